@@ -1,0 +1,216 @@
+"""Every error of the project: its text, its word on the wire, its exit status.
+
+Two families matter to a protocol: the peer said NO (`ReplyError`, one class per code of the protocol)
+and the peer broke the rules (`ProtocolViolation`). Anything that goes wrong while replicating carries
+its address (`at`): user, mailbox, uniqueid, channel, command, reply.
+
+>>> raise MailboxLocked().at(user="alice", mailbox="user.alice")
+Traceback (most recent call last):
+common.errors.MailboxLocked: Mailbox locked [user=alice mailbox=user.alice]
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+EX_OK = 0
+EX_FAILURE = 1
+EX_USAGE = 64
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+
+
+class CyrusSyncError(Exception):
+    """Base of all our errors. `exit_status` is what a command ends with that meets it."""
+
+    exit_status: ClassVar[int] = EX_FAILURE
+    text: ClassVar[str] = "failed"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.text)
+        self.message = message or self.text
+        self.address: dict[str, str] = {}
+
+    def at(self, **address: str | None) -> Self:
+        """Add where it happened (user=, mailbox=, uniqueid=, channel=, command=, reply=).
+
+        What is already known stays: the innermost place knows best.
+        """
+        for key, value in address.items():
+            if value:
+                self.address.setdefault(key, value)
+        return self
+
+    def __str__(self) -> str:
+        if not self.address:
+            return self.message
+        return f"{self.message} [{' '.join(f'{k}={v}' for k, v in self.address.items())}]"
+
+
+class UsageError(CyrusSyncError):
+    """The command line makes no sense."""
+
+    exit_status = EX_USAGE
+    text = "usage error"
+
+
+class ConfigError(CyrusSyncError):
+    """A key of imapd.conf that we read has a bad value. The message begins ``file:line: ``."""
+
+    exit_status = EX_CONFIG
+    text = "bad configuration"
+
+
+class StoreError(CyrusSyncError):
+    """The mail store cannot do what was asked (disk full, damage, I/O error)."""
+
+    exit_status = EX_TEMPFAIL
+    text = "mail store error"
+
+
+class StoreCorrupt(StoreError):
+    """What is stored does not agree with itself."""
+
+    exit_status = EX_SOFTWARE
+    text = "mail store damaged"
+
+
+class PeerError(CyrusSyncError):
+    """Anything that the other end of a connection did or failed to do."""
+
+    exit_status = EX_FAILURE
+    text = "replication peer failed"
+
+
+class CannotConnect(PeerError):
+    """No connection: refused, timed out, no route, or the greeting never came."""
+
+    text = "Can not connect to server"
+
+
+class AuthenticationFailed(CannotConnect):
+    """The server refused our credentials, or offers no mechanism that we may use."""
+
+    text = "authentication failed"
+
+
+class TLSFailed(CannotConnect):
+    """The TLS handshake failed, or the certificate did not verify."""
+
+    text = "TLS negotiation failed"
+
+
+class CompressionRefused(CannotConnect):
+    """``-z``/sync_compress demanded compression and the server does not have it."""
+
+    text = "Failed to enable compression"
+
+
+class ConnectionLost(PeerError):
+    """The connection ended in the middle of a conversation, or a read timed out."""
+
+    text = "connection lost"
+
+
+class QuietLogout(PeerError):
+    """The server said BYE: it is shutting down and has lost nothing."""
+
+    text = "server is shutting down"
+
+
+class ProtocolViolation(PeerError):
+    """The peer sent what the protocol does not allow."""
+
+    text = "received bad response"
+
+
+class ReplyError(PeerError):
+    """The server's NO. `code` is the protocol's word for it, "" for a refusal without one."""
+
+    code: ClassVar[str] = ""
+    text = "Unknown error"
+
+    @property
+    def reply(self) -> str:
+        """What follows ``NO `` on the wire (reference 1.8: one space after the code)."""
+        return f"{self.code} {self.message}" if self.code else self.message
+
+
+class RemoteDenied(ReplyError):
+    """A NO without a code that we know."""
+
+
+class InvalidUser(ReplyError):
+    code = "IMAP_INVALID_USER"
+    text = "No Such User"
+
+
+class MailboxNonexistent(ReplyError):
+    code = "IMAP_MAILBOX_NONEXISTENT"
+    text = "No Such Mailbox"
+
+
+class MailboxLocked(ReplyError):
+    code = "IMAP_MAILBOX_LOCKED"
+    text = "Mailbox locked"
+
+
+class MailboxMoved(ReplyError):
+    code = "IMAP_MAILBOX_MOVED"
+    text = "Mailbox exists with another name or uniqueid"
+
+
+class MailboxNotSupported(ReplyError):
+    code = "IMAP_MAILBOX_NOTSUPPORTED"
+    text = "Operation is not supported on mailbox"
+
+
+class SyncChecksum(ReplyError):
+    code = "IMAP_SYNC_CHECKSUM"
+    text = "Checksum Failure"
+
+
+class SyncChanged(ReplyError):
+    code = "IMAP_SYNC_CHANGED"
+    text = "Changed since last sync"
+
+
+class SyncBadSieve(ReplyError):
+    code = "IMAP_SYNC_BADSIEVE"
+    text = "Sieve script compilation failure"
+
+
+class ProtocolError(ReplyError):
+    code = "IMAP_PROTOCOL_ERROR"
+    text = "Protocol error"
+
+
+class BadParameters(ReplyError):
+    """A required key is missing or of the wrong type.
+
+    A real server's reply ends after the code and its trailing space.
+    """
+
+    code = "IMAP_PROTOCOL_BAD_PARAMETERS"
+    text = ""
+
+    @property
+    def reply(self) -> str:
+        return f"{self.code} "
+
+
+class PermissionDenied(ReplyError):
+    code = "IMAP_PERMISSION_DENIED"
+    text = "Permission denied"
+
+
+REPLY_ERRORS: dict[str, type[ReplyError]] = {cls.code: cls for cls in ReplyError.__subclasses__() if cls.code}
+"""Reply class by code."""
+
+
+def reply_error(rest: str) -> ReplyError:
+    """The error that the text after ``NO `` stands for."""
+    code, _, text = rest.partition(" ")
+    cls = REPLY_ERRORS.get(code)
+    return cls(text) if cls else RemoteDenied(rest)

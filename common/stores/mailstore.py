@@ -1,0 +1,254 @@
+"""`MailStore`: where mail lives. The contract; `tests/common/stores/conformance.py` states it as tests.
+
+Everything here is synchronous and may block: callers run it in threads. A store is safe to use from
+several threads and several processes at once; the unit of locking is the `Owner`.
+
+* `read(owner)` gives one consistent snapshot and takes no lock that a writer waits for.
+* `write(owner)` holds the owner's exclusive lock. What was done in it becomes visible and durable as a
+  whole when the context ends without exception (packs and index synced, **then** the action log is
+  appended), and leaves no trace when it ends with one. `savepoint()` nests: a failed part is undone
+  alone, so that one `write` can carry a whole group of commands with one sync.
+* A writer never waits for the network inside `write`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.model import (
+    Annotation,
+    MailboxAnnotation,
+    MailboxState,
+    MailboxUpdate,
+    MessageBody,
+    MessageSource,
+    Quota,
+    Record,
+    RecordSource,
+    Seen,
+    SieveScript,
+    UserMeta,
+)
+from common.names import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What a deleted or renamed mailbox leaves behind: the licence to delete it on a replica."""
+
+    name: str
+    uniqueid: str
+    deleted_at: int
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUsage:
+    """Use of a quota root: bytes for STORAGE and X-ANNOTATION-STORAGE, counts for the others."""
+
+    root: str
+    used: dict[str, int]
+
+
+class StagedMessages(Protocol):
+    """Where a writer finds the bytes of new records: a connection's reserve list."""
+
+    def get(self, guid: bytes) -> MessageBody | None:
+        """The staged message, None if it was never sent. Its bytes are *not* yet verified."""
+
+    def __contains__(self, guid: object) -> bool: ...
+
+
+class MailReader(Protocol):
+    """A snapshot of one owner. Unknown names give None or nothing, never an error."""
+
+    owner: Owner
+
+    def mailboxes(self) -> list[MailboxState]:
+        """Live mailboxes, then the owner's DELETED. ones, each in mailboxes.db order."""
+
+    def mailbox(self, name: str) -> MailboxState | None: ...
+
+    def mailbox_by_id(self, uniqueid: str) -> MailboxState | None: ...
+
+    def tombstones(self) -> list[Tombstone]: ...
+
+    def former_names(self, uniqueid: str) -> list[str]:
+        """Names that the mailbox had before, newest first."""
+
+    def records(
+        self, uniqueid: str, *, since_modseq: int = 0, above_uid: int = 0, batch: int = 2000
+    ) -> RecordSource:
+        """Records with modseq > `since_modseq` and uid > `above_uid`, ascending by uid."""
+
+    def new_guids(self, uniqueid: str, above_uid: int) -> Iterator[list[tuple[int, bytes]]]:
+        """(uid, guid) of records with uid > `above_uid` whose message is still stored, in batches."""
+
+    def recalculate_crcs(self, uniqueid: str) -> tuple[int, int]:
+        """Both CRCs from the records themselves (reference 4)."""
+
+    def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
+        """Which of these messages are stored for this owner."""
+
+    def bodies(self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity") -> MessageSource:
+        """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames."""
+
+    def body(self, guid: bytes) -> MessageBody | None: ...
+
+    def quotas(self) -> list[Quota]: ...
+
+    def quota(self, root: str) -> Quota | None: ...
+
+    def usage(self) -> list[QuotaUsage]: ...
+
+    def meta(self, *, with_sieve: bool) -> UserMeta: ...
+
+    def seen(self, uniqueid: str) -> Seen | None: ...
+
+    def sieve_content(self, filename: str) -> bytes | None: ...
+
+    def sieve_scripts(self) -> list[SieveScript]: ...
+
+    def annotations(self, mailbox: str) -> list[MailboxAnnotation]:
+        """Mailbox-level annotations sorted by (entry, userid); server ones for the SERVER owner and ""."""
+
+    def highest_modseq(self) -> int: ...
+
+
+class MailWriter(MailReader, Protocol):
+    """The exclusive hold on one owner. Raises `common.errors.ReplyError` subclasses as a replica must
+    answer them (reference 8.1), `StoreError` for trouble with the disk."""
+
+    def savepoint(self) -> AbstractContextManager[None]: ...
+
+    # -- what replication does (no action log, unless sync_log_chain)
+
+    def apply_mailbox(
+        self, update: MailboxUpdate, staged: StagedMessages, *, force: bool = False, sieve_mailbox: bool = True
+    ) -> None:
+        """Reference 8.1, steps 1-13. On `SyncChecksum` of step 13 the changes stay; any earlier error
+        leaves everything as it was."""
+
+    def apply_expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> None: ...
+
+    def apply_unmailbox(self, name: str) -> None: ...
+
+    def apply_unuser(self) -> None: ...
+
+    def apply_quota(self, quota: Quota) -> None: ...
+
+    def apply_unquota(self, root: str) -> None: ...
+
+    def apply_sub(self, mailbox: str, subscribed: bool) -> None: ...
+
+    def apply_seen(self, seen: Seen) -> None: ...
+
+    def apply_annotation(self, annotation: MailboxAnnotation) -> None: ...
+
+    def apply_unannotation(self, mailbox: str, entry: str, userid: str) -> None: ...
+
+    def apply_sieve(self, filename: str, last_update: int, content: bytes) -> None: ...
+
+    def apply_unsieve(self, filename: str) -> None: ...
+
+    def apply_active_sieve(self, filename: str | None) -> None:
+        """`filename` is ``NAME.bc``, None for no active script."""
+
+    # -- what mail daemons do (each writes the action log, reference 6)
+
+    def create(
+        self, name: str, *, partition: str = "", acl: str | None = None, mbtype: str = "", uidvalidity: int = 0
+    ) -> MailboxState: ...
+
+    def append(
+        self,
+        mailbox: str,
+        messages: Iterable[tuple[bytes, int, str]],
+    ) -> list[int]:
+        """Append (raw message, internaldate, flags); the new UIDs."""
+
+    def set_flags(
+        self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> None: ...
+
+    def expunge(self, mailbox: str, uids: Iterable[int]) -> None: ...
+
+    def unexpunge(self, mailbox: str, uids: Iterable[int]) -> list[int]:
+        """Bring expunged messages back under new UIDs."""
+
+    def copy(self, mailbox: str, uids: Iterable[int], target: str, *, move: bool = False) -> list[int]:
+        """Within one owner."""
+
+    def delete(self, name: str, *, delayed: bool = True) -> None: ...
+
+    def set_acl(self, name: str, identifier: str, rights: str) -> None:
+        """Empty `rights` remove the entry."""
+
+    def set_quota(self, root: str, limits: dict[str, int] | None) -> None: ...
+
+    def annotate(self, mailbox: str, entry: str, userid: str, value: bytes | None, uid: int = 0) -> None:
+        """`uid` 0 = the mailbox itself; None or empty removes."""
+
+    def subscribe(self, mailbox: str, subscribed: bool = True) -> None: ...
+
+    def set_seen(self, seen: Seen) -> None: ...
+
+    def put_script(self, name: str, content: bytes) -> None: ...
+
+    def activate_script(self, name: str | None) -> None: ...
+
+    def delete_script(self, name: str) -> None: ...
+
+    # -- what settling a conflict does on the master (reference 5.5; logged like any local change)
+
+    def raise_counters(
+        self,
+        uniqueid: str,
+        *,
+        uidvalidity: int = 0,
+        highestmodseq: int = 0,
+        last_uid: int = 0,
+        foldermodseq: int = 0,
+        raclmodseq: int = 0,
+        xconvmodseq: int = 0,
+    ) -> None:
+        """Raise what is lower; never lowers."""
+
+    def rewrite_records(self, uniqueid: str, records: Sequence[Record]) -> None:
+        """Replace the records of these UIDs; each gets a new modseq, last_updated = now."""
+
+    def adopt(self, uniqueid: str, record: Record, body: MessageBody | None, *, keep_uid: bool) -> int:
+        """Append a message that came from the replica, or (body None) one already stored; its UID.
+        Its flags, internaldate, savedate and annotations are kept, its modseq is new."""
+
+    def replace_mailbox_annotations(self, uniqueid: str, annotations: Sequence[Annotation]) -> None: ...
+
+
+class MailStore(Protocol):
+    """A whole store."""
+
+    def owners(self) -> Iterator[Owner]:
+        """Users in order of userid, then shared top-level mailboxes; without SERVER."""
+
+    def exists(self, owner: Owner) -> bool: ...
+
+    def read(self, owner: Owner) -> AbstractContextManager[MailReader]:
+        """A snapshot; an unknown owner reads as empty."""
+
+    def write(
+        self, owner: Owner, *, create: bool = True, timeout: float = 5.0
+    ) -> AbstractContextManager[MailWriter]:
+        """The owner's exclusive lock; `MailboxLocked` if not had within `timeout` seconds."""
+
+    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None: ...
+
+    def rename(
+        self, old: str, new: str, *, partition: str = "", uidvalidity: int = 0, log: bool, timeout: float = 5.0
+    ) -> None:
+        """Rename one mailbox (not its children) and/or move it to `partition`, within an owner or
+        from one to another; leaves a tombstone under the old name. `log` = a local change."""
+
+    def close(self) -> None: ...
