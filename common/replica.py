@@ -77,7 +77,9 @@ class Replica(Protocol):
 
     # -- changes
 
-    def reserve(self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]) -> Deferred[list[bytes]]:
+    def reserve(
+        self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
+    ) -> Deferred[list[bytes]]:
         """Stage what the replica has already; the GUIDs that it has not come back."""
 
     def message(self, messages: MessageSource) -> Deferred[None]:

@@ -93,7 +93,9 @@ class MailReader(Protocol):
     def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
         """Which of these messages are stored for this owner."""
 
-    def bodies(self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity") -> MessageSource:
+    def bodies(
+        self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity"
+    ) -> MessageSource:
         """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames."""
 
     def body(self, guid: bytes) -> MessageBody | None: ...
@@ -127,7 +129,12 @@ class MailWriter(MailReader, Protocol):
     # -- what replication does (no action log, unless sync_log_chain)
 
     def apply_mailbox(
-        self, update: MailboxUpdate, staged: StagedMessages, *, force: bool = False, sieve_mailbox: bool = True
+        self,
+        update: MailboxUpdate,
+        staged: StagedMessages,
+        *,
+        force: bool = False,
+        sieve_mailbox: bool = True,
     ) -> None:
         """Reference 8.1, steps 1-13. On `SyncChecksum` of step 13 the changes stay; any earlier error
         leaves everything as it was."""
@@ -160,7 +167,13 @@ class MailWriter(MailReader, Protocol):
     # -- what mail daemons do (each writes the action log, reference 6)
 
     def create(
-        self, name: str, *, partition: str = "", acl: str | None = None, mbtype: str = "", uidvalidity: int = 0
+        self,
+        name: str,
+        *,
+        partition: str = "",
+        acl: str | None = None,
+        mbtype: str = "",
+        uidvalidity: int = 0,
     ) -> MailboxState: ...
 
     def append(
@@ -246,7 +259,14 @@ class MailStore(Protocol):
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None: ...
 
     def rename(
-        self, old: str, new: str, *, partition: str = "", uidvalidity: int = 0, log: bool, timeout: float = 5.0
+        self,
+        old: str,
+        new: str,
+        *,
+        partition: str = "",
+        uidvalidity: int = 0,
+        log: bool,
+        timeout: float = 5.0,
     ) -> None:
         """Rename one mailbox (not its children) and/or move it to `partition`, within an owner or
         from one to another; leaves a tombstone under the old name. `log` = a local change."""
