@@ -1,0 +1,410 @@
+"""A private, real Cyrus IMAP in a directory of its own: the judge of everything we claim about the protocol.
+
+A `Cyrus` is a running installation: its own configuration, databases and spool below one directory, its
+own loopback ports for imap, lmtp, csync and sieve, everything owned by the system user ``cyrus`` (Cyrus
+refuses to run as root). It is ended by the process id of its ``master``, and `stop` insists that no
+process of it is left.
+
+>>> with Cyrus.running("master") as master:
+...     master.create_user("alice")
+...     master.sync_client("-u", "alice", to=replica.csync).check()
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .imap import Imap
+from .lmtp import deliver
+from .managesieve import ManageSieve
+
+PROGRAMS = Path("/usr/lib/cyrus/bin")
+ADMIN = "cyrus"
+PASSWORD = "lab-secret"
+Address = tuple[str, int]
+
+
+def why_unavailable() -> str:
+    """Why no real Cyrus can be run here; "" if one can."""
+    if not (PROGRAMS / "sync_server").exists():
+        return f"{PROGRAMS}/sync_server is not there (Debian: cyrus-imapd cyrus-replication)"
+    if not shutil.which("saslpasswd2", path=_search_path()):
+        return "saslpasswd2 is not there (Debian: sasl2-bin)"
+    try:
+        user = pwd.getpwnam("cyrus")
+    except KeyError:
+        return "there is no user cyrus"
+    if os.geteuid() not in (0, user.pw_uid):
+        return "only root, or the user cyrus, can run Cyrus"
+    return ""
+
+
+def _search_path() -> str:
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+
+
+def identity() -> dict[str, object]:
+    """Arguments for `subprocess` that make a child the user cyrus, with that user's groups."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("cyrus")
+    groups = os.getgrouplist("cyrus", user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
+
+
+def give_to_cyrus(path: Path) -> None:
+    """Make `path` and all that is below it the property of the user cyrus."""
+    if os.geteuid() != 0:
+        return
+    user = pwd.getpwnam("cyrus")
+    for name in (path, *path.rglob("*")):
+        os.chown(name, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, outside the range the kernel gives to outgoing connections."""
+    while True:
+        port = random.randint(12000, 30000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = 20.0, every: float = 0.02) -> object:
+    """The first true value of `condition`; AssertionError naming `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(every)
+    return value
+
+
+@dataclass
+class Finished:
+    """A command that has ended."""
+
+    command: list[str]
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+    def check(self) -> Finished:
+        """Itself, if it ended with status 0 and without complaint on stderr about the work."""
+        assert self.status == 0, self.describe()
+        return self
+
+    def describe(self) -> str:
+        return f"{' '.join(self.command)} -> {self.status}\nstdout:\n{self.out}\nstderr:\n{self.err}"
+
+
+class Rolling:
+    """A sync_client that was left running. Ended by its process id."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process = process
+        self.output = output
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """SIGTERM, then SIGKILL if it must be; the status it ended with."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+def processes_of(root: Path) -> list[int]:
+    """Process ids whose command line names something below `root`."""
+    needle = f"{root}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if needle in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+class Cyrus:
+    """One installation. `settings` are lines of imapd.conf that replace or join the usual ones."""
+
+    def __init__(self, root: Path, name: str, settings: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.name = name
+        self.servername = f"{name}.lab"
+        self.ports = {service: free_port() for service in ("imap", "lmtp", "csync", "sieve")}
+        self.config = root / "imapd.conf"
+        self.master: subprocess.Popen[bytes] | None = None
+        self._clients = 0
+        self._rolling: list[Rolling] = []
+        self._write_files(settings or {})
+
+    @classmethod
+    @contextmanager
+    def running(
+        cls, name: str, settings: dict[str, str] | None = None, ground: Path | None = None
+    ) -> Iterator[Cyrus]:
+        """A started Cyrus in a new directory (below `ground`, else memory if there is any), then gone."""
+        root = Path(tempfile.mkdtemp(prefix=f"cy-{name}-", dir=ground or default_ground()))
+        try:
+            cyrus = cls(root, name, settings)
+            cyrus.start()
+            try:
+                yield cyrus
+            finally:
+                cyrus.stop()
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+    # -- files
+
+    def _write_files(self, settings: dict[str, str]) -> None:
+        root = self.root
+        for directory in ("conf/db", "conf/socket", "conf/sync", "conf/log", "conf/proc", "spool", "sieve"):
+            (root / directory).mkdir(parents=True, exist_ok=True)
+        options = {
+            "configdirectory": f"{root}/conf",
+            "defaultpartition": "default",
+            "partition-default": f"{root}/spool",
+            "sievedir": f"{root}/sieve",
+            "servername": self.servername,
+            "admins": ADMIN,
+            "unixhierarchysep": "yes",
+            "altnamespace": "no",
+            "virtdomains": "off",
+            "allowplaintext": "yes",
+            "sasl_mech_list": "PLAIN",
+            "sasl_pwcheck_method": "auxprop",
+            "sasl_auxprop_plugin": "sasldb",
+            "sasl_sasldb_path": f"{root}/conf/sasldb2",
+            "sync_log": "1",
+            "annotation_allow_undefined": "1",
+            "allowusermoves": "yes",
+            "failedloginpause": "0",
+            "lmtp_downcase_rcpt": "yes",
+        }
+        options.update(settings)
+        self.options = options
+        for key, value in options.items():
+            if key.startswith(("partition-", "archivepartition-")):
+                Path(value).mkdir(parents=True, exist_ok=True)
+        self.config.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
+        imapd_conf, listen = self.config, {s: f'listen="127.0.0.1:{p}"' for s, p in self.ports.items()}
+        (root / "cyrus.conf").write_text(
+            f'START {{\n recover cmd="{PROGRAMS}/ctl_cyrusdb -C {imapd_conf} -r"\n}}\n'
+            "SERVICES {\n"
+            f' imap cmd="{PROGRAMS}/imapd -C {imapd_conf}" {listen["imap"]} prefork=0 maxchild=50\n'
+            f' lmtp cmd="{PROGRAMS}/lmtpd -C {imapd_conf} -a" {listen["lmtp"]} prefork=0 maxchild=20\n'
+            f' csync cmd="{PROGRAMS}/sync_server -C {imapd_conf}" {listen["csync"]} prefork=0 maxchild=50\n'
+            f' sieve cmd="{PROGRAMS}/timsieved -C {imapd_conf}" {listen["sieve"]} prefork=0 maxchild=20\n'
+            "}\nEVENTS {\n}\n"
+        )
+        subprocess.run(
+            ["saslpasswd2", "-p", "-c", "-f", f"{root}/conf/sasldb2", "-u", self.servername, ADMIN],
+            input=PASSWORD.encode(),
+            check=True,
+            capture_output=True,
+            env={"PATH": _search_path()},
+        )
+        root.chmod(0o755)
+        give_to_cyrus(root)
+
+    @property
+    def sync_log(self) -> Path:
+        """The action log of the default channel."""
+        return self.root / "conf" / "sync" / "log"
+
+    # -- life
+
+    def start(self) -> None:
+        """Start ``master`` and wait until every service accepts connections."""
+        assert self.master is None
+        with (self.root / "master.out").open("ab") as output:
+            self.master = subprocess.Popen(
+                [
+                    str(PROGRAMS / "master"),
+                    "-D",
+                    "-C",
+                    str(self.config),
+                    "-M",
+                    str(self.root / "cyrus.conf"),
+                    "-p",
+                    str(self.root / "conf" / "master.pid"),
+                ],  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                **identity(),  # type: ignore[call-overload]
+            )
+        for port in self.ports.values():
+            until(lambda port=port: self._accepts(port), f"{self.name}: port {port} accepts")
+
+    def _accepts(self, port: int) -> bool:
+        assert self.master is not None
+        if self.master.poll() is not None:
+            raise AssertionError(f"Cyrus {self.name} ended:\n{(self.root / 'master.out').read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End ``master`` and insist that all its processes are gone."""
+        for client in self._rolling:
+            client.stop()
+        self._rolling.clear()
+        if self.master is None:
+            return
+        # Its main loop may miss a signal that comes just before it falls asleep: say it again.
+        for _ in range(50):
+            self.master.send_signal(signal.SIGTERM)
+            try:
+                self.master.wait(0.2)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            self.master.kill()
+            self.master.wait()
+        self.master = None
+        for last in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                until(lambda: not processes_of(self.root), "children end", timeout=5)
+                return
+            except AssertionError:
+                for pid in processes_of(self.root):
+                    os.kill(pid, last)
+        until(lambda: not processes_of(self.root), f"the processes of {self.name} end", timeout=5)
+
+    # -- talking to it
+
+    @property
+    def csync(self) -> Address:
+        return ("127.0.0.1", self.ports["csync"])
+
+    def imap(self, user: str = ADMIN) -> Imap:
+        """A session as `user`, by the administrator's password."""
+        return Imap("127.0.0.1", self.ports["imap"], user, ADMIN, PASSWORD)
+
+    def sieve(self, user: str) -> ManageSieve:
+        return ManageSieve("127.0.0.1", self.ports["sieve"], user, ADMIN, PASSWORD)
+
+    def deliver(self, message: bytes, *recipients: str) -> None:
+        """Hand a message to lmtpd. Recipients as lmtpd has them: ``alice`` or ``alice+Folder``."""
+        deliver("127.0.0.1", self.ports["lmtp"], message, recipients)
+
+    def create_user(self, *users: str) -> None:
+        """Create the INBOX of each."""
+        with self.imap() as admin:
+            for user in users:
+                admin.ok("CREATE", f"user/{user}")
+
+    # -- its programs
+
+    def tool(self, program: str, *args: str, timeout: float = 60, conf: Path | None = None) -> Finished:
+        """Run one of Cyrus's own programs with this installation's configuration."""
+        return self._run([str(PROGRAMS / program), "-C", str(conf or self.config), *args], timeout)
+
+    def _run(self, command: list[str], timeout: float, env: dict[str, str] | None = None) -> Finished:
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=env,
+            **identity(),  # type: ignore[call-overload]
+        )
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            err += f"\n(killed after {timeout:g} s)".encode()
+        return Finished(
+            command, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),
+            time.monotonic() - begun,
+        )  # fmt: skip
+
+    def client_config(self, to: Address, extra: dict[str, str] | None = None) -> Path:
+        """An imapd.conf for sync_client: this installation's, and whom to talk to."""
+        self._clients += 1
+        path = self.root / f"client{self._clients}.conf"
+        options = {
+            "sync_host": to[0],
+            "sync_port": str(to[1]),
+            "sync_authname": ADMIN,
+            "sync_password": PASSWORD,
+            "sync_try_imap": "0",
+        }
+        options.update(extra or {})
+        lines = [f"{key}: {value}\n" for key, value in options.items() if value]
+        path.write_text(f"@include: {self.config}\n" + "".join(lines))
+        give_to_cyrus(path)
+        return path
+
+    def sync_client(
+        self,
+        *args: str,
+        to: Address,
+        extra: dict[str, str] | None = None,
+        timeout: float = 60,
+        program: Sequence[str] = (),
+    ) -> Finished:
+        """One run of the real sync_client towards the csync server at `to`."""
+        conf = self.client_config(to, extra)
+        command = [*program, str(PROGRAMS / "sync_client"), "-C", str(conf), "-o", *args]
+        return self._run(command, timeout)
+
+    def roll(self, *args: str, to: Address, extra: dict[str, str] | None = None) -> Rolling:
+        """Start a rolling sync_client (``-R``) and leave it running."""
+        conf = self.client_config(to, extra)
+        output = self.root / f"rolling{self._clients}.out"
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                [str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd="/",
+                **identity(),  # type: ignore[call-overload]
+            )
+        rolling = Rolling(process, output)
+        self._rolling.append(rolling)
+        return rolling
+
+
+def default_ground() -> Path:
+    """Where private installations live: memory if the machine has it, since no test here needs a disk."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())

@@ -1,0 +1,13 @@
+"""Delivery by LMTP, as a mail server in front of Cyrus would do it."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Sequence
+
+
+def deliver(host: str, port: int, message: bytes, recipients: Sequence[str]) -> None:
+    """Deliver `message` to each recipient; AssertionError if lmtpd refuses one."""
+    with smtplib.LMTP(host, port) as lmtp:
+        refused = lmtp.sendmail("sender@lab", list(recipients), message)
+    assert not refused, refused
