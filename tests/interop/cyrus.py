@@ -256,7 +256,7 @@ class Cyrus:
                     str(self.root / "cyrus.conf"),
                     "-p",
                     str(self.root / "conf" / "master.pid"),
-                ],  # fmt: skip
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -352,9 +352,12 @@ class Cyrus:
             out, err = process.communicate()
             err += f"\n(killed after {timeout:g} s)".encode()
         return Finished(
-            command, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),
+            command,
+            process.returncode,
+            out.decode(errors="replace"),
+            err.decode(errors="replace"),
             time.monotonic() - begun,
-        )  # fmt: skip
+        )
 
     def client_config(self, to: Address, extra: dict[str, str] | None = None) -> Path:
         """An imapd.conf for sync_client: this installation's, and whom to talk to."""

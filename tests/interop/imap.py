@@ -7,6 +7,7 @@ a nested list. Strings sent as ``bytes`` go as non-synchronising literals, ``str
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import socket
 from types import TracebackType
@@ -73,10 +74,8 @@ class Imap:
         self.close()
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.socket.sendall(b"z LOGOUT\r\n")
-        except OSError:
-            pass
         self.file.close()
         self.socket.close()
 

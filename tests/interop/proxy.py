@@ -8,6 +8,7 @@ limited), `cut_after` closes a connection once so many octets went in one direct
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import socket
@@ -195,8 +196,6 @@ class _Delayed:
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     sock.close()

@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .cyrus import Cyrus
-from .imap import Imap, quote
-
-_VIRTUAL = (b"/vendor/cmu/cyrus-imapd/",)
+from .imap import Imap, parse, quote
 
 
 @dataclass
@@ -82,7 +80,6 @@ def _mailbox(imap: Imap, name: str) -> MailboxView:
 
 def _fetches(imap: Imap) -> list[tuple[bytes, bytes, list[Any]]]:
     wanted = "(UID FLAGS INTERNALDATE MODSEQ BODY.PEEK[] ANNOTATION (/* (value.priv value.shared)))"
-    from .imap import parse
 
     answers = [parse(line[2:]) for line in imap.ok("UID", "FETCH", "1:*", wanted)]
     return [(a[0], a[1], a[2]) for a in answers if len(a) == 3 and a[1] == b"FETCH"]
