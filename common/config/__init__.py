@@ -1,0 +1,5 @@
+"""imapd.conf(5): the file (`imapdconf`), its options (`options`), typed access (`Config`)."""
+
+from common.config.config import DEFAULT_PATH, Config
+
+__all__ = ["DEFAULT_PATH", "Config"]

@@ -1,0 +1,489 @@
+"""Every option of imapd.conf that any of our programs reads, declared once.
+
+`common.config.config` takes types and defaults from here, ``etc/imapd.conf.example`` and the manual page
+imapd.conf(5) are written from here (``python -m common.config.documents``). An option that is missing
+here cannot be read. Defaults are written as in the file; None = not set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """The type of a value; `common.config.values` reads them."""
+
+    STRING = "string"
+    SWITCH = "switch"
+    INTEGER = "number"
+    DURATION = "duration"
+    SIZE = "size"
+    ENUM = "choice"
+    WORDS = "words"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`channel`: may be given as ``<channel>_<name>``. `unit`: of a number without one (d h m s, or
+    b k m g). `minimum`, `maximum`: in seconds, bytes or as is. `ours`: a real Cyrus has no such option."""
+
+    name: str
+    kind: Kind
+    default: str | None
+    section: str
+    doc: str
+    channel: bool = False
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    old_names: tuple[str, ...] = ()
+    ours: bool = False
+
+
+_STRING, _SWITCH, _INTEGER, _DURATION, _SIZE, _ENUM, _WORDS = Kind
+_STORE = "The mail store"
+_LOG = "The action log"
+_CLIENT = "sync_client"
+_SERVER = "sync_server"
+_LOGIN = "Authentication and security layers"
+_TLS = "TLS"
+_LIMITS = "Limits"
+_SYSLOG = "Logging"
+SECTIONS = (_STORE, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SYSLOG)
+
+_DECLARED = (
+    Option(
+        "configdirectory",
+        _STRING,
+        None,
+        _STORE,
+        "Directory of the server's own state: action logs, caches, sockets. Obligatory, an absolute path. "
+        "A value of another option that begins with {configdirectory} has that replaced by it.",
+    ),
+    Option(
+        "defaultpartition",
+        _STRING,
+        None,
+        _STORE,
+        "The partition of new mailboxes. Where it is not set: the one named default, else the first.",
+    ),
+    Option(
+        "servername",
+        _STRING,
+        None,
+        _STORE,
+        "The name by which this server presents itself. Where it is not set: the host's name.",
+    ),
+    Option(
+        "unixhierarchysep",
+        _SWITCH,
+        "yes",
+        _STORE,
+        "Mailbox names that people type and read have / between their levels (user/alice/Work); with no, "
+        "a dot (user.alice.Work).",
+    ),
+    Option(
+        "delete_mode",
+        _ENUM,
+        "delayed",
+        _STORE,
+        "What deleting a mailbox does: delayed renames it below DELETED., where it can be had back until "
+        "mailstore expire removes it; immediate removes it at once.",
+        choices=("immediate", "delayed"),
+    ),
+    Option(
+        "sync_log",
+        _SWITCH,
+        "no",
+        _LOG,
+        "Write the action log, from which sync_client -r works.",
+    ),
+    Option(
+        "sync_log_channels",
+        _WORDS,
+        '""',
+        _LOG,
+        "The channels that get every line of the action log, one for each replica. "
+        'Two quotes ("") stand for the default channel, which has no name.',
+    ),
+    Option(
+        "sync_log_file",
+        _STRING,
+        None,
+        _LOG,
+        "The file of the action log. Where it is not set: {configdirectory}/sync/log, for a channel "
+        "{configdirectory}/sync/<channel>/log.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
+        "sync_log_chain",
+        _SWITCH,
+        "no",
+        _LOG,
+        "Log on a replica what sync_server applies, so that a third server can replicate from it.",
+    ),
+    Option(
+        "sync_log_unsuppressable_channels",
+        _WORDS,
+        "squatter",
+        _LOG,
+        "Channels of sync_log_channels that get what sync_server applies even without sync_log_chain.",
+    ),
+    Option(
+        "sync_host",
+        _STRING,
+        None,
+        _CLIENT,
+        "The replica: a host name, with :port and /tls (TLS from the first byte) or /noauth behind it if "
+        "wanted, or the path of a UNIX socket.",
+        channel=True,
+    ),
+    Option(
+        "sync_port",
+        _STRING,
+        "csync",
+        _CLIENT,
+        "Port of the replica, as a number or a service name; csync is 2005.",
+        channel=True,
+    ),
+    Option("sync_authname", _STRING, None, _CLIENT, "The userid to log in with.", channel=True),
+    Option("sync_realm", _STRING, None, _CLIENT, "The SASL realm to log in with.", channel=True),
+    Option(
+        "sync_password",
+        _STRING,
+        None,
+        _CLIENT,
+        "The password to log in with. Keep a file that holds one from others' eyes.",
+        channel=True,
+    ),
+    Option(
+        "sync_compress",
+        _SWITCH,
+        "no",
+        _CLIENT,
+        "Ask the replica for deflate compression, as sync_client -z does.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
+        "sync_try_imap",
+        _SWITCH,
+        "yes",
+        _CLIENT,
+        "Accepted for the sake of Cyrus's own sync_client, which tries the IMAP port first. Ours speaks "
+        "csync at once and wastes no time on it.",
+        channel=True,
+    ),
+    Option(
+        "sync_repeat_interval",
+        _DURATION,
+        "3s",
+        _CLIENT,
+        "Least time between the starts of two rolling runs; what is logged in between is merged. "
+        "sync_client -d overrides it.",
+        channel=True,
+        minimum=0,
+    ),
+    Option(
+        "sync_reconnect_maxwait",
+        _DURATION,
+        "20m",
+        _CLIENT,
+        "Longest wait between two attempts to connect in rolling mode; the first is 15 s, each next twice "
+        "as long. 0 = no bound.",
+        channel=True,
+    ),
+    Option(
+        "sync_shutdown_file",
+        _STRING,
+        None,
+        _CLIENT,
+        "When this file appears, a rolling sync_client finishes its run, removes the file and stops.",
+        channel=True,
+    ),
+    Option(
+        "sync_cache_db_path",
+        _STRING,
+        None,
+        _CLIENT,
+        "File in which rolling runs remember the state of the replica, so as not to ask for it. Every "
+        "replica needs its own. Not set = off.",
+        channel=True,
+    ),
+    Option(
+        "sync_batchsize",
+        _INTEGER,
+        "8192",
+        _CLIENT,
+        "Most messages of a mailbox that go over in one step. 0 = no bound.",
+        channel=True,
+        minimum=0,
+    ),
+    Option(
+        "client_timeout",
+        _DURATION,
+        "10s",
+        _CLIENT,
+        "Time limit for connecting, greeting and login.",
+        minimum=1,
+    ),
+    Option(
+        "client_bind",
+        _SWITCH,
+        "no",
+        _CLIENT,
+        "Connect from the address of client_bind_name (where that is not set, of servername).",
+    ),
+    Option("client_bind_name", _STRING, None, _CLIENT, "Name or address to connect from."),
+    Option(
+        "force_sasl_client_mech",
+        _WORDS,
+        None,
+        _CLIENT,
+        "Log in with one of these SASL mechanisms only. <host>_mechs does the same for one host "
+        "(its name up to the first dot).",
+    ),
+    Option(
+        "sync_listen",
+        _WORDS,
+        "*:csync",
+        _SERVER,
+        "Where sync_server listens: host:port, [IPv6 address]:port, or the path of a UNIX socket. "
+        "* is every address; the port is csync (2005) where it is left out. Who may open a UNIX socket "
+        "is an administrator without login.",
+        ours=True,
+    ),
+    Option(
+        "admins",
+        _WORDS,
+        None,
+        _SERVER,
+        "The userids that may replicate to this server. They should have no mail of their own.",
+    ),
+    Option(
+        "sync_timeout",
+        _DURATION,
+        "30m",
+        _SERVER,
+        "A connection on which nothing is read for so long is closed, by either end. At least 3 s.",
+        channel=True,
+        unit="s",
+        minimum=3,
+    ),
+    Option(
+        "sasl_mech_list",
+        _WORDS,
+        None,
+        _LOGIN,
+        "The SASL mechanisms that sync_server may offer (PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1, "
+        "EXTERNAL; others are passed over). Not set = all of them.",
+    ),
+    Option(
+        "sasl_pwcheck_method",
+        _WORDS,
+        "auxprop",
+        _LOGIN,
+        "Who checks passwords, in this order: auxprop is the file of sync_passwd_file, saslauthd the "
+        "daemon saslauthd(8), which can check PLAIN and LOGIN only.",
+        choices=("auxprop", "saslauthd"),
+    ),
+    Option(
+        "sasl_saslauthd_path",
+        _STRING,
+        "/var/run/saslauthd/mux",
+        _LOGIN,
+        "The socket of saslauthd(8).",
+    ),
+    Option(
+        "sync_passwd_file",
+        _STRING,
+        "{configdirectory}/sync_passwd",
+        _LOGIN,
+        "The password file that mailstore passwd writes. It holds SCRAM verifiers, no passwords.",
+        ours=True,
+    ),
+    Option(
+        "allowplaintext",
+        _SWITCH,
+        "no",
+        _LOGIN,
+        "Offer and accept PLAIN and LOGIN on a line that nothing protects.",
+    ),
+    Option(
+        "sync_allowplaintext",
+        _SWITCH,
+        "no",
+        _LOGIN,
+        "Let sync_client send its password in clear on a line that nothing protects.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
+        "sasl_minimum_layer",
+        _INTEGER,
+        "0",
+        _LOGIN,
+        "The least strength, in bits, of the layer below a login: 0 none, 1 integrity, more privacy.",
+        minimum=0,
+    ),
+    Option(
+        "sasl_maximum_layer",
+        _INTEGER,
+        "256",
+        _LOGIN,
+        "The greatest strength, in bits, that a SASL mechanism may add as a layer of its own.",
+        minimum=0,
+    ),
+    Option(
+        "failedloginpause",
+        _DURATION,
+        "3s",
+        _LOGIN,
+        "How long the answer to a failed login is held back.",
+        minimum=0,
+    ),
+    Option(
+        "tls_server_cert",
+        _STRING,
+        None,
+        _TLS,
+        "The certificate of sync_server with its chain, PEM. Without it there is no STARTTLS.",
+        old_names=("tls_cert_file",),
+    ),
+    Option(
+        "tls_server_key",
+        _STRING,
+        None,
+        _TLS,
+        "Private key of tls_server_cert. Where it is not set: in the same file.",
+        old_names=("tls_key_file",),
+    ),
+    Option(
+        "tls_client_ca_file",
+        _STRING,
+        None,
+        _TLS,
+        "Authorities whose certificates sync_server accepts from clients (SASL EXTERNAL).",
+        old_names=("tls_ca_file",),
+    ),
+    Option(
+        "tls_client_ca_dir",
+        _STRING,
+        None,
+        _TLS,
+        "The same as a directory with hashed names.",
+        old_names=("tls_ca_path",),
+    ),
+    Option(
+        "tls_client_certs",
+        _ENUM,
+        "optional",
+        _TLS,
+        "Whether sync_server asks for a client's certificate (optional), insists on it (require), or "
+        "does neither (off).",
+        choices=("off", "optional", "require"),
+    ),
+    Option("tls_required", _SWITCH, "no", _TLS, "No login before STARTTLS."),
+    Option(
+        "tls_server_ca_file",
+        _STRING,
+        None,
+        _TLS,
+        "Authorities by which sync_client verifies the replica. Where neither this nor "
+        "tls_server_ca_dir is set: those of the system.",
+    ),
+    Option(
+        "tls_server_ca_dir",
+        _STRING,
+        None,
+        _TLS,
+        "The same as a directory with hashed names.",
+    ),
+    Option(
+        "tls_client_cert",
+        _STRING,
+        None,
+        _TLS,
+        "The certificate that sync_client shows to the replica. <host>_client_cert does the same for one "
+        "host (its name up to the first dot).",
+    ),
+    Option(
+        "tls_client_key",
+        _STRING,
+        None,
+        _TLS,
+        "Private key of tls_client_cert (<host>_client_key of <host>_client_cert).",
+    ),
+    Option(
+        "sync_tls_verify",
+        _SWITCH,
+        "yes",
+        _TLS,
+        "sync_client verifies the replica's certificate and host name.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
+        "tls_versions",
+        _WORDS,
+        "tls1_2 tls1_3",
+        _TLS,
+        "The versions of TLS to use.",
+        choices=("ssl2", "ssl3", "tls1_0", "tls1_1", "tls1_2", "tls1_3"),
+    ),
+    Option(
+        "tls_ciphers",
+        _STRING,
+        "DEFAULT",
+        _TLS,
+        "The ciphers to allow up to TLS 1.2, as ciphers(1) writes them.",
+        old_names=("tls_cipher_list",),
+    ),
+    Option(
+        "tls_prefer_server_ciphers",
+        _SWITCH,
+        "no",
+        _TLS,
+        "The server's order of ciphers counts, not the client's.",
+    ),
+    Option(
+        "maxword",
+        _SIZE,
+        "128k",
+        _LIMITS,
+        "Longest bare word that sync_server reads; a longer one ends the connection.",
+        minimum=1024,
+    ),
+    Option("maxquoted", _SIZE, "128k", _LIMITS, "Longest quoted string; likewise.", minimum=1024),
+    Option(
+        "maxliteral",
+        _SIZE,
+        "128k",
+        _LIMITS,
+        "Longest literal; likewise. Messages are no literals and have no limit. 0 = no limit.",
+        minimum=0,
+    ),
+    Option("literalminus", _SWITCH, "no", _LIMITS, "No literal longer than 4096 bytes."),
+    Option(
+        "syslog_facility",
+        _STRING,
+        None,
+        _SYSLOG,
+        "Facility of syslog messages (mail, daemon, local0 to local7). Where it is not set: mail.",
+    ),
+    Option(
+        "syslog_prefix",
+        _STRING,
+        None,
+        _SYSLOG,
+        "Put in front of the program's name in syslog, with a slash.",
+    ),
+)
+
+OPTIONS: dict[str, Option] = {option.name: option for option in _DECLARED}
+
+HOST_OPTIONS = ("mechs", "client_cert", "client_key")
+"""What may be set for one host as ``<shorthost>_<name>``."""
