@@ -141,6 +141,22 @@ class RemoteDenied(ReplyError):
     """A NO without a code that we know."""
 
 
+class UnknownFailure(ReplyError):
+    """A refusal for which the protocol has no code. Its message is for people: on the wire every one of
+    them reads ``NO Unknown error``, as a real server has it."""
+
+    @property
+    def reply(self) -> str:
+        return ReplyError.text
+
+
+class PartitionUnknown(ReplyError):
+    """A partition that is not configured (a real server dies of it)."""
+
+    code = "IMAP_PARTITION_UNKNOWN"
+    text = "Unknown/invalid partition"
+
+
 class InvalidUser(ReplyError):
     code = "IMAP_INVALID_USER"
     text = "No Such User"
