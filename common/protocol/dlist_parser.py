@@ -1,0 +1,364 @@
+"""Reading a dlist value from a buffer that grows.
+
+The rule guarded here: what is read takes time linear in its length however it is cut into pieces, memory
+bounded by `Limits`, no recursion, and where an error is found does not depend on the pieces. Compiled
+patterns walk the buffer; there is one step a token, and one for a whole run of bare words.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.protocol.dlist_types import DEFAULT_LIMITS, MAX_FILE, File, Flag, Limits, ParseError, TooLong
+
+_SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
+_WORD_END = re.compile(rb'[ \t\r\n\v\f()"]')
+_QUOTED = re.compile(rb'[^"\\\r\n]*+(?:\\[\x00-\xff][^"\\\r\n]*+)*+')
+_ESCAPE = re.compile(rb"\\([\x00-\xff])")
+_LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
+_LITERAL_BEGUN = re.compile(rb"\{[0-9]{0,10}(?:(?<=[0-9])\+?(?:\}\r?)?)?")
+_FILE_TAIL = re.compile(rb" ([0-9]{1,10})\}\r?\n")
+_FILE_TAIL_BEGUN = re.compile(rb" ?|(?: [0-9]{1,10}(?:\}\r?)?)")
+_WORD = rb'[^ \t\r\n\v\f()"%\\{][^ \t\r\n\v\f()"]*+ '
+_RUN = re.compile(rb"(?:%s)++" % _WORD)
+"""Bare words with one space behind each: most of what long lists consist of."""
+_PAIRS = re.compile(rb"(?:%s%s)++" % (_WORD, _WORD))
+
+_LPAREN, _RPAREN, _LBRACE = b"("[0], b")"[0], b"{"[0]
+_PERCENT, _QUOTE, _BACKSLASH, _BLANK = b"%"[0], b'"'[0], b"\\"[0], b" "[0]
+
+_UNFINISHED = -1
+
+
+class Files(enum.Enum):
+    """What a parser does with the bytes of a file literal."""
+
+    KEEP = "keep"
+    SKIP = "skip"
+    STREAM = "stream"
+    """Stop in front of them (`Status.FILE`); the caller takes them out of the buffer."""
+
+
+class Status(enum.Enum):
+    """Why `Parser.feed` came back."""
+
+    MORE = "more"
+    DONE = "done"
+    FILE = "file"
+    """`Parser.file` is announced and its bytes come next. Call `file_taken` after them."""
+    STREAM = "stream"
+    """The list under the streamed key has begun; the caller consumes it, closing parenthesis included."""
+
+
+@dataclass(slots=True)
+class Parser:
+    """Reads one value.
+
+    `feed` goes as far as the buffer does and remembers where it was; the bytes before the position that
+    it returns may be dropped. With `stream_key`, a list under that key of the outermost kvlist is left to
+    the caller. After an error, `position` is where reading stopped and `in_file` tells whether that was
+    inside the head of a file literal.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    files: Files = Files.KEEP
+    stream_key: bytes | None = None
+    status: Status = Status.MORE
+    value: Any = None
+    file: File | None = None
+    position: int = 0
+    _stack: list[Any] = field(default_factory=list)
+    _current: Any = None
+    _key: bytes | None = None
+    _scanned: int = 0
+    """Bytes of an unfinished word or quoted string in which its end is known not to be."""
+    _need: int = 0
+    """Bytes that must stand in the buffer before another look at the token is worth it."""
+    _skip: int = 0
+    """Bytes of a file still to be passed over."""
+    _file_parts: list[bytes] | None = None
+    """Partition, then GUID, of the file literal whose head is being read."""
+    _items: int = 0
+    _used: int = 0
+
+    @property
+    def in_file(self) -> bool:
+        """True while the head of a file literal is being read."""
+        return self._file_parts is not None
+
+    @property
+    def between_items(self) -> bool:
+        """True in an outermost list, between two of its items."""
+        return (
+            len(self._stack) == 1
+            and type(self._current) is list
+            and not (self._scanned or self._need or self._skip or self.in_file)
+        )
+
+    def feed(self, buffer: bytes | bytearray, pos: int) -> int:
+        """Read on at `pos`; the position after what was consumed. Look at `status` then.
+
+        Raises `ParseError`, or `TooLong` where a connection cannot be kept in step.
+        """
+        self.status = Status.MORE
+        end = pos + self.limits.max_value - self._used
+        size = len(buffer)
+        while True:
+            if self._skip:
+                taken = min(self._skip, size - pos)
+                pos += taken
+                end += taken
+                self._skip -= taken
+                if self._skip == 0 and self._current is None:
+                    self.status = Status.DONE
+                    break
+            if pos >= size or size - pos < self._need:
+                break
+            self.position = pos
+            if self._file_parts is not None:
+                after = self._file_part(buffer, pos, self._file_parts)
+            else:
+                if not self._scanned:
+                    match = _SPACE.match(buffer, pos)
+                    assert match is not None
+                    self.position = pos = match.end()
+                    if pos >= size:
+                        break
+                after = self._token(buffer, pos)
+            if after == _UNFINISHED:
+                break
+            self.position = pos = after
+            if pos > end:
+                raise ParseError("value too large")
+            if self.status is not Status.MORE:
+                break
+        self._used = self.limits.max_value - (end - pos)
+        return pos
+
+    def file_taken(self) -> None:
+        """The bytes of `file` are gone from the buffer. In an outermost list it leaves no item."""
+        if len(self._stack) == 1 and type(self._current) is list:
+            return
+        self._put(self.file)
+
+    # -- tokens: each returns the position after what it consumed, or _UNFINISHED
+
+    def _token(self, buffer: bytes | bytearray, pos: int) -> int:
+        byte = buffer[pos]
+        if byte == _RPAREN:
+            return self._close(pos)
+        if type(self._current) is dict and self._key is None:
+            return self._keys(buffer, pos, byte)
+        if byte == _LPAREN:
+            if self._key is not None and self._key == self.stream_key and self._streams():
+                self._put([])
+                self.status = Status.STREAM
+            else:
+                self._open([])
+            return pos + 1
+        if byte == _PERCENT:
+            return self._percent(buffer, pos)
+        return self._atoms(buffer, pos, byte)
+
+    def _close(self, pos: int) -> int:
+        if self._current is None or self._key is not None:
+            raise ParseError("value missing")
+        self._current = self._stack.pop()
+        if self._current is None:
+            self.status = Status.DONE
+        return pos + 1
+
+    def _open(self, container: list[Any] | dict[bytes, Any]) -> None:
+        if len(self._stack) >= self.limits.max_depth:
+            raise ParseError("nested too deeply")
+        outer = self._current
+        self._put(container)
+        self.status = Status.MORE
+        self._stack.append(outer)
+        self._current = container
+
+    def _streams(self) -> bool:
+        return len(self._stack) == 1 and self._key not in self._current
+
+    def _put(self, value: Any) -> None:
+        """Give `value` its place; outermost, it is the end."""
+        if self._current is None:
+            self.value = value
+            self.status = Status.DONE
+            return
+        self._count(1)
+        if type(self._current) is list:
+            self._current.append(value)
+        else:
+            self._current.setdefault(self._key, value)
+            self._key = None
+
+    def _count(self, items: int) -> None:
+        self._items += items
+        if self._items > self.limits.max_items:
+            raise ParseError("too many items")
+
+    def _keys(self, buffer: bytes | bytearray, pos: int, byte: int) -> int:
+        """A key; or a run of keys and values that are all bare words."""
+        if not self._scanned and not self._need:
+            run = _PAIRS.match(buffer, pos)
+            if run:
+                words = self._words(run.group(), 2)
+                for key, value in zip(words[::2], words[1::2], strict=True):
+                    self._current.setdefault(b"NIL" if key is None else key, value)
+                return run.end()
+        found = self._astring(buffer, pos, byte)
+        if found is None:
+            return _UNFINISHED
+        self._key, after = found
+        return after
+
+    def _atoms(self, buffer: bytes | bytearray, pos: int, byte: int) -> int:
+        """An atom, flag, string; or in a list a run of bare words."""
+        if type(self._current) is list and not self._scanned and not self._need:
+            run = _RUN.match(buffer, pos)
+            if run:
+                self._current += self._words(run.group(), 1)
+                return run.end()
+        found = self._astring(buffer, pos, byte)
+        if found is None:
+            return _UNFINISHED
+        text, after = found
+        if byte == _BACKSLASH:
+            self._put(Flag(text))
+        elif text == b"NIL" and byte not in (_QUOTE, _LBRACE):
+            self._put(None)
+        else:
+            self._put(text)
+        return after
+
+    def _words(self, run: bytes, words_per_item: int) -> list[Any]:
+        words: list[Any] = run.split()
+        self._count(len(words) // words_per_item)
+        if len(run) > self.limits.max_word and max(map(len, words)) > self.limits.max_word:
+            raise TooLong()
+        if b"NIL" in run:
+            words = [None if word == b"NIL" else word for word in words]
+        return words
+
+    # -- astrings: the text and the position after it, or None where unfinished
+
+    def _astring(self, buffer: bytes | bytearray, pos: int, byte: int) -> tuple[bytes, int] | None:
+        if byte == _QUOTE:
+            return self._quoted(buffer, pos)
+        if byte == _LBRACE:
+            return self._literal(buffer, pos)
+        end = _WORD_END.search(buffer, pos + self._scanned)
+        length = (end.start() if end else len(buffer)) - pos
+        if length > self.limits.max_word:
+            raise TooLong()
+        if end is None:
+            self._scanned = length
+            return None
+        if not length:
+            raise ParseError("word missing")
+        self._scanned = 0
+        return bytes(buffer[pos : pos + length]), pos + length
+
+    def _quoted(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
+        match = _QUOTED.match(buffer, pos + (self._scanned or 1))
+        assert match is not None
+        end = match.end()
+        if end - pos - 1 > self.limits.max_quoted:
+            raise TooLong("quoted string too long")
+        if end == len(buffer) or (buffer[end] == _BACKSLASH and end + 1 == len(buffer)):
+            self._scanned = end - pos
+            return None
+        if buffer[end] != _QUOTE:
+            raise ParseError("unfinished quoted string")
+        self._scanned = 0
+        text = bytes(buffer[pos + 1 : end])
+        return (_ESCAPE.sub(rb"\1", text) if b"\\" in text else text), end + 1
+
+    def _literal(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
+        head = _LITERAL.match(buffer, pos)
+        if head is None:
+            if not _LITERAL_BEGUN.fullmatch(buffer, pos):
+                raise ParseError("bad literal")
+            self._need = len(buffer) - pos + 1
+            return None
+        size = int(head[1])
+        if size > self.limits.max_literal:
+            raise TooLong("literal too large")
+        end = head.end() + size
+        if len(buffer) < end:
+            self._need = end - pos
+            return None
+        self._need = 0
+        return bytes(buffer[head.end() : end]), end
+
+    # -- file literals
+
+    def _percent(self, buffer: bytes | bytearray, pos: int) -> int:
+        if pos + 1 == len(buffer):
+            return _UNFINISHED
+        kind = buffer[pos + 1]
+        if kind == _LPAREN:
+            self._open({})
+        elif kind == _LBRACE:
+            self._file_parts = []
+        else:
+            raise ParseError("unknown kind of value")
+        return pos + 2
+
+    def _file_part(self, buffer: bytes | bytearray, pos: int, parts: list[bytes]) -> int:
+        if len(parts) == 2:
+            return self._file_size(buffer, pos, parts)
+        if len(parts) == 3:
+            return self._file_content(buffer, pos)
+        begin = pos + len(parts)  # one blank stands before the GUID
+        if parts and buffer[pos] != _BLANK:
+            raise ParseError("bad file literal")
+        if begin >= len(buffer):
+            return _UNFINISHED
+        found = self._astring(buffer, begin, buffer[begin])
+        if found is None:
+            return _UNFINISHED
+        text, after = found
+        parts.append(text)
+        return after
+
+    def _file_size(self, buffer: bytes | bytearray, pos: int, parts: list[bytes]) -> int:
+        tail = _FILE_TAIL.match(buffer, pos)
+        if tail is None:
+            if _FILE_TAIL_BEGUN.fullmatch(buffer, pos):
+                return _UNFINISHED
+            raise ParseError("bad file literal")
+        size = int(tail[1])
+        if size > MAX_FILE:
+            raise TooLong("file too large")
+        self.file = File(parts[0], parts[1], size)
+        if self.files is Files.KEEP and size:
+            if size > self.limits.max_value:
+                raise ParseError("value too large")
+            parts.append(tail[1])
+            self._need = size
+            return tail.end()
+        self._file_parts = None
+        if self.files is Files.STREAM:
+            self.status = Status.FILE
+        elif self.files is Files.SKIP and size:
+            self._put(self.file)
+            self.status = Status.MORE
+            self._skip = size
+        else:
+            self._put(File(parts[0], parts[1], size, b"" if self.files is Files.KEEP else None))
+        return tail.end()
+
+    def _file_content(self, buffer: bytes | bytearray, pos: int) -> int:
+        assert self.file is not None
+        end = pos + self.file.size
+        if len(buffer) < end:
+            return _UNFINISHED
+        self._need = 0
+        self._file_parts = None
+        self._put(File(self.file.partition, self.file.guid, self.file.size, bytes(buffer[pos:end])))
+        return end
