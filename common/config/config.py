@@ -76,6 +76,10 @@ class Config:
         """True if the file itself gives the option to this program (and channel)."""
         return self._setting(OPTIONS[name], channel) is not None
 
+    def is_channel_set(self, name: str, channel: str) -> bool:
+        """True if the file gives ``<channel>_<name>`` itself."""
+        return OPTIONS[name].channel and f"{channel.lower()}_{name}" in self._settings
+
     def where(self, name: str, channel: str | None = None) -> str:
         """``file:line: key: `` of the setting, for an error that only its reader can find; the file
         alone where the default applies."""

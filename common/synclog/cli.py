@@ -1,0 +1,99 @@
+"""cyr_synclog(8): append one line to the action log by hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from common.config import DEFAULT_PATH, Config
+from common.errors import EX_USAGE, CyrusSyncError
+from common.synclog.lines import parse_lines
+from common.synclog.writer import ActionLog
+
+FLAGS = {
+    "u": ("USER", "replicate this user completely"),
+    "U": ("UNUSER", "this user was removed"),
+    "v": ("META", "subscriptions, seen state and Sieve scripts of this user changed"),
+    "m": ("MAILBOX", "this mailbox changed"),
+    "M": ("UNMAILBOX", "this mailbox was removed"),
+    "q": ("QUOTA", "the limits of this quota root changed"),
+    "n": ("ANNOTATION", 'annotations of this mailbox changed ("" = the server\'s)'),
+    "s": ("SEEN", "VALUE the userid, VALUE2 the uniqueid of the mailbox"),
+    "b": ("SUB", "VALUE the userid, VALUE2 the mailbox that was subscribed or unsubscribed"),
+}
+
+EXIT_STATUS = """\
+EXIT STATUS
+  0   the line is in the log of every channel (or sync_log is off: then a warning says so)
+  64  the command line makes no sense
+  75  the log could not be written
+  78  the configuration is bad
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(
+        prog="cyr_synclog",
+        description="Append a line to the action log of every channel, as a mail daemon does when it has "
+        "changed something. Mailbox names are internal ones (user.alice.Work). Without one of the flags, "
+        "VALUE is the whole line.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    kinds = found.add_mutually_exclusive_group()
+    for letter, (kind, text) in FLAGS.items():
+        kinds.add_argument(
+            f"-{letter}", dest="kind", action="store_const", const=kind, help=f"{kind}: {text}"
+        )
+    for letter in "ac":
+        found.add_argument(f"-{letter}", dest="ignored", action="store_true", help="accepted and ignored")
+    found.add_argument("value", metavar="VALUE", help="userid, mailbox, quota root, or the whole line")
+    found.add_argument("second", metavar="VALUE2", nargs="?", help="for -s and -b")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    args = parser_exit(argv)
+    try:
+        line = _line(args)
+        log = ActionLog.from_config(Config.load(args.config, "cyr_synclog"))
+        if not log:
+            print("cyr_synclog: sync_log is off: nothing was logged", file=sys.stderr)
+        log.write([line])
+    except CyrusSyncError as error:
+        print(f"cyr_synclog: {error}", file=sys.stderr)
+        return error.exit_status
+    except ValueError as error:
+        print(f"cyr_synclog: {error}", file=sys.stderr)
+        return EX_USAGE
+    return 0
+
+
+def parser_exit(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with EX_USAGE where argparse would exit with 2."""
+    try:
+        return parser().parse_args(argv)
+    except SystemExit as done:
+        raise SystemExit(EX_USAGE if done.code else 0) from None
+
+
+def _line(args: argparse.Namespace) -> tuple[str, ...]:
+    values = [value for value in (args.value, args.second) if value is not None]
+    if args.kind:
+        return (args.kind, *values)
+    if len(values) != 1:
+        raise ValueError("without a flag, the whole line is one argument (quote it for the shell)")
+    problems: list[str] = []
+    data = args.value.encode("utf-8", "surrogateescape")
+    found = parse_lines(data, lambda line, problem: problems.append(problem))
+    if problems or len(found) != 1:
+        raise ValueError(f"not a line of the action log: {problems[0] if problems else 'not one line'}")
+    return (found[0].type, *found[0].args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
