@@ -117,7 +117,7 @@ class Imap:
         """The untagged answers of a command that must succeed."""
         final, untagged = self.command(*words)
         if not final.startswith("OK"):
-            raise ImapError(f"{[w if isinstance(w, str) else w[:60] for w in words]}: {final}")
+            raise ImapError(f"{[w if isinstance(w, str) else w[:60] for w in words[:6]]}: {final}")
         return untagged
 
     def answers(self, kind: str, *words: str | bytes) -> list[list[Any]]:

@@ -1,0 +1,1 @@
+"""Benchmarks of replication, one command: ``python -m bench``. Real Cyrus and ours on either end."""
