@@ -1,0 +1,82 @@
+"""Where the server's log goes: syslog (facility mail, ident sync_server) as Cyrus has it, or stderr.
+
+stderr where it is a terminal, where there is no syslog socket, or where it was asked for. Whatever the
+handler meets (a full disk, a syslog that went away) the server goes on. Twisted's own log joins ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
+from zope.interface import implementer
+
+IDENT = "sync_server"
+SYSLOG_SOCKET = "/dev/log"
+
+
+class _Syslog(logging.handlers.SysLogHandler):
+    """RFC 3164 lines to the local syslog; connects again by itself after a restart of it."""
+
+    append_nul = False
+
+    def __init__(self, path: str, facility: str, prefix: str) -> None:
+        number = logging.handlers.SysLogHandler.facility_names.get(facility.lower())
+        if number is None:
+            number = logging.handlers.SysLogHandler.LOG_MAIL
+        super().__init__(path, number, socket.SOCK_DGRAM)
+        name = f"{prefix}/{IDENT}" if prefix else IDENT
+        self.ident = f"{name}[{os.getpid()}]: "
+
+
+class _OneLine(logging.Formatter):
+    """A record is one line whatever is in it; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        record.msg, record.args = text, ()
+        return super().format(record)
+
+
+def start_logging(
+    *, to_stderr: bool, verbose: bool, facility: str = "mail", prefix: str = "", stream: TextIO | None = None
+) -> None:
+    """Set up the root logger, once per process."""
+    logging.raiseExceptions = False
+    handler: logging.Handler
+    if to_stderr or not Path(SYSLOG_SOCKET).exists():
+        handler = logging.StreamHandler(stream or sys.stderr)
+        handler.setFormatter(
+            _OneLine("%(asctime)s sync_server[%(process)d] %(levelname)s: %(message)s", "%b %d %H:%M:%S")
+        )
+    else:
+        handler = _Syslog(SYSLOG_SOCKET, facility, prefix)
+        handler.setFormatter(_OneLine("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    _adopt_twisted()
+
+
+@implementer(ILogObserver)
+class _Warnings:
+    """Twisted's warnings and failures (an error that nobody has caught) go the same way as ours."""
+
+    def __init__(self) -> None:
+        self._next = STDLibLogObserver(name="twisted")
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+            self._next(event)
+
+
+def _adopt_twisted() -> None:
+    globalLogBeginner.beginLoggingTo([_Warnings()], discardBuffer=True, redirectStandardIO=False)

@@ -1,0 +1,79 @@
+"""Every answer of the session layer, in the words of a Cyrus 3.6 server. Handlers' errors word themselves
+(`common.errors.ReplyError.reply`). One table, so that tests can name each answer.
+
+`X` in Cyrus's own texts is the command with a capital letter: ``Missing required argument to Compress``.
+"""
+
+from __future__ import annotations
+
+SUCCESS = b"OK success"
+NOOP = b"OK Noop completed"
+RESTARTING = b"OK Restarting"
+FINISHED = b"OK Finished"
+DEFLATE_ACTIVE = b"OK DEFLATE active"
+BEGIN_TLS = b"OK Begin TLS negotiation now"
+
+NULL_COMMAND = b"BAD Null command"
+UNRECOGNIZED = b"BAD IMAP_PROTOCOL_ERROR Unrecognized command"
+UNKNOWN_NAME = b"NO IMAP_PROTOCOL_ERROR Protocol error"
+LOGIN_FIRST = b"NO Please authenticate first"
+PERMISSION_DENIED = b"NO Permission denied"
+UNKNOWN_ERROR = b"NO Unknown error"
+
+INVALID_MECHANISM = b"BAD Invalid mechanism"
+ALREADY_AUTHENTICATED = b"BAD Already authenticated"
+CANCELLED = b"BAD Client canceled authentication"
+NO_MECHANISM = b"NO no mechanism available"
+BAD_SASL_LINE = b"NO Error reading client response: line too long"
+
+TLS_AFTER_LOGIN = b"BAD Can't Starttls after authentication"
+TLS_TWICE = b"BAD Already did a successful Starttls"
+TLS_AFTER_COMPRESS = b"BAD Can't Starttls after Compress"
+TLS_UNUSABLE = b"NO Error initializing TLS"
+
+COMPRESSED_ALREADY = b"NO Compression already active: DEFLATE"
+
+SHUTTING_DOWN = b"BYE shutting down"
+TOO_MANY = b"* Fatal error: Too many connections"
+
+
+def missing_argument(verb: str) -> bytes:
+    return b"BAD Missing required argument to " + _cyrus_word(verb)
+
+
+def extra_arguments(verb: str) -> bytes:
+    return b"BAD Unexpected extra arguments to " + _cyrus_word(verb)
+
+
+def unparsable(verb: str) -> bytes:
+    """`verb` is GET, APPLY or RESTORE."""
+    return b"BAD IMAP_PROTOCOL_ERROR Failed to parse " + verb.encode() + b" line"
+
+
+def unknown_compression(algorithm: bytes) -> bytes:
+    return b"NO Unknown compression algorithm: " + algorithm
+
+
+def logged_in(ssf: int) -> bytes:
+    """The end of a login. No SASL layers here: TLS, or nothing."""
+    return b"OK Success (tls protection)" if ssf else b"OK Success (no protection)"
+
+
+def not_imap(tag: bytes) -> bytes:
+    """To a client that takes this for an IMAP port: a tagged answer ends its waiting at once."""
+    return tag + b" BAD this is csync"
+
+
+def fatal(text: str) -> bytes:
+    return b"* Fatal error: " + text.encode("ascii", "replace")
+
+
+def line(reply: bytes) -> bytes:
+    """`reply` as a line. A text that came from elsewhere cannot break out of it."""
+    if b"\r" in reply or b"\n" in reply:
+        reply = reply.replace(b"\r", b" ").replace(b"\n", b" ")
+    return reply + b"\r\n"
+
+
+def _cyrus_word(verb: str) -> bytes:
+    return verb.capitalize().encode("ascii", "replace")

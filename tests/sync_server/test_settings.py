@@ -1,0 +1,75 @@
+"""What imapd.conf says to sync_server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.config import Config
+from common.errors import ConfigError
+from sync_server.settings import Address, ServerSettings
+
+
+def settings(tmp_path: Path, *lines: str) -> ServerSettings:
+    conf = tmp_path / "imapd.conf"
+    base = [f"configdirectory: {tmp_path}", f"partition-default: {tmp_path}/spool", "servername: r.example"]
+    conf.write_text("\n".join([*base, *lines]) + "\n")
+    return ServerSettings.from_config(Config.load(conf, "sync_server"))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("*:csync", Address("", 2005)),
+        ("127.0.0.1:2105", Address("127.0.0.1", 2105)),
+        ("127.0.0.1", Address("127.0.0.1", 2005)),
+        (":0", Address("", 0)),
+        ("[::1]:2105", Address("::1", 2105)),
+        ("[::1]", Address("::1", 2005)),
+        ("replica.example:csync", Address("replica.example", 2005)),
+        ("/run/csync", Address(path="/run/csync")),
+    ],
+)
+def test_an_address_is_a_port_of_an_interface_or_a_socket(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:http", "::1:2005", "[::1", "[::1]x", "a:99999"])
+def test_a_bad_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    "address", [Address("::1", 2005), Address("10.0.0.1", 1), Address(path="/x"), Address("", 2005)]
+)
+def test_an_address_is_written_as_it_is_read(address: Address) -> None:
+    assert Address.parse(str(address)) == address
+
+
+def test_without_sync_listen_it_is_every_address_and_port_2005(tmp_path: Path) -> None:
+    assert settings(tmp_path).listen == (Address("", 2005),)
+
+
+def test_several_addresses_and_sockets(tmp_path: Path) -> None:
+    assert settings(tmp_path, "sync_listen: 127.0.0.1:2105 /run/x").listen == (
+        Address("127.0.0.1", 2105),
+        Address(path="/run/x"),
+    )
+
+
+def test_a_bad_address_names_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"imapd\.conf:4: sync_listen: .*'x' is not a port number"):
+        settings(tmp_path, "sync_listen: 127.0.0.1:x")
+
+
+def test_admins_pause_and_timeout(tmp_path: Path) -> None:
+    made = settings(tmp_path, "admins: cyrus repl", "failedloginpause: 1s", "sync_timeout: 2m")
+    assert made.admins == {"cyrus", "repl"}
+    assert made.failed_login_pause == 1
+    assert made.timeout == 120
+
+
+def test_the_banner_is_worded_as_cyrus_words_it(tmp_path: Path) -> None:
+    assert settings(tmp_path).banner.startswith("r.example Cyrus sync server cyrus-sync ")
