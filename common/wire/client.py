@@ -1,0 +1,362 @@
+"""`connect`: from a server's address to a `Session` that is logged in and ready for the first command.
+
+The order of things, as Cyrus's own client has it::
+
+    TCP (all addresses of the name) or UNIX socket     [TLS at once with host/tls]
+    greeting                                           capabilities, one a line
+    STARTTLS, greeting again                           if no mechanism may be used on the bare line, or
+                                                       a client certificate is to be shown
+    AUTHENTICATE                                       not on a UNIX socket, nor with host/noauth
+    COMPRESS DEFLATE                                   if asked for
+
+Each wait is limited by `ClientSettings.timeout`. Every error says which server, and, where it matters,
+which mechanism was tried, which layer was in force, and what the server replied.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from common.errors import (
+    AuthenticationFailed,
+    CannotConnect,
+    CompressionRefused,
+    ConfigError,
+    ConnectionLost,
+    CyrusSyncError,
+    ProtocolViolation,
+    QuietLogout,
+    TLSFailed,
+)
+from common.protocol.connection import ClientConnection
+from common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
+from common.wire.policy import Layer
+from common.wire.sasl.client import SaslClient, choose, why_not
+from common.wire.settings import ClientSettings
+from common.wire.tls import client_context
+from common.wire.transport import CsyncProtocol, Trace
+
+__all__ = ["ClientSettings", "Session", "connect"]
+
+_log = Logger(namespace="csync.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection that is logged in. `proto` has no event handler yet: set one, and it is yours."""
+
+    proto: CsyncProtocol
+    settings: ClientSettings
+    capabilities: frozenset[str]
+    """The greeting's: ``SIEVE-MAILBOX``, ``REPLICATION-ARCHIVE``, … whatever the server named."""
+    banner: str
+    """What the server says of itself: ``replica.example Cyrus sync server 3.6.1``."""
+    layer: Layer
+    mechanism: str
+    """"" where no login was needed."""
+
+    @property
+    def ssf(self) -> int:
+        return self.layer.ssf
+
+    @property
+    def server(self) -> str:
+        return self.settings.server
+
+    @property
+    def peer(self) -> str:
+        """One line for people: address, layer, login, compression."""
+        parts = [f"{self.server} ({self.proto.peer})", f"layer {self.layer}"]
+        parts.append(f"logged in with {self.mechanism}" if self.mechanism else "no login")
+        parts.append("deflate" if self.proto.compressed else "not compressed")
+        return ", ".join(parts)
+
+
+def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) -> Deferred[Session]:
+    """Connect and log in. `trace` is told everything that passes after the login.
+
+    Fails with `CannotConnect`, or its kin `TLSFailed`, `AuthenticationFailed`, `CompressionRefused`, or
+    with `QuietLogout`. Cancelling the Deferred gives the attempt up.
+    """
+    return Deferred.fromCoroutine(_connect(reactor, settings, trace))
+
+
+async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) -> Session:
+    try:
+        proto = await _transport(reactor, settings)
+        try:
+            return await _Opening(proto, settings).run(trace)
+        except (CancelledError, CyrusSyncError):
+            proto.lose() if proto.alive else proto.abort()
+            raise
+    except (ConnectionLost, ProtocolViolation) as error:
+        raise CannotConnect(f"Can not connect to server '{settings.server}': {error.message}").at(
+            **error.address, server=settings.server, channel=settings.channel
+        ) from None
+    except CyrusSyncError as error:
+        raise error.at(server=settings.server, channel=settings.channel) from None
+
+
+async def _transport(reactor: Any, settings: ClientSettings) -> CsyncProtocol:
+    proto = CsyncProtocol(ClientConnection(), reactor, server=False)
+    endpoint: Any
+    if settings.path:
+        endpoint = UNIXClientEndpoint(reactor, settings.path, timeout=settings.timeout)
+    else:
+        endpoint = HostnameEndpoint(
+            reactor,
+            settings.host,
+            settings.port,
+            timeout=settings.timeout,
+            bindAddress=await _bind_address(reactor, settings),
+        )
+    try:
+        await connectProtocol(endpoint, proto)
+    except CancelledError:
+        raise
+    except Exception as error:
+        raise CannotConnect(f"Can not connect to server '{settings.server}': {_words(error)}") from None
+    return proto
+
+
+async def _bind_address(reactor: Any, settings: ClientSettings) -> tuple[str, int] | None:
+    if not settings.bind:
+        return None
+    try:
+        return (await reactor.resolve(settings.bind, (settings.timeout,)), 0)
+    except CancelledError:
+        raise
+    except Exception as error:
+        raise CannotConnect(f"client_bind: no address for '{settings.bind}': {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+class _Events:
+    """A handler for code that waits for one event after the other."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Any] = deque()
+        self._waiting: Deferred[Any] | None = None
+        self._lost: Failure | None = None
+
+    def event(self, event: Any) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(event)
+        else:
+            self._ready.append(event)
+
+    def connection_lost(self, reason: Failure) -> None:
+        self._lost = reason
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(reason)
+
+    async def next(self) -> Any:
+        if self._ready:
+            return self._ready.popleft()
+        if self._lost is not None:
+            self._lost.raiseException()
+        self._waiting = Deferred(self._cancelled)
+        return await self._waiting
+
+    def _cancelled(self, _: Deferred[Any]) -> None:
+        self._waiting = None
+
+
+class _Opening:
+    """The conversation before the first real command."""
+
+    def __init__(self, proto: CsyncProtocol, settings: ClientSettings) -> None:
+        self._proto = proto
+        self._settings = settings
+        self._events = _Events()
+        self._capabilities: dict[str, str] = {}
+        self._banner = ""
+        self._phase = "connecting"
+
+    async def run(self, trace: Trace | None) -> Session:
+        proto, settings = self._proto, self._settings
+        proto.set_timeout(settings.timeout)
+        try:
+            if settings.immediate_tls:
+                await self._handshake()
+            proto.set_event_handler(self._events)
+            await self._greeting()
+            mechanism = "" if settings.path or settings.noauth else await self._log_in()
+            proto.trace = trace
+            if settings.compress or settings.require_compression:
+                await self._compress()
+        except ConnectionLost as error:
+            raise ConnectionLost(f"{error.message} (while {self._phase})").at(**error.address) from None
+        proto.set_timeout(None)
+        proto.set_event_handler(None)
+        session = Session(
+            proto, settings, frozenset(self._capabilities), self._banner, Layer.of(proto), mechanism
+        )
+        _log.debug("connected: {peer}", peer=session.peer)
+        return session
+
+    # -- pieces
+
+    async def _greeting(self) -> None:
+        self._phase = "waiting for the greeting"
+        self._capabilities = {}
+        while True:
+            match await self._next():
+                case Answer(name="OK", value=rest) | Reply(status="OK", text=rest):
+                    self._banner = _as_text(rest)
+                    return
+                case Answer(name=name, value=rest):
+                    self._capabilities[name.upper()] = _as_text(rest)
+                case Reply(status=status, text=text):
+                    raise CannotConnect(f"the server refuses: {status} {text}")
+                case other:
+                    raise ProtocolViolation(f"not a greeting: {other!r:.200}")
+
+    async def _log_in(self) -> str:
+        settings, proto = self._settings, self._proto
+        mechanism = self._choice()
+        certificate = bool(settings.tls.cert) and mechanism != "EXTERNAL"
+        if (mechanism is None or certificate) and "STARTTLS" in self._capabilities and not proto.tls:
+            await self._starttls()
+            mechanism = self._choice()
+        if mechanism is None:
+            offered = self._capabilities.get("SASL", "").split()
+            reason = why_not(
+                offered,
+                settings.policy,
+                Layer.of(proto),
+                settings.credentials,
+                with_certificate=bool(settings.tls.cert),
+            )
+            raise self._farewell(AuthenticationFailed(f"cannot log in: {reason}"))
+        await self._authenticate(mechanism)
+        return mechanism
+
+    def _choice(self) -> str | None:
+        settings = self._settings
+        return choose(
+            self._capabilities.get("SASL", "").split(),
+            settings.policy,
+            Layer.of(self._proto),
+            settings.credentials,
+            with_certificate=bool(settings.tls.cert),
+        )
+
+    async def _starttls(self) -> None:
+        self._phase = "waiting for the answer to STARTTLS"
+        reply = await self._command(b"STARTTLS")
+        if reply.status != "OK":
+            raise TLSFailed(f"the server refuses STARTTLS: {reply.status} {reply.text}")
+        await self._handshake()
+        self._expect_greeting()
+        await self._greeting()
+
+    async def _handshake(self) -> None:
+        self._phase = "negotiating TLS"
+        try:
+            context = client_context(self._settings.tls, self._settings.host)
+        except ConfigError as error:
+            raise TLSFailed(str(error)) from None
+        try:
+            await self._proto.start_tls(context)
+        except ConnectionLost as error:
+            raise TLSFailed(f"{error.message} (while {self._phase})") from None
+
+    def _expect_greeting(self) -> None:
+        connection: Any = self._proto.connection
+        connection.expect_greeting()
+
+    async def _authenticate(self, mechanism: str) -> None:
+        self._phase = f"logging in with {mechanism}"
+        try:
+            await self._exchange(mechanism)
+        except AuthenticationFailed as error:
+            error.at(mechanism=mechanism, layer=str(Layer.of(self._proto)))
+            raise self._farewell(error) from None
+
+    async def _exchange(self, mechanism: str) -> None:
+        sasl = SaslClient(mechanism, self._settings.credentials)
+        line = f"AUTHENTICATE {mechanism}".encode()
+        if sasl.initial is not None:
+            line += b" " + (b64encode(sasl.initial) or b"=")
+        event = await self._ask(line)
+        while isinstance(event, Challenge):
+            try:
+                answer = sasl.step(b64decode(event.data.strip(), validate=True))
+            except (ValueError, AuthenticationFailed) as error:
+                await self._ask(b"*")
+                raise AuthenticationFailed(f"{mechanism}: {error}") from None
+            event = await self._ask(b64encode(answer))
+        if event.status != "OK":
+            raise AuthenticationFailed(
+                f"authentication failed: {mechanism} as {self._settings.credentials.user or 'certificate'}"
+            ).at(reply=f"{event.status} {event.text}")
+        sasl.finish()
+
+    async def _compress(self) -> None:
+        self._phase = "waiting for the answer to COMPRESS"
+        offered = "DEFLATE" in self._capabilities.get("COMPRESS", "").upper().split()
+        reason = "not offered"
+        # Under TLS no server names it in its second greeting, but a Cyrus accepts it.
+        if offered or self._proto.tls:
+            reply = await self._command(b"COMPRESS DEFLATE")
+            if reply.status == "OK":
+                self._proto.start_deflate()
+                return
+            reason = f"{reply.status} {reply.text}"
+        if self._settings.require_compression:
+            raise self._farewell(
+                CompressionRefused(f"Failed to enable compression to server '{self._settings.server}'").at(
+                    reply=reason
+                )
+            )
+        _log.warn("no compression to server {server}: {reason}", server=self._settings.server, reason=reason)
+
+    async def _command(self, line: bytes) -> Reply:
+        event = await self._ask(line)
+        if isinstance(event, Reply):
+            return event
+        raise ProtocolViolation(f"unexpected answer to {line.decode()}: {event!r:.200}")
+
+    async def _ask(self, line: bytes) -> Any:
+        """Send a line; the `Challenge` or `Reply` that comes back."""
+        self._proto.write(line + b"\r\n")
+        while True:
+            event = await self._next()
+            if isinstance(event, Challenge | Reply):
+                return event
+            if not isinstance(event, Answer):
+                raise ProtocolViolation(f"unexpected answer: {event!r:.200}")
+
+    async def _next(self) -> Any:
+        event = await self._events.next()
+        match event:
+            case ConnectionClosed():
+                raise ConnectionLost("the server has closed the connection")
+            case Fatal(reply=reply):
+                raise ProtocolViolation(f"received bad response: {reply.decode('utf-8', 'replace')}")
+            case Reply(status="BYE", text=text):
+                raise QuietLogout(f"the server says BYE {text}".rstrip())
+        return event
+
+    def _farewell(self, error: CyrusSyncError) -> CyrusSyncError:
+        """Leave politely before raising `error`."""
+        self._proto.write(b"EXIT\r\n")
+        return error
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value or "").strip()

@@ -1,0 +1,115 @@
+"""The client's half of SASL: which mechanism, and its messages.
+
+The strongest mechanism that both ends have and that may be used on the line as it is: EXTERNAL (with a
+certificate), SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN. A password never goes out in clear on a line that
+nothing protects unless the configuration says so; with SCRAM the server has to prove that it knows the
+password too, or its OK is not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from scramp import ScramClient, ScramException
+
+from common.errors import AuthenticationFailed
+from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are. `realm` is put behind a user name that has none: ``user@realm``."""
+
+    authname: str | None = None
+    password: str | None = None
+    realm: str | None = None
+
+    @property
+    def user(self) -> str:
+        name = self.authname or ""
+        return f"{name}@{self.realm}" if name and self.realm and "@" not in name else name
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.user!r})"
+
+
+def choose(
+    offered: Sequence[str], policy: Policy, layer: Layer, credentials: Credentials, *, with_certificate: bool
+) -> str | None:
+    """The mechanism to use on the line as it is, None if there is none.
+
+    `with_certificate`: our TLS context shows a client certificate."""
+    ours = Layer(layer.ssf, layer.tls, "ours" if with_certificate and layer.tls else None)
+    for mechanism in common(offered, policy.usable(ours)):
+        if mechanism == "EXTERNAL" or (credentials.authname and credentials.password is not None):
+            return mechanism
+    return None
+
+
+def why_not(
+    offered: Sequence[str], policy: Policy, layer: Layer, credentials: Credentials, *, with_certificate: bool
+) -> str:
+    """For people: why `choose` found nothing."""
+    if not offered:
+        return f"the server offers no mechanism (layer in force: {layer})"
+    if not (credentials.authname and credentials.password is not None) and not with_certificate:
+        return "sync_authname and sync_password are not set"
+    ours = Layer(layer.ssf, layer.tls, "ours" if with_certificate and layer.tls else None)
+    words = [word.upper() for word in offered]
+    reasons = [f"{mech}: {policy.objection(mech, ours)}" for mech in MECHANISMS if mech in words]
+    unknown = [word for word in words if word not in MECHANISMS]
+    if unknown:
+        reasons.append(f"{' '.join(unknown)}: not known here")
+    return f"no usable mechanism (layer in force: {layer}); " + "; ".join(reasons)
+
+
+class SaslClient:
+    """One exchange with one mechanism. `initial` goes behind AUTHENTICATE; `step` answers a challenge;
+    `finish` must be called when the server says OK."""
+
+    def __init__(self, mechanism: str, credentials: Credentials) -> None:
+        self.mechanism = mechanism
+        self._proven = mechanism not in SCRAM
+        self._steps = self._messages(credentials)
+        self.initial: bytes | None = next(self._steps)
+
+    def step(self, challenge: bytes) -> bytes:
+        """The answer to `challenge` (both without base64). Raises `AuthenticationFailed`."""
+        try:
+            answer = self._steps.send(challenge)
+        except StopIteration:
+            raise AuthenticationFailed("the server asks for more than the mechanism has") from None
+        except (ScramException, UnicodeDecodeError) as error:
+            raise AuthenticationFailed(f"the server's answer is not acceptable: {error}") from None
+        return answer or b""
+
+    def finish(self) -> None:
+        """Raises `AuthenticationFailed` when the server has not proven what it had to."""
+        if not self._proven:
+            raise AuthenticationFailed("the server says OK but has not shown that it knows the password")
+
+    def _messages(self, credentials: Credentials) -> Generator[bytes | None, bytes, None]:
+        user, password = credentials.user, credentials.password or ""
+        if self.mechanism == "EXTERNAL":
+            yield b""
+        elif self.mechanism == "PLAIN":
+            yield b"\0" + user.encode() + b"\0" + password.encode()
+        elif self.mechanism == "LOGIN":
+            yield None
+            yield user.encode()
+            yield password.encode()
+        else:
+            yield from self._scram(user, password)
+
+    def _scram(self, user: str, password: str) -> Generator[bytes | None, bytes, None]:
+        try:
+            exchange = ScramClient([self.mechanism], user, password)
+        except ScramException as error:
+            raise AuthenticationFailed(f"user name or password cannot be used with SCRAM: {error}") from None
+        first = yield exchange.get_client_first().encode()
+        exchange.set_server_first(first.decode())
+        final = yield exchange.get_client_final().encode()
+        exchange.set_server_final(final.decode())
+        self._proven = True
+        yield b""

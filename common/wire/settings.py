@@ -1,0 +1,142 @@
+"""`ClientSettings`: where to connect and as whom, from imapd.conf or made by hand.
+
+A server is written as in ``sync_host``: ``host``, ``host:port``, ``[IPv6 address]:port``, with ``/tls``
+(TLS from the first byte) and ``/noauth`` behind it in any order; or the absolute path of a UNIX socket,
+where no login is needed.
+
+>>> parse_server("replica.example:2006/tls/noauth")
+Server(host='replica.example', port='2006', path='', tls=True, noauth=True)
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from common.errors import ConfigError
+from common.wire.policy import Policy
+from common.wire.sasl.client import Credentials
+from common.wire.tls import ClientTLSSettings
+
+if TYPE_CHECKING:
+    from common.config import Config
+
+CSYNC_PORT = 2005
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server string taken apart. `port` is "" where it says none."""
+
+    host: str
+    port: str = ""
+    path: str = ""
+    tls: bool = False
+    noauth: bool = False
+
+
+def parse_server(text: str) -> Server:
+    """Raises ValueError."""
+    if text.startswith("/"):
+        return Server("", path=text)
+    address, *options = text.split("/")
+    unknown = [option for option in options if option not in ("tls", "noauth", "")]
+    if unknown:
+        raise ValueError(f"'{text}': unknown option /{unknown[0]} (known: /tls and /noauth)")
+    host, port = address, ""
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"'{text}' is not [IPv6 address]:port")
+        port = rest[1:]
+    elif address.count(":") == 1:
+        host, _, port = address.partition(":")
+    if not host:
+        raise ValueError(f"'{text}' names no host")
+    return Server(host, port, tls="tls" in options, noauth="noauth" in options)
+
+
+def port_number(text: str) -> int:
+    """A port by number or service name. Raises ValueError."""
+    if text.isdigit():
+        if 0 < int(text) < 65536:
+            return int(text)
+    elif text == "csync":
+        return CSYNC_PORT
+    else:
+        try:
+            return socket.getservbyname(text, "tcp")
+        except OSError:
+            pass
+    raise ValueError(f"'{text}' is neither a port number nor a service in /etc/services")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """All that `common.wire.client.connect` needs. Times are seconds.
+
+    `server` is what errors call the server. `timeout` limits connecting and each wait while greeting and
+    logging in; `idle_timeout` is for whoever uses the connection afterwards. With `compress` DEFLATE is
+    asked for, with `require_compression` nothing goes without it.
+    """
+
+    server: str
+    host: str = ""
+    port: int = CSYNC_PORT
+    path: str = ""
+    immediate_tls: bool = False
+    noauth: bool = False
+    credentials: Credentials = field(default_factory=Credentials)
+    policy: Policy = field(default_factory=Policy)
+    tls: ClientTLSSettings = field(default_factory=ClientTLSSettings)
+    compress: bool = False
+    require_compression: bool = False
+    timeout: float = 10.0
+    idle_timeout: float = 1800.0
+    bind: str | None = None
+    channel: str | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        cfg: Config,
+        channel: str | None = None,
+        server_override: str | None = None,
+        require_compression: bool = False,
+    ) -> ClientSettings:
+        """As imapd.conf has it for `channel`; `server_override` is what ``-S`` gave, `require_compression`
+        is ``-z``. Raises `ConfigError`."""
+        text = server_override or cfg.string("sync_host", channel)
+        if not text:
+            raise ConfigError(f"{cfg.path}: sync_host not defined, and no server given")
+        where = "-S: " if server_override else cfg.where("sync_host", channel)
+        try:
+            server = parse_server(text)
+            port = port_number(server.port or cfg.string("sync_port", channel) or "csync")
+        except ValueError as error:
+            raise ConfigError(f"{where}{error}") from None
+        bind = None
+        if cfg.switch("client_bind"):
+            bind = cfg.string("client_bind_name") or cfg.servername
+        return cls(
+            server=text,
+            host=server.host,
+            port=port,
+            path=server.path,
+            immediate_tls=server.tls,
+            noauth=server.noauth,
+            credentials=Credentials(
+                cfg.string("sync_authname", channel),
+                cfg.string("sync_password", channel),
+                cfg.string("sync_realm", channel),
+            ),
+            policy=Policy.for_client(cfg, channel, server.host),
+            tls=ClientTLSSettings.from_config(cfg, channel, server.host),
+            compress=require_compression or cfg.switch("sync_compress", channel),
+            require_compression=require_compression,
+            timeout=cfg.duration("client_timeout"),
+            idle_timeout=max(3, cfg.duration("sync_timeout", channel)),
+            bind=bind,
+            channel=channel,
+        )
