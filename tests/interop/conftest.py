@@ -39,27 +39,27 @@ def real_cyrus() -> None:
 @pytest.fixture(scope="session")
 def master(real_cyrus: None) -> Iterator[Cyrus]:
     """A real Cyrus that tests fill; each uses users of its own."""
-    with Cyrus.running("master") as cyrus:
+    with Cyrus.running("master", {"maxliteral": "0"}) as cyrus:
         yield cyrus
 
 
 @pytest.fixture(scope="session")
 def replica(real_cyrus: None) -> Iterator[Cyrus]:
     """A real Cyrus that receives."""
-    with Cyrus.running("replica", {"sync_log": "0"}) as cyrus:
+    with Cyrus.running("replica", {"sync_log": "0", "maxliteral": "0"}) as cyrus:
         yield cyrus
 
 
 @pytest.fixture
 def fresh_master(real_cyrus: None) -> Iterator[Cyrus]:
     """A real Cyrus for one test alone, with a sync log that nobody else writes."""
-    with Cyrus.running("master") as cyrus:
+    with Cyrus.running("master", {"maxliteral": "0"}) as cyrus:
         yield cyrus
 
 
 @pytest.fixture
 def fresh_replica(real_cyrus: None) -> Iterator[Cyrus]:
-    with Cyrus.running("replica", {"sync_log": "0"}) as cyrus:
+    with Cyrus.running("replica", {"sync_log": "0", "maxliteral": "0"}) as cyrus:
         yield cyrus
 
 

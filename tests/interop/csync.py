@@ -97,8 +97,8 @@ def _named(answers: list[tuple[str, Any]], kind: str) -> list[Any]:
     return [value for name, value in answers if name == kind]
 
 
-def state_of(address: Address, user: str) -> dict[str, Any]:
-    """All that the server at `address` holds of `user`, in one comparable value.
+def state_of(address: Address, user: str, expunged: bool = True) -> dict[str, Any]:
+    """All that the server at `address` holds of `user`, in one comparable value; `expunged` records too.
 
     Left out because peers may differ in it lawfully: the modseq of a quota root (informational), where a
     recalculated value is not kept (QUOTAROOT), and the order of answers.
@@ -113,7 +113,7 @@ def state_of(address: Address, user: str) -> dict[str, Any]:
                 continue
             ((_, full),) = csync.get(f"FULLMAILBOX {_astring(name)}")
             assert full["SYNC_CRC"] == header["SYNC_CRC"], (name, header, full)
-            state["mailboxes"][name] = _comparable_mailbox(full)
+            state["mailboxes"][name] = _comparable_mailbox(full, expunged)
         state["quota"] = {
             q["ROOT"]: {k: v for k, v in q.items() if k != "MODSEQ"} for q in _named(answers, "QUOTA")
         }
@@ -144,13 +144,15 @@ def _astring(name: str) -> str:
     return name if re.fullmatch(r'[^\s(){%*\\"]+', name) else f'"{name}"'
 
 
-def _comparable_mailbox(full: dict[str, Any]) -> dict[str, Any]:
+def _comparable_mailbox(full: dict[str, Any], expunged: bool) -> dict[str, Any]:
     mailbox = {k: v for k, v in full.items() if k not in ("QUOTAROOT", "RECORD", "ANNOTATIONS")}
     mailbox["ANNOTATIONS"] = sorted(
         (a["ENTRY"], a["USERID"] or b"", a["VALUE"]) for a in full.get("ANNOTATIONS", [])
     )
     records = {}
     for record in full["RECORD"]:
+        if not expunged and b"\\Expunged" in record["FLAGS"]:
+            continue
         plain = {k: v for k, v in record.items() if k not in ("FLAGS", "ANNOTATIONS")}
         plain["FLAGS"] = frozenset(record["FLAGS"])
         plain["ANNOTATIONS"] = sorted(
@@ -160,3 +162,17 @@ def _comparable_mailbox(full: dict[str, Any]) -> dict[str, Any]:
         records[int(record["UID"])] = plain
     mailbox["RECORD"] = records
     return mailbox
+
+
+def differences(one: Any, two: Any, path: str = "") -> list[str]:
+    """Where two states differ, a line each, for an assertion that can be read."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        found = []
+        for key in sorted(one.keys() | two.keys(), key=str):
+            name = key.decode() if isinstance(key, bytes) else str(key)
+            if key not in one or key not in two:
+                found.append(f"{path}/{name}: only in the {'second' if key in two else 'first'}")
+            else:
+                found += differences(one[key], two[key], f"{path}/{name}")
+        return found
+    return [] if one == two else [f"{path}: {str(one)[:200]} / {str(two)[:200]}"]

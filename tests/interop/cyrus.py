@@ -152,7 +152,8 @@ def processes_of(root: Path) -> list[int]:
 
 
 class Cyrus:
-    """One installation. `settings` are lines of imapd.conf that replace or join the usual ones."""
+    """One installation. `settings` are lines of imapd.conf that replace or join the usual ones; ``{root}``
+    in them is its directory."""
 
     def __init__(self, root: Path, name: str, settings: dict[str, str] | None = None) -> None:
         self.root = root
@@ -209,8 +210,7 @@ class Cyrus:
             "failedloginpause": "0",
             "lmtp_downcase_rcpt": "yes",
         }
-        options.update(settings)
-        self.options = options
+        options.update({key: value.replace("{root}", str(root)) for key, value in settings.items()})
         for key, value in options.items():
             if key.startswith(("partition-", "archivepartition-")):
                 Path(value).mkdir(parents=True, exist_ok=True)

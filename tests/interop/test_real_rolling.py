@@ -1,0 +1,135 @@
+"""A real rolling sync_client, fed by the real daemons' own sync log, towards our sync_server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from common.names import Owner
+
+from .csync import differences, state_of
+from .cyrus import Cyrus, until
+from .fill import SCRIPT, fill_everything, message
+from .imap import quote
+from .ours import Ours
+from .proxy import Proxy
+
+
+@pytest.fixture(scope="module")
+def server(real_cyrus: None) -> Iterator[Ours]:
+    """Our sync_server, shared by the tests of this module; at the end its store must agree with itself."""
+    with Ours.installed("replica") as ours:
+        yield ours
+        ours.verify()
+
+
+def follow(master: Cyrus, server: Ours) -> None:
+    """Carry out the sync log, as a rolling client's next cycle would."""
+    for _ in range(2):
+        if master.sync_log.exists():
+            master.sync_client("-R", "-1", to=server.csync).check()
+    assert not master.sync_log.with_name("log-run").exists()
+
+
+def same(master: Cyrus, server: Ours, *users: str) -> None:
+    for user in users:
+        assert differences(state_of(master.csync, user), state_of(server.csync, user)) == []
+
+
+def test_what_the_daemons_log_is_enough(fresh_master: Cyrus, server: Ours, user: str) -> None:
+    other = f"{user}b"
+    fill_everything(fresh_master, user, other)
+    follow(fresh_master, server)
+    same(fresh_master, server, user, other)
+    with fresh_master.imap(user) as imap, fresh_master.imap() as admin, fresh_master.sieve(user) as sieve:
+        imap.select("INBOX")
+        imap.store("1", "+FLAGS", "\\Flagged")
+        imap.ok("RENAME", "INBOX/lists/cyrus", "INBOX/lists/moved")
+        imap.ok("DELETE", "INBOX/empty")
+        imap.ok("UNSUBSCRIBE", quote("INBOX/with space"))
+        imap.set_metadata("INBOX/lists", "/shared/comment", b"other words")
+        admin.ok("SETQUOTA", f"user/{user}", "(STORAGE 4321)")
+        sieve.put("main", b"discard;\r\n")
+    with fresh_master.imap(other) as imap:
+        imap.select(f"user/{user}/lists")
+        imap.store("1:*", "+FLAGS", "\\Seen")
+    fresh_master.deliver(message("delivered"), user, other)
+    follow(fresh_master, server)
+    same(fresh_master, server, user, other)
+
+
+def test_a_user_is_renamed(fresh_master: Cyrus, server: Ours, user: str) -> None:
+    new = f"{user}new"
+    fresh_master.create_user(user)
+    with fresh_master.imap(user) as imap:
+        imap.ok("CREATE", "INBOX/folder")
+        imap.append("INBOX/folder", message("inside"))
+        imap.ok("SUBSCRIBE", "INBOX/folder")
+    follow(fresh_master, server)
+    with fresh_master.imap() as admin:
+        admin.ok("RENAME", f"user/{user}", f"user/{new}")
+    follow(fresh_master, server)
+    same(fresh_master, server, user, new)
+    state = state_of(server.csync, new)
+    assert sorted(state["mailboxes"]) == [f"user.{new}", f"user.{new}.folder"]
+    assert state["subscriptions"] == [f"user.{new}.folder".encode()]
+
+
+def test_a_user_is_deleted(fresh_master: Cyrus, server: Ours, user: str) -> None:
+    fresh_master.create_user(user)
+    with fresh_master.imap(user) as imap:
+        imap.ok("CREATE", "INBOX/folder")
+        imap.append("INBOX/folder", message("inside"))
+    follow(fresh_master, server)
+    with fresh_master.imap() as admin:
+        admin.ok("DELETE", f"user/{user}")
+    follow(fresh_master, server)
+    same(fresh_master, server, user)
+    assert not [n for n in state_of(server.csync, user)["mailboxes"] if n.startswith("user.")]
+
+
+def test_a_client_that_runs_survives_our_restart(fresh_master: Cyrus, user: str) -> None:
+    with Ours.installed("restarted") as server:
+        fresh_master.create_user(user)
+        rolling = fresh_master.roll("-d", "1", to=server.csync)
+        until(lambda: f"user.{user}" in state_of(server.csync, user)["mailboxes"], "the user arrives")
+        assert server.stop() == 0
+        until(lambda: rolling.process.poll() is not None, "the real client ends when it is told BYE", 15)
+        assert rolling.process.returncode == 0
+        server.start()
+        fresh_master.deliver(message("meanwhile"), user)
+        fresh_master.roll("-d", "1", to=server.csync)
+        until(lambda: 1 in _records(server, user), "the message arrives after the restart")
+        same(fresh_master, server, user)
+
+
+def test_one_locked_user_holds_up_nobody_else(fresh_master: Cyrus, server: Ours, user: str) -> None:
+    other = f"{user}b"
+    fresh_master.create_user(user, other)
+    follow(fresh_master, server)
+    with Proxy(server.csync, hide=("COMPRESS",)) as proxy:
+        with server.store.write(Owner("user", user)):
+            fresh_master.deliver(message("waits"), user)
+            fresh_master.deliver(message("flows"), other)
+            fresh_master.sync_client("-R", "-1", to=proxy.address, timeout=30)
+            assert any("IMAP_MAILBOX_LOCKED" in line for line in proxy.conversations[0].answers())
+        fresh_master.sync_client("-R", "-1", to=server.csync).check()
+    same(fresh_master, server, user, other)
+
+
+def test_an_idle_client_reconnects_after_its_time(fresh_master: Cyrus, server: Ours, user: str) -> None:
+    with Proxy(server.csync, hide=("COMPRESS",)) as proxy:
+        fresh_master.create_user(user)
+        rolling = fresh_master.roll("-d", "1", "-t", "1", to=proxy.address)
+        until(lambda: len(proxy.conversations) > 1, "the client connects again", 15)
+        fresh_master.deliver(message("later"), user)
+        until(lambda: 1 in _records(server, user), "the message arrives")
+        assert "RESTART" in proxy.conversations[0].commands()
+        rolling.stop()
+
+
+def _records(server: Ours, user: str) -> dict[int, object]:
+    mailbox = state_of(server.csync, user)["mailboxes"].get(f"user.{user}", {})
+    found: dict[int, object] = mailbox.get("RECORD", {})
+    return found
