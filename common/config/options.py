@@ -150,7 +150,15 @@ _DECLARED = (
         channel=True,
     ),
     Option("sync_authname", _STRING, None, _CLIENT, "The userid to log in with.", channel=True),
-    Option("sync_realm", _STRING, None, _CLIENT, "The SASL realm to log in with.", channel=True),
+    Option(
+        "sync_realm",
+        _STRING,
+        None,
+        _CLIENT,
+        "The SASL realm, for mechanisms that have realms (GSSAPI, DIGEST-MD5). Those that sync_client "
+        "speaks have none: where the replica wants one, write it into sync_authname (user@realm).",
+        channel=True,
+    ),
     Option(
         "sync_password",
         _STRING,
@@ -315,9 +323,10 @@ _DECLARED = (
     Option(
         "sync_allowplaintext",
         _SWITCH,
-        "no",
+        None,
         _LOGIN,
-        "Let sync_client send its password in clear on a line that nothing protects.",
+        "Let sync_client send its password in clear (PLAIN, LOGIN) on a line that nothing protects. Where "
+        "it is not set, allowplaintext says so for sync_client too.",
         channel=True,
         ours=True,
     ),
@@ -326,7 +335,8 @@ _DECLARED = (
         _INTEGER,
         "0",
         _LOGIN,
-        "The least strength, in bits, of the layer below a login: 0 none, 1 integrity, more privacy.",
+        "The least strength, in bits, of the layer below a login: 0 none, 1 integrity, more privacy. "
+        "sync_server offers nothing below it; sync_client starts TLS to reach it, or does not log in.",
         minimum=0,
     ),
     Option(
@@ -386,7 +396,14 @@ _DECLARED = (
         "does neither (off).",
         choices=("off", "optional", "require"),
     ),
-    Option("tls_required", _SWITCH, "no", _TLS, "No login before STARTTLS."),
+    Option(
+        "tls_required",
+        _SWITCH,
+        "no",
+        _TLS,
+        "No login without TLS (or a layer that sync_server -p states): sync_server offers no mechanism "
+        "before STARTTLS, sync_client starts TLS first.",
+    ),
     Option(
         "tls_server_ca_file",
         _STRING,
@@ -407,8 +424,9 @@ _DECLARED = (
         _STRING,
         None,
         _TLS,
-        "The certificate that sync_client shows to the replica. <host>_client_cert does the same for one "
-        "host (its name up to the first dot).",
+        "The certificate that sync_client shows to the replica, PEM; with one, it starts TLS wherever that "
+        "is offered, and logs in with EXTERNAL if it can. <host>_client_cert does the same for one host "
+        "(its name up to the first dot).",
     ),
     Option(
         "tls_client_key",
@@ -422,7 +440,8 @@ _DECLARED = (
         _SWITCH,
         "yes",
         _TLS,
-        "sync_client verifies the replica's certificate and host name.",
+        "sync_client verifies the replica's certificate and that it is for the name in sync_host. With no, "
+        "TLS keeps out those who listen, but not those who can answer in the replica's place.",
         channel=True,
         ours=True,
     ),
