@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
+
+from common.wire import replies
 
 if TYPE_CHECKING:
     from common.config import Config
@@ -63,6 +65,13 @@ def certificate_user(certificate: object) -> str | None:
     return str(names[-1].value).lower() if names else None
 
 
+class Objection(NamedTuple):
+    """Why a mechanism may not be used: libsasl's answer (without CRLF), and in plain words."""
+
+    reply: bytes
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of one end."""
@@ -103,21 +112,27 @@ class Policy:
 
     def usable(self, layer: Layer) -> tuple[str, ...]:
         """The mechanisms that may be used under `layer`, strongest first."""
-        return tuple(mech for mech in self.mechanisms if not self.objection(mech, layer))
+        return tuple(mech for mech in self.mechanisms if self.objection(mech, layer) is None)
 
-    def objection(self, mechanism: str, layer: Layer) -> str:
-        """Why `mechanism` may not be used under `layer`, in plain words; "" if it may."""
+    def objection(self, mechanism: str, layer: Layer) -> Objection | None:
+        """Why `mechanism` may not be used under `layer`; None if it may."""
         if mechanism not in self.mechanisms:
-            return "not among the mechanisms that the configuration lists"
+            return Objection(replies.NO_MECHANISM, "not among the mechanisms that the configuration lists")
         if layer.ssf < self.minimum_layer:
-            return f"sasl_minimum_layer is {self.minimum_layer} and the layer in force has {layer.ssf}"
+            return Objection(
+                replies.TOO_WEAK,
+                f"sasl_minimum_layer is {self.minimum_layer} and the layer in force has {layer.ssf}",
+            )
         if self.tls_required and layer.ssf < PRIVACY:
-            return "tls_required is set and there is no TLS"
+            return Objection(replies.NEEDS_ENCRYPTION, "tls_required is set and there is no TLS")
         if mechanism in PLAINTEXT and not self.allow_plaintext and layer.ssf < PRIVACY:
-            return "it would send the password in clear, which allowplaintext does not permit"
+            return Objection(
+                replies.NEEDS_ENCRYPTION,
+                "it would send the password in clear, which allowplaintext does not permit",
+            )
         if mechanism == "EXTERNAL" and layer.certificate is None:
-            return "there is no client certificate"
-        return ""
+            return Objection(replies.NO_MECHANISM, "there is no client certificate")
+        return None
 
 
 def common(offered: Sequence[str], usable: Sequence[str]) -> list[str]:

@@ -129,7 +129,6 @@ class ClientSettings:
             credentials=Credentials(
                 cfg.string("sync_authname", channel),
                 cfg.string("sync_password", channel),
-                cfg.string("sync_realm", channel),
             ),
             policy=Policy.for_client(cfg, channel, server.host),
             tls=ClientTLSSettings.from_config(cfg, channel, server.host),

@@ -19,16 +19,14 @@ from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who we are. `realm` is put behind a user name that has none: ``user@realm``."""
+    """Who we are. None of our mechanisms has a place for a realm; a user's may be part of `authname`."""
 
     authname: str | None = None
     password: str | None = None
-    realm: str | None = None
 
     @property
     def user(self) -> str:
-        name = self.authname or ""
-        return f"{name}@{self.realm}" if name and self.realm and "@" not in name else name
+        return self.authname or ""
 
     def __repr__(self) -> str:
         return f"Credentials({self.user!r})"
@@ -57,7 +55,8 @@ def why_not(
         return "sync_authname and sync_password are not set"
     ours = Layer(layer.ssf, layer.tls, "ours" if with_certificate and layer.tls else None)
     words = [word.upper() for word in offered]
-    reasons = [f"{mech}: {policy.objection(mech, ours)}" for mech in MECHANISMS if mech in words]
+    objections = {mech: policy.objection(mech, ours) for mech in MECHANISMS if mech in words}
+    reasons = [f"{mech}: {objection.reason}" for mech, objection in objections.items() if objection]
     unknown = [word for word in words if word not in MECHANISMS]
     if unknown:
         reasons.append(f"{' '.join(unknown)}: not known here")

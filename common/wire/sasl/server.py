@@ -173,8 +173,8 @@ class Attempt:
         if self.mechanism not in MECHANISMS:
             return Failure(replies.NO_MECHANISM, f"mechanism {name[:40]!r} is not known")
         objection = self._server.policy.objection(self.mechanism, self._layer)
-        if objection:
-            return Failure(replies.NO_MECHANISM, f"{self.mechanism} refused: {objection}")
+        if objection is not None:
+            return Failure(objection.reply, f"{self.mechanism} refused: {objection.reason}")
         data: bytes | None = None
         if initial is not None:
             decoded = _decode(b"" if initial == b"=" else initial)
