@@ -1,0 +1,55 @@
+"""How long to wait before the next attempt to connect. Pure: the random source is handed in.
+
+Waits are 15, 30, 60, … seconds, doubling up to `maxwait`, each shortened by up to a tenth so that many
+clients of one server do not come back in step. A connection that did some work starts the series anew.
+
+>>> waits = Backoff(maxwait=1200, random=lambda: 0.0)
+>>> [waits.next() for _ in range(8)]
+[15, 30, 60, 120, 240, 480, 960, 1200]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FIRST_WAIT = 15
+"""Seconds before the second attempt."""
+
+JITTER = 0.1
+"""The share of a wait that chance may take away."""
+
+ONE_SHOT_PATIENCE = 1000
+"""Seconds during which a one-shot run goes on trying."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """`maxwait` is in seconds, 0 or less for no limit; `random` gives a float in [0, 1).
+
+    `patience` is the sum of waits after which `next` gives None, None itself to go on for ever.
+    """
+
+    maxwait: int
+    random: Callable[[], float]
+    patience: int | None = None
+    _wait: int = field(default=0, init=False)
+    _waited: int = field(default=0, init=False)
+
+    def next(self) -> int | None:
+        """Whole seconds to wait before the next attempt; None when patience is at its end."""
+        self._wait = self._wait * 2 if self._wait else FIRST_WAIT
+        if self.maxwait > 0:
+            self._wait = min(self._wait, self.maxwait)
+        wait = max(1, math.ceil(self._wait * (1 - JITTER * self.random())))
+        if self.patience is not None:
+            wait = min(wait, self.patience - self._waited)
+            if wait <= 0:
+                return None
+        self._waited += wait
+        return wait
+
+    def succeeded(self) -> None:
+        """The connection proved good: the next failure waits briefly again."""
+        self._wait = self._waited = 0

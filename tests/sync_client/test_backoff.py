@@ -1,0 +1,50 @@
+"""How long to wait before the next attempt to connect."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
+
+
+def waits(backoff: Backoff, count: int) -> list[int | None]:
+    return [backoff.next() for _ in range(count)]
+
+
+def test_waits_double_from_15_seconds_up_to_the_longest():
+    assert waits(Backoff(1200, lambda: 0.0), 9) == [15, 30, 60, 120, 240, 480, 960, 1200, 1200]
+
+
+def test_no_longest_wait_means_doubling_for_ever():
+    assert waits(Backoff(0, lambda: 0.0), 9)[-1] == 15 * 2**8
+
+
+def test_a_longest_wait_of_16_seconds_is_kept():
+    assert waits(Backoff(16, lambda: 0.0), 4) == [15, 16, 16, 16]
+
+
+def test_success_starts_the_series_anew():
+    backoff = Backoff(1200, lambda: 0.0)
+    waits(backoff, 4)
+    backoff.succeeded()
+    assert backoff.next() == 15
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=12, max_size=12))
+def test_chance_shortens_a_wait_by_a_tenth_at_most(chances):
+    drawn = iter(chances)
+    plain = waits(Backoff(1200, lambda: 0.0), 12)
+    for exact, jittered in zip(plain, waits(Backoff(1200, lambda: next(drawn)), 12), strict=True):
+        assert exact * 0.9 <= jittered <= exact
+
+
+def test_a_one_shot_run_is_patient_for_1000_seconds_and_no_longer():
+    backoff = Backoff(0, lambda: 0.0, patience=ONE_SHOT_PATIENCE)
+    given_up = waits(backoff, 9)
+    assert given_up == [15, 30, 60, 120, 240, 480, 55, None, None]
+    assert sum(wait for wait in given_up if wait) == 1000
+
+
+def test_without_patience_the_first_failure_is_the_last():
+    assert Backoff(1200, lambda: 0.0, patience=0).next() is None
