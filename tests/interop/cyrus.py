@@ -12,6 +12,7 @@ process of it is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import random
@@ -284,26 +285,23 @@ class Cyrus:
         self._rolling.clear()
         if self.master is None:
             return
-        # Its main loop may miss a signal that comes just before it falls asleep: say it again.
-        for _ in range(50):
-            self.master.send_signal(signal.SIGTERM)
-            try:
-                self.master.wait(0.2)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        else:
+        # While a connection waits to be accepted its pselect() never gets round to a pending signal, and
+        # it spins: then only SIGKILL helps, and its children are ended one by one below.
+        self.master.send_signal(signal.SIGTERM)
+        try:
+            self.master.wait(1)
+        except subprocess.TimeoutExpired:
             self.master.kill()
             self.master.wait()
         self.master = None
         for last in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                until(lambda: not processes_of(self.root), "children end", timeout=5)
-                return
-            except AssertionError:
-                for pid in processes_of(self.root):
+            for pid in processes_of(self.root):
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, last)
-        until(lambda: not processes_of(self.root), f"the processes of {self.name} end", timeout=5)
+            with contextlib.suppress(AssertionError):
+                until(lambda: not processes_of(self.root), "children end", timeout=3)
+                return
+        raise AssertionError(f"processes of {self.name} are left: {processes_of(self.root)}")
 
     # -- talking to it
 

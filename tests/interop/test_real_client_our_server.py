@@ -6,7 +6,6 @@ the master says, down to the last record and CRC, and the next run must find not
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,27 +15,18 @@ from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus, Finished
 from .fill import BINARY, EIGHT_BIT, SCRIPT, fill_everything, message
 from .imap import quote
-from .ours import Ours
+from .judge import Server, server_under_test
 from .proxy import Proxy
 
 
 @pytest.fixture(scope="module")
-def server(real_cyrus: None) -> Iterator[Ours | Cyrus]:
-    """Our sync_server, shared by the tests of this module; at the end its store must agree with itself.
-
-    With INTEROP_SERVER=real in the environment it is a real one instead: a test that fails then expects
-    what no replica does.
-    """
-    if os.environ.get("INTEROP_SERVER") == "real":
-        with Cyrus.running("judge", {"maxliteral": "0", "sync_log": "0"}) as judge:
-            yield judge
-        return
-    with Ours.installed("replica", {"maxliteral": "0"}) as ours:
-        yield ours
-        ours.verify()
+def server(real_cyrus: None) -> Iterator[Server]:
+    """The replica, shared by the tests of this module."""
+    with server_under_test("replica", {"maxliteral": "0"}) as replica:
+        yield replica
 
 
-def replicate(master: Cyrus, server: Ours | Cyrus, *users: str, expunged: bool = True) -> None:
+def replicate(master: Cyrus, server: Server, *users: str, expunged: bool = True) -> None:
     """Sync these users, compare everything, and insist that a second run has nothing to do.
 
     `expunged` False: each end may keep expunged records for as long as it likes.
@@ -47,12 +37,12 @@ def replicate(master: Cyrus, server: Ours | Cyrus, *users: str, expunged: bool =
     nothing_to_do(master, server, "-u", *users)
 
 
-def same(master: Cyrus, server: Ours | Cyrus, user: str, expunged: bool = True) -> None:
+def same(master: Cyrus, server: Server, user: str, expunged: bool = True) -> None:
     here, there = state_of(master.csync, user, expunged), state_of(server.csync, user, expunged)
     assert differences(here, there) == []
 
 
-def nothing_to_do(master: Cyrus, server: Ours | Cyrus, *args: str) -> None:
+def nothing_to_do(master: Cyrus, server: Server, *args: str) -> None:
     with Proxy(server.csync, hide=("COMPRESS",)) as proxy:
         master.sync_client(*args, to=proxy.address).check()
         assert proxy.commands("GET ")
@@ -60,18 +50,18 @@ def nothing_to_do(master: Cyrus, server: Ours | Cyrus, *args: str) -> None:
         assert changes == []
 
 
-def records(server: Ours | Cyrus, user: str, folder: str = "") -> dict[int, dict[str, Any]]:
+def records(server: Server, user: str, folder: str = "") -> dict[int, dict[str, Any]]:
     name = f"user.{user}" + (f".{folder}" if folder else "")
     found: dict[int, dict[str, Any]] = state_of(server.csync, user)["mailboxes"][name]["RECORD"]
     return found
 
 
-def live(server: Ours | Cyrus, user: str, folder: str = "") -> list[int]:
+def live(server: Server, user: str, folder: str = "") -> list[int]:
     """UIDs that are not expunged."""
     return [uid for uid, r in records(server, user, folder).items() if b"\\Expunged" not in r["FLAGS"]]
 
 
-def test_a_user_with_everything_arrives_whole(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_a_user_with_everything_arrives_whole(master: Cyrus, server: Server, user: str) -> None:
     other = f"{user}b"
     fill_everything(master, user, other)
     replicate(master, server, user, other)
@@ -79,7 +69,7 @@ def test_a_user_with_everything_arrives_whole(master: Cyrus, server: Ours | Cyru
     assert state_of(server.csync, other)["seen"]
 
 
-def test_changes_of_messages_follow(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_changes_of_messages_follow(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
         imap.append("INBOX", *(message(f"m{n}") for n in range(6)))
@@ -103,7 +93,7 @@ def test_changes_of_messages_follow(master: Cyrus, server: Ours | Cyrus, user: s
         assert records(server, user)[2]["FLAGS"] == {b"$Label1"}
 
 
-def test_an_incremental_run_sends_only_what_changed(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_an_incremental_run_sends_only_what_changed(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
         imap.append("INBOX", *(message(f"m{n}") for n in range(20)))
@@ -118,7 +108,7 @@ def test_an_incremental_run_sends_only_what_changed(master: Cyrus, server: Ours 
         assert not proxy.commands("APPLY MESSAGE")
 
 
-def test_unexpunged_messages_come_back(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_unexpunged_messages_come_back(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
         imap.append("INBOX", message("stays"), message("goes"))
@@ -132,7 +122,7 @@ def test_unexpunged_messages_come_back(master: Cyrus, server: Ours | Cyrus, user
     assert live(server, user) == [1, 3]
 
 
-def test_expunge_and_delete_at_once_follow(server: Ours | Cyrus, user: str) -> None:
+def test_expunge_and_delete_at_once_follow(server: Server, user: str) -> None:
     settings = {"expunge_mode": "immediate", "delete_mode": "immediate"}
     with Cyrus.running("hasty", settings) as hasty:
         hasty.create_user(user)
@@ -153,7 +143,7 @@ def test_expunge_and_delete_at_once_follow(server: Ours | Cyrus, user: str) -> N
         assert list(state_of(server.csync, user)["mailboxes"]) == [f"user.{user}"]
 
 
-def test_annotations_of_every_kind_follow_and_go(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_annotations_of_every_kind_follow_and_go(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     large = b"0123456789abcdef" * 9000
     with master.imap(user) as imap:
@@ -173,7 +163,7 @@ def test_annotations_of_every_kind_follow_and_go(master: Cyrus, server: Ours | C
         assert entries == [(b"/comment", user.encode(), "für mich".encode())]
 
 
-def test_rights_quota_and_subscriptions_follow(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_rights_quota_and_subscriptions_follow(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap() as admin, master.imap(user) as imap:
         imap.ok("CREATE", "INBOX/sub")
@@ -196,7 +186,7 @@ def test_rights_quota_and_subscriptions_follow(master: Cyrus, server: Ours | Cyr
 
 
 def test_scripts_follow_by_sieve_commands_where_the_mailbox_is_not_agreed(
-    master: Cyrus, server: Ours | Cyrus, user: str
+    master: Cyrus, server: Server, user: str
 ) -> None:
     master.create_user(user)
 
@@ -225,7 +215,7 @@ def test_scripts_follow_by_sieve_commands_where_the_mailbox_is_not_agreed(
         assert sync() == []
 
 
-def test_scripts_follow_as_a_mailbox(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_scripts_follow_as_a_mailbox(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.sieve(user) as sieve:
         sieve.put("main", SCRIPT)
@@ -240,7 +230,7 @@ def test_scripts_follow_as_a_mailbox(master: Cyrus, server: Ours | Cyrus, user: 
     assert scripts_of(server.csync, user) == {}
 
 
-def test_renames_of_a_mailbox_and_of_a_tree_follow(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_renames_of_a_mailbox_and_of_a_tree_follow(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
         for folder in ("a", "tree", "tree/x", "tree/x/y"):
@@ -260,7 +250,7 @@ def test_renames_of_a_mailbox_and_of_a_tree_follow(master: Cyrus, server: Ours |
 
 
 def test_a_deleted_folder_goes_below_deleted_and_can_be_recreated(
-    master: Cyrus, server: Ours | Cyrus, user: str
+    master: Cyrus, server: Server, user: str
 ) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
@@ -276,7 +266,7 @@ def test_a_deleted_folder_goes_below_deleted_and_can_be_recreated(
     assert names[1:] == [f"user.{user}", f"user.{user}.short"]
 
 
-def test_a_large_message_and_a_large_mailbox(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_a_large_message_and_a_large_mailbox(master: Cyrus, server: Server, user: str) -> None:
     master.create_user(user)
     with master.imap(user) as imap:
         imap.append("INBOX", message("fifty megabytes", 50 << 20))
@@ -290,7 +280,7 @@ def test_a_large_message_and_a_large_mailbox(master: Cyrus, server: Ours | Cyrus
 
 
 def test_collections_of_calendars_and_addresses_are_opaque_mail(
-    master: Cyrus, server: Ours | Cyrus, user: str
+    master: Cyrus, server: Server, user: str
 ) -> None:
     master.create_user(user)
     with master.imap() as admin:
@@ -306,7 +296,7 @@ def test_collections_of_calendars_and_addresses_are_opaque_mail(
     assert kinds == {"#calendars": b"c", "#addressbooks": b"a", "#files": b"b"}
 
 
-def test_conversations_and_archives_agree_too(server: Ours | Cyrus, user: str) -> None:
+def test_conversations_and_archives_agree_too(server: Server, user: str) -> None:
     with Cyrus.running(
         "modern", {"conversations": "1", "archive_enabled": "1", "archive_days": "1"}
     ) as modern:
@@ -318,7 +308,7 @@ def test_conversations_and_archives_agree_too(server: Ours | Cyrus, user: str) -
         assert int(state_of(server.csync, user)["mailboxes"][f"user.{user}"]["XCONVMODSEQ"])
 
 
-def test_a_shared_mailbox_replicates_by_name(master: Cyrus, server: Ours | Cyrus, user: str) -> None:
+def test_a_shared_mailbox_replicates_by_name(master: Cyrus, server: Server, user: str) -> None:
     shared = f"shared{user}"
     with master.imap() as admin:
         admin.ok("CREATE", shared)
@@ -330,7 +320,7 @@ def test_a_shared_mailbox_replicates_by_name(master: Cyrus, server: Ours | Cyrus
     nothing_to_do(master, server, "-m", shared, f"{shared}/below")
 
 
-def test_a_partition_that_the_replica_has_not_is_a_clear_error(server: Ours | Cyrus, user: str) -> None:
+def test_a_partition_that_the_replica_has_not_is_a_clear_error(server: Server, user: str) -> None:
     with Cyrus.running("elsewhere", {"defaultpartition": "fast", "partition-fast": "{root}/fast"}) as there:
         there.create_user(user)
         with there.imap(user) as imap:
@@ -353,30 +343,30 @@ class TestModes:
 
     @pytest.mark.parametrize("option", ["-O", "-N", "-L", "-z", "-l"])
     def test_an_option_changes_nothing_of_the_result(
-        self, fresh_master: Cyrus, server: Ours | Cyrus, filled: str, option: str
+        self, fresh_master: Cyrus, server: Server, filled: str, option: str
     ) -> None:
         fresh_master.sync_client(option, "-u", filled, to=server.csync).check()
         same(fresh_master, server, filled)
 
-    def test_everybody(self, fresh_master: Cyrus, server: Ours | Cyrus, filled: str) -> None:
+    def test_everybody(self, fresh_master: Cyrus, server: Server, filled: str) -> None:
         fresh_master.sync_client("-A", to=server.csync).check()
         for user in (filled, f"{filled}b"):
             same(fresh_master, server, user)
         nothing_to_do(fresh_master, server, "-A")
 
-    def test_mailboxes_by_name(self, fresh_master: Cyrus, server: Ours | Cyrus, filled: str) -> None:
+    def test_mailboxes_by_name(self, fresh_master: Cyrus, server: Server, filled: str) -> None:
         fresh_master.sync_client("-m", f"user/{filled}", to=server.csync).check()
         assert live(server, filled) == [1]
         nothing_to_do(fresh_master, server, "-m", f"user/{filled}")
 
-    def test_meta_alone(self, fresh_master: Cyrus, server: Ours | Cyrus, filled: str) -> None:
+    def test_meta_alone(self, fresh_master: Cyrus, server: Server, filled: str) -> None:
         fresh_master.sync_client("-u", filled, to=server.csync).check()
         with fresh_master.imap(filled) as imap:
             imap.ok("UNSUBSCRIBE", "INBOX")
         fresh_master.sync_client("-s", filled, to=server.csync).check()
         assert state_of(server.csync, filled)["subscriptions"] == []
 
-    def test_the_log_once(self, fresh_master: Cyrus, server: Ours | Cyrus, filled: str) -> None:
+    def test_the_log_once(self, fresh_master: Cyrus, server: Server, filled: str) -> None:
         ran: Finished = fresh_master.sync_client("-R", "-1", to=server.csync)
         assert ran.status == 0, ran.describe()
         same(fresh_master, server, filled)
