@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 _COMPACT_AT = 64 * 1024
+_SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
 
 
 class Buffer:
@@ -38,6 +41,13 @@ class Buffer:
         dropped = min(count, len(self))
         self.pos += dropped
         return dropped
+
+    def skip_space(self) -> int:
+        """Pass over white space; how many bytes are left behind it."""
+        found = _SPACE.match(self.data, self.pos)
+        assert found is not None
+        self.pos = found.end()
+        return len(self)
 
     def take_line(self, limit: int, searched: int = 0) -> bytes | None:
         """A line without its end (LF, a CR before it), None while it is unfinished.

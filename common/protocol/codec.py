@@ -1,0 +1,422 @@
+"""Model values to dlist values and back, for every answer and every argument of the protocol.
+
+``encode_…`` gives what `dlist.encode` prints, ``decode_…`` takes what a parser read and checks all of it: it
+returns a good value or raises a `ReplyError` (`BadParameters`, `BadName`; for records `ProtocolError`).
+
+>>> dlist.encode(encode_quota(Quota("user.alice", {"STORAGE": 100000}, 18)), server=True)
+b'%(ROOT user.alice LIMIT 100000 STORAGE 100000 MODSEQ 18)'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from common.errors import BadParameters
+from common.model import (
+    NULL_GUID,
+    UNLIMITED,
+    MailboxAnnotation,
+    Quota,
+    Seen,
+    SieveScript,
+)
+from common.protocol import dlist, fields
+from common.protocol.fields import Fields
+from common.protocol.mailboxes import (
+    MAILBOX_TAIL,
+    MailboxLine,
+    decode_mailbox,
+    decode_mailbox_line,
+    decode_restore,
+    encode_intermediate,
+    encode_mailbox,
+    mailbox_head,
+)
+from common.protocol.record_reader import decode_records
+from common.protocol.records import (
+    decode_annotations,
+    decode_record,
+    encode_annotations,
+    encode_records,
+    normal_flags,
+)
+
+__all__ = [
+    "MAILBOX_TAIL",
+    "MailboxLine",
+    "decode_annotations",
+    "decode_mailbox",
+    "decode_mailbox_line",
+    "decode_record",
+    "decode_records",
+    "decode_restore",
+    "encode_annotations",
+    "encode_intermediate",
+    "encode_mailbox",
+    "encode_records",
+    "mailbox_head",
+    "normal_flags",
+]
+
+
+# -- single names and lists of them
+
+
+def decode_userid(value: Any) -> str:
+    return fields.userid(value, "the userid")
+
+
+def decode_unuser(value: Any) -> str:
+    """The userid of UNUSER; "" is allowed there and means nobody."""
+    return "" if value == b"" else decode_userid(value)
+
+
+def decode_mailbox_name(value: Any) -> str:
+    return fields.mailbox_name(value, "the mailbox name")
+
+
+def decode_mailbox_names(value: Any) -> list[str]:
+    """A list of names. A bare name in its place names nothing, as in Cyrus."""
+    if isinstance(value, bytes):
+        return []
+    return [fields.mailbox_name(item, "a mailbox name") for item in fields.listed(value, "the list of names")]
+
+
+def decode_uniqueids(value: Any) -> list[str]:
+    if isinstance(value, bytes):
+        return []
+    return [fields.uniqueid(item, "a uniqueid") for item in fields.listed(value, "the list of uniqueids")]
+
+
+def decode_root(value: Any) -> str:
+    return fields.mailbox_name(value, "the quota root")
+
+
+def decode_annotation_mailbox(value: Any) -> str:
+    """The argument of GET ANNOTATION: a mailbox, "" for the server."""
+    return "" if value == b"" else decode_mailbox_name(value)
+
+
+def decode_capabilities(value: Any) -> list[str]:
+    return [fields.text(item, "a capability") for item in fields.listed(value, "the list of capabilities")]
+
+
+def encode_names(names: Iterable[str]) -> list[bytes]:
+    """A list of names, userids, uniqueids or capabilities."""
+    return [name.encode() for name in names]
+
+
+def encode_guids(guids: Iterable[bytes]) -> list[bytes]:
+    return [guid.hex().encode("ascii") for guid in guids]
+
+
+decode_guids = fields.guids
+
+
+def decode_subscriptions(value: Any) -> list[str]:
+    """The names of ``* LSUB``; what a peer's users have subscribed to need not be valid."""
+    return [fields.text(item, "a subscription") for item in fields.listed(value, "LSUB")]
+
+
+# -- quota
+
+_RESOURCES = {
+    "STORAGE": (b"STORAGE",),
+    "MESSAGE": (b"MESSAGE",),
+    "X-ANNOTATION-STORAGE": (b"X-ANNOTATION-STORAGE", b"ANNOTATION-STORAGE"),
+    "X-NUM-FOLDERS": (b"X-NUM-FOLDERS", b"MAILBOX"),
+}
+
+
+def encode_quota(quota: Quota) -> dict[str, Any]:
+    """LIMIT repeats STORAGE; a resource without limit is left out. The names are those all releases read."""
+    storage = quota.limits.get("STORAGE", UNLIMITED)
+    value: dict[str, Any] = {"ROOT": quota.root, "LIMIT": storage}
+    value |= {
+        name: quota.limits[name] for name in _RESOURCES if quota.limits.get(name, UNLIMITED) != UNLIMITED
+    }
+    value["MODSEQ"] = quota.modseq
+    return value
+
+
+def decode_quota(value: Any) -> Quota:
+    """Takes the names of all releases; 2.4 sends LIMIT alone."""
+    found = Fields(value, "QUOTA")
+    limits = {"STORAGE": found.n32(b"LIMIT")}
+    for resource, names in _RESOURCES.items():
+        for name in names:
+            if name in found:
+                limits[resource] = found.n32(name)
+                break
+    return Quota(
+        fields.mailbox_name(found.raw(b"ROOT"), "ROOT"),
+        {resource: limit for resource, limit in limits.items() if limit != UNLIMITED},
+        found.n64(b"MODSEQ", 0),
+    )
+
+
+# -- seen state
+
+
+def encode_seen(seen: Seen, userid: str | None = None) -> dict[str, Any]:
+    """A ``* SEEN`` answer; with `userid` the argument of APPLY SEEN."""
+    value: dict[str, Any] = {} if userid is None else {"USERID": userid}
+    return value | {
+        "UNIQUEID": seen.uniqueid,
+        "LASTREAD": seen.lastread,
+        "LASTUID": seen.lastuid,
+        "LASTCHANGE": seen.lastchange,
+        "SEENUIDS": seen.seenuids,
+    }
+
+
+def decode_seen(value: Any) -> Seen:
+    found = Fields(value, "SEEN")
+    return Seen(
+        uniqueid=found.uniqueid(),
+        lastread=found.date(b"LASTREAD"),
+        lastuid=found.n32(b"LASTUID"),
+        lastchange=found.date(b"LASTCHANGE"),
+        seenuids=found.sequence_set(),
+    )
+
+
+def decode_apply_seen(value: Any) -> tuple[str, Seen]:
+    """(userid, seen)"""
+    return Fields(value, "SEEN").userid(), decode_seen(value)
+
+
+# -- Sieve
+
+
+class SieveFile(NamedTuple):
+    """A script of a user, named by its file."""
+
+    userid: str
+    filename: str
+
+
+class SieveUpload(NamedTuple):
+    userid: str
+    filename: str
+    last_update: int
+    content: bytes
+
+
+def encode_sieve_script(script: SieveScript) -> dict[str, Any]:
+    """A ``* SIEVE`` line of GET USER and GET META."""
+    return {
+        "FILENAME": script.filename,
+        "LAST_UPDATE": script.last_update,
+        "GUID": script.guid.hex(),
+        "ISACTIVE": int(script.active),
+    }
+
+
+def decode_sieve_script(value: Any) -> SieveScript:
+    found = Fields(value, "SIEVE")
+    return SieveScript(
+        filename=found.filename(),
+        last_update=found.date(b"LAST_UPDATE"),
+        guid=found.guid(b"GUID") if b"GUID" in found else NULL_GUID,
+        active=bool(found.n32(b"ISACTIVE", 0)),
+    )
+
+
+def encode_sieve_file(userid: str, filename: str) -> dict[str, Any]:
+    """UNSIEVE, ACTIVATE_SIEVE, GET FETCH_SIEVE."""
+    return {"USERID": userid, "FILENAME": filename}
+
+
+def decode_sieve_file(value: Any) -> SieveFile:
+    found = Fields(value, "SIEVE")
+    return SieveFile(found.userid(), found.filename())
+
+
+def encode_sieve_upload(userid: str, filename: str, last_update: int, content: bytes) -> dict[str, Any]:
+    return {"USERID": userid, "FILENAME": filename, "LAST_UPDATE": last_update, "CONTENT": content}
+
+
+def decode_sieve_upload(value: Any) -> SieveUpload:
+    found = Fields(value, "SIEVE")
+    return SieveUpload(found.userid(), found.filename(), found.date(b"LAST_UPDATE"), found.octets(b"CONTENT"))
+
+
+def encode_sieve_content(userid: str, filename: str, content: bytes) -> dict[str, Any]:
+    """The answer to GET FETCH_SIEVE."""
+    return {"USERID": userid, "FILENAME": filename, "CONTENT": content}
+
+
+def decode_sieve_content(value: Any) -> bytes:
+    return Fields(value, "SIEVE").octets(b"CONTENT")
+
+
+def encode_user(userid: str) -> dict[str, Any]:
+    """UNACTIVATE_SIEVE."""
+    return {"USERID": userid}
+
+
+def decode_user(value: Any) -> str:
+    return Fields(value, "the argument").userid()
+
+
+# -- annotations of mailboxes and of the server
+
+
+def encode_annotation(annotation: MailboxAnnotation) -> dict[str, Any]:
+    """``* ANNOTATION`` and APPLY ANNOTATION."""
+    return {
+        "MBOXNAME": annotation.mailbox,
+        "ENTRY": annotation.entry,
+        "USERID": annotation.userid,
+        "VALUE": annotation.value,
+    }
+
+
+def decode_annotation(value: Any) -> MailboxAnnotation:
+    return _annotation(value, Fields(value, "ANNOTATION").octets(b"VALUE"))
+
+
+def encode_unannotation(mailbox: str, entry: str, userid: str) -> dict[str, Any]:
+    return {"MBOXNAME": mailbox, "ENTRY": entry, "USERID": userid}
+
+
+def decode_unannotation(value: Any) -> MailboxAnnotation:
+    """Which annotation to remove; its value is empty."""
+    return _annotation(value, b"")
+
+
+def _annotation(value: Any, content: bytes) -> MailboxAnnotation:
+    found = Fields(value, "ANNOTATION")
+    mailbox = decode_annotation_mailbox(found.raw(b"MBOXNAME"))
+    entry = found.text(b"ENTRY")
+    if not entry.startswith("/"):
+        raise BadParameters("ENTRY is not the name of an annotation")
+    found.raw(b"USERID")
+    return MailboxAnnotation(mailbox, entry, found.text(b"USERID", ""), content)
+
+
+# -- messages
+
+
+class FetchRequest(NamedTuple):
+    mailbox: str
+    partition: str
+    uniqueid: str
+    guid: bytes
+    uid: int
+
+
+class ReserveRequest(NamedTuple):
+    partition: str
+    mailboxes: list[str]
+    guids: list[bytes]
+
+
+class ExpungeRequest(NamedTuple):
+    mailbox: str
+    uniqueid: str
+    uids: list[int]
+
+
+def encode_fetch(mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int) -> dict[str, Any]:
+    return {
+        "MBOXNAME": mailbox,
+        "PARTITION": partition,
+        "UNIQUEID": uniqueid,
+        "GUID": guid.hex(),
+        "UID": uid,
+    }
+
+
+def decode_fetch(value: Any) -> FetchRequest:
+    found = Fields(value, "FETCH")
+    return FetchRequest(
+        found.mailbox(), found.partition(), found.uniqueid(), found.guid(b"GUID"), found.n32(b"UID")
+    )
+
+
+def encode_reserve(partition: str, mailboxes: Iterable[str], guids: Iterable[bytes]) -> dict[str, Any]:
+    return {"PARTITION": partition, "MBOXNAME": encode_names(mailboxes), "GUID": encode_guids(guids)}
+
+
+def decode_reserve(value: Any) -> ReserveRequest:
+    found = Fields(value, "RESERVE")
+    return ReserveRequest(
+        found.partition(),
+        [fields.mailbox_name(name) for name in found.listed(b"MBOXNAME")],
+        fields.guids(found.raw(b"GUID")),
+    )
+
+
+def encode_expunge(mailbox: str, uniqueid: str, uids: Sequence[int]) -> dict[str, Any]:
+    return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "UID": uids}
+
+
+def decode_expunge(value: Any) -> ExpungeRequest:
+    found = Fields(value, "EXPUNGE")
+    uids = [fields.number(uid, fields.MAX_N32, "UID") for uid in found.listed(b"UID")]
+    return ExpungeRequest(found.mailbox(), found.uniqueid(), uids)
+
+
+# -- mailboxes as objects
+
+
+class RenameRequest(NamedTuple):
+    old: str
+    new: str
+    partition: str
+    uidvalidity: int
+    """0: keep or allocate."""
+
+
+class Subscription(NamedTuple):
+    userid: str
+    mailbox: str
+
+
+def encode_rename(old: str, new: str, partition: str, uidvalidity: int = 0) -> dict[str, Any]:
+    value: dict[str, Any] = {"OLDMBOXNAME": old, "NEWMBOXNAME": new, "PARTITION": partition}
+    if uidvalidity:
+        value["UIDVALIDITY"] = uidvalidity
+    return value
+
+
+def decode_rename(value: Any) -> RenameRequest:
+    found = Fields(value, "RENAME")
+    return RenameRequest(
+        found.mailbox(b"OLDMBOXNAME"),
+        found.mailbox(b"NEWMBOXNAME"),
+        found.partition(),
+        found.n32(b"UIDVALIDITY", 0),
+    )
+
+
+def encode_subscription(userid: str, mailbox: str) -> dict[str, Any]:
+    """SUB and UNSUB."""
+    return {"USERID": userid, "MBOXNAME": mailbox}
+
+
+def decode_subscription(value: Any) -> Subscription:
+    found = Fields(value, "SUB")
+    return Subscription(found.userid(), found.mailbox())
+
+
+def encode_nothing() -> dict[str, Any]:
+    """The empty kvlist of APPLY FORCE."""
+    return {}
+
+
+def decode_nothing(value: Any) -> None:
+    """APPLY FORCE: whatever stands there."""
+
+
+# -- the answer to GET FETCH
+
+
+def decode_file_head(value: Any) -> tuple[str, bytes, int]:
+    """(partition, guid, size) of a file literal. Raises BadParameters."""
+    if not isinstance(value, dlist.File):
+        raise BadParameters("not a file")
+    return fields.partition(value.partition), fields.guid(value.guid), value.size
