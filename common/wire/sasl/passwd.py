@@ -54,8 +54,10 @@ class Verifier:
     server_key: bytes
 
     @classmethod
-    def of(cls, mechanism: str, password: str, salt: bytes, iterations: int = ITERATIONS) -> Verifier:
-        """Raises `ScramException` for a password that SASLprep does not allow."""
+    def of(cls, mechanism: str, password: str, salt: bytes, iterations: int = 0) -> Verifier:
+        """`iterations` 0: as many as new ones get. Raises `ScramException` for a password that SASLprep
+        does not allow."""
+        iterations = iterations or ITERATIONS
         made = ScramMechanism(mechanism).make_auth_info(password, iteration_count=iterations, salt=salt)
         return cls(mechanism, iterations, salt, made[1], made[2])
 
