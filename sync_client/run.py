@@ -1,0 +1,211 @@
+"""One run: the items of a plan through the engine, over one connection.
+
+The rules it guards: one item's failure touches nobody else's work; items of one lane never overlap; and
+when the run is over, every item of the plan is in exactly one place of the `Outcome`: done, deferred,
+failed or remaining.
+
+Items start in the order of the plan, up to `width` at a time, so that answers for one user are awaited
+while another's commands go out. (The engine sees to RESTART, at moments when nobody needs what is staged.)
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+
+from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, PeerError, QuietLogout, ReplyError
+from common.names import Owner
+from sync_client.merge import Plan
+from sync_client.promote import Deferred as PutOff
+from sync_client.promote import OwnerOfUniqueid, Promoted, promote
+from sync_client.session import Session, perform
+from sync_client.work import Item
+
+REFUSALS = 5
+"""So many owners refused in a row, and nobody served: the trouble is the server's, not theirs."""
+
+
+class ServerRefuses(PeerError):
+    """One owner after the other failed; blaming them singly would be wrong."""
+
+    text = "the server refuses one user after the other"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that was given up, with the error that ended it."""
+
+    item: Item
+    error: Exception
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Where the items of a run ended up. `broken` says why the run could not go on, if so."""
+
+    done: int = 0
+    deferred: list[Item] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    remaining: list[Item] = field(default_factory=list)
+    broken: Exception | None = None
+    suspects: tuple[Owner, ...] = ()
+    """Whose work was under way when the connection broke."""
+
+    @property
+    def complete(self) -> bool:
+        return not (self.deferred or self.failed or self.remaining or self.broken)
+
+    @property
+    def exit_status(self) -> int:
+        """Of a command that was to do just this run."""
+        for failure in self.failed:
+            if isinstance(failure.error, CyrusSyncError):
+                return failure.error.exit_status
+        if self.complete:
+            return EX_OK
+        return EX_TEMPFAIL if self.deferred and not self.failed else EX_FAILURE
+
+
+ReportFailure = Callable[[Item, Exception, str], None]
+"""Called for every failure with what happens next."""
+
+
+def say_nothing(item: Item, error: Exception, following: str) -> None:
+    del item, error, following
+
+
+class Run:
+    """Carries one plan out. `go` once; `interrupt` ends it after the items that are under way."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        session: Session,
+        *,
+        width: int = 1,
+        owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None,
+        report: ReportFailure = say_nothing,
+    ) -> None:
+        self.outcome = Outcome()
+        self._plan = plan
+        self._session = session
+        self._width = width
+        self._owner_of_uniqueid = owner_of_uniqueid
+        self._report = report
+        self._numbers = itertools.count()
+        self._ready: list[tuple[int, int, Item]] = []
+        self._parked: dict[Owner, deque[Item]] = {}
+        self._queued: set[Item] = set()
+        self._active: dict[Owner, Item] = {}
+        self._refused: set[Owner] = set()
+        self._stopping = False
+        self._wake: Deferred[None] | None = None
+        for item in plan.items:
+            self._push(item)
+
+    @property
+    def queue(self) -> int:
+        """Items not yet finished."""
+        return len(self._queued)
+
+    def interrupt(self) -> None:
+        self._stopping = True
+
+    async def go(self) -> Outcome:
+        """Until everything is done or the run broke. Does not raise for what an item meets."""
+        while True:
+            self._launch()
+            if self._active:
+                self._wake = Deferred()
+                await self._wake
+                self._wake = None
+                continue
+            if self._stopping or not self._ready:
+                break
+        self._collect()
+        return self.outcome
+
+    # -- which item is next
+
+    def _push(self, item: Item) -> None:
+        if item not in self._queued:
+            self._queued.add(item)
+            heapq.heappush(self._ready, (item.kind, next(self._numbers), item))
+
+    def _launch(self) -> None:
+        while self._ready and not self._stopping and len(self._active) < self._width:
+            item = heapq.heappop(self._ready)[2]
+            lane = self._plan.lane(item.owner)
+            if lane in self._active:
+                self._parked.setdefault(lane, deque()).append(item)
+                continue
+            self._active[lane] = item
+            Deferred.fromCoroutine(self._do(item)).addBoth(self._ended, lane)
+
+    def _ended(self, result: object, lane: Owner) -> None:
+        del self._active[lane]
+        parked = self._parked.get(lane)
+        if parked:
+            item = parked.popleft()
+            heapq.heappush(self._ready, (item.kind, next(self._numbers), item))
+        if self._wake is not None and not self._wake.called:
+            self._wake.callback(None)
+
+    # -- one item
+
+    async def _do(self, item: Item) -> None:
+        try:
+            await perform(self._session.engine, item)
+        except Exception as error:  # whatever it was, it is this item's failure and nobody else's
+            self._failed(item, error)
+        else:
+            self.outcome.done += 1
+            self._refused.clear()
+            self._queued.discard(item)
+
+    def _failed(self, item: Item, error: Exception) -> None:
+        if isinstance(error, PeerError) and not isinstance(error, ReplyError):
+            self._broke(item, error)
+            return
+        self._queued.discard(item)
+        decision = promote(item, error, self._owner_of_uniqueid)
+        if isinstance(decision, Promoted):
+            for bigger in decision.items:
+                self._push(bigger)
+            self._report(item, error, "trying " + ", ".join(str(bigger) for bigger in decision.items))
+        elif isinstance(decision, PutOff):
+            self.outcome.deferred.append(decision.item)
+            self._report(item, error, "deferred")
+        else:
+            self.outcome.failed.append(Failure(decision.item, error))
+            self._report(item, error, "given up for now")
+            self._refused.add(item.owner)
+            if len(self._refused) >= REFUSALS:
+                self._break(ServerRefuses())
+
+    def _broke(self, item: Item, error: PeerError) -> None:
+        if self.outcome.broken is None:
+            if not isinstance(error, QuietLogout):
+                self.outcome.suspects = tuple(active.owner for active in self._active.values())
+                self._report(item, error, "reconnecting")
+            self._break(error)
+
+    def _break(self, error: PeerError) -> None:
+        self.outcome.broken = error
+        self._stopping = True
+
+    def _collect(self) -> None:
+        """What was not done, in the order of work; who was refused comes last the next time."""
+        waiting = sorted(self._ready)
+        left = [item for _, _, item in waiting]
+        left += [item for parked in self._parked.values() for item in parked]
+        left += sorted(self._queued.difference(left))
+        self.outcome.remaining = left
+        if isinstance(self.outcome.broken, ServerRefuses):
+            self.outcome.remaining += [failure.item for failure in self.outcome.failed]
+            self.outcome.failed = []
