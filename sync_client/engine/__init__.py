@@ -1,0 +1,13 @@
+"""The engine: what sync_client does once it is connected, whatever it is connected to.
+
+It compares the master's mail store with what a `common.replica.Replica` reports and sends what differs.
+The decisions (`compare`, `renames`, `batches`, `conflict`, the ``…_changes`` functions) are pure; the
+rest carries them out.
+"""
+
+from sync_client.engine.cache import RemoteCache
+from sync_client.engine.engine import Engine
+from sync_client.engine.errors import FoldersFailed, ItemsFailed, UsersFailed
+from sync_client.engine.options import Options
+
+__all__ = ["Engine", "FoldersFailed", "ItemsFailed", "Options", "RemoteCache", "UsersFailed"]

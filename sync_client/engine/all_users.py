@@ -1,0 +1,91 @@
+"""Everybody: each user once, and each shared mailbox singly; nobody's error stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from common.errors import CyrusSyncError
+from common.names import inbox_of
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import Failed, is_fatal, map_bounded
+from sync_client.engine.errors import UsersFailed
+from sync_client.engine.mailboxes import sync_mailboxes
+from sync_client.engine.session import Session
+from sync_client.engine.survey import is_hidden
+from sync_client.engine.user import sync_user
+
+Work = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
+
+
+def read_everybody(store: MailStore, prefix: str, sieve_mailbox: bool) -> tuple[list[str], list[str]]:
+    """Userids that have an INBOX, and names of shared mailboxes, that begin with `prefix`.
+
+    A user counts if the userid or the name of the INBOX begins so. Blocks on a disk.
+    """
+    users: list[str] = []
+    shared: list[str] = []
+    for owner in store.owners():
+        if owner.kind == "user":
+            inbox = inbox_of(owner.name)
+            if owner.name.startswith(prefix) or inbox.startswith(prefix):
+                with store.read(owner) as reader:
+                    if reader.mailbox(inbox) is not None:
+                        users.append(owner.name)
+        elif owner.kind == "shared":
+            with store.read(owner) as reader:
+                states = [state for state in reader.mailboxes() if not is_hidden(state, sieve_mailbox)]
+            shared += [state.name for state in states if state.name.startswith(prefix)]
+    return users, shared
+
+
+async def sync_all_users(session: Session, prefix: str = "", done: set[str] | None = None) -> None:
+    """Every user and every shared mailbox whose name begins with `prefix`.
+
+    `done` collects what has been dealt with, ``user:NAME`` and ``mailbox:NAME``, and is left out: after
+    a lost connection a new engine goes on where this one stopped. Raises `UsersFailed` at the end, or
+    at once what ended the connection.
+    """
+    done = set() if done is None else done
+    users, shared = await session.threads.run(read_everybody, session.store, prefix, session.sieve_mailbox)
+    left = [f"user:{name}" for name in users] + [f"mailbox:{name}" for name in shared]
+    await sync_each(session, [item for item in left if item not in done], _sync_one(session, done))
+
+
+def _sync_one(session: Session, done: set[str]) -> Work:
+    async def work(item: str) -> None:
+        kind, _, name = item.partition(":")
+        try:
+            await (sync_user(session, name) if kind == "user" else sync_mailboxes(session, [name]))
+        except CyrusSyncError as error:
+            if not is_fatal(error):
+                done.add(item)
+            raise
+        done.add(item)
+
+    return work
+
+
+async def sync_users(session: Session, userids: Sequence[str]) -> None:
+    """Several users at once. Raises `UsersFailed` when all the others are done."""
+    await sync_each(session, list(dict.fromkeys(userids)), lambda userid: sync_user(session, userid))
+
+
+async def sync_each(session: Session, items: Sequence[str], work: Work) -> None:
+    """``work(item)`` for every item, many in flight at once."""
+    results = await map_bounded(work, items, session.options.concurrency)
+    failures: list[tuple[str, CyrusSyncError]] = []
+    fatal: BaseException | None = None
+    for item, result in zip(items, results, strict=True):
+        if isinstance(result, Failed):
+            error = result.error
+            if is_fatal(error) or not isinstance(error, CyrusSyncError):
+                fatal = fatal or error
+            else:
+                failures.append((item.removeprefix("user:").removeprefix("mailbox:"), error))
+    if fatal is not None:
+        raise fatal
+    if failures:
+        raise UsersFailed(failures)

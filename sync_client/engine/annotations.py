@@ -1,0 +1,49 @@
+"""Annotations of a mailbox, or of the server, that an ANNOTATION line of the log names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.model import MailboxAnnotation
+from common.names import SERVER, owner_of
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import Answers
+from sync_client.engine.session import Session
+
+
+def annotation_changes(
+    local: Sequence[MailboxAnnotation], remote: Sequence[MailboxAnnotation]
+) -> list[tuple[MailboxAnnotation, bool]]:
+    """What is to be set (True) or removed (False) on the replica, in order of (entry, userid)."""
+    ours = {(a.entry, a.userid): a for a in local}
+    theirs = {(a.entry, a.userid): a for a in remote}
+    changes: list[tuple[MailboxAnnotation, bool]] = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in ours:
+            changes.append((theirs[key], False))
+        elif key not in theirs or theirs[key].value != ours[key].value:
+            changes.append((ours[key], True))
+    return changes
+
+
+async def sync_annotations(session: Session, mailbox: str) -> None:
+    """Make the replica's annotations of `mailbox` ("" = of the server) those of the master."""
+    session.begin()
+    answers = Answers()
+    asking = session.replica.get_annotations(mailbox)
+    local = await session.threads.run(_read, session.store, mailbox)
+    for note, wanted in annotation_changes(local, await asking):
+        await session.replica.ready()
+        verb = "ANNOTATION" if wanted else "UNANNOTATION"
+        session.report(verb, mailbox, note.entry, note.userid)
+        if wanted:
+            answer = session.replica.annotation(note)
+        else:
+            answer = session.replica.unannotation(mailbox, note.entry, note.userid)
+        answers.expect(answer, command=verb, mailbox=mailbox)
+    await answers.check()
+
+
+def _read(store: MailStore, mailbox: str) -> list[MailboxAnnotation]:
+    with store.read(owner_of(mailbox) if mailbox else SERVER) as reader:
+        return reader.annotations(mailbox)

@@ -1,0 +1,140 @@
+"""Doing several things at once without losing an error: gathering, collecting answers, budgets.
+
+The engine sends verbs ahead of their answers. Every Deferred that it gets is either awaited or given
+to one of these, so that no failure is ever dropped and none stops what does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ensureDeferred
+
+from common.errors import CyrusSyncError, PeerError, ReplyError
+
+T = TypeVar("T")
+
+
+class Threads(Protocol):
+    """Runs blocking calls off the reactor (`common.stores.threads.ThreadRunner`)."""
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+
+class Failed(NamedTuple):
+    """In place of a result: the error that there was."""
+
+    error: BaseException
+
+
+def is_fatal(error: BaseException) -> bool:
+    """True if nothing more can be done on this connection: the peer is gone or out of step."""
+    return not isinstance(error, CyrusSyncError) or (
+        isinstance(error, PeerError) and not isinstance(error, ReplyError)
+    )
+
+
+def start(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """Run `coroutine` until it first waits; the Deferred of its end."""
+    return ensureDeferred(coroutine)
+
+
+async def settle_all(deferreds: Sequence[Deferred[T]]) -> list[T | Failed]:
+    """The results of all, in order, failures included; waits for every one."""
+    results: list[tuple[bool, Any]] = await DeferredList(list(deferreds), consumeErrors=True)
+    return [value if good else Failed(value.value) for good, value in results]
+
+
+async def all_of(deferreds: Sequence[Deferred[T]]) -> list[T]:
+    """The results of all, in order. Waits for every one, then raises the first error, fatal ones first."""
+    results = await settle_all(deferreds)
+    errors = [result.error for result in results if isinstance(result, Failed)]
+    if errors:
+        raise next(filter(is_fatal, errors), errors[0])
+    return [result for result in results if not isinstance(result, Failed)]
+
+
+async def map_bounded(
+    function: Callable[[Any], Coroutine[Deferred[Any], Any, T]], items: Sequence[Any], limit: int
+) -> list[T | Failed]:
+    """``function(item)`` for every item, at most `limit` at once; results in order of the items."""
+    gate = DeferredSemaphore(limit)
+
+    async def one(item: Any) -> T:
+        return await gate.run(lambda: ensureDeferred(function(item)))
+
+    return await settle_all([ensureDeferred(one(item)) for item in items])
+
+
+class Answers:
+    """Answers of verbs that were sent without waiting; each with the address for its error."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Deferred[Any], dict[str, str]]] = []
+
+    def expect(self, answer: Deferred[Any], **address: str) -> None:
+        """Remember `answer`; its error will say `address`."""
+        self._pending.append((answer, address))
+
+    async def errors(self) -> list[CyrusSyncError]:
+        """Wait for all; the errors in order of sending. A fatal one is raised instead."""
+        pending, self._pending = self._pending, []
+        found: list[CyrusSyncError] = []
+        for result, (_, address) in zip(
+            await settle_all([answer for answer, _ in pending]), pending, strict=True
+        ):
+            if not isinstance(result, Failed):
+                continue
+            error = result.error
+            if isinstance(error, CyrusSyncError):
+                error.at(**address)
+                if not is_fatal(error):
+                    found.append(error)
+                    continue
+            raise error
+        return found
+
+    async def check(self) -> None:
+        """Wait for all and raise the first error."""
+        for error in await self.errors():
+            raise error
+
+
+class Budget:
+    """A bound on what is in flight: `take` an estimate, `change` it to what it was, `give` it back.
+
+    One holder may overdraw it: how much there is to send is known only when it has been read.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._waiting: deque[Deferred[None]] = deque()
+
+    async def take(self, estimate: int) -> None:
+        """Return with `estimate` taken, as soon as less than the limit is in use."""
+        while self.used >= self.limit:
+            turn: Deferred[None] = Deferred()
+            self._waiting.append(turn)
+            await turn
+        self.used += estimate
+
+    def change(self, by: int) -> None:
+        """Correct the estimate."""
+        self.used += by
+
+    def give(self, amount: int) -> None:
+        """Give back, and let those go on who wait."""
+        self.used -= amount
+        while self._waiting and self.used < self.limit:
+            self._waiting.popleft().callback(None)
+
+
+async def forgiving(awaitable: Awaitable[T], *errors: type[CyrusSyncError]) -> T | None:
+    """The result, or None where it fails with one of `errors`."""
+    try:
+        return await awaitable
+    except errors:
+        return None

@@ -1,0 +1,188 @@
+"""Both sides changed: what becomes of every message. Pure; the doing is in `full_update`.
+
+The records of master and replica are walked side by side by UID. "M" and "R" below are the master's and
+the replica's record of one UID, × is expunged, – is absent.
+
+=====================  ==========================================================================
+M and R, same GUID     nothing differs, or both ×: nothing. One ×: expunge wins, M is × with a new
+                       modseq. Both live: R's flags, conversation and annotations win if R's modseq
+                       is higher and R's last change not earlier; M is rewritten in either case
+M and R, other GUID    both ×: nothing. Else every live one survives under a new UID, lower GUID
+                       first; M is ×, the UID is expunged on the replica
+M live, R –            below the replica's LAST_UID: M moves to a new UID. Above: it will be sent,
+                       and is rewritten if its modseq would be overlooked
+M –, R live            above the master's LAST_UID: adopted under its UID. Below: adopted under a
+                       new UID and expunged on the replica; or, if M can have been cleaned up
+                       since R last changed, R is stale and only expunged on the replica
+×, – in any other mix  nothing
+=====================  ==========================================================================
+
+No live message disappears unless one side expunged it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from common.model import MailboxState, Record
+
+
+class Counters(NamedTuple):
+    """The header values that rows of the table refer to."""
+
+    master_last_uid: int
+    master_deletedmodseq: int
+    replica_last_uid: int
+    replica_highestmodseq: int
+
+    @classmethod
+    def of(cls, master: MailboxState, replica: MailboxState) -> Counters:
+        return cls(master.last_uid, master.deletedmodseq, replica.last_uid, replica.highestmodseq)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The master's record of this UID becomes `record`, with a new modseq."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Renumber:
+    """A copy of the master's `record` is appended on the master under a new UID."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The replica's `record` comes to the master, under its own UID or a new one."""
+
+    record: Record
+    keep_uid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpungeRemote:
+    """The UID is expunged on the replica, after everything else is safe on the master."""
+
+    uid: int
+
+
+Action = Rewrite | Renumber | Adopt | ExpungeRemote
+
+
+def settle(master: Record | None, replica: Record | None, counters: Counters) -> list[Action]:
+    """The actions for one UID, in the order in which they are carried out."""
+    if master is not None and replica is not None:
+        if master.expunged and replica.expunged:
+            return []
+        if master.guid == replica.guid:
+            return _same_message(master, replica)
+        return _two_messages(master, replica)
+    if master is not None:
+        return _master_only(master, counters)
+    if replica is not None:
+        return _replica_only(replica, counters)
+    return []
+
+
+def walk(
+    master: Iterable[Sequence[Record]], replica: Iterable[Sequence[Record]], counters: Counters
+) -> Iterator[Action]:
+    """The actions for a whole mailbox. Both record lists ascend by UID."""
+    ours, theirs = _flat(master), _flat(replica)
+    our, their = next(ours, None), next(theirs, None)
+    while our is not None or their is not None:
+        if their is None or (our is not None and our.uid < their.uid):
+            yield from settle(our, None, counters)
+            our = next(ours, None)
+        elif our is None or their.uid < our.uid:
+            yield from settle(None, their, counters)
+            their = next(theirs, None)
+        else:
+            yield from settle(our, their, counters)
+            our, their = next(ours, None), next(theirs, None)
+
+
+def differs(master: Record, replica: Record) -> bool:
+    """True if two records of one message are not the same."""
+    return (
+        master.modseq != replica.modseq
+        or master.last_updated != replica.last_updated
+        or master.internaldate != replica.internaldate
+        or master.expunged != replica.expunged
+        or master.thrid != replica.thrid
+        or master.savedate != replica.savedate
+        or master.createdmodseq != replica.createdmodseq
+        or (master.flags != replica.flags and _flag_set(master) != _flag_set(replica))
+        or _annotation_values(master) != _annotation_values(replica)
+    )
+
+
+def replica_wins(master: Record, replica: Record) -> bool:
+    """True if the replica's flags are newer than the master's."""
+    return replica.modseq > master.modseq and replica.last_updated >= master.last_updated
+
+
+def _same_message(master: Record, replica: Record) -> list[Action]:
+    if not differs(master, replica):
+        return []
+    if master.expunged or replica.expunged:
+        return [Rewrite(master._replace(expunged=True))]
+    if replica_wins(master, replica):
+        return [
+            Rewrite(
+                master._replace(flags=replica.flags, thrid=replica.thrid, annotations=replica.annotations)
+            )
+        ]
+    return [Rewrite(master)]
+
+
+def _two_messages(master: Record, replica: Record) -> list[Action]:
+    moved: list[tuple[bytes, Action]] = []
+    if not master.expunged:
+        moved.append((master.guid, Renumber(master)))
+    if not replica.expunged:
+        moved.append((replica.guid, Adopt(replica, keep_uid=False)))
+    actions = [action for _, action in sorted(moved, key=lambda pair: pair[0])]
+    if not master.expunged:
+        actions.append(Rewrite(master._replace(expunged=True)))
+    if not replica.expunged:
+        actions.append(ExpungeRemote(replica.uid))
+    return actions
+
+
+def _master_only(master: Record, counters: Counters) -> list[Action]:
+    if master.expunged:
+        return []
+    if master.uid <= counters.replica_last_uid:
+        return [Renumber(master), Rewrite(master._replace(expunged=True))]
+    if master.modseq <= counters.replica_highestmodseq:
+        return [Rewrite(master)]
+    return []
+
+
+def _replica_only(replica: Record, counters: Counters) -> list[Action]:
+    if replica.expunged:
+        return []
+    if replica.uid > counters.master_last_uid:
+        return [Adopt(replica, keep_uid=True)]
+    if replica.modseq >= counters.master_deletedmodseq:
+        return [Adopt(replica, keep_uid=False), ExpungeRemote(replica.uid)]
+    return [ExpungeRemote(replica.uid)]
+
+
+def _flat(batches: Iterable[Sequence[Record]]) -> Iterator[Record]:
+    for batch in batches:
+        yield from batch
+
+
+def _flag_set(record: Record) -> frozenset[str]:
+    return frozenset(record.flags.lower().split())
+
+
+def _annotation_values(record: Record) -> list[tuple[str, str, bytes]]:
+    return [(a.entry, a.userid, a.value) for a in record.annotations]

@@ -1,0 +1,80 @@
+"""`Engine`: one replica brought up to date from one mail store.
+
+One engine belongs to one connection. Its methods may run at the same time; each raises a
+`CyrusSyncError` that says where it happened. An error that is no `ReplyError` but a `PeerError` means
+that the connection is of no more use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.replica import Replica
+from common.stores.mailstore import MailStore
+from sync_client.engine import quotas, removal, seen, subscriptions
+from sync_client.engine.all_users import sync_all_users, sync_users
+from sync_client.engine.annotations import sync_annotations
+from sync_client.engine.concurrency import Threads
+from sync_client.engine.mailboxes import sync_mailboxes
+from sync_client.engine.meta import sync_meta
+from sync_client.engine.options import Options
+from sync_client.engine.session import Session
+from sync_client.engine.user import sync_user
+
+
+class Engine:
+    """The client algorithm over a `MailStore` and a `Replica`."""
+
+    def __init__(
+        self, store: MailStore, replica: Replica, threads: Threads, options: Options | None = None
+    ) -> None:
+        self.session = Session(store, replica, threads, options or Options())
+
+    async def user(self, userid: str) -> None:
+        """USER: everything of one user. `FoldersFailed` names the mailboxes that failed."""
+        await sync_user(self.session, userid)
+
+    async def users(self, userids: Sequence[str]) -> None:
+        """Several users, many in flight. `UsersFailed` names those that failed."""
+        await sync_users(self.session, userids)
+
+    async def all_users(self, prefix: str = "", done: set[str] | None = None) -> None:
+        """Every user, and every shared mailbox singly; `done` lets a new engine go on after this one."""
+        await sync_all_users(self.session, prefix, done)
+
+    async def mailboxes(self, names: Sequence[str]) -> None:
+        """MAILBOX lines: a group of names, asked for in one request. `FoldersFailed` as above."""
+        await sync_mailboxes(self.session, names)
+
+    async def meta(self, userid: str) -> None:
+        """META: \\Seen, subscriptions, Sieve."""
+        await sync_meta(self.session, userid)
+
+    async def quota(self, root: str) -> None:
+        """QUOTA: the limits of one quota root."""
+        await quotas.quota(self.session, root)
+
+    async def annotation(self, mailbox: str) -> None:
+        """ANNOTATION: those of a mailbox, or of the server for ""."""
+        await sync_annotations(self.session, mailbox)
+
+    async def seen(self, userid: str, uniqueid: str) -> None:
+        """SEEN: one record of a user's seen database."""
+        await seen.seen(self.session, userid, uniqueid)
+
+    async def sub(self, userid: str, mailbox: str) -> None:
+        """SUB or UNSUB: one subscription, as it is now."""
+        await subscriptions.sub(self.session, userid, mailbox)
+
+    async def unmailbox(self, name: str) -> None:
+        """UNMAILBOX: delete a mailbox that has a tombstone here."""
+        await removal.unmailbox(self.session, name)
+
+    async def unuser(self, userid: str) -> None:
+        """UNUSER: remove a user who has no INBOX here."""
+        await removal.unuser(self.session, userid)
+
+    async def restart(self) -> None:
+        """RESTART as soon as nothing relies on what is staged, and wait for its answer."""
+        self.session.stage.restart()
+        await self.session.stage.restarted()

@@ -1,0 +1,29 @@
+"""Errors that stand for several: a run goes on past what fails and says at its end what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import CyrusSyncError
+
+
+class ItemsFailed(CyrusSyncError):
+    """Some items of a run failed, the others were done. `failures` = (item, its error), in order."""
+
+    text = "some items failed"
+
+    def __init__(self, failures: Sequence[tuple[str, CyrusSyncError]]) -> None:
+        self.failures = list(failures)
+        super().__init__("; ".join(f"{item}: {error}" for item, error in self.failures) or self.text)
+
+
+class FoldersFailed(ItemsFailed):
+    """Some mailboxes failed; `failures` names them by mailbox."""
+
+    text = "some mailboxes failed"
+
+
+class UsersFailed(ItemsFailed):
+    """Some users (or shared mailboxes) of an all-users run failed."""
+
+    text = "some users failed"

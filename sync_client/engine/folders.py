@@ -1,0 +1,259 @@
+"""A set of mailboxes: delete and rename on the replica what must be, then update what differs.
+
+Deletions come first, since they free names; renames second, and after any of them the replica is asked
+anew. Then the mailboxes are sent in *waves*: one RESERVE for all of a wave, and behind it MESSAGE and
+MAILBOX of every mailbox without waiting for an answer in between. What fails is remembered with its
+address and does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred, fail
+
+from common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
+from common.model import MailboxState
+from common.names import Owner, sort_key
+from sync_client.engine.concurrency import Failed, forgiving, is_fatal, settle_all, start
+from sync_client.engine.errors import FoldersFailed
+from sync_client.engine.mailbox import finish, reserve, send
+from sync_client.engine.options import RESERVE_LIMIT
+from sync_client.engine.reading import Item, wanted_guids
+from sync_client.engine.renames import Rename, plan_renames
+from sync_client.engine.session import Session
+from sync_client.engine.survey import Survey, Surveyor
+
+ROUNDS = 3
+"""How often the replica is asked, at most, when mailboxes have to be renamed."""
+
+WAVE = 1000
+"""Mailboxes that are compared and sent together."""
+
+
+@dataclass(slots=True)
+class FolderRun:
+    """One set of mailboxes, over all its rounds."""
+
+    wanted: Mapping[Owner, Sequence[str] | None]
+    failures: dict[str, CyrusSyncError] = field(default_factory=dict)
+    """By mailbox name."""
+    given_up: set[str] = field(default_factory=set)
+    """Uniqueids of mailboxes whose rename failed."""
+    moved: list[Item] = field(default_factory=list)
+    """Mailboxes that the replica refused because it has them under another name or id."""
+    elsewhere: list[MailboxState] = field(default_factory=list)
+    """Where it has them, for the next round."""
+    rounds: int = 0
+    looked: bool = False
+
+    def next_round(self) -> bool:
+        """True; raises `SyncChanged` when the replica has been asked anew too often."""
+        self.rounds += 1
+        if self.rounds > ROUNDS:
+            raise SyncChanged("mailboxes are still to be renamed after three rounds")
+        return True
+
+    def fail(self, name: str, uniqueid: str, error: CyrusSyncError) -> None:
+        """Remember that this mailbox could not be done."""
+        self.failures[name] = error.at(mailbox=name, uniqueid=uniqueid)
+        self.given_up.add(uniqueid)
+
+    def check(self) -> None:
+        """Raise `FoldersFailed` if anything failed."""
+        if self.failures:
+            raise FoldersFailed(list(self.failures.items()))
+
+
+async def start_folders(
+    session: Session, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str] = ()
+) -> Deferred[None] | None:
+    """Compare, and put on the line what has to be sent.
+
+    None if something was renamed: ask the replica again and call this anew. Otherwise the Deferred of
+    the end of it all; failures of single mailboxes are in `run`, only what ends the connection is
+    raised.
+    """
+    known = {state.uniqueid for state in remote}
+    remote = [*remote, *(state for state in run.elsewhere if state.uniqueid not in known)]
+    run.elsewhere = []
+    survey = await session.threads.run(_survey, session, run, remote, tuple(cached))
+    for line in survey.notices:
+        session.options.notice(line)
+    deleted = await _delete(session, run, survey.deletes)
+    if await _rename(session, run, survey, remote, deleted):
+        return None
+    updates = [item for item in survey.updates if item.uniqueid not in run.given_up]
+    names = [name for name in survey.replica_names if name not in deleted]
+    session.remember(survey.agreeing)
+    pending = await _send_waves(session, updates, names)
+    return start(_collect(session, run, pending))
+
+
+async def look_for_moved(session: Session, run: FolderRun) -> bool:
+    """Ask under which names the replica has the mailboxes that it refused as moved.
+
+    True if it has them elsewhere, so that the next round can rename them: after a user was renamed, or
+    where a ring of renames was interrupted and only some of its names are asked for.
+    """
+    moved, run.moved = run.moved, []
+    if not moved or run.looked:
+        return False
+    run.looked = True
+    asking = session.replica.get_uniqueids([item.uniqueid for item in moved])
+    names = {item.uniqueid: item.name for item in moved}
+    for state in await forgiving(asking, ReplyError) or ():
+        if state.uniqueid in names and state.name != names[state.uniqueid]:
+            run.elsewhere.append(state)
+            run.failures.pop(names[state.uniqueid], None)
+            run.given_up.discard(state.uniqueid)
+    if run.elsewhere:
+        run.rounds -= 1
+    return bool(run.elsewhere)
+
+
+def _survey(
+    session: Session, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str]
+) -> Survey:
+    surveyor = Surveyor(
+        session.store,
+        partition=session.options.partition,
+        sieve_mailbox=session.sieve_mailbox,
+        settle=not session.options.no_copyback,
+    )
+    return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached))
+
+
+async def _delete(session: Session, run: FolderRun, deletes: Sequence[MailboxState]) -> set[str]:
+    """UNMAILBOX, children before their parents; the names that are free now."""
+    answers: list[tuple[MailboxState, Deferred[None]]] = []
+    for state in sorted(deletes, key=lambda s: sort_key(s.name), reverse=True):
+        await session.replica.ready()
+        session.report_localizable("UNMAILBOX", state.name)
+        answers.append((state, session.replica.unmailbox(state.name, local=session.options.local_only)))
+    results = await settle_all([answer for _, answer in answers])
+    gone: set[str] = set()
+    for (state, _), result in zip(answers, results, strict=True):
+        if isinstance(result, Failed) and not isinstance(result.error, MailboxNonexistent):
+            _note(run, state.name, state.uniqueid, result.error, "UNMAILBOX")
+        else:
+            gone.add(state.name)
+    await session.forget(sorted(gone))
+    return gone
+
+
+async def _rename(
+    session: Session, run: FolderRun, survey: Survey, remote: Sequence[MailboxState], deleted: set[str]
+) -> bool:
+    """Carry out the renames; True if any was done."""
+    if not survey.renames:
+        return False
+    sources = {rename.old for rename in survey.renames}
+    occupied = [state.name for state in remote if state.name not in sources and state.name not in deleted]
+    plan = plan_renames(survey.renames, occupied)
+    for rename in plan.blocked:
+        error = MailboxMoved(f"cannot be renamed from {rename.old}: its name is taken on the replica")
+        run.fail(rename.new, rename.uniqueid, error.at(command="RENAME"))
+    answers: list[tuple[Rename, Deferred[None]]] = []
+    for rename in plan.steps:
+        await session.replica.ready()
+        session.report_localizable("RENAME", f"{rename.old} -> {rename.new} ({rename.partition})")
+        answers.append((rename, _put_rename(session, rename)))
+    results = await settle_all([answer for _, answer in answers])
+    await session.forget([name for rename, _ in answers for name in (rename.old, rename.new)])
+    done = 0
+    for (rename, _), result in zip(answers, results, strict=True):
+        if isinstance(result, Failed):
+            _note(run, rename.new, rename.uniqueid, result.error, "RENAME")
+        else:
+            done += 1
+    return bool(done)
+
+
+def _put_rename(session: Session, rename: Rename) -> Deferred[None]:
+    return session.replica.rename(
+        rename.old, rename.new, rename.partition, rename.uidvalidity, local=session.options.local_only
+    )
+
+
+def _note(run: FolderRun, name: str, uniqueid: str, error: BaseException, command: str) -> None:
+    """Remember an error of one mailbox; raise one that ends the connection."""
+    if isinstance(error, CyrusSyncError):
+        error.at(mailbox=name, uniqueid=uniqueid, command=command)
+    if is_fatal(error):
+        raise error
+    assert isinstance(error, CyrusSyncError)
+    run.fail(name, uniqueid, error)
+
+
+# -- waves
+
+
+async def _send_waves(
+    session: Session, updates: Sequence[Item], replica_names: Sequence[str]
+) -> list[tuple[Item, Deferred[None]]]:
+    """Put every update on the line; each with the Deferred of its end."""
+    queue = deque(updates)
+    pending: list[tuple[Item, Deferred[None]]] = []
+    try:
+        while queue:
+            async with session.stage.hold():
+                wave = await _next_wave(session, queue, replica_names)
+                while wave and not session.stage.full:
+                    pending.append(await _put(session, wave.popleft(), replica_names))
+                queue.extendleft(reversed(wave))
+    except BaseException:
+        await settle_all([end for _, end in pending])
+        raise
+    return pending
+
+
+async def _next_wave(session: Session, queue: deque[Item], replica_names: Sequence[str]) -> deque[Item]:
+    """Take the next mailboxes off `queue` and let the replica reserve what it has of their messages."""
+    if not replica_names:
+        return deque([queue.popleft() for _ in range(min(len(queue), WAVE))])
+    wave, wanted = await session.threads.run(_fill_wave, session, queue)
+    if wanted:
+        await reserve(session, replica_names, wanted)
+    return wave
+
+
+def _fill_wave(session: Session, queue: deque[Item]) -> tuple[deque[Item], dict[str, list[bytes]]]:
+    """Mailboxes until one RESERVE is full, and the GUIDs to reserve by partition, each once."""
+    wave: deque[Item] = deque()
+    wanted: dict[str, dict[bytes, None]] = {}
+    count = 0
+    while queue and len(wave) < WAVE and count < RESERVE_LIMIT:
+        item = queue.popleft()
+        wave.append(item)
+        with session.store.read(item.owner) as reader:
+            guids = wanted_guids(reader, item, session.stage, session.options.batchsize)
+        wanted.setdefault(item.target, {}).update(dict.fromkeys(guids))
+        count += len(guids)
+    return wave, {partition: list(guids) for partition, guids in wanted.items() if guids}
+
+
+async def _put(session: Session, item: Item, replica_names: Sequence[str]) -> tuple[Item, Deferred[None]]:
+    try:
+        sent = await send(session, item)
+    except CyrusSyncError as error:
+        if is_fatal(error):
+            raise
+        return item, fail(error)
+    return item, start(finish(session, item, sent, replica_names))
+
+
+async def _collect(session: Session, run: FolderRun, pending: Sequence[tuple[Item, Deferred[None]]]) -> None:
+    """Wait for every mailbox; remember what failed."""
+    results = await settle_all([end for _, end in pending])
+    await session.flush_cache()
+    errors = [(item, r.error) for (item, _), r in zip(pending, results, strict=True) if isinstance(r, Failed)]
+    for _, error in errors:
+        if is_fatal(error):
+            raise error
+    for item, error in errors:
+        if isinstance(error, MailboxMoved):
+            run.moved.append(item)
+        _note(run, item.name, item.uniqueid, error, "MAILBOX")

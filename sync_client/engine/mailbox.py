@@ -1,0 +1,217 @@
+"""One mailbox: send what the replica lacks, and see it through to the replica's final answer.
+
+`send` puts MESSAGE and MAILBOX on the line without waiting; `finish` waits for the answer and does what
+it asks for:
+
+====================  ======================================================================
+OK                    done; after a partial update the next batch is sent
+IMAP_SYNC_CHECKSUM    ask for the replica's state, recalculate our CRCs, send without SINCE;
+                      if that fails too, settle the conflict (full update) and send again
+IMAP_SYNC_CHANGED     the state that we started from is out of date: ask and send once more
+anything else         an error with its address; whoever called us goes on with other mailboxes
+====================  ======================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from common.errors import CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksum
+from common.model import MailboxState
+from sync_client.engine.batches import Limits, after
+from sync_client.engine.compare import counters_to_adopt
+from sync_client.engine.concurrency import Answers, all_of, is_fatal
+from sync_client.engine.full_update import full_update
+from sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
+from sync_client.engine.reading import Bodies, Item, Prepared, Verdict, prepare, wanted_guids
+from sync_client.engine.session import RECORDS_ESTIMATE, Session
+
+
+class Sent:
+    """A mailbox update on the line."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.state: MailboxState | None = None
+        self.partial = False
+        self._prepared: Prepared | None = None
+        self._uploads = Answers()
+        self._answer: Deferred[None] | None = None
+        self._release: Callable[[], Any] = lambda: None
+
+    async def answered(self, session: Session, item: Item) -> None:
+        """Wait until the replica has answered. Raises its error; that of an upload tells more, if the
+        mailbox failed for it."""
+        errors: list[CyrusSyncError] = []
+        try:
+            if self._answer is not None:
+                try:
+                    await self._answer
+                except CyrusSyncError as error:
+                    errors.append(error.at(command="MAILBOX"))
+            refused = await self._uploads.errors()
+            if refused and self._prepared is not None:
+                session.stage.discard(item.target, self._prepared.upload)
+            if errors:
+                raise next(filter(is_fatal, errors), (refused + errors)[0])
+        finally:
+            await self._close(session)
+
+    async def _close(self, session: Session) -> None:
+        self._release()
+        self._release = lambda: None
+        if self._prepared is not None and self._prepared.snapshot is not None:
+            await session.threads.run(self._prepared.snapshot.close)
+
+    @classmethod
+    def put(cls, session: Session, item: Item, prepared: Prepared, charged: int) -> Sent:
+        """Put the verbs of `prepared` on the line."""
+        sent = cls(prepared.verdict)
+        sent._prepared = prepared
+        sent._release = lambda: session.records_in_flight.give(charged)
+        update = prepared.update
+        if update is None:
+            return sent
+        for begin in range(0, len(prepared.upload), UPLOAD_BLOCK):
+            block = prepared.upload[begin : begin + UPLOAD_BLOCK]
+            bodies = Bodies(session.store, item.owner, block, item.target, session.encoding)
+            sent._uploads.expect(session.replica.message(bodies), command="MESSAGE")
+        session.stage.add(item.target, prepared.upload, prepared.upload_size)
+        session.report_localizable("MAILBOX", item.name)
+        sent.state = update.state
+        sent.partial = update.partial
+        sent._answer = session.replica.mailbox(update, local=session.options.local_only)
+        return sent
+
+
+async def send(session: Session, item: Item) -> Sent:
+    """Read `item` and put its update on the line. The caller holds the stage."""
+    await session.replica.ready()
+    await session.records_in_flight.take(RECORDS_ESTIMATE)
+    try:
+        prepared = await session.threads.run(_prepare, session, item)
+    except BaseException:
+        session.records_in_flight.give(RECORDS_ESTIMATE)
+        raise
+    charged = prepared.records if prepared.snapshot is None else RECORDS_ESTIMATE
+    session.records_in_flight.change(charged - RECORDS_ESTIMATE)
+    return Sent.put(session, item, prepared, charged)
+
+
+def _prepare(session: Session, item: Item) -> Prepared:
+    options = session.options
+    limits = Limits(options.batchsize, options.batch_bytes)
+    if not options.no_copyback:
+        _adopt_counters(session, item)
+    return prepare(session.store, item, session.stage, limits, may_settle=not options.no_copyback)
+
+
+def _adopt_counters(session: Session, item: Item) -> None:
+    """Raise on the master what is higher on the replica (UIDVALIDITY, FOLDERMODSEQ, RACLMODSEQ)."""
+    if item.remote is None or not item.raise_counters:
+        return
+    item.raise_counters = False
+    with session.store.write(item.owner, create=False) as writer:
+        local = writer.mailbox_by_id(item.uniqueid)
+        if local is not None and not local.intermediate:
+            writer.raise_counters(item.uniqueid, **counters_to_adopt(local, item.remote))
+
+
+async def reserve(session: Session, mailboxes: Sequence[str], wanted: dict[str, list[bytes]]) -> None:
+    """Let the replica stage what it has already of `wanted` (GUIDs by partition), found in `mailboxes`."""
+    asked: list[tuple[str, list[bytes]]] = []
+    answers: list[Deferred[list[bytes]]] = []
+    for partition, guids in wanted.items():
+        for begin in range(0, len(guids), RESERVE_LIMIT):
+            part = guids[begin : begin + RESERVE_LIMIT]
+            await session.replica.ready()
+            asked.append((partition, part))
+            answers.append(session.replica.reserve(partition, mailboxes, part))
+    for (partition, part), missing in zip(asked, await all_of(answers), strict=True):
+        lacking = set(missing)
+        session.stage.add(partition, [guid for guid in part if guid not in lacking])
+
+
+async def finish(session: Session, item: Item, sent: Sent, replica_names: Sequence[str]) -> None:
+    """See a mailbox that was sent through to the end. `replica_names`: where RESERVE may look."""
+    slow = False
+    try:
+        while not await _next_step(session, item, sent):
+            if not slow:
+                await session.settling.take(1)
+                slow = True
+            sent = await _send_again(session, item, replica_names)
+    except CyrusSyncError as error:
+        await session.forget([item.name])
+        user = item.owner.name if item.owner.kind == "user" else None
+        error.at(user=user, mailbox=item.name, uniqueid=item.uniqueid)
+        raise
+    finally:
+        if slow:
+            session.settling.give(1)
+    await _remember(session, item, sent)
+
+
+async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
+    """Wait for the answer to `sent` and prepare `item` for the next try; True = nothing more to do."""
+    try:
+        await sent.answered(session, item)
+    except SyncChanged:
+        if item.refreshed:
+            raise
+        await _refresh(session, item)
+        return False
+    except SyncChecksum:
+        if not item.recalculate:
+            await _refresh(session, item)
+            item.recalculate = True
+            item.since = False
+        elif item.full_done or session.options.no_copyback:
+            raise
+        else:
+            await full_update(session, item)
+        return False
+    if sent.verdict is Verdict.MOVED:
+        raise MailboxMoved("Mailbox was changed under another name, id or partition during the run")
+    if sent.verdict is Verdict.FULL:
+        await full_update(session, item)
+        return False
+    if sent.partial and sent.state is not None:
+        item.remote = after(sent.state)
+        return False
+    return True
+
+
+async def _refresh(session: Session, item: Item) -> None:
+    """Ask anew what the replica has."""
+    states = await session.replica.get_mailboxes([item.name])
+    item.remote = next((state for state in states if state.uniqueid == item.uniqueid), None)
+    item.raise_counters = item.remote is not None
+    item.cached = False
+    item.refreshed = True
+    item.cuts.clear()
+
+
+async def _send_again(session: Session, item: Item, replica_names: Sequence[str]) -> Sent:
+    async with session.stage.hold():
+        if replica_names:
+            guids = await session.threads.run(_wanted, session, item)
+            if guids:
+                await reserve(session, replica_names, {item.target: guids})
+        return await send(session, item)
+
+
+def _wanted(session: Session, item: Item) -> list[bytes]:
+    with session.store.read(item.owner) as reader:
+        return wanted_guids(reader, item, session.stage, session.options.batchsize)
+
+
+async def _remember(session: Session, item: Item, sent: Sent) -> None:
+    """The replica now has what was sent."""
+    if sent.verdict is Verdict.SEND and sent.state is not None:
+        session.remember([sent.state])
+    elif sent.verdict is Verdict.GONE:
+        await session.forget([item.name])

@@ -1,0 +1,102 @@
+"""Mailboxes by name: a group from the action log, or the names of a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import MailboxNonexistent
+from common.model import MailboxState
+from common.names import Owner, owner_of, owner_user
+from sync_client.engine.concurrency import all_of, forgiving, start
+from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
+from sync_client.engine.meta import sync_meta_locked
+from sync_client.engine.session import Session
+
+
+async def sync_mailboxes(session: Session, names: Sequence[str]) -> None:
+    """Bring the mailboxes `names` up to date on the replica, wherever they belong.
+
+    A name that exists on neither side is no error. Raises `FoldersFailed` when all others are done.
+    """
+    session.begin()
+    ordered = list(dict.fromkeys(names))
+    try:
+        async with session.locks.hold({owner_user(name) for name in ordered}):
+            await _sync_locked(session, ordered)
+    finally:
+        if session.options.restart_after_group:
+            session.stage.restart()
+
+
+async def _sync_locked(session: Session, names: Sequence[str]) -> None:
+    mailboxes = [name for name in names if session.sieve_mailbox or not name.endswith(".#sieve")]
+    scripts_of = sorted({owner_user(name) for name in names if name not in mailboxes} - {""})
+    parts = [start(sync_meta_locked(session, userid, only_sieve=True)) for userid in scripts_of]
+    if mailboxes:
+        parts.append(start(_sync_folders(session, mailboxes)))
+    await all_of(parts)
+
+
+async def _sync_folders(session: Session, names: Sequence[str]) -> None:
+    wanted: dict[Owner, list[str]] = {}
+    for name in names:
+        wanted.setdefault(owner_of(name), []).append(name)
+    run = FolderRun(wanted)
+    remembered = await _from_cache(session, wanted)
+    while run.next_round():
+        asked = [name for name in names if name not in remembered]
+        asked += await session.threads.run(_former_names, session, wanted, set(names), set(remembered))
+        remote = list(remembered.values())
+        if asked:
+            session.report("MAILBOXES", *asked)
+            remote += await forgiving(session.replica.get_mailboxes(asked), MailboxNonexistent) or []
+        folders = await start_folders(session, run, remote, tuple(remembered))
+        remembered = {}
+        if folders is None:
+            continue
+        await folders
+        if await look_for_moved(session, run):
+            continue
+        run.check()
+        return
+
+
+async def _from_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
+    """What may be taken from the cache: states of mailboxes that still have that id and place."""
+    if session.options.cache is None or not session.options.trust_cache:
+        return {}
+    return await session.threads.run(_read_cache, session, wanted)
+
+
+def _read_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
+    assert session.options.cache is not None
+    remembered = session.options.cache.get([name for names in wanted.values() for name in names])
+    if not remembered:
+        return {}
+    usable: dict[str, MailboxState] = {}
+    for owner, names in wanted.items():
+        with session.store.read(owner) as reader:
+            for name in names:
+                local, remote = reader.mailbox(name), remembered.get(name)
+                if (
+                    local is not None
+                    and remote is not None
+                    and local.uniqueid == remote.uniqueid
+                    and session.target_partition(local.partition) == remote.partition
+                ):
+                    usable[name] = remote
+    return usable
+
+
+def _former_names(
+    session: Session, wanted: dict[Owner, list[str]], named: set[str], remembered: set[str]
+) -> list[str]:
+    """Names under which the replica may still have mailboxes that were renamed here."""
+    found: list[str] = []
+    for owner, names in wanted.items():
+        with session.store.read(owner) as reader:
+            for name in names:
+                local = None if name in remembered else reader.mailbox(name)
+                if local is not None:
+                    found += [old for old in reader.former_names(local.uniqueid) if old not in named]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,47 @@
+"""META of a user: \\Seen, subscriptions and Sieve, without the mailboxes."""
+
+from __future__ import annotations
+
+from common.errors import CyrusSyncError, MailboxNonexistent
+from common.model import UserMeta
+from common.names import Owner
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import all_of, forgiving, start
+from sync_client.engine.seen import sync_seen
+from sync_client.engine.session import Session
+from sync_client.engine.sieve import sync_sieve
+from sync_client.engine.subscriptions import sync_subscriptions
+
+
+async def sync_meta(session: Session, userid: str) -> None:
+    """Make the replica's META of `userid` that of the master.
+
+    With SIEVE-MAILBOX the scripts are in a mailbox, which is not part of META.
+    """
+    session.begin()
+    try:
+        async with session.locks.hold([userid]):
+            await sync_meta_locked(session, userid)
+    except CyrusSyncError as error:
+        error.at(user=userid)
+        raise
+
+
+async def sync_meta_locked(session: Session, userid: str, *, only_sieve: bool = False) -> None:
+    """The same for a caller that holds the user's lock; `only_sieve`: leave the rest."""
+    session.report("META", userid)
+    asking = forgiving(session.replica.get_meta(userid), MailboxNonexistent)
+    local = await session.threads.run(_read_meta, session.store, userid, not session.sieve_mailbox)
+    remote = await asking or UserMeta()
+    parts = []
+    if not only_sieve:
+        parts.append(start(sync_seen(session, userid, local.seen, remote.seen)))
+        parts.append(start(sync_subscriptions(session, userid, local.subscriptions, remote.subscriptions)))
+    if not session.sieve_mailbox:
+        parts.append(start(sync_sieve(session, userid, local.sieve, remote.sieve)))
+    await all_of(parts)
+
+
+def _read_meta(store: MailStore, userid: str, with_sieve: bool) -> UserMeta:
+    with store.read(Owner("user", userid)) as reader:
+        return reader.meta(with_sieve=with_sieve)

@@ -1,0 +1,54 @@
+"""Quota roots: limits go to the replica, usage and modseq are each side's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.model import Quota
+from common.names import Owner, owner_of
+from common.stores.mailstore import MailStore
+from sync_client.engine.compare import same_limits
+from sync_client.engine.concurrency import Answers
+from sync_client.engine.session import Session
+
+
+def quota_changes(local: Sequence[Quota], remote: Sequence[Quota]) -> tuple[list[Quota], list[str]]:
+    """Roots to set, because they are missing or have other limits, and roots to remove."""
+    theirs = {quota.root: quota for quota in remote}
+    ours = {quota.root for quota in local}
+    wanted = [q for q in local if q.root not in theirs or not same_limits(q, theirs[q.root])]
+    return wanted, [root for root in theirs if root not in ours]
+
+
+async def sync_quotas(session: Session, local: Sequence[Quota], remote: Sequence[Quota]) -> None:
+    """Make the replica's quota roots of a user those of the master."""
+    wanted, surplus = quota_changes(local, remote)
+    answers = Answers()
+    for quota in wanted:
+        await session.replica.ready()
+        session.report("QUOTA", quota.root)
+        answers.expect(session.replica.quota(quota), command="QUOTA", mailbox=quota.root)
+    for root in surplus:
+        await session.replica.ready()
+        session.report("UNQUOTA", root)
+        answers.expect(session.replica.unquota(root), command="UNQUOTA", mailbox=root)
+    await answers.check()
+
+
+async def quota(session: Session, root: str) -> None:
+    """A QUOTA line of the log: send what the root has now, or that it is gone."""
+    session.begin()
+    quota = await session.threads.run(_read_quota, session.store, owner_of(root), root)
+    answers = Answers()
+    if quota is None:
+        session.report("UNQUOTA", root)
+        answers.expect(session.replica.unquota(root), command="UNQUOTA", mailbox=root)
+    else:
+        session.report("QUOTA", root)
+        answers.expect(session.replica.quota(quota), command="QUOTA", mailbox=root)
+    await answers.check()
+
+
+def _read_quota(store: MailStore, owner: Owner, root: str) -> Quota | None:
+    with store.read(owner) as reader:
+        return reader.quota(root)

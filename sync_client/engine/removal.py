@@ -1,0 +1,108 @@
+"""UNMAILBOX and UNUSER lines of the log: what is gone here goes there, if it is the same thing.
+
+A name says little: it may have been given to another mailbox since. Both commands therefore ask the
+replica which mailboxes it has under the name, and only delete those whose uniqueid has a tombstone here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, SyncChanged
+from common.model import MailboxState
+from common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import forgiving
+from sync_client.engine.session import Session
+
+LIVES = "lives here as"
+
+
+async def unmailbox(session: Session, name: str) -> None:
+    """Delete `name` on the replica if it was deleted here. Raises `MailboxLocked`, or what it answers."""
+    session.begin()
+    async with session.locks.hold([owner_user(name)]):
+        if await session.threads.run(_exists, session.store, name):
+            return
+        states = await forgiving(session.replica.get_mailboxes([name]), MailboxNonexistent) or []
+        for state in states:
+            reason = await session.threads.run(_why_not, session.store, state)
+            if reason:
+                session.options.notice(f"{name} ({state.uniqueid}) {reason}: left alone on the replica")
+                continue
+            await _delete(session, name)
+
+
+async def unuser(session: Session, userid: str) -> None:
+    """Remove on the replica a user who was removed here.
+
+    With a mailbox among his that was never deleted here, only the others are deleted. Raises
+    `SyncChanged` if one of them lives on here under another name: its rename has to come first.
+    """
+    session.begin()
+    async with session.locks.hold([userid]):
+        if await session.threads.run(_exists, session.store, inbox_of(userid)):
+            return
+        state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
+        theirs = [s for s in state.mailboxes if not is_deleted(s.name)] if state else []
+        kept = await session.threads.run(_kept, session.store, theirs)
+        for mailbox, reason in kept:
+            if reason.startswith(LIVES):
+                raise SyncChanged(f"{mailbox.name} {reason}: to be renamed before its user is removed").at(
+                    user=userid, mailbox=mailbox.name, uniqueid=mailbox.uniqueid, command="UNUSER"
+                )
+            session.options.notice(f"{mailbox.name} ({mailbox.uniqueid}) {reason}: left alone on the replica")
+        if not kept:
+            session.report_localizable("UNUSER", userid)
+            answer = session.replica.unuser(userid, local=session.options.local_only)
+            try:
+                await forgiving(answer, MailboxNonexistent, InvalidUser)
+            except CyrusSyncError as error:
+                error.at(user=userid, command="UNUSER")
+                raise
+        else:
+            names = {mailbox.name for mailbox, _ in kept}
+            for mailbox in sorted(theirs, key=lambda s: sort_key(s.name), reverse=True):
+                if mailbox.name not in names:
+                    await _delete(session, mailbox.name)
+        await session.forget([mailbox.name for mailbox in theirs])
+
+
+async def _delete(session: Session, name: str) -> None:
+    session.report_localizable("UNMAILBOX", name)
+    answer = session.replica.unmailbox(name, local=session.options.local_only)
+    try:
+        await forgiving(answer, MailboxNonexistent)
+    except CyrusSyncError as error:
+        error.at(user=owner_user(name), mailbox=name, command="UNMAILBOX")
+        raise
+    await session.forget([name])
+
+
+def _kept(store: MailStore, theirs: Sequence[MailboxState]) -> list[tuple[MailboxState, str]]:
+    """Those of the replica's mailboxes that may not be deleted, with the reason."""
+    found = [(state, _why_not(store, state)) for state in theirs if not state.intermediate]
+    return [(state, reason) for state, reason in found if reason]
+
+
+def _exists(store: MailStore, name: str) -> bool:
+    with store.read(owner_of(name)) as reader:
+        return reader.mailbox(name) is not None
+
+
+def _why_not(store: MailStore, state: MailboxState) -> str:
+    """Why the replica's mailbox may not be deleted, "" if it may."""
+    elsewhere = store.owner_of_uniqueid(state.uniqueid)
+    places = {owner_of(state.name)} | ({elsewhere} if elsewhere is not None else set())
+    for place in places:
+        with store.read(place) as reader:
+            live = reader.mailbox_by_id(state.uniqueid)
+            if live is not None:
+                return f"{LIVES} {live.name}"
+    for place in places:
+        with store.read(place) as reader:
+            for stone in reader.tombstones():
+                if stone.uniqueid == state.uniqueid:
+                    newer = 0 < stone.modseq < state.highestmodseq
+                    return "has changed on the replica since it was deleted here" if newer else ""
+    return "was never deleted here"

@@ -1,0 +1,48 @@
+"""\\Seen of users in mailboxes that are not theirs: records of the user's own seen database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.model import Seen
+from common.names import Owner
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import Answers
+from sync_client.engine.session import Session
+
+
+def seen_changes(local: Sequence[Seen], remote: Sequence[Seen]) -> list[Seen]:
+    """Records that the replica lacks or has otherwise. Nothing is ever removed there."""
+    theirs = {seen.uniqueid: seen for seen in remote}
+    return [seen for seen in local if theirs.get(seen.uniqueid) != seen]
+
+
+async def sync_seen(session: Session, userid: str, local: Sequence[Seen], remote: Sequence[Seen]) -> None:
+    """Bring the replica's seen records of `userid` up to date."""
+    answers = Answers()
+    for record in seen_changes(local, remote):
+        await session.replica.ready()
+        _put(session, answers, userid, record)
+    await answers.check()
+
+
+async def seen(session: Session, userid: str, uniqueid: str) -> None:
+    """A SEEN line of the log: send that record as it is now."""
+    session.begin()
+    record = await session.threads.run(_read_seen, session.store, userid, uniqueid)
+    if record is not None:
+        answers = Answers()
+        _put(session, answers, userid, record)
+        await answers.check()
+
+
+def _put(session: Session, answers: Answers, userid: str, record: Seen) -> None:
+    session.report("SEEN", userid, record.uniqueid)
+    answers.expect(
+        session.replica.seen(userid, record), command="SEEN", user=userid, uniqueid=record.uniqueid
+    )
+
+
+def _read_seen(store: MailStore, userid: str, uniqueid: str) -> Seen | None:
+    with store.read(Owner("user", userid)) as reader:
+        return reader.seen(uniqueid)

@@ -1,0 +1,93 @@
+"""Sieve scripts by commands, for a replica with which SIEVE-MAILBOX was not agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.model import NULL_GUID, SieveScript
+from common.names import Owner
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import Answers
+from sync_client.engine.session import Session
+
+SCRIPT, BYTECODE = ".script", ".bc"
+
+
+@dataclass(frozen=True, slots=True)
+class SieveChanges:
+    """In the order of doing: upload, remove, then activate (a bytecode name) or deactivate."""
+
+    upload: tuple[SieveScript, ...]
+    remove: tuple[str, ...]
+    activate: str | None
+    deactivate: bool
+
+
+def sieve_changes(local: Sequence[SieveScript], remote: Sequence[SieveScript]) -> SieveChanges:
+    """What makes the replica's scripts those of the master. Bytecode is never uploaded: the replica
+    compiles what it gets, and so an uploaded script's bytecode counts as there."""
+    theirs = {script.filename: script for script in remote}
+    ours = {script.filename for script in local}
+    scripts = [script for script in local if script.filename.endswith(SCRIPT)]
+    upload = tuple(script for script in scripts if _outdated(script, theirs.get(script.filename)))
+    compiled = {script.filename.removesuffix(SCRIPT) + BYTECODE for script in scripts}
+    remove = tuple(name for name in theirs if name not in ours and name not in compiled)
+    wanted, active = _active(local), _active(remote)
+    return SieveChanges(
+        upload=upload,
+        remove=remove,
+        activate=wanted if wanted != active else None,
+        deactivate=wanted is None and active is not None and active not in remove,
+    )
+
+
+def _outdated(ours: SieveScript, theirs: SieveScript | None) -> bool:
+    if theirs is None:
+        return True
+    if NULL_GUID not in (theirs.guid, ours.guid):
+        return theirs.guid != ours.guid
+    return theirs.last_update < ours.last_update
+
+
+def _active(scripts: Sequence[SieveScript]) -> str | None:
+    """The bytecode name of the active script."""
+    for script in scripts:
+        if script.active:
+            return script.filename.removesuffix(SCRIPT).removesuffix(BYTECODE) + BYTECODE
+    return None
+
+
+async def sync_sieve(
+    session: Session, userid: str, local: Sequence[SieveScript], remote: Sequence[SieveScript]
+) -> None:
+    """Bring the replica's scripts of `userid` up to date."""
+    changes = sieve_changes(local, remote)
+    answers = Answers()
+    replica = session.replica
+    for script in changes.upload:
+        content = await session.threads.run(_read_script, session.store, userid, script.filename)
+        if content is None:
+            continue
+        await replica.ready()
+        session.report("SIEVE", userid, script.filename)
+        sending = replica.sieve(userid, script.filename, script.last_update, content)
+        answers.expect(sending, command="SIEVE", user=userid)
+    for filename in changes.remove:
+        await replica.ready()
+        session.report("UNSIEVE", userid, filename)
+        answers.expect(replica.unsieve(userid, filename), command="UNSIEVE", user=userid)
+    if changes.activate is not None:
+        session.report("ACTIVATE_SIEVE", userid, changes.activate)
+        answers.expect(
+            replica.activate_sieve(userid, changes.activate), command="ACTIVATE_SIEVE", user=userid
+        )
+    elif changes.deactivate:
+        session.report("UNACTIVATE_SIEVE", userid)
+        answers.expect(replica.unactivate_sieve(userid), command="UNACTIVATE_SIEVE", user=userid)
+    await answers.check()
+
+
+def _read_script(store: MailStore, userid: str, filename: str) -> bytes | None:
+    with store.read(Owner("user", userid)) as reader:
+        return reader.sieve_content(filename)

@@ -1,0 +1,143 @@
+"""Master and replica side by side: which mailboxes are to be updated, renamed, deleted, left alone.
+
+Mailboxes are matched by UNIQUEID only. A mailbox that only the replica has is looked up by its id on the
+master: if it lives under another name, it is renamed; if it has left a tombstone, it may be deleted; if
+the master knows nothing of it, it is left alone. Runs in a thread, reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.model import MailboxState
+from common.names import Owner, owner_of
+from common.stores.mailstore import MailReader, MailStore, Tombstone
+from sync_client.engine.compare import counters_to_adopt
+from sync_client.engine.reading import Item, needs_update
+from sync_client.engine.renames import Rename
+
+_FEW = 20
+"""Up to so many names are looked up singly."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is to be done, and what not."""
+
+    updates: list[Item] = field(default_factory=list)
+    agreeing: list[MailboxState] = field(default_factory=list)
+    """The replica's states of mailboxes that need nothing."""
+    renames: list[Rename] = field(default_factory=list)
+    deletes: list[MailboxState] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    replica_names: list[str] = field(default_factory=list)
+    """Where RESERVE may look."""
+
+
+def is_hidden(state: MailboxState, sieve_mailbox: bool) -> bool:
+    """True for ``#sieve`` where it is not replicated as a mailbox."""
+    return not sieve_mailbox and ("f" in state.mbtype or state.name.endswith(".#sieve"))
+
+
+def _misplaced(local: MailboxState, theirs: MailboxState, target: str) -> bool:
+    if local.intermediate or theirs.intermediate:
+        return False
+    return theirs.name != local.name or theirs.partition != target
+
+
+class Surveyor:
+    """Compares what `wanted` names with what the replica reported."""
+
+    def __init__(self, store: MailStore, *, partition: str, sieve_mailbox: bool, settle: bool) -> None:
+        self._store = store
+        self._partition = partition
+        self._sieve_mailbox = sieve_mailbox
+        self._settle = settle
+        self._tombstones: dict[Owner, dict[str, Tombstone]] = {}
+
+    def survey(
+        self,
+        wanted: Mapping[Owner, Sequence[str] | None],
+        remote: Sequence[MailboxState],
+        given_up: Collection[str] = (),
+        cached: Collection[str] = (),
+    ) -> Survey:
+        """`wanted` names mailboxes by owner, None = all of the owner's. `given_up` are uniqueids that
+        are left as they are, `cached` names whose remote state was not asked for just now."""
+        found = Survey(replica_names=[state.name for state in remote])
+        by_id = {state.uniqueid: state for state in remote if not is_hidden(state, self._sieve_mailbox)}
+        unmatched = dict(by_id)
+        for owner, names in wanted.items():
+            with self._store.read(owner) as reader:
+                for local in self._local_states(reader, names):
+                    theirs = unmatched.pop(local.uniqueid, None)
+                    if local.uniqueid not in given_up:
+                        self._compare(found, reader, local, theirs, local.name in cached)
+        for theirs in unmatched.values():
+            if theirs.uniqueid not in given_up:
+                self._look_up(found, theirs)
+        return found
+
+    def _local_states(self, reader: MailReader, names: Sequence[str] | None) -> list[MailboxState]:
+        if names is not None and len(names) <= _FEW:
+            states = [state for name in names if (state := reader.mailbox(name)) is not None]
+        else:
+            states = reader.mailboxes()
+            if names is not None:
+                by_name = {state.name: state for state in states}
+                states = [by_name[name] for name in names if name in by_name]
+        return [s for s in states if not s.tombstone and not is_hidden(s, self._sieve_mailbox)]
+
+    def _compare(
+        self,
+        found: Survey,
+        reader: MailReader,
+        local: MailboxState,
+        theirs: MailboxState | None,
+        cached: bool,
+    ) -> None:
+        target = self._partition or local.partition
+        if theirs is not None and _misplaced(local, theirs, target):
+            found.renames.append(Rename(local.uniqueid, theirs.name, local.name, target, local.uidvalidity))
+        if needs_update(reader, local, theirs, self._settle):
+            item = Item(reader.owner, local.name, local.uniqueid, local.partition, target, theirs, cached)
+            item.raise_counters = theirs is not None and bool(counters_to_adopt(local, theirs))
+            found.updates.append(item)
+        elif theirs is not None:
+            found.agreeing.append(theirs)
+
+    def _look_up(self, found: Survey, theirs: MailboxState) -> None:
+        """What becomes of a mailbox of the replica that `wanted` does not name."""
+        owner = self._store.owner_of_uniqueid(theirs.uniqueid)
+        if owner is not None:
+            with self._store.read(owner) as reader:
+                local = reader.mailbox_by_id(theirs.uniqueid)
+                if local is not None:
+                    self._compare(found, reader, local, theirs, cached=False)
+                    return
+        tombstone = self._tombstone(theirs, owner)
+        if tombstone is None:
+            if not theirs.intermediate:
+                found.notices.append(
+                    f"{theirs.name} ({theirs.uniqueid}) exists on the replica only and was never deleted"
+                    " here: left alone"
+                )
+        elif 0 < tombstone.modseq < theirs.highestmodseq:
+            found.notices.append(
+                f"{theirs.name} ({theirs.uniqueid}) was deleted here but changed on the replica since:"
+                " left alone"
+            )
+        else:
+            found.deletes.append(theirs)
+
+    def _tombstone(self, theirs: MailboxState, owner: Owner | None) -> Tombstone | None:
+        for place in (owner_of(theirs.name), owner):
+            if place is None:
+                continue
+            if place not in self._tombstones:
+                with self._store.read(place) as reader:
+                    self._tombstones[place] = {stone.uniqueid: stone for stone in reader.tombstones()}
+            if theirs.uniqueid in self._tombstones[place]:
+                return self._tombstones[place][theirs.uniqueid]
+        return None

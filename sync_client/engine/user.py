@@ -1,0 +1,96 @@
+"""A whole user: mailboxes, then quota roots, subscriptions, Sieve and \\Seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
+from common.model import Quota, UserMeta, UserState
+from common.names import Owner, inbox_of
+from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import all_of, forgiving, start
+from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
+from sync_client.engine.quotas import sync_quotas
+from sync_client.engine.seen import sync_seen
+from sync_client.engine.session import Session
+from sync_client.engine.sieve import sync_sieve
+from sync_client.engine.subscriptions import sync_subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUser:
+    """What the master has of a user, mailboxes apart."""
+
+    quotas: Sequence[Quota]
+    meta: UserMeta
+
+
+async def sync_user(session: Session, userid: str) -> None:
+    """Make everything of `userid` on the replica as it is on the master.
+
+    A user without INBOX on the master is left alone. Raises `FoldersFailed` when everything else is
+    done, `MailboxLocked` if the user is being worked on (with `skip_locked`) or set aside.
+    """
+    session.begin()
+    try:
+        async with session.locks.hold([userid]):
+            await _sync_locked(session, userid)
+    except CyrusSyncError as error:
+        error.at(user=userid)
+        raise
+    finally:
+        if session.options.restart_after_group:
+            session.stage.restart()
+
+
+async def _sync_locked(session: Session, userid: str) -> None:
+    run = FolderRun({Owner("user", userid): None})
+    while run.next_round():
+        session.report("USER", userid)
+        remote = await _ask(session, userid)
+        local = await session.threads.run(_read_user, session.store, userid, not session.sieve_mailbox)
+        if local is None:
+            session.report("Does not exist locally", userid)
+            return
+        folders = await start_folders(session, run, remote.mailboxes)
+        if folders is None:
+            continue
+        await all_of([folders, start(_sync_rest(session, userid, local, remote))])
+        if await look_for_moved(session, run):
+            continue
+        run.check()
+        return
+
+
+async def _ask(session: Session, userid: str) -> UserState:
+    state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
+    return state or UserState()
+
+
+def _read_user(store: MailStore, userid: str, with_sieve: bool) -> LocalUser | None:
+    with store.read(Owner("user", userid)) as reader:
+        if reader.mailbox(inbox_of(userid)) is None:
+            return None
+        return LocalUser(reader.quotas(), reader.meta(with_sieve=with_sieve))
+
+
+async def _sync_rest(session: Session, userid: str, local: LocalUser, remote: UserState) -> None:
+    """Everything but mailboxes. None of it waits for another's answer."""
+    meta = remote.meta
+    parts = [
+        start(sync_quotas(session, local.quotas, remote.quotas)),
+        start(sync_subscriptions(session, userid, local.meta.subscriptions, meta.subscriptions)),
+    ]
+    if not session.sieve_mailbox:
+        parts.append(start(sync_sieve(session, userid, local.meta.sieve, meta.sieve)))
+    parts.append(start(_sync_seen_leniently(session, userid, local, meta)))
+    await all_of(parts)
+
+
+async def _sync_seen_leniently(session: Session, userid: str, local: LocalUser, remote: UserMeta) -> None:
+    """\\Seen of other people's mailboxes is not worth failing a user for."""
+    try:
+        await sync_seen(session, userid, local.meta.seen, remote.seen)
+    except ReplyError as error:
+        session.options.notice(f"seen state of {userid} was refused: {error}")
