@@ -5,21 +5,19 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Iterator
+from itertools import accumulate
 
 _SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe ri so tu va we xi yo zu an el in or ur sh tr pl gr st"
 
 
 def _pool(seed: int, octets: int) -> bytes:
-    """A long text of invented words in lines."""
+    """At most so many octets of invented words, in lines."""
     chance, syllables = random.Random(seed), _SYLLABLES.split()
     words = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(6000)]
-    weights = [1 / (rank + 5) for rank in range(len(words))]
-    lines, size = [], 0
-    while size < octets:
-        line = " ".join(chance.choices(words, weights, k=11))
-        lines.append(line)
-        size += len(line) + 2
-    return "\r\n".join(lines).encode()
+    weights = list(accumulate(1 / (rank + 5) for rank in range(len(words))))
+    text = chance.choices(words, cum_weights=weights, k=octets // 5)
+    lines = (" ".join(text[n : n + 11]) for n in range(0, len(text), 11))
+    return "\r\n".join(lines).encode()[:octets]
 
 
 class Post:
@@ -27,7 +25,7 @@ class Post:
 
     def __init__(self, seed: int = 1) -> None:
         self._chance = random.Random(seed)
-        self._text = _pool(seed, 2_000_000)
+        self._text = _pool(seed, 1_500_000)
         self._attachment = base64.encodebytes(self._chance.randbytes(1_500_000)).replace(b"\n", b"\r\n")
         self._number = 0
 
