@@ -1,0 +1,23 @@
+"""Where mail lives. `open_store` gives the store that the configuration describes."""
+
+from __future__ import annotations
+
+from common.config import Config
+from common.stores.native.layout import Layout
+from common.stores.native.store import NativeStore
+from common.synclog.writer import ActionLog
+
+STORE_DIRECTORY = "store"
+"""Below configdirectory: the registry of mailboxes, and the annotations of the server."""
+
+
+def open_store(cfg: Config, readonly: bool = False) -> NativeStore:
+    """The native store in the partitions of `cfg`. Local changes go to the action log; replicated ones
+    too where replication is chained. Nothing is created before something is stored."""
+    return NativeStore(
+        Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY),
+        readonly=readonly,
+        action_log=ActionLog.from_config(cfg),
+        chain_log=ActionLog.from_config(cfg, replicated=True),
+        servername=cfg.servername,
+    )

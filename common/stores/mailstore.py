@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.errors import SyncChecksum
 from common.model import (
     Annotation,
     MailboxAnnotation,
@@ -33,6 +34,14 @@ from common.model import (
     UserMeta,
 )
 from common.names import Owner
+
+
+class ChangesKept(SyncChecksum):
+    """The CRCs after an APPLY MAILBOX are not the master's, but what was applied stands (step 13).
+
+    This is the one exception that does not undo: `savepoint()` and `write()` keep the changes when it
+    passes through them, and pass it on. On the wire it is an ordinary ``IMAP_SYNC_CHECKSUM``.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""Messages as zstd frames: compressing, checking, and large ones in pieces.
+
+A frame here always holds its content size and a checksum, so a damaged one is noticed when it is read.
+The GUID of a message is the SHA-1 of its raw bytes; whoever makes a frame from a message that came from
+elsewhere gets that SHA-1 together with it.
+
+>>> made = make_frame(b"Subject: a\\r\\n\\r\\nfirst\\r\\n")
+>>> made.digest.hex()
+'cd081e01676d96c437b3d729301bebdaf4c14102'
+>>> frame_content(made.frame, made.size)
+b'Subject: a\\r\\n\\r\\nfirst\\r\\n'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import zstandard
+
+from common.errors import StoreCorrupt
+
+LEVEL = 1
+LARGE = 1024 * 1024
+"""Messages above this many bytes are handled in pieces."""
+
+_PIECE = 256 * 1024
+_local = threading.local()
+
+
+class Frame(NamedTuple):
+    """A message compressed, with the length and the SHA-1 of what is in it."""
+
+    frame: bytes
+    size: int
+    digest: bytes
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    made: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if made is None:
+        made = _local.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    return made
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    made: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if made is None:
+        made = _local.decompressor = zstandard.ZstdDecompressor()
+    return made
+
+
+def make_frame(message: bytes) -> Frame:
+    """Compress one message that is in memory."""
+    return Frame(_compressor().compress(message), len(message), hashlib.sha1(message).digest())
+
+
+def frame_content(frame: bytes, size: int) -> bytes:
+    """The message in `frame`, which must have `size` bytes; raises `StoreCorrupt`."""
+    try:
+        if zstandard.frame_content_size(frame) != size:
+            raise StoreCorrupt("frame holds a message of another size")
+        return _decompressor().decompress(frame, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise StoreCorrupt(f"damaged frame: {error}") from error
+
+
+def contents(frames: list[bytes], sizes: list[int]) -> list[bytes]:
+    """The messages in many frames; raises `StoreCorrupt`."""
+    decompress = _decompressor().decompress
+    try:
+        messages = [decompress(frame) for frame in frames]
+    except zstandard.ZstdError as error:
+        raise StoreCorrupt(f"damaged frame: {error}") from error
+    if list(map(len, messages)) != sizes:
+        raise StoreCorrupt("frame holds a message of another size")
+    return messages
+
+
+def content_pieces(frame: Iterable[bytes]) -> Iterator[bytes]:
+    """The message of a large frame, piece by piece; raises `StoreCorrupt`."""
+    unpack = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        for piece in frame:
+            data = unpack.decompress(piece)
+            if data:
+                yield data
+    except zstandard.ZstdError as error:
+        raise StoreCorrupt(f"damaged frame: {error}") from error
+    if not unpack.eof:
+        raise StoreCorrupt("frame ends too early")
+
+
+def write_frame(message: Iterable[bytes], size: int, write: Callable[[bytes], object]) -> tuple[int, bytes]:
+    """Compress a message that comes in pieces and must have `size` bytes, giving the frame to `write`.
+
+    Returns the frame's length and the message's SHA-1; raises ValueError for another size.
+    """
+    pack = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(size=size)
+    digest = hashlib.sha1()
+    length = seen = 0
+    try:
+        for piece in message:
+            digest.update(piece)
+            seen += len(piece)
+            out = pack.compress(piece)
+            if out:
+                length += len(out)
+                write(out)
+        if seen != size:
+            raise ValueError(f"message of {seen} octets was announced as {size}")
+        out = pack.flush()
+    except zstandard.ZstdError as error:
+        raise ValueError(f"message is not of the announced size: {error}") from error
+    write(out)
+    return length + len(out), digest.digest()
+
+
+def split(message: bytes) -> Iterator[bytes]:
+    """A message in memory as pieces."""
+    for start in range(0, len(message), _PIECE):
+        yield message[start : start + _PIECE]
+
+
+def whole_frame(frame: bytes, size: int) -> Frame | None:
+    """`frame`, which a peer made of a message of `size` bytes, as we keep frames; None if it is damaged
+    or of another size. One without checksum or content size is made anew."""
+    try:
+        message = _decompressor().decompress(frame, max_output_size=size or 1, allow_extra_data=False)
+        parameters = zstandard.get_frame_parameters(frame)
+    except zstandard.ZstdError:
+        return None
+    if len(message) != size:
+        return None
+    if not parameters.has_checksum or parameters.content_size != size:
+        return make_frame(message)
+    return Frame(frame, size, hashlib.sha1(message).digest())

@@ -1,0 +1,299 @@
+"""APPLY MAILBOX on the replica: the thirteen steps of the protocol ("APPLY MAILBOX, step by step").
+
+Everything up to step 12 happens under one savepoint: a refusal leaves nothing behind. So the dry run of
+step 10 and the changes of step 11 are one pass over the records, batch by batch, whatever their number.
+
+Refusals that the protocol does not fix: a live new record whose message was never staged and is not
+stored, whose staged bytes have another SHA-1 or another length, records out of order, beyond LAST_UID
+or HIGHESTMODSEQ: ``IMAP_PROTOCOL_ERROR``. A parent or INBOX that does not exist: ``NO Unknown error``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+
+from common.errors import (
+    BadParameters,
+    MailboxMoved,
+    ProtocolError,
+    ReplyError,
+    SyncChanged,
+    SyncChecksum,
+    UnknownFailure,
+)
+from common.model import NULL_GUID, MailboxState, MailboxUpdate, Record, Since
+from common.names import check_mailbox_name, inbox_of, is_deleted, is_inbox, owner_of
+from common.stores.mailstore import ChangesKept, StagedMessages
+from common.stores.native.changes import RecordChanges
+from common.stores.native.intake import Intake
+from common.stores.native.rows import to_signed
+from common.stores.native.tally import Tally
+from common.stores.native.transaction import Box
+
+MAX_UNIQUEID = 128
+EMPTY = (0, 12345678)
+
+
+def same_kind(one: str, other: str) -> bool:
+    """Whether two MBOXTYPEs mean the same: ``e`` is the type of a mailbox without one."""
+    return sorted(one.replace("e", "")) == sorted(other.replace("e", ""))
+
+
+def crcs_differ(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two pairs of CRCs contradict one another; 0 is unknown and agrees with everything."""
+    return any(a and b and a != b for a, b in zip(one, other, strict=True))
+
+
+class ApplyMailbox(RecordChanges):
+    """The verb `apply_mailbox`."""
+
+    def apply_mailbox(
+        self,
+        update: MailboxUpdate,
+        staged: StagedMessages,
+        *,
+        force: bool = False,
+        sieve_mailbox: bool = True,
+    ) -> None:
+        state = update.state
+        try:
+            self._check_header(state, sieve_mailbox)
+            if state.intermediate or state.tombstone:
+                with self.savepoint():
+                    self._apply_entry(state)
+                return
+            with self.savepoint():
+                self._apply_real(update, staged, force)
+            self._compare_crcs(state)
+        except ReplyError as error:
+            error.at(mailbox=state.name, uniqueid=state.uniqueid)
+            raise
+
+    # -- steps 1 to 9: may this be applied at all?
+
+    def _check_header(self, state: MailboxState, sieve_mailbox: bool) -> None:
+        check_mailbox_name(state.name)
+        if owner_of(state.name) != self.owner:
+            raise ProtocolError(f"{state.name} does not belong to {self.owner}")
+        if not 0 < len(state.uniqueid) <= MAX_UNIQUEID or not state.uniqueid.isprintable():
+            raise BadParameters()
+        if "f" in state.mbtype and not sieve_mailbox:
+            raise BadParameters()
+
+    def _apply_entry(self, state: MailboxState) -> None:
+        """An intermediate or a tombstone is but an entry of the mailbox list."""
+        name = state.name
+        there = self.find_box("name", name)
+        moved = self.find_box("uniqueid", state.uniqueid)
+        if moved and moved.state.name != name:
+            raise MailboxMoved()
+        if (
+            there
+            and not there.state.intermediate
+            and (there.state.uniqueid != state.uniqueid or there.state.last_uid or state.intermediate)
+        ):
+            raise MailboxMoved("a mailbox with messages has this name")
+        self.change()
+        if there:
+            self.remove_box(there, tombstone=False)
+        if state.tombstone:
+            self.bury(name, state.uniqueid, state.highestmodseq)
+            self.raise_owner(modseq=state.highestmodseq)
+        else:
+            kind = state.mbtype if set(state.mbtype) - set("i") else f"e{state.mbtype}"
+            self.insert_box(
+                MailboxState(
+                    uniqueid=state.uniqueid,
+                    name=name,
+                    mbtype=kind,
+                    createdmodseq=state.createdmodseq,
+                    foldermodseq=state.highestmodseq,
+                )
+            )
+            self.raise_owner(modseq=state.highestmodseq)
+        self.log("MAILBOX", name, chained=True)
+
+    def _apply_real(self, update: MailboxUpdate, staged: StagedMessages, force: bool) -> None:
+        state = update.state
+        box = self.find_box("name", state.name)
+        if box and box.state.uniqueid != state.uniqueid:
+            if not (force or box.state.last_uid == 0):
+                raise MailboxMoved()
+            self.remove_box(box)
+            box = None
+        fresh = box is None
+        if box is None:
+            box = self._create(state)
+        self._check_since(box.state, update.since, fresh)
+        self._check_counters(box.state, state, force, fresh)
+        tally = Tally(box)
+        appended = self._apply_records(update, box, tally, staged, force)
+        self._apply_header(box, state, tally, force)
+        if appended:
+            self.log("APPEND", state.name, chained=True)
+        self.log("MAILBOX", state.name, chained=True)
+
+    def _create(self, state: MailboxState) -> Box:
+        elsewhere = self.find_box("uniqueid", state.uniqueid)
+        if elsewhere:
+            raise MailboxMoved()
+        holder = self._around.owner_of_uniqueid(state.uniqueid)
+        if holder not in (None, self.owner):
+            raise MailboxMoved()
+        self._require_inbox(state.name)
+        partition = self._around.check_partition(state.partition)
+        return self.insert_box(
+            replace(
+                state,
+                partition=partition,
+                highestmodseq=0,
+                last_uid=0,
+                annotations=(),
+                deletedmodseq=state.deletedmodseq,
+            )
+        )
+
+    def _require_inbox(self, name: str) -> None:
+        if self.owner.kind != "user" or is_deleted(name) or is_inbox(name):
+            return
+        inbox = self.find_box("name", inbox_of(self.owner.name))
+        if inbox is None:
+            raise UnknownFailure(f"{self.owner} has no INBOX")
+
+    def _check_since(self, local: MailboxState, since: Since | None, fresh: bool) -> None:
+        if since is None:
+            return
+        crcs = EMPTY if fresh else (local.sync_crc, local.sync_crc_annot or 0)
+        if since.modseq != local.highestmodseq or crcs_differ((since.crc, since.crc_annot), crcs):
+            raise SyncChanged()
+
+    def _check_counters(self, local: MailboxState, sent: MailboxState, force: bool, fresh: bool) -> None:
+        if not same_kind(local.mbtype, sent.mbtype):
+            raise UnknownFailure(f"mailbox is of type {local.mbtype or 'e'}, not {sent.mbtype or 'e'}")
+        if force or fresh:
+            return
+        for name in ("highestmodseq", "uidvalidity", "last_uid"):
+            if getattr(sent, name) < getattr(local, name):
+                raise SyncChecksum(f"Checksum Failure: {name} is behind the replica's")
+        if sent.xconvmodseq and sent.xconvmodseq < local.xconvmodseq:
+            raise SyncChecksum("Checksum Failure: xconvmodseq is behind the replica's")
+
+    # -- steps 10 and 11: the records
+
+    def _apply_records(
+        self, update: MailboxUpdate, box: Box, tally: Tally, staged: StagedMessages, force: bool
+    ) -> bool:
+        """Returns whether messages were appended."""
+        intake = Intake(self, staged)
+        last = 0
+        appended = False
+        for batch in update.records:
+            if not batch:
+                continue
+            last = _check_batch(batch, last, update.state)
+            cut = bisect_right(batch, box.state.last_uid, key=_uid)
+            if cut:
+                self._apply_known(box, tally, batch[:cut], force)
+            if cut < len(batch):
+                self._append_new(box, tally, batch[cut:], intake)
+                appended = True
+        return appended
+
+    def _apply_known(self, box: Box, tally: Tally, sent: Sequence[Record], force: bool) -> None:
+        """Records at or below our LAST_UID: change those that we have."""
+        local = {mine.uid: mine for mine in self.records_by_uid(box.id, [record.uid for record in sent])}
+        old: list[Record] = []
+        new: list[Record] = []
+        for record in sent:
+            mine = local.get(record.uid)
+            if mine is None:
+                if not record.expunged:
+                    raise SyncChecksum(f"Checksum Failure: uid {record.uid} is unknown here")
+                continue
+            if mine.expunged and record.expunged:
+                continue
+            _check_known(mine, record, force)
+            if mine != record:
+                old.append(mine)
+                new.append(record._replace(size=mine.size))
+        self.update_records(box.id, tally, old, new)
+
+    def _append_new(self, box: Box, tally: Tally, sent: Sequence[Record], intake: Intake) -> None:
+        self.change()
+        self.insert_records(box.id, tally, sent, stored=intake.take(sent))
+
+    # -- steps 11 (what is not records) and 12
+
+    def _apply_header(self, box: Box, sent: MailboxState, tally: Tally, force: bool) -> None:
+        local = box.state
+        self.change()
+        columns = dict(tally.columns())
+        columns.update(
+            last_uid=sent.last_uid,
+            highestmodseq=sent.highestmodseq,
+            recentuid=sent.recentuid,
+            recenttime=to_signed(sent.recenttime),
+            last_appenddate=to_signed(sent.last_appenddate),
+            pop3_last_login=to_signed(sent.pop3_last_login),
+            pop3_show_after=to_signed(sent.pop3_show_after),
+            createdmodseq=sent.createdmodseq or local.createdmodseq,
+            uidvalidity=sent.uidvalidity if force else max(sent.uidvalidity, local.uidvalidity),
+            foldermodseq=max(sent.foldermodseq, local.foldermodseq),
+            xconvmodseq=sent.xconvmodseq or local.xconvmodseq,
+            raclmodseq=max(sent.raclmodseq, local.raclmodseq),
+        )
+        texts = {"acl": sent.acl, "options": sent.options, "usergroups": sent.usergroups}
+        if sent.userflags:
+            texts["userflags"] = " ".join(sent.userflags)
+        self.set_columns(box.id, **columns, **texts)
+        self.replace_box_annotations(box, sent.annotations)
+        self.raise_owner(
+            modseq=max(sent.highestmodseq, sent.foldermodseq, sent.xconvmodseq, sent.raclmodseq),
+            uidvalidity=sent.uidvalidity,
+        )
+
+    # -- step 13
+
+    def _compare_crcs(self, sent: MailboxState) -> None:
+        wanted = (sent.sync_crc, sent.sync_crc_annot or 0)
+        box = self.box(sent.name)
+        kept = (box.state.sync_crc, box.state.sync_crc_annot or 0)
+        if not crcs_differ(wanted, kept):
+            return
+        found = self.recalculate_crcs(sent.uniqueid)
+        if found != kept:
+            self.set_columns(box.id, sync_crc=found[0], sync_crc_annot=found[1])
+        if crcs_differ(wanted, found):
+            raise ChangesKept()
+
+
+def _uid(record: Record) -> int:
+    return record.uid
+
+
+def _check_batch(batch: Sequence[Record], last: int, state: MailboxState) -> int:
+    """Order and bounds of a batch; the last uid of it."""
+    highest = state.highestmodseq
+    for record in batch:
+        uid = record[0]
+        if uid <= last:
+            raise ProtocolError("records are not in ascending order of UID")
+        last = uid
+        if record[1] > highest:
+            raise ProtocolError(f"uid {uid} has a modseq above HIGHESTMODSEQ")
+        if not record[6] or record[7] == NULL_GUID or len(record[7]) != 20:
+            raise ProtocolError(f"uid {uid} has no size or no GUID")
+    if last > state.last_uid:
+        raise ProtocolError(f"uid {last} is above LAST_UID")
+    return last
+
+
+def _check_known(mine: Record, sent: Record, force: bool) -> None:
+    if mine.guid != sent.guid:
+        raise SyncChecksum(f"Checksum Failure: uid {mine.uid} is another message")
+    if mine.modseq > sent.modseq and not force:
+        raise SyncChecksum(f"Checksum Failure: uid {mine.uid} is newer on the replica")
+    if mine.expunged and not sent.expunged:
+        raise SyncChecksum(f"Checksum Failure: uid {mine.uid} is expunged on the replica")

@@ -1,0 +1,112 @@
+"""Taking messages into an owner's packs: each GUID once, its SHA-1 checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from common.errors import ProtocolError
+from common.model import MessageBody, Record
+from common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
+from common.stores.mailstore import StagedMessages
+from common.stores.native.packs import Place
+from common.stores.native.transaction import Transaction
+from common.stores.staging import Staging
+
+
+def store_bodies(writer: Transaction, bodies: Iterable[MessageBody], *, checked: bool = False) -> None:
+    """Append messages to the packs and enter them into the index.
+
+    `checked` = they are frames known to hold what their GUIDs say. Raises `ProtocolError` for a message
+    whose bytes are not what its GUID and size say.
+    """
+    packs = writer.packs
+    rows = []
+    for body in bodies:
+        if not checked:
+            place = _append_checked(writer, body)
+        elif isinstance(body.data, bytes):
+            place = packs.append(body.data)
+        else:
+            place = packs.append_pieces(body.data)
+        rows.append((body.guid, place.pack, place.offset, place.length, body.size))
+    writer.enter_messages(rows)
+
+
+def _append_checked(writer: Transaction, body: MessageBody) -> Place:
+    data = body.data
+    if body.encoding == "zstd":
+        whole = whole_frame(data if isinstance(data, bytes) else b"".join(data), body.size)
+        if whole is None:
+            raise ProtocolError("message frame is damaged").at(guid=body.guid.hex())
+        _check(body, whole.digest, whole.size)
+        return writer.packs.append(whole.frame)
+    if isinstance(data, bytes) and len(data) <= LARGE:
+        frame = make_frame(data)
+        _check(body, frame.digest, frame.size)
+        return writer.packs.append(frame.frame)
+    start = writer.packs.begin_frame()
+    pieces = split(data) if isinstance(data, bytes) else data
+    try:
+        length, digest = write_frame(pieces, body.size, writer.packs.continue_frame)
+    except ValueError as error:
+        raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
+    _check(body, digest, body.size)
+    return start._replace(length=length)
+
+
+def _check(body: MessageBody, digest: bytes, size: int) -> None:
+    if digest != body.guid:
+        raise ProtocolError("message does not match its GUID").at(guid=body.guid.hex())
+    if size != body.size:
+        raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
+
+
+class Intake:
+    """The messages of one APPLY MAILBOX, out of the connection's stage."""
+
+    def __init__(self, writer: Transaction, staged: StagedMessages) -> None:
+        self._writer = writer
+        self._staged = staged
+        self._checked = isinstance(staged, Staging)
+
+    def take(self, records: Sequence[Record]) -> Collection[bytes]:
+        """Store what these new records need and is not stored yet; the GUIDs that are stored then.
+
+        A live record needs its message: `ProtocolError` if it is nowhere, or not what its GUID says. An
+        expunged one may do without.
+        """
+        writer = self._writer
+        sizes = {record.guid: record.size for record in records}
+        live = {record.guid for record in records if not record.expunged}
+        before = writer.has_guids(sizes) - writer.damaged
+        kept = set(before)
+        wanted = [guid for guid in sizes if guid not in before]
+        if wanted:
+            store_bodies(writer, self._bodies(wanted, sizes, live, kept), checked=self._checked)
+            writer.damaged.difference_update(kept)
+        if before:
+            self._check_sizes(records, writer.stored_sizes(before))
+        return kept
+
+    def _bodies(
+        self, wanted: Sequence[bytes], sizes: dict[bytes, int], live: set[bytes], kept: set[bytes]
+    ) -> Iterator[MessageBody]:
+        for guid in wanted:
+            body = self._staged.get(guid)
+            if body is None:
+                problem = "a record without its message"
+            elif body.size != sizes[guid]:
+                problem = "a record whose SIZE is not its message's"
+            elif isinstance(self._staged, Staging) and not self._staged.is_good(guid):
+                problem = "message does not match its GUID"
+            else:
+                kept.add(guid)
+                yield body
+                continue
+            if guid in live:
+                raise ProtocolError(problem).at(guid=guid.hex())
+
+    def _check_sizes(self, records: Sequence[Record], stored: dict[bytes, int]) -> None:
+        for record in records:
+            if not record.expunged and stored.get(record.guid, record.size) != record.size:
+                raise ProtocolError(f"uid {record.uid} has a wrong SIZE").at(guid=record.guid.hex())

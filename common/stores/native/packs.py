@@ -1,0 +1,261 @@
+"""Packs: files ``pack-NNNNNN.zst`` in which messages stand end to end, one zstd frame each.
+
+Only ever appended to, by whoever holds the owner's lock. How much of a pack is valid is said by the
+index (table `packs`); what stands behind that was written by somebody who died, or was rolled back,
+and the next writer cuts it off. A frame holds its content size and a checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from common.errors import StoreCorrupt
+from common.stores.native.layout import pack_name
+from common.stores.native.schema import sync_directory
+
+PACK_TARGET = 128 * 1024 * 1024
+"""A pack that has reached this many bytes is not appended to any more."""
+
+_BUFFER = 1024 * 1024
+
+
+class Place(NamedTuple):
+    """Where a frame is: pack number, offset and length in bytes."""
+
+    pack: int
+    offset: int
+    length: int
+
+
+class PackMark(NamedTuple):
+    """A state that `PackWriter.rewind` can go back to."""
+
+    pack: int
+    end: int
+
+
+class PackWriter:
+    """Appends frames to an owner's packs. Not durable before `sync`; `rewind` takes frames back."""
+
+    def __init__(self, directory: Path, lengths: dict[int, int]) -> None:
+        """`lengths`: the valid length of each pack, from the index."""
+        self._directory = directory
+        self._committed = dict(lengths)
+        self._pack = max(lengths, default=0)
+        self._end = lengths.get(self._pack, 0)
+        self._written = self._end
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._descriptor = -1
+        self._unsynced: set[int] = set()
+        self._new_names = False
+
+    def append(self, frame: bytes) -> Place:
+        """Add one frame; it is written at the latest at `sync`."""
+        self._room()
+        place = Place(self._pack, self._end, len(frame))
+        self._buffer.append(frame)
+        self._buffered += len(frame)
+        self._end += len(frame)
+        if self._buffered >= _BUFFER:
+            self.flush()
+        return place
+
+    def append_pieces(self, pieces: Iterable[bytes]) -> Place:
+        """Add one large frame that comes in pieces."""
+        start = self.begin_frame()
+        for piece in pieces:
+            self.continue_frame(piece)
+        return start._replace(length=self._end - start.offset)
+
+    def begin_frame(self) -> Place:
+        """Where the frame will stand that `continue_frame` now gives piece by piece."""
+        self._room()
+        return Place(self._pack, self._end, 0)
+
+    def continue_frame(self, piece: bytes) -> None:
+        self._buffer.append(piece)
+        self._buffered += len(piece)
+        self._end += len(piece)
+        if self._buffered >= _BUFFER:
+            self.flush()
+
+    def _room(self) -> None:
+        """Go to the next pack when this one is full."""
+        if self._pack == 0 or self._end >= PACK_TARGET:
+            self.flush()
+            self._close()
+            self._pack += 1
+            self._end = self._written = 0
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        if not self._buffer:
+            return
+        data = b"".join(self._buffer)
+        if self._descriptor < 0:
+            self._open()
+        view = memoryview(data)
+        position = self._written
+        while view:
+            count = os.pwrite(self._descriptor, view, position)
+            position += count
+            view = view[count:]
+        self._written = position
+        self._buffer.clear()
+        self._buffered = 0
+        self._unsynced.add(self._pack)
+
+    def _open(self) -> None:
+        path = self._directory / pack_name(self._pack)
+        self._new_names = self._new_names or not path.exists()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        found = os.fstat(self._descriptor).st_size
+        if found < self._written:
+            raise StoreCorrupt(f"{path} has {found} octets, the index says {self._written}")
+        if found > self._written:
+            os.ftruncate(self._descriptor, self._written)
+
+    def mark(self) -> PackMark:
+        """Where we are now, for `rewind`."""
+        return PackMark(self._pack, self._end)
+
+    def rewind(self, mark: PackMark) -> None:
+        """Take back everything that was appended since `mark`."""
+        if (self._pack, self._end) == mark:
+            return
+        if self._pack == mark.pack and self._written <= mark.end:
+            self._cut_buffer(mark.end)
+            return
+        self._buffer.clear()
+        self._buffered = 0
+        self._close()
+        for number in range(mark.pack + 1, self._pack + 1):
+            (self._directory / pack_name(number)).unlink(missing_ok=True)
+            self._unsynced.discard(number)
+        self._pack, self._end = mark
+        self._written = mark.end
+        if mark.pack and (self._directory / pack_name(mark.pack)).exists():
+            self._open()
+
+    def _cut_buffer(self, end: int) -> None:
+        kept = b"".join(self._buffer)[: end - self._written]
+        self._buffer = [kept] if kept else []
+        self._buffered = len(kept)
+        self._end = end
+
+    def sync(self) -> dict[int, int]:
+        """Make everything durable; the lengths of the packs that changed, for the index."""
+        self.flush()
+        for number in self._unsynced:
+            if number == self._pack and self._descriptor >= 0:
+                os.fdatasync(self._descriptor)
+            else:
+                descriptor = os.open(self._directory / pack_name(number), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        if self._new_names:
+            sync_directory(self._directory)
+            self._new_names = False
+        changed = {}
+        for number in sorted(self._unsynced):
+            last = number == self._pack
+            changed[number] = self._end if last else (self._directory / pack_name(number)).stat().st_size
+        self._unsynced.clear()
+        self._committed.update(changed)
+        return changed
+
+    def next_pack(self) -> None:
+        """Let the next frame begin a new pack."""
+        self.flush()
+        self._close()
+        self._pack += 1
+        self._end = self._written = 0
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def close(self) -> None:
+        """Forget what is buffered and close the file."""
+        self._buffer.clear()
+        self._buffered = 0
+        self._close()
+
+
+class PackReader:
+    """Reads frames of one owner's packs; keeps a few files open. For one thread at a time."""
+
+    _KEEP = 4
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open: dict[int, int] = {}
+
+    def descriptor(self, pack: int) -> int:
+        """An open file; raises FileNotFoundError where `expire` has removed the pack meanwhile."""
+        found = self._open.pop(pack, -1)
+        if found < 0:
+            found = os.open(self.directory / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
+        self._open[pack] = found
+        while len(self._open) > self._KEEP:
+            os.close(self._open.pop(next(iter(self._open))))
+        return found
+
+    def read(self, place: Place) -> bytes:
+        """The octets of one frame; raises `StoreCorrupt` where the pack is too short."""
+        data = os.pread(self.descriptor(place.pack), place.length, place.offset)
+        if len(data) != place.length:
+            raise StoreCorrupt(f"{self.directory / pack_name(place.pack)} ends before {sum(place[1:])}")
+        return data
+
+    def read_all(self, places: list[Place]) -> list[bytes]:
+        """Many frames, in the order asked for; neighbours are read together."""
+        frames: list[bytes] = []
+        for run in _runs(places):
+            first = run[0]
+            if len(run) == 1:
+                frames.append(self.read(first))
+                continue
+            data = self.read(Place(first.pack, first.offset, sum(place.length for place in run)))
+            position = 0
+            for place in run:
+                frames.append(data[position : position + place.length])
+                position += place.length
+        return frames
+
+    def pieces(self, place: Place, size: int = 256 * 1024) -> Iterator[bytes]:
+        """One large frame in pieces."""
+        position, end = place.offset, place.offset + place.length
+        while position < end:
+            piece = Place(place.pack, position, min(size, end - position))
+            yield self.read(piece)
+            position += piece.length
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def _runs(places: list[Place]) -> Iterator[list[Place]]:
+    """`places` cut into runs of frames that follow one another in a pack, of at most about a MiB."""
+    run: list[Place] = []
+    length = 0
+    for place in places:
+        if run and (
+            place.pack != run[-1].pack
+            or place.offset != run[-1].offset + run[-1].length
+            or length + place.length > _BUFFER
+        ):
+            yield run
+            run, length = [], 0
+        run.append(place)
+        length += place.length
+    if run:
+        yield run

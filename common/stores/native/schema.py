@@ -1,0 +1,150 @@
+"""Opening an owner's index: how SQLite is set up, new files, and upgrades from older formats.
+
+Durability: WAL with synchronous=FULL, so SQLite syncs the log at every commit before it returns. A new
+index is written under another name, synced, and renamed, so it exists whole or not at all. An upgrade
+first leaves a copy of the old index beside it; an index newer than this program is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from common.errors import StoreError
+from common.stores.native.layout import INDEX
+
+VERSION = 1
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+MIGRATIONS: Mapping[int, str] = {}
+"""SQL that takes an index of version N to N + 1, by N. Never changed once released."""
+
+_BUSY_MS = 5000
+_PAGES_KIB = 4096
+
+
+def schema_sql() -> str:
+    """The statements that make an empty index of the present version."""
+    return _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
+
+
+@cache
+def _template() -> bytes:
+    """The file of an empty index, in WAL mode."""
+    with tempfile.TemporaryDirectory(prefix="cyrus-sync-") as directory:
+        path = Path(directory) / INDEX
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.executescript(schema_sql())
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        return path.read_bytes()
+
+
+def write_template(directory: Path) -> None:
+    """Put an empty index into `directory`, whole and synced, or nothing. The caller syncs `directory`."""
+    new = directory / f"{INDEX}.new"
+    with new.open("wb") as file:
+        file.write(_template())
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(directory / INDEX)
+
+
+def memory_index() -> sqlite3.Connection:
+    """An empty index that is nowhere: what an unknown owner reads as."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.executescript(schema_sql())
+    return connection
+
+
+def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
+    """A connection to an existing index; raises `StoreError` for one of another version, sqlite3.Error
+    for a damaged one. An older one must be upgraded first, see `upgrade`."""
+    mode = "ro" if readonly else "rw"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
+        connection.execute("PRAGMA synchronous = FULL")
+        check_version(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def stored_version(connection: sqlite3.Connection) -> int:
+    """The format number of an open index."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises `StoreError` unless the index has exactly our version."""
+    found = stored_version(connection)
+    if found > VERSION:
+        raise StoreError(f"{path}: index version {found} is newer than this program knows ({VERSION})")
+    if found < VERSION:
+        raise OldVersion(f"{path}: index version {found} has to be upgraded to {VERSION}")
+
+
+class OldVersion(StoreError):
+    """The index has an older format; `upgrade` brings it up to date."""
+
+
+def upgrade(path: Path, migrations: Mapping[int, str] | None = None, target: int = VERSION) -> None:
+    """Bring the index at `path` to version `target`; the caller holds the owner's lock.
+
+    The old index stays beside it as ``index.sqlite.v<N>``. All steps are one transaction.
+    """
+    steps = MIGRATIONS if migrations is None else migrations
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        found = stored_version(connection)
+        if found == target:
+            return
+        missing = [number for number in range(found, target) if number not in steps]
+        if found > target or missing:
+            raise StoreError(f"{path}: no way from index version {found} to {target}")
+        _copy(connection, path.with_name(f"{INDEX}.v{found}"))
+        connection.execute("PRAGMA synchronous = FULL")
+        script = "\n".join(steps[number] for number in range(found, target))
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {target};\nCOMMIT;")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    finally:
+        connection.close()
+
+
+def _copy(connection: sqlite3.Connection, target: Path) -> None:
+    new = target.with_name(target.name + ".new")
+    new.unlink(missing_ok=True)
+    copy = sqlite3.connect(new)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
+    sync_file(new)
+    new.replace(target)
+    sync_directory(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file by name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """fsync a directory, so that names made in it last."""
+    sync_file(path)

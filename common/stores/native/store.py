@@ -1,0 +1,389 @@
+"""`NativeStore`: finds owners, opens and locks them, commits what writers did."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from common.errors import CyrusSyncError, MailboxLocked, StoreError
+from common.names import SERVER, Owner
+from common.stores.mailstore import ChangesKept
+from common.stores.native import schema
+from common.stores.native.layout import INDEX, LOCK, Layout, decode_name
+from common.stores.native.locks import FileLock, Gone
+from common.stores.native.opened import OpenOwner, Session
+from common.stores.native.reader import Reader
+from common.stores.native.registry import Registry
+from common.stores.native.rename import rename
+from common.stores.native.transaction import Ground, LogLineTuple
+from common.stores.native.trouble import reporting
+from common.stores.native.writer import Writer
+
+log = logging.getLogger(__name__)
+
+_MAX_OPEN = 32
+"""Owners whose files are kept open; each costs about ten descriptors."""
+
+
+class LineWriter(Protocol):
+    """The action log, as far as a store needs it. False if nothing is ever written."""
+
+    def write(self, lines: Iterable[Sequence[str]]) -> None: ...
+
+    def __bool__(self) -> bool: ...
+
+
+class _Mutex:
+    """A lock between the threads of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class NativeStore:
+    """A store in the directories of a `Layout` (`common.stores.mailstore.MailStore`)."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        readonly: bool = False,
+        action_log: LineWriter | None = None,
+        chain_log: LineWriter | None = None,
+        servername: str = "localhost",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`action_log` gets the lines of local changes, `chain_log` those of replicated ones."""
+        self.layout = layout
+        self.readonly = readonly
+        self.servername = servername
+        self.registry = Registry(layout.home / "registry.sqlite", readonly=readonly)
+        self._logs = {False: action_log, True: chain_log}
+        self._clock = clock
+        self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
+        self._lock = threading.Lock()
+        self._mutexes: WeakValueDictionary[Owner, _Mutex] = WeakValueDictionary()
+
+    # -- the contract
+
+    def owners(self) -> Iterator[Owner]:
+        for kind in ("user", "shared"):
+            found = {self._owner_at(kind, path) for path in self.layout.directories(kind)}
+            for owner in sorted(owner for owner in found if owner is not None):
+                if self.exists(owner):
+                    yield owner
+
+    def exists(self, owner: Owner) -> bool:
+        if self._opened(owner) is None:
+            return False
+        with self.read(owner) as reader:
+            return not reader.is_empty()
+
+    @contextmanager
+    def read(self, owner: Owner) -> Iterator[Reader]:
+        with reporting(owner):
+            opened = self._hold(owner)
+            if opened is None:
+                with contextlib.closing(schema.memory_index()) as nothing:
+                    yield Reader(owner, nothing, None)
+                return
+            try:
+                session = opened.take()
+                try:
+                    session.connection.execute("BEGIN")
+                    session.connection.execute("SELECT 1 FROM owner").fetchone()
+                    yield Reader(owner, session.connection, lambda: session.bodies)
+                finally:
+                    self._end_reading(opened, session)
+            finally:
+                self._drop_hold(opened)
+
+    @contextmanager
+    def write(self, owner: Owner, *, create: bool = True, timeout: float = 5.0) -> Iterator[Writer]:
+        with reporting(owner):
+            if self.readonly:
+                raise StoreError("the mail store was opened for reading only")
+            deadline = time.monotonic() + timeout
+            mutex = self._mutex(owner)
+            if not mutex.lock.acquire(timeout=max(timeout, 0.001)):
+                raise MailboxLocked()
+            try:
+                with contextlib.ExitStack() as stack:
+                    yield from self._write_locked(owner, create, deadline, stack)
+            finally:
+                mutex.lock.release()
+
+    def _write_locked(
+        self, owner: Owner, create: bool, deadline: float, stack: contextlib.ExitStack
+    ) -> Iterator[Writer]:
+        found = self._lock_owner(owner, deadline, stack)
+        around = _Around(self, owner, stack)
+        if found is None:
+            memory = schema.memory_index()
+            stack.callback(memory.close)
+            writer = Writer(owner, around, None, memory)
+        else:
+            writer = Writer(owner, around, self.ground(found, stack), None)
+        if not create:
+            writer.forbid_founding()
+        try:
+            try:
+                yield writer
+            except ChangesKept:
+                self._commit(writer)
+                raise
+            self._commit(writer)
+        except ChangesKept:
+            raise
+        except BaseException:
+            around.undo(writer)
+            raise
+
+    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
+        owner = self.registry.holder(uniqueid)
+        if owner is None:
+            return None
+        with self.read(owner) as reader:
+            return owner if reader.mailbox_id(uniqueid) else None
+
+    def rename(
+        self,
+        old: str,
+        new: str,
+        *,
+        partition: str = "",
+        uidvalidity: int = 0,
+        log: bool,
+        timeout: float = 5.0,
+    ) -> None:
+        rename(self, old, new, partition=partition, uidvalidity=uidvalidity, log=log, timeout=timeout)
+
+    def close(self) -> None:
+        with self._lock:
+            opened = list(self._open.values())
+            self._open.clear()
+        for one in opened:
+            one.close()
+        self.registry.close()
+
+    # -- what the modules of the store use
+
+    def now(self) -> int:
+        return int(self._clock())
+
+    def directory_of(self, owner: Owner) -> Path | None:
+        """Where an owner's files are."""
+        opened = self._opened(owner)
+        return opened.directory if opened else None
+
+    def forget(self, owner: Owner) -> None:
+        """Close an owner's files; its directory is about to change or go."""
+        with self._lock:
+            opened = self._open.pop(owner, None)
+        if opened:
+            opened.close()
+
+    # -- finding and opening
+
+    def _owner_at(self, kind: str, path: Path) -> Owner | None:
+        name = decode_name(path.name)
+        if name is None:
+            with (
+                contextlib.suppress(CyrusSyncError, sqlite3.Error),
+                contextlib.closing(schema.connect(path / INDEX, readonly=True)) as connection,
+            ):
+                row = connection.execute("SELECT name FROM owner").fetchone()
+                name = row[0] if row else None
+        return Owner(kind, name) if name else None
+
+    def _opened(self, owner: Owner) -> OpenOwner | None:
+        with self._lock:
+            return self._find(owner)
+
+    def _hold(self, owner: Owner) -> OpenOwner | None:
+        """As `_opened`, and not to be closed before `_drop_hold`."""
+        with self._lock:
+            opened = self._find(owner)
+            if opened:
+                opened.in_use += 1
+            return opened
+
+    def _drop_hold(self, opened: OpenOwner) -> None:
+        with self._lock:
+            opened.in_use -= 1
+
+    def _find(self, owner: Owner) -> OpenOwner | None:
+        opened = self._open.get(owner)
+        if opened is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if opened.index_identity() == opened.identity:
+                    self._open.move_to_end(owner)
+                    return opened
+            del self._open[owner]
+            opened.close()
+        directory = self.layout.find(owner) if owner != SERVER else self._server_directory()
+        if directory is None:
+            return None
+        opened = OpenOwner(owner, directory, readonly=self.readonly)
+        self._open[owner] = opened
+        self._close_oldest()
+        return opened
+
+    def _server_directory(self) -> Path | None:
+        path = self.layout.directory(SERVER, "")
+        return path if (path / INDEX).exists() else None
+
+    def _close_oldest(self) -> None:
+        surplus = len(self._open) - _MAX_OPEN
+        for owner in [one for one, opened in self._open.items() if not opened.in_use][: max(surplus, 0)]:
+            self._open.pop(owner).close()
+
+    def _end_reading(self, opened: OpenOwner, session: Session) -> None:
+        try:
+            if session.connection.in_transaction:
+                session.connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            opened.give_back(session, reusable=False)
+            raise
+        opened.give_back(session)
+
+    # -- locking and committing
+
+    def _mutex(self, owner: Owner) -> _Mutex:
+        with self._lock:
+            mutex = self._mutexes.get(owner)
+            if mutex is None:
+                mutex = self._mutexes[owner] = _Mutex()
+            return mutex
+
+    def _lock_owner(self, owner: Owner, deadline: float, stack: contextlib.ExitStack) -> OpenOwner | None:
+        """The owner's lock, held until `stack` ends; None for an owner that is not stored."""
+        while True:
+            opened = self._hold(owner)
+            if opened is None:
+                return None
+            try:
+                lock = FileLock(opened.directory / LOCK, max(deadline - time.monotonic(), 0))
+            except (Gone, FileNotFoundError):
+                self._drop_hold(opened)
+                self.forget(owner)
+                continue
+            except BaseException:
+                self._drop_hold(opened)
+                raise
+            stack.callback(self._drop_hold, opened)
+            stack.callback(lock.release)
+            return opened
+
+    def ground(self, opened: OpenOwner, stack: contextlib.ExitStack) -> Ground:
+        """What a writer works on; given back when `stack` ends (closed, if a transaction is open then)."""
+        session = opened.take()
+
+        def give_back() -> None:
+            opened.give_back(session, reusable=not session.connection.in_transaction)
+
+        stack.callback(give_back)
+        ground = opened.ground(session)
+        stack.callback(ground.packs.close)
+        return ground
+
+    def found_owner(self, owner: Owner, partition: str, stack: contextlib.ExitStack) -> OpenOwner:
+        """Make an owner's directory, and hold its lock until `stack` ends. `MailboxLocked` if another
+        process was faster."""
+        partition = self.layout.check_partition(partition)
+        self.layout.home.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.layout.home / "create.lock", timeout=10):
+            if self._opened(owner) is not None:
+                raise MailboxLocked().at(user=str(owner))
+            directory = self.layout.directory(owner, partition)
+            _make_directories(directory)
+            lock = FileLock(directory / LOCK, timeout=0)
+            stack.callback(lock.release)
+            schema.write_template(directory)
+            schema.sync_directory(directory)
+        opened = self._hold(owner)
+        assert opened is not None
+        stack.callback(self._drop_hold, opened)
+        return opened
+
+    def remove_owner(self, owner: Owner, directory: Path) -> None:
+        """Remove an owner's directory, which holds nothing; the caller holds its lock."""
+        self.forget(owner)
+        gone = directory.with_name(f".removed-{os.getpid()}-{directory.name}"[:255])
+        directory.rename(gone)
+        schema.sync_directory(gone.parent)
+        shutil.rmtree(gone)
+
+    def _commit(self, writer: Writer) -> None:
+        coming = [hint for hint in writer.hints if hint[1] is not None]
+        going = [hint for hint in writer.hints if hint[1] is None]
+        self.registry.note(coming, writer.owner)
+        keep = any(self._logs.values())
+        lines = writer.commit(keep_lines=keep)
+        self.registry.note(going, writer.owner)
+        if lines and keep:
+            self._write_lines(writer, lines)
+
+    def _write_lines(self, writer: Writer, lines: list[tuple[bool, LogLineTuple]]) -> None:
+        """What was changed is durable; if the log cannot be written now, the next writer does it."""
+        try:
+            for chained, line_writer in self._logs.items():
+                wanted = [line for kind, line in lines if kind == chained]
+                if wanted and line_writer:
+                    line_writer.write(wanted)
+            writer.lines_written()
+        except (CyrusSyncError, OSError, sqlite3.Error) as error:
+            log.warning("action log of %s not written yet: %s", writer.owner, error)
+
+
+class _Around:
+    """What the store is to one writer (`transaction.Surroundings`)."""
+
+    def __init__(self, store: NativeStore, owner: Owner, stack: contextlib.ExitStack) -> None:
+        self._store = store
+        self._owner = owner
+        self._stack = stack
+        self._made: OpenOwner | None = None
+        self.servername = store.servername
+
+    def now(self) -> int:
+        return self._store.now()
+
+    def check_partition(self, partition: str) -> str:
+        return self._store.layout.check_partition(partition)
+
+    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
+        found = self._store.registry.holder(uniqueid)
+        return None if found == self._owner else self._store.owner_of_uniqueid(uniqueid)
+
+    def found(self, owner: Owner, partition: str) -> Ground:
+        self._made = self._store.found_owner(owner, partition, self._stack)
+        return self._store.ground(self._made, self._stack)
+
+    def undo(self, writer: Writer) -> None:
+        """Roll back; an owner that this writer brought into being goes again."""
+        with contextlib.suppress(sqlite3.Error):
+            writer.rollback()
+        if self._made is not None:
+            with contextlib.suppress(OSError):
+                self._store.remove_owner(self._owner, self._made.directory)
+
+
+def _make_directories(directory: Path) -> None:
+    """mkdir -p, with every new name synced in the directory above."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(exist_ok=True, mode=0o700)
+    schema.sync_directory(directory.parent)

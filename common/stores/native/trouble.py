@@ -1,0 +1,54 @@
+"""What SQLite, zstd and the disk report, as the errors that a store may raise."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import zstandard
+
+from common.errors import CyrusSyncError, MailboxLocked, ProtocolError, StoreCorrupt, StoreError
+from common.names import Owner
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DAMAGE = ("malformed", "not a database", "disk image", "no such table", "no such column", "corrupt")
+
+
+def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
+    """The `StoreError` (or `StoreCorrupt`, or `MailboxLocked`) that `error` amounts to for `owner`."""
+    found: CyrusSyncError
+    text = str(error)
+    if isinstance(error, CyrusSyncError):
+        return error.at(user=str(owner))
+    if isinstance(error, OSError):
+        room = "no room left: " if error.errno in _NO_ROOM else ""
+        found = StoreError(f"{room}{error.strerror or text}: {error.filename or 'mail store'}")
+    elif isinstance(error, OverflowError):
+        found = ProtocolError("number out of range")
+    elif isinstance(error, UnicodeError):
+        found = ProtocolError("text that is not valid Unicode")
+    elif isinstance(error, zstandard.ZstdError):
+        found = StoreCorrupt(f"message cannot be decompressed: {text}")
+    elif isinstance(error, sqlite3.OperationalError) and "locked" in text:
+        found = MailboxLocked()
+    elif isinstance(error, sqlite3.DatabaseError) and any(word in text for word in _DAMAGE):
+        found = StoreCorrupt(f"index damaged: {text}")
+    elif isinstance(error, sqlite3.OperationalError) and "full" in text:
+        found = StoreError(f"no room left: {text}")
+    else:
+        found = StoreError(f"index: {text}")
+    return found.at(user=str(owner))
+
+
+@contextmanager
+def reporting(owner: Owner) -> Iterator[None]:
+    """Let only our own errors out of the block."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, zstandard.ZstdError, OverflowError, UnicodeError) as error:
+        raise store_trouble(error, owner) from error
+    except CyrusSyncError as error:
+        error.at(user=str(owner))
+        raise

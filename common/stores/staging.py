@@ -1,0 +1,202 @@
+"""A connection's stage: messages that were uploaded or reserved and not yet made part of a mailbox.
+
+Messages are compressed and hashed when they come; what is kept is the frame that a pack will hold. Up
+to `memory` bytes of frames stay in memory, the rest goes to one temporary file without a name, so that
+nothing is left over whatever ends the process. Nothing here is ever synced. A message is found by its
+GUID; the partition that it was sent for is remembered with it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from common.errors import ProtocolError, StoreError
+from common.model import MessageBody
+from common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
+
+DEFAULT_MEMORY = 8 * 1024 * 1024
+_PREFIX = "staged-"
+
+
+class _Staged(NamedTuple):
+    partition: str
+    size: int
+    good: bool
+    frame: bytes | None
+    offset: int = 0
+    length: int = 0
+
+
+class Staging:
+    """The reserve list of one connection. Used by one thread at a time."""
+
+    def __init__(self, directory: Path, memory: int = DEFAULT_MEMORY) -> None:
+        """`directory`: where the temporary file goes; made when it is needed."""
+        self._directory = directory
+        self._limit = memory
+        self._messages: dict[bytes, _Staged] = {}
+        self._in_memory = 0
+        self._file: IO[bytes] | None = None
+        self._end = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __contains__(self, guid: object) -> bool:
+        return guid in self._messages
+
+    @property
+    def memory(self) -> int:
+        """Bytes of frames in memory."""
+        return self._in_memory
+
+    @property
+    def spilled(self) -> int:
+        """Bytes in the temporary file."""
+        return self._end
+
+    def add(self, bodies: Iterable[MessageBody]) -> None:
+        """Stage messages as they came; one staged before under the same GUID is replaced.
+
+        A message that does not match its GUID is staged too, as a real server does, but `is_good` is
+        False for it. Raises `ProtocolError` for one of another length than announced, `StoreError` if
+        the temporary file cannot be written.
+        """
+        try:
+            for body in bodies:
+                self._add(body)
+        except OSError as error:
+            raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
+
+    def add_stored(self, bodies: Iterable[MessageBody]) -> None:
+        """Stage frames out of a store, whose content has been checked."""
+        try:
+            for body in bodies:
+                if isinstance(body.data, bytes):
+                    self._keep(body, body.data, True)
+                else:
+                    self._spill_pieces(body)
+        except OSError as error:
+            raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
+
+    def _add(self, body: MessageBody) -> None:
+        data = body.data
+        if body.encoding == "zstd":
+            whole = whole_frame(data if isinstance(data, bytes) else b"".join(data), body.size)
+            self._keep(body, whole.frame if whole else b"", whole is not None and whole.digest == body.guid)
+        elif isinstance(data, bytes) and len(data) <= LARGE:
+            frame = make_frame(data)
+            if frame.size != body.size:
+                raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
+            self._keep(body, frame.frame, frame.digest == body.guid)
+        else:
+            file = self._spill()
+            start = self._end
+            pieces = split(data) if isinstance(data, bytes) else data
+            try:
+                length, digest = write_frame(pieces, body.size, file.write)
+            except ValueError as error:
+                file.seek(start)
+                raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
+            self._end = start + length
+            self._set(body.guid, _Staged(body.partition, body.size, digest == body.guid, None, start, length))
+
+    def _keep(self, body: MessageBody, frame: bytes, good: bool) -> None:
+        if self._in_memory + len(frame) <= self._limit:
+            self._set(body.guid, _Staged(body.partition, body.size, good, frame))
+            return
+        start = self._end
+        self._spill().write(frame)
+        self._end = start + len(frame)
+        self._set(body.guid, _Staged(body.partition, body.size, good, None, start, len(frame)))
+
+    def _spill_pieces(self, body: MessageBody) -> None:
+        file = self._spill()
+        start = end = self._end
+        for piece in body.data if not isinstance(body.data, bytes) else [body.data]:
+            file.write(piece)
+            end += len(piece)
+        self._end = end
+        self._set(body.guid, _Staged(body.partition, body.size, True, None, start, end - start))
+
+    def _set(self, guid: bytes, staged: _Staged) -> None:
+        old = self._messages.get(guid)
+        if old and old.frame is not None:
+            self._in_memory -= len(old.frame)
+        if staged.frame is not None:
+            self._in_memory += len(staged.frame)
+        self._messages[guid] = staged
+
+    def _spill(self) -> IO[bytes]:
+        """The temporary file, at the place where it goes on."""
+        if self._file is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - open until `clear`
+                prefix=f"{_PREFIX}{os.getpid()}-", dir=self._directory
+            )
+        self._file.seek(self._end)
+        return self._file
+
+    def is_good(self, guid: bytes) -> bool:
+        """Whether the staged bytes have the SHA-1 that their GUID says."""
+        staged = self._messages.get(guid)
+        return staged is not None and staged.good
+
+    def get(self, guid: bytes) -> MessageBody | None:
+        """The message as a zstd frame; a large one in pieces."""
+        staged = self._messages.get(guid)
+        if staged is None:
+            return None
+        data: bytes | Iterable[bytes]
+        if staged.frame is not None:
+            data = staged.frame
+        else:
+            assert self._file is not None
+            self._file.flush()
+            pieces = _Pieces(self._file.fileno(), staged.offset, staged.length)
+            data = pieces if staged.length > LARGE else b"".join(pieces)
+        return MessageBody(staged.partition, guid, staged.size, data, "zstd")
+
+    def clear(self) -> None:
+        """Forget everything (RESTART)."""
+        self._messages.clear()
+        self._in_memory = 0
+        self._end = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    close = clear
+
+
+class _Pieces:
+    """Part of the temporary file; may be iterated more than once."""
+
+    def __init__(self, descriptor: int, offset: int, length: int) -> None:
+        self._place = descriptor, offset, length
+
+    def __iter__(self) -> Iterator[bytes]:
+        descriptor, offset, length = self._place
+        end = offset + length
+        while offset < end:
+            piece = os.pread(descriptor, min(256 * 1024, end - offset), offset)
+            if not piece:
+                raise StoreError("staged message is shorter than it was")
+            yield piece
+            offset += len(piece)
+
+
+def remove_left_overs(directory: Path) -> int:
+    """Remove what dead processes left in a staging directory (on a file system without nameless files,
+    between making and unlinking one). Returns how many files went."""
+    removed = 0
+    for path in directory.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
