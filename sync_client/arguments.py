@@ -1,0 +1,210 @@
+"""The command line of sync_client: every option, checked, as one value.
+
+Options are those of sync_client(8) with the long names of Cyrus 3.8, and ``--status`` of our own.
+Exactly one mode must be chosen. What is wrong with a command line raises `UsageError` (exit status 64).
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from common.config.config import DEFAULT_PATH
+from common.config.values import duration
+from common.errors import UsageError
+from sync_client.channel import check_channel
+
+EPILOG = """\
+modes (exactly one):
+  -u, -m, -A, -s    replicate users, mailboxes, everybody, users' meta-data, and end
+  -r, -R            rolling: replicate whatever the action log names, until stopped
+  --status          how rolling replication fares; exit status fit for Nagios
+
+exit status:
+  0   everything was done; or rolling replication was stopped by its shutdown file
+  1   something could not be replicated, or there is no connection
+  64  usage error        70  no server is configured       78  bad configuration
+  75  stopped by a signal, or another client works on the channel
+"""
+
+
+class Mode(enum.Enum):
+    USERS = "-u"
+    MAILBOXES = "-m"
+    ALL = "-A"
+    META = "-s"
+    ROLLING = "-r"
+    STATUS = "--status"
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A checked command line. Times in seconds; None where the option was not given."""
+
+    mode: Mode
+    names: tuple[str, ...]
+    config: str
+    server: str | None
+    channel: str
+    input_file: str | None
+    shutdown_file: str | None
+    delay: int | None
+    timeout: int
+    startup_wait: int
+    foreground: bool
+    once: bool
+    connect_once: bool
+    no_copyback: bool
+    skip_locked: bool
+    partition: str
+    local_only: bool
+    compress: bool
+    require_compression: bool
+    stage_to_archive: bool
+    verbose: int
+    verbose_logging: bool
+    format: str
+    warning: int
+    critical: int
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser, for `parse` and the manual page's test."""
+    p = _Parser(
+        prog="sync_client",
+        description="Replicate mail to a server that runs sync_server.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=True,
+    )
+    mode = p.add_argument_group("mode")
+    mode.add_argument("-u", "--userids", dest="users", action="store_true", help="users")
+    mode.add_argument("-m", "--mailboxes", action="store_true", help="mailboxes (user/alice/Work)")
+    mode.add_argument(
+        "-A",
+        "--all-users",
+        action="store_true",
+        help="everybody, or from one prefix on",
+    )
+    mode.add_argument(
+        "-s", "--sieve-mode", dest="meta", action="store_true", help="users' Sieve, seen, subscriptions"
+    )
+    mode.add_argument("-r", "--rolling", action="store_true", help="rolling, in the background")
+    mode.add_argument("-R", "--foreground-rolling", action="store_true", help="rolling, in the foreground")
+    mode.add_argument("--status", action="store_true", help="show the state of a channel (-n)")
+    where = p.add_argument_group("where and how to connect")
+    where.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf")
+    where.add_argument("-S", "--server", metavar="SERVER", help="instead of sync_host")
+    where.add_argument("-n", "--channel", metavar="CHANNEL", default="", help="log and options of it")
+    where.add_argument("-o", "--connect-once", action="store_true", help="try to connect once only")
+    where.add_argument("-z", dest="compress", action="store_true", help="ask for compression")
+    where.add_argument("--require-compression", action="store_true", help="compression or nothing")
+    where.add_argument("-a", "--stage-to-archive", action="store_true", help="ask for REPLICATION-ARCHIVE")
+    what = p.add_argument_group("what to do")
+    what.add_argument("-f", "--input-file", metavar="FILE", help="names, or a log to do once; - is stdin")
+    what.add_argument("-O", "--no-copyback", action="store_true", help="this side is always right")
+    what.add_argument("-N", "--skip-locked", action="store_true", help="do not wait for locked users")
+    what.add_argument("-p", "--dest-partition", dest="partition", metavar="PARTITION", default="")
+    what.add_argument("-L", "--local-only", action="store_true", help="LOCAL_ commands: do not tell a Murder")
+    rolling = p.add_argument_group("rolling")
+    rolling.add_argument("-1", "--rolling-once", dest="once", action="store_true", help="one log, then end")
+    rolling.add_argument("-d", "--delay", metavar="N", help="least seconds between two runs (3)")
+    rolling.add_argument("-t", "--timeout", metavar="N", default="600", help="renew connection after (600)")
+    rolling.add_argument("-F", "--shutdown-file", metavar="FILE", help="stop when it appears")
+    talk = p.add_argument_group("what to say")
+    talk.add_argument("-v", "--verbose", action="count", default=0, help="operations; twice: the protocol")
+    talk.add_argument("-l", "--verbose-logging", action="store_true", help="operations to syslog")
+    talk.add_argument("-w", "--delayed-startup", metavar="N", default="0", help="wait before starting")
+    state = p.add_argument_group("with --status")
+    state.add_argument("--format", choices=("text", "json", "yaml"), default="text")
+    state.add_argument("--warning", metavar="N", default="60", help="age of oldest change (60)")
+    state.add_argument("--critical", metavar="N", default="600", help="the same (600)")
+    p.add_argument("names", nargs="*", metavar="NAME", help="what the mode works on")
+    return p
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """`argv` without the program's name. Raises `UsageError`; ``--help`` ends with SystemExit(0)."""
+    given = parser().parse_intermixed_args(list(argv))
+    mode = _mode(given)
+    _check(given, mode)
+    return Arguments(
+        mode=mode,
+        names=tuple(given.names),
+        config=given.config,
+        server=given.server or None,
+        channel=check_channel(given.channel),
+        input_file=given.input_file,
+        shutdown_file=given.shutdown_file,
+        delay=None if given.delay is None else _seconds("-d", given.delay),
+        timeout=_seconds("-t", given.timeout),
+        startup_wait=_seconds("-w", given.delayed_startup),
+        foreground=given.foreground_rolling,
+        once=given.once,
+        connect_once=given.connect_once,
+        no_copyback=given.no_copyback,
+        skip_locked=given.skip_locked,
+        partition=given.partition,
+        local_only=given.local_only,
+        compress=given.compress or given.require_compression,
+        require_compression=given.require_compression,
+        stage_to_archive=given.stage_to_archive,
+        verbose=given.verbose,
+        verbose_logging=given.verbose_logging,
+        format=given.format,
+        warning=_seconds("--warning", given.warning),
+        critical=_seconds("--critical", given.critical),
+    )
+
+
+def _mode(given: argparse.Namespace) -> Mode:
+    chosen = [
+        mode
+        for mode, wanted in (
+            (Mode.USERS, given.users),
+            (Mode.MAILBOXES, given.mailboxes),
+            (Mode.ALL, given.all_users),
+            (Mode.META, given.meta),
+            (Mode.ROLLING, given.rolling),
+            (Mode.ROLLING, given.foreground_rolling),
+            (Mode.STATUS, given.status),
+        )
+        if wanted
+    ]
+    if not chosen:
+        raise UsageError("no mode: give one of -u -m -A -s -r -R --status")
+    if len(chosen) > 1:
+        raise UsageError("more than one mode: give one of -u -m -A -s -r -R --status")
+    return chosen[0]
+
+
+def _check(given: argparse.Namespace, mode: Mode) -> None:
+    if mode in (Mode.USERS, Mode.MAILBOXES, Mode.META) and not given.names and given.input_file is None:
+        raise UsageError(f"{mode.value} needs names, as arguments or from a file (-f)")
+    if mode is Mode.ALL and len(given.names) > 1:
+        raise UsageError("-A takes one prefix at most")
+    if mode is Mode.ALL and given.input_file is not None:
+        raise UsageError("-A and -f exclude each other")
+    if mode in (Mode.ROLLING, Mode.STATUS) and given.names:
+        raise UsageError(f"{mode.value} takes no names, but '{given.names[0]}' was given")
+    if given.once and mode is not Mode.ROLLING:
+        raise UsageError("-1 goes with -R or -r")
+
+
+def _seconds(option: str, text: str) -> int:
+    """A number of seconds, or with a unit as in imapd.conf (``10m``)."""
+    try:
+        seconds = duration(text, "s")
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if seconds < 0:
+        raise UsageError(f"{option}: '{text}' is negative")
+    return seconds

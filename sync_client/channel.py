@@ -1,0 +1,98 @@
+"""A channel: its directory, its log, and the lock that keeps it to one rolling client.
+
+Two clients that work through one log would take each other's lines and put them back in turn. So a
+rolling client holds ``sync_client.lock`` in the channel's directory, with its process id in it, and a
+second one is refused with that id. The lock is flock(2): it survives fork and ends with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+
+from common.config import Config
+from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
+
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class ChannelBusy(CyrusSyncError):
+    """Another rolling client works on this channel."""
+
+    exit_status = EX_TEMPFAIL
+    text = "another sync_client works on this channel"
+
+
+def check_channel(name: str) -> str:
+    """`name` if it can be a directory and the prefix of an option; raises `UsageError`. "" is the
+    default channel."""
+    if name and not _CHANNEL.fullmatch(name):
+        raise UsageError(f"'{name}' is not a channel's name: letters, digits, '-' and '_'")
+    return name
+
+
+def channel_directory(cfg: Config, channel: str) -> Path:
+    """``<configdirectory>/sync[/<channel>]``, made if need be."""
+    directory = cfg.configdirectory / "sync" / channel
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise StoreError(f"cannot make {directory}: {error.strerror}") from error
+    return directory
+
+
+class ChannelLock:
+    """The hold on one channel. Keep the object as long as the channel is used."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "sync_client.lock"
+        self._fd = -1
+
+    def acquire(self) -> ChannelLock:
+        """Take the lock; raises `ChannelBusy` with the process id of who has it."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise ChannelBusy(
+                f"another sync_client (process {holder or 'unknown'}) works on this channel, "
+                f"as {self.path} says; stop it, or give -n another channel"
+            ) from None
+        self._fd = fd
+        self.write_pid()
+        return self
+
+    def write_pid(self) -> None:
+        """Put our process id into the file; again after a fork."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Let the next one in. The file stays."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_holder(directory: Path) -> int | None:
+    """Process id of the rolling client that has the channel, 0 if it is not known, None for nobody."""
+    try:
+        fd = os.open(directory / "sync_client.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(fd, 32).strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None

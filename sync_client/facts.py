@@ -1,0 +1,48 @@
+"""How a rolling client is set up, and what it can tell of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import CannotConnect
+
+
+class NotGranted(CannotConnect):
+    """The server lacks what was asked for explicitly (``-a``); trying again will not help."""
+
+    text = "the server does not grant REPLICATION-ARCHIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to roll. Times in seconds."""
+
+    delay: float = 3
+    timeout: float = 600
+    """Age at which a connection is renewed; 0 = never."""
+    keepalive: float = 300
+    """NOOP after so long without a command."""
+    maxwait: int = 1200
+    shutdown_file: Path | None = None
+    once: bool = False
+    """``-1`` or ``-f``: end after one batch."""
+    connect_once: bool = False
+    """``-o``: end when a connection cannot be had at the first attempt."""
+    width: int = 100
+    """Items under way at once."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What `status` shows; times in Unix seconds, None = never or not now."""
+
+    started: float = 0
+    connected: float | None = None
+    last_run: float | None = None
+    last_success: float | None = None
+    oldest_change: float | None = None
+    runs: int = 0
+    items: int = 0
+    failures: int = 0
+    last_error: str = ""

@@ -1,0 +1,142 @@
+"""What sync_client says, and where: one line for a failure, operations where they are asked for.
+
+A failure is one line of ``key=value`` with everything that tells it apart::
+
+    sync failed: user=alice mailbox=user.alice.Work channel=north command="APPLY MAILBOX" \\
+reply="IMAP_SYNC_CHECKSUM Checksum Failure" item="MAILBOX user.alice.Work" next="trying USER alice"
+
+It goes to syslog (facility `syslog_facility`, mail if not set), and to stderr while there is one that
+somebody reads. Operations go to stdout with ``-v``, to syslog with ``-l``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import syslog
+from collections.abc import Callable
+from pathlib import Path
+
+from common.config import Config
+from common.errors import CyrusSyncError, ReplyError
+from sync_client.engine.errors import ItemsFailed
+from sync_client.work import Item
+
+log = logging.getLogger("sync_client")
+
+_ADDRESS = ("user", "mailbox", "uniqueid", "channel", "command", "reply")
+_PRIORITIES = (
+    (logging.CRITICAL, syslog.LOG_CRIT),
+    (logging.ERROR, syslog.LOG_ERR),
+    (logging.WARNING, syslog.LOG_WARNING),
+    (logging.INFO, syslog.LOG_INFO),
+    (logging.NOTSET, syslog.LOG_DEBUG),
+)
+
+
+class SyslogHandler(logging.Handler):
+    """Records to syslog(3), a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        priority = next(code for level, code in _PRIORITIES if record.levelno >= level)
+        for line in self.format(record).splitlines():
+            syslog.syslog(priority, line)
+
+
+def set_up(cfg: Config, *, stderr: bool, to_syslog: bool = True, ident: str = "sync_client") -> None:
+    """Direct our log records. `stderr`: somebody (or the journal) reads it."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in list(root.handlers):
+        if getattr(handler, "ours", False):
+            root.removeHandler(handler)
+    handlers: list[logging.Handler] = []
+    if to_syslog and Path("/dev/log").exists():
+        prefix = cfg.string("syslog_prefix")
+        facility = (cfg.string("syslog_facility") or "mail").upper()
+        syslog.openlog(
+            f"{prefix}/{ident}" if prefix else ident,
+            syslog.LOG_PID,
+            getattr(syslog, f"LOG_{facility}", syslog.LOG_MAIL),
+        )
+        handlers.append(SyslogHandler())
+    if stderr:
+        said = logging.StreamHandler(sys.stderr)
+        said.setLevel(logging.WARNING)
+        handlers.append(said)
+    for handler in handlers:
+        handler.ours = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+
+
+def quoted(value: str) -> str:
+    """`value` as it stands in a ``key=value`` line."""
+    if value and not any(c in value for c in ' "=\\') and value.isprintable():
+        return value
+    return '"' + value.translate(_ESCAPES) + '"'
+
+
+_ESCAPES = {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x00: "\\0"}
+
+
+def failure_lines(
+    item: Item | str, error: Exception, following: str, *, channel: str = "", server: str = ""
+) -> list[str]:
+    """The lines that tell of a failure: one, or one for each part of an error that has parts."""
+    if isinstance(error, ItemsFailed) and error.failures:
+        return [
+            line
+            for _, single in error.failures
+            for line in failure_lines(item, single, following, channel=channel, server=server)
+        ]
+    address = dict(error.address) if isinstance(error, CyrusSyncError) else {}
+    if isinstance(item, Item) and item.owner.kind == "user":
+        address.setdefault("user", item.owner.name)
+    if isinstance(error, ReplyError):
+        address.setdefault("reply", error.reply)
+    if channel:
+        address.setdefault("channel", channel)
+    pairs = [(key, address.pop(key)) for key in _ADDRESS if key in address]
+    pairs += address.items()
+    text = error.message if isinstance(error, CyrusSyncError) else f"{type(error).__name__}: {error}"
+    pairs += [("error", text), ("server", server), ("item", _shortened(str(item))), ("next", following)]
+    return ["sync failed: " + " ".join(f"{key}={quoted(value)}" for key, value in pairs if value)]
+
+
+def _shortened(text: str, longest: int = 300) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+class Reporter:
+    """Says what happens: operations as they are done, failures with their address."""
+
+    def __init__(
+        self, *, verbose: int = 0, verbose_logging: bool = False, channel: str = "", server: str = ""
+    ) -> None:
+        self._verbose = verbose
+        self._verbose_logging = verbose_logging
+        self._channel = channel
+        self._server = server
+
+    def operation(self, line: str) -> None:
+        """An operation that the engine does (``MAILBOX user.alice``)."""
+        if self._verbose:
+            print(line, flush=True)
+        if self._verbose_logging:
+            log.info("%s", line)
+
+    def failure(self, item: Item | str, error: Exception, following: str) -> None:
+        """An item failed; `following` is what happens with it now."""
+        for line in failure_lines(item, error, following, channel=self._channel, server=self._server):
+            log.error("%s", line)
+        if not isinstance(error, CyrusSyncError):
+            log.error("unexpected failure of %s", item, exc_info=error)
+
+    @property
+    def trace(self) -> Callable[[str], None] | None:
+        """Where the protocol trace goes (``-v -v``): stderr; None if it is not wanted."""
+        return _trace_line if self._verbose > 1 else None
+
+
+def _trace_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,434 @@
+"""The rolling loop: carries out what `sync_client.machine` decides.
+
+Timers, the connection and the run are actions of the table; what they meet comes back as events. The
+rules it guards: nothing but STOP ends it; between the starts of two runs lie at least `delay` seconds,
+but after a quiet time a change goes out at once; what a run could not do is with the source again before
+the next run begins.
+
+A clock ticks once a second for whatever is not urgent: the shutdown file, an edited quarantine, a retry
+that is due, the age of the connection, keeping it alive, and the log itself where inotify fails us.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+
+from common.errors import (
+    EX_FAILURE,
+    EX_OK,
+    EX_TEMPFAIL,
+    CyrusSyncError,
+    QuietLogout,
+)
+from sync_client.backoff import Backoff
+from sync_client.facts import Facts, NotGranted, Settings
+from sync_client.machine import Action, Event, State, step
+from sync_client.promote import OwnerOfUniqueid
+from sync_client.run import Outcome, ReportFailure, Run, say_nothing
+from sync_client.session import Connector, Session
+from sync_client.sources import Batch, Source
+from sync_client.watch import NoWatch, Watch
+
+_log = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two looks at everything that is not urgent."""
+
+SETTLE = 0.01
+"""Seconds from the first line after a quiet time to the run: daemons write their lines in pairs."""
+
+TROUBLE_PAUSE = 1.0
+"""Least seconds between two runs if the last one left something undone, whatever `delay` says."""
+
+
+_NO_CONNECTION = "Can not connect to"
+
+
+class Observer(Protocol):
+    """Hears what an administrator may want to see."""
+
+    def changed(self, rolling: Rolling) -> None: ...
+
+
+_ACTIONS = {
+    Action.CONNECT: "_connect",
+    Action.GREET: "_greet",
+    Action.BACK_OFF: "_back_off",
+    Action.SETTLE: "_settle",
+    Action.RUN: "_start_run",
+    Action.LOOK: "_look",
+    Action.RENEW: "_renew",
+    Action.CLOSE: "_close",
+    Action.INTERRUPT: "_interrupt",
+    Action.END: "_end",
+}
+"""The method of `Rolling` that carries an action out."""
+
+Blocking = Callable[..., Deferred[Any]]
+"""``blocking(function, *args)`` runs it off the reactor."""
+
+
+@dataclass(slots=True)
+class Rolling:
+    """One rolling client. `run` once."""
+
+    clock: Any
+    connector: Connector
+    source: Source
+    settings: Settings
+    blocking: Blocking
+    watch: Watch = field(default_factory=NoWatch)
+    observer: Observer | None = None
+    owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None
+    report: ReportFailure = say_nothing
+    say: Callable[[str], None] = _log.error
+    random: Callable[[], float] = random.random
+    state: State = State.NEW
+    facts: Facts = field(default_factory=Facts)
+    exit_status: int = EX_OK
+    _session: Session | None = None
+    _session_lost: Exception | None = None
+    _session_good: bool = False
+    _attempt: Deferred[Session] | None = None
+    _timer: Any = None
+    _ticker: Any = None
+    _run: Run | None = None
+    _last_start: float = float("-inf")
+    _pause: float = 0
+    _careful: bool = False
+    _trouble: str = _NO_CONNECTION
+    _last_command: float = 0
+    _nooping: bool = False
+    _backoff: Backoff = field(init=False)
+    _ended: Deferred[int] = field(default_factory=Deferred)
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(self.settings.maxwait, self.random)
+
+    # -- from outside
+
+    def run(self) -> Deferred[int]:
+        """Start; fires with the exit status when it has stopped."""
+        self.facts.started = self.clock.seconds()
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = self.clock
+        self.watch.start(self._log_written)
+        if self.settings.once and not self.source.pending():
+            self._feed(Event.STOP)
+        else:
+            self._feed(Event.START)
+            self._ticker.start(TICK, now=True)
+        return self._ended
+
+    def stop(self, exit_status: int = EX_TEMPFAIL) -> None:
+        """Stop after the items under way, with that status. A signal asks for this."""
+        if self.state not in (State.CLOSING, State.STOPPED):
+            self.exit_status = exit_status
+            self._feed(Event.STOP)
+
+    def hurry(self) -> None:
+        """Try to connect now, if it waits."""
+        self._backoff.succeeded()
+        self._feed(Event.HURRY)
+
+    @property
+    def queue(self) -> int:
+        """Items of the present run that are not finished."""
+        return self._run.queue if self._run else 0
+
+    # -- the machine
+
+    def _feed(self, event: Event) -> None:
+        before = self.state
+        self.state, action = step(before, event)
+        if self.state is not before:
+            self._cancel_timer()
+            _log.debug("%s: %s -> %s", event.name, before.value, self.state.value)
+        if action is not Action.NOTHING:
+            getattr(self, _ACTIONS[action])()
+        if self.observer is not None and self.state is not before:
+            self.observer.changed(self)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _later(self, seconds: float) -> None:
+        self._timer = self.clock.callLater(max(0.0, seconds), self._feed, Event.DUE)
+
+    # -- what comes in
+
+    def _log_written(self) -> None:
+        self._note_work()
+        self._feed(Event.WORK)
+
+    def _note_work(self) -> None:
+        if self.facts.oldest_change is None:
+            now = self.clock.seconds()
+            self.facts.oldest_change = min(now, self.source.since() or now)
+
+    def _tick(self) -> None:
+        try:
+            self._look_around()
+        except Exception:  # a stopped clock would be worse than anything it can meet
+            _log.exception("unexpected failure")
+        if self.observer is not None:
+            self.observer.changed(self)
+
+    def _look_around(self) -> None:
+        if self.state not in (State.RUNNING, State.FINISHING) and self._shutdown_file_found():
+            return
+        if self.state in (State.IDLE, State.BACKING_OFF, State.CONNECTING):
+            self.source.refresh()
+            if self.source.pending():
+                self._note_work()
+        if self.state is State.IDLE:
+            if self._too_old():
+                self._feed(Event.SESSION_OLD)
+            elif self.source.pending():
+                self._feed(Event.WORK)
+            else:
+                self._keep_alive()
+        elif self.state is State.SETTLING and self._too_old():
+            self._feed(Event.SESSION_OLD)
+
+    def _shutdown_file_found(self) -> bool:
+        path = self.settings.shutdown_file
+        if path is None or not path.exists():
+            return False
+        path.unlink(missing_ok=True)
+        _log.info("shutdown file %s found and removed, stopping", path)
+        self.stop(EX_OK)
+        return True
+
+    def _too_old(self) -> bool:
+        started = self.facts.connected
+        return bool(
+            self.settings.timeout > 0
+            and started is not None
+            and self.clock.seconds() - started >= self.settings.timeout
+        )
+
+    def _keep_alive(self) -> None:
+        now = self.clock.seconds()
+        if self._session is None or self._nooping or now - self._last_command < self.settings.keepalive:
+            return
+        self._last_command = now
+        self._nooping = True
+        session = self._session
+        answer = session.noop()
+        answer.addCallbacks(self._noop_answered, self._noop_failed, errbackArgs=(session,))
+        answer.addBoth(self._noop_over)
+
+    def _noop_answered(self, _result: object) -> None:
+        self._session_good = True
+
+    def _noop_failed(self, failure: Any, session: Session) -> None:
+        self._session_ended(session, failure.value)
+
+    def _noop_over(self, _result: object) -> None:
+        self._nooping = False
+
+    # -- connecting
+
+    def _connect(self) -> None:
+        self._attempt = self.connector.connect()
+        self._attempt.addCallbacks(self._connected, self._not_connected)
+
+    def _connected(self, session: Session) -> None:
+        self._attempt = None
+        if self.state is not State.CONNECTING:
+            session.close()
+            return
+        now = self.clock.seconds()
+        self._session, self._session_lost, self._session_good = session, None, False
+        self._last_command = self.facts.connected = now
+        session.on_lost(lambda error: self._session_ended(session, error))
+        self._feed(Event.CONNECTED)
+
+    def _not_connected(self, failure: Any) -> None:
+        self._attempt = None
+        if failure.check(CancelledError) or self.state is not State.CONNECTING:
+            return
+        error = failure.value
+        self.facts.last_error = str(error)
+        if not isinstance(error, CyrusSyncError):
+            _log.error("connecting failed: %s", failure.getTraceback())
+        if self.settings.connect_once or (isinstance(error, NotGranted) and self.facts.runs == 0):
+            self.say(f"Can not connect to server '{self.connector.server}': {error}")
+            self.stop(EX_FAILURE)
+            return
+        self._feed(Event.CONNECT_FAILED)
+
+    def _back_off(self) -> None:
+        """Wait before the next attempt: a moment if the connection had done some work, else longer each
+        time."""
+        self._drop_session()
+        if self._session_good:
+            self._session_good = False
+            self._backoff.succeeded()
+            self._later(TROUBLE_PAUSE)
+            return
+        wait = self._backoff.next() or 0
+        why = f" ({self.facts.last_error})" if self.facts.last_error else ""
+        self.say(f"{self._trouble} server '{self.connector.server}', retrying in {wait} seconds{why}")
+        self._trouble = _NO_CONNECTION
+        self._later(wait)
+
+    def _session_ended(self, session: Session, error: Exception) -> None:
+        if session is not self._session:
+            return
+        self._session_lost = error
+        self.facts.last_error = str(error)
+        if self.settings.connect_once and isinstance(error, QuietLogout) and self._run is None:
+            self.stop(EX_OK)
+        else:
+            self._feed(Event.LOST)
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        self.facts.connected = None
+        if session is not None:
+            session.close()
+
+    def _greet(self) -> None:
+        if self.source.pending():
+            self._note_work()
+            self._feed(Event.WORK)
+
+    def _renew(self) -> None:
+        session, self._session = self._session, None
+        self.facts.connected = None
+        self._session_good = False
+        assert session is not None
+        _log.debug("renewing the connection to %s", self.connector.server)
+        session.restart().addErrback(lambda failure: _log.info("RESTART failed: %s", failure.value))
+        session.close().addBoth(lambda _result: self._feed(Event.CLOSED))
+
+    def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            self._feed(Event.CLOSED)
+        else:
+            session.close().addBoth(lambda _result: self._feed(Event.CLOSED))
+
+    # -- running
+
+    def _settle(self) -> None:
+        spacing = max(self.settings.delay, self._pause)
+        now = self.clock.seconds()
+        self._later(max(SETTLE, self._last_start + spacing - now))
+
+    def _start_run(self) -> None:
+        Deferred.fromCoroutine(self._one_run()).addCallbacks(self._feed, self._run_crashed)
+
+    async def _one_run(self) -> Event:
+        taken = self.clock.seconds()
+        try:
+            batch = await self.blocking(self.source.take)
+        except (CyrusSyncError, OSError) as error:
+            return self._stuck(error)
+        if batch is None:
+            self.facts.oldest_change = None
+            return Event.RUN_DONE
+        self._last_start = taken
+        outcome = await self._work(batch, taken)
+        try:
+            await self.blocking(self.source.settle, batch, outcome)
+        except (CyrusSyncError, OSError) as error:
+            return self._stuck(error)
+        return self._weigh(outcome, taken)
+
+    async def _work(self, batch: Batch, taken: float) -> Outcome:
+        assert self._session is not None
+        if batch.reprocessing:
+            _log.info("Reprocessing the left-over run file of an interrupted run")
+        self.facts.last_run = taken
+        self.facts.runs += 1
+        self._run = run = Run(
+            batch.plan,
+            self._session,
+            width=1 if self._careful else self.settings.width,
+            owner_of_uniqueid=self.owner_of_uniqueid,
+            report=self.report,
+        )
+        if self.state is State.FINISHING:
+            run.interrupt()
+        try:
+            return await run.go()
+        finally:
+            self._run = None
+            self._last_command = self.clock.seconds()
+
+    def _weigh(self, outcome: Outcome, taken: float) -> Event:
+        """What the run means for what comes next."""
+        self.facts.items += outcome.done
+        self.facts.failures += len(outcome.failed)
+        self._pause = 0 if outcome.complete else TROUBLE_PAUSE
+        self._careful = bool(outcome.suspects)
+        if outcome.done:
+            self._session_good = True
+        if outcome.broken is not None:
+            self.facts.last_error = str(outcome.broken)
+            self._trouble = "Can not go on with"
+            if self.settings.connect_once and isinstance(outcome.broken, QuietLogout):
+                self.stop(EX_OK)
+            return Event.RUN_BROKEN
+        self._session_good = True
+        self._backoff.succeeded()
+        if outcome.complete:
+            self.facts.last_success = taken
+            self.facts.oldest_change = taken if self.source.pending() else None
+        if self.settings.once and self.exit_status == EX_OK and not outcome.complete:
+            self.exit_status = outcome.exit_status
+        return Event.RUN_DONE
+
+    def _stuck(self, error: Exception) -> Event:
+        """The log cannot be read or written: nothing to do but wait, the work stays where it is."""
+        _log.error("%s", error)
+        self.facts.last_error = str(error)
+        self._session_good = False
+        self._trouble = "Can not work for"
+        self._pause = TROUBLE_PAUSE
+        return Event.RUN_BROKEN
+
+    def _run_crashed(self, failure: Any) -> None:
+        _log.error("unexpected failure of a run: %s", failure.getTraceback())
+        self.facts.last_error = repr(failure.value)
+        self._session_good = False
+        self._trouble = "Can not work for"
+        self._pause = TROUBLE_PAUSE
+        self._feed(Event.RUN_BROKEN)
+
+    def _look(self) -> None:
+        """The end of a cycle."""
+        if self.settings.once:
+            self.stop(self.exit_status)
+        elif self._shutdown_file_found():
+            return
+        elif self._session_lost is not None:
+            self._feed(Event.LOST)
+        elif self._too_old():
+            self._feed(Event.SESSION_OLD)
+        elif self.source.pending():
+            self._feed(Event.WORK)
+
+    def _interrupt(self) -> None:
+        if self._run is not None:
+            self._run.interrupt()
+
+    def _end(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self._ticker.running:
+            self._ticker.stop()
+        self.watch.stop()
+        self._ended.callback(self.exit_status)

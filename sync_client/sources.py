@@ -1,0 +1,226 @@
+"""Where a rolling client's work comes from, and where it goes back to: a channel's log, or one file.
+
+The rule both guard: what was taken is given up only by `settle`, after everything that could not be done
+is written somewhere else for good. All methods may block and are called in threads, `pending` apart; one
+batch is out at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from common.errors import MailboxLocked
+from common.names import Owner
+from common.synclog.lines import LogLine, parse_lines
+from common.synclog.log import ClaimedLog, SyncLog
+from sync_client.merge import Plan, merge
+from sync_client.quarantine import Line, Quarantine
+from sync_client.run import Outcome
+from sync_client.work import Item, Kind, owner_of_name, owner_of_user
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one run has to do. `claimed` is the run file behind it, if there is one."""
+
+    plan: Plan
+    claimed: ClaimedLog | None = None
+    held: list[Item] = field(default_factory=list)
+    """Work of owners who are set aside and not yet due."""
+
+    @property
+    def reprocessing(self) -> bool:
+        return self.claimed is not None and self.claimed.reprocessing
+
+    def release(self) -> None:
+        """Leave everything as it was for the next time."""
+        if self.claimed is not None:
+            self.claimed.release()
+
+
+class Source(Protocol):
+    """Work for the rolling loop."""
+
+    def pending(self) -> bool:
+        """True if `take` would find something. Cheap; does not block."""
+
+    def since(self) -> float | None:
+        """About when the oldest work that is waiting came in, Unix seconds; None if there is none."""
+
+    def take(self) -> Batch | None:
+        """The next batch; raises `StoreError`."""
+
+    def settle(self, batch: Batch, outcome: Outcome) -> None:
+        """Put back what was not done, then forget the batch. On `StoreError` it is not forgotten."""
+
+    def refresh(self) -> None:
+        """Notice what an administrator has changed."""
+
+    @property
+    def set_aside(self) -> int:
+        """How many owners are set aside."""
+
+
+def owner_of_line(line: Line) -> Owner:
+    """Whose work a log line is."""
+    kind, first = line[0], line[1]
+    if kind in ("SEEN", "SUB", "UNSUB", "META", "SIEVE", "USER", "UNUSER"):
+        return owner_of_user(first)
+    return owner_of_name(first)
+
+
+def line_text(line: LogLine) -> str:
+    """A line as people read it, whatever is in it."""
+    return " ".join((line.type, *(repr(arg)[1:-1] or '""' for arg in line.args)))
+
+
+class ChannelSource:
+    """A channel's action log, with the quarantine beside it."""
+
+    def __init__(self, log: SyncLog, quarantine: Quarantine) -> None:
+        self._log = log
+        self._quarantine = quarantine
+
+    @property
+    def set_aside(self) -> int:
+        return len(self._quarantine)
+
+    def pending(self) -> bool:
+        return self._log.run_path.exists() or self._log.path.exists() or bool(self._quarantine.due())
+
+    def since(self) -> float | None:
+        found = []
+        for path in (self._log.run_path, self._log.path):
+            try:
+                found.append(path.stat().st_mtime)
+            except FileNotFoundError:
+                continue
+        return min(found, default=None)
+
+    def refresh(self) -> None:
+        self._quarantine.refresh()
+
+    def take(self) -> Batch | None:
+        self._quarantine.refresh()
+        claimed = self._log.claim()
+        due = self._quarantine.due()
+        if claimed is None and not due:
+            return None
+        try:
+            data = claimed.read() if claimed else b""
+            lines = parse_lines(data, self._reject_text)
+            for owner in due:
+                lines += [LogLine(line[0], line[1:]) for line in self._quarantine.kept(owner)]
+                if owner.kind == "user":
+                    lines.append(LogLine("USER", (owner.name,)))
+            plan = merge(lines, self._reject)
+        except BaseException:
+            if claimed:
+                claimed.release()
+            raise
+        batch = Batch(plan, claimed)
+        if len(self._quarantine):
+            batch.held = [item for item in plan.items if self._quarantine.holds(item.owner)]
+            plan.items = [item for item in plan.items if not self._quarantine.holds(item.owner)]
+        retried = {owner for owner in due if owner.kind == "user"}
+        if retried:
+            plan.items = [item for item in plan.items if item.owner not in retried or item.kind >= Kind.USER]
+        return batch
+
+    def settle(self, batch: Batch, outcome: Outcome) -> None:
+        try:
+            self._put_back(batch, outcome)
+        except BaseException:
+            batch.release()
+            raise
+        if batch.claimed is not None:
+            batch.claimed.finish()
+
+    def _put_back(self, batch: Batch, outcome: Outcome) -> None:
+        """Everything that was not done goes to the log, or to the quarantine for those who are in it."""
+        quarantine = self._quarantine
+        reasons: dict[Owner, Exception] = {f.item.owner: f.error for f in outcome.failed}
+        for owner in outcome.suspects if len(outcome.suspects) == 1 else ():
+            if outcome.broken is not None:
+                reasons[owner] = outcome.broken
+        locked = {item.owner for item in outcome.deferred} - reasons.keys()
+        for owner, error in reasons.items():
+            quarantine.failed(owner, str(error))
+        for owner in locked:
+            quarantine.failed(owner, str(MailboxLocked()), locked=True)
+        undone = outcome.remaining + outcome.deferred + [f.item for f in outcome.failed]
+        aside = quarantine.owners
+        keep = [*batch.held, *(item for item in undone if item.owner in aside)]
+        quarantine.keep(line for item in keep for line in item.lines())
+        back = [line for item in undone if item.owner not in aside for line in item.lines()]
+        self._log.append(dict.fromkeys(back))
+        troubled = {item.owner for item in undone} | {item.owner for item in batch.held}
+        quarantine.succeeded({item.owner for item in batch.plan.items} - troubled)
+        quarantine.save()
+
+    def _reject_text(self, line: bytes, reason: str) -> None:
+        self._quarantine.reject(line.decode("utf-8", "backslashreplace"), reason)
+
+    def _reject(self, line: LogLine, reason: str) -> None:
+        self._quarantine.reject(
+            " ".join((line.type, *(repr(arg)[1:-1] or '""' for arg in line.args))), reason
+        )
+
+
+class FileSource:
+    """One file of log lines (``-f``): worked through once, neither renamed nor removed.
+
+    `defer` gets the lines of items that somebody else keeps locked; without it they count as failed.
+    """
+
+    set_aside = 0
+
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        report: Callable[[str, str], None],
+        defer: SyncLog | None = None,
+    ) -> None:
+        self._read = read
+        self._report = report
+        self._defer = defer
+        self._done = False
+
+    @classmethod
+    def of_path(
+        cls, path: Path, report: Callable[[str, str], None], defer: SyncLog | None = None
+    ) -> FileSource:
+        return cls(path.read_bytes, report, defer)
+
+    def pending(self) -> bool:
+        return not self._done
+
+    def since(self) -> float | None:
+        return None
+
+    def refresh(self) -> None:
+        """Nothing that an administrator could change."""
+
+    def take(self) -> Batch | None:
+        if self._done:
+            return None
+        lines = parse_lines(
+            self._read(), lambda line, reason: self._report(line.decode("utf-8", "backslashreplace"), reason)
+        )
+        return Batch(
+            merge(lines, lambda line, reason: self._report(" ".join((line.type, *line.args)), reason))
+        )
+
+    def settle(self, batch: Batch, outcome: Outcome) -> None:
+        del batch
+        if self._defer is not None and outcome.deferred:
+            self._defer.append(_lines_of(outcome.deferred))
+            outcome.deferred = []
+        self._done = outcome.broken is None
+
+
+def _lines_of(items: Iterable[Item]) -> list[Line]:
+    return [line for item in items for line in item.lines()]

@@ -1,0 +1,189 @@
+"""The state of a channel, for monitoring: a small JSON file, and what ``sync_client --status`` makes of it.
+
+The file ``status.json`` in the channel's directory is replaced as a whole when the loop changes its
+state, at most once a second, and every ten seconds otherwise; it is not synced, as it can be had again.
+The judgement fits Nagios: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import StoreError
+from sync_client.channel import lock_holder
+from sync_client.quarantine_file import owner_key, read_listing, replace_file
+from sync_client.rolling import Rolling
+
+HEARTBEAT = 10
+"""Seconds after which the file is written even if nothing changed."""
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+_WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def status_path(directory: Path) -> Path:
+    return directory / "status.json"
+
+
+class StatusFile:
+    """Writes the file; the observer of a `Rolling`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        channel: str,
+        pid: int,
+        clock: Callable[[], float],
+        notify: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._path = status_path(directory)
+        self._channel = channel
+        self._pid = pid
+        self._clock = clock
+        self._notify = notify
+        self._written = float("-inf")
+        self._last: dict[str, Any] = {}
+
+    def changed(self, rolling: Rolling) -> None:
+        """Write what is worth it. Never raises: monitoring must not stop the work."""
+        now = self._clock()
+        facts = self._facts(rolling)
+        stale = now - self._written
+        final = facts["state"] == "stopped"
+        if not final and (stale < 1 or (facts == self._last and stale < HEARTBEAT)):
+            return
+        self._last, self._written = facts, now
+        self._notify(_summary(facts, now))
+        try:
+            text = json.dumps({**facts, "updated": round(now, 1)}, indent=1)
+            replace_file(self._path, text.encode(), durable=False)
+        except (OSError, StoreError):
+            return
+
+    def _facts(self, rolling: Rolling) -> dict[str, Any]:
+        facts = rolling.facts
+        return {
+            "channel": self._channel,
+            "server": rolling.connector.server,
+            "pid": self._pid,
+            "state": rolling.state.value,
+            "started": facts.started,
+            "connected_since": facts.connected,
+            "last_run": facts.last_run,
+            "last_success": facts.last_success,
+            "oldest_change": facts.oldest_change,
+            "queue": rolling.queue,
+            "set_aside": rolling.source.set_aside,
+            "runs": facts.runs,
+            "items_done": facts.items,
+            "items_failed": facts.failures,
+            "last_error": facts.last_error,
+        }
+
+
+def _summary(facts: dict[str, Any], now: float) -> str:
+    oldest = facts["oldest_change"]
+    parts = [facts["state"]]
+    if oldest is not None:
+        parts.append(f"oldest change {max(0, round(now - oldest))} s")
+    if facts["set_aside"]:
+        parts.append(f"{facts['set_aside']} set aside")
+    return ", ".join(parts)
+
+
+# -- reading it
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Age of the oldest unreplicated change, in seconds, that is a warning or critical."""
+
+    warning: int = 60
+    critical: int = 600
+
+
+def read_status(directory: Path, channel: str, now: float, thresholds: Thresholds) -> dict[str, Any]:
+    """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`)."""
+    try:
+        known = json.loads(status_path(directory).read_text())
+    except (OSError, ValueError):
+        known = {}
+    holder = lock_holder(directory)
+    waiting = [path for name in ("log", "log-run") if (path := directory / name).exists()]
+    lag = _lag(known, waiting, now)
+    found: dict[str, Any] = {**known, "channel": channel, "running": holder is not None}
+    found["pid"] = holder
+    if holder is None:
+        found["state"] = "not running"
+        found["connected_since"] = None
+    found["log_bytes"] = sum(path.stat().st_size for path in waiting if path.exists())
+    found["oldest_change_seconds"] = lag
+    found["quarantine"] = _quarantine(directory)
+    found["set_aside"] = len(found["quarantine"])
+    found["reasons"], found["exit_status"] = _judge(found, lag, thresholds)
+    found["result"] = _WORDS[found["exit_status"]]
+    return found
+
+
+def _lag(known: dict[str, Any], waiting: list[Path], now: float) -> int | None:
+    oldest = known.get("oldest_change")
+    if oldest is None and waiting:
+        oldest = min(path.stat().st_mtime for path in waiting if path.exists())
+    return None if oldest is None else max(0, round(now - oldest))
+
+
+def _quarantine(directory: Path) -> dict[str, str]:
+    try:
+        listing = read_listing(directory / "quarantine.yaml")
+    except Exception as error:  # half-edited by a human: say so, go on
+        return {"quarantine.yaml": str(error)}
+    return {owner_key(owner): entry.reason for owner, entry in listing.entries.items()}
+
+
+def _judge(found: dict[str, Any], lag: int | None, thresholds: Thresholds) -> tuple[list[str], int]:
+    reasons: list[tuple[int, str]] = []
+    if not found["running"]:
+        if "updated" not in found and not found["log_bytes"]:
+            return ["no rolling sync_client has worked on this channel"], UNKNOWN
+        reasons.append((CRITICAL, "no rolling sync_client is running"))
+    if lag is not None and lag >= thresholds.critical:
+        reasons.append((CRITICAL, f"the oldest change waits for {lag} s"))
+    elif lag is not None and lag >= thresholds.warning:
+        reasons.append((WARNING, f"the oldest change waits for {lag} s"))
+    if found["set_aside"]:
+        reasons.append((WARNING, f"{found['set_aside']} set aside"))
+    if found.get("state") == "waiting to reconnect":
+        reasons.append((WARNING, f"not connected: {found.get('last_error') or 'no reason known'}"))
+    return [text for _, text in reasons], max((level for level, _ in reasons), default=OK)
+
+
+def render(found: dict[str, Any], form: str) -> str:
+    """For people (``text``), or as ``json`` or ``yaml``. Times are ISO 8601 in UTC."""
+    document = {key: _readable(key, value) for key, value in found.items()}
+    if form == "json":
+        return json.dumps(document, indent=2)
+    if form == "yaml":
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()
+    lines = [f"SYNC {found['result']} - " + ("; ".join(found["reasons"]) or str(found.get("state", "")))]
+    for key, value in document.items():
+        if key in ("result", "reasons", "exit_status", "quarantine") or value in (None, ""):
+            continue
+        lines.append(f"{key.replace('_', ' ')}: {value}")
+    lines += [f"set aside: {who}: {why}" for who, why in found["quarantine"].items()]
+    return "\n".join(lines)
+
+
+_TIMES = ("started", "connected_since", "last_run", "last_success", "oldest_change", "updated")
+
+
+def _readable(key: str, value: Any) -> Any:
+    if key in _TIMES and isinstance(value, int | float):
+        return datetime.fromtimestamp(int(value), UTC).isoformat().replace("+00:00", "Z")
+    return value

@@ -1,0 +1,267 @@
+"""The channel's log as a source of work: nothing leaves it that is not done or kept elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConnectionLost, StoreError, SyncChecksum
+from common.names import Owner
+from common.synclog.log import SyncLog
+from sync_client.quarantine import FIRST_RETRY, PATIENCE, Quarantine
+from sync_client.run import Failure, Outcome
+from sync_client.sources import ChannelSource, FileSource, owner_of_line
+from sync_client.work import Item
+
+ALICE = Owner("user", "alice")
+
+
+class Channel:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.now = 1_800_000_000.0
+        self.log = SyncLog(directory / "log")
+        self.restart()
+
+    def restart(self) -> None:
+        self.quarantine = Quarantine(self.directory, lambda: self.now, owner_of_line)
+        self.quarantine.load()
+        self.source = ChannelSource(self.log, self.quarantine)
+
+    def write(self, *lines: str) -> None:
+        self.log.append([tuple(line.split()) for line in lines])
+
+    def logged(self) -> list[str]:
+        return self.log.path.read_text().splitlines() if self.log.path.exists() else []
+
+    def take(self):
+        batch = self.source.take()
+        assert batch is not None
+        return batch
+
+    def fail_user(self, name: str) -> None:
+        """A run in which everything is done but USER `name`."""
+        batch = self.take()
+        failed = [Failure(Item.user(name), SyncChecksum())]
+        self.source.settle(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Channel:
+    return Channel(tmp_path)
+
+
+def items(batch) -> list[str]:
+    return [str(item) for item in batch.plan.items]
+
+
+def test_nothing_logged_is_nothing_to_do(channel):
+    assert not channel.source.pending()
+    assert channel.source.take() is None
+    assert channel.source.since() is None
+
+
+def test_a_batch_is_what_was_logged_and_done_work_leaves_nothing_behind(channel):
+    channel.write("MAILBOX user.alice", "USER bob")
+    assert channel.source.pending()
+    assert channel.source.since() is not None
+    batch = channel.take()
+    assert items(batch) == ["MAILBOX user.alice", "USER bob"]
+    channel.source.settle(batch, Outcome(done=2))
+    assert not channel.source.pending()
+    assert [path.name for path in channel.directory.iterdir()] == ["log-claim"]
+
+
+def test_a_left_over_run_file_comes_first(channel):
+    channel.write("USER alice")
+    channel.take().release()
+    channel.write("USER bob")
+    batch = channel.take()
+    assert batch.reprocessing and items(batch) == ["USER alice"]
+    channel.source.settle(batch, Outcome(done=1))
+    assert items(channel.take()) == ["USER bob"]
+
+
+def test_what_a_broken_run_did_not_do_is_in_the_log_before_the_run_file_goes(channel):
+    channel.write("USER alice", "MAILBOX user.bob")
+    batch = channel.take()
+    channel.write("USER carol")
+    left = [item for item in batch.plan.items if item.owner.name == "alice"]
+    channel.source.settle(batch, Outcome(done=1, remaining=left, broken=ConnectionLost()))
+    assert channel.logged() == ["USER carol", "USER alice"]
+    assert not channel.log.run_path.exists()
+
+
+def test_if_the_log_cannot_be_written_the_run_file_stays(channel, monkeypatch):
+    channel.write("USER alice")
+    batch = channel.take()
+
+    def full(*_args: object, **_more: object) -> None:
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(SyncLog, "append_bytes", full)
+    with pytest.raises(StoreError):
+        channel.source.settle(batch, Outcome(remaining=list(batch.plan.items)))
+    monkeypatch.undo()
+    assert channel.log.run_path.read_text() == "USER alice\n"
+    again = channel.take()
+    assert again.reprocessing and items(again) == ["USER alice"]
+
+
+def test_locked_work_goes_back_to_the_log(channel):
+    channel.write("MAILBOX user.alice", "MAILBOX user.alice.x")
+    batch = channel.take()
+    channel.source.settle(batch, Outcome(deferred=list(batch.plan.items)))
+    assert channel.logged() == ["MAILBOX user.alice", "MAILBOX user.alice.x"]
+
+
+def test_a_user_who_fails_again_and_again_is_set_aside_and_others_flow(channel):
+    for _ in range(PATIENCE):
+        channel.write("MAILBOX user.alice")
+        channel.fail_user("alice")
+    assert channel.source.set_aside == 1
+    assert channel.logged() == []
+    assert channel.quarantine.kept(ALICE) == [("USER", "alice")]
+    assert not channel.source.pending()
+    channel.write("MAILBOX user.alice", "MAILBOX user.bob")
+    batch = channel.take()
+    assert items(batch) == ["MAILBOX user.bob"]
+    channel.source.settle(batch, Outcome(done=1))
+    assert not channel.source.pending()
+    assert channel.quarantine.kept(ALICE) == [("USER", "alice"), ("MAILBOX", "user.alice")]
+
+
+def test_when_his_time_comes_he_is_tried_as_a_whole(channel):
+    for _ in range(PATIENCE):
+        channel.write("MAILBOX user.alice")
+        channel.fail_user("alice")
+    channel.write("MAILBOX user.alice.x", "META alice", "UNUSER alice")
+    batch = channel.take()
+    assert items(batch) == []
+    channel.source.settle(batch, Outcome())
+    channel.now += FIRST_RETRY
+    assert channel.source.pending()
+    batch = channel.take()
+    assert items(batch) == ["UNUSER alice"] and batch.plan.items[0].recreated
+    channel.source.settle(batch, Outcome(done=1))
+    assert channel.source.set_aside == 0 and not channel.source.pending()
+    assert not channel.quarantine.lines_path.exists()
+
+
+def test_his_lines_survive_a_restart_and_a_failed_retry(channel):
+    for _ in range(PATIENCE):
+        channel.write("USER alice")
+        channel.fail_user("alice")
+    channel.restart()
+    channel.now += FIRST_RETRY
+    channel.fail_user("alice")
+    assert channel.source.set_aside == 1
+    assert channel.quarantine.kept(ALICE) == [("USER", "alice")]
+    assert not channel.source.pending()
+    assert channel.quarantine.entries[ALICE].next_retry == int(channel.now) + 2 * FIRST_RETRY
+
+
+def test_a_retry_in_a_run_that_broke_keeps_his_lines_and_his_turn(channel):
+    for _ in range(PATIENCE):
+        channel.write("USER alice")
+        channel.fail_user("alice")
+    channel.now += FIRST_RETRY
+    batch = channel.take()
+    channel.source.settle(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
+    assert channel.logged() == []
+    assert channel.source.pending()
+    assert items(channel.take()) == ["USER alice"]
+
+
+def test_an_administrator_who_clears_the_file_has_everybody_tried_at_once(channel):
+    for _ in range(PATIENCE):
+        channel.write("USER alice")
+        channel.fail_user("alice")
+    channel.quarantine.path.unlink()
+    channel.source.refresh()
+    assert channel.source.pending()
+    batch = channel.take()
+    assert items(batch) == ["USER alice"]
+    channel.source.settle(batch, Outcome(done=1))
+    assert not channel.source.pending() and not channel.quarantine.lines_path.exists()
+
+
+def test_a_user_on_whom_the_server_dies_each_time_is_set_aside(channel):
+    for _ in range(PATIENCE):
+        channel.write("USER alice", "USER bob")
+        batch = channel.take()
+        channel.source.settle(
+            batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost(), suspects=(ALICE,))
+        )
+    batch = channel.take()
+    assert items(batch) == ["USER bob"]
+
+
+def test_when_several_were_under_way_nobody_is_blamed_for_the_connection(channel):
+    bob = Owner("user", "bob")
+    for _ in range(PATIENCE + 1):
+        channel.write("USER alice", "USER bob")
+        batch = channel.take()
+        channel.source.settle(
+            batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost(), suspects=(ALICE, bob))
+        )
+    assert channel.source.set_aside == 0
+
+
+def test_a_user_whom_somebody_locks_for_ever_is_tried_once_a_minute(channel):
+    channel.write("USER alice")
+    runs = 0
+    while channel.log.path.exists():
+        batch = channel.take()
+        channel.source.settle(batch, Outcome(deferred=list(batch.plan.items)))
+        runs += 1
+        assert runs < 50
+    assert channel.source.set_aside == 1
+    assert "locked" in channel.quarantine.entries[ALICE].reason.lower()
+
+
+def test_poison_lines_are_set_aside_with_the_reason_and_block_nothing(channel):
+    channel.log.append_bytes(b"MAILBOX user.alice\nGARBAGE\nMAILBOX user.bob/../x\n" + b"USER a b\n")
+    batch = channel.take()
+    assert items(batch) == ["MAILBOX user.alice"]
+    channel.source.settle(batch, Outcome(done=1))
+    assert not channel.source.pending()
+    said = channel.quarantine.path.read_text()
+    for poison in ("GARBAGE", "user.bob/../x", "USER a b"):
+        assert poison in said
+    assert all(line.reason for line in channel.quarantine.rejected)
+
+
+def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"MAILBOX user.alice\nBAD\n")
+    said: list = []
+    source = FileSource.of_path(path, lambda *what: said.append(what))
+    assert source.pending()
+    batch = source.take()
+    assert [str(item) for item in batch.plan.items] == ["MAILBOX user.alice"]
+    source.settle(batch, Outcome(done=1))
+    assert not source.pending() and source.take() is None
+    assert path.read_bytes() == b"MAILBOX user.alice\nBAD\n"
+    assert said == [("BAD", "cannot be read")]
+
+
+def test_a_file_is_read_again_if_the_connection_broke(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"USER alice\n")
+    source = FileSource.of_path(path, lambda *_: None)
+    source.settle(source.take(), Outcome(broken=ConnectionLost()))
+    assert [str(item) for item in source.take().plan.items] == ["USER alice"]
+
+
+def test_locked_work_of_a_file_goes_to_the_channels_log_if_there_is_a_channel(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"USER alice\n")
+    log = SyncLog(tmp_path / "log")
+    source = FileSource.of_path(path, lambda *_: None, log)
+    batch = source.take()
+    outcome = Outcome(deferred=list(batch.plan.items))
+    source.settle(batch, outcome)
+    assert log.path.read_text() == "USER alice\n"
+    assert outcome.complete
