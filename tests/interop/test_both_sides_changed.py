@@ -1,0 +1,178 @@
+"""Both ends took changes before they met again: they converge, and no accepted message is lost.
+
+Every scenario runs with the real client settling on our replica, ours on a real one, and ours on ours.
+With INTEROP_SERVER=real it runs between two real ones, as the judge of the scenario itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from .csync import differences, state_of
+from .fill import message
+from .sides import Side, guids, side
+
+PAIRS = (
+    ["real-real"] if os.environ.get("INTEROP_SERVER") == "real" else ["real-ours", "ours-real", "ours-ours"]
+)
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def pair(request: pytest.FixtureRequest, real_cyrus: None) -> Iterator[tuple[Side, Side]]:
+    """A master and a replica."""
+    master, _, replica = request.param.partition("-")
+    with ExitStack() as stack:
+        yield stack.enter_context(side(master, "master")), stack.enter_context(side(replica, "replica"))
+
+
+@pytest.fixture
+def met(pair: tuple[Side, Side], user: str) -> tuple[Side, Side]:
+    """A pair that agrees about `user`, who has three messages and a folder."""
+    master, replica = pair
+    master.create(user)
+    master.create(user, "folder")
+    master.append(user, "", message("first"), message("second"), message("third"))
+    master.sync(replica.csync, "-u", user).check()
+    return pair
+
+
+def settle(pair: tuple[Side, Side], user: str) -> None:
+    """One run settles it; the ends are the same, and a second run changes nothing."""
+    master, replica = pair
+    master.sync(replica.csync, "-u", user).check()
+    agree(pair, user)
+    before = state_of(replica.csync, user)
+    master.sync(replica.csync, "-u", user).check()
+    assert differences(before, state_of(replica.csync, user)) == []
+
+
+def agree(pair: tuple[Side, Side], user: str) -> None:
+    here, there = (_essence(end, user) for end in pair)
+    assert differences(here, there) == []
+
+
+def _essence(end: Side, user: str) -> dict[str, object]:
+    """All that two ends must agree in: expunged records each end keeps as it likes."""
+    return state_of(end.csync, user, expunged=False)
+
+
+def guid(raw: bytes) -> bytes:
+    return hashlib.sha1(raw).hexdigest().encode()
+
+
+def inbox(end: Side, user: str) -> list[bytes]:
+    return list(guids(end, user)[f"user.{user}"].values())
+
+
+def flags(end: Side, user: str, uid: int) -> frozenset[bytes]:
+    found: frozenset[bytes] = state_of(end.csync, user)["mailboxes"][f"user.{user}"]["RECORD"][uid]["FLAGS"]
+    return found
+
+
+def test_a_message_that_came_to_the_replica_alone_comes_back(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    replica.append(user, "", message("only there"))
+    settle(met, user)
+    assert guid(message("only there")) in inbox(master, user)
+    assert len(inbox(master, user)) == 4
+
+
+def test_two_messages_under_one_uid_both_live_on(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.append(user, "", message("here"))
+    replica.append(user, "", message("there"))
+    settle(met, user)
+    assert {guid(message("here")), guid(message("there"))} <= set(inbox(master, user))
+    assert len(inbox(master, user)) == 5
+    assert 4 not in guids(master, user)[f"user.{user}"]
+
+
+def test_many_messages_on_both_sides_all_live_on(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    here = [message(f"here {n}") for n in range(7)]
+    there = [message(f"there {n}") for n in range(4)]
+    master.append(user, "", *here)
+    replica.append(user, "", *there)
+    settle(met, user)
+    assert {guid(raw) for raw in here + there} <= set(inbox(replica, user))
+    assert len(inbox(replica, user)) == 14
+
+
+def test_an_expunge_on_either_side_wins_over_a_flag(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.flag(user, "", 1, "\\Flagged")
+    replica.expunge(user, "", 1)
+    master.expunge(user, "", 2)
+    replica.flag(user, "", 2, "\\Flagged")
+    settle(met, user)
+    assert list(guids(master, user)[f"user.{user}"]) == [3]
+
+
+def test_the_later_change_of_flags_wins(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.flag(user, "", 1, "Here")
+    for label in ("There", "There2", "There3", "There4"):
+        replica.flag(user, "", 1, label)
+    settle(met, user)
+    assert flags(master, user, 1) == {b"There", b"There2", b"There3", b"There4"}
+
+
+def test_an_expunge_and_an_append_cross(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.append(user, "", message("new here"))
+    replica.expunge(user, "", 2, 3)
+    settle(met, user)
+    assert sorted(inbox(replica, user)) == sorted([guid(message("first")), guid(message("new here"))])
+
+
+def test_a_mailbox_that_is_only_on_the_replica_stays(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    replica.create(user, "theirs")
+    replica.append(user, "theirs", message("kept"))
+    master.append(user, "", message("more"))
+    master.sync(replica.csync, "-u", user).check()
+    assert list(guids(replica, user)[f"user.{user}.theirs"].values()) == [guid(message("kept"))]
+    assert guid(message("more")) in inbox(replica, user)
+
+
+def test_a_name_that_was_made_on_both_sides_keeps_the_messages_of_both(
+    met: tuple[Side, Side], user: str
+) -> None:
+    master, replica = met
+    for end, text in ((master, "made here"), (replica, "made there")):
+        end.create(user, "same")
+        end.append(user, "same", message(text))
+    master.sync(replica.csync, "-u", user)
+    everywhere = {g for end in met for box in guids(end, user).values() for g in box.values()}
+    assert {guid(message("made here")), guid(message("made there"))} <= everywhere
+
+
+def test_an_unused_name_on_the_replica_gives_way(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.create(user, "same")
+    master.append(user, "same", message("made here"))
+    replica.create(user, "same")
+    settle(met, user)
+    assert list(guids(replica, user)[f"user.{user}.same"].values()) == [guid(message("made here"))]
+
+
+def test_a_folder_deleted_here_takes_what_was_written_there_along_to_deleted(
+    met: tuple[Side, Side], user: str
+) -> None:
+    master, replica = met
+    replica.append(user, "folder", message("written there"))
+    master.delete(user, "folder")
+    master.sync(replica.csync, "-u", user)
+    master.sync(replica.csync, "-u", user)
+    kept = {
+        record["GUID"]
+        for end in met
+        for mailbox in state_of(end.csync, user)["mailboxes"].values()
+        for record in mailbox["RECORD"].values()
+    }
+    assert guid(message("written there")) in kept
