@@ -109,6 +109,10 @@ class MailReader(Protocol):
 
     def body(self, guid: bytes) -> MessageBody | None: ...
 
+    def note_damaged(self, guid: bytes) -> None:
+        """The stored copy of this message is not what its GUID says: a writer that is next given the
+        message stores it anew."""
+
     def quotas(self) -> list[Quota]: ...
 
     def quota(self, root: str) -> Quota | None: ...

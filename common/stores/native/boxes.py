@@ -7,10 +7,15 @@ from typing import Any
 
 from common.errors import MailboxNonexistent
 from common.model import Annotation, MailboxState
-from common.names import sort_key
+from common.names import is_deleted, sort_key
 from common.stores.native.rows import INSERT_ANNOTATION, annotation_rows, state_values
 from common.stores.native.tally import weight
 from common.stores.native.transaction import Box, Transaction
+
+
+def box_sort(name: str) -> str:
+    """Key of the order in which mailboxes are listed: live ones in mailboxes.db order, then deleted."""
+    return f"{int(is_deleted(name))}{sort_key(name)}"
 
 
 class Boxes(Transaction):
@@ -21,7 +26,7 @@ class Boxes(Transaction):
         self.change(state.partition)
         columns: dict[str, Any] = state_values(state)
         del columns["sync_crc"], columns["sync_crc_annot"]
-        columns["sort"] = sort_key(state.name)
+        columns["sort"] = box_sort(state.name)
         columns["quotaroot"] = self.quotaroot_of(state.name)
         columns["annotation_bytes"] = weight(state.annotations)
         names = ", ".join(columns)
@@ -72,7 +77,7 @@ class Boxes(Transaction):
         self.change()
         modseq = columns.get("foldermodseq", box.state.highestmodseq)
         self.remember_name(box.state.uniqueid, box.state.name)
-        self.set_columns(box.id, name=new, sort=sort_key(new), quotaroot=self.quotaroot_of(new), **columns)
+        self.set_columns(box.id, name=new, sort=box_sort(new), quotaroot=self.quotaroot_of(new), **columns)
         self.bury(box.state.name, box.state.uniqueid, modseq)
         self._db.execute("DELETE FROM tombstones WHERE uniqueid = ? AND name = ?", (box.state.uniqueid, new))
         return self.box(new)

@@ -38,10 +38,10 @@ class Session:
 class OpenOwner:
     """The open files of one owner. Safe for several threads."""
 
-    def __init__(self, owner: Owner, directory: Path, *, readonly: bool) -> None:
+    def __init__(self, owner: Owner, directory: Path, damaged: set[bytes], *, readonly: bool) -> None:
         self.owner = owner
         self.directory = directory
-        self.damaged: set[bytes] = set()
+        self.damaged = damaged
         self.in_use = 0
         self._readonly = readonly
         self._idle: list[Session] = []

@@ -191,6 +191,11 @@ class Reader:
                 return body
         return None
 
+    def note_damaged(self, guid: bytes) -> None:
+        reader = self.bodies_reader
+        if reader:
+            reader.damaged.add(guid)
+
     # -- sieve
 
     def sieve_scripts(self) -> list[SieveScript]:

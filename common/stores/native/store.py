@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +72,7 @@ class NativeStore:
         self._logs = {False: action_log, True: chain_log}
         self._clock = clock
         self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
+        self._damaged: defaultdict[Owner, set[bytes]] = defaultdict(set)
         self._lock = threading.Lock()
         self._mutexes: WeakValueDictionary[Owner, _Mutex] = WeakValueDictionary()
 
@@ -235,7 +236,7 @@ class NativeStore:
         directory = self.layout.find(owner) if owner != SERVER else self._server_directory()
         if directory is None:
             return None
-        opened = OpenOwner(owner, directory, readonly=self.readonly)
+        opened = OpenOwner(owner, directory, self._damaged[owner], readonly=self.readonly)
         self._open[owner] = opened
         self._close_oldest()
         return opened

@@ -1,0 +1,143 @@
+"""Running a connection's queued verbs: consecutive changes to one owner under one write and one sync."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from common.errors import CyrusSyncError, StoreError
+from common.names import Owner
+from common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
+from common.stores.threads import Outcome
+
+LONGEST_GROUP = 0.25
+"""Seconds after which a group is committed, even if more changes for the same owner wait."""
+
+
+class Job(NamedTuple):
+    """A verb: called with a `Scope`, in a thread."""
+
+    act: Callable[[Scope], Any]
+
+
+class Scope:
+    """What a verb may do while it runs: read an owner, change an owner, or ask that all is settled."""
+
+    def __init__(self, store: MailStore, timeout: float) -> None:
+        self.timeout = timeout
+        self._store = store
+        self._stack = contextlib.ExitStack()
+        self._writer: MailWriter | None = None
+        self._begun = 0.0
+        self.changed = False
+        """Whether the verb that runs has changed something that is not committed."""
+
+    def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> None:
+        """Run `change` in the group of `owner`, which is begun, after ending another one, if need be."""
+        writer = self._writing(owner)
+        with writer.savepoint():
+            self.changed = True
+            change(writer)
+
+    def _writing(self, owner: Owner) -> MailWriter:
+        late = time.monotonic() - self._begun > LONGEST_GROUP
+        if self._writer is not None and (self._writer.owner != owner or late):
+            self.settle()
+        if self._writer is None:
+            self._writer = self._stack.enter_context(self._store.write(owner, timeout=self.timeout))
+            self._begun = time.monotonic()
+        return self._writer
+
+    @contextmanager
+    def reader(self, owner: Owner) -> Iterator[MailReader]:
+        """A reader that sees what the verbs before have done."""
+        if self._writer is not None and self._writer.owner == owner:
+            yield self._writer
+            return
+        with self._store.read(owner) as reader:
+            yield reader
+
+    @property
+    def grouping(self) -> bool:
+        """Whether a group is open."""
+        return self._writer is not None
+
+    def settle(self) -> None:
+        """Commit the group. What goes wrong is told to the verbs in it, not to the one that runs now."""
+        stack, self._stack, self._writer = self._stack, contextlib.ExitStack(), None
+        try:
+            stack.close()
+        except Exception as error:
+            self.failed(error)
+        else:
+            self.succeeded()
+
+    failed: Callable[[BaseException], None] = staticmethod(lambda error: None)
+    succeeded: Callable[[], None] = staticmethod(lambda: None)
+
+
+class _Run:
+    """The jobs of one hop."""
+
+    def __init__(self, store: MailStore, timeout: float) -> None:
+        self.scope = Scope(store, timeout)
+        self.scope.failed = self._fail
+        self.scope.succeeded = self._settle
+        self._pending: list[tuple[Outcome[Job], bool]] = []
+        self.settled: list[Outcome[Job]] = []
+
+    def run(self, job: Job) -> None:
+        scope = self.scope
+        scope.changed = False
+        try:
+            outcome = Outcome(job, job.act(scope))
+        except Exception as error:
+            outcome = Outcome(job, error=_ours(error))
+        kept = outcome.error is None or isinstance(outcome.error, ChangesKept)
+        self._pending.append((outcome, scope.changed and kept))
+        if not scope.grouping:
+            self._settle()
+
+    def _settle(self) -> None:
+        self.settled += [outcome for outcome, _ in self._pending]
+        self._pending.clear()
+
+    def _fail(self, error: BaseException) -> None:
+        for outcome, changed in self._pending:
+            if changed:
+                outcome.result, outcome.error = None, _ours(error)
+        self._settle()
+
+    def take(self) -> list[Outcome[Job]]:
+        settled, self.settled = self.settled, []
+        return settled
+
+
+class GroupExecutor:
+    """Executes jobs for an `OrderedQueue`."""
+
+    def __init__(self, store: MailStore, timeout: float) -> None:
+        self._store = store
+        self._timeout = timeout
+
+    def execute(self, jobs: Sequence[Job]) -> Iterator[list[Outcome[Job]]]:
+        run = _Run(self._store, self._timeout)
+        for job in jobs:
+            run.run(job)
+            if settled := run.take():
+                yield settled
+        run.scope.settle()
+        if settled := run.take():
+            yield settled
+
+
+def _ours(error: BaseException) -> BaseException:
+    """Our own errors as they are; a surprise as a `StoreError` that names it."""
+    if isinstance(error, CyrusSyncError):
+        return error
+    wrapped = StoreError(f"internal error: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

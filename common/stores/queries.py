@@ -1,0 +1,115 @@
+"""Answers of a replica that take more than one question to a `MailReader`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from common.errors import MailboxNonexistent, StoreCorrupt
+from common.model import MailboxState, MessageBody, Record, RecordSource, UserMeta, UserState
+from common.names import owner_of
+from common.stores.frames import content_pieces, frame_content
+from common.stores.mailstore import MailReader, MailStore
+from common.stores.staging import Staging
+
+_IN_MEMORY = 10_000
+"""Records of a full mailbox that are handed over as a list; for more, the snapshot stays open."""
+
+
+def is_sieve(state: MailboxState) -> bool:
+    """True for a mailbox of scripts (type letter ``f``)."""
+    return "f" in state.mbtype
+
+
+def user_state(reader: MailReader, sieve_mailbox: bool) -> UserState:
+    """GET USER. Without SIEVE-MAILBOX the mailbox of scripts is hidden and the scripts are listed.
+
+    Seen state, subscriptions and scripts are told only of a user with a real mailbox, as since 3.6.
+    """
+    mailboxes = [state for state in reader.mailboxes() if sieve_mailbox or not is_sieve(state)]
+    roots = dict.fromkeys(state.quotaroot for state in mailboxes if state.quotaroot)
+    quotas = [quota for root in roots if (quota := reader.quota(root))]
+    real = any(not state.intermediate for state in mailboxes)
+    meta = reader.meta(with_sieve=not sieve_mailbox) if real else UserMeta()
+    return UserState(tuple(mailboxes), tuple(quotas), meta)
+
+
+def checked_body(reader: MailReader, guid: bytes, partition: str) -> MessageBody | None:
+    """A message whose SHA-1 has been compared with its GUID; None if it is damaged or not stored."""
+    try:
+        body = reader.body(guid)
+        if body is None or _digest(body) != guid:
+            return None
+    except StoreCorrupt:
+        return None
+    return body._replace(partition=partition)
+
+
+def _digest(body: MessageBody) -> bytes:
+    digest = hashlib.sha1()
+    for piece in [body.data] if isinstance(body.data, bytes) else body.data:
+        digest.update(piece)
+    return digest.digest()
+
+
+def stage_stored(reader: MailReader, staging: Staging, partition: str, guids: Sequence[bytes]) -> list[bytes]:
+    """RESERVE: stage those of these messages that are stored and undamaged; the others come back."""
+    stored = reader.has_guids(guids)
+    wanted = [guid for guid in guids if guid in stored]
+    missing = [guid for guid in guids if guid not in stored]
+    for batch in reader.bodies(wanted, partition, "zstd"):
+        good = [body for body in batch if _frame_digest(body) == body.guid]
+        staging.add_stored(good)
+        if len(good) < len(batch):
+            for guid in {body.guid for body in batch} - {body.guid for body in good}:
+                reader.note_damaged(guid)
+    missing += [guid for guid in wanted if guid not in staging]
+    return missing
+
+
+def _frame_digest(body: MessageBody) -> bytes:
+    """The SHA-1 of what is in a frame, b"" if that cannot be read."""
+    try:
+        if isinstance(body.data, bytes):
+            return hashlib.sha1(frame_content(body.data, body.size)).digest()
+        digest = hashlib.sha1()
+        for piece in content_pieces(body.data):
+            digest.update(piece)
+        return digest.digest()
+    except StoreCorrupt:
+        return b""
+
+
+class FullMailbox:
+    """The records of a large mailbox, read from a snapshot that stays open until `close`."""
+
+    def __init__(self, records: RecordSource, stack: contextlib.ExitStack) -> None:
+        self._records = records
+        self._stack = stack
+
+    def __iter__(self) -> Iterator[Sequence[Record]]:
+        return iter(self._records)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __del__(self) -> None:
+        self._stack.close()
+
+
+def full_mailbox(store: MailStore, name: str) -> tuple[MailboxState, RecordSource]:
+    """GET FULLMAILBOX: state and records of one snapshot; raises `MailboxNonexistent`."""
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(store.read(owner_of(name)))
+        state = reader.mailbox(name)
+        if state is None:
+            raise MailboxNonexistent().at(mailbox=name)
+        batches: list[Sequence[Record]] = []
+        count = 0
+        for batch in reader.records(state.uniqueid):
+            batches.append(batch)
+            count += len(batch)
+            if count > _IN_MEMORY:
+                return state, FullMailbox(reader.records(state.uniqueid), stack.pop_all())
+        return state, batches

@@ -1,0 +1,310 @@
+"""`StoreReplica`: the verbs of replication answered by a mail store; what sync_server calls.
+
+Verbs of one connection run in order in a thread, and those that have queued up run in one hop. Changes
+to the same owner that follow one another share one `write` of the store, each under its own savepoint:
+they are committed, and synced, together, and only then do their Deferreds fire. A verb that fails undoes
+itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from common.errors import (
+    MailboxNonexistent,
+    PartitionUnknown,
+)
+from common.model import (
+    MailboxAnnotation,
+    MailboxState,
+    MailboxUpdate,
+    MessageBody,
+    MessageSource,
+    Quota,
+    RecordSource,
+    Seen,
+    UserMeta,
+    UserState,
+)
+from common.names import SERVER, Owner, check_userid, owner_of
+from common.stores.grouping import GroupExecutor, Job, Scope
+from common.stores.mailstore import MailReader, MailStore, MailWriter
+from common.stores.queries import FullMailbox, checked_body, full_mailbox, is_sieve, stage_stored, user_state
+from common.stores.staging import DEFAULT_MEMORY, Staging
+from common.stores.threads import OrderedQueue, ThreadRunner
+
+SIEVE_MAILBOX = "SIEVE-MAILBOX"
+LOCK_TIMEOUT = 5.0
+"""Seconds to wait for an owner's lock before IMAP_MAILBOX_LOCKED is the answer."""
+
+
+class StoreReplica:
+    """A session with a store (`common.replica.Replica`). `capabilities` may be set by whoever agrees on
+    them with the peer."""
+
+    message_encodings = frozenset({"identity", "zstd"})
+
+    def __init__(
+        self,
+        store: MailStore,
+        threads: ThreadRunner,
+        *,
+        partitions: Collection[str],
+        staging_dir: Path,
+        staging_memory: int = DEFAULT_MEMORY,
+        capabilities: frozenset[str] = frozenset(),
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> None:
+        """`partitions`: the names that a peer may use; `staging_dir`: where staged messages go that do
+        not fit into `staging_memory` bytes."""
+        self.capabilities = capabilities
+        self.store = store
+        self.staging = Staging(staging_dir, staging_memory)
+        self._partitions = frozenset(partitions)
+        self._forced = False
+        self._snapshots: list[FullMailbox] = []
+        self._queue: OrderedQueue[Job] = OrderedQueue(threads, GroupExecutor(store, lock_timeout).execute)
+
+    def ready(self) -> Deferred[None]:
+        return self._queue.ready()
+
+    def close(self) -> Deferred[None]:
+        """The session is over: forget what is staged, once the verbs before are done."""
+        return self._session(self._end)
+
+    # -- reading
+
+    def get_user(self, userid: str) -> Deferred[UserState]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+        return self._read(lambda: _user(userid), lambda reader: user_state(reader, sieve))
+
+    def get_meta(self, userid: str) -> Deferred[UserMeta]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+        return self._read(lambda: _user(userid), lambda reader: reader.meta(with_sieve=not sieve))
+
+    def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+
+        def find(scope: Scope) -> list[MailboxState]:
+            found = []
+            for owner, wanted in _by_owner(names):
+                with scope.reader(owner) as reader:
+                    found += [state for name in wanted if (state := reader.mailbox(name))]
+            return [state for state in found if sieve or not is_sieve(state)]
+
+        return self._session(find)
+
+    def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+
+        def find(scope: Scope) -> list[MailboxState]:
+            found = []
+            for uniqueid in uniqueids:
+                owner = self.store.owner_of_uniqueid(uniqueid)
+                if owner is not None:
+                    with scope.reader(owner) as reader:
+                        state = reader.mailbox_by_id(uniqueid)
+                    if state and (sieve or not is_sieve(state)):
+                        found.append(state)
+            return found
+
+        return self._session(find)
+
+    def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
+        def find(scope: Scope) -> tuple[MailboxState, RecordSource]:
+            scope.settle()
+            found = full_mailbox(self.store, name)
+            if isinstance(found[1], FullMailbox):
+                self._snapshots.append(found[1])
+            return found
+
+        return self._session(find)
+
+    def get_quota(self, root: str) -> Deferred[Quota | None]:
+        return self._read(lambda: owner_of(root), lambda reader: reader.quota(root))
+
+    def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
+        return self._read(
+            lambda: owner_of(mailbox) if mailbox else SERVER, lambda reader: reader.annotations(mailbox)
+        )
+
+    def fetch(
+        self, mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int
+    ) -> Deferred[MessageBody | None]:
+        def find(reader: MailReader) -> MessageBody | None:
+            if not reader.has_guids([guid]):
+                raise MailboxNonexistent().at(mailbox=mailbox, uniqueid=uniqueid)
+            return checked_body(reader, guid, partition)
+
+        return self._read(lambda: owner_of(mailbox), find)
+
+    def fetch_sieve(self, userid: str, filename: str) -> Deferred[bytes]:
+        def find(reader: MailReader) -> bytes:
+            content = reader.sieve_content(filename)
+            if content is None:
+                raise MailboxNonexistent().at(user=userid)
+            return content
+
+        return self._read(lambda: _user(userid), find)
+
+    # -- staging
+
+    def reserve(
+        self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
+    ) -> Deferred[list[bytes]]:
+        def stage(scope: Scope) -> list[bytes]:
+            self._check_partition(partition)
+            missing = [guid for guid in dict.fromkeys(guids) if not self.staging.is_good(guid)]
+            for owner, _ in _by_owner(mailboxes):
+                if missing:
+                    with scope.reader(owner) as reader:
+                        missing = stage_stored(reader, self.staging, partition, missing)
+            return missing
+
+        return self._session(stage)
+
+    def message(self, messages: MessageSource) -> Deferred[None]:
+        def stage(_: Scope) -> None:
+            for batch in messages:
+                for partition in {body.partition for body in batch}:
+                    self._check_partition(partition)
+                self.staging.add(batch)
+
+        return self._session(stage)
+
+    # -- changing
+
+    def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        sieve, name = SIEVE_MAILBOX in self.capabilities, update.state.name
+
+        def apply(writer: MailWriter) -> None:
+            writer.apply_mailbox(update, self.staging, force=self._forced, sieve_mailbox=sieve)
+
+        return self._write(lambda: owner_of(name), apply)
+
+    def rename(
+        self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
+    ) -> Deferred[None]:
+        def act(scope: Scope) -> None:
+            scope.settle()
+            self._check_partition(partition)
+            self.store.rename(
+                old, new, partition=partition, uidvalidity=uidvalidity, log=False, timeout=scope.timeout
+            )
+
+        return self._session(act)
+
+    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
+        return self._write(lambda: owner_of(name), lambda writer: writer.apply_unmailbox(name))
+
+    def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
+        if not userid:
+            return self._session(lambda _: None)
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_unuser())
+
+    def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
+        return self._write(
+            lambda: owner_of(mailbox), lambda writer: writer.apply_expunge(mailbox, uniqueid, uids)
+        )
+
+    def quota(self, quota: Quota) -> Deferred[None]:
+        return self._write(lambda: owner_of(quota.root), lambda writer: writer.apply_quota(quota))
+
+    def unquota(self, root: str) -> Deferred[None]:
+        return self._write(lambda: owner_of(root), lambda writer: writer.apply_unquota(root))
+
+    def sub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_sub(mailbox, True))
+
+    def unsub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_sub(mailbox, False))
+
+    def seen(self, userid: str, seen: Seen) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_seen(seen))
+
+    def annotation(self, annotation: MailboxAnnotation) -> Deferred[None]:
+        return self._write(
+            lambda: _annotated(annotation.mailbox), lambda writer: writer.apply_annotation(annotation)
+        )
+
+    def unannotation(self, mailbox: str, entry: str, userid: str) -> Deferred[None]:
+        return self._write(
+            lambda: _annotated(mailbox), lambda writer: writer.apply_unannotation(mailbox, entry, userid)
+        )
+
+    def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]:
+        return self._write(
+            lambda: _user(userid), lambda writer: writer.apply_sieve(filename, last_update, content)
+        )
+
+    def unsieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_unsieve(filename))
+
+    def activate_sieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_active_sieve(filename))
+
+    def unactivate_sieve(self, userid: str) -> Deferred[None]:
+        return self._write(lambda: _user(userid), lambda writer: writer.apply_active_sieve(None))
+
+    # -- the session
+
+    def force(self) -> Deferred[None]:
+        def set_force(_: Scope) -> None:
+            self._forced = True
+
+        return self._session(set_force)
+
+    def restart(self) -> Deferred[None]:
+        return self._session(self._end)
+
+    def noop(self) -> Deferred[None]:
+        return self._session(lambda _: None)
+
+    # -- how verbs become jobs
+
+    def _read(self, owner: Callable[[], Owner], find: Callable[[Any], Any]) -> Deferred[Any]:
+        def run(scope: Scope) -> Any:
+            with scope.reader(owner()) as reader:
+                return find(reader)
+
+        return self._session(run)
+
+    def _write(self, owner: Callable[[], Owner], change: Callable[[Any], None]) -> Deferred[None]:
+        return self._queue.submit(Job(lambda scope: scope.change(owner(), change)))
+
+    def _session(self, act: Callable[[Scope], Any]) -> Deferred[Any]:
+        return self._queue.submit(Job(act))
+
+    def _end(self, _: Scope) -> None:
+        self.staging.clear()
+        for snapshot in self._snapshots:
+            snapshot.close()
+        self._snapshots.clear()
+
+    def _check_partition(self, partition: str) -> None:
+        if partition and partition not in self._partitions:
+            raise PartitionUnknown(f"Unknown/invalid partition {partition[:80]!r}")
+
+
+def _user(userid: str) -> Owner:
+    return Owner("user", check_userid(userid))
+
+
+def _annotated(mailbox: str) -> Owner:
+    return owner_of(mailbox) if mailbox else SERVER
+
+
+def _by_owner(names: Iterable[str]) -> list[tuple[Owner, list[str]]]:
+    """Names grouped by owner, wherever the same owner's follow one another."""
+    groups: list[tuple[Owner, list[str]]] = []
+    for name in names:
+        owner = owner_of(name)
+        if groups and groups[-1][0] == owner:
+            groups[-1][1].append(name)
+        else:
+            groups.append((owner, [name]))
+    return groups
