@@ -182,6 +182,10 @@ def decode_seen(value: Any) -> Seen:
     )
 
 
+def encode_apply_seen(userid: str, seen: Seen) -> dict[str, Any]:
+    return encode_seen(seen, userid)
+
+
 def decode_apply_seen(value: Any) -> tuple[str, Seen]:
     """(userid, seen)"""
     return Fields(value, "SEEN").userid(), decode_seen(value)
@@ -412,7 +416,12 @@ def decode_nothing(value: Any) -> None:
     """APPLY FORCE: whatever stands there."""
 
 
-# -- the answer to GET FETCH
+# -- files
+
+
+def decode_message_list(value: Any) -> None:
+    """What is left of an APPLY MESSAGE when its files have been taken out: anything in a list."""
+    fields.listed(value, "MESSAGE")
 
 
 def decode_file_head(value: Any) -> tuple[str, bytes, int]:

@@ -19,12 +19,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from common.protocol.dlist_parser import Files, Parser, Status
+from common.protocol.dlist_parser import AstringReader, Files, Parser, Status
 from common.protocol.dlist_types import DEFAULT_LIMITS, MAX_FILE, File, Flag, Limits, ParseError, TooLong
 
 __all__ = [
     "DEFAULT_LIMITS",
     "MAX_FILE",
+    "AstringReader",
     "File",
     "Files",
     "Flag",

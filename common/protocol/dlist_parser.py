@@ -54,6 +54,75 @@ class Status(enum.Enum):
 
 
 @dataclass(slots=True)
+class AstringReader:
+    """Reads a word, quoted string or literal; one instance reads one after another."""
+
+    limits: Limits = DEFAULT_LIMITS
+    _scanned: int = 0
+    """Bytes of an unfinished word or quoted string in which its end is known not to be."""
+    _need: int = 0
+    """Bytes that must be there before another look at a literal is worth it."""
+
+    @property
+    def begun(self) -> bool:
+        """True in the middle of one."""
+        return bool(self._scanned or self._need)
+
+    def read(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
+        """The text at `pos` and the position after it, None while it is unfinished."""
+        if pos >= len(buffer) or len(buffer) - pos < self._need:
+            return None
+        byte = buffer[pos]
+        if byte == _QUOTE:
+            return self._quoted(buffer, pos)
+        if byte == _LBRACE:
+            return self._literal(buffer, pos)
+        end = _WORD_END.search(buffer, pos + self._scanned)
+        length = (end.start() if end else len(buffer)) - pos
+        if length > self.limits.max_word:
+            raise TooLong()
+        if end is None:
+            self._scanned = length
+            return None
+        if not length:
+            raise ParseError("word missing")
+        self._scanned = 0
+        return bytes(buffer[pos : pos + length]), pos + length
+
+    def _quoted(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
+        match = _QUOTED.match(buffer, pos + (self._scanned or 1))
+        assert match is not None
+        end = match.end()
+        if end - pos - 1 > self.limits.max_quoted:
+            raise TooLong("quoted string too long")
+        if end == len(buffer) or (buffer[end] == _BACKSLASH and end + 1 == len(buffer)):
+            self._scanned = end - pos
+            return None
+        if buffer[end] != _QUOTE:
+            raise ParseError("unfinished quoted string")
+        self._scanned = 0
+        text = bytes(buffer[pos + 1 : end])
+        return (_ESCAPE.sub(rb"\1", text) if b"\\" in text else text), end + 1
+
+    def _literal(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
+        head = _LITERAL.match(buffer, pos)
+        if head is None:
+            if not _LITERAL_BEGUN.fullmatch(buffer, pos):
+                raise ParseError("bad literal")
+            self._need = len(buffer) - pos + 1
+            return None
+        size = int(head[1])
+        if size > self.limits.max_literal:
+            raise TooLong("literal too large")
+        end = head.end() + size
+        if len(buffer) < end:
+            self._need = end - pos
+            return None
+        self._need = 0
+        return bytes(buffer[head.end() : end]), end
+
+
+@dataclass(slots=True)
 class Parser:
     """Reads one value.
 
@@ -73,16 +142,16 @@ class Parser:
     _stack: list[Any] = field(default_factory=list)
     _current: Any = None
     _key: bytes | None = None
-    _scanned: int = 0
-    """Bytes of an unfinished word or quoted string in which its end is known not to be."""
-    _need: int = 0
-    """Bytes that must stand in the buffer before another look at the token is worth it."""
+    _astring: AstringReader = field(init=False)
     _skip: int = 0
     """Bytes of a file still to be passed over."""
     _file_parts: list[bytes] | None = None
     """Partition, then GUID, of the file literal whose head is being read."""
     _items: int = 0
     _used: int = 0
+
+    def __post_init__(self) -> None:
+        self._astring = AstringReader(self.limits)
 
     @property
     def in_file(self) -> bool:
@@ -95,7 +164,7 @@ class Parser:
         return (
             len(self._stack) == 1
             and type(self._current) is list
-            and not (self._scanned or self._need or self._skip or self.in_file)
+            and not (self._astring.begun or self._skip or self.in_file)
         )
 
     def feed(self, buffer: bytes | bytearray, pos: int) -> int:
@@ -115,13 +184,13 @@ class Parser:
                 if self._skip == 0 and self._current is None:
                     self.status = Status.DONE
                     break
-            if pos >= size or size - pos < self._need:
+            if pos >= size:
                 break
             self.position = pos
             if self._file_parts is not None:
                 after = self._file_part(buffer, pos, self._file_parts)
             else:
-                if not self._scanned:
+                if not self._astring.begun:
                     match = _SPACE.match(buffer, pos)
                     assert match is not None
                     self.position = pos = match.end()
@@ -151,7 +220,7 @@ class Parser:
         if byte == _RPAREN:
             return self._close(pos)
         if type(self._current) is dict and self._key is None:
-            return self._keys(buffer, pos, byte)
+            return self._keys(buffer, pos)
         if byte == _LPAREN:
             if self._key is not None and self._key == self.stream_key and self._streams():
                 self._put([])
@@ -201,16 +270,16 @@ class Parser:
         if self._items > self.limits.max_items:
             raise ParseError("too many items")
 
-    def _keys(self, buffer: bytes | bytearray, pos: int, byte: int) -> int:
+    def _keys(self, buffer: bytes | bytearray, pos: int) -> int:
         """A key; or a run of keys and values that are all bare words."""
-        if not self._scanned and not self._need:
+        if not self._astring.begun:
             run = _PAIRS.match(buffer, pos)
             if run:
                 words = self._words(run.group(), 2)
                 for key, value in zip(words[::2], words[1::2], strict=True):
                     self._current.setdefault(b"NIL" if key is None else key, value)
                 return run.end()
-        found = self._astring(buffer, pos, byte)
+        found = self._astring.read(buffer, pos)
         if found is None:
             return _UNFINISHED
         self._key, after = found
@@ -218,12 +287,12 @@ class Parser:
 
     def _atoms(self, buffer: bytes | bytearray, pos: int, byte: int) -> int:
         """An atom, flag, string; or in a list a run of bare words."""
-        if type(self._current) is list and not self._scanned and not self._need:
+        if type(self._current) is list and not self._astring.begun:
             run = _RUN.match(buffer, pos)
             if run:
                 self._current += self._words(run.group(), 1)
                 return run.end()
-        found = self._astring(buffer, pos, byte)
+        found = self._astring.read(buffer, pos)
         if found is None:
             return _UNFINISHED
         text, after = found
@@ -243,57 +312,6 @@ class Parser:
         if b"NIL" in run:
             words = [None if word == b"NIL" else word for word in words]
         return words
-
-    # -- astrings: the text and the position after it, or None where unfinished
-
-    def _astring(self, buffer: bytes | bytearray, pos: int, byte: int) -> tuple[bytes, int] | None:
-        if byte == _QUOTE:
-            return self._quoted(buffer, pos)
-        if byte == _LBRACE:
-            return self._literal(buffer, pos)
-        end = _WORD_END.search(buffer, pos + self._scanned)
-        length = (end.start() if end else len(buffer)) - pos
-        if length > self.limits.max_word:
-            raise TooLong()
-        if end is None:
-            self._scanned = length
-            return None
-        if not length:
-            raise ParseError("word missing")
-        self._scanned = 0
-        return bytes(buffer[pos : pos + length]), pos + length
-
-    def _quoted(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
-        match = _QUOTED.match(buffer, pos + (self._scanned or 1))
-        assert match is not None
-        end = match.end()
-        if end - pos - 1 > self.limits.max_quoted:
-            raise TooLong("quoted string too long")
-        if end == len(buffer) or (buffer[end] == _BACKSLASH and end + 1 == len(buffer)):
-            self._scanned = end - pos
-            return None
-        if buffer[end] != _QUOTE:
-            raise ParseError("unfinished quoted string")
-        self._scanned = 0
-        text = bytes(buffer[pos + 1 : end])
-        return (_ESCAPE.sub(rb"\1", text) if b"\\" in text else text), end + 1
-
-    def _literal(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
-        head = _LITERAL.match(buffer, pos)
-        if head is None:
-            if not _LITERAL_BEGUN.fullmatch(buffer, pos):
-                raise ParseError("bad literal")
-            self._need = len(buffer) - pos + 1
-            return None
-        size = int(head[1])
-        if size > self.limits.max_literal:
-            raise TooLong("literal too large")
-        end = head.end() + size
-        if len(buffer) < end:
-            self._need = end - pos
-            return None
-        self._need = 0
-        return bytes(buffer[head.end() : end]), end
 
     # -- file literals
 
@@ -317,9 +335,7 @@ class Parser:
         begin = pos + len(parts)  # one blank stands before the GUID
         if parts and buffer[pos] != _BLANK:
             raise ParseError("bad file literal")
-        if begin >= len(buffer):
-            return _UNFINISHED
-        found = self._astring(buffer, begin, buffer[begin])
+        found = self._astring.read(buffer, begin)
         if found is None:
             return _UNFINISHED
         text, after = found
@@ -340,7 +356,6 @@ class Parser:
             if size > self.limits.max_value:
                 raise ParseError("value too large")
             parts.append(tail[1])
-            self._need = size
             return tail.end()
         self._file_parts = None
         if self.files is Files.STREAM:
@@ -358,7 +373,6 @@ class Parser:
         end = pos + self.file.size
         if len(buffer) < end:
             return _UNFINISHED
-        self._need = 0
         self._file_parts = None
         self._put(File(self.file.partition, self.file.guid, self.file.size, bytes(buffer[pos:end])))
         return end

@@ -133,3 +133,23 @@ class Reply:
 
     status: str
     text: str
+
+
+Event = (
+    NeedData
+    | ConnectionClosed
+    | SessionCommand
+    | SaslLine
+    | DlistCommand
+    | MessageData
+    | MessageStart
+    | MessageChunk
+    | MessageEnd
+    | RecordBatch
+    | Refused
+    | Fatal
+    | Answer
+    | Challenge
+    | Reply
+)
+"""Any of them."""

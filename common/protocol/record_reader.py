@@ -127,6 +127,11 @@ class RecordReader:
         self._last_uid = 0
         self._slab = _SLAB
 
+    @property
+    def full(self) -> bool:
+        """True when the caller must take the records before more are read."""
+        return len(self.records) >= BATCH
+
     def take(self) -> tuple[Record, ...]:
         """The records that wait."""
         taken = tuple(self.records)
@@ -134,7 +139,7 @@ class RecordReader:
         return taken
 
     def feed(self, buffer: Buffer) -> None:
-        while not self.done and len(self.records) < BATCH:
+        while not self.done and not self.full:
             before = buffer.pos
             if self.parser is None and buffer.skip_space() and buffer.data.startswith(b"%(UID ", buffer.pos):
                 self._read_fast(buffer)

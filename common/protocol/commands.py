@@ -1,0 +1,280 @@
+"""Every command of the protocol, declared once: what server dispatch, client encoder, docs and tests read.
+
+>>> COMMANDS["APPLY", "SUB"].line("alice", "user.alice.lists")
+b'APPLY SUB %(USERID alice MBOXNAME user.alice.lists)\\r\\n'
+>>> COMMANDS["APPLY", "SUB"].decode({b"USERID": b"alice", b"MBOXNAME": b"user.alice.lists"})
+Subscription(userid='alice', mailbox='user.alice.lists')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import (
+    BadParameters,
+    InvalidUser,
+    MailboxLocked,
+    MailboxMoved,
+    MailboxNonexistent,
+    MailboxNotSupported,
+    ProtocolError,
+    ReplyError,
+    SyncBadSieve,
+    SyncChanged,
+    SyncChecksum,
+)
+from common.names import BadName
+from common.protocol import codec, dlist
+from common.protocol.value_stream import Bulk
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One GET, APPLY or RESTORE.
+
+    `decode` turns the dlist value into the argument (raises ReplyError); `encode` turns the client's
+    arguments into the dlist value. MESSAGE and MAILBOX are streamed: their bulk does not pass here.
+    """
+
+    verb: str
+    name: str
+    argument: str
+    """The argument's shape, in the notation of the protocol's documentation."""
+    decode: Callable[[Any], Any]
+    encode: Callable[..., Any]
+    answers: tuple[str, ...] = ()
+    """Names of the ``* NAME`` lines that may come before OK."""
+    local: bool = False
+    """Whether there is a LOCAL_ form."""
+    bulk: Bulk = Bulk.NONE
+    errors: tuple[type[ReplyError], ...] = ()
+    """Refusals of its own, next to those that every command can meet (`COMMON_ERRORS`)."""
+    since: str = "2.4"
+
+    @property
+    def title(self) -> str:
+        return f"{self.verb} {self.name}"
+
+    def line(self, *arguments: Any, local: bool = False, **options: Any) -> bytes:
+        """The whole line as a client sends it."""
+        return self.head(local) + dlist.encode(self.encode(*arguments, **options), server=False) + b"\r\n"
+
+    def head(self, local: bool = False) -> bytes:
+        """The line up to its value, blank included. Raises ValueError for a LOCAL_ that does not exist."""
+        if local and not self.local:
+            raise ValueError(f"there is no LOCAL_ form of {self.title}")
+        return f"{self.verb} {'LOCAL_' if local else ''}{self.name} ".encode("ascii")
+
+
+COMMON_ERRORS: tuple[type[ReplyError], ...] = (BadParameters, BadName, ProtocolError, MailboxLocked)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_STATE = ("MAILBOX", "QUOTA", "SEEN", "LSUB", "SIEVE")
+_FILE_KEYS = "%(USERID str FILENAME str)"
+
+_DECLARED = (
+    Command("GET", "USER", "str", codec.decode_userid, _same, _STATE, errors=(InvalidUser,)),
+    Command("GET", "META", "str", codec.decode_userid, _same, _STATE[2:], errors=(InvalidUser,)),
+    Command("GET", "MAILBOXES", "(str …)", codec.decode_mailbox_names, codec.encode_names, ("MAILBOX",)),
+    Command(
+        "GET", "UNIQUEIDS", "(str …)", codec.decode_uniqueids, codec.encode_names, ("MAILBOX",), since="3.2"
+    ),
+    Command(
+        "GET",
+        "FULLMAILBOX",
+        "str",
+        codec.decode_mailbox_name,
+        _same,
+        ("MAILBOX",),
+        errors=(MailboxNonexistent,),
+    ),
+    Command("GET", "QUOTA", "str", codec.decode_root, _same, ("QUOTA",)),
+    Command("GET", "ANNOTATION", "str", codec.decode_annotation_mailbox, _same, ("ANNOTATION",)),
+    Command(
+        "GET",
+        "FETCH",
+        "%(MBOXNAME str PARTITION str UNIQUEID str GUID guid UID n32)",
+        codec.decode_fetch,
+        codec.encode_fetch,
+        ("MESSAGE",),
+        errors=(MailboxNonexistent,),
+    ),
+    Command(
+        "GET",
+        "FETCH_SIEVE",
+        _FILE_KEYS,
+        codec.decode_sieve_file,
+        codec.encode_sieve_file,
+        ("SIEVE",),
+        errors=(MailboxNonexistent,),
+    ),
+    Command(
+        "APPLY", "MESSAGE", "(%{part guid size}⏎… …)", codec.decode_message_list, _same, bulk=Bulk.MESSAGES
+    ),
+    Command(
+        "APPLY",
+        "RESERVE",
+        "%(PARTITION str MBOXNAME (str …) GUID (guid …))",
+        codec.decode_reserve,
+        codec.encode_reserve,
+        ("MISSING",),
+    ),
+    Command(
+        "APPLY",
+        "MAILBOX",
+        "%(UNIQUEID str MBOXNAME str … RECORD (%(…) …))",
+        codec.decode_mailbox_line,
+        codec.encode_mailbox,
+        local=True,
+        bulk=Bulk.RECORDS,
+        errors=(SyncChecksum, SyncChanged, MailboxMoved, MailboxNotSupported, SyncBadSieve),
+    ),
+    Command(
+        "APPLY",
+        "RENAME",
+        "%(OLDMBOXNAME str NEWMBOXNAME str PARTITION str [UIDVALIDITY n32])",
+        codec.decode_rename,
+        codec.encode_rename,
+        local=True,
+        errors=(MailboxNonexistent,),
+    ),
+    Command(
+        "APPLY",
+        "UNMAILBOX",
+        "str",
+        codec.decode_mailbox_name,
+        _same,
+        local=True,
+        errors=(MailboxNonexistent,),
+    ),
+    Command("APPLY", "UNUSER", "str", codec.decode_unuser, _same, local=True),
+    Command(
+        "APPLY",
+        "EXPUNGE",
+        "%(MBOXNAME str UNIQUEID str UID (n32 …))",
+        codec.decode_expunge,
+        codec.encode_expunge,
+        errors=(MailboxNonexistent, MailboxMoved),
+    ),
+    Command(
+        "APPLY",
+        "QUOTA",
+        "%(ROOT str LIMIT n32 … [MODSEQ n64])",
+        codec.decode_quota,
+        codec.encode_quota,
+    ),
+    Command("APPLY", "UNQUOTA", "str", codec.decode_root, _same),
+    Command(
+        "APPLY", "SUB", "%(USERID str MBOXNAME str)", codec.decode_subscription, codec.encode_subscription
+    ),
+    Command(
+        "APPLY", "UNSUB", "%(USERID str MBOXNAME str)", codec.decode_subscription, codec.encode_subscription
+    ),
+    Command(
+        "APPLY",
+        "SEEN",
+        "%(USERID str UNIQUEID str LASTREAD date LASTUID n32 LASTCHANGE date SEENUIDS str)",
+        codec.decode_apply_seen,
+        codec.encode_apply_seen,
+    ),
+    Command(
+        "APPLY",
+        "ANNOTATION",
+        "%(MBOXNAME str ENTRY str USERID str VALUE map)",
+        codec.decode_annotation,
+        codec.encode_annotation,
+        errors=(MailboxNonexistent,),
+    ),
+    Command(
+        "APPLY",
+        "UNANNOTATION",
+        "%(MBOXNAME str ENTRY str USERID str)",
+        codec.decode_unannotation,
+        codec.encode_unannotation,
+        errors=(MailboxNonexistent,),
+    ),
+    Command(
+        "APPLY",
+        "SIEVE",
+        "%(USERID str FILENAME str LAST_UPDATE date CONTENT map)",
+        codec.decode_sieve_upload,
+        codec.encode_sieve_upload,
+        errors=(SyncBadSieve,),
+    ),
+    Command("APPLY", "UNSIEVE", _FILE_KEYS, codec.decode_sieve_file, codec.encode_sieve_file),
+    Command("APPLY", "ACTIVATE_SIEVE", _FILE_KEYS, codec.decode_sieve_file, codec.encode_sieve_file),
+    Command("APPLY", "UNACTIVATE_SIEVE", "%(USERID str)", codec.decode_user, codec.encode_user),
+    Command("APPLY", "FORCE", "%()", codec.decode_nothing, codec.encode_nothing, since="3.6"),
+    Command(
+        "APPLY",
+        "CAPABILITIES",
+        "(str …)",
+        codec.decode_capabilities,
+        codec.encode_names,
+        ("ENABLED",),
+        since="3.6",
+    ),
+    Command(
+        "RESTORE",
+        "MAILBOX",
+        "%(MBOXNAME str … [RECORD (%(…) …)])",
+        codec.decode_restore,
+        codec.encode_mailbox,
+        local=True,
+        bulk=Bulk.RECORDS,
+        since="3.0",
+    ),
+)
+
+COMMANDS: dict[tuple[str, str], Command] = {(command.verb, command.name): command for command in _DECLARED}
+"""By (verb, name without LOCAL_)."""
+
+DLIST_VERBS = frozenset(command.verb for command in _DECLARED)
+"""Verbs that are followed by a dlist."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionVerb:
+    """A command of the session layer."""
+
+    verb: str
+    before_login: bool = True
+    minimum: int = 0
+    """Arguments that must be there, and …"""
+    maximum: int = 0
+    success: str = ""
+
+
+SESSION_VERBS = {
+    declared.verb: declared
+    for declared in (
+        SessionVerb("AUTHENTICATE", minimum=1, maximum=2, success="OK Success"),
+        SessionVerb("STARTTLS", success="OK Begin TLS negotiation now"),
+        SessionVerb("COMPRESS", minimum=1, maximum=1, success="OK DEFLATE active"),
+        SessionVerb("NOOP", success="OK Noop completed"),
+        SessionVerb("RESTART", success="OK Restarting"),
+        SessionVerb("EXIT", success="OK Finished"),
+    )
+}
+"""Commands without a dlist."""
+
+
+def find(verb: str, name: str) -> tuple[str, bool, Command | None]:
+    """(name without LOCAL_, whether it had it, its declaration) of a command's name as it was read.
+
+    LOCAL_ before a command that has no such form is part of an unknown name.
+    """
+    command = COMMANDS.get((verb, name))
+    if command is None and name.startswith("LOCAL_"):
+        plain = name.removeprefix("LOCAL_")
+        command = COMMANDS.get((verb, plain))
+        if command is not None and command.local:
+            return plain, True, command
+        return name, False, None
+    return name, False, command

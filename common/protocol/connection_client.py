@@ -1,0 +1,258 @@
+"""The client's side of a csync connection, without I/O.
+
+``receive_data(bytes)`` in, `common.protocol.events` out of ``next_event()``. A connection begins with the
+greeting (`Answer` a line, the last one named OK); after that come answers (``* NAME value``), challenges and
+the `Reply` that ends each command. What a client sends is encoded by `common.protocol.commands`.
+
+The rule guarded here: a server that breaks the grammar cannot be followed any further. Then there is one
+`Fatal`, and nothing after it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from common.errors import ReplyError
+from common.protocol import dlist
+from common.protocol.buffer import Buffer
+from common.protocol.events import (
+    NEED_DATA,
+    Answer,
+    Challenge,
+    ConnectionClosed,
+    Event,
+    Fatal,
+    NeedData,
+    Reply,
+)
+from common.protocol.value_stream import Bulk, ValueStream
+
+CLIENT_LIMITS = dlist.Limits(max_literal=64 * 1024 * 1024, max_value=128 * 1024 * 1024, max_items=4_000_000)
+"""A server that we chose may say more than a stranger: scripts, annotations and lists of any real size."""
+
+_BULK = {b"MAILBOX": Bulk.RECORDS, b"MESSAGE": Bulk.MESSAGES}
+_LINE_END = re.compile(rb"\r?\n")
+_STATUSES = frozenset(("OK", "NO", "BAD", "BYE"))
+_FATAL = b"Fatal"
+_BYE = b"BYE"
+
+
+class State(Enum):
+    """What the connection expects next."""
+
+    GREETING = "a line of the greeting"
+    LINE = "the beginning of a line"
+    NAME = "the name of an answer"
+    VALUE = "the dlist of an answer"
+    LINE_END = "the end of the line behind it"
+    CLOSED = "nothing: the server has closed"
+    FAILED = "nothing: the stream is out of step"
+
+
+class Move(Enum):
+    """What happens."""
+
+    GREETED = "the last line of the greeting"
+    GREETING_EXPECTED = "a TLS handshake, after which the server greets once more"
+    LINE_READ = "a complete line"
+    STAR = "``* ``: an answer begins"
+    NAME_READ = "the name"
+    VALUE_READ = "the whole dlist"
+    EOF = "the server's end of stream"
+    BROKEN = "something that the grammar does not have there, or too long"
+
+
+MOVES: dict[tuple[State, Move], State] = {
+    (State.GREETING, Move.LINE_READ): State.GREETING,
+    (State.GREETING, Move.GREETED): State.LINE,
+    (State.GREETING, Move.GREETING_EXPECTED): State.GREETING,
+    (State.LINE, Move.GREETING_EXPECTED): State.GREETING,
+    (State.LINE, Move.LINE_READ): State.LINE,
+    (State.LINE, Move.STAR): State.NAME,
+    (State.NAME, Move.NAME_READ): State.VALUE,
+    (State.NAME, Move.LINE_READ): State.LINE,
+    (State.VALUE, Move.VALUE_READ): State.LINE_END,
+    (State.LINE_END, Move.LINE_READ): State.LINE,
+    **{(state, Move.BROKEN): State.FAILED for state in State if state is not State.CLOSED},
+    **{(state, Move.EOF): State.CLOSED for state in State},
+}
+"""All that may happen, and what is expected then. Anything else is a mistake of ours (KeyError)."""
+
+
+class ClientConnection:
+    """The server's stream."""
+
+    def __init__(self, limits: dlist.Limits = CLIENT_LIMITS) -> None:
+        self._limits = limits
+        self._buffer = Buffer()
+        self._state = State.GREETING
+        self._eof = False
+        self._searched = 0
+        self._name = dlist.AstringReader(limits)
+        self._answer = ""
+        self._value: ValueStream | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are held and not yet part of an event."""
+        return len(self._buffer)
+
+    def receive_data(self, data: bytes) -> None:
+        """More bytes of the server."""
+        if self._state not in (State.FAILED, State.CLOSED):
+            self._buffer.append(data)
+
+    def receive_eof(self) -> None:
+        """The server will send nothing more."""
+        self._eof = True
+
+    def expect_greeting(self) -> None:
+        """The server will greet again, as after STARTTLS. To be called between two lines."""
+        self._move(Move.GREETING_EXPECTED)
+
+    def trailing_data(self) -> bytes:
+        """Takes out what was received behind the last event, for the layer that begins there."""
+        self._searched = 0
+        return self._buffer.clear()
+
+    def next_event(self) -> Event:
+        """What the server said next."""
+        if self._state is State.CLOSED:
+            return ConnectionClosed(clean=False)
+        event: Event = NEED_DATA
+        if self._state is not State.FAILED:
+            try:
+                event = self._read()
+            except (dlist.ParseError, ReplyError) as error:
+                event = self._break(error.message)
+        self._buffer.compact()
+        if isinstance(event, NeedData) and self._eof:
+            clean = self._state is State.LINE and not self._buffer
+            self._move(Move.EOF)
+            return ConnectionClosed(clean)
+        return event
+
+    # -- reading
+
+    def _move(self, move: Move) -> None:
+        self._state = MOVES[self._state, move]
+
+    def _break(self, why: str) -> Fatal:
+        self._move(Move.BROKEN)
+        self._value = None
+        self._buffer.clear()
+        return Fatal(why.encode())
+
+    def _read(self) -> Event:
+        while True:
+            event = _READERS[self._state](self)
+            if event is not None:
+                return event
+
+    def _take_line(self) -> bytes | None:
+        try:
+            line = self._buffer.take_line(self._limits.max_line, self._searched)
+        except ValueError as error:
+            raise dlist.TooLong(str(error)) from None
+        self._searched = len(self._buffer) if line is None else 0
+        return line
+
+    def _read_greeting(self) -> Event | None:
+        line = self._take_line()
+        if line is None:
+            return NEED_DATA
+        if not line.startswith(b"* "):
+            self._move(Move.LINE_READ)
+            return self._status_line(line)
+        name, _, rest = line[2:].partition(b" ")
+        if name == _FATAL:
+            return self._break(line[2:].decode("utf-8", "replace"))
+        self._move(Move.GREETED if name.upper() == b"OK" else Move.LINE_READ)
+        if name.upper() == _BYE:
+            return Reply("BYE", rest.decode("utf-8", "replace"))
+        return Answer(name.decode("latin-1").upper(), rest)
+
+    def _read_line(self) -> Event | None:
+        buffer = self._buffer
+        if len(buffer) < 2 and not buffer.data.endswith(b"\n", buffer.pos):
+            return NEED_DATA
+        if buffer.data.startswith(b"* ", buffer.pos):
+            buffer.pos += 2
+            self._name = dlist.AstringReader(self._limits)
+            self._move(Move.STAR)
+            return None
+        line = self._take_line()
+        if line is None:
+            return NEED_DATA
+        self._move(Move.LINE_READ)
+        if line == b"+" or line.startswith(b"+ "):
+            return Challenge(line[2:])
+        return self._status_line(line)
+
+    def _status_line(self, line: bytes) -> Event:
+        status, _, text = line.decode("utf-8", "replace").partition(" ")
+        if status.upper() not in _STATUSES:
+            return self._break(f"received bad response: {line[:200].decode('utf-8', 'replace')}")
+        return Reply(status.upper(), text)
+
+    def _read_name(self) -> Event | None:
+        buffer = self._buffer
+        start = buffer.pos
+        found = self._name.read(buffer.data, start)
+        if found is None:
+            return NEED_DATA
+        name, end = found
+        if name in (_FATAL, _BYE):  # lines without a dlist
+            line = self._take_line()
+            if line is None:
+                return NEED_DATA
+            if name == _FATAL:
+                return self._break(line.decode("utf-8", "replace"))
+            self._move(Move.LINE_READ)
+            return Reply("BYE", line[len(_BYE) + 1 :].decode("utf-8", "replace"))
+        buffer.pos = end
+        name = name.upper()
+        self._answer = name.decode("latin-1")
+        self._value = ValueStream(buffer, self._limits, _BULK.get(name, Bulk.NONE))
+        self._move(Move.NAME_READ)
+        return None
+
+    def _read_value(self) -> Event | None:
+        value = self._value
+        assert value is not None
+        event = value.read()
+        if value.refusal is not None:
+            raise value.refusal
+        if event is None and value.done:
+            self._move(Move.VALUE_READ)
+            return None
+        return event or NEED_DATA
+
+    def _read_line_end(self) -> Event | None:
+        buffer = self._buffer
+        rest = buffer.data[buffer.pos : buffer.pos + 2]
+        if rest in (b"", b"\r"):
+            return NEED_DATA
+        end = _LINE_END.match(rest)
+        if end is None:
+            raise dlist.ParseError("more than one value in an answer")
+        buffer.pos += end.end()
+        self._move(Move.LINE_READ)
+        value, self._value = self._value, None
+        assert value is not None
+        return Answer(self._answer, value.value)
+
+
+_READERS = {
+    State.GREETING: ClientConnection._read_greeting,
+    State.LINE: ClientConnection._read_line,
+    State.NAME: ClientConnection._read_name,
+    State.VALUE: ClientConnection._read_value,
+    State.LINE_END: ClientConnection._read_line_end,
+}
+"""Who reads in which state: an event, or None to go on in the state that is now."""

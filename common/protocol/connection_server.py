@@ -1,0 +1,352 @@
+"""The server's side of a csync connection, without I/O.
+
+``receive_data(bytes)`` in, `common.protocol.events` out of ``next_event()``, one at a time; `NEED_DATA` when
+nothing more can be said. What is answered is encoded by `line`, `greeting` and `answer`. States and moves
+are in `MOVES`; `State` says what is expected next.
+
+The rule guarded here: **whatever is sent, the stream stays in step or the connection ends.** A command that
+is refused is swallowed with all its literals and file literals before `Refused` says so; content is never
+read as commands. Until `authenticated` is set, a GET, APPLY or RESTORE is swallowed unread, so that a
+stranger cannot make us hold more than a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from common.errors import ReplyError
+from common.protocol import dlist
+from common.protocol.buffer import Buffer
+from common.protocol.commands import DLIST_VERBS, Command, find
+from common.protocol.events import (
+    NEED_DATA,
+    ConnectionClosed,
+    DlistCommand,
+    Event,
+    Fatal,
+    NeedData,
+    Refused,
+    SaslLine,
+    SessionCommand,
+)
+from common.protocol.skip import LineSkipper
+from common.protocol.value_stream import Bulk, ValueStream
+
+LOGIN_FIRST = b"NO Please authenticate first"
+
+_WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
+_LINE_END = re.compile(rb"\r?\n")
+_MAX_VERB = 64
+"""No command word is longer; an unknown one is cut off here."""
+
+
+class State(Enum):
+    """What the connection expects next."""
+
+    COMMAND = "the first word of a command"
+    LINE = "the rest of a session command's line"
+    NAME = "the name behind GET, APPLY or RESTORE"
+    VALUE = "the dlist"
+    LINE_END = "the end of the line behind the dlist"
+    SKIPPING = "the end of a line that is not read"
+    SASL = "the answer to a challenge"
+    CLOSED = "nothing: the client has closed"
+    FAILED = "nothing: the stream is out of step"
+
+
+class Move(Enum):
+    """What happens."""
+
+    SESSION_WORD = "a first word that needs no dlist"
+    DLIST_WORD = "GET, APPLY or RESTORE of a client that may"
+    DENIED_WORD = "GET, APPLY or RESTORE of one that may not"
+    NAME_READ = "the name"
+    VALUE_READ = "the whole dlist"
+    LINE_READ = "the line's end"
+    SYNTAX = "something else than the grammar has there"
+    SASL_EXPECTED = "the session has sent a challenge"
+    EOF = "the client's end of stream"
+    TOO_LONG = "a word, string, literal or line beyond its limit"
+
+
+MOVES: dict[tuple[State, Move], State] = {
+    (State.COMMAND, Move.SESSION_WORD): State.LINE,
+    (State.COMMAND, Move.DLIST_WORD): State.NAME,
+    (State.COMMAND, Move.DENIED_WORD): State.SKIPPING,
+    (State.COMMAND, Move.SASL_EXPECTED): State.SASL,
+    (State.LINE, Move.LINE_READ): State.COMMAND,
+    (State.LINE, Move.SYNTAX): State.SKIPPING,
+    (State.NAME, Move.NAME_READ): State.VALUE,
+    (State.NAME, Move.SYNTAX): State.SKIPPING,
+    (State.VALUE, Move.VALUE_READ): State.LINE_END,
+    (State.VALUE, Move.SYNTAX): State.SKIPPING,
+    (State.LINE_END, Move.LINE_READ): State.COMMAND,
+    (State.LINE_END, Move.SYNTAX): State.SKIPPING,
+    (State.SKIPPING, Move.LINE_READ): State.COMMAND,
+    (State.SASL, Move.LINE_READ): State.COMMAND,
+    (State.SASL, Move.SASL_EXPECTED): State.SASL,
+    **{(state, Move.TOO_LONG): State.FAILED for state in State if state is not State.CLOSED},
+    **{(state, Move.EOF): State.CLOSED for state in State},
+}
+"""All that may happen, and what is expected then. Anything else is a mistake of ours (KeyError)."""
+
+
+class ServerConnection:
+    """One client's stream. `authenticated` is the session's to set; `denial` may be set to another reply
+    than `LOGIN_FIRST` for a user who is logged in and still may do nothing."""
+
+    def __init__(self, limits: dlist.Limits = dlist.DEFAULT_LIMITS) -> None:
+        self.denial: bytes | None = LOGIN_FIRST
+        """What GET, APPLY and RESTORE are answered, unread; None: they are read."""
+        self._limits = limits
+        self._buffer = Buffer()
+        self._state = State.COMMAND
+        self._eof = False
+        self._verb = ""
+        self._searched = 0
+        self._name: dlist.AstringReader | None = None
+        self._command: tuple[str, bool, Command | None] = ("", False, None)
+        self._value: ValueStream | None = None
+        self._skipper = LineSkipper()
+        self._after_skip: Event = NEED_DATA
+
+    # -- for the session
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether GET, APPLY and RESTORE are read."""
+        return self.denial is None
+
+    @authenticated.setter
+    def authenticated(self, yes: bool) -> None:
+        self.denial = None if yes else LOGIN_FIRST
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are held and not yet part of an event."""
+        return len(self._buffer)
+
+    def receive_data(self, data: bytes) -> None:
+        """More bytes of the client."""
+        if self._state not in (State.FAILED, State.CLOSED):
+            self._buffer.append(data)
+
+    def receive_eof(self) -> None:
+        """The client will send nothing more."""
+        self._eof = True
+
+    def expect_sasl_line(self) -> None:
+        """The next line answers a challenge. To be called between events, when a command was delivered."""
+        self._move(Move.SASL_EXPECTED)
+
+    def trailing_data(self) -> bytes:
+        """Takes out what was received behind the last event, for the layer that begins there."""
+        self._searched = 0
+        return self._buffer.clear()
+
+    def next_event(self) -> Event:
+        """What the client said next."""
+        event: Event = NEED_DATA
+        if self._state is State.CLOSED:
+            return ConnectionClosed(clean=False)
+        if self._state is not State.FAILED:
+            try:
+                event = self._read()
+            except dlist.TooLong as error:
+                self._move(Move.TOO_LONG)
+                self._buffer.clear()
+                return Fatal(b"* Fatal error: " + error.message.encode("ascii", "replace"))
+        self._buffer.compact()
+        if isinstance(event, NeedData) and self._eof:
+            clean = self._state in (State.COMMAND, State.FAILED) and not self._buffer
+            self._move(Move.EOF)
+            return ConnectionClosed(clean)
+        return event
+
+    # -- what is sent
+
+    @staticmethod
+    def line(text: str | bytes) -> bytes:
+        """A reply such as ``OK success`` with its line end."""
+        return (text if isinstance(text, bytes) else text.encode()) + b"\r\n"
+
+    @classmethod
+    def ok(cls, text: str = "success") -> bytes:
+        return cls.line(f"OK {text}")
+
+    @classmethod
+    def no(cls, error: ReplyError) -> bytes:
+        """The NO that `error` stands for."""
+        return cls.line(f"NO {error.reply}")
+
+    @classmethod
+    def bad(cls, text: str) -> bytes:
+        return cls.line(f"BAD {text}")
+
+    @classmethod
+    def greeting(cls, capabilities: Iterable[str], banner: str) -> bytes:
+        """One line a capability (``SASL PLAIN LOGIN``, ``STARTTLS``, …), then ``* OK banner``."""
+        return b"".join([*(cls.line(f"* {name}") for name in capabilities), cls.line(f"* OK {banner}")])
+
+    @staticmethod
+    def answer(name: str, value: Any) -> bytes:
+        """A ``* NAME value`` line. `value` is what a ``codec.encode_…`` gave."""
+        return b"* %s %s\r\n" % (name.encode("ascii"), dlist.encode(value, server=True))
+
+    # -- reading
+
+    def _move(self, move: Move) -> None:
+        self._state = MOVES[self._state, move]
+
+    def _read(self) -> Event:
+        while True:
+            event = _READERS[self._state](self)
+            if event is not None:
+                return event
+
+    def _read_command(self) -> Event | None:
+        buffer = self._buffer
+        found = _WORD.match(buffer.data, buffer.pos)
+        assert found is not None
+        if found.end() == len(buffer.data) and found.end() - buffer.pos <= _MAX_VERB:
+            return NEED_DATA
+        self._verb = found.group()[:_MAX_VERB].decode("latin-1").upper()
+        if self._verb not in DLIST_VERBS:
+            self._searched = 0
+            self._move(Move.SESSION_WORD)
+            return None
+        buffer.pos = found.end()
+        if self.denial is not None:
+            self._skip(Move.DENIED_WORD, Refused(self.denial))
+            return None
+        self._move(Move.DLIST_WORD)
+        self._name = None
+        return None
+
+    def _read_line(self) -> Event | None:
+        """A session command. Its line may announce literals: they are swallowed with it."""
+        buffer = self._buffer
+        end = buffer.data.find(b"\n", buffer.pos + self._searched)
+        if (len(buffer.data) if end < 0 else end) - buffer.pos > self._limits.max_line:
+            raise dlist.TooLong("line too long")
+        if end < 0:
+            self._searched = len(buffer)
+            return NEED_DATA
+        line = bytes(memoryview(buffer.data)[buffer.pos : end]).removesuffix(b"\r")
+        command = SessionCommand(self._verb, line[len(self._verb) :].lstrip(b" \t"))
+        if b"{" in line:
+            self._skip(Move.SYNTAX, command)
+            return None
+        buffer.pos = end + 1
+        self._move(Move.LINE_READ)
+        return command
+
+    def _read_name(self) -> Event | None:
+        buffer = self._buffer
+        if self._name is None:
+            if not buffer:
+                return NEED_DATA
+            if buffer.data[buffer.pos] != b" "[0]:
+                verb = self._verb.capitalize().encode("ascii")
+                self._skip(Move.SYNTAX, Refused(b"BAD Missing required argument to " + verb))
+                return None
+            buffer.pos += 1
+            self._name = dlist.AstringReader(self._limits)
+        try:
+            found = self._name.read(buffer.data, buffer.pos)
+        except dlist.TooLong:
+            raise
+        except dlist.ParseError:
+            self._unparsable()
+            return None
+        if found is None:
+            return NEED_DATA
+        name, buffer.pos = found
+        self._command = find(self._verb, name.decode("latin-1").upper())
+        declared = self._command[2]
+        self._value = ValueStream(buffer, self._limits, declared.bulk if declared else Bulk.NONE)
+        self._move(Move.NAME_READ)
+        return None
+
+    def _read_value(self) -> Event | None:
+        value = self._value
+        assert value is not None
+        try:
+            event = value.read()
+        except dlist.TooLong:
+            raise
+        except dlist.ParseError:
+            self._unparsable(value.in_file)
+            return None
+        if event is None and value.done:
+            self._move(Move.VALUE_READ)
+            return None
+        return event or NEED_DATA
+
+    def _read_line_end(self) -> Event | None:
+        buffer = self._buffer
+        rest = buffer.data[buffer.pos : buffer.pos + 2]
+        if rest in (b"", b"\r"):
+            return NEED_DATA
+        end = _LINE_END.match(rest)
+        if end is None:
+            self._unparsable()
+            return None
+        buffer.pos += end.end()
+        self._move(Move.LINE_READ)
+        value, self._value = self._value, None
+        assert value is not None
+        name, local, _ = self._command
+        if isinstance(value.refusal, ReplyError):
+            return Refused(f"NO {value.refusal.reply}".encode())
+        if value.refusal is not None:
+            return Refused(self._unparsable_reply())
+        return DlistCommand(self._verb, name, local, value.value)
+
+    def _read_sasl(self) -> Event | None:
+        try:
+            line = self._buffer.take_line(self._limits.max_line)
+        except ValueError as error:
+            raise dlist.TooLong(str(error)) from None
+        if line is None:
+            return NEED_DATA
+        self._move(Move.LINE_READ)
+        return SaslLine(line)
+
+    def _read_past(self) -> Event | None:
+        if not self._skipper.feed(self._buffer):
+            return NEED_DATA
+        self._move(Move.LINE_READ)
+        return self._after_skip
+
+    def _unparsable(self, in_file: bool = False) -> None:
+        self._value = None
+        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), in_file)
+
+    def _unparsable_reply(self) -> bytes:
+        return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % self._verb.encode("ascii")
+
+    def _skip(self, move: Move, then: Event, in_file: bool = False) -> None:
+        """Swallow the rest of the line, then say `then`."""
+        self._move(move)
+        self._skipper = LineSkipper(in_file)
+        self._after_skip = then
+
+
+_READERS = {
+    State.COMMAND: ServerConnection._read_command,
+    State.LINE: ServerConnection._read_line,
+    State.NAME: ServerConnection._read_name,
+    State.VALUE: ServerConnection._read_value,
+    State.LINE_END: ServerConnection._read_line_end,
+    State.SASL: ServerConnection._read_sasl,
+    State.SKIPPING: ServerConnection._read_past,
+}
+"""Who reads in which state: an event, or None to go on in the state that is now."""

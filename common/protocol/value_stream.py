@@ -1,0 +1,184 @@
+"""One dlist value out of a connection's buffer, its bulk turned into events.
+
+Messages come as `MessageData` (small ones, gathered) or `MessageStart` … `MessageEnd`, the records of a
+MAILBOX as `RecordBatch`; what is left is `ValueStream.value`. Both ends of the protocol read with this.
+
+The rule guarded here: **a value that is refused is still read to its end**, content included, so that the
+stream stays in step. The first thing wrong with it is kept in `refusal`; nothing is delivered after that.
+As in Cyrus, a bad file literal makes the whole line unparsable (`dlist.ParseError`), a bad record does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from common.errors import ReplyError
+from common.model import MessageBody
+from common.protocol import dlist
+from common.protocol.buffer import Buffer
+from common.protocol.codec import decode_file_head
+from common.protocol.events import Event, MessageChunk, MessageData, MessageEnd, MessageStart, RecordBatch
+from common.protocol.record_reader import RecordReader
+
+SMALL_MESSAGE = 1024 * 1024
+"""Up to this size a message is delivered whole."""
+BATCH_BYTES = 1024 * 1024
+BATCH_MESSAGES = 256
+CHUNK = 256 * 1024
+
+_PLAIN_FILE = re.compile(rb" ?%\{([0-9A-Za-z_-][0-9A-Za-z._-]{0,127}+) ([0-9A-Fa-f]{40}) ([0-9]{1,7})\}\r?\n")
+
+
+class Bulk(Enum):
+    """What of a value is streamed."""
+
+    NONE = "none"
+    MESSAGES = "messages"
+    """File literals. Other items of the list are passed over, as Cyrus does."""
+    RECORDS = "records"
+    """The list under RECORD of the outermost kvlist."""
+
+
+class ValueStream:
+    """Reads a value; `read` gives an event, or None when it needs more bytes or is `done`.
+
+    Raises `dlist.ParseError` where the rest of the line is to be skipped; `in_file` then says whether that
+    was in the head of a file literal. It is not to be used after that.
+    """
+
+    def __init__(self, buffer: Buffer, limits: dlist.Limits, bulk: Bulk) -> None:
+        self.value: Any = None
+        self.done = False
+        self.refusal: ReplyError | dlist.ParseError | None = None
+        self._buffer = buffer
+        self._limits = limits
+        self._parser = dlist.Parser(
+            limits,
+            dlist.Files.STREAM if bulk is Bulk.MESSAGES else dlist.Files.SKIP,
+            b"RECORD" if bulk is Bulk.RECORDS else None,
+        )
+        self._records: RecordReader | None = None
+        self._messages: list[MessageBody] = []
+        self._message_bytes = 0
+        self._events = self._run(bulk)
+
+    @property
+    def in_file(self) -> bool:
+        """True if reading stopped in the head of a file literal."""
+        parser = self._parser if self._records is None else self._records.parser
+        return parser is not None and parser.in_file
+
+    def read(self) -> Event | None:
+        return next(self._events, None)
+
+    def _run(self, bulk: Bulk) -> Iterator[Event | None]:
+        parser = self._parser
+        while True:
+            if bulk is Bulk.MESSAGES and parser.between_items:
+                yield from self._read_plain_files()
+            self._feed(parser)
+            if parser.status is dlist.Status.MORE:
+                yield None
+            elif parser.status is dlist.Status.STREAM:
+                yield from self._read_records()
+            elif parser.status is dlist.Status.FILE:
+                yield from self._read_file()
+            if parser.status is dlist.Status.DONE:
+                break
+        yield from self._take_messages()
+        self.value = parser.value
+        self.done = True
+
+    def _feed(self, parser: dlist.Parser) -> None:
+        buffer = self._buffer
+        try:
+            buffer.pos = parser.feed(buffer.data, buffer.pos)
+        except dlist.ParseError:
+            buffer.pos = parser.position
+            raise
+
+    def _refuse(self, error: ReplyError | dlist.ParseError) -> None:
+        """Deliver nothing more of this value."""
+        if self.refusal is None:
+            self.refusal = error
+        self._messages.clear()
+
+    # -- messages
+
+    def _read_plain_files(self) -> Iterator[Event | None]:
+        """All complete small messages with the usual head, without a step of the parser for each."""
+        buffer = self._buffer
+        while True:
+            head = _PLAIN_FILE.match(buffer.data, buffer.pos)
+            if head is None or self.refusal is not None:
+                return
+            size, start = int(head[3]), head.end()
+            if size > SMALL_MESSAGE or len(buffer.data) < start + size:
+                return
+            buffer.pos = start
+            guid = bytes.fromhex(head[2].decode("ascii"))
+            yield from self._add_message(head[1].decode("ascii"), guid, size)
+
+    def _add_message(self, partition: str, guid: bytes, size: int) -> Iterator[Event]:
+        self._messages.append(MessageBody(partition, guid, size, self._buffer.take(size)))
+        self._message_bytes += size
+        if self._message_bytes >= BATCH_BYTES or len(self._messages) >= BATCH_MESSAGES:
+            yield from self._take_messages()
+
+    def _take_messages(self) -> Iterator[Event]:
+        if self._messages:
+            taken, self._messages, self._message_bytes = tuple(self._messages), [], 0
+            yield MessageData(taken)
+
+    def _read_file(self) -> Iterator[Event | None]:
+        """The file literal whose head has been read."""
+        file = self._parser.file
+        assert file is not None
+        left = file.size
+        try:
+            partition, guid, _ = decode_file_head(file)
+        except ReplyError as error:
+            self._refuse(dlist.ParseError(error.message))
+        if self.refusal is not None:
+            while left := left - self._buffer.drop(left):
+                yield None
+        elif left <= SMALL_MESSAGE:
+            while len(self._buffer) < left:
+                yield None
+            yield from self._add_message(partition, guid, left)
+        else:
+            yield from self._take_messages()
+            yield MessageStart(partition, guid, left)
+            while left:
+                chunk = self._buffer.take(min(left, CHUNK))
+                left -= len(chunk)
+                yield MessageChunk(chunk) if chunk else None
+            yield MessageEnd()
+        self._parser.file_taken()
+
+    # -- records
+
+    def _read_records(self) -> Iterator[Event | None]:
+        reader = self._records = RecordReader(self._limits)
+        while not reader.done:
+            reader.discard = self.refusal is not None
+            try:
+                reader.feed(self._buffer)
+            except ReplyError as error:
+                self._refuse(error)
+                reader.take()
+                continue
+            except dlist.ParseError:
+                if reader.parser is not None:
+                    self._buffer.pos = reader.parser.position
+                raise
+            if reader.done or reader.full:
+                records = reader.take()
+                if records:
+                    yield RecordBatch(records)
+            else:
+                yield None
+        self._records = None
