@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from common.names import inbox_of, owner_of, sort_key
+from common.names import inbox_of, is_inbox, owner_of, sort_key
 
 
 class Rename(NamedTuple):
@@ -33,10 +33,15 @@ class RenamePlan(NamedTuple):
 
 
 def temporary_name(rename: Rename) -> str:
-    """Where the mailbox may stand while its target is taken: same owner, known by its uniqueid."""
+    """Where the mailbox may stand while its target is taken: same owner, known by its uniqueid.
+
+    An INBOX cannot stand below itself, so it becomes that of a user of our own.
+    """
+    aside = f"sync-rename-{rename.uniqueid}"
     owner = owner_of(rename.old)
-    top = inbox_of(owner.name) if owner.kind == "user" else owner.name
-    return f"{top}.sync-rename-{rename.uniqueid}"
+    if owner.kind != "user":
+        return f"{owner.name}.{aside}"
+    return inbox_of(aside) if is_inbox(rename.old) else f"{inbox_of(owner.name)}.{aside}"
 
 
 def plan_renames(renames: Iterable[Rename], occupied: Collection[str]) -> RenamePlan:

@@ -1,0 +1,154 @@
+"""Deletions on the replica need a tombstone here, whatever the way they are asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import SyncChanged
+from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, names, write
+
+A, B = "user.alice.a", "user.alice.b"
+
+
+def two(world: World) -> None:
+    with write(world.master) as writer:
+        writer.create(A)
+        writer.create(B)
+    deliver(world.master, A, "in a")
+    world.sync()
+
+
+def delete(world: World, *boxes: str, delayed: bool = False) -> None:
+    for box in boxes:
+        with write(world.master) as writer:
+            writer.delete(box, delayed=delayed)
+
+
+def test_a_mailbox_deleted_here_is_deleted_there(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    assert alice.sync() == [("GET USER", "alice"), ("UNMAILBOX", A)]
+    assert content(alice.replica) == content(alice.master)
+    assert f"UNMAILBOX {A}" in alice.lines
+
+
+def test_a_mailbox_of_the_replica_that_was_never_here_is_left_alone(alice: World) -> None:
+    with write(alice.replica) as writer:
+        writer.create(A)
+    assert alice.sync() == [("GET USER", "alice")]
+    assert names(alice.replica) == [INBOX, A]
+    assert "left alone" in alice.notices[0]
+
+
+def test_force_does_not_delete_it_either(alice: World) -> None:
+    with write(alice.replica) as writer:
+        writer.create(A)
+    alice.sync(no_copyback=True)
+    assert names(alice.replica) == [INBOX, A]
+
+
+def test_a_delayed_delete_is_a_rename(alice: World) -> None:
+    two(alice)
+    delete(alice, A, delayed=True)
+    events = alice.sync()
+    assert [event[0] for event in events if event[0] in ("RENAME", "UNMAILBOX")] == ["RENAME"]
+    assert content(alice.replica) == content(alice.master)
+
+
+def test_a_mailbox_deleted_here_and_written_there_since_is_left_alone(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    for _ in range(9):
+        deliver(alice.replica, A, "news for the replica")
+    assert alice.sync() == [("GET USER", "alice")]
+    assert A in names(alice.replica)
+    assert "changed on the replica since" in alice.notices[0]
+
+
+def test_a_deleted_name_given_to_another_mailbox_makes_room_first(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    alice.master.rename(B, A, log=True)
+    events = alice.sync()
+    assert [event[0] for event in events[:3]] == ["GET USER", "UNMAILBOX", "RENAME"]
+    assert content(alice.replica) == content(alice.master)
+
+
+def test_unmailbox_deletes_what_was_deleted_here(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    alice.connect()
+    finish(alice.engine().unmailbox(A))
+    assert alice.line.events == [("GET MAILBOXES", A), ("UNMAILBOX", A)]
+    finish(alice.engine().unmailbox(A))
+    assert alice.line.events[-1] == ("GET MAILBOXES", A)
+
+
+def test_unmailbox_spares_a_mailbox_that_is_there_again(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    with write(alice.master) as writer:
+        writer.create(A)
+    alice.connect()
+    finish(alice.engine().unmailbox(A))
+    assert alice.line.events == []
+
+
+def test_unmailbox_spares_a_mailbox_that_lives_on_under_another_name(alice: World) -> None:
+    two(alice)
+    alice.master.rename(A, "user.alice.c", log=True)
+    alice.connect()
+    finish(alice.engine().unmailbox(A))
+    assert alice.line.events == [("GET MAILBOXES", A)]
+    assert "lives here as user.alice.c" in alice.notices[0]
+
+
+def test_unmailbox_spares_a_mailbox_of_the_same_name_but_another_id(alice: World) -> None:
+    two(alice)
+    delete(alice, A)
+    with write(alice.replica) as writer:
+        writer.apply_unmailbox(A)
+        writer.create(A)
+    alice.connect()
+    finish(alice.engine().unmailbox(A))
+    assert "was never deleted here" in alice.notices[0]
+    assert A in names(alice.replica)
+
+
+def test_unuser_removes_a_user_who_is_gone_here(alice: World) -> None:
+    two(alice)
+    delete(alice, A, B, INBOX)
+    alice.connect()
+    finish(alice.engine().unuser("alice"))
+    assert alice.line.events == [("GET USER", "alice"), ("UNUSER", "alice")]
+    assert names(alice.replica) == []
+
+
+def test_unuser_spares_a_user_who_is_here_again(alice: World) -> None:
+    alice.connect()
+    finish(alice.engine().unuser("alice"))
+    assert alice.line.events == []
+
+
+def test_unuser_waits_until_a_renamed_users_mailboxes_have_moved(alice: World) -> None:
+    alice.master.rename(INBOX, "user.alicia", log=True)
+    alice.connect()
+    with pytest.raises(SyncChanged) as caught:
+        finish(alice.engine().unuser("alice"))
+    assert caught.value.address["command"] == "UNUSER"
+    assert names(alice.replica) == [INBOX]
+    alice.mailboxes(INBOX, "user.alicia")
+    finish(alice.engine().unuser("alice"))
+    assert names(alice.replica, "alicia") == ["user.alicia"]
+
+
+def test_unuser_keeps_mailboxes_that_were_never_here(alice: World) -> None:
+    two(alice)
+    with write(alice.replica) as writer:
+        writer.create("user.alice.own")
+    delete(alice, A, B, INBOX)
+    alice.connect()
+    finish(alice.engine().unuser("alice"))
+    assert ("UNUSER", "alice") not in alice.line.events
+    assert "user.alice.own" in names(alice.replica)
+    assert A not in names(alice.replica)
