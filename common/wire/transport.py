@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from common.errors import ConnectionLost, CyrusSyncError, ProtocolViolation, TLSFailed
-from common.protocol.events import NeedData
+from common.protocol.events import ConnectionClosed, NeedData
 from common.wire.clock import Clock, Timer
 from common.wire.deflate import Deflater, Inflater
 from common.wire.tls import TLSContext, cipher_bits, handshake_error
@@ -124,6 +124,7 @@ class CsyncProtocol(TwistedProtocol):
         self._reading = True
         self._eof = False
         self._eof_told = False
+        self._end_told = False
         self._closing = False
         self._lost: Failure | None = None
         self._reason: Failure | None = None
@@ -372,6 +373,12 @@ class CsyncProtocol(TwistedProtocol):
         try:
             while self._deliverable(to_the_end):
                 event = self.connection.next_event()
+                if isinstance(event, ConnectionClosed):
+                    # The grammar says so every time from now on; the handler needs to hear it once.
+                    if self._end_told:
+                        self.lose()
+                        break
+                    self._end_told = True
                 if not isinstance(event, NeedData):
                     self._deliver(event)
                     continue

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from common.config import Config
 from common.stores.mailstore import MailStore
+from common.wire.sasl.passwd import PasswordFile
 
 from .cyrus import ADMIN, PASSWORD, Address, Finished, Rolling, default_ground, free_port, until
 
@@ -57,7 +58,7 @@ class Ours:
             if key.startswith("partition-"):
                 Path(value).mkdir(parents=True, exist_ok=True)
         self.config.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
-        self.mailstore("passwd", ADMIN, stdin=PASSWORD.encode() + b"\n").check()
+        PasswordFile(root / "conf" / "sync_passwd").set_password(ADMIN, PASSWORD)
 
     @classmethod
     @contextmanager
