@@ -254,8 +254,7 @@ class ServerConnection:
             if not buffer:
                 return NEED_DATA
             if buffer.data[buffer.pos] != b" "[0]:
-                verb = self._verb.capitalize().encode("ascii")
-                self._skip(Move.SYNTAX, Refused(b"BAD Missing required argument to " + verb))
+                self._unparsable()
                 return None
             buffer.pos += 1
             self._name = dlist.AstringReader(self._limits)
