@@ -1,0 +1,29 @@
+"""copy: copy or move messages to another mailbox of the same owner."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UsageError
+from common.names import owner_of
+from mailstore.context import Context
+from mailstore.selection import select
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mailbox", metavar="MAILBOX")
+    parser.add_argument("uids", metavar="UIDS", help="such as 1:5,9,12:*")
+    parser.add_argument("target", metavar="TARGET")
+    parser.add_argument("--move", action="store_true", help="and expunge them here")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    target = context.internal(args.target)
+    if owner_of(target) != owner_of(context.internal(args.mailbox)):
+        raise UsageError("copy: both mailboxes must belong to the same owner")
+    with context.writing(args.mailbox) as (writer, mailbox):
+        context.require(writer, target)
+        uids = select(writer, mailbox, args.uids)
+        new = writer.copy(mailbox.name, uids, target, move=args.move) if uids else []
+    context.print(f"{len(new)} messages")
+    return 0

@@ -1,0 +1,50 @@
+"""create: make a mailbox; user/NAME makes a user.
+
+Levels that are missing between it and the user's INBOX are made too. Without --acl the rights are those
+of the mailbox above; a new user has all rights to his own."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UsageError
+from common.names import is_inbox, owner_of
+from mailstore.context import Context
+from mailstore.errors import BadInput
+from mailstore.folders import create_with_parents
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mailbox", metavar="MAILBOX", nargs="+")
+    parser.add_argument("-p", "--partition", metavar="NAME", default="", help="where it is stored")
+    parser.add_argument("--if-missing", action="store_true", help="no error if it is there already")
+    parser.add_argument(
+        "--acl",
+        metavar="USER=RIGHTS",
+        action="append",
+        help="rights instead of inherited ones (may be repeated)",
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
+    for typed in args.mailbox:
+        name = context.internal(typed)
+        owner = owner_of(name)
+        if owner.kind == "user":
+            context.user(owner.name)
+            if not is_inbox(name):
+                context.require_user(owner)
+        with context.write(owner) as writer:
+            there = writer.mailbox(name)
+            if there is not None and not there.intermediate and not args.if_missing:
+                raise BadInput(f"there is a mailbox {typed} already")
+            create_with_parents(writer, name, partition=args.partition, acl=acl)
+    return 0
+
+
+def _entry(item: str) -> str:
+    identifier, equals, rights = item.partition("=")
+    if not equals or not identifier or "\t" in item:
+        raise UsageError(f"create: '{item}' is not USER=RIGHTS")
+    return f"{identifier}\t{rights}\t"

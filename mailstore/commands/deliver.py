@@ -1,0 +1,74 @@
+"""deliver: put one message from standard input into a mailbox, as lmtpd(8) would.
+
+When the command has ended with 0, the message is on disk and in the action log. Line ends become CRLF, a
+"From " line of an mbox in front is dropped. The internal date is the present time."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from common.names import owner_of
+from mailstore.context import Context
+from mailstore.errors import BadInput
+from mailstore.flags import flag_text
+from mailstore.sources.message import to_crlf
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER")
+    parser.add_argument(
+        "-m",
+        "--mailbox",
+        metavar="MAILBOX",
+        help="below the user's INBOX (Work/2026), or a full name (user/alice/Work); default INBOX",
+    )
+    parser.add_argument(
+        "-f",
+        "--flag",
+        dest="flags",
+        metavar="FLAG",
+        action="append",
+        default=[],
+        help="set this flag or keyword (may be repeated)",
+    )
+    parser.add_argument(
+        "-r", "--return-path", metavar="ADDRESS", help="put a Return-Path header field in front"
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    user = context.user(args.user)
+    inbox = context.require_user(user)
+    name = mailbox_of(args.mailbox, inbox, context)
+    raw = context.stdin.read()
+    if raw.startswith(b"From "):
+        raw = raw.partition(b"\n")[2]
+    if not raw:
+        raise BadInput("the message is empty")
+    if b"\0" in raw:
+        raise BadInput("the message has a NUL octet in it")
+    raw = to_crlf(raw)
+    if args.return_path is not None:
+        raw = f"Return-Path: <{args.return_path.strip('<>')}>\r\n".encode() + raw
+    flags = flag_text(args.flags)
+    with context.write(owner_of(name)) as writer:
+        context.require(writer, name)
+        (uid,) = writer.append(name, [(raw, int(time.time()), flags)])
+    context.print(f"{context.external(name)} {uid}")
+    return 0
+
+
+def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
+    """The internal name of MAILBOX, which is below the INBOX unless it begins at the top."""
+    if typed is None or typed.upper() == "INBOX":
+        return inbox
+    separator = "/" if context.unixhierarchysep else "."
+    if typed.startswith(f"user{separator}"):
+        return context.internal(typed)
+    return context.internal(f"{context.external(inbox).partition('@')[0]}{separator}{typed}" + _domain(inbox))
+
+
+def _domain(inbox: str) -> str:
+    domain, bang, _ = inbox.partition("!")
+    return f"@{domain}" if bang else ""

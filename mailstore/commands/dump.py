@@ -1,0 +1,44 @@
+"""dump: write the complete logical state of the store, or of some users, in one canonical order.
+
+Two stores hold the same if and only if their dumps are the same, octet for octet. A dump has every
+mailbox with its counters, rights and annotations, every message with UID, modseq, flags, dates, size and
+GUID (which stands for the message itself; "message": "missing" if it is not stored), subscriptions, seen
+state, quota limits and use, Sieve scripts, and, without USER, the annotations of the server. Names are
+internal ones.
+
+Left out is what two ends of replication may rightly hold apart: expunged messages (but see --expunged),
+tombstones and former names, the modseq of quotas and of mailbox annotations, the slots of keywords, and
+CRCs and quota roots of mailboxes, which follow from the rest (mailstore verify checks them)."""
+
+from __future__ import annotations
+
+import argparse
+
+from mailstore.canonical import write_json, write_yaml
+from mailstore.context import Context
+from mailstore.state import Scope, state_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME; default: the whole store")
+    parser.add_argument("--format", choices=("yaml", "json"), default="yaml")
+    parser.add_argument("--expunged", action="store_true", help="expunged messages too")
+    parser.add_argument(
+        "--no-partitions",
+        action="store_true",
+        help="without the names of partitions, which differ after sync_client -p",
+    )
+    parser.add_argument(
+        "--no-sieve-mailbox",
+        action="store_true",
+        help="without the #sieve mailboxes, which differ between peers that send scripts as files",
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    store = context.store(readonly=True)
+    scope = Scope(args.expunged, not args.no_partitions, not args.no_sieve_mailbox)
+    tree = state_of(store, context.owners(args.users, store), server=not args.users, scope=scope)
+    write = write_json if args.format == "json" else write_yaml
+    write(tree, lambda text: context.write_bytes(text.encode("utf-8")))
+    return 0

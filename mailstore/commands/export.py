@@ -1,0 +1,44 @@
+"""export: write a user's mail as a Maildir++ or as mbox files.
+
+DIR must be empty or not exist. maildir: octet for octet as stored, flags in the file names, keywords in
+dovecot-keywords (26 a folder), internal dates as times of modification, subscriptions in the file
+"subscriptions"; mailstore import reads all of it back. mbox: one file a mailbox, LF line ends, flags in
+Status, X-Status and X-Keywords."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from common.names import Owner
+from common.stores.mailstore import MailReader
+from mailstore.context import Context
+from mailstore.errors import BadInput, NoSuchUser
+from mailstore.targets.maildir import MaildirTarget
+from mailstore.targets.mbox import MboxTarget
+from mailstore.targets.walk import Target, export_owner
+
+_TARGETS: dict[str, Callable[[Path], Target]] = {"maildir": MaildirTarget, "mbox": MboxTarget}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="or shared:NAME")
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument("--format", choices=tuple(_TARGETS), default="maildir")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    owner: Owner = context.owner(args.user)
+    store = context.store(readonly=True)
+    if not store.exists(owner):
+        raise NoSuchUser(f"no such user: {args.user}")
+    if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
+        raise BadInput(f"{args.directory} is there and not an empty directory")
+    args.directory.mkdir(parents=True, exist_ok=True)
+    target: Target = _TARGETS[args.format](args.directory)
+    reader: MailReader
+    with store.read(owner) as reader:
+        done = export_owner(reader, target, context.warn)
+    context.print(f"{done.messages} messages of {done.mailboxes} mailboxes written to {args.directory}")
+    return 1 if done.missing else 0

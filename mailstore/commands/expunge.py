@@ -1,0 +1,30 @@
+"""expunge: remove messages from a mailbox.
+
+They stay in the store, and can be had back with unexpunge, until mailstore expire removes them for
+good."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UsageError
+from mailstore.context import Context
+from mailstore.selection import select
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mailbox", metavar="MAILBOX")
+    parser.add_argument("uids", metavar="UIDS", nargs="?", help="such as 1:5,9,12:*")
+    parser.add_argument("--deleted", action="store_true", help="only those with the flag \\Deleted")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    if args.uids is None and not args.deleted:
+        raise UsageError("expunge: give UIDS or --deleted")
+    with context.writing(args.mailbox) as (writer, mailbox):
+        flag = "\\Deleted" if args.deleted else ""
+        uids = select(writer, mailbox, args.uids or "1:*", flag=flag)
+        if uids:
+            writer.expunge(mailbox.name, uids)
+    context.print(f"{len(uids)} messages")
+    return 0

@@ -1,0 +1,39 @@
+"""flag: set or remove flags and keywords of messages.
+
+UIDS is a list such as 1:5,9,12:* (* is the highest UID). Example:
+mailstore flag user/alice 1:* --add '\\Seen'"""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UsageError
+from mailstore.context import Context
+from mailstore.flags import check_flags
+from mailstore.selection import select
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mailbox", metavar="MAILBOX")
+    parser.add_argument("uids", metavar="UIDS")
+    parser.add_argument(
+        "-a",
+        "--add",
+        metavar="FLAG",
+        action="append",
+        default=[],
+        help="\\Seen, \\Answered, \\Flagged, \\Deleted, \\Draft or a keyword (may be repeated)",
+    )
+    parser.add_argument("-r", "--remove", metavar="FLAG", action="append", default=[], help="the same")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    if not args.add and not args.remove:
+        raise UsageError("flag: give --add or --remove")
+    add, remove = check_flags(args.add), check_flags(args.remove)
+    with context.writing(args.mailbox) as (writer, mailbox):
+        uids = select(writer, mailbox, args.uids)
+        if uids:
+            writer.set_flags(mailbox.name, uids, add=add, remove=remove)
+    context.print(f"{len(uids)} messages")
+    return 0

@@ -1,0 +1,98 @@
+"""import: put mail from a Maildir, an mbox file or a tree of .eml files into a mailbox and its folders.
+
+TARGET is USER or USER/MAILBOX (shared:NAME for a shared mailbox); folders of the source are made below
+it. Flags, keywords and internal dates are kept. Messages that the mailbox has already are passed over,
+so an import that was interrupted can be run again. Line ends become CRLF, except in a file whose first
+line ends in CRLF: that is taken as it is. A message that has to be left out is named on standard error,
+and the exit status is then 1."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from common.names import inbox_of, is_inbox, owner_of
+from mailstore.context import Context
+from mailstore.errors import NoSuchMailbox, NoSuchUser
+from mailstore.importer import Importer
+from mailstore.sources import open_source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="TARGET")
+    parser.add_argument("path", metavar="PATH", type=Path)
+    parser.add_argument("--create", action="store_true", help="make the user or mailbox if it does not exist")
+    parser.add_argument(
+        "--no-progress",
+        action="store_true",
+        help="no progress bar (there is none where standard error is no terminal)",
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    target = target_of(args.target, context)
+    problems: list[str] = []
+
+    def report(problem: str) -> None:
+        problems.append(problem)
+        context.warn(problem)
+
+    source = open_source(args.path, report)
+    _check_target(target, args.create, context)
+    console = Console(file=context.stderr)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=args.no_progress or not console.is_terminal) as progress:
+        task = progress.add_task(f"importing {args.path.name}", total=source.size())
+        importer = Importer(context.store(), target, lambda octets: progress.advance(task, octets))
+        done = importer.run(source)
+    text = f"{done.messages} messages imported into {len(done.mailboxes)} mailboxes"
+    context.print(text + (f", {done.present} were there already" if done.present else ""))
+    return 1 if problems else 0
+
+
+def target_of(typed: str, context: Context) -> str:
+    """The internal name of TARGET."""
+    separator = "/" if context.unixhierarchysep else "."
+    if typed.startswith("shared:"):
+        return context.internal(typed.removeprefix("shared:"))
+    if typed.startswith(f"user{separator}"):
+        return context.internal(typed)
+    userid, slash, below = typed.partition("/")
+    name = inbox_of(context.user(userid).name)
+    if not slash:
+        return name
+    local, at, domain = context.external(name).partition("@")
+    return context.internal(f"{local}{separator}{below}{at}{domain}")
+
+
+def _check_target(target: str, create: bool, context: Context) -> None:
+    owner = owner_of(target)
+    with context.store(readonly=True).read(owner) as reader:
+        missing = [] if reader.mailbox(target) else [target]
+        if owner.kind == "user" and not is_inbox(target) and not reader.mailbox(inbox_of(owner.name)):
+            missing.insert(0, inbox_of(owner.name))
+    if not missing:
+        return
+    if not create:
+        if owner.kind == "user" and is_inbox(missing[0]):
+            raise NoSuchUser(f"no such user: {owner.name} (--create makes one)")
+        raise NoSuchMailbox(f"no such mailbox: {context.external(target)} (--create makes one)")
+    with context.write(owner) as writer:
+        for name in missing:
+            writer.create(name)

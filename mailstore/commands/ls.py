@@ -1,0 +1,96 @@
+"""ls: list users and shared mailboxes, or the mailboxes of one.
+
+Columns: name, messages, unseen messages, octets; for one user also the highest UID and the partition.
+Deleted mailboxes that can be brought back are listed with --deleted."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from common.model import MailboxState
+from common.names import is_deleted
+from common.stores.mailstore import MailReader
+from mailstore.context import Context
+from mailstore.errors import NoSuchUser
+from mailstore.selection import records_of
+
+
+class Count(NamedTuple):
+    """Of the live messages of a mailbox."""
+
+    messages: int
+    unseen: int
+    octets: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", nargs="?", help="or shared:NAME")
+    parser.add_argument("--deleted", action="store_true", help="deleted mailboxes too")
+    parser.add_argument("-1", "--names", action="store_true", help="names alone")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    store = context.store(readonly=True)
+    rows: list[tuple[str, ...]] = []
+    if args.user is None:
+        for owner in store.owners():
+            name = owner.name if owner.kind == "user" else f"shared:{context.external(owner.name)}"
+            with store.read(owner) as reader:
+                boxes = _mailboxes(reader, args.deleted)
+                if args.names:
+                    rows.append((name,))
+                    continue
+                total = (
+                    Count(*map(sum, zip(*(count(reader, box) for box in boxes), strict=True)))
+                    if boxes
+                    else Count(0, 0, 0)
+                )
+            rows.append((name, f"{len(boxes)} mailboxes", *_columns(total)))
+    else:
+        owner = context.owner(args.user)
+        if not store.exists(owner):
+            raise NoSuchUser(f"no such user: {args.user}")
+        with store.read(owner) as reader:
+            for box in _mailboxes(reader, args.deleted):
+                row: tuple[str, ...] = (context.external(box.name),)
+                if not args.names:
+                    row += (*_columns(count(reader, box)), f"uid {box.last_uid}", box.partition)
+                rows.append(row)
+    _print(rows, context)
+    return 0
+
+
+def count(reader: MailReader, mailbox: MailboxState) -> Count:
+    """Count the live messages."""
+    messages = unseen = octets = 0
+    for batch in records_of(reader, mailbox):
+        messages += len(batch)
+        unseen += sum("\\Seen" not in record.flags for record in batch)
+        octets += sum(record.size for record in batch)
+    return Count(messages, unseen, octets)
+
+
+def _mailboxes(reader: MailReader, deleted: bool) -> list[MailboxState]:
+    return [
+        box
+        for box in reader.mailboxes()
+        if not box.intermediate and not box.tombstone and (deleted or not is_deleted(box.name))
+    ]
+
+
+def _columns(counted: Count) -> tuple[str, str, str]:
+    return f"{counted.messages} messages", f"{counted.unseen} unseen", f"{counted.octets} octets"
+
+
+def _print(rows: list[tuple[str, ...]], context: Context) -> None:
+    """Columns: the first to the left, the others to the right."""
+    if not rows:
+        return
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        context.print("  ".join(cells).rstrip())

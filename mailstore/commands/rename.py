@@ -1,0 +1,74 @@
+"""rename: rename a mailbox with all that is below it, or a whole user; or move it to another partition.
+
+rename user/alice user/alicia makes the user another one, with folders, subscriptions, seen state, Sieve
+scripts and quotas. rename X X --partition P moves X and what is below it to the partition P. A rename of
+several mailboxes that was interrupted can be run again."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UsageError
+from common.names import is_deleted, is_inbox, owner_of, owner_user
+from common.stores.native.rename import rename_user
+from common.stores.native.store import NativeStore
+from mailstore.context import Context
+from mailstore.errors import BadInput, NoSuchMailbox
+
+_TIMEOUT = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD")
+    parser.add_argument("new", metavar="NEW")
+    parser.add_argument("-p", "--partition", metavar="NAME", default="", help="and move to this partition")
+    parser.add_argument("--only", action="store_true", help="not what is below it")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    old, new = context.internal(args.old), context.internal(args.new)
+    if old == new:
+        if not args.partition:
+            raise UsageError("rename: both names are the same")
+    elif is_inbox(old) != is_inbox(new):
+        raise UsageError("rename: a user can only become a user, a folder only a folder")
+    elif new.startswith(old + "."):
+        raise UsageError("rename: a mailbox cannot go below itself")
+    elif is_inbox(old):
+        return _rename_user(old, new, args, context)
+    names = _names(old, args, context)
+    pairs = [(name, new + name[len(old) :]) for name in names]
+    if old != new:
+        _check_free([target for _, target in pairs], context)
+    for source, target in pairs:
+        context.store().rename(source, target, partition=args.partition, log=True, timeout=_TIMEOUT)
+    return 0
+
+
+def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context) -> int:
+    if args.partition or args.only:
+        raise UsageError("rename: a user is renamed as a whole, and moved in a second step")
+    store = context.store()
+    assert isinstance(store, NativeStore)
+    rename_user(store, owner_user(old), owner_user(new), timeout=_TIMEOUT)
+    return 0
+
+
+def _names(old: str, args: argparse.Namespace, context: Context) -> list[str]:
+    with context.store(readonly=True).read(owner_of(old)) as reader:
+        there = [m.name for m in reader.mailboxes() if not m.intermediate and not m.tombstone]
+    wanted = [name for name in there if name == old or (name.startswith(old + ".") and not args.only)]
+    if is_deleted(old):
+        wanted = [name for name in wanted if name == old]
+    if not wanted:
+        raise NoSuchMailbox(f"no such mailbox: {args.old}")
+    return wanted
+
+
+def _check_free(names: list[str], context: Context) -> None:
+    """Nothing is renamed if one of the new names is taken."""
+    with context.store(readonly=True).read(owner_of(names[0])) as reader:
+        for name in names:
+            there = reader.mailbox(name)
+            if there is not None and not there.intermediate:
+                raise BadInput(f"there is a mailbox {context.external(name)} already")

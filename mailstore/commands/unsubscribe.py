@@ -1,0 +1,18 @@
+"""unsubscribe: end a user's subscription to mailboxes."""
+
+from __future__ import annotations
+
+import argparse
+
+from mailstore.commands import subscribe
+from mailstore.context import Context
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER")
+    parser.add_argument("mailbox", metavar="MAILBOX", nargs="+")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    subscribe.change(args, context, subscribed=False)
+    return 0

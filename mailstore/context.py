@@ -1,0 +1,172 @@
+"""What every subcommand gets: the configuration, the store, the three streams, and names.
+
+Names are typed and printed in the form of an administrator (``user/alice/Work`` with unixhierarchysep);
+inside they are internal ones (``user.alice.Work``). Letters beyond ASCII may be typed as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import BinaryIO, TextIO
+
+from common.config import Config
+from common.errors import UsageError
+from common.model import MailboxState
+from common.names import (
+    Owner,
+    check_mailbox_name,
+    check_userid,
+    from_external,
+    inbox_of,
+    owner_of,
+    to_external,
+)
+from common.stores import open_store
+from common.stores.mailstore import MailReader, MailStore, MailWriter
+from common.synclog.writer import ActionLog
+from mailstore.errors import NoSuchMailbox, NoSuchUser
+from mailstore.utf7 import ascii_name
+
+_RANGE = re.compile(r"(\d+|\*)(?::(\d+|\*))?")
+
+
+class Context:
+    """One run of ``mailstore``. The configuration is read, and the store opened, when first asked for."""
+
+    def __init__(
+        self,
+        config_path: str,
+        *,
+        program: str = "mailstore",
+        stdin: BinaryIO | None = None,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+    ) -> None:
+        self._config_path = config_path
+        self._program = program
+        self.stdin = stdin or sys.stdin.buffer
+        self.stdout = stdout or sys.stdout
+        self.stderr = stderr or sys.stderr
+        self._stores: dict[bool, MailStore] = {}
+
+    @cached_property
+    def config(self) -> Config:
+        return Config.load(self._config_path, self._program)
+
+    @cached_property
+    def action_log(self) -> ActionLog:
+        """For what is logged apart from a writer's own lines."""
+        return ActionLog.from_config(self.config)
+
+    def store(self, *, readonly: bool = False) -> MailStore:
+        """The store; opened once for each kind of access."""
+        if readonly not in self._stores:
+            self._stores[readonly] = open_store(self.config, readonly=readonly)
+        return self._stores[readonly]
+
+    def close(self) -> None:
+        while self._stores:
+            self._stores.popitem()[1].close()
+
+    # -- output
+
+    def print(self, text: str = "") -> None:
+        print(text, file=self.stdout)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Octets to standard output, untouched."""
+        self.stdout.flush()
+        buffer = getattr(self.stdout, "buffer", None)
+        if buffer is None:
+            self.stdout.write(data.decode("utf-8", "surrogateescape"))
+        else:
+            buffer.write(data)
+            buffer.flush()
+
+    def warn(self, text: str) -> None:
+        """A line for the administrator that does not belong to the result."""
+        print(f"mailstore: {text}", file=self.stderr)
+
+    # -- names
+
+    @cached_property
+    def unixhierarchysep(self) -> bool:
+        return self.config.switch("unixhierarchysep")
+
+    def internal(self, typed: str) -> str:
+        """The internal name of what was typed; raises `BadName`."""
+        return check_mailbox_name(from_external(ascii_name(typed), self.unixhierarchysep))
+
+    def external(self, name: str) -> str:
+        return to_external(name, self.unixhierarchysep)
+
+    def user(self, typed: str) -> Owner:
+        """The user of ``alice`` or ``user/alice``; raises `BadName`."""
+        name = typed.removeprefix("user/") if self.unixhierarchysep else typed.removeprefix("user.")
+        return Owner("user", check_userid(name))
+
+    def owner(self, typed: str) -> Owner:
+        """As `user`; ``shared:NAME`` is a shared top-level mailbox."""
+        kind, colon, name = typed.partition(":")
+        return Owner("shared", self.internal(name)) if colon and kind == "shared" else self.user(typed)
+
+    def owners(self, typed: list[str], store: MailStore) -> Iterator[Owner]:
+        """Those that were named, which must exist; all of the store if none was."""
+        if not typed:
+            yield from store.owners()
+        for name in typed:
+            owner = self.owner(name)
+            if not store.exists(owner):
+                raise NoSuchUser(f"no such user: {name}")
+            yield owner
+
+    # -- reading and writing one mailbox
+
+    @contextmanager
+    def reading(self, typed: str) -> Iterator[tuple[MailReader, MailboxState]]:
+        """The owner's snapshot and the mailbox that was named; raises `NoSuchMailbox`."""
+        name = self.internal(typed)
+        with self.store(readonly=True).read(owner_of(name)) as reader:
+            yield reader, self.require(reader, name)
+
+    @contextmanager
+    def writing(self, typed: str) -> Iterator[tuple[MailWriter, MailboxState]]:
+        """The owner's lock and the mailbox that was named; raises `NoSuchMailbox`."""
+        name = self.internal(typed)
+        with self.write(owner_of(name)) as writer:
+            yield writer, self.require(writer, name)
+
+    def write(self, owner: Owner) -> AbstractContextManager[MailWriter]:
+        """The lock of `owner`; waits up to a minute, as a person is watching."""
+        return self.store().write(owner, timeout=60)
+
+    def require(self, reader: MailReader, name: str) -> MailboxState:
+        """The mailbox; raises `NoSuchMailbox`."""
+        found = reader.mailbox(name)
+        if found is None or found.tombstone:
+            raise NoSuchMailbox(f"no such mailbox: {self.external(name)}")
+        return found
+
+    def require_user(self, owner: Owner) -> str:
+        """The internal name of the user's INBOX; raises `NoSuchUser`."""
+        inbox = inbox_of(owner.name)
+        with self.store(readonly=True).read(owner) as reader:
+            if reader.mailbox(inbox) is None:
+                raise NoSuchUser(f"no such user: {owner.name}").at(user=owner.name)
+        return inbox
+
+
+def parse_uids(typed: str, last_uid: int) -> list[range]:
+    """``1:5,9,12:*`` as ranges of UIDs; ``*`` is `last_uid`. Raises `UsageError`."""
+    ranges = []
+    for part in typed.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        if not found:
+            raise UsageError(f"'{typed}' is not a list of UIDs such as 1:5,9,12:*")
+        ends = [last_uid if end == "*" else int(end) for end in (found[1], found[2] or found[1])]
+        ranges.append(range(min(ends), max(ends) + 1))
+    return ranges

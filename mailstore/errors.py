@@ -1,0 +1,58 @@
+"""Errors of the administrator's tool, with the exit statuses of sysexits(3) that mail programs expect."""
+
+from __future__ import annotations
+
+from common.errors import CyrusSyncError
+
+EX_DATAERR = 65
+EX_NOINPUT = 66
+EX_NOUSER = 67
+
+
+class NoSuchUser(CyrusSyncError):
+    """The user has no mail here. A mail server that delivers through us bounces the message."""
+
+    exit_status = EX_NOUSER
+    text = "no such user"
+
+
+class NoSuchMailbox(CyrusSyncError):
+    """The store has no mailbox of that name."""
+
+    exit_status = EX_NOUSER
+    text = "no such mailbox"
+
+
+class NoSuchMessage(CyrusSyncError):
+    """The mailbox has no message with that UID."""
+
+    exit_status = EX_DATAERR
+    text = "no such message"
+
+
+class BadInput(CyrusSyncError):
+    """What was given to read is not what it should be."""
+
+    exit_status = EX_DATAERR
+    text = "the input cannot be used"
+
+
+class NoInput(CyrusSyncError):
+    """A file or directory to read is not there, or may not be read."""
+
+    exit_status = EX_NOINPUT
+    text = "nothing to read"
+
+
+EXIT_STATUS = """\
+EXIT STATUS
+  0   done
+  1   done in part, or something is wrong; standard error says what
+  64  the command line makes no sense
+  65  the input cannot be used, or there is no such message
+  66  a file to read is not there
+  67  no such user or mailbox
+  75  the store could not be written or is locked; try again
+  78  the configuration is bad
+"""
+"""Ends the help of every command."""

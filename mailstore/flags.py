@@ -1,0 +1,35 @@
+"""Flags as people type them, checked and in their canonical order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from common.errors import UsageError
+from common.model import SYSTEM_FLAGS
+
+_KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~}]+")
+SETTABLE = {flag.lower(): flag for flag in SYSTEM_FLAGS if flag != "\\Expunged"}
+
+
+def check_flags(typed: Iterable[str]) -> list[str]:
+    """System flags in their own spelling, keywords as they are; raises `UsageError`."""
+    found = []
+    for flag in typed:
+        known = SETTABLE.get(flag.lower())
+        if known is None and not is_keyword(flag):
+            raise UsageError(f"'{flag}' is no flag: {' '.join(SETTABLE.values())} or a keyword")
+        found.append(known or flag)
+    return found
+
+
+def is_keyword(word: str) -> bool:
+    """True for what IMAP allows as a keyword (an atom without a backslash)."""
+    return bool(_KEYWORD.fullmatch(word)) and len(word) <= 200
+
+
+def flag_text(typed: Iterable[str]) -> str:
+    """Flags as a record has them: system flags first in Cyrus's order, then keywords as they came."""
+    flags = check_flags(typed)
+    system = [flag for flag in SYSTEM_FLAGS if flag in flags]
+    return " ".join(system + list(dict.fromkeys(flag for flag in flags if flag not in system)))

@@ -1,0 +1,20 @@
+"""Make a mailbox with what is missing above it, as imapd's CREATE does."""
+
+from __future__ import annotations
+
+from common.model import MailboxState
+from common.names import parent_of
+from common.stores.mailstore import MailWriter
+
+
+def create_with_parents(
+    writer: MailWriter, name: str, *, partition: str = "", acl: str | None = None
+) -> MailboxState:
+    """The mailbox `name`, made if it is missing. `acl` is for it alone; those above inherit theirs."""
+    there = writer.mailbox(name)
+    if there is not None and not there.intermediate:
+        return there
+    parent = parent_of(name)
+    if parent is not None:
+        create_with_parents(writer, parent, partition=partition)
+    return writer.create(name, partition=partition, acl=acl)

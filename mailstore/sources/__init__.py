@@ -1,0 +1,34 @@
+"""Where mail can be imported from: Maildir++, mbox files, trees of .eml files.
+
+>>> for message in open_source(Path("~/Maildir").expanduser(), print).messages():    # doctest: +SKIP
+...     print(message.folder, len(message.raw))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailstore.errors import BadInput, NoInput
+from mailstore.sources.maildir import MaildirSource, is_maildir
+from mailstore.sources.mbox import MboxSource, is_mbox
+from mailstore.sources.message import Report, Source
+from mailstore.sources.tree import TreeSource
+
+__all__ = ["Source", "open_source"]
+
+
+def open_source(path: Path, report: Report) -> Source:
+    """The source at `path`, by what is found there. Raises `NoInput`, `BadInput`.
+
+    `report` hears, in a line each, of what cannot be imported.
+    """
+    try:
+        if path.is_dir():
+            return MaildirSource(path, report) if is_maildir(path) else TreeSource(path, report)
+        if path.suffix.lower() == ".eml":
+            return TreeSource(path, report)
+        if is_mbox(path):
+            return MboxSource(path, report)
+    except OSError as error:
+        raise NoInput(f"{path}: {error.strerror}") from error
+    raise BadInput(f"{path}: neither a Maildir, nor an mbox file, nor a folder of .eml files")

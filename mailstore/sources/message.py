@@ -1,0 +1,131 @@
+"""A message on its way into a store, and what all sources need: line ends, dates, flags in header fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from email.utils import mktime_tz, parsedate_tz
+from typing import NamedTuple, Protocol
+
+from common.names import check_mailbox_name
+from mailstore.flags import flag_text, is_keyword
+from mailstore.utf7 import ascii_name
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_STATUS = {"R": "\\Seen"}
+_X_STATUS = {"A": "\\Answered", "F": "\\Flagged", "D": "\\Deleted", "T": "\\Draft"}
+_MOZILLA = {0x0001: "\\Seen", 0x0002: "\\Answered", 0x0004: "\\Flagged", 0x1000: "$Forwarded"}
+_MOZILLA_EXPUNGED = 0x0008
+_ENCODED_DOT = "&AC4-"
+"""How `mailstore export` writes a dot inside a name, where dots separate levels."""
+
+Report = Callable[[str], None]
+
+
+class SourceMessage(NamedTuple):
+    """`folder` is the path below the target, as components of an internal name; () is the target itself.
+
+    `raw` has CRLF line ends, `flags` is as a record has them, `consumed` is its size at the source.
+    """
+
+    folder: tuple[str, ...]
+    raw: bytes
+    internaldate: int
+    flags: str
+    consumed: int
+
+
+class Source(Protocol):
+    """Something that holds mail."""
+
+    def size(self) -> int:
+        """Octets of all messages, for a progress bar."""
+
+    def folders(self) -> list[tuple[str, ...]]:
+        """All folders, empty ones too."""
+
+    def messages(self) -> Iterator[SourceMessage]:
+        """All messages, folder after folder."""
+
+    def subscriptions(self) -> list[tuple[str, ...]]:
+        """The folders that the user has subscribed to."""
+
+
+def to_crlf(raw: bytes) -> bytes:
+    """`raw` with every bare LF as CRLF."""
+    return _BARE_LF.sub(b"\r\n", raw) if b"\n" in raw else raw
+
+
+def stored_form(raw: bytes) -> bytes:
+    """What is kept of a file: one whose first line ends in CRLF is taken as it is."""
+    end = raw.find(b"\n")
+    return raw if end > 0 and raw[end - 1] == 0x0D else to_crlf(raw)
+
+
+def component(name: str) -> str:
+    """A folder's name as a component of an internal name (dots become ``^``). Raises `BadName`."""
+    found = ascii_name(name).replace(".", "^").replace(_ENCODED_DOT, "^")
+    check_mailbox_name(f"x.{found}")
+    return found
+
+
+def header_of(raw: bytes) -> bytes:
+    """The header, unfolded."""
+    end = _HEADER_END.search(raw)
+    return re.sub(rb"\r?\n[ \t]+", b" ", raw[: end.start()] if end else raw)
+
+
+def field(header: bytes, name: bytes) -> bytes:
+    """The first field of that name, stripped; empty if there is none."""
+    found = re.search(rb"^" + re.escape(name) + rb"[ \t]*:([^\r\n]*)", header, re.IGNORECASE | re.MULTILINE)
+    return found[1].strip() if found else b""
+
+
+def date_of(header: bytes) -> int | None:
+    """When the message came: the last Received field's date, else Date; Unix seconds."""
+    received = field(header, b"Received").rpartition(b";")[2]
+    for text in (received, field(header, b"Date")):
+        when = parse_date(text.decode("latin-1"))
+        if when is not None:
+            return when
+    return None
+
+
+def parse_date(text: str) -> int | None:
+    """An RFC 5322 date, leniently; None if it is none, or before 1970."""
+    parsed = parsedate_tz(text) if text else None
+    if parsed is None:
+        return None
+    try:
+        when = int(mktime_tz(parsed))
+    except (ValueError, OverflowError):
+        return None
+    return when if 0 < when < 2**40 else None
+
+
+def status_flags(header: bytes) -> list[str]:
+    """The flags that Status, X-Status, X-Keywords and X-Mozilla-Status tell."""
+    flags = [_STATUS[c] for c in field(header, b"Status").decode("latin-1") if c in _STATUS]
+    flags += [_X_STATUS[c] for c in field(header, b"X-Status").decode("latin-1") if c in _X_STATUS]
+    flags += [word for word in field(header, b"X-Keywords").decode("latin-1").split() if is_keyword(word)]
+    mozilla = mozilla_status(header)
+    return flags + [flag for bit, flag in _MOZILLA.items() if mozilla & bit]
+
+
+def mozilla_status(header: bytes) -> int:
+    """X-Mozilla-Status as a number."""
+    try:
+        return int(field(header, b"X-Mozilla-Status") or b"0", 16)
+    except ValueError:
+        return 0
+
+
+def is_gone(header: bytes) -> bool:
+    """True for what Thunderbird has deleted but not yet cut out of its file."""
+    return bool(mozilla_status(header) & _MOZILLA_EXPUNGED)
+
+
+def record_flags(flags: list[str]) -> str:
+    """As a record has them."""
+    return flag_text(flags)

@@ -1,0 +1,174 @@
+"""The complete logical state of a store, as a tree for `mailstore.canonical`.
+
+Two stores hold the same mail if and only if their trees are written alike. What two ends of replication
+may rightly hold apart is not in it: expunged messages (each end forgets them in its own time; they can
+be asked for), tombstones and former names, deletedmodseq, the modseq of quotas and of mailbox
+annotations, the slots of keywords, and CRCs and quota roots of mailboxes, which follow from the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from common.model import SYSTEM_FLAGS, MailboxState, Record
+from common.names import SERVER, Owner, sort_key
+from common.sieve import SIEVE_FOLDER
+from common.stores.mailstore import MailReader, MailStore
+from mailstore.canonical import Line, octets
+
+FORMAT = 1
+
+_PLAIN = (
+    "uniqueid",
+    "name",
+    "mbtype",
+    "partition",
+    "uidvalidity",
+    "last_uid",
+    "highestmodseq",
+    "createdmodseq",
+    "foldermodseq",
+    "xconvmodseq",
+    "raclmodseq",
+    "recentuid",
+    "recenttime",
+    "last_appenddate",
+    "pop3_last_login",
+    "pop3_show_after",
+    "usergroups",
+    "options",
+)
+_SYSTEM = {flag: number for number, flag in enumerate(SYSTEM_FLAGS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What belongs to the state that is wanted."""
+
+    expunged: bool = False
+    partitions: bool = True
+    sieve_mailbox: bool = True
+
+
+def state_of(store: MailStore, owners: Iterable[Owner], *, server: bool, scope: Scope) -> dict[str, Any]:
+    """The tree; owners are read one after another while it is written."""
+    tree: dict[str, Any] = {"format": FORMAT, "owners": (_owner(store, owner, scope) for owner in owners)}
+    if server:
+        tree["server"] = _server(store)
+    return tree
+
+
+def _owner(store: MailStore, owner: Owner, scope: Scope) -> dict[str, Any]:
+    with store.read(owner) as reader:
+        meta = reader.meta(with_sieve=False)
+        used = {usage.root: usage.used for usage in reader.usage()}
+        quotas = [
+            Line(
+                root=quota.root,
+                limits=dict(sorted(quota.limits.items())),
+                used={name: n for name, n in sorted(used.get(quota.root, {}).items()) if n},
+            )
+            for quota in sorted(reader.quotas(), key=lambda one: sort_key(one.root))
+        ]
+        sieve = [
+            Line(
+                filename=script.filename,
+                active=script.active,
+                content=octets(reader.sieve_content(script.filename) or b""),
+            )
+            for script in sorted(reader.sieve_scripts(), key=lambda one: one.filename)
+        ]
+    seen = [
+        Line(
+            uniqueid=s.uniqueid,
+            lastread=s.lastread,
+            lastuid=s.lastuid,
+            lastchange=s.lastchange,
+            uids=s.seenuids,
+        )
+        for s in sorted(meta.seen, key=lambda one: one.uniqueid)
+    ]
+    return {
+        owner.kind: owner.name,
+        "subscriptions": iter(sorted(meta.subscriptions, key=sort_key)),
+        "seen": iter(seen),
+        "quotas": iter(quotas),
+        "sieve": iter(sieve),
+        "mailboxes": _mailboxes(store, owner, scope),
+    }
+
+
+def _mailboxes(store: MailStore, owner: Owner, scope: Scope) -> Iterator[dict[str, Any]]:
+    with store.read(owner) as reader:
+        for mailbox in sorted(reader.mailboxes(), key=lambda one: sort_key(one.name)):
+            if mailbox.name.endswith("." + SIEVE_FOLDER) and not scope.sieve_mailbox:
+                continue
+            yield _mailbox(reader, mailbox, scope)
+
+
+def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        name: getattr(mailbox, name) for name in _PLAIN if scope.partitions or name != "partition"
+    }
+    tree["acl"] = _acl(mailbox.acl)
+    tree["annotations"] = (
+        Line(entry=one.entry, userid=one.userid, value=octets(one.value))
+        for one in sorted(mailbox.annotations, key=lambda one: (one.entry, one.userid))
+    )
+    tree["records"] = _records(reader, mailbox, scope)
+    return tree
+
+
+def _records(reader: MailReader, mailbox: MailboxState, scope: Scope) -> Iterator[Line]:
+    for batch in reader.records(mailbox.uniqueid):
+        stored = reader.has_guids([record.guid for record in batch])
+        for record in batch:
+            if scope.expunged or not record.expunged:
+                yield _record(record, record.guid in stored)
+
+
+def _record(record: Record, stored: bool) -> Line:
+    line = Line(
+        uid=record.uid,
+        modseq=record.modseq,
+        updated=record.last_updated,
+        flags=_flags(record.flags),
+        internaldate=record.internaldate,
+        size=record.size,
+        guid=record.guid.hex(),
+    )
+    for name in ("thrid", "savedate", "createdmodseq"):
+        if value := getattr(record, name):
+            line[name] = value
+    if record.annotations:
+        line["annotations"] = [
+            {"entry": one.entry, "userid": one.userid, "modseq": one.modseq, "value": octets(one.value)}
+            for one in record.annotations
+        ]
+    if record.expunged:
+        line["expunged"] = True
+    elif not stored:
+        line["message"] = "missing"
+    return line
+
+
+def _flags(flags: str) -> list[str]:
+    """System flags in their order, then keywords sorted."""
+    return sorted(flags.split(), key=lambda flag: (_SYSTEM.get(flag, len(_SYSTEM)), flag))
+
+
+def _acl(acl: str) -> dict[str, str]:
+    parts = acl.split("\t")
+    return Line(sorted(zip(parts[::2], parts[1::2], strict=False)))
+
+
+def _server(store: MailStore) -> dict[str, Any]:
+    with store.read(SERVER) as reader:
+        found = reader.annotations("")
+    return {
+        "annotations": iter(
+            [Line(entry=one.entry, userid=one.userid, value=octets(one.value)) for one in found]
+        )
+    }

@@ -1,0 +1,1 @@
+"""What mail can be exported to: a Maildir++ or mbox files."""

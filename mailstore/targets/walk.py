@@ -1,0 +1,83 @@
+"""Read an owner's mail in order and hand it to a target, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.model import MailboxState, Record
+from common.names import inbox_of, is_deleted
+from common.sieve import SIEVE_FOLDER
+from common.stores.mailstore import MailReader
+from mailstore.selection import records_of
+
+
+class Target(Protocol):
+    """Takes mailboxes one after another."""
+
+    def begin(self, folder: tuple[str, ...]) -> None:
+        """A mailbox; `folder` is its path below the INBOX, () the INBOX itself, components as stored."""
+
+    def add(self, record: Record, raw: bytes) -> None:
+        """A message of that mailbox, in the order of UIDs."""
+
+    def end(self) -> None:
+        """The mailbox is complete."""
+
+    def subscribe(self, folders: list[tuple[str, ...]]) -> None:
+        """What the user has subscribed to of his own."""
+
+
+@dataclass
+class Exported:
+    """What an export did."""
+
+    messages: int = 0
+    mailboxes: int = 0
+    missing: int = 0
+
+
+def export_owner(reader: MailReader, target: Target, report: Callable[[str], None]) -> Exported:
+    """Write all live messages of the owner's mailboxes (not Sieve scripts); deleted mailboxes stay out."""
+    top = inbox_of(reader.owner.name) if reader.owner.kind == "user" else reader.owner.name
+    done = Exported()
+    for mailbox in reader.mailboxes():
+        folder = _below(top, mailbox.name)
+        if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
+            continue
+        target.begin(folder)
+        _export_mailbox(reader, mailbox, target, report, done)
+        target.end()
+        done.mailboxes += 1
+    subscribed = (_below(top, name) for name in reader.meta(with_sieve=False).subscriptions)
+    target.subscribe([folder for folder in subscribed if folder is not None])
+    return done
+
+
+def _export_mailbox(
+    reader: MailReader, mailbox: MailboxState, target: Target, report: Callable[[str], None], done: Exported
+) -> None:
+    for records in records_of(reader, mailbox):
+        waiting = iter(records)
+        for batch in reader.bodies([record.guid for record in records]):
+            for body in batch:
+                for record in waiting:
+                    if record.guid == body.guid:
+                        raw = body.data if isinstance(body.data, bytes) else b"".join(body.data)
+                        target.add(record, raw)
+                        done.messages += 1
+                        break
+                    done.missing += 1
+                    report(f"{mailbox.name} uid {record.uid}: the message is missing")
+        for record in waiting:
+            done.missing += 1
+            report(f"{mailbox.name} uid {record.uid}: the message is missing")
+
+
+def _below(top: str, name: str) -> tuple[str, ...] | None:
+    if is_deleted(name):
+        return None
+    if name == top:
+        return ()
+    return tuple(name[len(top) + 1 :].split(".")) if name.startswith(top + ".") else None
