@@ -250,6 +250,10 @@ class StoreReplica:
     def unactivate_sieve(self, userid: str) -> Deferred[None]:
         return self._write(lambda: _user(userid), lambda writer: writer.apply_active_sieve(None))
 
+    def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> Deferred[None]:
+        """A change that is no verb of the protocol (a restore), in order with the verbs and as durable."""
+        return self._write(lambda: owner, change)
+
     # -- the session
 
     def force(self) -> Deferred[None]:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from common.errors import ProtocolError, StoreError
 from common.model import MessageBody
@@ -40,7 +40,8 @@ class Staging:
         self._limit = memory
         self._messages: dict[bytes, _Staged] = {}
         self._in_memory = 0
-        self._file: IO[bytes] | None = None
+        self._resident: list[bytes] = []
+        self._descriptor = -1
         self._end = 0
 
     def __len__(self) -> int:
@@ -94,34 +95,33 @@ class Staging:
                 raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
             self._keep(body, frame.frame, frame.digest == body.guid)
         else:
-            file = self._spill()
-            start = self._end
-            pieces = split(data) if isinstance(data, bytes) else data
-            try:
-                length, digest = write_frame(pieces, body.size, file.write)
-            except ValueError as error:
-                file.seek(start)
-                raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
-            self._end = start + length
-            self._set(body.guid, _Staged(body.partition, body.size, digest == body.guid, None, start, length))
+            self._add_large(body, split(data) if isinstance(data, bytes) else data)
 
-    def _keep(self, body: MessageBody, frame: bytes, good: bool) -> None:
-        if self._in_memory + len(frame) <= self._limit:
-            self._set(body.guid, _Staged(body.partition, body.size, good, frame))
-            return
+    def _add_large(self, body: MessageBody, pieces: Iterable[bytes]) -> None:
+        """Compress into the file, piece by piece."""
         start = self._end
-        self._spill().write(frame)
-        self._end = start + len(frame)
-        self._set(body.guid, _Staged(body.partition, body.size, good, None, start, len(frame)))
+        try:
+            length, digest = write_frame(pieces, body.size, self._write)
+        except ValueError as error:
+            self._end = start
+            raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
+        except BaseException:
+            self._end = start
+            raise
+        good = digest == body.guid
+        self._set(body.guid, _Staged(body.partition, body.size, good, None, start, length))
 
     def _spill_pieces(self, body: MessageBody) -> None:
-        file = self._spill()
-        start = end = self._end
+        start = self._end
         for piece in body.data if not isinstance(body.data, bytes) else [body.data]:
-            file.write(piece)
-            end += len(piece)
-        self._end = end
-        self._set(body.guid, _Staged(body.partition, body.size, True, None, start, end - start))
+            self._write(piece)
+        self._set(body.guid, _Staged(body.partition, body.size, True, None, start, self._end - start))
+
+    def _keep(self, body: MessageBody, frame: bytes, good: bool) -> None:
+        self._set(body.guid, _Staged(body.partition, body.size, good, frame))
+        self._resident.append(body.guid)
+        if self._in_memory > self._limit:
+            self._spill()
 
     def _set(self, guid: bytes, staged: _Staged) -> None:
         old = self._messages.get(guid)
@@ -131,15 +131,37 @@ class Staging:
             self._in_memory += len(staged.frame)
         self._messages[guid] = staged
 
-    def _spill(self) -> IO[bytes]:
-        """The temporary file, at the place where it goes on."""
-        if self._file is None:
+    def _spill(self) -> None:
+        """Move all that is in memory into the file."""
+        moved: dict[bytes, _Staged] = {}
+        frames: list[bytes] = []
+        position = self._end
+        for guid in self._resident:
+            staged = self._messages[guid]
+            if staged.frame is None or guid in moved:
+                continue
+            length = len(staged.frame)
+            frames.append(staged.frame)
+            moved[guid] = staged._replace(frame=None, offset=position, length=length)
+            position += length
+        self._write(b"".join(frames))
+        self._messages.update(moved)
+        self._resident.clear()
+        self._in_memory = 0
+
+    def _write(self, data: bytes) -> None:
+        """Append to the temporary file."""
+        if self._descriptor < 0:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - open until `clear`
-                prefix=f"{_PREFIX}{os.getpid()}-", dir=self._directory
-            )
-        self._file.seek(self._end)
-        return self._file
+            with tempfile.TemporaryFile(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._directory) as file:
+                self._descriptor = os.dup(file.fileno())
+        view = memoryview(data)
+        position = self._end
+        while view:
+            count = os.pwrite(self._descriptor, view, position)
+            position += count
+            view = view[count:]
+        self._end = position
 
     def is_good(self, guid: bytes) -> bool:
         """Whether the staged bytes have the SHA-1 that their GUID says."""
@@ -155,9 +177,7 @@ class Staging:
         if staged.frame is not None:
             data = staged.frame
         else:
-            assert self._file is not None
-            self._file.flush()
-            pieces = _Pieces(self._file.fileno(), staged.offset, staged.length)
+            pieces = _Pieces(self._descriptor, staged.offset, staged.length)
             data = pieces if staged.length > LARGE else b"".join(pieces)
         return MessageBody(staged.partition, guid, staged.size, data, "zstd")
 
@@ -165,10 +185,11 @@ class Staging:
         """Forget everything (RESTART)."""
         self._messages.clear()
         self._in_memory = 0
+        self._resident.clear()
         self._end = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     close = clear
 

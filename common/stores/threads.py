@@ -45,7 +45,7 @@ class ThreadRunner:
             self._trigger = self.reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
             self._pool.start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the threads when they have finished what they are doing; blocks until then."""
         self._stopped = True
         if self._trigger is not None:

@@ -217,7 +217,7 @@ class ApplyMailbox(RecordChanges):
             _check_known(mine, record, force)
             if mine != record:
                 old.append(mine)
-                new.append(record._replace(size=mine.size))
+                new.append(record if record.size == mine.size else record._replace(size=mine.size))
         self.update_records(box.id, tally, old, new)
 
     def _append_new(self, box: Box, tally: Tally, sent: Sequence[Record], intake: Intake) -> None:

@@ -55,7 +55,8 @@ class PackWriter:
 
     def append(self, frame: bytes) -> Place:
         """Add one frame; it is written at the latest at `sync`."""
-        self._room()
+        if self._end >= PACK_TARGET or not self._pack:
+            self._next_pack()
         place = Place(self._pack, self._end, len(frame))
         self._buffer.append(frame)
         self._buffered += len(frame)
@@ -73,7 +74,8 @@ class PackWriter:
 
     def begin_frame(self) -> Place:
         """Where the frame will stand that `continue_frame` now gives piece by piece."""
-        self._room()
+        if self._end >= PACK_TARGET or not self._pack:
+            self._next_pack()
         return Place(self._pack, self._end, 0)
 
     def continue_frame(self, piece: bytes) -> None:
@@ -82,14 +84,6 @@ class PackWriter:
         self._end += len(piece)
         if self._buffered >= _BUFFER:
             self.flush()
-
-    def _room(self) -> None:
-        """Go to the next pack when this one is full."""
-        if self._pack == 0 or self._end >= PACK_TARGET:
-            self.flush()
-            self._close()
-            self._pack += 1
-            self._end = self._written = 0
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system."""
@@ -170,8 +164,7 @@ class PackWriter:
         self._committed.update(changed)
         return changed
 
-    def next_pack(self) -> None:
-        """Let the next frame begin a new pack."""
+    def _next_pack(self) -> None:
         self.flush()
         self._close()
         self._pack += 1

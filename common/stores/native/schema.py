@@ -23,13 +23,14 @@ _SCHEMA = Path(__file__).with_name("schema.sql")
 MIGRATIONS: Mapping[int, str] = {}
 """SQL that takes an index of version N to N + 1, by N. Never changed once released."""
 
+_SQL = _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
 _BUSY_MS = 5000
 _PAGES_KIB = 4096
 
 
 def schema_sql() -> str:
     """The statements that make an empty index of the present version."""
-    return _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
+    return _SQL
 
 
 @cache
@@ -38,7 +39,8 @@ def _template() -> bytes:
     with tempfile.TemporaryDirectory(prefix="cyrus-sync-") as directory:
         path = Path(directory) / INDEX
         connection = sqlite3.connect(path, isolation_level=None)
-        connection.executescript(schema_sql())
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(f"BEGIN;\n{schema_sql()}\nCOMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.close()
         return path.read_bytes()
@@ -57,7 +59,7 @@ def write_template(directory: Path) -> None:
 def memory_index() -> sqlite3.Connection:
     """An empty index that is nowhere: what an unknown owner reads as."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection.executescript(schema_sql())
+    connection.executescript(_SQL)
     return connection
 
 
