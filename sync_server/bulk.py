@@ -27,7 +27,7 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._memory: list[Sequence[Record]] = []
-        self._in_memory = 0
+        self.in_memory = 0
         self._file: IO[bytes] | None = None
         self._batches: list[tuple[int, int]] = []
         self.count = 0
@@ -37,14 +37,14 @@ class Records:
 
     def fits(self, batch: Sequence[Record]) -> bool:
         """True if `add` will not touch a disk."""
-        return self._file is None and self._in_memory + len(batch) <= RECORDS_IN_MEMORY
+        return self._file is None and self.in_memory + len(batch) <= RECORDS_IN_MEMORY
 
     def add(self, batch: Sequence[Record]) -> None:
         """Take the next batch; OSError when the disk is full."""
         self.count += len(batch)
         if self.fits(batch):
             self._memory.append(batch)
-            self._in_memory += len(batch)
+            self.in_memory += len(batch)
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
@@ -79,4 +79,4 @@ class _Warnings:
 
 
 def _adopt_twisted() -> None:
-    globalLogBeginner.beginLoggingTo([_Warnings()], discardBuffer=True, redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([cast(Any, _Warnings())], discardBuffer=True, redirectStandardIO=False)

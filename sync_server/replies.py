@@ -1,5 +1,6 @@
 """Every answer of the session layer, in the words of a Cyrus 3.6 server. Handlers' errors word themselves
-(`common.errors.ReplyError.reply`). One table, so that tests can name each answer.
+(`common.errors.ReplyError.reply`). `common.wire.replies` has those of a SASL exchange. One table, so that
+tests can name each answer.
 
 `X` in Cyrus's own texts is the command with a capital letter: ``Missing required argument to Compress``.
 """
@@ -22,9 +23,6 @@ UNKNOWN_ERROR = b"NO Unknown error"
 
 INVALID_MECHANISM = b"BAD Invalid mechanism"
 ALREADY_AUTHENTICATED = b"BAD Already authenticated"
-CANCELLED = b"BAD Client canceled authentication"
-NO_MECHANISM = b"NO no mechanism available"
-BAD_SASL_LINE = b"NO Error reading client response: line too long"
 
 TLS_AFTER_LOGIN = b"BAD Can't Starttls after authentication"
 TLS_TWICE = b"BAD Already did a successful Starttls"
@@ -52,11 +50,6 @@ def unparsable(verb: str) -> bytes:
 
 def unknown_compression(algorithm: bytes) -> bytes:
     return b"NO Unknown compression algorithm: " + algorithm
-
-
-def logged_in(ssf: int) -> bytes:
-    """The end of a login. No SASL layers here: TLS, or nothing."""
-    return b"OK Success (tls protection)" if ssf else b"OK Success (no protection)"
 
 
 def not_imap(tag: bytes) -> bytes:

@@ -42,7 +42,7 @@ def test_at_most_a_bounded_number_is_held_in_memory(tmp_path: Path) -> None:
     records = Records(tmp_path)
     for n in range(10):
         records.add(batch(n * 2000 + 1, 2000))
-    assert records._in_memory <= RECORDS_IN_MEMORY
+    assert records.in_memory <= RECORDS_IN_MEMORY
 
 
 def test_the_spool_has_no_name_and_goes_with_its_command(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""sync_server: the command. Reads the configuration, opens store and ports, runs until a signal.
+
+Options are those of sync_server(8) of Cyrus; unlike there it needs no master process: it stays in the
+foreground and listens itself, the way systemd wants a service (`READY=1` when it listens, `STOPPING=1`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import sdnotify
+from twisted.internet.defer import Deferred
+
+from common.config import Config
+from common.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, CyrusSyncError, UsageError
+from sync_server.listener import Listeners
+from sync_server.logs import start_logging
+from sync_server.service import Service
+from sync_server.settings import ServerSettings
+
+log = logging.getLogger("sync_server")
+
+DEFAULT_CONFIG = "/etc/imapd.conf"
+
+_EPILOG = """\
+signals:
+  TERM, INT  finish what is running, say BYE to the clients, stop (exit status 0)
+  HUP        read the TLS certificates again
+
+exit status:
+  0   stopped by a signal
+  64  the command line makes no sense
+  70  an internal error
+  75  the mail store cannot be opened now
+  78  imapd.conf has a bad value, or an address cannot be listened on
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _ssf(text: str) -> int:
+    if not text.isdigit() or int(text) > 10000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a strength in bits")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = _Parser(
+        prog="sync_server",
+        description="Be the replica: take what sync_client of another machine sends, and keep it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_CONFIG, help="imapd.conf to read")
+    made.add_argument(
+        "-p",
+        dest="ssf",
+        metavar="SSF",
+        type=_ssf,
+        default=0,
+        help="strength in bits of a protection from outside (ssh, stunnel): 1 = integrity, more = privacy",
+    )
+    made.add_argument(
+        "-f", dest="historic", action="store_true", help="accepted and without effect, as in Cyrus"
+    )
+    made.add_argument("-v", dest="verbose", action="store_true", help="log more")
+    made.add_argument(
+        "-e",
+        dest="stderr",
+        action="store_true",
+        help="log to stderr, not to syslog (so on a terminal anyway)",
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit status."""
+    try:
+        options = parser().parse_args(argv)
+    except UsageError as error:
+        print(f"sync_server: {error}\n{parser().format_usage()}", end="", file=sys.stderr)
+        return EX_USAGE
+    try:
+        config = Config.load(options.config, program="sync_server")
+        settings = ServerSettings.from_config(config, options.ssf)
+    except ConfigError as error:
+        print(f"sync_server: {error}", file=sys.stderr)
+        return EX_CONFIG
+    start_logging(
+        to_stderr=options.stderr or sys.stderr.isatty(),
+        verbose=options.verbose,
+        facility=settings.facility,
+        prefix=settings.syslog_prefix,
+    )
+    os.umask(0o077)
+    try:
+        return run(config, settings)
+    except CyrusSyncError as error:
+        log.critical("%s", error)
+        print(f"sync_server: {error}", file=sys.stderr)
+        return error.exit_status
+    except Exception:
+        log.critical("internal error", exc_info=True)
+        return EX_SOFTWARE
+
+
+def run(config: Config, settings: ServerSettings) -> int:
+    """Open everything, serve until a signal, close everything."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    if os.geteuid() == 0:
+        log.warning("running as root; a user that owns the store's directories is enough")
+    service = Service.open(config, settings, reactor)
+    systemd = sdnotify.SystemdNotifier()
+    listeners = Listeners(service)
+    try:
+        listeners.open(settings.listen)
+        stopping = False
+
+        def stop(number: int) -> None:
+            nonlocal stopping
+            if stopping:
+                return
+            stopping = True
+            log.info("%s: stopping, %d connections", signal.Signals(number).name, len(service.sessions))
+            systemd.notify("STOPPING=1")
+            done: Deferred[None] = listeners.stop()
+            done.addBoth(lambda _: reactor.stop())
+
+        def reload() -> None:
+            systemd.notify("RELOADING=1")
+            service.reload_certificates()
+            systemd.notify("READY=1")
+
+        def started() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
+            signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
+            systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(listeners.where))
+            log.info("ready: %s", settings.banner)
+
+        reactor.callWhenRunning(started)
+        reactor.run(installSignalHandlers=False)
+    finally:
+        service.close()
+    log.info("stopped")
+    return EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

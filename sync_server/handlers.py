@@ -1,0 +1,393 @@
+"""One handler per command of the replica: read the arguments, call the verb, word the answer.
+
+A handler is a coroutine that calls its verb before it first waits for anything, because verbs take effect
+in the order of their calls. It returns None (``OK success`` alone), lines, or `Blocking` lines that are
+made in a thread; what it raises becomes the NO of `sync_server.session`.
+
+`HANDLERS` is made from the table of commands (`common.protocol.commands`): a command declared there
+without a handler here, or the other way round, is an error at import.
+
+A question about a name that nobody can have (``GET USER a/b``) is answered as a real server answers it:
+there is no such thing. A change under such a name is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from common.errors import BadParameters, MailboxNonexistent
+from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
+from common.names import BadName
+from common.protocol import codec, dlist
+from common.protocol.commands import COMMANDS
+from common.protocol.connection_server import ServerConnection
+from common.protocol.events import DlistCommand
+from common.stores.queries import FullMailbox
+from sync_server.work import Bulk, Work
+
+T = TypeVar("T")
+
+GRANTED = ("SIEVE-MAILBOX",)
+"""What the greeting offers, and APPLY CAPABILITIES switches on."""
+
+GET_COST = 16
+"""An answer that is a list waits in memory for its turn, so fewer of them may be under way."""
+
+
+class Blocking(NamedTuple):
+    """Lines whose making waits for a disk."""
+
+    lines: Iterable[bytes]
+
+
+Answer = Iterable[bytes] | Blocking | None
+
+
+class Request:
+    """One command: its arguments, what it sent ahead, and the session's replica."""
+
+    __slots__ = ("bulk", "local", "name", "replica", "value", "verb", "work")
+
+    def __init__(self, command: DlistCommand, bulk: Bulk, work: Work) -> None:
+        self.verb = command.verb
+        self.name = command.name
+        self.local = command.local
+        self.value = command.value
+        self.bulk = bulk
+        self.work = work
+        self.replica = work.replica
+
+    @property
+    def weight(self) -> int:
+        """How much memory it holds until it is answered: 1 for a few hundred items or 64 KB."""
+        value = self.value
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+        octets = sum(len(part) for part in parts if isinstance(part, bytes))
+        items = sum(len(part) for part in parts if isinstance(part, list | dict)) + len(parts)
+        return 1 + octets // 65536 + (items + self.bulk.records.in_memory) // 256
+
+    @property
+    def title(self) -> str:
+        """``APPLY LOCAL_MAILBOX``"""
+        return f"{self.verb} {'LOCAL_' if self.local else ''}{self.name}"
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """Whom and what it is about, for the log; nothing here is checked."""
+        value = self.value
+        if isinstance(value, dict):
+            pairs = ((_SUBJECTS[key], value[key]) for key in _SUBJECTS if key in value)
+        else:
+            one = value[0] if isinstance(value, list) and value else value
+            pairs = ((_LONE_SUBJECTS[self.name], one) for _ in range(self.name in _LONE_SUBJECTS))
+        return {
+            key: found.decode("utf-8", "replace")[:200]
+            for key, found in pairs
+            if isinstance(found, bytes) and found
+        }
+
+
+_SUBJECTS = {
+    b"USERID": "user",
+    b"MBOXNAME": "mailbox",
+    b"OLDMBOXNAME": "mailbox",
+    b"ROOT": "mailbox",
+    b"UNIQUEID": "uniqueid",
+}
+_LONE_SUBJECTS = {
+    "USER": "user",
+    "META": "user",
+    "UNUSER": "user",
+    "MAILBOXES": "mailbox",
+    "UNIQUEIDS": "uniqueid",
+    "FULLMAILBOX": "mailbox",
+    "ANNOTATION": "mailbox",
+    "QUOTA": "mailbox",
+    "UNQUOTA": "mailbox",
+    "UNMAILBOX": "mailbox",
+}
+
+
+line = ServerConnection.answer
+
+
+def _known(decode: Callable[[Any], T], value: Any, otherwise: T) -> T:
+    """`decode(value)`, or `otherwise` for what can be the name of nothing."""
+    try:
+        return decode(value)
+    except (BadParameters, BadName):
+        return otherwise
+
+
+def _all_known(decode: Callable[[Any], T], value: Any) -> list[T]:
+    found = []
+    for item in value if isinstance(value, list) else []:
+        try:
+            found.append(decode(item))
+        except (BadParameters, BadName):
+            continue
+    return found
+
+
+def _existing(decode: Callable[[Any], T], value: Any) -> T:
+    """`decode(value)`; a name that no mailbox can have is that of no mailbox."""
+    try:
+        return decode(value)
+    except BadName as error:
+        raise MailboxNonexistent() from error
+
+
+# -- GET
+
+
+def _mailbox_lines(states: Iterable[MailboxState]) -> Iterator[bytes]:
+    for state in states:
+        yield line("MAILBOX", codec.encode_mailbox(state))
+
+
+def _meta_lines(meta: UserMeta) -> Iterator[bytes]:
+    for seen in meta.seen:
+        yield line("SEEN", codec.encode_seen(seen))
+    if meta.subscriptions:
+        yield line("LSUB", codec.encode_names(meta.subscriptions))
+    for script in meta.sieve:
+        yield line("SIEVE", codec.encode_sieve_script(script))
+
+
+async def get_user(request: Request) -> Answer:
+    userid = _known(codec.decode_userid, request.value, "")
+    if not userid:
+        return None
+    user = await request.replica.get_user(userid)
+
+    def lines() -> Iterator[bytes]:
+        yield from _mailbox_lines(user.mailboxes)
+        for quota in user.quotas:
+            yield line("QUOTA", codec.encode_quota(quota))
+        yield from _meta_lines(user.meta)
+
+    return lines()
+
+
+async def get_meta(request: Request) -> Answer:
+    userid = _known(codec.decode_userid, request.value, "")
+    return _meta_lines(await request.replica.get_meta(userid)) if userid else None
+
+
+async def get_mailboxes(request: Request) -> Answer:
+    names = _all_known(codec.decode_mailbox_name, request.value)
+    return _mailbox_lines(await request.replica.get_mailboxes(names)) if names else None
+
+
+async def get_uniqueids(request: Request) -> Answer:
+    uniqueids = _all_known(lambda item: codec.decode_uniqueids([item])[0], request.value)
+    return _mailbox_lines(await request.replica.get_uniqueids(uniqueids)) if uniqueids else None
+
+
+async def get_fullmailbox(request: Request) -> Answer:
+    name = _existing(codec.decode_mailbox_name, request.value)
+    state, records = await request.replica.get_full_mailbox(name)
+    return Blocking(_full_mailbox(state, records))
+
+
+def _full_mailbox(state: MailboxState, records: RecordSource) -> Iterator[bytes]:
+    yield b"* MAILBOX " + codec.mailbox_head(codec.encode_mailbox(state), server=True)
+    separator = b""
+    try:
+        for batch in records:
+            if batch:
+                yield separator + codec.encode_records(batch, server=True)
+                separator = b" "
+    finally:
+        if isinstance(records, FullMailbox):
+            records.close()
+    yield codec.MAILBOX_TAIL + b"\r\n"
+
+
+async def get_quota(request: Request) -> Answer:
+    root = _known(codec.decode_root, request.value, "")
+    quota = await request.replica.get_quota(root) if root else None
+    return [line("QUOTA", codec.encode_quota(quota))] if quota else None
+
+
+async def get_annotation(request: Request) -> Answer:
+    mailbox = _known(codec.decode_annotation_mailbox, request.value, None)
+    if mailbox is None:
+        return None
+    found = await request.replica.get_annotations(mailbox)
+    return [line("ANNOTATION", codec.encode_annotation(each)) for each in found]
+
+
+async def get_fetch(request: Request) -> Answer:
+    wanted = _existing(codec.decode_fetch, request.value)
+    body = await request.replica.fetch(*wanted)
+    return Blocking(_message(body)) if body else [line("MESSAGE", None)]
+
+
+def _message(body: MessageBody) -> Iterator[bytes]:
+    yield b"* MESSAGE " + dlist.file_head(
+        body.partition.encode(), body.guid.hex().encode(), body.size, server=True
+    )
+    if isinstance(body.data, bytes):
+        yield body.data
+    else:
+        yield from body.data
+    yield b"\r\n"
+
+
+async def get_fetch_sieve(request: Request) -> Answer:
+    wanted = _existing(codec.decode_sieve_file, request.value)
+    content = await request.replica.fetch_sieve(*wanted)
+    return [line("SIEVE", codec.encode_sieve_content(*wanted, content))]
+
+
+# -- APPLY
+
+
+async def apply_message(request: Request) -> Answer:
+    await request.bulk.complete()
+    return None
+
+
+async def apply_reserve(request: Request) -> Answer:
+    wanted = codec.decode_reserve(request.value)
+    missing = await request.replica.reserve(*wanted)
+    return [line("MISSING", codec.encode_guids(missing))] if missing else None
+
+
+async def apply_mailbox(request: Request) -> Answer:
+    found = codec.decode_mailbox_line(request.value)
+    update = MailboxUpdate(found.state, request.bulk.records, found.since, found.partial)
+    request.bulk.check()
+    await request.replica.mailbox(update, local=request.local)
+    return None
+
+
+async def apply_rename(request: Request) -> Answer:
+    wanted = _existing(codec.decode_rename, request.value)
+    await request.replica.rename(*wanted, local=request.local)
+    return None
+
+
+async def apply_unmailbox(request: Request) -> Answer:
+    name = _known(codec.decode_mailbox_name, request.value, "")
+    if not name:
+        raise MailboxNonexistent()
+    await request.replica.unmailbox(name, local=request.local)
+    return None
+
+
+async def apply_unuser(request: Request) -> Answer:
+    userid = _known(codec.decode_unuser, request.value, "")
+    if userid:
+        await request.replica.unuser(userid, local=request.local)
+    return None
+
+
+async def apply_expunge(request: Request) -> Answer:
+    wanted = _existing(codec.decode_expunge, request.value)
+    await request.replica.expunge(*wanted)
+    return None
+
+
+async def apply_quota(request: Request) -> Answer:
+    await request.replica.quota(codec.decode_quota(request.value))
+    return None
+
+
+async def apply_unquota(request: Request) -> Answer:
+    root = _known(codec.decode_root, request.value, "")
+    if root:
+        await request.replica.unquota(root)
+    return None
+
+
+async def apply_sub(request: Request) -> Answer:
+    await request.replica.sub(*codec.decode_subscription(request.value))
+    return None
+
+
+async def apply_unsub(request: Request) -> Answer:
+    await request.replica.unsub(*codec.decode_subscription(request.value))
+    return None
+
+
+async def apply_seen(request: Request) -> Answer:
+    await request.replica.seen(*codec.decode_apply_seen(request.value))
+    return None
+
+
+async def apply_annotation(request: Request) -> Answer:
+    await request.replica.annotation(codec.decode_annotation(request.value))
+    return None
+
+
+async def apply_unannotation(request: Request) -> Answer:
+    which = codec.decode_unannotation(request.value)
+    await request.replica.unannotation(which.mailbox, which.entry, which.userid)
+    return None
+
+
+async def apply_sieve(request: Request) -> Answer:
+    await request.replica.sieve(*codec.decode_sieve_upload(request.value))
+    return None
+
+
+async def apply_unsieve(request: Request) -> Answer:
+    await request.replica.unsieve(*codec.decode_sieve_file(request.value))
+    return None
+
+
+async def apply_activate_sieve(request: Request) -> Answer:
+    await request.replica.activate_sieve(*codec.decode_sieve_file(request.value))
+    return None
+
+
+async def apply_unactivate_sieve(request: Request) -> Answer:
+    await request.replica.unactivate_sieve(codec.decode_user(request.value))
+    return None
+
+
+async def apply_force(request: Request) -> Answer:
+    await request.replica.force()
+    return None
+
+
+async def apply_capabilities(request: Request) -> Answer:
+    asked = _all_known(lambda item: codec.decode_capabilities([item])[0], request.value)
+    granted = [name for name in GRANTED if name in asked]
+    request.replica.capabilities = frozenset(granted)
+    return [line("ENABLED", codec.encode_names(granted))]
+
+
+# -- RESTORE
+
+
+async def restore_mailbox(request: Request) -> Answer:
+    state = codec.decode_restore(request.value)
+    request.bulk.check()
+    await request.work.restore(state, request.bulk.records)
+    return None
+
+
+# -- the table
+
+
+class Handler(NamedTuple):
+    """`cost`: how much of a connection's allowance for commands under way it takes."""
+
+    function: Callable[[Request], Coroutine[Any, Any, Answer]]
+    cost: int
+
+
+def _table() -> dict[tuple[str, str], Handler]:
+    return {
+        (command.verb, command.name): Handler(
+            globals()[f"{command.verb}_{command.name}".lower()], GET_COST if command.verb == "GET" else 1
+        )
+        for command in COMMANDS.values()
+    }
+
+
+HANDLERS = _table()

@@ -1,0 +1,158 @@
+"""What all connections of a server share: settings, store, threads, login, certificates, the clock.
+
+Sessions get everything from here and nothing from globals, so that a test hands them a clock, a replica
+and a password file of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from twisted.internet.defer import Deferred
+
+from common.config import Config
+from common.errors import ConfigError
+from common.protocol.connection_server import ServerConnection
+from common.protocol.dlist import Limits
+from common.stores import open_store
+from common.stores.mailstore import MailStore
+from common.stores.replica import StoreReplica
+from common.stores.staging import remove_left_overs
+from common.stores.threads import ThreadRunner
+from common.wire.sasl.server import SaslServer
+from common.wire.tls import ServerTLS, server_context
+from sync_server.penalty import Penalty
+from sync_server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from sync_server.session import Session
+
+log = logging.getLogger("sync_server")
+
+
+class Service:
+    """The state of a server apart from its connections."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        reactor: Any,
+        threads: ThreadRunner,
+        sasl: SaslServer,
+        make_replica: Callable[[], StoreReplica],
+        *,
+        staging: Path,
+        limits: Limits | None = None,
+        tls: ServerTLS | None = None,
+        store: MailStore | None = None,
+    ) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.threads = threads
+        self.sasl = sasl
+        self.replica = make_replica
+        self.staging = staging
+        self.limits = limits or Limits()
+        self.tls_context = tls
+        self.store = store
+        self.penalty = Penalty(reactor.seconds)
+        self.sessions: set[Session] = set()
+        self._when_empty: Callable[[], None] | None = None
+
+    @classmethod
+    def open(cls, config: Config, settings: ServerSettings, reactor: Any) -> Self:
+        """As imapd.conf has it. Clears what a killed server left behind. `ConfigError`, `StoreError`."""
+        tls = server_context(config)
+        sasl = SaslServer.from_config(config, reactor)
+        store = open_store(config)
+        staging = settings.partitions[config.defaultpartition] / "sync."
+        staging.mkdir(parents=True, exist_ok=True)
+        gone = remove_left_overs(staging)
+        if gone:
+            log.info("removed %d staged files of a server that was killed", gone)
+        threads = ThreadRunner(reactor)
+
+        def make_replica() -> StoreReplica:
+            return StoreReplica(store, threads, partitions=settings.partitions, staging_dir=staging)
+
+        return cls(
+            settings,
+            reactor,
+            threads,
+            sasl,
+            make_replica,
+            staging=staging,
+            limits=_limits(config),
+            tls=tls,
+            store=store,
+        )
+
+    def close(self) -> None:
+        """After the last connection."""
+        if self.store is not None:
+            self.store.close()
+
+    def connection(self) -> ServerConnection:
+        """The grammar of a new connection."""
+        return ServerConnection(self.limits)
+
+    def reload_certificates(self) -> None:
+        """SIGHUP. Bad files leave the certificates in use as they are."""
+        if self.tls_context is None:
+            log.info("SIGHUP: no certificates are configured")
+            return
+        try:
+            self.tls_context.reload()
+        except ConfigError as error:
+            log.error("SIGHUP: the certificates in use stay: %s", error)
+        else:
+            log.info("SIGHUP: certificates read again")
+
+    # -- the clock
+
+    def now(self) -> float:
+        return float(self.reactor.seconds())
+
+    def later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """An `IDelayedCall`."""
+        return self.reactor.callLater(seconds, function, *arguments)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """In the reactor's next turn."""
+        self.reactor.callLater(0, function)
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self.reactor.callLater(seconds, done.callback, None)
+        return done
+
+    # -- who is connected
+
+    def forget(self, session: Session) -> None:
+        """A connection has ended."""
+        self.sessions.discard(session)
+        self._look_if_empty()
+
+    def when_empty(self, function: Callable[[], None]) -> None:
+        """Call once, when no connection is left (perhaps now)."""
+        self._when_empty = function
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if not self.sessions and self._when_empty is not None:
+            function, self._when_empty = self._when_empty, None
+            function()
+
+
+def _limits(config: Config) -> Limits:
+    """maxword, maxquoted, maxliteral and literalminus; 0 = no limit but that of a whole value."""
+    unlimited = Limits().max_value
+    literal = config.size("maxliteral") or unlimited
+    return Limits(
+        max_word=config.size("maxword") or unlimited,
+        max_quoted=config.size("maxquoted") or unlimited,
+        max_literal=min(literal, 4096) if config.switch("literalminus") else literal,
+    )

@@ -1,0 +1,491 @@
+"""One connection: greeting, login, TLS and compression, then GET, APPLY and RESTORE. The conversation::
+
+    S: * SASL PLAIN SCRAM-SHA-256        mechanisms that may be used now; nothing on a UNIX socket
+    S: * STARTTLS                        with a certificate, before TLS
+    S: * COMPRESS DEFLATE                before TLS and before compression
+    S: * SIEVE-MAILBOX
+    S: * OK replica.example Cyrus sync server …
+    C: AUTHENTICATE mech [initial]       + challenges; OK Success (…) | NO … after the pause | BAD …
+    C: STARTTLS                          OK, handshake, the greeting once more
+    C: COMPRESS DEFLATE                  OK, raw DEFLATE both ways
+    C: NOOP | RESTART | EXIT             at any time
+    C: GET … | APPLY … | RESTORE …       an administrator's, see `sync_server.handlers`
+
+A connection is in one of five states; what each of them makes of an event is decided in `event`.
+
+* A session command waits until everything before it has been answered; commands of the replica overlap.
+  Their verbs are called in the order of the commands, their answers leave in the order of the commands
+  (`sync_server.outbox`), and no more are read while too many are under way.
+* Exactly one answer per command, whatever happens: exceptions become NO in `_refusal` and nowhere else.
+* A logged-in user who is no administrator hears ``NO Permission denied`` to everything.
+* At SIGTERM what was read completely is finished and answered, then ``BYE shutting down``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from enum import Enum
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
+from common.protocol.events import (
+    ConnectionClosed,
+    DlistCommand,
+    Fatal,
+    MessageChunk,
+    MessageData,
+    MessageEnd,
+    MessageStart,
+    RecordBatch,
+    Refused,
+    SaslLine,
+    SessionCommand,
+)
+from common.wire.policy import Layer
+from common.wire.sasl.server import Attempt, Challenge, Outcome, Success
+from sync_server import replies
+from sync_server.handlers import GRANTED, HANDLERS, Blocking, Request
+from sync_server.outbox import Outbox, Slot
+from sync_server.replies import line
+from sync_server.service import Service
+from sync_server.work import Work
+
+log = logging.getLogger("sync_server")
+
+_IMAP_TAG = re.compile(r"[A-Z]\d\d\Z")
+_ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+\Z")
+"""What may name a mechanism."""
+_CHUNK = 128 * 1024
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    STRANGER = "not logged in"
+    LOGGING_IN = "in the middle of AUTHENTICATE"
+    ADMIN = "an administrator"
+    DENIED = "logged in, but no administrator"
+    CLOSING = "said its last word"
+
+
+class Session:
+    """The handler of a `CsyncProtocol`'s events."""
+
+    def __init__(self, proto: Any, service: Service, *, trusted: bool = False) -> None:
+        self.proto = proto
+        self.service = service
+        self.settings = service.settings
+        self.client = proto.peer
+        self.userid = ""
+        self.state = State.STRANGER
+        self.outbox = Outbox(proto, service.soon)
+        self._trusted = trusted
+        self._attempt: Attempt | None = None
+        self._work: Work | None = None
+        self._commands = 0
+        self._refused = 0
+        self._started = service.now()
+        self._login_timer: Any = None
+        self._stopping = False
+
+    # -- the life of a connection
+
+    def begin(self) -> None:
+        """Greet. A UNIX socket needs no login: who may open it is the administrator."""
+        self.proto.set_timeout(self.settings.timeout)
+        if self._trusted:
+            self._become("cyrus", "unix socket")
+            self.proto.write(self._greeting(bare=True))
+        else:
+            self._login_timer = self.service.later(self.settings.login_seconds, self._login_too_late)
+            self.proto.write(self._greeting())
+        self.proto.set_event_handler(self)
+
+    def _greeting(self, bare: bool = False) -> bytes:
+        lines: list[bytes] = []
+        if not bare:
+            mechanisms = self.service.sasl.mechanisms(self._layer())
+            if mechanisms:
+                lines.append(line(b"* SASL " + " ".join(mechanisms).encode()))
+            if not self.proto.tls:
+                if self.service.tls_context is not None:
+                    lines.append(line(b"* STARTTLS"))
+                if not self.proto.compressed:
+                    lines.append(line(b"* COMPRESS DEFLATE"))
+            lines.extend(line(b"* " + name.encode()) for name in GRANTED)
+        lines.append(line(b"* OK " + self.settings.banner.encode()))
+        return b"".join(lines)
+
+    def connection_lost(self, reason: Failure) -> None:
+        """Forget what is staged, at once; a verb that is being carried out ends by itself."""
+        was, self.state = self.state, State.CLOSING
+        self._stop_login_timer()
+        self.outbox.close()
+        if self._work is not None:
+            self._work.close()
+        self.service.forget(self)
+        if self.userid or was is not State.STRANGER:
+            log.info(
+                "end of session: %d commands, %d refused, %.1f s, %d bytes in, %d bytes out: %s %s",
+                self._commands,
+                self._refused,
+                self.service.now() - self._started,
+                self.proto.bytes_read,
+                self.proto.bytes_written,
+                getattr(reason.value, "message", None) or reason.getErrorMessage(),
+                self._address(),
+            )
+
+    def stop(self) -> None:
+        """Finish what has been read, say BYE, close (SIGTERM)."""
+        if self._stopping or self.state is State.CLOSING:
+            return
+        self._stopping = True
+        self.proto.pause()
+        self.outbox.idle().addCallback(lambda _: self._farewell(line(replies.SHUTTING_DOWN)))
+
+    def _farewell(self, last_words: bytes) -> None:
+        if self.state is not State.CLOSING:
+            self.state = State.CLOSING
+            self.proto.write(last_words)
+            self.proto.lose()
+
+    # -- events
+
+    def event(self, event: Any) -> Deferred[Any] | None:
+        """What `CsyncProtocol` calls for each event; what it waits for before the next."""
+        if self.state is State.CLOSING or self._stopping:
+            return Deferred()
+        found = self._EVENTS[type(event)](self, event)
+        return found if found is not None else self._room()
+
+    def _room(self) -> Deferred[Any] | None:
+        full = self.outbox.room()
+        if full is not None:
+            return full
+        if self._work is not None:
+            ready = self._work.replica.ready()
+            return None if ready.called else ready
+        return None
+
+    def _closed(self, event: ConnectionClosed) -> Deferred[Any]:
+        """The peer will say no more. It may still read the answers to what it has said."""
+        return self.outbox.idle()
+
+    def _refuse(self, event: Refused) -> None:
+        """The grammar has swallowed a command that cannot be carried out."""
+        if self._work is not None:
+            self._work.forget_bulk()
+        self._refused += 1
+        self._say(event.reply)
+        log.info("refused: %s %s", event.reply.decode("ascii", "replace"), self._address())
+
+    def _fatal(self, event: Fatal) -> Deferred[Any]:
+        """Beyond the limits: nothing that follows can be trusted to be a command."""
+        log.warning("closing: %s %s", event.reply.decode("ascii", "replace"), self._address())
+        done = self.outbox.idle()
+        done.addCallback(lambda _: self._farewell(line(event.reply) if event.reply else b""))
+        return done
+
+    def _bulk(self, event: Any) -> Deferred[Any] | None:
+        """Messages and records ahead of their command's end."""
+        if self.state is State.ADMIN and self._work is not None:
+            return self._work.take(event)
+        return None
+
+    def _command(self, event: DlistCommand) -> None:
+        self._commands += 1
+        if self.state is not State.ADMIN or self._work is None:
+            self._refused += 1
+            self._say(replies.PERMISSION_DENIED if self.state is State.DENIED else replies.LOGIN_FIRST)
+            return
+        bulk = self._work.take_bulk()
+        handler = HANDLERS.get((event.verb, event.name))
+        if handler is None:
+            self._refused += 1
+            self._say(replies.UNKNOWN_NAME)
+            bulk.close()
+            return
+        request = Request(event, bulk, self._work)
+        slot = self.outbox.open(max(handler.cost, request.weight))
+        Deferred.fromCoroutine(self._carry_out(slot, handler.function, request))
+
+    async def _carry_out(self, slot: Slot, function: Callable[[Request], Any], request: Request) -> None:
+        """Call the handler, at once as far as its verb; write its answer when its turn has come."""
+        try:
+            answer = await function(request)
+            await self._answer(slot, answer)
+        except ConnectionLost:
+            return
+        except Exception as error:
+            if slot.sent:
+                log.exception("closing in the middle of an answer %s", self._address(request))
+                self._farewell(line(replies.fatal("Internal error")))
+                return
+            reply = self._refusal(error, request)
+            await self._after_penalty(reply, request)
+            slot.finish(line(reply))
+        finally:
+            request.bulk.close()
+
+    async def _answer(self, slot: Slot, answer: Any) -> None:
+        """`answer`: None, or lines (bytes), or `Blocking` lines. Small ones go out in one piece."""
+        if answer is None:
+            slot.finish(line(replies.SUCCESS))
+            return
+        blocking = isinstance(answer, Blocking)
+        pieces = iter(answer.lines if blocking else answer)
+        while True:
+            if blocking:
+                chunk, more = await self.service.threads.run(_gather, pieces)
+            else:
+                chunk, more = _gather(pieces)
+            if not more:
+                slot.finish(chunk + line(replies.SUCCESS))
+                return
+            await slot.turn()
+            await slot.send(chunk)
+
+    def _refusal(self, error: Exception, request: Request) -> bytes:
+        """The one place that turns an exception into an answer."""
+        self._refused += 1
+        if isinstance(error, CyrusSyncError):
+            error.at(**request.subject, client=self.client, command=request.title)
+        if isinstance(error, ReplyError):
+            log.warning("NO %s %s", error.reply.strip(), self._address(request))
+            return b"NO " + error.reply.encode("ascii", "replace")
+        if isinstance(error, StoreError) and error.__cause__ is not None and not _of_the_disk(error):
+            log.error("unexpected %s %s", error, self._address(request), exc_info=error.__cause__)
+            return replies.UNKNOWN_ERROR
+        if isinstance(error, StoreError | OSError):
+            log.error("cannot store: %s %s", error, self._address(request))
+            return replies.UNKNOWN_ERROR
+        if isinstance(error, PeerError):
+            log.warning("refused: %s %s", error, self._address(request))
+            return replies.UNKNOWN_ERROR
+        log.exception("unexpected %s %s", type(error).__name__, self._address(request))
+        return replies.UNKNOWN_ERROR
+
+    async def _after_penalty(self, reply: bytes, request: Request) -> None:
+        key = (self.client.rpartition(":")[0], request.title, tuple(request.subject.items()), reply)
+        delay = self.service.penalty.failed(key)
+        if delay:
+            log.warning("the same failure again, answering %.1f s later %s", delay, self._address(request))
+            await self.service.sleep(delay)
+
+    # -- commands of the session layer
+
+    def _session_command(self, event: SessionCommand) -> Deferred[Any] | None:
+        self._commands += 1
+        verb, arguments = event.verb, event.arguments
+        if not verb:
+            self._say(replies.NULL_COMMAND)
+        elif self.state is State.DENIED:
+            self._refused += 1
+            self._say(replies.PERMISSION_DENIED)
+        elif verb in ("NOOP", "RESTART", "EXIT") and arguments.strip():
+            self._say(replies.extra_arguments(verb))
+        elif verb == "NOOP":
+            self._say(replies.NOOP)
+        elif verb == "RESTART":
+            self._restart()
+        elif verb in _ALONE and (verb != "STARTTLS" or self.service.tls_context is not None):
+            return Deferred.fromCoroutine(self._alone(verb, arguments))
+        elif _IMAP_TAG.match(verb):
+            return self._not_imap(verb, arguments)
+        else:
+            self._refused += 1
+            self._say(replies.UNRECOGNIZED)
+        return None
+
+    async def _alone(self, verb: str, arguments: bytes) -> None:
+        """What changes the connection itself waits until everything before it has been answered."""
+        await self.outbox.idle()
+        if self.state is not State.CLOSING:
+            await _ALONE[verb](self, arguments)
+
+    def _restart(self) -> None:
+        slot = self.outbox.open()
+        if self._work is None:
+            slot.finish(line(replies.RESTARTING))
+            return
+
+        def done(result: Any) -> None:
+            if isinstance(result, Failure):
+                log.error("cannot clear the staging area: %s %s", result.value, self._address())
+            slot.finish(line(replies.RESTARTING))
+
+        self._work.replica.restart().addBoth(done)
+
+    async def _exit(self, arguments: bytes) -> None:
+        self._farewell(line(replies.FINISHED))
+
+    def _not_imap(self, tag: str, arguments: bytes) -> Deferred[Any] | None:
+        """sync_try_imap: the client asks for IMAP's capabilities first, and waits long for a tagged line."""
+        if arguments.strip().upper() != b"LOGOUT":
+            self._say(replies.not_imap(tag.encode()))
+            return None
+        done = self.outbox.idle()
+        done.addCallback(lambda _: self._farewell(line(tag.encode() + b" OK bye")))
+        return done
+
+    async def _compress(self, arguments: bytes) -> None:
+        words = arguments.split()
+        if not words:
+            self._say(replies.missing_argument("COMPRESS"))
+        elif len(words) > 1:
+            self._say(replies.extra_arguments("COMPRESS"))
+        elif self.proto.compressed:
+            self._say(replies.COMPRESSED_ALREADY)
+        elif words[0].upper() != b"DEFLATE":
+            self._say(replies.unknown_compression(words[0][:100]))
+        else:
+            self.proto.write(line(replies.DEFLATE_ACTIVE))
+            self.proto.start_deflate()
+
+    async def _starttls(self, arguments: bytes) -> None:
+        if arguments.strip():
+            self._say(replies.extra_arguments("STARTTLS"))
+        elif self.userid:
+            self._say(replies.TLS_AFTER_LOGIN)
+        elif self.proto.tls:
+            self._say(replies.TLS_TWICE)
+        elif self.proto.compressed:
+            self._say(replies.TLS_AFTER_COMPRESS)
+        else:
+            self.proto.write(line(replies.BEGIN_TLS))
+            try:
+                await self.proto.start_tls(self.service.tls_context)
+            except CyrusSyncError as error:
+                log.info("STARTTLS failed: %s %s", error, self._address())
+                self.state = State.CLOSING
+                self.proto.abort()
+                return
+            self.proto.write(self._greeting())
+
+    # -- logging in
+
+    async def _authenticate(self, arguments: bytes) -> None:
+        words = arguments.split(b" ")
+        if not words[0]:
+            self._say(replies.missing_argument("AUTHENTICATE"))
+        elif not _ATOM.match(words[0]):
+            self._say(replies.INVALID_MECHANISM)
+        elif len(words) > 2:
+            self._say(replies.extra_arguments("AUTHENTICATE"))
+        elif self.userid:
+            self._say(replies.ALREADY_AUTHENTICATED)
+        else:
+            self._attempt = self.service.sasl.attempt(self._layer())
+            self.state = State.LOGGING_IN
+            await self._login_step(self._attempt.start(words[0], words[1] if len(words) > 1 else None))
+
+    def _layer(self) -> Layer:
+        return Layer.of(self.proto, self.settings.external_ssf)
+
+    def _sasl_line(self, event: SaslLine) -> Deferred[Any] | None:
+        if self._attempt is None:
+            return None
+        return Deferred.fromCoroutine(self._login_step(self._attempt.step(event.line)))
+
+    async def _login_step(self, step: Coroutine[Any, Any, Outcome]) -> None:
+        outcome = await step
+        if self.state is not State.LOGGING_IN or self._attempt is None:
+            return
+        if isinstance(outcome, Challenge):
+            self.proto.connection.expect_sasl_line()
+            self.proto.write(line(outcome.line))
+            return
+        mechanism, self._attempt = self._attempt.mechanism, None
+        if isinstance(outcome, Success):
+            self._become(outcome.userid, mechanism)
+            self.proto.write(line(outcome.reply))
+            return
+        self.state = State.STRANGER
+        log.warning("badlogin: %s %s [%s]", self.client, mechanism, outcome.reason)
+        if outcome.pause:
+            await self.service.sleep(self.settings.failed_login_pause)
+        self.proto.write(line(outcome.reply))
+
+    def _become(self, userid: str, how: str) -> None:
+        self.userid = userid
+        self._stop_login_timer()
+        tls = " with TLS" if self.proto.tls else ""
+        if self._trusted or userid in self.service.sasl.proxies:
+            self.state = State.ADMIN
+            self.proto.connection.authenticated = True
+            self._work = Work(self.service.replica(), self.service.threads, self.service.staging)
+            log.info("login: %s %s %s%s", self.client, userid, how, tls)
+        else:
+            self.state = State.DENIED
+            self.proto.connection.denial = replies.PERMISSION_DENIED
+            log.warning(
+                "login: %s %s %s%s: not in admins, nothing is permitted", self.client, userid, how, tls
+            )
+
+    def _login_too_late(self) -> None:
+        self._login_timer = None
+        log.info("closing: no login within %g s %s", self.settings.login_seconds, self._address())
+        self.state = State.CLOSING
+        self.proto.lose()
+
+    def _stop_login_timer(self) -> None:
+        timer, self._login_timer = self._login_timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    # -- small things
+
+    def _say(self, reply: bytes) -> None:
+        self.outbox.say(line(reply))
+
+    def _address(self, request: Request | None = None) -> str:
+        """Who, and where: the end of every line of the log."""
+        parts = {"client": self.client, "login": self.userid}
+        if request is not None:
+            parts |= {"command": request.title, **request.subject}
+        return "[" + " ".join(f"{key}={value}" for key, value in parts.items() if value) + "]"
+
+    _EVENTS: ClassVar[dict[type, Callable[[Session, Any], Deferred[Any] | None]]] = {
+        SessionCommand: _session_command,
+        SaslLine: _sasl_line,
+        DlistCommand: _command,
+        MessageData: _bulk,
+        MessageStart: _bulk,
+        MessageChunk: _bulk,
+        MessageEnd: _bulk,
+        RecordBatch: _bulk,
+        Refused: _refuse,
+        Fatal: _fatal,
+        ConnectionClosed: _closed,
+    }
+
+
+_ALONE: dict[str, Callable[[Session, bytes], Coroutine[Any, Any, None]]] = {
+    "AUTHENTICATE": Session._authenticate,
+    "STARTTLS": Session._starttls,
+    "COMPRESS": Session._compress,
+    "EXIT": Session._exit,
+}
+
+
+def _of_the_disk(error: StoreError) -> bool:
+    """True for trouble with the disk, False for a surprise that came up in a store's thread."""
+    return not error.message.startswith("internal error")
+
+
+def _gather(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The next `_CHUNK` bytes or so of an answer, and whether more follow."""
+    gathered: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _CHUNK:
+            return b"".join(gathered), True
+    return b"".join(gathered), False
