@@ -116,7 +116,7 @@ class _maybe:
         return error is None or "connection lost" in str(error)
 
 
-def test_a_mailbox_that_stepped_aside_is_found_by_its_id_when_only_its_name_is_asked_for(
+def test_a_mailbox_that_stepped_aside_is_found_by_its_id_when_its_name_is_asked_for(
     alice: World,
 ) -> None:
     filled(alice, A)
