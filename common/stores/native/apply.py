@@ -103,7 +103,7 @@ class ApplyMailbox(RecordChanges):
             self.raise_owner(modseq=state.highestmodseq)
         else:
             kind = state.mbtype if set(state.mbtype) - set("i") else f"e{state.mbtype}"
-            self.insert_box(
+            made = self.insert_box(
                 MailboxState(
                     uniqueid=state.uniqueid,
                     name=name,
@@ -112,6 +112,7 @@ class ApplyMailbox(RecordChanges):
                     foldermodseq=state.highestmodseq,
                 )
             )
+            self.set_columns(made.id, sync_crc_annot=0)
             self.raise_owner(modseq=state.highestmodseq)
         self.log("MAILBOX", name, chained=True)
 

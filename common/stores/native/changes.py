@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
-from common.model import Record
+from common.model import MailboxState, Record
+from common.protocol.crc import ANNOT_SEED
 from common.stores.native.boxes import Boxes
 from common.stores.native.rows import (
     INSERT_ANNOTATION,
@@ -18,7 +19,8 @@ from common.stores.native.rows import (
     records_of,
     update_row,
 )
-from common.stores.native.tally import Tally
+from common.stores.native.tally import Tally, weight
+from common.stores.native.transaction import Box
 
 _UIDS_AT_ONCE = 2000
 
@@ -64,6 +66,19 @@ class RecordChanges(Boxes):
                 "DELETE FROM annotations WHERE mailbox = ? AND uid = ?", [(mailbox, now.uid) for now in noted]
             )
             self._insert_annotations(mailbox, noted)
+
+    def recount_box(self, uniqueid: str) -> bool:
+        """Make a mailbox's sums anew from its records; whether they were wrong."""
+        box = self.box_by_id(uniqueid)
+        empty = MailboxState("", "", sync_crc=0, sync_crc_annot=ANNOT_SEED)
+        tally = Tally(Box(box.id, empty, 0, 0, weight(box.state.annotations)))
+        for batch in self.records(uniqueid):
+            tally.add(batch)
+        wrong = tally.columns() != Tally(box).columns()
+        if wrong:
+            self.change()
+            self.set_columns(box.id, **tally.columns())
+        return wrong
 
     def _insert_annotations(self, mailbox: int, records: Sequence[Record]) -> None:
         rows = [row for record in records for row in annotation_rows(mailbox, record.uid, record.annotations)]

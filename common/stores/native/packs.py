@@ -47,6 +47,9 @@ class PackWriter:
         self._pack = max(lengths, default=0)
         self._end = lengths.get(self._pack, 0)
         self._written = self._end
+        self._sealed = self._end == 0
+        """True where the next frame has to begin a new pack: numbers are never used again, since a reader
+        may still have the old file open."""
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._descriptor = -1
@@ -55,8 +58,8 @@ class PackWriter:
 
     def append(self, frame: bytes) -> Place:
         """Add one frame; it is written at the latest at `sync`."""
-        if self._end >= PACK_TARGET or not self._pack:
-            self._next_pack()
+        if self._sealed or self._end >= PACK_TARGET:
+            self.next_pack()
         place = Place(self._pack, self._end, len(frame))
         self._buffer.append(frame)
         self._buffered += len(frame)
@@ -74,8 +77,8 @@ class PackWriter:
 
     def begin_frame(self) -> Place:
         """Where the frame will stand that `continue_frame` now gives piece by piece."""
-        if self._end >= PACK_TARGET or not self._pack:
-            self._next_pack()
+        if self._sealed or self._end >= PACK_TARGET:
+            self.next_pack()
         return Place(self._pack, self._end, 0)
 
     def continue_frame(self, piece: bytes) -> None:
@@ -123,6 +126,7 @@ class PackWriter:
             return
         if self._pack == mark.pack and self._written <= mark.end:
             self._cut_buffer(mark.end)
+            self._sealed = mark.end == 0
             return
         self._buffer.clear()
         self._buffered = 0
@@ -132,6 +136,7 @@ class PackWriter:
             self._unsynced.discard(number)
         self._pack, self._end = mark
         self._written = mark.end
+        self._sealed = mark.end == 0
         if mark.pack and (self._directory / pack_name(mark.pack)).exists():
             self._open()
 
@@ -164,11 +169,13 @@ class PackWriter:
         self._committed.update(changed)
         return changed
 
-    def _next_pack(self) -> None:
+    def next_pack(self) -> None:
+        """Begin a new pack."""
         self.flush()
         self._close()
         self._pack += 1
         self._end = self._written = 0
+        self._sealed = False
 
     def _close(self) -> None:
         if self._descriptor >= 0:

@@ -86,6 +86,11 @@ class Reader:
         self._db = connection
         self._bodies_of = bodies
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The index itself, for the store's own upkeep."""
+        return self._db
+
     # -- mailboxes
 
     def mailboxes(self) -> list[MailboxState]:

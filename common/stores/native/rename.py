@@ -173,6 +173,12 @@ def _copy_messages(leaving: Writer, arriving: Writer, records: Sequence[Record])
 # -- a whole user
 
 
+def _renamed_acl(acl: str, old: str, new: str) -> str:
+    """`acl` with the rights of `old` given to `new`."""
+    fields = acl.split("\t")
+    return "\t".join(new if number % 2 == 0 and name == old else name for number, name in enumerate(fields))
+
+
 def rename_user(store: NativeStore, old: str, new: str, *, timeout: float = 5.0) -> None:
     """Make user `old` user `new`: every mailbox (INBOX last to go, first to come), then subscriptions,
     seen state and quota limits. A local change; ends with ``UNUSER old`` and ``USER new`` in the log."""
@@ -204,6 +210,9 @@ def rename_user(store: NativeStore, old: str, new: str, *, timeout: float = 5.0)
         return new_inbox + name[len(old_inbox) :] if inside else name
 
     with store.write(target, timeout=timeout) as writer:
+        for state in writer.mailboxes():
+            if state.acl and not state.intermediate:
+                writer.set_columns(writer.box(state.name).id, acl=_renamed_acl(state.acl, old, new))
         for name in meta.subscriptions:
             writer.put_subscription(moved(name), True)
         for seen in meta.seen:

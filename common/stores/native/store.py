@@ -329,10 +329,12 @@ class NativeStore:
     def _commit(self, writer: Writer) -> None:
         coming = [hint for hint in writer.hints if hint[1] is not None]
         going = [hint for hint in writer.hints if hint[1] is None]
-        self.registry.note(coming, writer.owner)
+        if coming:
+            self.registry.note(coming, writer.owner)
         keep = any(self._logs.values())
         lines = writer.commit(keep_lines=keep)
-        self.registry.note(going, writer.owner)
+        if going:
+            self.registry.note(going, writer.owner)
         if lines and keep:
             self._write_lines(writer, lines)
 

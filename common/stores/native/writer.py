@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from common.stores.native.apply import ApplyMailbox
-from common.stores.native.settle import Settling
+from common.stores.native.upkeep import Upkeep
 
 
-class Writer(ApplyMailbox, Settling):
+class Writer(ApplyMailbox, Upkeep):
     """The exclusive hold on one owner (`common.stores.mailstore.MailWriter`)."""

@@ -1,0 +1,241 @@
+"""`verify`: reads everything that an owner has and says what does not agree. Changes nothing.
+
+Memory does not grow with the mailboxes: records and messages go by in batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from common.errors import CyrusSyncError, StoreCorrupt
+from common.model import NULL_GUID
+from common.names import Owner
+from common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from common.stores.frames import content_pieces, contents
+from common.stores.native.boxes import box_sort
+from common.stores.native.layout import pack_name
+from common.stores.native.packs import PackReader, Place
+from common.stores.native.reader import Records
+from common.stores.native.rows import STATE_COLUMNS, state_of
+from common.stores.native.store import NativeStore
+from common.stores.native.tally import weight
+from common.stores.native.trouble import store_trouble
+
+_MESSAGES_AT_ONCE = 500
+_SMALL = 256 * 1024
+
+
+class Problem(NamedTuple):
+    """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
+    registry; `where` the mailbox or file."""
+
+    kind: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.text}"
+
+
+def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
+    """Everything that is wrong with one owner, as it is found."""
+    directory = store.directory_of(owner)
+    if directory is None:
+        return
+    try:
+        with store.read(owner) as reader:
+            check = _Check(store, owner, reader.connection, PackReader(directory))
+            try:
+                yield from check.everything()
+            finally:
+                check.packs.close()
+    except sqlite3.Error as error:
+        yield Problem("index", str(directory), str(store_trouble(error, owner)))
+    except CyrusSyncError as error:
+        yield Problem("index", str(directory), str(error))
+
+
+class _Check:
+    """One run over one snapshot."""
+
+    def __init__(
+        self, store: NativeStore, owner: Owner, connection: sqlite3.Connection, packs: PackReader
+    ) -> None:
+        self.store = store
+        self.owner = owner
+        self.db = connection
+        self.packs = packs
+
+    def everything(self) -> Iterator[Problem]:
+        damaged = False
+        for (text,) in self.db.execute("PRAGMA integrity_check"):
+            if text != "ok":
+                damaged = True
+                yield Problem("index", "index.sqlite", text)
+        if damaged:
+            return
+        yield from self.orphans()
+        yield from self.mailboxes()
+        yield from self.pack_files()
+        yield from self.messages()
+        yield from self.registry()
+
+    def orphans(self) -> Iterator[Problem]:
+        queries = {
+            "records of no mailbox": "SELECT count(*) FROM records"
+            " WHERE mailbox NOT IN (SELECT id FROM mailboxes)",
+            "annotations of no mailbox": "SELECT count(*) FROM annotations WHERE mailbox > 0"
+            " AND mailbox NOT IN (SELECT id FROM mailboxes)",
+            "annotations of no message": "SELECT count(*) FROM annotations WHERE uid > 0 AND NOT EXISTS"
+            " (SELECT 1 FROM records WHERE records.mailbox = annotations.mailbox"
+            " AND records.uid = annotations.uid)",
+        }
+        for what, query in queries.items():
+            (count,) = self.db.execute(query).fetchone()
+            if count:
+                yield Problem("orphan", "index.sqlite", f"{count} {what}")
+
+    def mailboxes(self) -> Iterator[Problem]:
+        highest = 0
+        rows = self.db.execute(
+            f"SELECT id, deleted_at, sort, messages, bytes, annotation_bytes, {STATE_COLUMNS} FROM mailboxes"
+        ).fetchall()
+        for row in rows:
+            state = state_of(row[6:])
+            highest = max(highest, state.highestmodseq)
+            if not state.intermediate:
+                yield from self._records(row[0], state.name, row)
+            if row[1]:
+                continue
+            if row[2] != box_sort(state.name):
+                yield Problem("header", state.name, "sort key is not that of the name")
+            root = self._quotaroot(state.name)
+            if state.quotaroot != root:
+                yield Problem(
+                    "quota", state.name, f"quota root is {root!r}, the mailbox says {state.quotaroot!r}"
+                )
+        found = self.db.execute("SELECT highestmodseq FROM owner").fetchone()
+        if found is None or found[0] < highest:
+            yield Problem("header", str(self.owner), "the owner's highestmodseq is below a mailbox's")
+
+    def _records(self, number: int, name: str, row: tuple[object, ...]) -> Iterator[Problem]:
+        crc, crc_annot, count, size = 0, ANNOT_SEED, 0, 0
+        notes = self.db.execute(
+            "SELECT coalesce(sum(length(value)), 0) FROM annotations WHERE mailbox = ? AND uid = 0", (number,)
+        ).fetchone()[0]
+        last = highest = 0
+        for batch in Records(self.db, number, 0, 0, 2000):
+            one, other = mailbox_crcs(batch)
+            crc, crc_annot = crc ^ one, crc_annot ^ other ^ ANNOT_SEED
+            live = [record for record in batch if not record.expunged]
+            count += len(live)
+            size += sum(record.size for record in live)
+            notes += sum(weight(record.annotations) for record in live)
+            last = batch[-1].uid
+            highest = max(highest, *(record.modseq for record in batch))
+            for record in batch:
+                if record.guid == NULL_GUID or len(record.guid) != len(NULL_GUID) or not record.size:
+                    yield Problem("header", name, f"uid {record.uid} has no GUID or no size")
+            yield from self._missing(number, name, batch[0].uid, last)
+        state = state_of(row[6:])
+        if (state.sync_crc, state.sync_crc_annot) != (crc, crc_annot):
+            wrong = f"SYNC_CRC {state.sync_crc} SYNC_CRC_ANNOT {state.sync_crc_annot}"
+            yield Problem("crc", name, f"stored {wrong}, the records give {crc} and {crc_annot}")
+        for what, stored, found in zip(
+            ("messages", "bytes", "annotation bytes"), row[3:6], (count, size, notes), strict=True
+        ):
+            if stored != found:
+                yield Problem("usage", name, f"{what}: stored {stored}, found {found}")
+        if last > state.last_uid:
+            yield Problem("header", name, f"LAST_UID {state.last_uid} is below uid {last}")
+        if highest > state.highestmodseq:
+            yield Problem("header", name, f"HIGHESTMODSEQ {state.highestmodseq} is below {highest}")
+
+    def _missing(self, number: int, name: str, first: int, last: int) -> Iterator[Problem]:
+        for uid, guid in self.db.execute(
+            "SELECT uid, guid FROM records WHERE mailbox = ? AND uid BETWEEN ? AND ?"
+            " AND (expunged = 0 OR unlinked = 0)"
+            " AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.guid = records.guid)",
+            (number, first, last),
+        ):
+            yield Problem("message", name, f"uid {uid}: message {guid.hex()} is not stored")
+        for uid, size, stored in self.db.execute(
+            "SELECT uid, records.size, messages.size FROM records JOIN messages USING (guid)"
+            " WHERE mailbox = ? AND uid BETWEEN ? AND ? AND records.size <> messages.size",
+            (number, first, last),
+        ):
+            yield Problem("message", name, f"uid {uid}: SIZE is {size}, the message has {stored} octets")
+
+    def _quotaroot(self, name: str) -> str:
+        roots = {root for (root,) in self.db.execute("SELECT root FROM quotas")}
+        while name and name not in roots:
+            name = name.rpartition(".")[0]
+        return name
+
+    def pack_files(self) -> Iterator[Problem]:
+        for pack, length in self.db.execute("SELECT pack, length FROM packs WHERE length > 0").fetchall():
+            path = self.packs.directory / pack_name(pack)
+            if not path.exists():
+                yield Problem("pack", path.name, "is missing")
+            elif path.stat().st_size < length:
+                yield Problem("pack", path.name, f"has {path.stat().st_size} octets, should have {length}")
+
+    def messages(self) -> Iterator[Problem]:
+        lengths = dict(self.db.execute("SELECT pack, length FROM packs"))
+        cursor = self.db.execute(
+            "SELECT guid, pack, offset, length, size FROM messages ORDER BY pack, offset"
+        )
+        while rows := cursor.fetchmany(_MESSAGES_AT_ONCE):
+            for guid, pack, offset, length, size in rows:
+                where = f"{pack_name(pack)} at {offset}"
+                if offset + length > lengths.get(pack, 0):
+                    yield Problem("pack", where, f"message {guid.hex()} lies outside the pack")
+                    continue
+                problem = self._message(guid, Place(pack, offset, length), size)
+                if problem:
+                    yield Problem("message", where, problem)
+
+    def _message(self, guid: bytes, place: Place, size: int) -> str:
+        """What is wrong with one message, "" if nothing is."""
+        digest = hashlib.sha1()
+        try:
+            if size <= _SMALL:
+                digest.update(contents([self.packs.read(place)], [size])[0])
+            else:
+                for piece in content_pieces(self.packs.pieces(place)):
+                    digest.update(piece)
+        except (StoreCorrupt, OSError) as error:
+            return f"message {guid.hex()} cannot be read: {error}"
+        found = digest.digest()
+        return "" if found == guid else f"message {guid.hex()} has the SHA-1 {found.hex()}"
+
+    def registry(self) -> Iterator[Problem]:
+        for uniqueid, name in self.db.execute("SELECT uniqueid, name FROM mailboxes WHERE deleted_at = 0"):
+            holder = self.store.registry.holder(uniqueid)
+            if holder != self.owner:
+                yield Problem("registry", name, f"uniqueid {uniqueid} is registered for {holder}")
+
+
+def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:
+    """Make the CRCs and the usage of every mailbox anew from its records; how many were wrong. For sums
+    that `verify` found wrong: the records are the truth."""
+    wrong = 0
+    with store.write(owner, create=False, timeout=timeout) as writer:
+        for state in writer.mailboxes():
+            wrong += writer.recount_box(state.uniqueid)
+        writer.change()
+        writer.assign_quotaroots()
+    return wrong
+
+
+def rebuild_registry(store: NativeStore) -> int:
+    """Make the registry of mailboxes anew from all indexes; how many mailboxes there are."""
+    holders = []
+    for owner in store.owners():
+        with store.read(owner) as reader:
+            holders += [(state.uniqueid, owner) for state in reader.mailboxes()]
+    store.registry.rebuild(holders)
+    return len(holders)
