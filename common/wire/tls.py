@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -47,6 +49,7 @@ CLIENT_CERTS = ("off", "optional", "require")
 
 _VERDICTS = {
     2: "it was issued by an authority that is not known here",
+    7: "its signature is not by the authority that it names",
     9: "it is not yet valid",
     10: "it has expired",
     18: "it is self-signed and not in the list of trusted certificates",
@@ -60,6 +63,9 @@ _VERDICTS = {
     67: "its issuer's key is too small",
     68: "its signature algorithm is too weak",
 }
+_verdicts: WeakKeyDictionary[SSL.Connection, str] = WeakKeyDictionary()
+"""What was wrong with the peer's certificate, by connection."""
+
 _REASONS = {
     "wrong version number": "the peer does not speak TLS on this port",
     "record layer failure": "the peer does not speak TLS on this port",
@@ -253,7 +259,7 @@ def handshake_error(reason: Failure, handle: SSL.Connection | None) -> TLSFailed
     """`reason` as a `TLSFailed` if it is an error of TLS, else None."""
     if not reason.check(SSL.Error):
         return None
-    verdict = handle.get_app_data() if handle is not None else None
+    verdict = _verdicts.get(handle) if handle is not None else None
     if verdict:
         return TLSFailed(f"the peer's certificate was refused: {verdict}")
     queue = reason.value.args[0] if reason.value and reason.value.args else ()
@@ -266,31 +272,25 @@ def handshake_error(reason: Failure, handle: SSL.Connection | None) -> TLSFailed
 
 def _remember_verdict(conn: SSL.Connection, cert: crypto.X509, error: int, depth: int, ok: int) -> bool:
     if not ok:
+        shown = cert.to_cryptography()
         what = "certificate" if depth == 0 else "certificate of its authority"
         why = _VERDICTS.get(error, f"OpenSSL says no (verify error {error})")
-        when = ""
-        if error in {9, 10}:
-            stamp = (cert.get_notBefore() if error == 9 else cert.get_notAfter()) or b""
-            when = f" ({'from' if error == 9 else 'on'} {stamp[:8].decode('ascii')})"
-        conn.set_app_data(f"{what} {_subject(cert)}: {why}{when}")
+        if error == 9:
+            why += f" (from {shown.not_valid_before_utc:%Y-%m-%d})"
+        elif error == 10:
+            why += f" (on {shown.not_valid_after_utc:%Y-%m-%d})"
+        _verdicts[conn] = f"{what} {shown.subject.rfc4514_string() or 'without a name'}: {why}"
     return bool(ok)
-
-
-def _subject(cert: crypto.X509) -> str:
-    parts = [f"{k.decode()}={v.decode('utf-8', 'replace')}" for k, v in cert.get_subject().get_components()]
-    return ", ".join(parts) or "without a name"
 
 
 def _names(cert: crypto.X509 | None) -> str:
     """The host names and addresses that a certificate is for."""
-    from cryptography import x509
-
     if cert is None:
         return ""
     try:
         extension = cert.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
-        return _subject(cert)
+        return cert.to_cryptography().subject.rfc4514_string()
     return ", ".join(str(name.value) for name in extension.value)
 
 

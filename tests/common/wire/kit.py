@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -104,6 +105,11 @@ def make_reactor() -> EPollReactor:
     reactor = EPollReactor()
     reactor.running = True
     return reactor
+
+
+def use_for_tls(monkeypatch: pytest.MonkeyPatch, reactor: Any) -> None:
+    """Twisted's TLS gathers small writes with the clock of the one global reactor: make it `reactor`'s."""
+    monkeypatch.setattr("twisted.protocols.tls._get_default_clock", lambda: reactor)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""What a client sends for verbs with bulk: lines and streams in pieces of bounded size.
+
+A *piece* is ``(bytes, commands)``: the number of commands whose first byte it holds, each of which will be
+answered. The generators here block where their sources do: they are stepped in a thread.
+
+The rule guarded here: **a source that fails leaves the stream in step.** What was begun is ended, in a form
+that the replica refuses or cannot use, and then the source's error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from common.model import MailboxUpdate, MessageBody, MessageSource
+from common.protocol import codec, dlist
+from common.protocol.commands import COMMANDS
+
+FILES_IN_A_COMMAND = 1024
+BYTES_IN_A_COMMAND = 32 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+GUIDS_IN_A_COMMAND = 8192
+UIDS_IN_A_COMMAND = 50_000
+
+_UNPARSABLE = b'"\r\n'
+"""A quoted string without an end, then the end of the line: no server takes that for a list of records."""
+
+
+class Piece(NamedTuple):
+    data: bytes
+    commands: int
+
+
+def mailbox_pieces(update: MailboxUpdate, local: bool) -> Iterator[Piece]:
+    """APPLY MAILBOX with its records."""
+    state = update.state
+    command = COMMANDS["APPLY", "MAILBOX"]
+    if state.intermediate or state.tombstone:
+        value = dlist.encode(codec.encode_intermediate(state), server=False)
+        yield Piece(command.head(local) + value + b"\r\n", 1)
+        return
+    value = codec.encode_mailbox(state, since=update.since, partial=update.partial)
+    head = command.head(local) + codec.mailbox_head(value, server=False)
+    batches = iter(update.records)
+    first = next(batches, ())  # an error here has sent nothing
+    yield Piece(head + codec.encode_records(first, server=False), 1)
+    separator = b" " if first else b""
+    try:
+        for batch in batches:
+            if batch:
+                yield Piece(separator + codec.encode_records(batch, server=False), 0)
+                separator = b" "
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield Piece(_UNPARSABLE, 0)
+        raise
+    yield Piece(codec.MAILBOX_TAIL + b"\r\n", 0)
+
+
+def message_pieces(messages: MessageSource) -> Iterator[Piece]:
+    """APPLY MESSAGE, as many of them as are needed."""
+    writer = _MessageWriter()
+    try:
+        for batch in messages:
+            for body in batch:
+                yield from writer.add(body)
+            if writer.size >= PIECE_BYTES:
+                yield writer.take()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield writer.close()
+        raise
+    yield writer.close()
+
+
+class _MessageWriter:
+    def __init__(self) -> None:
+        self.size = 0
+        self._out: list[bytes] = []
+        self._begun = 0
+        self._files = 0
+        self._bytes = 0
+
+    def add(self, body: MessageBody) -> Iterator[Piece]:
+        if body.encoding != "identity":
+            raise ValueError(f"a message in the encoding {body.encoding} cannot go over the wire")
+        if self._files >= FILES_IN_A_COMMAND or self._bytes >= BYTES_IN_A_COMMAND:
+            self._end_command()
+        if not self._files:
+            self._begun += 1
+        self._put(b" " if self._files else b"APPLY MESSAGE (")
+        self._files += 1
+        self._bytes += body.size
+        self._put(
+            dlist.file_head(body.partition.encode(), body.guid.hex().encode("ascii"), body.size, server=False)
+        )
+        if isinstance(body.data, bytes):
+            yield from self._content(body, (body.data,))
+        else:
+            yield from self._content(body, body.data)
+
+    def _content(self, body: MessageBody, pieces: Iterable[bytes]) -> Iterator[Piece]:
+        """Exactly `size` octets, whatever `pieces` give."""
+        left = body.size
+        try:
+            for data in pieces:
+                if len(data) > left:
+                    raise ValueError(
+                        f"message {body.guid.hex()} is longer than its size of {body.size} octets"
+                    )
+                left -= len(data)
+                self._put(data)
+                if self.size >= PIECE_BYTES:
+                    yield self.take()
+            if left:
+                raise ValueError(f"message {body.guid.hex()} is shorter than its size of {body.size} octets")
+        except GeneratorExit:
+            raise
+        except BaseException:
+            while left:  # zeros have another SHA-1: the replica will not use this file
+                fill = min(left, PIECE_BYTES)
+                left -= fill
+                self._put(bytes(fill))
+                yield self.take()
+            raise
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self.size += len(data)
+
+    def _end_command(self) -> None:
+        if self._files:
+            self._put(b")\r\n")
+            self._files = self._bytes = 0
+
+    def take(self) -> Piece:
+        """What there is to send."""
+        piece = Piece(b"".join(self._out), self._begun)
+        self._out.clear()
+        self.size = self._begun = 0
+        return piece
+
+    def close(self) -> Piece:
+        self._end_command()
+        return self.take()

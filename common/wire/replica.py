@@ -1,0 +1,258 @@
+"""`WireReplica`: the verbs of replication over a connection to a csync server.
+
+Each verb is encoded as `common.protocol.commands` declares it and goes through a `Pipeline`; messages and
+records are read from their sources in threads and streamed with back-pressure.
+
+>>> replica = await WireReplica.start(session, {"SIEVE-MAILBOX"}, threads)      # doctest: +SKIP
+>>> state = await replica.get_user("alice")                                     # doctest: +SKIP
+
+What a NO means is settled here only where the protocol leaves no choice: a replica that does not know a
+user or mailbox answers GET USER, META and MAILBOXES with nothing, whichever way it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from common.errors import MailboxNonexistent, ReplyError
+from common.model import (
+    MailboxAnnotation,
+    MailboxState,
+    MailboxUpdate,
+    MessageBody,
+    MessageSource,
+    Quota,
+    RecordSource,
+    Seen,
+    UserMeta,
+    UserState,
+)
+from common.protocol.commands import COMMANDS
+from common.wire import collect
+from common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
+from common.wire.outgoing import (
+    GUIDS_IN_A_COMMAND,
+    UIDS_IN_A_COMMAND,
+    Piece,
+    mailbox_pieces,
+    message_pieces,
+)
+from common.wire.pipeline import Pipeline
+
+
+class Threads(Protocol):
+    """Runs what blocks off the reactor."""
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]: ...
+
+
+class WireReplica:
+    """A `Replica` at the other end of a connection. All methods belong to the reactor's thread.
+
+    Without `threads`, sources are read in the reactor's thread. `timeout`: seconds without a sign of life
+    after which an answer is no longer waited for.
+    """
+
+    message_encodings = frozenset({"identity"})
+
+    def __init__(self, proto: Any, threads: Threads | None = None, timeout: float | None = None) -> None:
+        self.capabilities: frozenset[str] = frozenset()
+        self.proto = proto
+        self._pipeline = Pipeline(proto, threads.run if threads else None, timeout)
+
+    @classmethod
+    async def start(
+        cls,
+        session: Any,
+        want: Collection[str] = (),
+        threads: Threads | None = None,
+        timeout: float | None = None,
+    ) -> WireReplica:
+        """Take over a connected `session`; agree on those of `want` that its greeting offers."""
+        replica = cls(session.proto, threads, timeout)
+        offered = sorted(set(want) & set(session.capabilities), reverse=True)  # SIEVE-MAILBOX comes first
+        if offered:
+            command = COMMANDS["APPLY", "CAPABILITIES"]
+            granted = await replica._call(command.line(offered), collect.enabled(), command=command.title)
+            replica.capabilities = frozenset(granted) & frozenset(offered)
+        return replica
+
+    # -- the connection
+
+    def ready(self) -> Deferred[None]:
+        return self._pipeline.ready()
+
+    def on_lost(self, lost: Callable[[Exception], None]) -> None:
+        """Have `lost` called once when the connection ends other than by `close`."""
+        self._pipeline.on_lost(lost)
+
+    def close(self) -> Deferred[None]:
+        """EXIT and disconnect. Fires when the connection is gone, never fails."""
+        return self._pipeline.close()
+
+    def _call(
+        self, pieces: bytes | Iterator[Piece], collector: Collector | None = None, **address: str | None
+    ) -> Deferred[Any]:
+        return self._pipeline.call(pieces, collector or Collector(), address)
+
+    def _get(self, name: str, collector: Collector, *arguments: Any, **address: str | None) -> Deferred[Any]:
+        command = COMMANDS["GET", name]
+        return self._call(command.line(*arguments), collector, command=command.title, **address)
+
+    def _apply(self, name: str, *arguments: Any, local: bool = False, **address: str | None) -> Deferred[Any]:
+        command = COMMANDS["APPLY", name]
+        title = command.head(local).decode("ascii").rstrip()
+        return self._call(command.line(*arguments, local=local), command=title, **address)
+
+    # -- what the replica has
+
+    def get_user(self, userid: str) -> Deferred[UserState]:
+        found = self._get("USER", StateCollector(UserState), userid, user=userid)
+        return found.addErrback(_nothing, UserState())
+
+    def get_meta(self, userid: str) -> Deferred[UserMeta]:
+        return self._get("META", StateCollector(UserMeta), userid, user=userid).addErrback(
+            _nothing, UserMeta()
+        )
+
+    def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
+        found = self._get("MAILBOXES", StateCollector(MailboxState), names, mailbox=_some(names))
+        return found.addErrback(_nothing, [])
+
+    def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
+        return self._get("UNIQUEIDS", StateCollector(MailboxState), uniqueids, uniqueid=_some(uniqueids))
+
+    def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
+        return self._get("FULLMAILBOX", FullMailboxCollector(), name, mailbox=name)
+
+    def get_quota(self, root: str) -> Deferred[Quota | None]:
+        return self._get("QUOTA", collect.one_quota(), root, mailbox=root)
+
+    def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
+        return self._get("ANNOTATION", collect.annotations(), mailbox, mailbox=mailbox)
+
+    def fetch(
+        self, mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int
+    ) -> Deferred[MessageBody | None]:
+        return self._get(
+            "FETCH",
+            MessageCollector(),
+            mailbox,
+            partition,
+            uniqueid,
+            guid,
+            uid,
+            mailbox=mailbox,
+            uniqueid=uniqueid,
+        )
+
+    def fetch_sieve(self, userid: str, filename: str) -> Deferred[bytes]:
+        found = self._get("FETCH_SIEVE", collect.sieve_content(), userid, filename, user=userid)
+        return found.addCallback(_there)
+
+    # -- changes
+
+    def reserve(
+        self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
+    ) -> Deferred[list[bytes]]:
+        command = COMMANDS["APPLY", "RESERVE"]
+        pieces = (
+            Piece(command.line(partition, mailboxes, guids[at : at + GUIDS_IN_A_COMMAND]), 1)
+            for at in range(0, len(guids), GUIDS_IN_A_COMMAND)
+        )
+        return self._call(pieces, collect.missing_guids(), command=command.title, mailbox=_some(mailboxes))
+
+    def message(self, messages: MessageSource) -> Deferred[None]:
+        return self._call(message_pieces(messages), command="APPLY MESSAGE")
+
+    def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        return self._call(
+            mailbox_pieces(update, local),
+            command="APPLY LOCAL_MAILBOX" if local else "APPLY MAILBOX",
+            mailbox=update.state.name,
+            uniqueid=update.state.uniqueid,
+        )
+
+    def rename(
+        self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
+    ) -> Deferred[None]:
+        return self._apply("RENAME", old, new, partition, uidvalidity, local=local, mailbox=old)
+
+    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
+        return self._apply("UNMAILBOX", name, local=local, mailbox=name)
+
+    def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
+        return self._apply("UNUSER", userid, local=local, user=userid)
+
+    def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
+        command = COMMANDS["APPLY", "EXPUNGE"]
+        pieces = (
+            Piece(command.line(mailbox, uniqueid, uids[at : at + UIDS_IN_A_COMMAND]), 1)
+            for at in range(0, len(uids), UIDS_IN_A_COMMAND)
+        )
+        return self._call(pieces, command=command.title, mailbox=mailbox, uniqueid=uniqueid)
+
+    def quota(self, quota: Quota) -> Deferred[None]:
+        return self._apply("QUOTA", quota, mailbox=quota.root)
+
+    def unquota(self, root: str) -> Deferred[None]:
+        return self._apply("UNQUOTA", root, mailbox=root)
+
+    def sub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._apply("SUB", userid, mailbox, user=userid, mailbox=mailbox)
+
+    def unsub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._apply("UNSUB", userid, mailbox, user=userid, mailbox=mailbox)
+
+    def seen(self, userid: str, seen: Seen) -> Deferred[None]:
+        return self._apply("SEEN", userid, seen, user=userid, uniqueid=seen.uniqueid)
+
+    def annotation(self, annotation: MailboxAnnotation) -> Deferred[None]:
+        return self._apply("ANNOTATION", annotation, mailbox=annotation.mailbox)
+
+    def unannotation(self, mailbox: str, entry: str, userid: str) -> Deferred[None]:
+        return self._apply("UNANNOTATION", mailbox, entry, userid, mailbox=mailbox)
+
+    def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]:
+        return self._apply("SIEVE", userid, filename, last_update, content, user=userid)
+
+    def unsieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._apply("UNSIEVE", userid, filename, user=userid)
+
+    def activate_sieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._apply("ACTIVATE_SIEVE", userid, filename, user=userid)
+
+    def unactivate_sieve(self, userid: str) -> Deferred[None]:
+        return self._apply("UNACTIVATE_SIEVE", userid, user=userid)
+
+    # -- the session
+
+    def force(self) -> Deferred[None]:
+        return self._apply("FORCE")
+
+    def restart(self) -> Deferred[None]:
+        return self._call(b"RESTART\r\n", command="RESTART")
+
+    def noop(self) -> Deferred[None]:
+        return self._call(b"NOOP\r\n", command="NOOP")
+
+
+def _nothing(failure: Failure, empty: Any) -> Any:
+    """`empty` for a replica that has no such thing."""
+    failure.trap(MailboxNonexistent)
+    return empty
+
+
+def _there(content: bytes | None) -> bytes:
+    if content is None:
+        raise ReplyError("the replica has no such script")
+    return content
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few of `names`, for an address."""
+    return ",".join(names[:3]) + (f",… ({len(names)})" if len(names) > 3 else "")
