@@ -158,7 +158,7 @@ def enabled() -> ListCollector:
     return ListCollector("ENABLED", codec.decode_capabilities)
 
 
-def annotations() -> ListCollector:
+def mailbox_annotations() -> ListCollector:
     def decode(value: Any) -> list[MailboxAnnotation]:
         return [codec.decode_annotation(value)]
 

@@ -36,8 +36,8 @@ def mailbox_pieces(update: MailboxUpdate, local: bool) -> Iterator[Piece]:
     state = update.state
     command = COMMANDS["APPLY", "MAILBOX"]
     if state.intermediate or state.tombstone:
-        value = dlist.encode(codec.encode_intermediate(state), server=False)
-        yield Piece(command.head(local) + value + b"\r\n", 1)
+        short = dlist.encode(codec.encode_intermediate(state), server=False)
+        yield Piece(command.head(local) + short + b"\r\n", 1)
         return
     value = codec.encode_mailbox(state, since=update.since, partial=update.partial)
     head = command.head(local) + codec.mailbox_head(value, server=False)

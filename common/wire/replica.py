@@ -106,7 +106,7 @@ class WireReplica:
     def _apply(self, name: str, *arguments: Any, local: bool = False, **address: str | None) -> Deferred[Any]:
         command = COMMANDS["APPLY", name]
         title = command.head(local).decode("ascii").rstrip()
-        return self._call(command.line(*arguments, local=local), command=title, **address)
+        return self._call(command.line(*arguments, local=local), None, command=title, **address)
 
     # -- what the replica has
 
@@ -133,7 +133,7 @@ class WireReplica:
         return self._get("QUOTA", collect.one_quota(), root, mailbox=root)
 
     def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
-        return self._get("ANNOTATION", collect.annotations(), mailbox, mailbox=mailbox)
+        return self._get("ANNOTATION", collect.mailbox_annotations(), mailbox, mailbox=mailbox)
 
     def fetch(
         self, mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int
