@@ -45,8 +45,15 @@ class SieveChanges(ApplyMeta):
 
     def apply_unsieve(self, filename: str) -> None:
         name = name_of(filename)
-        if name is not None and filename.endswith(".script"):
+        if name is None:
+            return
+        script = stored_scripts(self).get(name)
+        if filename.endswith(".script"):
             self._delete(name, chained=True)
+        elif script is not None and script.active:
+            # A 3.6 client whose user has switched the script off says only UNSIEVE X.bc, again at every
+            # run, and never UNACTIVATE_SIEVE: a real replica goes on sorting by a script that is off.
+            self._activate(None, chained=True)
 
     def apply_active_sieve(self, filename: str | None) -> None:
         self._activate(None if filename is None else name_of(filename) or filename, chained=True)
