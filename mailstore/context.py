@@ -27,6 +27,7 @@ from common.names import (
 )
 from common.stores import open_store
 from common.stores.mailstore import MailReader, MailStore, MailWriter
+from common.stores.native.store import NativeStore
 from common.synclog.writer import ActionLog
 from mailstore.errors import NoSuchMailbox, NoSuchUser
 from mailstore.utf7 import ascii_name
@@ -51,7 +52,7 @@ class Context:
         self.stdin = stdin or sys.stdin.buffer
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
-        self._stores: dict[bool, MailStore] = {}
+        self._stores: dict[bool, NativeStore] = {}
 
     @cached_property
     def config(self) -> Config:
@@ -62,7 +63,7 @@ class Context:
         """For what is logged apart from a writer's own lines."""
         return ActionLog.from_config(self.config)
 
-    def store(self, *, readonly: bool = False) -> MailStore:
+    def store(self, *, readonly: bool = False) -> NativeStore:
         """The store; opened once for each kind of access."""
         if readonly not in self._stores:
             self._stores[readonly] = open_store(self.config, readonly=readonly)

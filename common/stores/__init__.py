@@ -11,13 +11,14 @@ STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
 
 
-def open_store(cfg: Config, readonly: bool = False) -> NativeStore:
+def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> NativeStore:
     """The native store in the partitions of `cfg`. Local changes go to the action log; replicated ones
-    too where replication is chained. Nothing is created before something is stored."""
+    too where replication is chained; without `log`, nothing does. Nothing is created before something is
+    stored."""
     return NativeStore(
         Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY),
         readonly=readonly,
-        action_log=ActionLog.from_config(cfg),
-        chain_log=ActionLog.from_config(cfg, replicated=True),
+        action_log=ActionLog.from_config(cfg) if log else None,
+        chain_log=ActionLog.from_config(cfg, replicated=True) if log else None,
         servername=cfg.servername,
     )

@@ -11,7 +11,6 @@ import argparse
 from common.errors import UsageError
 from common.names import is_deleted, is_inbox, owner_of, owner_user
 from common.stores.native.rename import rename_user
-from common.stores.native.store import NativeStore
 from mailstore.context import Context
 from mailstore.errors import BadInput, NoSuchMailbox
 
@@ -48,9 +47,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context) -> int:
     if args.partition or args.only:
         raise UsageError("rename: a user is renamed as a whole, and moved in a second step")
-    store = context.store()
-    assert isinstance(store, NativeStore)
-    rename_user(store, owner_user(old), owner_user(new), timeout=_TIMEOUT)
+    rename_user(context.store(), owner_user(old), owner_user(new), timeout=_TIMEOUT)
     return 0
 
 

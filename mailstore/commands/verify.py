@@ -1,22 +1,25 @@
 """verify: check the whole store, or some users, and name what is wrong.
 
 Every message is read and its SHA-1 compared with its GUID; CRCs, quota use and counters are calculated
-anew; the index and the packs of each user are checked. Nothing is changed. Exit status 1 if something is
-wrong."""
+anew; the index, the packs and the registry of mailboxes are checked. Nothing is changed; mailstore repair
+mends sums and registry. Exit status 1 if something is wrong."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import re
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from common.errors import CyrusSyncError
 from common.names import Owner
-from common.stores.mailstore import MailStore
-from mailstore.checks import check_owner
+from common.stores.native.store import NativeStore
+from common.stores.native.verify import Problem, verify
 from mailstore.context import Context
+from mailstore.selection import records_of
+
+_GUID = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,39 +27,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress",
         action="store_true",
-        help="no progress line (there is none where standard error is no terminal)",
+        help="no progress line",
     )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     store = context.store(readonly=True)
     console = Console(file=context.stderr)
-    problems = owners = octets = 0
-
-    def count(size: int) -> None:
-        nonlocal octets
-        octets += size
-        progress.update(task, description=f"{owner}: {octets // 1_000_000} MB read")
-
-    with Progress(
-        TextColumn("{task.description}"), console=console, disable=args.no_progress or not console.is_terminal
-    ) as progress:
-        task = progress.add_task("")
+    problems = owners = 0
+    columns = TextColumn("checking {task.description}"), MofNCompleteColumn()
+    silent = args.no_progress or not console.is_terminal
+    with Progress(*columns, console=console, disable=silent) as progress:
+        task = progress.add_task("", total=None)
         for owner in context.owners(args.users, store):
             owners += 1
-            for problem in _problems(store, owner, context, count):
+            progress.update(task, description=str(owner), completed=owners)
+            for problem in verify(store, owner):
                 problems += 1
-                context.print(problem)
+                context.print(f"{owner}: {problem}{_holders(store, owner, problem, context)}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
-    context.print(f"{owners} owners checked, {octets} octets of mail read: {verdict}")
+    context.print(f"{owners} owners checked: {verdict}")
     return 1 if problems else 0
 
 
-def _problems(
-    store: MailStore, owner: Owner, context: Context, progress: Callable[[int], None]
-) -> Iterator[str]:
+def _holders(store: NativeStore, owner: Owner, problem: Problem, context: Context) -> str:
+    """Where a message that is damaged stands, as an administrator knows it."""
+    guid = _GUID.search(problem.text)
+    if problem.kind != "message" or not guid or not problem.where.startswith("pack-"):
+        return ""
+    wanted = bytes.fromhex(guid[0])
+    places = []
     try:
         with store.read(owner) as reader:
-            yield from check_owner(reader, context.external, progress)
-    except CyrusSyncError as error:
-        yield f"{owner}: cannot be read: {error}"
+            for mailbox in reader.mailboxes():
+                for batch in records_of(reader, mailbox, expunged=None):
+                    places += [
+                        f"{context.external(mailbox.name)} uid {record.uid}"
+                        for record in batch
+                        if record.guid == wanted
+                    ]
+    except CyrusSyncError:
+        return ""
+    return f" ({', '.join(places)})" if places else " (no mailbox holds it)"

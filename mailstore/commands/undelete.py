@@ -1,0 +1,41 @@
+"""undelete: bring back a mailbox that was removed at once, as long as expire has not been there.
+
+Without NUMBER, lists what can be brought back: number, name, when, messages, uniqueid. (A mailbox below
+DELETED. is brought back with mailstore rename.)"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from common.errors import UsageError
+from common.names import Owner
+from mailstore.context import Context
+from mailstore.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="or shared:NAME")
+    parser.add_argument("number", metavar="NUMBER", type=int, nargs="?")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="another name for it (user/alice/Found)")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    owner: Owner = context.owner(args.user)
+    store = context.store()
+    if store.directory_of(owner) is None:
+        raise BadInput(f"nothing is stored of {args.user}")
+    with store.write(owner, create=False, timeout=60) as writer:
+        removed = {one.id: one for one in writer.removed_boxes()}
+        if args.number is None:
+            for one in removed.values():
+                when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.deleted_at))
+                name = context.external(one.state.name)
+                context.print(f"{one.id}\t{name}\t{when}\t{one.messages}\t{one.state.uniqueid}")
+            return 0
+        if args.number not in removed:
+            raise UsageError(f"undelete: {args.user} has no removed mailbox {args.number}")
+        name = context.internal(args.name) if args.name else removed[args.number].state.name
+        writer.undelete(args.number, name)
+    context.print(context.external(name))
+    return 0

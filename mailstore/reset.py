@@ -1,0 +1,83 @@
+"""sync_reset(8): wipe users from this store, without a line in the action log.
+
+For a replica whose copy of a user is to be made anew. What was wiped can be brought back with
+``mailstore undelete`` until ``mailstore expire`` has been there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from common.config import DEFAULT_PATH, Config
+from common.errors import EX_FAILURE, EX_USAGE, CyrusSyncError
+from common.names import Owner, check_userid
+from common.stores import open_store
+from common.stores.native.store import NativeStore
+
+EXIT_STATUS = """\
+EXIT STATUS
+  0   every user is gone (or was not there)
+  64  the command line makes no sense, or -f is missing
+  75  the store could not be written or a user is locked; the users after that one were not touched
+  78  the configuration is bad
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(
+        prog="sync_reset",
+        description="Remove users with all their mailboxes (deleted ones too), subscriptions, seen state, "
+        "Sieve scripts and quotas from this store, and log nothing of it: a replica that follows this "
+        "server keeps them. Made for a replica whose copy is to be filled anew.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    found.add_argument("-v", dest="verbose", action="store_true", help="name each user that was removed")
+    found.add_argument("-f", dest="force", action="store_true", help="obligatory: yes, remove them")
+    found.add_argument("-L", dest="local", action="store_true", help="local only (as it is anyway)")
+    found.add_argument("users", metavar="USER", nargs="+")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as done:
+        raise SystemExit(EX_USAGE if done.code else 0) from None
+    if not args.force:
+        print("sync_reset: nothing was removed: -f is obligatory", file=sys.stderr)
+        return EX_USAGE
+    try:
+        users = [Owner("user", check_userid(user)) for user in args.users]
+        store = open_store(Config.load(args.config, "sync_reset"), log=False)
+        try:
+            for owner in users:
+                there = _reset(store, owner)
+                if args.verbose:
+                    print(f"{owner.name}: {'removed' if there else 'was not there'}")
+        finally:
+            store.close()
+    except CyrusSyncError as error:
+        print(f"sync_reset: {error}", file=sys.stderr)
+        return max(error.exit_status, EX_FAILURE)
+    return 0
+
+
+def _reset(store: NativeStore, owner: Owner) -> bool:
+    """Remove one user; False if there was nothing to remove."""
+    if not store.exists(owner):
+        return False
+    with store.write(owner, create=False, timeout=60) as writer:
+        writer.apply_unuser()
+        for mailbox in writer.mailboxes():
+            writer.apply_unmailbox(mailbox.name)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
