@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import CannotConnect
+from common.errors import CannotConnect, CyrusSyncError
 
 
 class NotGranted(CannotConnect):
@@ -46,3 +46,13 @@ class Facts:
     items: int = 0
     failures: int = 0
     last_error: str = ""
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no connection, without saying twice that there is none."""
+    text = error.message if isinstance(error, CyrusSyncError) else str(error)
+    _, quote, rest = text.partition("Can not connect to server '")
+    if quote:
+        text = rest.partition("': ")[2] or text
+    details = {k: v for k, v in getattr(error, "address", {}).items() if k not in ("server", "channel")}
+    return text + "".join(f", {key} {value}" for key, value in details.items())

@@ -14,8 +14,13 @@ from __future__ import annotations
 import logging
 import sys
 import syslog
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, cast
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
+from zope.interface import implementer
 
 from common.config import Config
 from common.errors import CyrusSyncError, ReplyError
@@ -67,6 +72,23 @@ def set_up(cfg: Config, *, stderr: bool, to_syslog: bool = True, ident: str = "s
     for handler in handlers:
         handler.ours = True  # type: ignore[attr-defined]
         root.addHandler(handler)
+    _adopt_twisted()
+
+
+@implementer(ILogObserver)
+class _Warnings:
+    """Twisted's warnings, and failures that nobody caught, go the same way as ours."""
+
+    def __init__(self) -> None:
+        self._next = STDLibLogObserver(name="twisted")
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+            self._next(event)
+
+
+def _adopt_twisted() -> None:
+    globalLogBeginner.beginLoggingTo([cast(Any, _Warnings())], discardBuffer=True, redirectStandardIO=False)
 
 
 def quoted(value: str) -> str:
@@ -133,10 +155,17 @@ class Reporter:
             log.error("unexpected failure of %s", item, exc_info=error)
 
     @property
-    def trace(self) -> Callable[[str], None] | None:
+    def trace(self) -> Trace | None:
         """Where the protocol trace goes (``-v -v``): stderr; None if it is not wanted."""
-        return _trace_line if self._verbose > 1 else None
+        return _trace if self._verbose > 1 else None
 
 
-def _trace_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+Trace = Callable[[Literal["<", ">"], bytes], None]
+
+
+def _trace(direction: Literal["<", ">"], data: bytes) -> None:
+    """What passed, as Cyrus prints it: ``>time>`` what we sent, ``<time<`` what came."""
+    out = sys.stderr.buffer
+    out.write(b"%s%d%s" % (direction.encode(), int(time.time()), direction.encode()))
+    out.write(data if data.endswith(b"\n") else data + b"\n")
+    out.flush()

@@ -28,7 +28,7 @@ from common.errors import (
     QuietLogout,
 )
 from sync_client.backoff import Backoff
-from sync_client.facts import Facts, NotGranted, Settings
+from sync_client.facts import Facts, NotGranted, Settings, reason_of
 from sync_client.machine import Action, Event, State, step
 from sync_client.promote import OwnerOfUniqueid
 from sync_client.run import Outcome, ReportFailure, Run, say_nothing
@@ -259,11 +259,11 @@ class Rolling:
         if failure.check(CancelledError) or self.state is not State.CONNECTING:
             return
         error = failure.value
-        self.facts.last_error = str(error)
+        self.facts.last_error = reason_of(error)
         if not isinstance(error, CyrusSyncError):
             _log.error("connecting failed: %s", failure.getTraceback())
         if self.settings.connect_once or (isinstance(error, NotGranted) and self.facts.runs == 0):
-            self.say(f"Can not connect to server '{self.connector.server}': {error}")
+            self.say(f"Can not connect to server '{self.connector.server}' ({reason_of(error)})")
             self.stop(EX_FAILURE)
             return
         self._feed(Event.CONNECT_FAILED)
@@ -287,7 +287,7 @@ class Rolling:
         if session is not self._session:
             return
         self._session_lost = error
-        self.facts.last_error = str(error)
+        self.facts.last_error = reason_of(error)
         if self.settings.connect_once and isinstance(error, QuietLogout) and self._run is None:
             self.stop(EX_OK)
         else:
@@ -377,7 +377,7 @@ class Rolling:
         if outcome.done:
             self._session_good = True
         if outcome.broken is not None:
-            self.facts.last_error = str(outcome.broken)
+            self.facts.last_error = reason_of(outcome.broken)
             self._trouble = "Can not go on with"
             if self.settings.connect_once and isinstance(outcome.broken, QuietLogout):
                 self.stop(EX_OK)

@@ -21,8 +21,8 @@ from twisted.internet.defer import Deferred
 from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, PeerError, QuietLogout, ReplyError
 from common.names import Owner
 from sync_client.merge import Plan
+from sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
 from sync_client.promote import Deferred as PutOff
-from sync_client.promote import OwnerOfUniqueid, Promoted, promote
 from sync_client.session import Session, perform
 from sync_client.work import Item
 
@@ -71,6 +71,9 @@ class Outcome:
         return EX_TEMPFAIL if self.deferred and not self.failed else EX_FAILURE
 
 
+Decide = Callable[[Item, Exception, OwnerOfUniqueid], Decision]
+"""What becomes of an item that failed; `promote` in rolling mode."""
+
 ReportFailure = Callable[[Item, Exception, str], None]
 """Called for every failure with what happens next."""
 
@@ -89,6 +92,8 @@ class Run:
         *,
         width: int = 1,
         owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None,
+        decide: Decide = promote,
+        refusals: int | None = REFUSALS,
         report: ReportFailure = say_nothing,
     ) -> None:
         self.outcome = Outcome()
@@ -96,6 +101,8 @@ class Run:
         self._session = session
         self._width = width
         self._owner_of_uniqueid = owner_of_uniqueid
+        self._decide = decide
+        self._refusals = refusals
         self._report = report
         self._numbers = itertools.count()
         self._ready: list[tuple[int, int, Item]] = []
@@ -173,7 +180,7 @@ class Run:
             self._broke(item, error)
             return
         self._queued.discard(item)
-        decision = promote(item, error, self._owner_of_uniqueid)
+        decision = self._decide(item, error, self._owner_of_uniqueid)
         if isinstance(decision, Promoted):
             for bigger in decision.items:
                 self._push(bigger)
@@ -185,7 +192,7 @@ class Run:
             self.outcome.failed.append(Failure(decision.item, error))
             self._report(item, error, "given up for now")
             self._refused.add(item.owner)
-            if len(self._refused) >= REFUSALS:
+            if self._refusals is not None and len(self._refused) >= self._refusals:
                 self._break(ServerRefuses())
 
     def _broke(self, item: Item, error: PeerError) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from common.errors import MailboxLocked
@@ -188,12 +187,6 @@ class FileSource:
         self._report = report
         self._defer = defer
         self._done = False
-
-    @classmethod
-    def of_path(
-        cls, path: Path, report: Callable[[str, str], None], defer: SyncLog | None = None
-    ) -> FileSource:
-        return cls(path.read_bytes, report, defer)
 
     def pending(self) -> bool:
         return not self._done

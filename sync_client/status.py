@@ -109,14 +109,22 @@ class Thresholds:
     critical: int = 600
 
 
-def read_status(directory: Path, channel: str, now: float, thresholds: Thresholds) -> dict[str, Any]:
-    """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`)."""
+def read_status(
+    directory: Path, channel: str, now: float, thresholds: Thresholds, log: Path | None = None
+) -> dict[str, Any]:
+    """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`).
+
+    `log` is the channel's log where it is not in `directory`.
+    """
+    log = log or directory / "log"
     try:
         known = json.loads(status_path(directory).read_text())
     except (OSError, ValueError):
         known = {}
+    if not isinstance(known, dict):
+        known = {}
     holder = lock_holder(directory)
-    waiting = [path for name in ("log", "log-run") if (path := directory / name).exists()]
+    waiting = [path for path in (log, log.with_name(f"{log.name}-run")) if path.exists()]
     lag = _lag(known, waiting, now)
     found: dict[str, Any] = {**known, "channel": channel, "running": holder is not None}
     found["pid"] = holder

@@ -237,7 +237,7 @@ def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
     path = tmp_path / "lines"
     path.write_bytes(b"MAILBOX user.alice\nBAD\n")
     said: list = []
-    source = FileSource.of_path(path, lambda *what: said.append(what))
+    source = FileSource(path.read_bytes, lambda *what: said.append(what))
     assert source.pending()
     batch = source.take()
     assert [str(item) for item in batch.plan.items] == ["MAILBOX user.alice"]
@@ -250,7 +250,7 @@ def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
 def test_a_file_is_read_again_if_the_connection_broke(tmp_path):
     path = tmp_path / "lines"
     path.write_bytes(b"USER alice\n")
-    source = FileSource.of_path(path, lambda *_: None)
+    source = FileSource(path.read_bytes, lambda *_: None)
     source.settle(source.take(), Outcome(broken=ConnectionLost()))
     assert [str(item) for item in source.take().plan.items] == ["USER alice"]
 
@@ -259,7 +259,7 @@ def test_locked_work_of_a_file_goes_to_the_channels_log_if_there_is_a_channel(tm
     path = tmp_path / "lines"
     path.write_bytes(b"USER alice\n")
     log = SyncLog(tmp_path / "log")
-    source = FileSource.of_path(path, lambda *_: None, log)
+    source = FileSource(path.read_bytes, lambda *_: None, log)
     batch = source.take()
     outcome = Outcome(deferred=list(batch.plan.items))
     source.settle(batch, outcome)

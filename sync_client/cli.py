@@ -1,0 +1,135 @@
+"""sync_client: the command. Reads the command line and the configuration, then hands over.
+
+What can be wrong is found before anything starts: the command line (64), the configuration (78), no
+server (70), another client on the channel (75). Only then does ``-r`` go into the background, and only
+there is the reactor made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.config import Config
+from common.errors import EX_SOFTWARE, EX_USAGE, CyrusSyncError, UsageError
+from common.synclog.writer import log_path
+from common.wire.settings import ClientSettings
+from sync_client import names, report
+from sync_client.arguments import Arguments, Mode, parse, parser
+from sync_client.background import go_to_background, is_supervised
+from sync_client.channel import ChannelLock, channel_directory
+from sync_client.status import Thresholds, read_status, render
+
+
+class NoServer(CyrusSyncError):
+    """Neither ``-S`` nor sync_host."""
+
+    exit_status = EX_SOFTWARE
+    text = "sync_host not defined"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        return _run(arguments)
+    except CyrusSyncError as error:
+        print(f"sync_client: {error}", file=sys.stderr)
+        if error.exit_status == EX_USAGE:
+            parser().print_usage(sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _run(arguments: Arguments) -> int:
+    cfg = Config.load(arguments.config, program="sync_client")
+    if arguments.mode is Mode.STATUS:
+        return _status(arguments, cfg)
+    settings = _client_settings(arguments, cfg)
+    if arguments.startup_wait:
+        print(
+            f"Waiting for {arguments.startup_wait} seconds for a debugger, process {os.getpid()}",
+            file=sys.stderr,
+        )
+        time.sleep(arguments.startup_wait)
+    if arguments.mode is Mode.ROLLING:
+        return _roll(arguments, cfg, settings)
+    return _once(arguments, cfg, settings)
+
+
+def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
+    found, bad = _names(arguments, cfg)
+    report.set_up(cfg, stderr=True)
+    from sync_client.start import Job, run_one_shot
+
+    return run_one_shot(Job(arguments, cfg, settings, found, bad))
+
+
+def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
+    lock = None
+    if arguments.input_file is None:
+        lock = ChannelLock(channel_directory(cfg, arguments.channel)).acquire()
+    elif arguments.input_file != "-" and not Path(arguments.input_file).is_file():
+        raise UsageError(f"there is no file {arguments.input_file}")
+    foreground = arguments.foreground or arguments.input_file is not None or is_supervised(os.environ)
+    if not foreground:
+        go_to_background()
+    report.set_up(cfg, stderr=foreground)
+    try:
+        if lock is not None:
+            lock.write_pid()
+        from sync_client.start import Job, run_rolling
+
+        def reload() -> Job:
+            fresh = Config.load(arguments.config, program="sync_client")
+            return Job(arguments, fresh, _client_settings(arguments, fresh))
+
+        return run_rolling(Job(arguments, cfg, settings), reload)
+    except Exception:  # there may be nobody left who would see a traceback
+        report.log.critical("internal error", exc_info=True)
+        return EX_SOFTWARE
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _status(arguments: Arguments, cfg: Config) -> int:
+    thresholds = Thresholds(arguments.warning, arguments.critical)
+    directory = cfg.configdirectory / "sync" / arguments.channel
+    log = log_path(cfg, arguments.channel)
+    found = read_status(directory, arguments.channel, time.time(), thresholds, log)
+    print(render(found, arguments.format))
+    return int(found["exit_status"])
+
+
+def _client_settings(arguments: Arguments, cfg: Config) -> ClientSettings:
+    channel = arguments.channel or None
+    if not (arguments.server or cfg.string("sync_host", channel)):
+        raise NoServer(f"{cfg.path}: sync_host not defined, and no server given with -S")
+    settings = ClientSettings.from_config(cfg, channel, arguments.server)
+    if arguments.compress:
+        settings = replace(settings, compress=True, require_compression=arguments.require_compression)
+    return settings
+
+
+def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
+    """The internal names of a one-shot run, and how many were none and have been reported."""
+    typed = list(arguments.names)
+    if arguments.input_file is not None:
+        typed += names.read_names(arguments.input_file)
+    separator = cfg.switch("unixhierarchysep")
+    if arguments.mode is Mode.ALL:
+        return [names.prefix(text, separator) for text in typed], 0
+
+    def tell(error: CyrusSyncError) -> None:
+        print(f"sync_client: {error}", file=sys.stderr)
+
+    if arguments.mode is Mode.MAILBOXES:
+        return names.check_each(typed, lambda name: names.mailbox(name, separator), tell)
+    return names.check_each(typed, names.userid, tell)

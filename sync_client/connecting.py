@@ -1,0 +1,85 @@
+"""The real thing behind `sync_client.session`: a csync connection with an engine on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from common.stores.mailstore import MailStore
+from common.wire.client import ClientSettings, connect
+from common.wire.replica import WireReplica
+from sync_client.engine import Engine, Options
+from sync_client.facts import NotGranted
+from sync_client.report import Trace
+
+ARCHIVE = "REPLICATION-ARCHIVE"
+WANTED = frozenset({"SIEVE-MAILBOX"})
+
+
+class WireSession:
+    """A `Session` over the wire."""
+
+    def __init__(self, engine: Engine, replica: WireReplica) -> None:
+        self.engine = engine
+        self._replica = replica
+
+    def restart(self) -> Deferred[None]:
+        return self._replica.restart()
+
+    def noop(self) -> Deferred[None]:
+        return self._replica.noop()
+
+    def on_lost(self, lost: Callable[[Exception], None]) -> None:
+        self._replica.on_lost(lost)
+
+    def close(self) -> Deferred[None]:
+        return self._replica.close()
+
+
+class WireConnector:
+    """Connects, agrees on capabilities, puts an engine on the connection."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: ClientSettings,
+        store: MailStore,
+        threads: Any,
+        options: Options,
+        *,
+        archive: bool = False,
+        trace: Trace | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self.settings = settings
+        """May be replaced; the next attempt uses them."""
+        self._store = store
+        self._threads = threads
+        self._options = options
+        self._archive = archive
+        self._trace = trace
+
+    @property
+    def server(self) -> str:
+        return self.settings.server
+
+    def connect(self) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._connect())
+
+    async def _connect(self) -> WireSession:
+        session = await connect(self._reactor, self.settings, self._trace)
+        wanted = WANTED | {ARCHIVE} if self._archive else WANTED
+        try:
+            replica = await WireReplica.start(
+                session, wanted, self._threads, timeout=self.settings.idle_timeout
+            )
+        except BaseException:
+            session.proto.abort()
+            raise
+        if self._archive and ARCHIVE not in replica.capabilities:
+            await replica.close()
+            raise NotGranted().at(server=self.server)
+        engine = Engine(self._store, replica, self._threads, self._options)
+        return WireSession(engine, replica)

@@ -1,0 +1,294 @@
+"""Putting the parts together: store, threads, connector, loop, signals. Imported after any fork.
+
+This is the only place of the package that knows the global reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sdnotify
+from twisted.internet.defer import Deferred
+
+from common.config import Config
+from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
+from common.stores import open_store
+from common.stores.mailstore import MailStore
+from common.stores.threads import ThreadRunner
+from common.synclog.log import SyncLog
+from common.synclog.writer import log_path
+from common.wire.settings import ClientSettings
+from sync_client import oneshot
+from sync_client.arguments import Arguments, Mode
+from sync_client.channel import channel_directory
+from sync_client.connecting import WireConnector
+from sync_client.engine import Options, RemoteCache
+from sync_client.engine.all_users import read_everybody
+from sync_client.facts import Settings
+from sync_client.names import read_input
+from sync_client.quarantine import Quarantine
+from sync_client.report import Reporter, log
+from sync_client.rolling import Rolling
+from sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
+from sync_client.status import StatusFile
+from sync_client.watch import FileWatch, NoWatch
+from sync_client.work import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked command. `names` are internal ones, or userids, or the prefix of ``-A``."""
+
+    arguments: Arguments
+    cfg: Config
+    settings: ClientSettings
+    names: list[str] = field(default_factory=list)
+    bad_names: int = 0
+    """Names that cannot be one and were reported: the others are done, the exit status is 1."""
+
+    @property
+    def channel(self) -> str | None:
+        return self.arguments.channel or None
+
+    @property
+    def directory(self) -> Path:
+        return channel_directory(self.cfg, self.arguments.channel)
+
+
+class _Parts:
+    """What both kinds of runs are made of."""
+
+    def __init__(self, job: Job, reactor: Any) -> None:
+        arguments = job.arguments
+        self.reactor = reactor
+        self.threads = ThreadRunner(reactor)
+        self.store: MailStore = open_store(job.cfg)
+        self.reporter = Reporter(
+            verbose=arguments.verbose,
+            verbose_logging=arguments.verbose_logging,
+            channel=arguments.channel,
+            server=job.settings.server,
+        )
+        self.connector = WireConnector(
+            reactor,
+            job.settings,
+            self.store,
+            self.threads,
+            self._options(job),
+            archive=arguments.stage_to_archive,
+            trace=self.reporter.trace,
+        )
+
+    def _options(self, job: Job) -> Options:
+        arguments, cfg = job.arguments, job.cfg
+        rolling = arguments.mode is Mode.ROLLING
+        cache = cfg.string("sync_cache_db_path", job.channel)
+        return Options(
+            server=job.settings.server,
+            channel=arguments.channel,
+            local_only=arguments.local_only,
+            no_copyback=arguments.no_copyback,
+            skip_locked=arguments.skip_locked,
+            partition=arguments.partition,
+            batchsize=cfg.integer("sync_batchsize", job.channel),
+            restart_after_group=rolling,
+            cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
+            trust_cache=rolling,
+            lock_dir=cfg.configdirectory / "lock",
+            skip_dir=job.directory,
+            spool_dir=job.directory,
+            report=self.reporter.operation,
+            notice=lambda text: log.info("%s", text),
+            clock=self.reactor,
+        )
+
+
+# -- one-shot
+
+
+def run_one_shot(job: Job) -> int:
+    """``-u``, ``-m``, ``-A``, ``-s``."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+
+    def begin() -> tuple[Deferred[int], Callable[[], None]]:
+        parts = _Parts(job, reactor)
+        shot = oneshot.OneShot(
+            clock=reactor,
+            connector=parts.connector,
+            items=[],
+            patience=0 if job.arguments.connect_once else oneshot.ONE_SHOT_PATIENCE,
+            maxwait=job.cfg.duration("sync_reconnect_maxwait", job.channel),
+            skip_locked=job.arguments.mode is Mode.ALL,
+            report=parts.reporter.failure,
+            say=lambda text: log.error("%s", text),
+        )
+
+        async def work() -> int:
+            shot.items = await parts.threads.run(_items, job, parts.store)
+            status = await shot.go()
+            return status or (EX_FAILURE if job.bad_names else EX_OK)
+
+        return Deferred.fromCoroutine(work()), shot.stop
+
+    return _until_done(reactor, begin)
+
+
+def _items(job: Job, store: MailStore) -> list[Item]:
+    match job.arguments.mode:
+        case Mode.USERS:
+            return oneshot.user_items(job.names)
+        case Mode.META:
+            return oneshot.meta_items(job.names)
+        case Mode.MAILBOXES:
+            return oneshot.mailbox_items(job.names)
+        case _:
+            return oneshot.everybody_items(*read_everybody(store, "".join(job.names), True))
+
+
+# -- rolling
+
+
+def rolling_settings(job: Job) -> Settings:
+    """What the command line and the configuration say about rolling."""
+    arguments, cfg = job.arguments, job.cfg
+    shutdown = arguments.shutdown_file or cfg.string("sync_shutdown_file", job.channel)
+    return Settings(
+        delay=arguments.delay or cfg.duration("sync_repeat_interval", job.channel),
+        timeout=arguments.timeout,
+        keepalive=min(300.0, job.settings.idle_timeout / 2),
+        maxwait=cfg.duration("sync_reconnect_maxwait", job.channel),
+        shutdown_file=Path(shutdown) if shutdown else None,
+        once=arguments.once or arguments.input_file is not None,
+        connect_once=arguments.connect_once,
+    )
+
+
+def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
+    """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    systemd = sdnotify.SystemdNotifier()
+
+    def begin() -> tuple[Deferred[int], Callable[[], None]]:
+        parts = _Parts(job, reactor)
+        source, watch = _source(job, parts)
+        observer = None
+        if job.arguments.input_file is None:
+            observer = StatusFile(
+                job.directory,
+                job.arguments.channel,
+                os.getpid(),
+                reactor.seconds,
+                lambda text: systemd.notify(f"STATUS={text}\nWATCHDOG=1"),
+            )
+        rolling = Rolling(
+            clock=reactor,
+            connector=parts.connector,
+            source=source,
+            settings=rolling_settings(job),
+            blocking=parts.threads.run,
+            watch=watch,
+            observer=observer,
+            owner_of_uniqueid=parts.store.owner_of_uniqueid,
+            report=parts.reporter.failure,
+            say=lambda text: log.error("%s", text),
+            random=random.random,
+        )
+
+        def hang_up() -> None:
+            try:
+                fresh = reload()
+            except CyrusSyncError as error:
+                log.error("%s: going on with what was read before", error)
+            else:
+                parts.connector.settings = fresh.settings
+                rolling.settings = rolling_settings(fresh)
+                log.info("read %s again", fresh.cfg.path)
+            rolling.hurry()
+
+        def stop() -> None:
+            systemd.notify("STOPPING=1")
+            rolling.stop(EX_TEMPFAIL)
+
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
+        log.info("rolling replication to %s begins", parts.connector.server)
+        ended = rolling.run()
+        systemd.notify("READY=1")
+        return ended, stop
+
+    return _until_done(reactor, begin)
+
+
+def _source(job: Job, parts: _Parts) -> tuple[Source, Any]:
+    log_file = SyncLog(log_path(job.cfg, job.arguments.channel))
+    path = job.arguments.input_file
+    if path is not None:
+
+        def reject(line: str, reason: str) -> None:
+            log.error("log line passed over: %s: %s", reason, line)
+
+        defer = log_file if job.arguments.channel else None
+        return FileSource(lambda: read_input(path), reject, defer), NoWatch()
+    log_file.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    quarantine = Quarantine(job.directory, parts.reactor.seconds, owner_of_line)
+    quarantine.load()
+    return ChannelSource(log_file, quarantine), FileWatch(parts.reactor, log_file.path)
+
+
+# -- the reactor
+
+
+def _until_done(reactor: Any, begin: Callable[[], tuple[Deferred[int], Callable[[], None]]]) -> int:
+    """Run the reactor until what `begin` starts is over. SIGTERM and SIGINT stop it, twice at once."""
+    status: list[int] = []
+    signals = 0
+
+    def on_signal(number: int, _frame: object) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            os._exit(EX_TEMPFAIL)
+        log.info("%s: stopping", signal.Signals(number).name)
+        reactor.callFromThread(stop)
+
+    def over(result: Any) -> None:
+        if isinstance(result, int):
+            status.append(result)
+        else:
+            error = result.value
+            log.critical("%s", error if isinstance(error, CyrusSyncError) else result.getTraceback())
+            status.append(error.exit_status if isinstance(error, CyrusSyncError) else EX_SOFTWARE)
+        reactor.callLater(0, _stop_reactor, reactor)
+
+    stop: Callable[[], None] = reactor.stop
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+    def start() -> None:
+        nonlocal stop
+        try:
+            ended, stop = begin()
+        except CyrusSyncError as error:
+            log.critical("%s", error)
+            status.append(error.exit_status)
+            reactor.stop()
+        else:
+            ended.addBoth(over)
+
+    reactor.callWhenRunning(start)
+    reactor.run(installSignalHandlers=False)
+    return status[0] if status else EX_FAILURE
+
+
+def _stop_reactor(reactor: Any) -> None:
+    if reactor.running:
+        reactor.stop()

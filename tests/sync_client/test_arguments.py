@@ -1,0 +1,169 @@
+"""The command line: every option, under every name."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from common.errors import UsageError
+from sync_client.arguments import Arguments, Mode, parse
+
+PLAIN = parse(["-u", "alice"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "mode"),
+    [
+        (["-u", "alice"], Mode.USERS),
+        (["--userids", "alice"], Mode.USERS),
+        (["-m", "user/alice"], Mode.MAILBOXES),
+        (["--mailboxes", "user/alice"], Mode.MAILBOXES),
+        (["-A"], Mode.ALL),
+        (["-A", "user.a"], Mode.ALL),
+        (["--all-users"], Mode.ALL),
+        (["-s", "alice"], Mode.META),
+        (["--sieve-mode", "alice"], Mode.META),
+        (["-r"], Mode.ROLLING),
+        (["--rolling"], Mode.ROLLING),
+        (["-R"], Mode.ROLLING),
+        (["--foreground-rolling"], Mode.ROLLING),
+        (["--status"], Mode.STATUS),
+    ],
+)
+def test_modes(argv, mode):
+    assert parse(argv).mode is mode
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-C", "/x.conf"], {"config": "/x.conf"}),
+        (["-S", "replica"], {"server": "replica"}),
+        (["--server", "replica"], {"server": "replica"}),
+        (["-n", "north"], {"channel": "north"}),
+        (["--channel", "north"], {"channel": "north"}),
+        (["-n", ""], {"channel": ""}),
+        (["-f", "names"], {"input_file": "names"}),
+        (["-f", "-"], {"input_file": "-"}),
+        (["--input-file", "names"], {"input_file": "names"}),
+        (["-F", "/stop"], {"shutdown_file": "/stop"}),
+        (["--shutdown-file", "/stop"], {"shutdown_file": "/stop"}),
+        (["-d", "7"], {"delay": 7}),
+        (["--delay", "2m"], {"delay": 120}),
+        (["-t", "30"], {"timeout": 30}),
+        (["--timeout", "0"], {"timeout": 0}),
+        (["-w", "5"], {"startup_wait": 5}),
+        (["--delayed-startup", "5"], {"startup_wait": 5}),
+        (["-o"], {"connect_once": True}),
+        (["--connect-once"], {"connect_once": True}),
+        (["-O"], {"no_copyback": True}),
+        (["--no-copyback"], {"no_copyback": True}),
+        (["-N"], {"skip_locked": True}),
+        (["--skip-locked"], {"skip_locked": True}),
+        (["-p", "fast"], {"partition": "fast"}),
+        (["--dest-partition", "fast"], {"partition": "fast"}),
+        (["-L"], {"local_only": True}),
+        (["--local-only"], {"local_only": True}),
+        (["-z"], {"compress": True}),
+        (["--require-compression"], {"compress": True, "require_compression": True}),
+        (["-a"], {"stage_to_archive": True}),
+        (["--stage-to-archive"], {"stage_to_archive": True}),
+        (["-v"], {"verbose": 1}),
+        (["-v", "-v"], {"verbose": 2}),
+        (["-vv"], {"verbose": 2}),
+        (["--verbose"], {"verbose": 1}),
+        (["-l"], {"verbose_logging": True}),
+        (["--verbose-logging"], {"verbose_logging": True}),
+    ],
+    ids=" ".join,
+)
+def test_an_option_changes_what_it_says_and_nothing_else(options, expected):
+    assert parse(["-u", "alice", *options]) == replace(PLAIN, **expected)
+
+
+@pytest.mark.parametrize("once", ["-1", "--rolling-once"])
+def test_once_goes_with_rolling(once):
+    assert parse(["-R", once]).once and parse(["-r", once]).once
+
+
+def test_the_capital_r_stays_in_the_foreground():
+    assert parse(["-R"]).foreground and not parse(["-r"]).foreground
+
+
+def test_defaults_are_those_of_the_manual_page():
+    given = {field.name: getattr(PLAIN, field.name) for field in fields(Arguments)}
+    del given["mode"], given["names"]
+    assert given == {
+        "config": "/etc/imapd.conf",
+        "server": None,
+        "channel": "",
+        "input_file": None,
+        "shutdown_file": None,
+        "delay": None,
+        "timeout": 600,
+        "startup_wait": 0,
+        "foreground": False,
+        "once": False,
+        "connect_once": False,
+        "no_copyback": False,
+        "skip_locked": False,
+        "partition": "",
+        "local_only": False,
+        "compress": False,
+        "require_compression": False,
+        "stage_to_archive": False,
+        "verbose": 0,
+        "verbose_logging": False,
+        "format": "text",
+        "warning": 60,
+        "critical": 600,
+    }
+
+
+def test_names_may_stand_anywhere_between_options():
+    assert parse(["-v", "-u", "alice", "-o", "bob", "-S", "replica"]).names == ("alice", "bob")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["-v"],
+        ["-1"],
+        ["-u", "a", "-m"],
+        ["-u", "a", "-A"],
+        ["-r", "-R"],
+        ["-R", "-s", "a"],
+        ["-u"],
+        ["-m"],
+        ["-s"],
+        ["-u", "a", "-1"],
+        ["-A", "x", "y"],
+        ["-A", "-f", "names"],
+        ["-R", "alice"],
+        ["--status", "alice"],
+        ["-R", "-d", "soon"],
+        ["-R", "-t", "-5"],
+        ["-R", "-d"],
+        ["-u", "a", "-n", "../x"],
+        ["-u", "a", "-n", "a/b"],
+        ["-u", "a", "--nonsense"],
+        ["-u", "a", "-Q"],
+        ["--status", "--format", "xml"],
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_is_a_usage_error(argv):
+    with pytest.raises(UsageError) as caught:
+        parse(argv)
+    assert caught.value.exit_status == 64
+
+
+def test_help_names_every_exit_status(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for status in ("  0 ", "  1 ", "  64 ", " 70 ", " 78 ", "  75 "):
+        assert status in said

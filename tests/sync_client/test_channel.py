@@ -1,0 +1,95 @@
+"""One rolling client per channel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import UsageError
+from sync_client.background import is_supervised
+from sync_client.channel import ChannelBusy, ChannelLock, check_channel, lock_holder
+
+
+def test_the_lock_is_had_once(tmp_path):
+    first = ChannelLock(tmp_path).acquire()
+    with pytest.raises(ChannelBusy, match=f"process {os.getpid()}") as caught:
+        ChannelLock(tmp_path).acquire()
+    assert caught.value.exit_status == 75
+    first.release()
+    ChannelLock(tmp_path).acquire().release()
+
+
+def test_who_has_it_can_be_asked(tmp_path):
+    assert lock_holder(tmp_path) is None
+    lock = ChannelLock(tmp_path).acquire()
+    assert lock_holder(tmp_path) == os.getpid()
+    lock.release()
+    assert lock_holder(tmp_path) is None
+
+
+def test_the_lock_ends_with_its_process_however_that_ends(tmp_path):
+    code = (
+        "import os, sys, pathlib; from sync_client.channel import ChannelLock;"
+        "lock = ChannelLock(pathlib.Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert lock_holder(tmp_path) is None
+    ChannelLock(tmp_path).acquire().release()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "a b", "-x", "a.b", "ä"])
+def test_a_channel_is_a_plain_word(name):
+    with pytest.raises(UsageError):
+        check_channel(name)
+
+
+@pytest.mark.parametrize("name", ["", "north", "backup-2", "off_site"])
+def test_good_names_of_channels(name):
+    assert check_channel(name) == name
+
+
+@pytest.mark.parametrize("name", ["INVOCATION_ID", "NOTIFY_SOCKET", "CYRUS_ISDAEMON"])
+def test_who_is_started_by_a_supervisor_stays_with_it(name):
+    assert is_supervised({name: "1"})
+    assert not is_supervised({name: ""})
+    assert not is_supervised({"HOME": "/"})
+
+
+def test_the_daemon_is_in_a_session_of_its_own_and_keeps_the_lock(tmp_path: Path):
+    code = """
+import os, sys, pathlib, time
+from sync_client.background import go_to_background
+from sync_client.channel import ChannelLock
+directory = pathlib.Path(sys.argv[1])
+lock = ChannelLock(directory).acquire()
+go_to_background()
+lock.write_pid()
+(directory / "said.new").write_text(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.isatty(1)}")
+(directory / "said.new").rename(directory / "said")
+while not (directory / "stop").exists():
+    time.sleep(0.01)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=20)
+    assert done.returncode == 0
+    try:
+        wait_for(tmp_path / "said")
+        pid, session, directory, tty = (tmp_path / "said").read_text().split()
+        assert directory == "/" and tty == "False"
+        assert session not in (pid, str(os.getsid(0)))
+        assert lock_holder(tmp_path) == int(pid)
+    finally:
+        (tmp_path / "stop").touch()
+
+
+def wait_for(path: Path, seconds: float = 10) -> None:
+    import time
+
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.01)

@@ -1,0 +1,234 @@
+"""What is wrong is found, said and answered with the right exit status before anything starts."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.config import Config
+from common.errors import UsageError
+from sync_client import names
+from sync_client.arguments import parse
+from sync_client.cli import _client_settings, _names, main
+from sync_client.start import Job, rolling_settings
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "imapd.conf"
+    path.write_text(f"configdirectory: {tmp_path}/conf\npartition-default: {tmp_path}/spool\n")
+    return path
+
+
+def add(conf: Path, *lines: str) -> None:
+    with conf.open("a") as file:
+        file.write("".join(line + "\n" for line in lines))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+def test_no_mode_is_usage_and_64(capsys):
+    assert main([]) == 64
+    assert "usage:" in said(capsys)
+
+
+def test_without_a_server_it_is_fatal_70(conf, capsys):
+    assert main(["-C", str(conf), "-u", "alice"]) == 70
+    assert "sync_host" in said(capsys)
+    assert main(["-C", str(conf), "-R"]) == 70
+
+
+def test_a_missing_configuration_is_78(tmp_path, capsys):
+    assert main(["-C", str(tmp_path / "none"), "-u", "alice"]) == 78
+    assert str(tmp_path / "none") in said(capsys)
+
+
+def test_a_bad_value_is_one_line_with_file_and_line_number_and_78(conf, capsys):
+    add(conf, "sync_host: replica", "sync_repeat_interval: often")
+    assert main(["-C", str(conf), "-u", "alice"]) == 78
+    message = said(capsys)
+    assert f"{conf}:4:" in message and message.count("\n") == 1
+
+
+def test_a_server_string_that_cannot_be_is_78(conf, capsys):
+    assert main(["-C", str(conf), "-S", "replica:none-such-port", "-u", "a"]) == 78
+    assert "-S" in said(capsys)
+
+
+def test_an_input_file_that_is_not_there_is_64(conf, tmp_path):
+    assert main(["-C", str(conf), "-S", "replica", "-u", "-f", str(tmp_path / "none")]) == 64
+    assert main(["-C", str(conf), "-S", "replica", "-R", "-f", str(tmp_path / "none")]) == 64
+
+
+def test_a_second_rolling_client_on_a_channel_is_refused_with_the_first_ones_pid(conf, tmp_path, capsys):
+    from sync_client.channel import ChannelLock, channel_directory
+
+    directory = channel_directory(Config.load(conf), "north")
+    lock = ChannelLock(directory).acquire()
+    try:
+        assert main(["-C", str(conf), "-S", "replica", "-R", "-n", "north"]) == 75
+        assert f"process {lock_pid(directory)}" in said(capsys)
+    finally:
+        lock.release()
+
+
+def lock_pid(directory: Path) -> int:
+    return int((directory / "sync_client.lock").read_text())
+
+
+def test_waiting_for_a_debugger_says_which_process_to_attach_to(conf, capsys, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("sync_client.cli.time.sleep", slept.append)
+    assert main(["-C", str(conf), "-S", "replica", "-w", "9", "-R", "-f", str(conf) + ".none"]) == 64
+    assert slept == [9] and "process" in said(capsys)
+
+
+def test_the_program_can_be_run_by_module_path_of_its_script():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from sync_client.cli import main; sys.exit(main())", "-1"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 64 and b"no mode" in done.stderr
+
+
+def test_the_reactor_is_not_made_before_the_fork():
+    code = "import sys, sync_client.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- names
+
+
+def found(conf: Path, *argv: str) -> tuple[list[str], int]:
+    return _names(parse(["-C", str(conf), *argv]), Config.load(conf))
+
+
+def test_mailboxes_are_typed_in_the_administrators_form(conf):
+    assert found(conf, "-m", "user/alice/Work", "user/zoe.b/x", "news") == (
+        ["user.alice.Work", "user.zoe^b.x", "news"],
+        0,
+    )
+
+
+def test_mailboxes_are_typed_with_dots_where_unixhierarchysep_is_off(conf):
+    add(conf, "unixhierarchysep: no")
+    assert found(conf, "-m", "user.alice.Work") == (["user.alice.Work"], 0)
+
+
+def test_a_file_of_names_has_comments_and_blank_lines(conf, tmp_path):
+    path = tmp_path / "names"
+    path.write_text("# the team\nalice\n\n  bob  \n#carol\n")
+    assert found(conf, "-u", "-f", str(path)) == (["alice", "bob"], 0)
+    path.write_text("# boxes\nuser/alice/My Folder\n")
+    assert found(conf, "-m", "-f", str(path)) == (["user.alice.My Folder"], 0)
+
+
+def test_a_dash_is_standard_input(conf, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"alice\n# no\nbob\n")))
+    assert found(conf, "-u", "-f", "-") == (["alice", "bob"], 0)
+
+
+def test_arguments_and_file_add_up(conf, tmp_path):
+    path = tmp_path / "names"
+    path.write_text("bob\n")
+    assert found(conf, "-s", "alice", "-f", str(path)) == (["alice", "bob"], 0)
+
+
+def test_a_name_that_cannot_be_one_is_reported_and_the_others_are_done(conf, capsys):
+    assert found(conf, "-u", "alice", "../etc", "bob") == (["alice", "bob"], 1)
+    assert "../etc" in said(capsys)
+
+
+@pytest.mark.parametrize(("typed", "internal"), [("user/a", "user.a"), ("user.a", "user.a"), ("al", "al")])
+def test_the_prefix_of_all_users_may_be_typed_either_way(typed, internal):
+    assert names.prefix(typed, True) == internal
+
+
+def test_reading_a_directory_as_names_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError):
+        names.read_names(str(tmp_path))
+
+
+# -- options against the configuration
+
+
+def job(conf: Path, *argv: str) -> Job:
+    arguments = parse(["-C", str(conf), "-S", "replica", "-R", *argv])
+    cfg = Config.load(conf)
+    return Job(arguments, cfg, _client_settings(arguments, cfg))
+
+
+def test_runs_are_3_seconds_apart_by_default(conf):
+    assert rolling_settings(job(conf)).delay == 3
+
+
+def test_the_repeat_interval_of_the_configuration_holds_unless_d_is_given(conf):
+    add(conf, "sync_repeat_interval: 20s", "north_sync_repeat_interval: 1m")
+    assert rolling_settings(job(conf)).delay == 20
+    assert rolling_settings(job(conf, "-n", "north")).delay == 60
+    assert rolling_settings(job(conf, "-d", "7")).delay == 7
+    assert rolling_settings(job(conf, "-d", "0")).delay == 20
+
+
+def test_a_connection_is_renewed_after_600_seconds_by_default(conf):
+    assert rolling_settings(job(conf)).timeout == 600
+    assert rolling_settings(job(conf, "-t", "0")).timeout == 0
+
+
+def test_the_shutdown_file_of_the_command_line_wins(conf):
+    assert rolling_settings(job(conf)).shutdown_file is None
+    add(conf, "sync_shutdown_file: /a")
+    assert rolling_settings(job(conf)).shutdown_file == Path("/a")
+    assert rolling_settings(job(conf, "-F", "/b")).shutdown_file == Path("/b")
+
+
+def test_the_longest_wait_comes_from_the_configuration(conf):
+    assert rolling_settings(job(conf)).maxwait == 1200
+    add(conf, "sync_reconnect_maxwait: 90")
+    assert rolling_settings(job(conf)).maxwait == 90
+
+
+def test_the_connection_is_kept_alive_well_within_sync_timeout(conf):
+    assert rolling_settings(job(conf)).keepalive == 300
+    add(conf, "sync_timeout: 60s")
+    assert rolling_settings(job(conf)).keepalive == 30
+
+
+def test_a_file_or_once_means_one_batch(conf):
+    assert not rolling_settings(job(conf)).once
+    assert rolling_settings(job(conf, "-1")).once
+    assert rolling_settings(job(conf, "-f", "x")).once
+
+
+def test_the_line_stays_plain_unless_compression_is_asked_for(conf):
+    assert not job(conf).settings.compress
+    asked = job(conf, "-z").settings
+    assert asked.compress and not asked.require_compression
+    demanded = job(conf, "--require-compression").settings
+    assert demanded.compress and demanded.require_compression
+    add(conf, "sync_compress: yes")
+    assert job(conf).settings.compress and not job(conf).settings.require_compression
+
+
+def test_s_overrides_sync_host(conf):
+    add(conf, "sync_host: elsewhere", "north_sync_host: north.example")
+    assert job(conf).settings.server == "replica"
+    cfg = Config.load(conf)
+    assert _client_settings(parse(["-u", "a"]), cfg).server == "elsewhere"
+    assert _client_settings(parse(["-u", "a", "-n", "north"]), cfg).server == "north.example"
+
+
+# -- status
+
+
+def test_status_of_a_channel_nobody_has_worked_on_is_unknown(conf, capsys):
+    assert main(["-C", str(conf), "--status", "--format", "json"]) == 3
+    assert json.loads(capsys.readouterr().out)["result"] == "UNKNOWN"

@@ -1,0 +1,164 @@
+"""The state of a channel, for people and for monitoring."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from sync_client.channel import ChannelLock
+from sync_client.facts import Settings
+from sync_client.rolling import Rolling
+from sync_client.status import StatusFile, Thresholds, read_status, render, status_path
+from tests.sync_client.fakes import FakeConnector, FakeSource, FakeWatch, advance, blocking, refused
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def lock(tmp_path: Path):
+    held = ChannelLock(tmp_path).acquire()
+    yield held
+    held.release()
+
+
+class Rig:
+    def __init__(self, directory: Path, *attempts: object) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.watch = FakeWatch()
+        self.answers: dict = {}
+        self.source = FakeSource([])
+        self.notified: list[str] = []
+        self.rolling = Rolling(
+            clock=self.clock,
+            connector=FakeConnector([], self.answers, *attempts),
+            source=self.source,
+            settings=Settings(delay=1),
+            blocking=blocking,
+            watch=self.watch,
+            observer=StatusFile(directory, "north", 4711, self.clock.seconds, self.notified.append),
+            say=lambda _text: None,
+            random=lambda: 0.0,
+        )
+        self.rolling.run()
+
+    def file(self) -> dict:
+        return json.loads(status_path(self.directory).read_text())
+
+    def status(self, **limits: int) -> dict:
+        return read_status(self.directory, "north", self.clock.seconds(), Thresholds(**limits))
+
+
+def test_the_file_follows_the_loop(tmp_path):
+    rig = Rig(tmp_path)
+    advance(rig.clock, 12)
+    said = rig.file()
+    assert (said["channel"], said["server"], said["pid"]) == ("north", "replica.example", 4711)
+    assert said["state"] == "waiting for changes" and said["connected_since"] == NOW
+    rig.source.lines.append("USER alice")
+    advance(rig.clock, 12)
+    said = rig.file()
+    assert said["items_done"] == 1 and said["last_success"] > NOW and said["oldest_change"] is None
+
+
+def test_it_is_written_once_a_second_at_most_and_every_ten_seconds_at_least(tmp_path):
+    rig = Rig(tmp_path)
+    stamps = set()
+    for _ in range(600):
+        rig.clock.advance(0.1)
+        stamps.add(status_path(tmp_path).stat().st_mtime_ns)
+    assert 5 <= len(stamps) <= 8
+
+
+def test_the_end_is_always_written(tmp_path):
+    rig = Rig(tmp_path)
+    rig.rolling.stop(0)
+    assert rig.file()["state"] == "stopped"
+
+
+def test_systemd_is_told_in_words(tmp_path):
+    rig = Rig(tmp_path)
+    wait: Deferred[None] = Deferred()
+    rig.answers["USER a"] = wait
+    rig.source.lines.append("USER a")
+    advance(rig.clock, 15)
+    assert re.fullmatch(r"replicating, oldest change 1\d s", rig.notified[-1])
+
+
+def test_a_status_file_that_cannot_be_written_does_not_disturb_the_work(tmp_path):
+    rig = Rig(tmp_path / "gone")
+    rig.source.lines.append("USER alice")
+    advance(rig.clock, 5)
+    assert rig.rolling.facts.items == 1
+
+
+def test_a_running_client_without_backlog_is_ok(tmp_path, lock):
+    rig = Rig(tmp_path)
+    advance(rig.clock, 12)
+    said = rig.status()
+    assert (said["result"], said["exit_status"], said["pid"]) == ("OK", 0, os.getpid())
+    assert said["running"] and said["reasons"] == []
+
+
+def test_no_client_where_there_was_one_is_critical(tmp_path):
+    rig = Rig(tmp_path)
+    rig.rolling.stop(0)
+    said = rig.status()
+    assert said["exit_status"] == 2 and said["state"] == "not running"
+
+
+def test_a_log_that_grows_without_any_client_is_critical(tmp_path):
+    (tmp_path / "log").write_text("USER alice\n")
+    said = read_status(tmp_path, "", (tmp_path / "log").stat().st_mtime + 5, Thresholds())
+    assert said["exit_status"] == 2 and said["log_bytes"] == 11 and said["oldest_change_seconds"] == 5
+
+
+@pytest.mark.parametrize(("age", "status"), [(59, 0), (61, 1), (599, 1), (601, 2)])
+def test_the_age_of_the_oldest_change_decides(tmp_path, lock, age, status):
+    status_path(tmp_path).write_text(json.dumps({"oldest_change": NOW - age, "updated": NOW}))
+    assert read_status(tmp_path, "", NOW, Thresholds())["exit_status"] == status
+
+
+def test_the_limits_can_be_chosen(tmp_path, lock):
+    status_path(tmp_path).write_text(json.dumps({"oldest_change": NOW - 20, "updated": NOW}))
+    assert read_status(tmp_path, "", NOW, Thresholds(10, 30))["exit_status"] == 1
+    assert read_status(tmp_path, "", NOW, Thresholds(5, 10))["exit_status"] == 2
+
+
+def test_somebody_set_aside_is_a_warning_that_names_him(tmp_path, lock):
+    (tmp_path / "quarantine.yaml").write_text("set_aside:\n  alice: {reason: Checksum Failure}\n")
+    status_path(tmp_path).write_text(json.dumps({"updated": NOW}))
+    said = read_status(tmp_path, "", NOW, Thresholds())
+    assert said["exit_status"] == 1 and said["quarantine"] == {"alice": "Checksum Failure"}
+    assert "set aside: alice: Checksum Failure" in render(said, "text")
+
+
+def test_waiting_for_a_server_is_a_warning_with_the_reason(tmp_path, lock):
+    rig = Rig(tmp_path, refused())
+    advance(rig.clock, 2)
+    said = rig.status()
+    assert said["exit_status"] == 1 and said["reasons"] == ["not connected: Connection refused"]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_a_damaged_file_is_no_crash(tmp_path, lock, damage):
+    status_path(tmp_path).write_text(damage)
+    assert read_status(tmp_path, "", NOW, Thresholds())["running"]
+
+
+def test_the_three_forms_say_the_same(tmp_path, lock):
+    rig = Rig(tmp_path)
+    advance(rig.clock, 12)
+    said = rig.status()
+    assert json.loads(render(said, "json")) == yaml.safe_load(render(said, "yaml"))
+    text = render(said, "text").splitlines()
+    assert text[0] == "SYNC OK - waiting for changes"
+    assert "started: 2027-01-15T08:00:00Z" in text
