@@ -42,6 +42,7 @@ __all__ = [
 
 _BARE = re.compile(rb'[^\x00-\x20\x7f-\xff{()"%*\\]{1,1023}')
 _QUOTABLE = re.compile(rb'[^\x00\r\n"%\\\x80-\xff]{0,1023}')
+_LAST_WORD = re.compile(rb'[ \t\r\n\v\f]*+[^ \t\r\n\v\f()"{%][^ \t\r\n\v\f()"]*+')
 
 
 def astring(text: bytes, server: bool) -> bytes:
@@ -112,7 +113,7 @@ def parse(data: bytes, pos: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[A
     """
     parser = Parser(limits)
     end = parser.feed(data, pos)
-    if parser.status is not Status.DONE:
+    if parser.status is not Status.DONE and _LAST_WORD.fullmatch(data, pos):
         parser.feed(data[end:] + b" ", 0)
         end = len(data)
     if parser.status is not Status.DONE:
