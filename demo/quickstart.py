@@ -36,7 +36,7 @@ QUIET = 1.2
 PATIENCE = 60.0
 """Seconds that the replica may take for anything before we call it failed."""
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class Failed(Exception):
@@ -222,7 +222,7 @@ def replicate(pair: Pair, client: subprocess.Popen[bytes], server: subprocess.Po
     console.print(f"First copy: {len(owners)} owners, {messages} messages in {seconds:.2f} s.\n")
 
     user = next(owner for owner in owners if owner.kind == "user")
-    table = Table(title=f"Changes to {user.name}'s mail while rolling replication runs")
+    table = Table(title=f"Changes to user {user.name} while both run")
     table.add_column("change")
     table.add_column("at the replica after", justify="right")
     for what, act in changes(pair, user):
