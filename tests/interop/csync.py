@@ -101,9 +101,9 @@ def _named(answers: list[tuple[str, Any]], kind: str) -> list[Any]:
 def state_of(address: Address, user: str, expunged: bool = True) -> dict[str, Any]:
     """All that the server at `address` holds of `user`, in one comparable value; `expunged` records too.
 
-    Left out because peers may differ in it lawfully: the modseq of a quota root (informational), where a
-    recalculated value is not kept (QUOTAROOT), and the order of answers. Where mail changes between two
-    questions, they are asked again.
+    Left out is that in which peers may differ: the modseq of a quota root and QUOTAROOT (informational),
+    USERFLAGS (3.6 knows only flags in use), the order of answers. Where mail changes between two questions,
+    they are asked again.
     """
     for _ in range(20):
         with contextlib.suppress(_Changed):
@@ -158,8 +158,11 @@ def _astring(name: str) -> str:
     return name if re.fullmatch(r'[^\s(){%*\\"]+', name) else f'"{name}"'
 
 
+_NOT_COMPARED = ("QUOTAROOT", "USERFLAGS", "RECORD", "ANNOTATIONS")
+
+
 def _comparable_mailbox(full: dict[str, Any], expunged: bool) -> dict[str, Any]:
-    mailbox = {k: v for k, v in full.items() if k not in ("QUOTAROOT", "RECORD", "ANNOTATIONS")}
+    mailbox = {k: v for k, v in full.items() if k not in _NOT_COMPARED}
     mailbox["ANNOTATIONS"] = sorted(
         (a["ENTRY"], a["USERID"] or b"", a["VALUE"]) for a in full.get("ANNOTATIONS", [])
     )

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from .imap import Imap
 from .lmtp import deliver
@@ -117,11 +118,19 @@ class Finished:
 
 
 class Rolling:
-    """A sync_client that was left running. Ended by its process id."""
+    """A sync_client that was left running. Ended by its process id, at the latest where its ``with`` ends."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
         self.output = output
+
+    def __enter__(self) -> Rolling:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")

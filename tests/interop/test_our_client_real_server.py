@@ -217,18 +217,17 @@ def test_what_others_have_seen_follows(ours: Ours, replica: Cyrus, user: str) ->
 
 def test_rolling_carries_the_action_log(ours: Ours, replica: Cyrus, user: str) -> None:
     inbox = f"user.{user}"
-    rolling = ours.roll("-d", "1", to=replica.csync)
-    with write(ours, user) as box:
-        fill_our_store(box, user)
-    until(lambda: _same(ours, replica, user), "everything is there")
-    with write(ours, user) as box:
-        box.set_flags(inbox, [1], add=["Rolled"])
-        box.delete(f"{inbox}.empty")
-        box.activate_script(None)
-    ours.store.rename(f"{inbox}.with space", f"{inbox}.without", log=True)
-    until(lambda: _same(ours, replica, user), "the changes are there")
+    with ours.roll("-d", "1", to=replica.csync):
+        with write(ours, user) as box:
+            fill_our_store(box, user)
+        until(lambda: _same(ours, replica, user), "everything is there")
+        with write(ours, user) as box:
+            box.set_flags(inbox, [1], add=["Rolled"])
+            box.delete(f"{inbox}.empty")
+            box.activate_script(None)
+        ours.store.rename(f"{inbox}.with space", f"{inbox}.without", log=True)
+        until(lambda: _same(ours, replica, user), "the changes are there")
     assert "Rolled" in folder(replica, user)[1]
-    rolling.stop()
 
 
 def _same(ours: Ours, replica: Cyrus, user: str) -> bool:

@@ -46,16 +46,13 @@ def test_the_proxy_can_cut_a_connection_and_the_next_run_mends_it(
 
 
 def test_a_rolling_real_client_follows_its_log(fresh_master: Cyrus, replica: Cyrus, user: str) -> None:
-    rolling = fresh_master.roll("-d", "1", to=replica.csync)
-    fresh_master.create_user(user)
-    fresh_master.deliver(message("while rolling"), user)
-
     def arrived() -> bool:
         return bool(state_of(replica.csync, user)["mailboxes"].get(f"user.{user}", {}).get("RECORD"))
 
-    until(arrived, "the message is at the replica", timeout=15)
-    rolling.stop()
-    assert rolling.process.returncode is not None
+    with fresh_master.roll("-d", "1", to=replica.csync):
+        fresh_master.create_user(user)
+        fresh_master.deliver(message("while rolling"), user)
+        until(arrived, "the message is at the replica", timeout=15)
 
 
 def test_an_installation_leaves_no_process_behind(real_cyrus: None) -> None:

@@ -43,7 +43,7 @@ class UserView:
 def view(cyrus: Cyrus, user: str) -> UserView:
     """Everything that `user` sees of his own mail."""
     with cyrus.imap(user) as imap:
-        mailboxes = {name: _mailbox(imap, name) for name in imap.mailboxes()}
+        mailboxes = {name: _mailbox(imap, name) for name in imap.mailboxes() if name.startswith("INBOX")}
         quota: dict[str, dict[str, tuple[int, int]]] = {}
         for name in mailboxes:
             for answer in imap.answers("QUOTA", "GETQUOTAROOT", quote(name)):
