@@ -153,9 +153,9 @@ class LocalFolders(LocalMessages):
             raise UnknownFailure("Invalid ACL identifier or rights").at(mailbox=name)
         acl = acl_with(box.state.acl, identifier, rights)
         if acl != box.state.acl:
-            self._folder_changed(box, acl=acl)
+            self.folder_changed(box, acl=acl)
 
-    def _folder_changed(self, box: Box, **columns: str) -> None:
+    def folder_changed(self, box: Box, **columns: str) -> None:
         """The mailbox as an object has changed: a new foldermodseq."""
         modseq = self.next_modseq()
         self.set_columns(box.id, **columns, highestmodseq=modseq, foldermodseq=modseq)
@@ -191,7 +191,7 @@ class LocalFolders(LocalMessages):
         if uid:
             self.annotate_message(box, entry, userid, value, uid)
         elif self.put_box_annotation(box, entry, userid, value):
-            self._folder_changed(box)
+            self.folder_changed(box)
 
     def put_box_annotation(self, box: Box, entry: str, userid: str, value: bytes | None) -> bool:
         """Set or remove a mailbox's own annotation; whether that changed anything."""

@@ -180,39 +180,34 @@ def _renamed_acl(acl: str, old: str, new: str) -> str:
 
 
 def rename_user(store: NativeStore, old: str, new: str, *, timeout: float = 5.0) -> None:
-    """Make user `old` user `new`: every mailbox (INBOX last to go, first to come), then subscriptions,
-    seen state and quota limits. A local change; ends with ``UNUSER old`` and ``USER new`` in the log."""
+    """Make user `old` user `new`: every mailbox in the order of the list (INBOX first), then ACLs,
+    subscriptions, seen state and quota limits. What delayed delete has set aside stays with `old`.
+
+    A local change; ends with ``UNUSER old`` and ``USER new`` in the log. If it was interrupted, doing it
+    again ends it. Raises `MailboxNonexistent` if there is no such user, `UnknownFailure` if `new` is taken.
+    """
     source, target = Owner("user", old), Owner("user", new)
     old_inbox, new_inbox = inbox_of(old), inbox_of(new)
-    with store.read(source) as reader:
-        names = [
-            state.name
-            for state in reader.mailboxes()
-            if not state.intermediate and not is_deleted(state.name)
-        ]
-        meta, quotas = reader.meta(with_sieve=False), reader.quotas()
-    if old_inbox in names or store.exists(target):
-        for name in names:
-            rename(
-                store,
-                name,
-                new_inbox + name[len(old_inbox) :],
-                partition="",
-                uidvalidity=0,
-                log=True,
-                timeout=timeout,
-            )
-    else:
-        raise MailboxNonexistent().at(user=old)
 
     def moved(name: str) -> str:
         inside = name == old_inbox or name.startswith(old_inbox + ".")
         return new_inbox + name[len(old_inbox) :] if inside else name
 
+    with store.read(source) as reader:
+        there = [state for state in reader.mailboxes() if not is_deleted(state.name)]
+        names = [state.name for state in there if not state.intermediate]
+        meta, quotas = reader.meta(with_sieve=False), reader.quotas()
+    with store.read(target) as reader:
+        begun = _was_done(reader, old_inbox, new_inbox)
+    if old_inbox not in names and not begun:
+        raise MailboxNonexistent().at(user=old)
+    for name in names:
+        rename(store, name, moved(name), partition="", uidvalidity=0, log=True, timeout=timeout)
     with store.write(target, timeout=timeout) as writer:
         for state in writer.mailboxes():
-            if state.acl and not state.intermediate:
-                writer.set_columns(writer.box(state.name).id, acl=_renamed_acl(state.acl, old, new))
+            acl = _renamed_acl(state.acl, old, new)
+            if acl != state.acl:
+                writer.folder_changed(writer.box(state.name), acl=acl)
         for name in meta.subscriptions:
             writer.put_subscription(moved(name), True)
         for seen in meta.seen:
