@@ -23,8 +23,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line with all subcommands."""
+def parser(*commands: str) -> argparse.ArgumentParser:
+    """The command line, with the arguments of `commands`."""
     top = _Parser(
         prog="mailstore",
         description="Look at, fill, change, check and clean up a mail store. Mailboxes are named as an "
@@ -34,13 +34,16 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        text = (module.__doc__ or "").strip()
-        command = commands.add_parser(
+    found = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, entry in COMMANDS.items():
+        if name not in commands:
+            found.add_parser(name, help=entry.summary)
+            continue
+        module = entry.load()
+        command = found.add_parser(
             name,
-            help=text.splitlines()[0].partition(": ")[2].rstrip("."),
-            description=text.partition(": ")[2],
+            help=entry.summary,
+            description=(module.__doc__ or "").strip().partition(": ")[2],
             epilog=EXIT_STATUS,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -56,10 +59,11 @@ def main(
     stderr: TextIO | None = None,
 ) -> int:
     """Run one command; the exit status."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(*argv).parse_args(argv)
     context = Context(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
     try:
-        return COMMANDS[args.command].run(args, context)
+        return COMMANDS[args.command].load().run(args, context)
     except CyrusSyncError as error:
         context.warn(str(error))
         return error.exit_status

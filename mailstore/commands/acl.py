@@ -27,7 +27,8 @@ _WORDS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mailbox", metavar="MAILBOX")
     parser.add_argument("identifier", metavar="IDENTIFIER", nargs="?", help="userid, anyone, or group:NAME")
-    parser.add_argument("rights", metavar="RIGHTS", nargs="?")
+    # Everything that is left, as rights such as -x look like an option.
+    parser.add_argument("rights", metavar="RIGHTS", nargs=argparse.REMAINDER)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -36,13 +37,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
             for identifier, rights in entries(mailbox.acl).items():
                 context.print(f"{identifier}\t{rights}")
         return 0
-    if args.rights is None:
-        raise UsageError("setacl: which RIGHTS?")
+    if len(args.rights) != 1:
+        raise UsageError("setacl: give RIGHTS, as one word (none takes all away)")
     if not args.identifier or re.search(r"[\t\r\n\0]", args.identifier):
         raise UsageError("setacl: that cannot be an IDENTIFIER")
     with context.writing(args.mailbox) as (writer, mailbox):
         had = entries(mailbox.acl).get(args.identifier, "")
-        writer.set_acl(mailbox.name, args.identifier, _rights(args.rights, had))
+        writer.set_acl(mailbox.name, args.identifier, _rights(args.rights[0], had))
     return 0
 
 

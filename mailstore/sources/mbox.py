@@ -29,9 +29,8 @@ _OWN_FIELDS = re.compile(
     rb"^(?:Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase)[ \t]*:[^\r\n]*\r?\n(?:[ \t][^\r\n]*\r?\n)*",
     re.MULTILINE | re.IGNORECASE,
 )
-_FROM_LINE = re.compile(
-    rb"From .*?\b(?:(\w{3}), )?(?P<rest>\w{3} +\w{3} +\d+ +\d+:\d\d(?::\d\d)?.*?)\s*$", re.DOTALL
-)
+_FROM_DATE = re.compile(rb"(?<=[ \t])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b.*")
+_BLANK = (b"\n", b"\r\n")
 
 
 def is_mbox(path: Path) -> bool:
@@ -75,13 +74,14 @@ class MboxSource:
                 from_line, body = line, []
             else:
                 body.append(line)
-            blank_before = line in (b"\n", b"\r\n")
+            blank_before = line in _BLANK
         yield from self._message(from_line, body)
 
     def _message(self, from_line: bytes, body: list[bytes]) -> Iterator[SourceMessage]:
         if not from_line:
             return
-        if body and body[-1] in (b"\n", b"\r\n"):
+        # The blank line before the next message is not part of this one, unless it ends the header.
+        if body and body[-1] in _BLANK and any(line in _BLANK for line in body[:-1]):
             body.pop()
         raw = _QUOTED_FROM.sub(rb"\1", b"".join(body))
         consumed = len(from_line) + len(raw)
@@ -106,5 +106,5 @@ def _without_own_fields(raw: bytes) -> bytes:
 
 def _from_date(from_line: bytes) -> int | None:
     """The date of ``From alice@x Mon Jan  1 10:00:00 2024`` (taken as UTC unless it says otherwise)."""
-    found = _FROM_LINE.match(from_line)
-    return parse_date(found["rest"].decode("latin-1")) if found else None
+    found = _FROM_DATE.search(from_line)
+    return parse_date(found[0].decode("latin-1")) if found else None

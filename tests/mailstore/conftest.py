@@ -1,0 +1,115 @@
+"""A store of its own for each test, and the command in-process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from common.config import Config
+from common.model import MailboxState, Record
+from common.names import owner_of
+from common.stores import open_store
+from common.synclog.lines import parse_lines
+from mailstore.cli import main
+
+MESSAGE = b"From: a@example.org\r\nSubject: hello\r\n\r\nhi\r\n"
+
+
+class Result(NamedTuple):
+    status: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode("utf-8", "surrogateescape")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class Site:
+    """One configuration with an empty store."""
+
+    def __init__(self, path: Path, extra: str = "") -> None:
+        self.path = path
+        self.conf = path / "imapd.conf"
+        self.conf.write_text(
+            f"configdirectory: {path}/conf\npartition-default: {path}/spool\npartition-other: {path}/other\n"
+            f"servername: test.example\nsync_log: yes\n{extra}"
+        )
+
+    def run(self, *argv: str, stdin: bytes = b"") -> Result:
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        err = io.StringIO()
+        status = main(["-C", str(self.conf), *argv], stdin=io.BytesIO(stdin), stdout=out, stderr=err)
+        return Result(status, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
+
+    def ok(self, *argv: str, stdin: bytes = b"") -> Result:
+        """As `run`, for what must succeed."""
+        result = self.run(*argv, stdin=stdin)
+        assert result.status == 0, result.err + result.out
+        return result
+
+    def config(self) -> Config:
+        return Config.load(self.conf, "mailstore")
+
+    def mailboxes(self, name: str) -> list[str]:
+        """Names of the mailboxes of the owner of `name`."""
+        store = open_store(self.config(), readonly=True)
+        try:
+            with store.read(owner_of(name)) as reader:
+                return [mailbox.name for mailbox in reader.mailboxes()]
+        finally:
+            store.close()
+
+    def mailbox(self, name: str) -> MailboxState:
+        store = open_store(self.config(), readonly=True)
+        try:
+            with store.read(owner_of(name)) as reader:
+                found = reader.mailbox(name)
+                assert found is not None
+                return found
+        finally:
+            store.close()
+
+    def records(self, name: str, *, expunged: bool = False) -> list[Record]:
+        store = open_store(self.config(), readonly=True)
+        try:
+            with store.read(owner_of(name)) as reader:
+                mailbox = reader.mailbox(name)
+                assert mailbox is not None
+                return [r for b in reader.records(mailbox.uniqueid) for r in b if r.expunged == expunged]
+        finally:
+            store.close()
+
+    def log(self) -> list[tuple[str, ...]]:
+        """The action log since it was last looked at."""
+        path = self.path / "conf" / "sync" / "log"
+        if not path.exists():
+            return []
+        lines = [(line.type, *line.args) for line in parse_lines(path.read_bytes())]
+        path.unlink()
+        return lines
+
+    def deliver(self, user: str, count: int = 1, *argv: str) -> None:
+        for number in range(count):
+            self.ok("deliver", user, *argv, stdin=MESSAGE + b"number %d\r\n" % number)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def alice(site: Site) -> Iterator[Site]:
+    """A site with a user alice, her folder Work, and nothing in the log."""
+    site.ok("create", "user/alice", "user/alice/Work")
+    site.log()
+    yield site

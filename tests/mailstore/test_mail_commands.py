@@ -1,0 +1,150 @@
+import hashlib
+import time
+
+import pytest
+
+from tests.mailstore.conftest import MESSAGE, Site
+
+# -- deliver
+
+
+def test_deliver_appends_to_the_inbox_and_logs_it(alice: Site) -> None:
+    before = int(time.time())
+    assert alice.ok("deliver", "alice", stdin=MESSAGE).lines == ["user/alice 1"]
+    (record,) = alice.records("user.alice")
+    assert (record.uid, record.flags, record.size) == (1, "", len(MESSAGE))
+    assert record.guid == hashlib.sha1(MESSAGE).digest()
+    assert before <= record.internaldate <= time.time()
+    assert alice.log() == [("APPEND", "user.alice"), ("MAILBOX", "user.alice")]
+
+
+@pytest.mark.parametrize("typed", ["Work", "user/alice/Work"])
+def test_deliver_takes_a_folder_below_the_inbox_or_a_full_name(alice: Site, typed: str) -> None:
+    assert alice.ok("deliver", "alice", "-m", typed, stdin=MESSAGE).lines == ["user/alice/Work 1"]
+
+
+def test_deliver_makes_line_ends_crlf_and_drops_an_mbox_line(alice: Site) -> None:
+    raw = b"From bob Mon Jan  1 00:00:00 2024\nSubject: x\n\na\r\nb\n"
+    alice.ok("deliver", "alice", "-f", "\\seen", "-f", "Later", "-r", "<bob@x.example>", stdin=raw)
+    assert (
+        alice.ok("show", "user/alice", "1").raw
+        == b"Return-Path: <bob@x.example>\r\nSubject: x\r\n\r\na\r\nb\r\n"
+    )
+    assert alice.records("user.alice")[0].flags == "\\Seen Later"
+
+
+@pytest.mark.parametrize(
+    ("argv", "stdin", "status"),
+    [
+        (["bob"], MESSAGE, 67),
+        (["alice", "-m", "Nowhere"], MESSAGE, 67),
+        (["alice"], b"", 65),
+        (["alice"], b"Subject: a\0b\n\n", 65),
+        (["alice", "-f", "\\Nonsense"], MESSAGE, 64),
+    ],
+)
+def test_deliver_refuses_with_the_status_that_a_mail_server_expects(
+    alice: Site, argv: list[str], stdin: bytes, status: int
+) -> None:
+    result = alice.run("deliver", *argv, stdin=stdin)
+    assert result.status == status
+    assert result.err.startswith("mailstore: ")
+    assert alice.log() == []
+
+
+def test_users_of_a_domain_get_their_mail(site: Site) -> None:
+    site.ok("create", "user/joe@example.org", "user/joe/Work@example.org")
+    assert site.ok("deliver", "joe@example.org", "-m", "Work", stdin=MESSAGE).lines == [
+        "user/joe/Work@example.org 1"
+    ]
+    assert site.log()[-1] == ("MAILBOX", "example.org!user.joe.Work")
+
+
+# -- flag, expunge, unexpunge, copy
+
+
+def test_flags_are_set_and_removed_and_logged_once(alice: Site) -> None:
+    alice.deliver("alice", 4)
+    alice.log()
+    assert alice.ok("flag", "user/alice", "2:3,9", "--add", "\\Seen", "--add", "Work", "-r", "x").lines == [
+        "2 messages"
+    ]
+    assert [record.flags for record in alice.records("user.alice")] == ["", "\\Seen Work", "\\Seen Work", ""]
+    assert set(alice.log()) == {("MAILBOX", "user.alice")}
+    alice.ok("flag", "user/alice", "1:*", "--remove", "Work")
+    assert [record.flags for record in alice.records("user.alice")] == ["", "\\Seen", "\\Seen", ""]
+
+
+@pytest.mark.parametrize(
+    "argv", [["1"], ["1", "--add", "\\Expunged"], ["1", "-a", "two words"], ["x", "-a", "y"]]
+)
+def test_flag_wants_flags_and_uids(alice: Site, argv: list[str]) -> None:
+    assert alice.run("flag", "user/alice", *argv).status == 64
+
+
+def test_expunged_messages_can_be_listed_and_brought_back(alice: Site) -> None:
+    alice.deliver("alice", 3)
+    assert alice.ok("expunge", "user/alice", "2").lines == ["1 messages"]
+    assert [record.uid for record in alice.records("user.alice")] == [1, 3]
+    (line,) = alice.ok("unexpunge", "user/alice").lines
+    assert line.split("\t")[0] == "2"
+    assert alice.ok("unexpunge", "user/alice", "2").lines == ["4"]
+    assert [record.uid for record in alice.records("user.alice")] == [1, 3, 4]
+
+
+def test_expunge_of_deleted_leaves_the_others(alice: Site) -> None:
+    alice.deliver("alice", 3)
+    alice.ok("flag", "user/alice", "1,3", "-a", "\\Deleted")
+    assert alice.ok("expunge", "user/alice", "1:2", "--deleted").lines == ["1 messages"]
+    assert alice.ok("expunge", "user/alice", "--deleted").lines == ["1 messages"]
+    assert [record.uid for record in alice.records("user.alice")] == [2]
+    assert alice.run("expunge", "user/alice").status == 64
+
+
+def test_copy_and_move(alice: Site) -> None:
+    alice.deliver("alice", 3)
+    assert alice.ok("copy", "user/alice", "1:2", "user/alice/Work").lines == ["2 messages"]
+    assert alice.ok("copy", "user/alice", "3", "user/alice/Work", "--move").lines == ["1 messages"]
+    assert [record.uid for record in alice.records("user.alice")] == [1, 2]
+    assert [record.uid for record in alice.records("user.alice.Work")] == [1, 2, 3]
+    assert alice.run("copy", "user/alice", "1", "user/alice/None").status == 67
+    assert alice.run("copy", "user/alice", "1", "user/bob").status == 64
+
+
+# -- show, ls
+
+
+def test_show_prints_the_message_as_it_is_stored(alice: Site) -> None:
+    raw = b"Subject: x\r\n\r\n\xff\xfe\x01\r\n"
+    alice.ok("deliver", "alice", stdin=raw)
+    assert alice.ok("show", "user/alice", "1").raw == raw
+    assert alice.ok("show", "user/alice", "1", "--header").raw == b"Subject: x\r\n"
+    index = alice.ok("show", "user/alice", "1", "--index").lines
+    assert index[:3] == ["uid: 1", f"guid: {hashlib.sha1(raw).hexdigest()}", f"size: {len(raw)}"]
+    alice.ok("expunge", "user/alice", "1")
+    assert "expunged: yes" in alice.ok("show", "user/alice", "1", "-i").lines
+    assert alice.run("show", "user/alice", "2").status == 65
+    assert alice.run("show", "user/bob", "1").status == 67
+
+
+def test_ls_lists_owners_and_mailboxes(alice: Site) -> None:
+    alice.ok("create", "board", "board/Minutes")
+    alice.deliver("alice", 2)
+    alice.ok("flag", "user/alice", "1", "-a", "\\Seen")
+    size = 2 * (len(MESSAGE) + 10)
+    assert [line.split() for line in alice.ok("ls").lines] == [
+        ["alice", "2", "mailboxes", "2", "messages", "1", "unseen", f"{size}", "octets"],
+        ["shared:board", "2", "mailboxes", "0", "messages", "0", "unseen", "0", "octets"],
+    ]
+    assert alice.ok("ls", "--names").lines == ["alice", "shared:board"]
+    assert alice.ok("ls", "-1", "shared:board").lines == ["board", "board/Minutes"]
+    first = alice.ok("ls", "alice").lines[0].split()
+    assert first == ["user/alice", "2", "messages", "1", "unseen", f"{size}", "octets", "uid", "2", "default"]
+    assert alice.run("ls", "bob").status == 67
+
+
+def test_ls_shows_deleted_mailboxes_when_asked(alice: Site) -> None:
+    alice.ok("delete", "user/alice/Work")
+    assert alice.ok("ls", "-1", "alice").lines == ["user/alice"]
+    (_, deleted) = alice.ok("ls", "-1", "--deleted", "alice").lines
+    assert deleted.startswith("DELETED/user/alice/Work/")
