@@ -1,4 +1,4 @@
-"""A session without a network: bytes in, bytes out, a clock that the test moves, a replica that takes notes."""
+"""A session without a network: bytes in, bytes out, a clock that the test moves, a noting replica."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ UPLOAD = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (GUID, len(MESSAGE), M
 def test_the_greeting_is_worded_and_ordered_as_cyrus_has_it(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object(), version="3.6.1")
     assert talk.greeting == (
-        b"* SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN\r\n* STARTTLS\r\n* COMPRESS DEFLATE\r\n* SIEVE-MAILBOX\r\n"
+        b"* SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN\r\n* STARTTLS\r\n* COMPRESS DEFLATE\r\n"
+        b"* SIEVE-MAILBOX\r\n"
         b"* OK replica.test Cyrus sync server 3.6.1\r\n"
     )
 
@@ -230,7 +231,7 @@ def test_a_failure_in_the_middle_keeps_the_answers_in_step(tmp_path: Path) -> No
 
 def test_a_long_answer_is_sent_in_pieces_while_the_peer_reads(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
-    boxes = tuple(MailboxState("id%d" % n, f"user.bob.box{n}", partition="default") for n in range(3000))
+    boxes = tuple(MailboxState(f"id{n}", f"user.bob.box{n}", partition="default") for n in range(3000))
     talk.replica.answers["get_user"] = UserState(mailboxes=boxes)
     heard = talk.send(b"GET USER bob\r\nNOOP\r\n")
     lines = heard.split(b"\r\n")
