@@ -14,9 +14,14 @@ from common.protocol.dlist import File, Flag
 text_bytes = st.one_of(
     st.binary(max_size=40),
     st.sampled_from([b"", b"NIL", b"nil", b"a b", b"h%i", b"\\Seen", b"{3}", b"x" * 1023, b"x" * 1024]),
-    st.from_regex(rb"[a-z.^#&/\]}<',-]{1,12}", fullmatch=True),
+    st.text("abz.^#&/]}<',-", min_size=1, max_size=12).map(str.encode),
 )
-flags = st.from_regex(rb"\\?[A-Za-z$][A-Za-z0-9$_-]{0,12}", fullmatch=True).filter(lambda f: f != b"NIL")
+_WORD = "ABzy09$_-"
+flags = st.builds(
+    lambda start, word: start + word.encode(),
+    st.sampled_from([b"", b"\\"]),
+    st.text(_WORD, min_size=1, max_size=8),
+)
 
 
 def _files(data: bytes) -> st.SearchStrategy[File]:
@@ -38,65 +43,61 @@ dlist_values = st.recursive(
 n32 = st.integers(0, 2**32 - 1)
 n64 = st.integers(0, 2**63 - 1)
 dates = st.one_of(st.integers(0, 2**33), st.integers(-(2**63), 2**63 - 1))
-keywords = st.from_regex(r"[A-Za-z0-9$_.!#&'+,/:;<=>?@\[^`|}~-]{1,12}", fullmatch=True)
-names = st.from_regex(r"user\.[a-z]{1,8}(\.[A-Za-z][A-Za-z0-9 _&-]{0,8}){0,2}", fullmatch=True).map(
-    str.rstrip
-)
+keywords = st.text(_WORD + "NIL!#&'+,/:;<=>?@[^`|}~.", min_size=1, max_size=12)
+_components = st.text("abXY_&- ", min_size=1, max_size=8).map(str.strip).filter(bool)
+names = st.lists(_components, min_size=1, max_size=3).map(lambda parts: ".".join(["user", *parts]))
 entries = st.one_of(
     st.sampled_from(["/comment", "/vendor/cmu/cyrus-imapd/basethrid", "/vendor/x/a b"]),
-    st.from_regex(r"/[a-z/]{1,12}", fullmatch=True),
+    st.text("ab/", max_size=8).map("/{}".format),
 ).filter(lambda entry: entry not in VIRTUAL_ENTRIES)
 contents = st.one_of(
-    st.binary(min_size=1, max_size=30), st.from_regex(rb"[ -~]{1,30}", fullmatch=True), st.just(b"NIL")
+    st.binary(min_size=1, max_size=30),
+    st.text('az 09"%\\()', min_size=1, max_size=20).map(str.encode),
+    st.just(b"NIL"),
 )
 
 
-@st.composite
-def annotation_sets(draw: st.DrawFn, max_size: int = 3) -> tuple[Annotation, ...]:
-    drawn = draw(
-        st.lists(
-            st.builds(
-                Annotation, entries, st.sampled_from(["", "alice", "NIL", "jos\u00e9 x"]), n64, contents
-            ),
-            max_size=max_size,
-            unique_by=lambda annotation: annotation[:2],
-        )
-    )
-    return tuple(sorted(drawn))
+_userids = st.sampled_from(["", "alice", "NIL", "jos\u00e9 x"])
+_annotations = st.builds(Annotation, entries, _userids, n64, contents)
+annotation_sets = st.one_of(
+    st.just(()),
+    st.lists(_annotations, max_size=2, unique_by=lambda annotation: annotation[:2]).map(
+        lambda drawn: tuple(sorted(drawn))
+    ),
+)
 
 
-@st.composite
-def flag_texts(draw: st.DrawFn) -> str:
-    system = draw(st.sets(st.sampled_from([name for name in SYSTEM_FLAGS if name != "\\Expunged"])))
-    words = draw(st.lists(keywords, max_size=3, unique_by=str.lower))
+def _flag_text(system: set[str], words: list[str]) -> str:
     return " ".join([*(name for name in SYSTEM_FLAGS if name in system), *words])
 
 
-@st.composite
-def record_lists(draw: st.DrawFn, max_size: int = 8) -> list[Record]:
-    uids = draw(st.lists(st.integers(1, 2**32 - 1), max_size=max_size, unique=True))
-    return [
-        Record(
-            uid=uid,
-            modseq=draw(n64),
-            last_updated=draw(dates),
-            flags=draw(flag_texts()),
-            expunged=draw(st.booleans()),
-            internaldate=draw(dates),
-            size=draw(st.integers(1, 2**32 - 1)),
-            guid=draw(st.binary(min_size=20, max_size=20).filter(any)),
-            thrid=draw(st.one_of(st.just(0), st.integers(0, 2**64 - 1))),
-            savedate=draw(st.one_of(st.just(0), dates)),
-            createdmodseq=draw(st.one_of(st.just(0), n64)),
-            annotations=draw(annotation_sets()),
-        )
-        for uid in sorted(uids)
-    ]
+flag_texts = st.builds(
+    _flag_text,
+    st.sets(st.sampled_from([name for name in SYSTEM_FLAGS if name != "\\Expunged"])),
+    st.lists(keywords, max_size=2, unique_by=str.lower),
+)
+_records = st.builds(
+    Record,
+    uid=st.integers(1, 2**32 - 1),
+    modseq=n64,
+    last_updated=dates,
+    flags=flag_texts,
+    expunged=st.booleans(),
+    internaldate=dates,
+    size=st.integers(1, 2**32 - 1),
+    guid=st.binary(min_size=20, max_size=20).filter(any),
+    thrid=st.one_of(st.just(0), st.integers(0, 2**64 - 1)),
+    savedate=st.one_of(st.just(0), dates),
+    createdmodseq=st.one_of(st.just(0), n64),
+    annotations=annotation_sets,
+)
+record_lists = st.lists(_records, max_size=4, unique_by=lambda record: record.uid).map(sorted)
+"""Valid lists: ascending."""
 
 
 mailbox_states = st.builds(
     MailboxState,
-    uniqueid=st.from_regex(r"[a-z0-9]{24}", fullmatch=True),
+    uniqueid=st.text("abyz0189", min_size=24, max_size=24),
     name=names,
     mbtype=st.sampled_from(["", "e", "f", "c", "ei", "d", "zq"]),
     sync_crc=n32,
@@ -120,7 +121,7 @@ mailbox_states = st.builds(
     foldermodseq=n64,
     deletedmodseq=n64,
     userflags=st.lists(keywords, max_size=3, unique_by=str.lower).map(tuple),
-    annotations=annotation_sets(),
+    annotations=annotation_sets,
 )
 
 
