@@ -57,6 +57,14 @@ class LocalFolders(LocalMessages):
         mbtype: str = "",
         uidvalidity: int = 0,
     ) -> MailboxState:
+        box = self.create_box(name, partition, acl, mbtype, uidvalidity)
+        self.log("MAILBOX", name)
+        return box.state
+
+    def create_box(
+        self, name: str, partition: str = "", acl: str | None = None, mbtype: str = "", uidvalidity: int = 0
+    ) -> Box:
+        """`create` without a line for the action log."""
         self._check_name(name)
         there = self.find_box("name", name)
         if there and not there.state.intermediate:
@@ -72,7 +80,7 @@ class LocalFolders(LocalMessages):
             partition = above.state.partition
         self.change(partition)
         modseq = self.next_modseq()
-        box = self.insert_box(
+        return self.insert_box(
             MailboxState(
                 uniqueid=new_uniqueid(),
                 name=name,
@@ -86,8 +94,6 @@ class LocalFolders(LocalMessages):
                 foldermodseq=modseq,
             )
         )
-        self.log("MAILBOX", name)
-        return box.state
 
     def _check_name(self, name: str) -> None:
         if owner_of(check_mailbox_name(name)) != self.owner:

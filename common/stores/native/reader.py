@@ -139,7 +139,9 @@ class Reader:
 
     def tombstones(self) -> list[Tombstone]:
         rows = self._db.execute("SELECT name, uniqueid, deleted_at, modseq FROM tombstones")
-        return sorted((Tombstone(*row) for row in rows), key=lambda stone: (sort_key(stone.name), stone.uniqueid))
+        return sorted(
+            (Tombstone(*row) for row in rows), key=lambda stone: (sort_key(stone.name), stone.uniqueid)
+        )
 
     def former_names(self, uniqueid: str) -> list[str]:
         rows = self._db.execute(

@@ -98,23 +98,23 @@ class OldVersion(StoreError):
     """The index has an older format; `upgrade` brings it up to date."""
 
 
-def upgrade(path: Path, migrations: Mapping[int, str] | None = None, target: int = VERSION) -> None:
-    """Bring the index at `path` to version `target`; the caller holds the owner's lock.
+def upgrade(path: Path) -> None:
+    """Bring the index at `path` to the present version; the caller holds the owner's lock.
 
     The old index stays beside it as ``index.sqlite.v<N>``. All steps are one transaction.
     """
-    steps = MIGRATIONS if migrations is None else migrations
+    target = VERSION
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         found = stored_version(connection)
         if found == target:
             return
-        missing = [number for number in range(found, target) if number not in steps]
+        missing = [number for number in range(found, target) if number not in MIGRATIONS]
         if found > target or missing:
             raise StoreError(f"{path}: no way from index version {found} to {target}")
         _copy(connection, path.with_name(f"{INDEX}.v{found}"))
         connection.execute("PRAGMA synchronous = FULL")
-        script = "\n".join(steps[number] for number in range(found, target))
+        script = "\n".join(MIGRATIONS[number] for number in range(found, target))
         try:
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {target};\nCOMMIT;")
         except BaseException:

@@ -94,10 +94,7 @@ class SieveChanges(ApplyMeta):
         if not chained:
             self.create(name, mbtype="f")
             return self.box(name)
-        lines = len(self._lines)
-        self.create(name, mbtype="f")
-        del self._lines[lines:]
-        return self.box(name)
+        return self.create_box(name, mbtype="f")
 
     def _activate(self, name: str | None, *, chained: bool) -> None:
         scripts = stored_scripts(self)

@@ -376,7 +376,7 @@ class _Around:
 
     def undo(self, writer: Writer) -> None:
         """Roll back; an owner that this writer brought into being goes again."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, OSError):
             writer.rollback()
         if self._made is not None:
             with contextlib.suppress(OSError):

@@ -83,6 +83,7 @@ class Transaction(Reader):
         self._ground = ground
         self._savepoints: list[_Savepoint] = []
         self._lines: list[tuple[bool, LogLineTuple]] = []
+        self._logged: set[tuple[bool, LogLineTuple]] = set()
         self._hints: list[tuple[str, Owner | None]] = []
         self._left_over: list[tuple[bool, LogLineTuple]] = []
         self._broken = False
@@ -141,7 +142,8 @@ class Transaction(Reader):
     def log(self, *line: str, chained: bool = False) -> None:
         """A line for the action log, once per transaction; `chained`: a replica's change, which is only
         logged where replication is chained."""
-        if (chained, line) not in self._lines:
+        if (chained, line) not in self._logged:
+            self._logged.add((chained, line))
             self._lines.append((chained, line))
 
     def hint(self, uniqueid: str, owner: Owner | None) -> None:
@@ -252,6 +254,7 @@ class Transaction(Reader):
         """Roll back to the innermost savepoint; where SQLite has lost the transaction, all is lost."""
         name, mark, lines, hints = self._savepoints.pop()
         del self._lines[lines:]
+        self._logged = set(self._lines)
         del self._hints[hints:]
         if self._ground is None:
             return
@@ -291,6 +294,7 @@ class Transaction(Reader):
                     "INSERT INTO outbox (chained, line) VALUES (?, ?)",
                     [(chained, json.dumps(line)) for chained, line in self._lines],
                 )
+            self._start = None
             self._db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise store_trouble(error, self.owner) from error
@@ -305,7 +309,8 @@ class Transaction(Reader):
             self._db.execute("PRAGMA synchronous = FULL")
 
     def rollback(self) -> None:
-        """Leave no trace."""
+        """Leave no trace. After a COMMIT that failed the bytes stay in the pack, where they do no harm:
+        should the commit have reached the disk after all, it must find them."""
         if self._ground is None:
             return
         if self._db.in_transaction:
