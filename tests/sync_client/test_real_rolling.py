@@ -1,0 +1,239 @@
+"""Rolling replication by real processes: sync_client and sync_server, killed, stopped and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.names import Owner
+from tests.sync_client.real import BIN, Client, Pair, Replica, paired, serving_replica, until
+
+KILLS = int(os.environ.get("CYRUS_SYNC_KILLS", "4"))
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
+    with paired(tmp_path, replica) as made:
+        yield made
+
+
+def test_a_change_after_a_quiet_time_is_at_the_replica_within_a_tenth_of_a_second(pair):
+    pair.master.create("alice")
+    pair.rolling("-d", "1")
+    until(lambda: pair.replica.has("alice"), "the user arrives")
+    latencies = []
+    for number in range(1, 6):
+        until(pair.master.done, "the log is done")
+        time.sleep(1.1)  # the least time between two runs: a quiet time
+        pair.master.deliver("alice", f"message {number}")
+        logged = time.monotonic()
+        until(lambda n=number: pair.replica.messages("alice") == n, "the message arrives")
+        latencies.append(time.monotonic() - logged)
+    assert min(latencies) < 0.1, latencies
+
+
+def test_the_shutdown_file_stops_it_cleanly_after_its_work(pair, tmp_path):
+    stop = tmp_path / "stop"
+    pair.master.create("alice")
+    client = pair.rolling("-d", "1", "-F", str(stop))
+    until(lambda: pair.replica.has("alice"), "the user arrives")
+    stop.touch()
+    assert client.ended() == 0
+    assert not stop.exists() and pair.master.done()
+
+
+def test_sigterm_stops_it_with_75_and_no_work_is_lost(pair):
+    client = pair.rolling("-d", "1")
+    pair.master.create("alice")
+    client.process.send_signal(signal.SIGTERM)
+    assert client.ended() == 75
+    assert pair.run("-R", "-1").process.returncode == 0
+    assert pair.replica.has("alice") and pair.master.done()
+
+
+def test_a_second_client_on_the_channel_is_refused_and_the_first_goes_on(pair):
+    first = pair.rolling("-d", "1")
+    second = pair.run("-R")
+    assert second.process.returncode == 75
+    assert f"process {first.process.pid}".encode() in second.err
+    pair.master.create("alice")
+    until(lambda: pair.replica.has("alice"), "the first one works")
+    assert first.process.poll() is None
+
+
+def test_a_server_that_is_down_is_waited_for(pair):
+    pair.server.stop()
+    pair.master.create("alice")
+    client = pair.client("-R", "-d", "1")
+    until(lambda: b"retrying in" in client.err, "it says that it waits")
+    assert client.err.startswith(f"Can not connect to server '{pair.socket}', retrying in 1".encode())
+    pair.server.start()
+    client.process.send_signal(signal.SIGHUP)
+    until(lambda: pair.replica.has("alice"), "the user arrives when the server is up")
+
+
+def test_a_server_that_restarts_under_it_is_found_again(pair):
+    pair.master.create("alice")
+    client = pair.rolling("-d", "1")
+    until(lambda: pair.replica.has("alice"), "the user arrives")
+    pair.server.stop(signal.SIGKILL)
+    pair.server.start()
+    pair.master.deliver("alice", "after the restart")
+    client.process.send_signal(signal.SIGHUP)
+    until(lambda: pair.replica.messages("alice") == 1, "the message arrives")
+    assert client.process.poll() is None
+
+
+def test_a_user_whom_the_server_refuses_is_set_aside_while_others_flow(pair):
+    pair.replica.create("bad")
+    pair.replica.deliver("bad", "born on the wrong side")
+    pair.master.create("bad", "good")
+    client = pair.rolling("-d", "1")
+    quarantine = pair.master.directory() / "quarantine.yaml"
+    until(quarantine.exists, "the bad user is set aside")
+    entry = yaml.safe_load(quarantine.read_text())["set_aside"]["bad"]
+    assert entry["failures"] == 3 and "uniqueid" in entry["reason"]
+    pair.master.deliver("good", "flows")
+    pair.master.deliver("bad", "waits")
+    until(lambda: pair.replica.messages("good") == 1, "the good one flows")
+    failure = next(line for line in client.err.splitlines() if line.startswith(b"sync failed:"))
+    for part in (b"user=bad", b"mailbox=user.bad", b"IMAP_MAILBOX_MOVED", b"APPLY MAILBOX"):
+        assert part in failure, failure
+    said = subprocess_status(pair)
+    assert said["result"] == "WARNING" and list(said["quarantine"]) == ["bad"]
+    with pair.replica.store.write(Owner("user", "bad")) as writer:
+        writer.apply_unuser()
+    quarantine.unlink()
+    until(lambda: pair.replica.messages("bad") == 1, "the admin has cleared the file: he is tried at once")
+    until(lambda: not (pair.master.directory() / "quarantine.log").exists(), "nothing is kept any more")
+    until(pair.master.done, "the log is done")
+    assert pair.same()
+
+
+def subprocess_status(pair: Pair) -> dict:
+    client = pair.run("--status", "--format", "json")
+    said = json.loads(client.out)
+    assert client.process.returncode == said["exit_status"]
+    return said
+
+
+def test_killed_at_any_moment_the_next_one_finishes_the_work(pair):
+    dice = random.Random(7)
+    users = [f"u{i}" for i in range(6)]
+    pair.master.create(*users)
+    for _ in range(KILLS):
+        for number in range(20):
+            pair.master.deliver(dice.choice(users), f"message {number}")
+        client = pair.client("-R", "-d", "1")
+        time.sleep(dice.uniform(0.6, 2.0))
+        client.kill()
+    while not pair.master.done():
+        assert pair.run("-R", "-1").process.returncode == 0
+    assert pair.same()
+
+
+def test_the_r_option_goes_to_the_background_after_the_checks(pair):
+    started = pair.run("-r", "-d", "1")
+    assert started.process.returncode == 0 and started.out == started.err == b""
+    lock = pair.master.directory() / "sync_client.lock"
+    pid = int(lock.read_text())
+    try:
+        assert pid != started.process.pid
+        pair.master.create("alice")
+        until(lambda: pair.replica.has("alice"), "the daemon works")
+        assert os.getsid(pid) != os.getsid(0)
+        again = pair.run("-r")
+        assert again.process.returncode == 75, "what is wrong is said before the fork"
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon ends")
+    assert subprocess_status(pair)["state"] == "not running"
+
+
+def test_under_a_supervisor_r_stays_in_the_foreground(pair):
+    client = Client(pair.master, "-r", "-d", "1", environment={"CYRUS_ISDAEMON": "1"})
+    pair.clients.append(client)
+    pair.master.create("alice")
+    until(lambda: pair.replica.has("alice"), "it works")
+    assert client.process.poll() is None
+    assert int((pair.master.directory() / "sync_client.lock").read_text()) == client.process.pid
+
+
+def test_once_does_one_log(pair):
+    assert pair.run("-R", "-1").process.returncode == 0
+    pair.master.create("alice")
+    done = pair.run("-R", "-1", "-v")
+    assert done.process.returncode == 0 and b"MAILBOX user.alice" in done.out
+    assert pair.replica.has("alice") and pair.master.done()
+
+
+def test_a_log_file_is_worked_through_once_and_left_alone(pair, tmp_path):
+    pair.master.create("alice", "bob")
+    log = pair.master.log().read_bytes()
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"MAILBOX user.alice\nGARBAGE\n")
+    done = pair.run("-R", "-f", str(lines))
+    assert done.process.returncode == 0, done.err
+    assert b"GARBAGE" in done.err
+    assert pair.replica.has("alice") and not pair.replica.has("bob")
+    assert lines.read_bytes() == b"MAILBOX user.alice\nGARBAGE\n"
+    assert pair.master.log().read_bytes() == log
+
+
+def test_a_log_file_with_work_that_fails_is_told_by_the_exit_status(pair, tmp_path):
+    pair.replica.create("bad")
+    pair.replica.deliver("bad", "born on the wrong side")
+    pair.master.create("bad")
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"USER bad\n")
+    assert pair.run("-r", "-f", str(lines)).process.returncode == 1
+
+
+def test_a_channel_has_its_own_options_and_directory(pair):
+    side = pair.master
+    plain = side.conf.read_text().replace(f"sync_host: {pair.socket}\n", f"north_sync_host: {pair.socket}\n")
+    side.conf.write_text(plain)
+    side.create("alice")
+    side.directory("north").mkdir()
+    side.log().rename(side.log("north"))
+    assert pair.run("-R", "-1", "-n", "north").process.returncode == 0
+    assert pair.replica.has("alice") and side.done("north")
+    assert (side.directory("north") / "status.json").exists()
+
+
+def test_locked_users_are_deferred_and_done_later(pair):
+    pair.master.create("alice", "bob")
+    with pair.replica.store.write(Owner("user", "alice")):
+        pair.rolling("-d", "1")
+        until(lambda: pair.replica.has("bob"), "the other one flows")
+    until(lambda: pair.replica.has("alice"), "the locked one follows")
+
+
+def test_poison_in_the_log_blocks_nothing(pair):
+    pair.master.create("alice")
+    with pair.master.log().open("ab") as file:
+        file.write(
+            b"MAILBOX DELETED.user.alice." + b"x" * 500 + b".6B013001\n" + b"MAILBOX user.a/b\nnonsense\n"
+        )
+    assert pair.run("-R", "-1").process.returncode == 0
+    assert pair.replica.has("alice") and pair.master.done()
+    rejected = yaml.safe_load((pair.master.directory() / "quarantine.yaml").read_text())["rejected_lines"]
+    assert len(rejected) == 3 and all(line["reason"] for line in rejected)
+
+
+def test_the_console_script_is_installed():
+    assert (BIN / "sync_client").exists()
