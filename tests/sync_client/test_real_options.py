@@ -1,0 +1,268 @@
+"""Every option of sync_client against a real server: what it does, and the exit status."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.names import Owner
+from sync_client.engine.locks import lock_name
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica, until
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
+    with paired(tmp_path, replica) as made:
+        yield made
+
+
+def commands(client: Client) -> list[str]:
+    """The csync commands of a protocol trace."""
+    return re.findall(r"^>\d+>((?:GET|APPLY) \S+|\S+)", client.err.decode("utf-8", "replace"), re.MULTILINE)
+
+
+def folder(pair: Pair, user: str, name: str) -> None:
+    with pair.master.store.write(Owner("user", user)) as writer:
+        writer.create(f"user.{user}.{name}")
+
+
+def test_u_replicates_the_users_named_and_no_others(pair):
+    pair.master.create("alice", "bob", "carol")
+    client = pair.run("-v", "-u", "alice", "bob")
+    assert client.process.returncode == 0
+    assert [line for line in client.out.decode().splitlines() if line.startswith("USER")] == [
+        "USER alice",
+        "USER bob",
+    ]
+    assert pair.replica.has("alice") and pair.replica.has("bob") and not pair.replica.has("carol")
+
+
+def test_u_reports_who_fails_and_goes_on(pair, tmp_path):
+    pair.replica.create("bad")
+    pair.replica.deliver("bad", "born on the wrong side")
+    pair.master.create("alice", "bad", "bob")
+    names = tmp_path / "names"
+    names.write_text("# everybody\nalice\n\nbad\nbob\n")
+    client = pair.run("-u", "-f", str(names))
+    assert client.process.returncode == 1
+    assert b"user=bad" in client.err and b"IMAP_MAILBOX_MOVED" in client.err
+    assert pair.replica.has("alice") and pair.replica.has("bob")
+
+
+def test_u_of_an_unknown_user_is_no_error(pair):
+    assert pair.run("-u", "nobody").process.returncode == 0
+
+
+def test_m_takes_names_as_administrators_type_them(pair):
+    pair.master.create("alice")
+    folder(pair, "alice", "Work")
+    folder(pair, "alice", "Play")
+    client = pair.run("-vv", "-m", "user/alice", "user/alice/Work")
+    assert client.process.returncode == 0
+    assert pair.replica.has("alice", "user.alice.Work") and not pair.replica.has("alice", "user.alice.Play")
+    assert commands(client).count("GET MAILBOXES") == 1
+
+
+def test_capital_a_replicates_everybody_and_shared_mailboxes(pair):
+    pair.master.create("alice", "bob")
+    with pair.master.store.write(Owner("shared", "news")) as writer:
+        writer.create("news")
+    assert pair.run("-A").process.returncode == 0
+    assert pair.replica.has("alice") and pair.replica.has("bob")
+    with pair.replica.store.read(Owner("shared", "news")) as reader:
+        assert reader.mailbox("news") is not None
+
+
+def test_capital_a_with_a_prefix_replicates_those_only(pair):
+    pair.master.create("alice", "bob")
+    assert pair.run("-A", "user/a").process.returncode == 0
+    assert pair.replica.has("alice") and not pair.replica.has("bob")
+
+
+def test_capital_a_goes_on_after_a_failure_and_exits_1(pair):
+    pair.replica.create("bad")
+    pair.replica.deliver("bad", "born on the wrong side")
+    pair.master.create("alice", "bad", "carol")
+    assert pair.run("-A").process.returncode == 1
+    assert pair.replica.has("alice") and pair.replica.has("carol")
+
+
+def test_s_replicates_meta_data_only(pair):
+    pair.master.create("alice")
+    assert pair.run("-u", "alice").process.returncode == 0
+    pair.master.deliver("alice", "not now")
+    with pair.master.store.write(Owner("user", "alice")) as writer:
+        writer.subscribe("user.alice.Work")
+    client = pair.run("-vv", "-s", "alice")
+    assert client.process.returncode == 0
+    assert "GET META" in commands(client) and "APPLY SUB" in commands(client)
+    assert pair.replica.messages("alice") == 0
+
+
+def test_p_puts_mailboxes_on_that_partition(pair):
+    pair.master.create("alice")
+    assert pair.run("-p", "fast", "-u", "alice").process.returncode == 0
+    with pair.replica.store.read(Owner("user", "alice")) as reader:
+        assert reader.mailbox("user.alice").partition == "fast"
+
+
+def test_capital_l_uses_the_local_form_of_commands(pair):
+    pair.master.create("alice")
+    client = pair.run("-L", "-vv", "-u", "alice")
+    assert client.process.returncode == 0
+    assert "APPLY LOCAL_MAILBOX" in commands(client) and "APPLY MAILBOX" not in commands(client)
+    assert b"LOCAL_MAILBOX user.alice" in client.out
+
+
+def test_capital_o_forces_the_replica(pair):
+    pair.master.create("alice")
+    plain, forced = pair.run("-vv", "-u", "alice"), pair.run("-O", "-vv", "-u", "alice")
+    assert "APPLY FORCE" in commands(forced) and "APPLY FORCE" not in commands(plain)
+
+
+def test_capital_n_does_not_wait_for_a_user_whom_another_client_works_on(pair):
+    pair.master.create("alice", "bob")
+    lock = pair.master.root / "conf" / "lock" / lock_name(str(pair.socket), "alice")
+    lock.parent.mkdir()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert pair.run("-N", "-A").process.returncode == 0, "with -A a locked user is passed over"
+        assert pair.replica.has("bob") and not pair.replica.has("alice")
+        assert pair.run("-N", "-u", "alice").process.returncode == 1
+        waiting = pair.client("-v", "-u", "alice")
+        until(lambda: "login" in pair.server.log().splitlines()[-1], "it is connected")
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.ended(0.3)
+    assert waiting.ended() == 0 and pair.replica.has("alice")
+
+
+def test_a_skipuser_file_holds_a_user_back(pair):
+    pair.master.create("alice", "bob")
+    (pair.master.directory() / "skipuser-alice").touch()
+    assert pair.run("-A").process.returncode == 0
+    assert pair.replica.has("bob") and not pair.replica.has("alice")
+
+
+@pytest.mark.parametrize("option", ["-v", "-vv"])
+def test_v_says_what_is_done_and_twice_what_passes(pair, option):
+    pair.master.create("alice")
+    client = pair.run(option, "-u", "alice")
+    assert client.out.decode().splitlines() == ["USER alice", "MAILBOX user.alice"]
+    assert bool(commands(client)) is (option == "-vv")
+
+
+def test_without_v_it_is_silent(pair):
+    pair.master.create("alice")
+    client = pair.run("-u", "alice")
+    assert (client.process.returncode, client.out, client.err) == (0, b"", b"")
+
+
+def test_o_tries_once(pair):
+    client = pair.run("-o", "-S", "127.0.0.1:1", "-u", "alice")
+    assert client.process.returncode == 1
+    assert client.err.count(b"Can not connect to server '127.0.0.1:1'") == 1
+
+
+def test_o_in_rolling_mode_tries_once(pair):
+    assert pair.run("-o", "-R", "-S", "127.0.0.1:1").process.returncode == 1
+
+
+def test_a_wrong_password_is_told_at_once(pair):
+    pair.master.add("sync_authname: cyrus", "sync_password: wrong")
+    client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-u", "alice")
+    assert client.process.returncode == 1 and b"authentication failed" in client.err
+
+
+def test_capital_s_overrides_the_configured_host(pair):
+    pair.master.add("sync_authname: cyrus", "sync_password: secret")
+    pair.master.create("alice")
+    client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-u", "alice")
+    assert client.process.returncode == 0, client.err
+    assert pair.replica.has("alice")
+
+
+@pytest.mark.parametrize(
+    ("options", "compressed"), [([], False), (["-z"], True), (["--require-compression"], True)]
+)
+def test_the_line_is_plain_unless_compression_is_asked_for(pair, options, compressed):
+    pair.master.add("sync_authname: cyrus", "sync_password: secret")
+    client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-vv", *options, "-u", "alice")
+    assert client.process.returncode == 0
+    assert (b"COMPRESS DEFLATE" in client.err) is compressed
+
+
+def test_sync_compress_asks_for_compression_too(pair):
+    pair.master.add("sync_authname: cyrus", "sync_password: secret", "sync_compress: yes")
+    client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-vv", "-u", "alice")
+    assert b"COMPRESS DEFLATE" in client.err
+
+
+def test_a_server_that_does_not_compress_is_fine_with_z_and_not_if_it_is_required(pair):
+    pair.master.create("alice")
+    assert pair.run("-z", "-u", "alice").process.returncode == 0, "a UNIX socket offers nothing"
+    refused = pair.run("--require-compression", "-u", "alice")
+    assert refused.process.returncode == 1 and b"Failed to enable compression" in refused.err
+
+
+def test_a_gives_up_where_replication_archive_is_not_granted(pair):
+    for mode in (["-u", "alice"], ["-R"]):
+        client = pair.run("-a", *mode)
+        assert client.process.returncode == 1 and b"REPLICATION-ARCHIVE" in client.err
+
+
+def test_a_asks_for_replication_archive_where_it_is_offered(pair):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = pair.client("-a", "-S", f"127.0.0.1:{listener.getsockname()[1]}/noauth", "-u", "alice")
+        line, _ = listener.accept()
+        with line, line.makefile("rwb") as file:
+            file.write(b"* SIEVE-MAILBOX\r\n* REPLICATION-ARCHIVE\r\n* OK test\r\n")
+            file.flush()
+            assert file.readline() == b"APPLY CAPABILITIES (SIEVE-MAILBOX REPLICATION-ARCHIVE)\r\n"
+            file.write(b"* ENABLED (SIEVE-MAILBOX REPLICATION-ARCHIVE)\r\nOK success\r\n")
+            file.flush()
+            assert file.readline() == b"GET USER alice\r\n"
+            file.write(b"OK success\r\n")
+            file.flush()
+            assert file.readline() == b"EXIT\r\n"
+            file.write(b"OK Finished\r\n")
+            file.flush()
+        assert client.ended() == 0
+
+
+def test_a_signal_ends_a_one_shot_run_with_75(pair):
+    client = pair.client("-S", "127.0.0.1:1", "-u", "alice")
+    while b"retrying" not in client.err:
+        assert client.process.poll() is None
+    client.process.terminate()
+    assert client.ended() == 75
+
+
+def test_w_waits_and_says_for_whom(pair):
+    client = pair.run("-w", "1", "-u", "nobody")
+    assert client.process.returncode == 0
+    assert client.err == f"Waiting for 1 seconds for a debugger, process {client.process.pid}\n".encode()
+
+
+def test_names_come_from_standard_input(pair):
+    pair.master.create("alice")
+    done = subprocess.run(
+        [BIN / "sync_client", "-C", pair.master.conf, "-u", "-f", "-"],
+        input=b"# who\nalice\n",
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 0 and pair.replica.has("alice")
