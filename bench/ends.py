@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,7 @@ from common.names import Owner, inbox_of
 from tests.interop.csync import Csync
 from tests.interop.cyrus import PROGRAMS, Address, Cyrus, identity
 from tests.interop.imap import quote
-from tests.interop.ours import BIN, Ours
+from tests.interop.ours import BIN, Ours, environment
 
 _LOT = 250
 """Messages to a MULTIAPPEND, or to a transaction of our store."""
@@ -166,6 +165,6 @@ def rolling(end: End, to: Address, delay: int, deflate: bool) -> subprocess.Pope
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env=dict(os.environ),
+        env=environment(),
         **end.identity,  # type: ignore[call-overload]
     )

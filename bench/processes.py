@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.interop.ours import environment
+
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -98,6 +100,7 @@ def run(command: list[str], identity: dict[str, object], timeout: float = 3600) 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
+        env=environment(),
         **identity,  # type: ignore[call-overload]
     )
     highest, over = [0], threading.Event()

@@ -27,6 +27,12 @@ from .cyrus import ADMIN, PASSWORD, Address, Finished, Rolling, default_ground, 
 BIN = Path(sys.executable).parent
 
 
+def environment() -> dict[str, str]:
+    """For our commands: output at once, and compiled modules kept, or every start compiles them anew."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
 class Ours:
     """One installation of cyrus-sync. `settings` are lines of imapd.conf that replace or join the usual."""
 
@@ -95,6 +101,7 @@ class Ours:
                 stdout=output,
                 stderr=output,
                 cwd="/",
+                env=environment(),
             )
         until(self._accepts, "our sync_server listens")
 
@@ -164,7 +171,6 @@ class Ours:
 
     def _run(self, command: list[str], timeout: float, stdin: bytes = b"") -> Finished:
         begun = time.monotonic()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         try:
             done = subprocess.run(
                 command,
@@ -172,7 +178,7 @@ class Ours:
                 capture_output=True,
                 cwd="/",
                 timeout=timeout,
-                env=environment,
+                env=environment(),
                 check=False,
             )
             status, out, err = done.returncode, done.stdout, done.stderr
@@ -220,7 +226,7 @@ class Ours:
                 stdout=sink,
                 stderr=sink,
                 cwd="/",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=environment(),
             )
         rolling = Rolling(process, output)
         self._rolling.append(rolling)
