@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from common.names import Owner
+from common.stores import open_store
+from tests.mailstore.conftest import MESSAGE, Site
+
+
+def pack_of(site: Site, user: str) -> Path:
+    (pack,) = (site.path / "spool").rglob(f"{user}/pack-*.zst")
+    return pack
+
+
+def change(site: Site, statement: str) -> None:
+    """Spoil alice's index."""
+    store = open_store(site.config())
+    with store.write(Owner("user", "alice")) as writer:
+        writer.change()
+        writer._db.execute(statement)
+    store.close()
+
+
+# -- verify, repair
+
+
+def test_a_sound_store_verifies(alice: Site) -> None:
+    alice.deliver("alice", 3)
+    result = alice.ok("verify")
+    assert result.lines == ["1 owners checked: nothing wrong"]
+    assert alice.run("verify", "bob").status == 67
+
+
+def test_a_damaged_message_is_named_with_its_mailbox_and_uid(alice: Site) -> None:
+    alice.deliver("alice", 2, "-m", "Work")
+    pack = pack_of(alice, "alice")
+    data = bytearray(pack.read_bytes())
+    data[-5] ^= 0xFF
+    pack.write_bytes(data)
+    result = alice.run("verify", "alice")
+    assert result.status == 1
+    assert "(user/alice/Work uid 2)" in result.out
+    assert result.lines[-1] == "1 owners checked: 1 problems"
+
+
+def test_wrong_sums_are_named_and_repaired(alice: Site) -> None:
+    alice.deliver("alice", 2)
+    change(alice, "UPDATE mailboxes SET sync_crc = 1, messages = 9 WHERE name = 'user.alice'")
+    result = alice.run("verify")
+    assert result.status == 1
+    assert len(result.lines) == 3
+    assert all("user.alice" in line for line in result.lines[:2])
+    assert "1 mailboxes corrected" in alice.ok("repair").lines
+    assert alice.ok("verify").status == 0
+
+
+# -- expire, stats
+
+
+def test_expire_removes_for_good_what_is_old_enough_only(alice: Site) -> None:
+    alice.deliver("alice", 5)
+    alice.deliver("alice", 1, "-m", "Work")
+    alice.ok("expunge", "user/alice", "1:2")
+    alice.ok("delete", "user/alice/Work")
+    kept = alice.ok("expire")
+    assert kept.lines == [
+        "0 expunged messages and 0 deleted mailboxes forgotten, 0 messages removed, "
+        "0 packs rewritten, 0 octets freed"
+    ]
+    assert len(alice.records("user.alice", expunged=True)) == 2
+    change(alice, "UPDATE records SET last_updated = last_updated - 100000 WHERE uid = 1 AND expunged = 1")
+    assert (
+        alice.ok("expire", "alice", "-t", "1", "-v")
+        .lines[0]
+        .startswith("alice: 1 expunged messages and 0 deleted")
+    )
+    assert [record.uid for record in alice.records("user.alice", expunged=True)] == [2]
+    assert [record.uid for record in alice.records("user.alice")] == [3, 4, 5]
+    assert alice.ok("verify").status == 0
+
+
+def test_expire_gives_the_space_of_what_was_removed_back(alice: Site) -> None:
+    import os
+
+    alice.ok("deliver", "alice", stdin=b"Subject: big\r\n\r\n" + os.urandom(200_000).hex().encode())
+    alice.deliver("alice", 1)
+    before = pack_of(alice, "alice").stat().st_size
+    alice.ok("expunge", "user/alice", "1")
+    change(alice, "UPDATE records SET last_updated = 1 WHERE uid = 1")
+    alice.ok("expire", "-t", "1h", "--no-compact")
+    assert pack_of(alice, "alice").stat().st_size == before
+    assert (
+        alice.ok("expire", "-t", "1h")
+        .lines[0]
+        .endswith("1 packs rewritten, " + f"{before - pack_of(alice, 'alice').stat().st_size} octets freed")
+    )
+    assert pack_of(alice, "alice").stat().st_size < 2000
+    assert alice.ok("show", "user/alice", "2").raw == MESSAGE + b"number 0\r\n"
+
+
+@pytest.mark.parametrize("retention", ["x", "-1d", "1y"])
+def test_retention_is_a_duration(alice: Site, retention: str) -> None:
+    assert alice.run("expire", f"--retention={retention}").status == 64
+
+
+def test_stats_counts_what_there_is(alice: Site) -> None:
+    alice.ok("create", "board")
+    alice.deliver("alice", 3)
+    alice.ok("copy", "user/alice", "1", "user/alice/Work")
+    alice.ok("expunge", "user/alice", "2")
+    found = json.loads(alice.ok("stats", "--format", "json").raw)
+    size = len(MESSAGE) + 10
+    assert found["users"] == 1 and found["shared"] == 1
+    assert (found["mailboxes"], found["messages"], found["expunged_messages"]) == (3, 3, 1)
+    assert (found["stored_messages"], found["octets"]) == (3, 3 * size)
+    assert found["octets_of_packs"] == pack_of(alice, "alice").stat().st_size
+    assert "messages: 3" in alice.ok("stats", "alice").lines
+    assert alice.run("stats", "bob").status == 67
