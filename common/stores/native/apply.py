@@ -137,11 +137,7 @@ class ApplyMailbox(RecordChanges):
         self.log("MAILBOX", state.name, chained=True)
 
     def _create(self, state: MailboxState) -> Box:
-        elsewhere = self.find_box("uniqueid", state.uniqueid)
-        if elsewhere:
-            raise MailboxMoved()
-        holder = self._around.owner_of_uniqueid(state.uniqueid)
-        if holder not in (None, self.owner):
+        if self.find_box("uniqueid", state.uniqueid) or self._around.other_holder(state.uniqueid):
             raise MailboxMoved()
         self._require_inbox(state.name)
         partition = self._around.check_partition(state.partition)
@@ -152,7 +148,6 @@ class ApplyMailbox(RecordChanges):
                 highestmodseq=0,
                 last_uid=0,
                 annotations=(),
-                deletedmodseq=state.deletedmodseq,
             )
         )
 

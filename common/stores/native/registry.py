@@ -1,9 +1,10 @@
 """Who holds which mailbox: uniqueid → owner, over the whole store.
 
 A hint, not the truth: every answer is checked against the owner's own index by whoever asks, and
-`rebuild` makes it anew from the indexes. Written only when a mailbox comes, goes or changes its owner,
-before the index is committed; so after a crash it may know too much, never too little. (A power cut may
-cost it the last entries, since it is not synced; `rebuild` brings them back.)
+`rebuild` makes it anew from the indexes. Written only when a mailbox comes, goes or changes its owner:
+what comes before the index is committed, what goes after. So a crash may leave it knowing too much (two
+holders of one mailbox), never too little. (A power cut may cost it the last entries, since it is not
+synced; `rebuild` brings them back.)
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.names import Owner
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS holders (uniqueid TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL)
- WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holders (
+    uniqueid TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (uniqueid, kind, name)
+) WITHOUT ROWID;
 """
 
 
@@ -51,16 +53,16 @@ class Registry:
             self._connection = connection
         return self._connection
 
-    def holder(self, uniqueid: str) -> Owner | None:
-        """Who probably holds the mailbox."""
+    def holders(self, uniqueid: str) -> list[Owner]:
+        """Who may hold the mailbox."""
         with self._lock:
             connection = self._open()
             if connection is None:
-                return None
-            row = connection.execute(
+                return []
+            rows = connection.execute(
                 "SELECT kind, name FROM holders WHERE uniqueid = ?", (uniqueid,)
-            ).fetchone()
-        return Owner(*row) if row else None
+            ).fetchall()
+        return [Owner(*row) for row in rows]
 
     def note(self, hints: Sequence[tuple[str, Owner | None]], by: Owner) -> None:
         """Remember who holds what; None = `by` holds it no more."""
@@ -113,7 +115,7 @@ class Registry:
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection):  # type: ignore[no-untyped-def]
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -152,11 +152,14 @@ class NativeStore:
             raise
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
-        owner = self.registry.holder(uniqueid)
-        if owner is None:
-            return None
-        with self.read(owner) as reader:
-            return owner if reader.mailbox_id(uniqueid) else None
+        return next(self.holders(uniqueid), None)
+
+    def holders(self, uniqueid: str) -> Iterator[Owner]:
+        """Owners that hold the mailbox: one, but for a rename between two that was interrupted."""
+        for owner in self.registry.holders(uniqueid):
+            with self.read(owner) as reader:
+                if reader.mailbox_id(uniqueid):
+                    yield owner
 
     def rename(
         self,
@@ -366,9 +369,8 @@ class _Around:
     def check_partition(self, partition: str) -> str:
         return self._store.layout.check_partition(partition)
 
-    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
-        found = self._store.registry.holder(uniqueid)
-        return None if found == self._owner else self._store.owner_of_uniqueid(uniqueid)
+    def other_holder(self, uniqueid: str) -> Owner | None:
+        return next((owner for owner in self._store.holders(uniqueid) if owner != self._owner), None)
 
     def found(self, owner: Owner, partition: str) -> Ground:
         self._made = self._store.found_owner(owner, partition, self._stack)

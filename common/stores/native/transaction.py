@@ -49,7 +49,8 @@ class Surroundings(Protocol):
     def found(self, owner: Owner, partition: str) -> Ground:
         """Bring a new owner into being, locked."""
 
-    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None: ...
+    def other_holder(self, uniqueid: str) -> Owner | None:
+        """Another owner that holds the mailbox."""
 
 
 class Box(NamedTuple):

@@ -80,16 +80,16 @@ class Upkeep(Settling):
             raise UnknownFailure(f"{name} does not belong to {self.owner}")
         if self.find_box("name", name):
             raise UnknownFailure("Mailbox already exists").at(mailbox=name)
-        holder = self._around.owner_of_uniqueid(box.state.uniqueid)
-        if holder is not None or self.find_box("uniqueid", box.state.uniqueid):
-            raise MailboxMoved("the mailbox is alive elsewhere").at(uniqueid=box.state.uniqueid)
+        uniqueid = box.state.uniqueid
+        if self._around.other_holder(uniqueid) or self.find_box("uniqueid", uniqueid):
+            raise MailboxMoved("the mailbox is alive elsewhere").at(uniqueid=uniqueid)
         modseq = self.next_modseq()
         self.set_columns(
             number, deleted_at=0, name=name, sort=box_sort(name), highestmodseq=modseq, foldermodseq=modseq
         )
         self.set_columns(number, quotaroot=self.quotaroot_of(name))
-        self._db.execute("DELETE FROM tombstones WHERE name = ? AND uniqueid = ?", (name, box.state.uniqueid))
-        self.hint(box.state.uniqueid, self.owner)
+        self._db.execute("DELETE FROM tombstones WHERE name = ? AND uniqueid = ?", (name, uniqueid))
+        self.hint(uniqueid, self.owner)
         self.log("MAILBOX", name)
         return self.box(name).state
 

@@ -214,9 +214,8 @@ class _Check:
 
     def registry(self) -> Iterator[Problem]:
         for uniqueid, name in self.db.execute("SELECT uniqueid, name FROM mailboxes WHERE deleted_at = 0"):
-            holder = self.store.registry.holder(uniqueid)
-            if holder != self.owner:
-                yield Problem("registry", name, f"uniqueid {uniqueid} is registered for {holder}")
+            if self.owner not in self.store.registry.holders(uniqueid):
+                yield Problem("registry", name, f"uniqueid {uniqueid} is not registered")
 
 
 def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:

@@ -48,6 +48,7 @@ def churn(path: Path, seed: int) -> None:
                 gone = [r for batch in writer.records(state.uniqueid, above_uid=uid - 1) for r in batch][:1]
                 for record in gone:
                     body = writer.body(record.guid)
+                    assert body is not None or record.expunged
                     if body is not None and not record.expunged:
                         say("going", bytes(body.data).split(b" ")[1].split(b"\r")[0].decode())  # type: ignore[arg-type]
                     writer.expunge(INBOX, [record.uid])

@@ -41,11 +41,12 @@ def test_a_writer_killed_at_any_instant_loses_nothing_it_acknowledged(tmp_path):
     moving = False
     for round_ in range(1, KILLS + 1):
         child = start("churn", tmp_path, round_)
-        assert child.stdout is not None
+        assert child.stdout is not None and child.stderr is not None
         lines = [child.stdout.readline()]
         time.sleep(rnd.uniform(0.0, 0.6))
         child.kill()
-        rest, err = child.communicate()
+        rest, err = child.stdout.read(), child.stderr.read()
+        child.communicate()
         assert "Traceback" not in err, err
         for line in lines + rest.splitlines():
             match line.split():
