@@ -15,7 +15,7 @@ from sync_client.quarantine import Quarantine
 from sync_client.run import Outcome
 from sync_client.sources import ChannelSource, owner_of_line
 
-LINES = int(os.environ.get("CYRUS_SYNC_RACE_LINES", "20000"))
+LINES = int(os.environ.get("CYRUS_SYNC_RACE_LINES", "100000"))
 WRITERS = 10
 
 WRITER = """

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,3 +238,17 @@ def test_poison_in_the_log_blocks_nothing(pair):
 
 def test_the_console_script_is_installed():
     assert (BIN / "sync_client").exists()
+
+
+def test_systemd_is_told_when_it_is_ready_and_when_it_stops(pair, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(20)
+        client = pair.client("-R", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        told = b""
+        while b"READY=1" not in told or b"STATUS=" not in told:
+            told += notify.recv(4096) + b"\n"
+        client.process.terminate()
+        while b"STOPPING=1" not in told:
+            told += notify.recv(4096) + b"\n"
+    assert client.ended() == 75
