@@ -107,6 +107,7 @@ class RunningServer:
                 raise RuntimeError(f"sync_server ended with {self.process.returncode}:\n{self.log_tail()}")
             try:
                 self.connect().close()
+                self.connect(trusted=True).close()
                 return
             except OSError:
                 time.sleep(0.02)
