@@ -37,8 +37,8 @@ ends, and written to the action log (if `sync_log` is on), so that **sync_client
 Mailboxes are named and printed as an administrator of Cyrus knows them: `user/alice` is the INBOX of alice,
 `user/alice/Work` a folder of hers, `board/Minutes` a shared mailbox; with `unixhierarchysep: no` a dot stands
 for the slash; users of a domain are `user/joe/Work@example.org`. Letters beyond ASCII may be typed as they
-are, and are printed in modified UTF-7, as the protocol carries them. USER is a userid (`alice`); where a shared
-mailbox can be meant too, it is `shared:board`.
+are, and are printed in modified UTF-7, as the protocol carries them. USER is a userid (`alice`); where a
+shared mailbox can be meant too, it is `shared:board`.
 
 **-C** *FILE*
 :   Read this instead of `/etc/imapd.conf`.

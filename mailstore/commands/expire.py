@@ -10,8 +10,9 @@ import argparse
 
 from common.config import values
 from common.errors import CyrusSyncError, UsageError
-from common.stores.native.expire import Expired, expire
+from common.stores.native.expire import Expired, expire, stored_owners
 from mailstore.context import Context
+from mailstore.errors import NoSuchUser
 
 DEFAULT = "7d"
 
@@ -37,8 +38,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if retention < 0:
         raise UsageError("expire: --retention: it cannot be negative")
     store = context.store()
+    owners = [context.owner(user) for user in args.users] or stored_owners(store)
+    for user, owner in zip(args.users, owners, strict=False):
+        if store.directory_of(owner) is None:
+            raise NoSuchUser(f"no such user: {user}")
     total, failed = Expired(), 0
-    for owner in list(context.owners(args.users, store)):
+    for owner in owners:
         try:
             done = expire(store, owner, retention, compact=not args.no_compact)
         except CyrusSyncError as error:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,6 @@ def test_expire_removes_for_good_what_is_old_enough_only(alice: Site) -> None:
 
 
 def test_expire_gives_the_space_of_what_was_removed_back(alice: Site) -> None:
-    import os
-
     alice.ok("deliver", "alice", stdin=b"Subject: big\r\n\r\n" + os.urandom(200_000).hex().encode())
     alice.deliver("alice", 1)
     before = pack_of(alice, "alice").stat().st_size
@@ -97,6 +96,20 @@ def test_expire_gives_the_space_of_what_was_removed_back(alice: Site) -> None:
     )
     assert pack_of(alice, "alice").stat().st_size < 2000
     assert alice.ok("show", "user/alice", "2").raw == MESSAGE + b"number 0\r\n"
+
+
+def test_a_deleted_user_waits_for_expire_and_then_his_files_go(alice: Site) -> None:
+    alice.deliver("alice", 2)
+    alice.ok("delete", "--immediate", "user/alice")
+    directory = pack_of(alice, "alice").parent
+    assert alice.ok("ls").lines == []
+    alice.ok("expire")
+    assert directory.exists() and len(alice.ok("undelete", "alice").lines) == 2
+    change(alice, "UPDATE mailboxes SET deleted_at = 1 WHERE deleted_at > 0")
+    alice.ok("expire")
+    assert alice.ok("undelete", "alice").lines == []
+    assert not list(directory.glob("pack-*"))
+    assert alice.run("expire", "bob").status == 67
 
 
 @pytest.mark.parametrize("retention", ["x", "-1d", "1y"])
