@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 
-from common.errors import ReplyError
+from common.errors import PeerError, ReplyError
 from common.replica import Replica
 from sync_client.engine.concurrency import start
 from sync_client.engine.options import Options
@@ -76,6 +76,7 @@ class Stage:
         self._wanted = False
         self._staged.clear()
         self._bytes = 0
+        self._restarting = [answer for answer in self._restarting if not answer.called]
         self._restarting.append(start(self._restart()))
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
@@ -86,6 +87,9 @@ class Stage:
             await self._replica.restart()
         except ReplyError as error:
             self._options.notice(f"RESTART was refused: {error}")
+        except PeerError as error:
+            # Whoever relies on the connection hears of it by his own verbs.
+            self._options.notice(f"RESTART got no answer: {error}")
 
     async def restarted(self) -> None:
         """Wait for the answers to the RESTARTs sent so far."""
