@@ -258,7 +258,11 @@ def _until_done(reactor: Any, begin: Callable[[], tuple[Deferred[int], Callable[
         if signals > 1:
             os._exit(EX_TEMPFAIL)
         log.info("%s: stopping", signal.Signals(number).name)
-        reactor.callFromThread(stop)
+        reactor.callFromThread(stop_now)
+
+    def stop_now() -> None:
+        """`stop` as it is by then: what begins has begun, and knows how to stop."""
+        stop()
 
     def over(result: Any) -> None:
         if isinstance(result, int):
