@@ -4,7 +4,8 @@ A mailbox that owes the replica more than `Limits` allow is sent as several *par
 complete one. A partial update takes the replica to a `Cut`: a UID up to which new messages are sent and
 a modseq that is below that of everything left out. Records within the cut that have changed since are
 sent with the cut's modseq if they are new, and left out if the replica knows them already: either way a
-later update sends them again, because their modseq is above the cut.
+later update sends them again, because their modseq is above the cut. Messages of modseq 1 are never cut
+off, since there is nothing below (but 1 belongs to the creation of a mailbox, not to its messages).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ No live message disappears unless one side expunged it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -71,6 +72,7 @@ class ExpungeRemote:
     uid: int
 
 
+Identity = tuple[bytes, int, int, int]
 Action = Rewrite | Renumber | Adopt | ExpungeRemote
 
 
@@ -93,18 +95,71 @@ def walk(
     master: Iterable[Sequence[Record]], replica: Iterable[Sequence[Record]], counters: Counters
 ) -> Iterator[Action]:
     """The actions for a whole mailbox. Both record lists ascend by UID."""
+    for our, their in pairs(master, replica):
+        yield from settle(our, their, counters)
+
+
+def pairs(
+    master: Iterable[Sequence[Record]], replica: Iterable[Sequence[Record]]
+) -> Iterator[tuple[Record | None, Record | None]]:
+    """Both sides' records of every UID that one of them has."""
     ours, theirs = _flat(master), _flat(replica)
     our, their = next(ours, None), next(theirs, None)
     while our is not None or their is not None:
         if their is None or (our is not None and our.uid < their.uid):
-            yield from settle(our, None, counters)
+            yield our, None
             our = next(ours, None)
         elif our is None or their.uid < our.uid:
-            yield from settle(None, their, counters)
+            yield None, their
             their = next(theirs, None)
         else:
-            yield from settle(our, their, counters)
+            yield our, their
             our, their = next(ours, None), next(theirs, None)
+
+
+def without_adopted(
+    actions: Sequence[Action], master: Iterable[Sequence[Record]], replica: Iterable[Sequence[Record]]
+) -> list[Action]:
+    """`actions` without adoptions that an interrupted run has made already.
+
+    An adopted message has kept its content, its dates and its createdmodseq; a copy that somebody made on
+    purpose has others. (From a replica that knows neither save date nor createdmodseq, only records of
+    which it knows nothing are taken for adopted ones.) One that was expunged here since is not adopted
+    again either.
+    """
+    sought = {_identity(a.record) for a in actions if isinstance(a, Adopt) and not a.keep_uid}
+    if not sought:
+        return list(actions)
+    live: Counter[Identity] = Counter()
+    expunged: Counter[Identity] = Counter()
+    for our, their in pairs(master, replica):
+        if our is None:
+            continue
+        identity = next((key for key in _as_adopted_from(our) if key in sought), None)
+        if identity is None:
+            continue
+        if any(identity[2:]) or their is None or their.guid != our.guid:
+            (expunged if our.expunged else live)[identity] += 1
+    kept: list[Action] = []
+    for action in actions:
+        if isinstance(action, Adopt) and not action.keep_uid:
+            identity = _identity(action.record)
+            made = live if identity in live else expunged
+            if made[identity]:
+                made[identity] -= 1
+                continue
+        kept.append(action)
+    return kept
+
+
+def _identity(record: Record) -> Identity:
+    return record.guid, record.internaldate, record.savedate, record.createdmodseq
+
+
+def _as_adopted_from(record: Record) -> list[Identity]:
+    """The identities that `record` may have had on the replica, which may not know all the fields."""
+    guid, date, savedate, createdmodseq = _identity(record)
+    return [(guid, date, savedate, createdmodseq), (guid, date, savedate, 0), (guid, date, 0, 0)]
 
 
 def differs(master: Record, replica: Record) -> bool:

@@ -6,13 +6,12 @@ now, and everything is carried out on the master in one durable transaction: ado
 rewrite and raise counters. 4. Only then does EXPUNGE drop on the replica what has found its new UID.
 5. The caller sends the merged mailbox.
 
-Interrupted between 3 and 4, the next full update finds the adopted messages among those that the
-replica has not seen, and only repeats the EXPUNGE.
+Interrupted between 3 and 4, the next full update finds that the messages have been adopted, and only
+repeats the EXPUNGE.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,16 @@ from common.model import MailboxState, Record, RecordSource
 from common.stores.mailstore import MailReader, MailWriter
 from sync_client.engine.compare import annotation_values
 from sync_client.engine.concurrency import all_of, start
-from sync_client.engine.conflict import Action, Adopt, Counters, ExpungeRemote, Renumber, Rewrite, walk
+from sync_client.engine.conflict import (
+    Action,
+    Adopt,
+    Counters,
+    ExpungeRemote,
+    Renumber,
+    Rewrite,
+    walk,
+    without_adopted,
+)
 from sync_client.engine.reading import Item
 from sync_client.engine.session import Session
 from sync_client.engine.spool import BodySpool
@@ -145,36 +153,9 @@ def _change(
         adopted = [action.record for action in actions if isinstance(action, Adopt)]
         if any(record.guid not in spool for record in _not_stored(writer, adopted)):
             return None
-        actions = _without_adopted(writer, item.uniqueid, remote.last_uid, actions)
+        actions = without_adopted(actions, writer.records(item.uniqueid), records)
         _carry_out(writer, local, remote, actions, spool)
         return Outcome([action.uid for action in actions if isinstance(action, ExpungeRemote)])
-
-
-def _without_adopted(
-    reader: MailReader, uniqueid: str, replica_last_uid: int, actions: list[Action]
-) -> list[Action]:
-    """`actions` without adoptions that an interrupted run has made already.
-
-    They are recognised among the records that the replica has not seen by content, internal date and
-    save date.
-    """
-    sought = {_identity(a.record) for a in actions if isinstance(a, Adopt) and not a.keep_uid}
-    if not sought:
-        return actions
-    made: Counter[tuple[bytes, int, int]] = Counter()
-    for batch in reader.records(uniqueid, above_uid=replica_last_uid):
-        made.update(key for record in batch if (key := _identity(record)) in sought)
-    kept: list[Action] = []
-    for action in actions:
-        if isinstance(action, Adopt) and not action.keep_uid and made[_identity(action.record)]:
-            made[_identity(action.record)] -= 1
-            continue
-        kept.append(action)
-    return kept
-
-
-def _identity(record: Record) -> tuple[bytes, int, int]:
-    return record.guid, record.internaldate, record.savedate
 
 
 def _carry_out(

@@ -14,6 +14,7 @@ from common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
 from common.stores.mailstore import MailStore
 from sync_client.engine.concurrency import forgiving
 from sync_client.engine.session import Session
+from sync_client.engine.survey import latest_tombstones
 
 LIVES = "lives here as"
 
@@ -101,8 +102,8 @@ def _why_not(store: MailStore, state: MailboxState) -> str:
                 return f"{LIVES} {live.name}"
     for place in places:
         with store.read(place) as reader:
-            for stone in reader.tombstones():
-                if stone.uniqueid == state.uniqueid:
-                    newer = 0 < stone.modseq < state.highestmodseq
-                    return "has changed on the replica since it was deleted here" if newer else ""
+            stone = latest_tombstones(reader).get(state.uniqueid)
+        if stone is not None:
+            newer = 0 < stone.modseq < state.highestmodseq
+            return "has changed on the replica since it was deleted here" if newer else ""
     return "was never deleted here"

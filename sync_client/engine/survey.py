@@ -46,6 +46,11 @@ def _misplaced(local: MailboxState, theirs: MailboxState, target: str) -> bool:
     return theirs.name != local.name or theirs.partition != target
 
 
+def latest_tombstones(reader: MailReader) -> dict[str, Tombstone]:
+    """The last tombstone of every uniqueid: renames leave some as well."""
+    return {stone.uniqueid: stone for stone in sorted(reader.tombstones(), key=lambda stone: stone.modseq)}
+
+
 class Surveyor:
     """Compares what `wanted` names with what the replica reported."""
 
@@ -137,7 +142,7 @@ class Surveyor:
                 continue
             if place not in self._tombstones:
                 with self._store.read(place) as reader:
-                    self._tombstones[place] = {stone.uniqueid: stone for stone in reader.tombstones()}
+                    self._tombstones[place] = latest_tombstones(reader)
             if theirs.uniqueid in self._tombstones[place]:
                 return self._tombstones[place][theirs.uniqueid]
         return None

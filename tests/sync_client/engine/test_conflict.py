@@ -15,6 +15,7 @@ from sync_client.engine.conflict import (
     Rewrite,
     settle,
     walk,
+    without_adopted,
 )
 from sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import (
@@ -173,6 +174,32 @@ def test_a_walk_goes_through_both_lists_by_uid() -> None:
         "Renumber", "Rewrite", "ExpungeRemote", "Adopt", "Renumber", "Rewrite", "ExpungeRemote", "Adopt",
     ]  # fmt: skip
     assert NULL_GUID not in {a.record.guid for a in actions if isinstance(a, Adopt)}
+
+
+@pytest.mark.parametrize("known", [{"savedate": 9, "createdmodseq": 8}, {"savedate": 9}, {}])
+def test_an_adoption_that_was_made_before_an_interruption_is_not_made_again(known: dict[str, int]) -> None:
+    there = record(5, guid=HIGH, **known)
+    actions = settle(None, there, COUNTERS)
+    made = there._replace(uid=11, modseq=70, createdmodseq=there.createdmodseq or 70)
+    assert without_adopted(actions, [[made]], [[there]]) == [ExpungeRemote(5)]
+    assert without_adopted(actions, [[made._replace(expunged=True)]], [[there]]) == [ExpungeRemote(5)]
+
+
+def test_a_copy_that_somebody_made_is_not_taken_for_an_adoption() -> None:
+    there = record(5, guid=HIGH, savedate=9, createdmodseq=8)
+    actions = settle(None, there, COUNTERS)
+    for other in ({"savedate": 10}, {"createdmodseq": 9}, {"internaldate": 99}):
+        copy = there._replace(uid=11, **other)
+        assert without_adopted(actions, [[copy]], [[there]]) == actions
+
+
+def test_two_equal_messages_are_both_adopted_and_both_recognised() -> None:
+    one, two = record(5, guid=HIGH, createdmodseq=8), record(6, guid=HIGH, createdmodseq=8)
+    actions = settle(None, one, COUNTERS) + settle(None, two, COUNTERS)
+    assert without_adopted(actions, [], [[one, two]]) == actions
+    made = [one._replace(uid=11), one._replace(uid=12)]
+    assert without_adopted(actions, [made[:1]], [[one, two]]) == actions[1:]
+    assert without_adopted(actions, [made], [[one, two]]) == [ExpungeRemote(5), ExpungeRemote(6)]
 
 
 # -- the same on two stores

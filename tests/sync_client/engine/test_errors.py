@@ -100,7 +100,6 @@ def test_a_checksum_failure_is_tried_without_since_then_settled_then_given_up(al
         event[:3] for event in line.events if event[0] in ("GET MAILBOXES", "MAILBOX", "GET FULLMAILBOX")
     ]
     assert steps == [
-        ("GET USER", "alice"),
         ("MAILBOX", INBOX, "SINCE"),
         ("GET MAILBOXES", INBOX),
         ("MAILBOX", INBOX, "ALL"),
