@@ -355,7 +355,7 @@ def decode_reserve(value: Any) -> ReserveRequest:
 
 
 def encode_expunge(mailbox: str, uniqueid: str, uids: Sequence[int]) -> dict[str, Any]:
-    return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "UID": uids}
+    return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "UID": list(uids)}
 
 
 def decode_expunge(value: Any) -> ExpungeRequest:

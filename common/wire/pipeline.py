@@ -186,8 +186,9 @@ class Pipeline:
         self._asked.extend((call, True) for _ in range(piece.commands))
         if was_idle and self._asked and self._timeout is not None:
             self.proto.set_timeout(self._timeout)
-        self._written += len(piece.data)
-        self.proto.write(piece.data)
+        if piece.data:
+            self._written += len(piece.data)
+            self.proto.write(piece.data)
 
     def _sender_failed(self, failure: Failure) -> None:
         """The transport is gone (or we are wrong, which ends the connection too)."""

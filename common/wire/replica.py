@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from common.errors import MailboxNonexistent, ReplyError
+from common.errors import MailboxNonexistent, ProtocolError
 from common.model import (
     MailboxAnnotation,
     MailboxState,
@@ -249,7 +249,7 @@ def _nothing(failure: Failure, empty: Any) -> Any:
 
 def _there(content: bytes | None) -> bytes:
     if content is None:
-        raise ReplyError("the replica has no such script")
+        raise ProtocolError("the replica gave no script")
     return content
 
 
