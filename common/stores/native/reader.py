@@ -32,6 +32,7 @@ from common.stores.native.rows import (
     annotations_of,
     records_of,
     state_of,
+    storable,
     to_unsigned,
 )
 
@@ -113,6 +114,8 @@ class Reader:
         return self._state("uniqueid", uniqueid)
 
     def _state(self, column: str, value: str) -> MailboxState | None:
+        if not storable(value):
+            return None
         row = self._db.execute(
             f"SELECT id, {STATE_COLUMNS} FROM mailboxes WHERE {column} = ? AND deleted_at = 0", (value,)
         ).fetchone()
@@ -122,6 +125,8 @@ class Reader:
 
     def mailbox_id(self, uniqueid: str) -> int:
         """The row of a mailbox, 0 if there is none."""
+        if not storable(uniqueid):
+            return 0
         row = self._db.execute(
             "SELECT id FROM mailboxes WHERE uniqueid = ? AND deleted_at = 0", (uniqueid,)
         ).fetchone()
@@ -221,6 +226,8 @@ class Reader:
         )
 
     def quota(self, root: str) -> Quota | None:
+        if not storable(root):
+            return None
         row = self._db.execute("SELECT root, limits, modseq FROM quotas WHERE root = ?", (root,)).fetchone()
         return Quota(row[0], json.loads(row[1]), row[2]) if row else None
 
@@ -265,6 +272,8 @@ class Reader:
 
     def annotations(self, mailbox: str) -> list[MailboxAnnotation]:
         number = 0
+        if not storable(mailbox):
+            return []
         if mailbox:
             row = self._db.execute(
                 "SELECT id FROM mailboxes WHERE name = ? AND deleted_at = 0", (mailbox,)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.names import Owner
+from common.stores.native.rows import storable
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS holders (
@@ -55,6 +56,8 @@ class Registry:
 
     def holders(self, uniqueid: str) -> list[Owner]:
         """Who may hold the mailbox."""
+        if not storable(uniqueid):
+            return []
         with self._lock:
             connection = self._open()
             if connection is None:

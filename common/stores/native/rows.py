@@ -46,6 +46,11 @@ INSERT_ANNOTATION = (
 )
 
 
+def storable(text: str) -> bool:
+    """Whether `text` is valid Unicode; nothing else is ever stored, so nothing else is ever found."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def to_signed(value: int) -> int:
     """An unsigned 64-bit number as SQLite can hold it; raises `ProtocolError` for larger ones."""
     if value < _TOP:

@@ -22,7 +22,7 @@ from common.stores.mailstore import ChangesKept
 from common.stores.native.bodies import BodyReader, lookup
 from common.stores.native.packs import PackMark, PackWriter
 from common.stores.native.reader import Reader
-from common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of
+from common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of, storable
 from common.stores.native.trouble import reporting, store_trouble
 
 LogLineTuple = tuple[str, ...]
@@ -166,6 +166,9 @@ class Transaction(Reader):
         return found
 
     def find_box(self, column: str, value: str) -> Box | None:
+        """The mailbox whose `column` (name or uniqueid) is `value`."""
+        if not storable(value):
+            return None
         row = self._db.execute(
             f"SELECT id, messages, bytes, annotation_bytes, {STATE_COLUMNS} FROM mailboxes"
             f" WHERE {column} = ? AND deleted_at = 0",

@@ -1,0 +1,406 @@
+"""A store as a replica: verbs in order, grouped under one sync, each with its own error."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+
+import pytest
+from twisted.internet.defer import DeferredList
+
+from common.errors import (
+    BadParameters,
+    MailboxLocked,
+    MailboxNonexistent,
+    PartitionUnknown,
+    ProtocolError,
+    ReplyError,
+    StoreError,
+    SyncChecksum,
+)
+from common.model import (
+    MailboxAnnotation,
+    MailboxState,
+    MailboxUpdate,
+    MessageBody,
+    Quota,
+    Seen,
+    UserMeta,
+    UserState,
+)
+from common.names import Owner
+from common.stores.replica import StoreReplica
+from common.stores.threads import ThreadRunner
+from tests.common.stores.tools import (
+    ALICE,
+    INBOX,
+    Stage,
+    apply,
+    bodies_in,
+    guid_of,
+    mailbox_in,
+    message,
+    native_store,
+    record_of,
+    records_in,
+    state_of,
+    text_of,
+    update_of,
+)
+
+BOTH = [message(1), message(2)]
+RECORDS = [record_of(message(1), 1), record_of(message(2), 2)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = native_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def runner(reactor):
+    runner = ThreadRunner(reactor)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def replica(store, runner, tmp_path, call):
+    replica = StoreReplica(
+        store, runner, partitions=["default", "other"], staging_dir=tmp_path / "sync.",
+        capabilities=frozenset({"SIEVE-MAILBOX"}), lock_timeout=0.2,
+    )  # fmt: skip
+    yield replica
+    call(replica.close)
+
+
+def bodies(*messages: bytes) -> list[list[MessageBody]]:
+    return [[MessageBody("default", guid_of(raw), len(raw), raw) for raw in messages]]
+
+
+@contextmanager
+def counted_commits(store, monkeypatch):
+    """How often a writer is opened."""
+    count = []
+    write = store.write
+
+    def counting(owner, **more):
+        count.append(owner)
+        return write(owner, **more)
+
+    monkeypatch.setattr(store, "write", counting)
+    yield count
+
+
+def test_a_mailbox_is_uploaded_and_read_back(replica, call):
+    assert call(replica.get_user, "alice") == UserState()
+    assert call(replica.reserve, "default", [INBOX], [raw.guid for raw in RECORDS]) == [
+        r.guid for r in RECORDS
+    ]
+    call(replica.message, bodies(*BOTH))
+    call(replica.mailbox, update_of(INBOX, RECORDS))
+    state = state_of(INBOX, RECORDS)
+    assert call(replica.get_user, "alice") == UserState((state,), (), UserMeta())
+    assert call(replica.get_mailboxes, [INBOX, "user.bob"]) == [state]
+    assert call(replica.get_uniqueids, ["nothing", state.uniqueid]) == [state]
+    full, records = call(replica.get_full_mailbox, INBOX)
+    assert (full, [record for batch in records for record in batch]) == (state, RECORDS)
+    body = call(replica.fetch, INBOX, "default", state.uniqueid, RECORDS[0].guid, 1)
+    assert (text_of(body), body.partition) == (message(1), "default")
+
+
+def test_reserve_stages_what_another_owner_has(replica, call, store):
+    apply(store, update_of("user.bob", RECORDS), Stage(*BOTH))
+    wanted = [RECORDS[0].guid, guid_of(message(9)), RECORDS[1].guid]
+    assert call(replica.reserve, "default", ["user.bob", "user.nobody"], wanted) == [guid_of(message(9))]
+    call(replica.mailbox, update_of(INBOX, RECORDS))
+    assert bodies_in(store) == BOTH
+
+
+def test_reserve_does_not_stage_a_damaged_message_and_the_upload_replaces_it(replica, call, store):
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+    path = store.directory_of(ALICE) / "pack-000001.zst"
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
+    guids = [record.guid for record in RECORDS]
+    assert call(replica.reserve, "default", [INBOX], guids) == guids[:1]
+    assert call(replica.fetch, INBOX, "default", "", guids[0], 1) is None
+    call(replica.message, bodies(message(1)))
+    call(replica.mailbox, update_of(INBOX + ".x", [record_of(message(1), 1)]))
+    assert bodies_in(store) == BOTH
+
+
+def test_restart_forgets_what_was_staged(replica, call):
+    call(replica.message, bodies(*BOTH))
+    call(replica.restart)
+    with pytest.raises(ProtocolError):
+        call(replica.mailbox, update_of(INBOX, RECORDS))
+
+
+def test_a_message_that_does_not_match_is_refused_when_it_is_used(replica, call, store):
+    wrong = MessageBody("default", RECORDS[0].guid, RECORDS[0].size, b"x" * RECORDS[0].size)
+    call(replica.message, [[wrong]])
+    with pytest.raises(ProtocolError, match="does not match"):
+        call(replica.mailbox, update_of(INBOX, RECORDS[:1]))
+    assert not store.exists(ALICE)
+
+
+def test_unknown_partitions_are_refused(replica, call):
+    with pytest.raises(PartitionUnknown):
+        call(replica.message, [[bodies(message(1))[0][0]._replace(partition="nowhere")]])
+    with pytest.raises(PartitionUnknown):
+        call(replica.reserve, "nowhere", [INBOX], [guid_of(message(1))])
+    with pytest.raises(PartitionUnknown):
+        call(replica.rename, INBOX, INBOX + ".x", "nowhere")
+    with pytest.raises(PartitionUnknown):
+        call(replica.mailbox, update_of(INBOX, [], partition="nowhere"))
+    call(replica.noop)
+
+
+def test_changes_to_one_owner_in_a_row_share_one_commit(replica, call, store, monkeypatch):
+    apply(store, update_of("user.bob", []))
+    with counted_commits(store, monkeypatch) as commits:
+        done = call(
+            lambda: DeferredList(
+                [
+                    replica.message(bodies(*BOTH)),
+                    replica.mailbox(update_of(INBOX, RECORDS)),
+                    replica.reserve("default", [INBOX], [guid_of(message(1))]),
+                    replica.mailbox(update_of(INBOX + ".x", [record_of(message(1), 1)])),
+                    replica.sub("alice", INBOX),
+                    replica.get_user("alice"),
+                    replica.sub("bob", INBOX),
+                    replica.sub("alice", INBOX + ".x"),
+                ]
+            )
+        )
+    assert [ok for ok, _ in done] == [True] * 8
+    assert commits == [ALICE, Owner("user", "bob"), ALICE]
+    assert done[2][1] == []
+    assert [state.name for state in done[5][1].mailboxes] == [INBOX, INBOX + ".x"]
+    assert done[5][1].meta.subscriptions == (INBOX,)
+
+
+def test_a_verb_that_fails_in_a_group_fails_alone(replica, call, store):
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+    crc = update_of(INBOX, [], RECORDS, sync_crc=1, highestmodseq=50)
+    done = call(
+        lambda: DeferredList(
+            [
+                replica.sub("alice", INBOX),
+                replica.mailbox(update_of(INBOX, [record_of(message(9), 3)])),
+                replica.mailbox(crc),
+                replica.unmailbox(INBOX + ".none"),
+                replica.sub("alice", INBOX + ".x"),
+            ],
+            consumeErrors=True,
+        )
+    )
+    assert [ok for ok, _ in done] == [True, False, False, False, True]
+    assert done[1][1].check(ProtocolError)
+    assert done[2][1].check(SyncChecksum)
+    assert done[3][1].check(MailboxNonexistent)
+    assert mailbox_in(store).highestmodseq == 50
+    assert records_in(store) == RECORDS
+    with store.read(ALICE) as reader:
+        assert reader.meta(with_sieve=False).subscriptions == (INBOX, INBOX + ".x")
+
+
+def test_a_commit_that_fails_fails_every_change_in_its_group(replica, call, store, monkeypatch):
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    done = call(
+        lambda: DeferredList(
+            [
+                replica.message(bodies(message(3))),
+                replica.mailbox(
+                    update_of(INBOX, [record_of(message(3), 3)], [*RECORDS, record_of(message(3), 3)])
+                ),
+                replica.sub("alice", INBOX),
+            ],
+            consumeErrors=True,
+        )
+    )
+    assert [ok for ok, _ in done] == [True, False, False]
+    assert all("no room left" in str(failure.value) for _, failure in done[1:])
+    monkeypatch.undo()
+    assert records_in(store) == RECORDS
+    call(replica.mailbox, update_of(INBOX, [record_of(message(3), 3)], [*RECORDS, record_of(message(3), 3)]))
+    assert bodies_in(store) == [*BOTH, message(3)]
+
+
+def test_a_locked_owner_is_told_after_the_timeout(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    with store.write(ALICE), pytest.raises(MailboxLocked):
+        call(replica.sub, "alice", INBOX)
+    call(replica.sub, "alice", INBOX)
+
+
+def test_a_slow_owner_does_not_stall_another_connection(store, runner, tmp_path, call):
+    apply(store, update_of(INBOX, []))
+    one, two = (
+        StoreReplica(store, runner, partitions=["default"], staging_dir=tmp_path / "sync.") for _ in range(2)
+    )
+    release = threading.Event()
+    held = threading.Event()
+
+    def hold():
+        with store.write(ALICE):
+            held.set()
+            release.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+
+    def both():
+        slow = one.sub("alice", INBOX)
+        quick = two.sub("bob", INBOX)
+        quick.addCallback(lambda _: release.set())
+        return DeferredList([slow, quick])
+
+    assert call(both) == [(True, None), (True, None)]
+    thread.join()
+
+
+def test_surprises_are_errors_of_their_verb(replica, call):
+    class Nasty:
+        def __iter__(self):
+            raise RuntimeError("surprise")
+
+    with pytest.raises(StoreError, match="surprise"):
+        call(replica.message, Nasty())
+    call(replica.noop)
+
+
+def test_force_holds_for_the_session(replica, call, store):
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+    behind = MailboxUpdate(state_of(INBOX, RECORDS, highestmodseq=12, last_uid=2, uidvalidity=5))
+    with pytest.raises(SyncChecksum):
+        call(replica.mailbox, behind)
+    call(replica.force)
+    call(replica.mailbox, behind)
+    call(replica.restart)
+    call(replica.mailbox, behind)
+
+
+def test_scripts_are_files_or_messages_as_agreed(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    replica.capabilities = frozenset()
+    call(replica.sieve, "alice", "main.script", 5, b"keep;")
+    call(replica.activate_sieve, "alice", "main.bc")
+    user = call(replica.get_user, "alice")
+    assert [state.name for state in user.mailboxes] == [INBOX]
+    assert [script.filename for script in user.meta.sieve] == ["main.script", "main.bc"]
+    assert call(replica.get_meta, "alice").sieve == user.meta.sieve
+    assert call(replica.fetch_sieve, "alice", "main.script") == b"keep;"
+    with pytest.raises(MailboxNonexistent):
+        call(replica.fetch_sieve, "alice", "other.script")
+    assert call(replica.get_mailboxes, [INBOX + ".#sieve"]) == []
+    with pytest.raises(BadParameters):
+        call(replica.mailbox, update_of(INBOX + ".#sieve", [], mbtype="f"))
+    replica.capabilities = frozenset({"SIEVE-MAILBOX"})
+    user = call(replica.get_user, "alice")
+    assert [state.name for state in user.mailboxes] == [INBOX, INBOX + ".#sieve"]
+    assert user.meta.sieve == ()
+    call(replica.unactivate_sieve, "alice")
+    call(replica.unsieve, "alice", "main.script")
+    with store.read(ALICE) as reader:
+        assert reader.sieve_scripts() == []
+
+
+def test_get_user_tells_quota_roots_in_use_and_intermediates(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    apply(
+        store, MailboxUpdate(MailboxState("idx", INBOX + ".a", mbtype="i", highestmodseq=7, createdmodseq=3))
+    )
+    apply(store, update_of("DELETED.user.alice.z.00000001", []))
+    call(replica.quota, Quota(INBOX, {"STORAGE": 5}, 1))
+    call(replica.quota, Quota(INBOX + ".unused", {}, 2))
+    user = call(replica.get_user, "alice")
+    assert [state.name for state in user.mailboxes] == [INBOX, INBOX + ".a", "DELETED.user.alice.z.00000001"]
+    between = user.mailboxes[1]
+    assert between == MailboxState(
+        "idx", INBOX + ".a", mbtype="ei", sync_crc_annot=0, createdmodseq=3, foldermodseq=7, quotaroot=INBOX
+    )
+    assert user.quotas == (Quota(INBOX, {"STORAGE": 5}, 1),)
+    assert call(replica.get_quota, INBOX + ".unused") == Quota(INBOX + ".unused", {}, 2)
+    assert call(replica.get_quota, INBOX + ".none") is None
+    call(replica.unquota, INBOX)
+    assert call(replica.get_quota, INBOX) is None
+
+
+def test_meta_is_hidden_without_a_real_mailbox(replica, call):
+    seen = Seen("id", 1, 2, 3, "1")
+    call(replica.seen, "bob", seen)
+    call(replica.sub, "bob", INBOX)
+    assert call(replica.get_user, "bob") == UserState()
+    assert call(replica.get_meta, "bob") == UserMeta((seen,), (INBOX,))
+    call(replica.unsub, "bob", INBOX)
+    assert call(replica.get_meta, "bob") == UserMeta((seen,))
+
+
+def test_annotations_of_mailboxes_and_of_the_server(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    for mailbox in (INBOX, ""):
+        wanted = MailboxAnnotation(mailbox, "/comment", "", b"x")
+        call(replica.annotation, wanted)
+        assert call(replica.get_annotations, mailbox) == [wanted]
+        call(replica.unannotation, mailbox, "/comment", "")
+        assert call(replica.get_annotations, mailbox) == []
+
+
+def test_renames_deletes_and_expunges(replica, call, store):
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+    apply(store, update_of(INBOX + ".x", []))
+    call(replica.rename, INBOX + ".x", INBOX + ".y", "other", 99)
+    assert mailbox_in(store, INBOX + ".y").partition == "other"
+    call(replica.unmailbox, INBOX + ".y")
+    call(replica.expunge, INBOX, "id-" + INBOX, [1])
+    assert [record.expunged for record in records_in(store)] == [True, False]
+    with pytest.raises(MailboxNonexistent):
+        call(replica.fetch, INBOX, "default", "id-" + INBOX, guid_of(message(77)), 1)
+    call(replica.unuser, "")
+    call(replica.unuser, "alice")
+    assert call(replica.get_user, "alice") == UserState()
+    with pytest.raises(MailboxNonexistent):
+        call(replica.get_full_mailbox, INBOX)
+
+
+@pytest.mark.parametrize("userid", ["", "a/b", "../x", "a\0b", "x" * 1000])
+def test_bad_userids_are_refused(replica, call, userid, tmp_path):
+    with pytest.raises(ReplyError):
+        call(replica.sub, userid, INBOX)
+    with pytest.raises(ReplyError):
+        call(replica.get_user, userid)
+    assert not (tmp_path / "default").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "user.", "user.../../etc", "a\0b", "x" * 100_000, "\udcff", "!"]
+)
+def test_odd_names_read_as_nothing(replica, call, name, tmp_path):
+    for verb in (replica.get_mailboxes, replica.get_uniqueids):
+        assert call(verb, [name]) == []
+    with pytest.raises(ReplyError):
+        call(replica.unmailbox, name)
+    with pytest.raises(ReplyError):
+        call(replica.mailbox, update_of(name, [], uniqueid="x"))
+    assert not (tmp_path / "default").exists()
+
+
+def test_a_very_large_full_mailbox_is_one_snapshot_that_is_let_go(replica, call, store, monkeypatch):
+    monkeypatch.setattr("common.stores.queries._IN_MEMORY", 1)
+    apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
+    state, records = call(replica.get_full_mailbox, INBOX)
+    call(replica.expunge, INBOX, state.uniqueid, [1])
+    for _ in range(2):
+        assert [record for batch in records for record in batch] == RECORDS
+    call(replica.restart)

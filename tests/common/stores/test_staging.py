@@ -1,0 +1,113 @@
+"""The reserve list: bounded memory, checked messages, nothing left over."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from common.errors import ProtocolError, StoreError
+from common.model import MessageBody
+from common.stores.frames import frame_content, make_frame
+from common.stores.staging import Staging, remove_left_overs
+from tests.common.stores.tools import guid_of, message, text_of
+
+
+def body_of(raw: bytes, **more: object) -> MessageBody:
+    return MessageBody("default", guid_of(raw), len(raw), raw)._replace(**more)
+
+
+def content(staging: Staging, raw: bytes) -> bytes:
+    body = staging.get(guid_of(raw))
+    assert body is not None
+    assert body.encoding == "zstd"
+    return frame_content(text_of(body), body.size)
+
+
+def test_what_was_staged_is_found_by_guid(tmp_path):
+    staging = Staging(tmp_path)
+    staging.add([body_of(message(1)), body_of(message(2))])
+    assert guid_of(message(1)) in staging
+    assert guid_of(message(3)) not in staging
+    assert staging.get(guid_of(message(3))) is None
+    assert content(staging, message(2)) == message(2)
+    assert staging.get(guid_of(message(2))).partition == "default"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_bounded_and_the_rest_goes_to_a_file_without_a_name(tmp_path):
+    noise = [os.urandom(5000) for _ in range(50)]
+    staging = Staging(tmp_path / "sync.", memory=20_000)
+    for raw in noise:
+        staging.add([body_of(raw)])
+        assert staging.memory <= 20_000
+    assert staging.spilled > 200_000
+    assert [content(staging, raw) for raw in noise] == noise
+    assert list((tmp_path / "sync.").iterdir()) == []
+    staging.close()
+
+
+def test_a_large_message_goes_straight_to_the_file(tmp_path):
+    raw = os.urandom(3_000_000)
+    staging = Staging(tmp_path)
+    staging.add([body_of(raw, data=[raw[:7], raw[7:]])])
+    assert staging.memory == 0
+    assert not isinstance(staging.get(guid_of(raw)).data, bytes)
+    assert content(staging, raw) == raw
+    staging.close()
+
+
+def test_a_wrong_sha1_is_staged_and_marked(tmp_path):
+    staging = Staging(tmp_path)
+    staging.add([body_of(message(1), data=b"x" * len(message(1)))])
+    assert guid_of(message(1)) in staging
+    assert not staging.is_good(guid_of(message(1)))
+    staging.add([body_of(message(1))])
+    assert staging.is_good(guid_of(message(1)))
+
+
+@pytest.mark.parametrize("size", [3, 3_000_000])
+def test_another_length_than_announced_is_refused(tmp_path, size):
+    raw = b"x" * size
+    staging = Staging(tmp_path)
+    for announced in (size - 1, size + 1):
+        with pytest.raises(ProtocolError):
+            staging.add([body_of(raw, size=announced)])
+    staging.add([body_of(raw)])
+    assert content(staging, raw) == raw
+
+
+def test_frames_are_taken_as_they_are_if_they_are_sound(tmp_path):
+    raw = message(1, 5000)
+    made = make_frame(raw)
+    staging = Staging(tmp_path)
+    staging.add([body_of(raw, data=made.frame, encoding="zstd")])
+    assert staging.get(guid_of(raw)).data == made.frame
+    for bad in (made.frame[:-1], made.frame + b"x", b"junk", make_frame(message(2, 5000)).frame):
+        staging.add([body_of(raw, data=bad, encoding="zstd")])
+        assert not staging.is_good(guid_of(raw))
+
+
+def test_clearing_forgets_everything_and_the_stage_goes_on(tmp_path):
+    staging = Staging(tmp_path, memory=10)
+    staging.add([body_of(os.urandom(100))])
+    staging.clear()
+    assert (len(staging), staging.memory, staging.spilled) == (0, 0, 0)
+    staging.add([body_of(message(1))])
+    assert content(staging, message(1)) == message(1)
+    staging.close()
+
+
+def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    staging = Staging(tmp_path / "file" / "sync.", memory=10)
+    with pytest.raises(StoreError):
+        staging.add([body_of(os.urandom(100))])
+
+
+def test_what_dead_processes_left_is_removed_and_what_lives_stays(tmp_path):
+    for name in (f"staged-{os.getpid()}-a", "staged-999999999-b", "other"):
+        (tmp_path / name).write_bytes(b"")
+    assert remove_left_overs(tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", f"staged-{os.getpid()}-a"]
+    assert remove_left_overs(tmp_path / "nowhere") == 0
