@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "-f", dest="historic", action="store_true", help="accepted and without effect, as in Cyrus"
     )
-    made.add_argument("-v", dest="verbose", action="store_true", help="log more")
+    made.add_argument("-v", dest="verbose", action="store_true", help="log every command")
     made.add_argument(
         "-e",
         dest="stderr",

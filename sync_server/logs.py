@@ -6,6 +6,7 @@ handler meets (a full disk, a syslog that went away) the server goes on. Twisted
 
 from __future__ import annotations
 
+import functools
 import logging
 import logging.handlers
 import os
@@ -78,5 +79,7 @@ class _Warnings:
             self._next(event)
 
 
+@functools.cache
 def _adopt_twisted() -> None:
+    """Once per process: Twisted minds a second time."""
     globalLogBeginner.beginLoggingTo([cast(Any, _Warnings())], discardBuffer=True, redirectStandardIO=False)

@@ -217,9 +217,12 @@ class Session:
 
     async def _carry_out(self, slot: Slot, function: Callable[[Request], Any], request: Request) -> None:
         """Call the handler, at once as far as its verb; write its answer when its turn has come."""
+        begun = self.service.now()
         try:
             answer = await function(request)
             await self._answer(slot, answer)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("OK in %.3f s %s", self.service.now() - begun, self._address(request))
         except ConnectionLost:
             return
         except Exception as error:
