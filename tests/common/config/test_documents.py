@@ -49,3 +49,15 @@ def test_check_tells_what_is_not_in_step(
     assert "etc/imapd.conf.example is not in step" in capsys.readouterr().err
     assert main([]) == 0
     assert main(["--check"]) == 0
+
+
+def test_every_option_that_is_declared_is_read_by_a_program() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for package in ("common", "sync_client", "sync_server", "mailstore")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "options.py"
+    )
+    without_effect = {"sync_realm", "sync_try_imap"}
+    for name in OPTIONS:
+        assert (f'"{name}"' in sources) != (name in without_effect), name
