@@ -223,11 +223,12 @@ def write_lines(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
 # -- both
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+def replace_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o640) -> None:
     """Write beside, sync, rename, sync the directory. Raises `StoreError`."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(data)
             if durable:
                 file.flush()

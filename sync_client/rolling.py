@@ -133,6 +133,11 @@ class Rolling:
             self.exit_status = exit_status
             self._feed(Event.STOP)
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by these from now on."""
+        self.settings = settings
+        self._backoff.maxwait = settings.maxwait
+
     def hurry(self) -> None:
         """Try to connect now, if it waits."""
         self._backoff.succeeded()
@@ -337,7 +342,10 @@ class Rolling:
         except (CyrusSyncError, OSError) as error:
             return self._stuck(error)
         if batch is None:
-            self.facts.oldest_change = None
+            if self.source.pending():  # somebody else has claimed it: come back later
+                self._last_start, self._pause = taken, TROUBLE_PAUSE
+            else:
+                self.facts.oldest_change = None
             return Event.RUN_DONE
         self._last_start = taken
         outcome = await self._work(batch, taken)

@@ -171,6 +171,20 @@ def rolling_settings(job: Job) -> Settings:
     )
 
 
+def channel_warnings(job: Job) -> list[str]:
+    """What makes a rolling client wait in vain: a log that nobody writes."""
+    if job.arguments.input_file is not None:
+        return []
+    cfg, channel = job.cfg, job.arguments.channel
+    if not cfg.switch("sync_log"):
+        return [f"{cfg.path}: sync_log is off: what goes by this file logs nothing to replicate"]
+    channels = cfg.words("sync_log_channels")
+    if channel in channels:
+        return []
+    which = f"the channel {channel}" if channel else 'the default channel (written "")'
+    return [f"{cfg.where('sync_log_channels')}{which} is not among them: nothing is logged for it"]
+
+
 def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
     """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
     from twisted.internet import reactor as installed
@@ -211,7 +225,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
                 log.error("%s: going on with what was read before", error)
             else:
                 parts.connector.settings = fresh.settings
-                rolling.settings = rolling_settings(fresh)
+                rolling.reconfigure(rolling_settings(fresh))
                 log.info("read %s again", fresh.cfg.path)
             rolling.hurry()
 
@@ -220,6 +234,8 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             rolling.stop(EX_TEMPFAIL)
 
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
+        for warning in channel_warnings(job):
+            log.warning("%s", warning)
         log.info("rolling replication to %s begins", parts.connector.server)
         ended = rolling.run()
         systemd.notify("READY=1")

@@ -15,7 +15,7 @@ from common.errors import UsageError
 from sync_client import names
 from sync_client.arguments import parse
 from sync_client.cli import _client_settings, _names, main
-from sync_client.start import Job, rolling_settings
+from sync_client.start import Job, channel_warnings, rolling_settings
 
 
 @pytest.fixture
@@ -224,6 +224,24 @@ def test_s_overrides_sync_host(conf):
     cfg = Config.load(conf)
     assert _client_settings(parse(["-u", "a"]), cfg).server == "elsewhere"
     assert _client_settings(parse(["-u", "a", "-n", "north"]), cfg).server == "north.example"
+
+
+# -- channels
+
+
+def test_a_log_that_nobody_writes_is_pointed_out(conf):
+    assert "sync_log is off" in channel_warnings(job(conf))[0]
+    add(conf, "sync_log: yes")
+    assert channel_warnings(job(conf)) == []
+    assert "channel north is not among them" in channel_warnings(job(conf, "-n", "north"))[0]
+
+
+def test_the_default_channel_is_gone_once_another_one_is_named(conf):
+    add(conf, "sync_log: yes", "sync_log_channels: north")
+    assert channel_warnings(job(conf, "-n", "north")) == []
+    (warning,) = channel_warnings(job(conf))
+    assert f"{conf}:4: sync_log_channels" in warning and "the default channel" in warning
+    assert channel_warnings(job(conf, "-f", "x")) == []
 
 
 # -- status

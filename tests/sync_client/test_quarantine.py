@@ -100,6 +100,14 @@ def test_the_file_says_who_why_since_when_and_until_when(quarantine, clock):
     assert quarantine.path.read_text().startswith("#")
 
 
+def test_others_may_not_read_the_files(quarantine):
+    fail_often(quarantine, ALICE)
+    quarantine.keep([("USER", "alice")])
+    quarantine.save()
+    for path in (quarantine.path, quarantine.lines_path):
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_everything_is_there_after_a_restart(quarantine):
     fail_often(quarantine, ALICE)
     fail_often(quarantine, NEWS)

@@ -252,3 +252,24 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(pair, tmp_path):
         while b"STOPPING=1" not in told:
             told += notify.recv(4096) + b"\n"
     assert client.ended() == 75
+
+
+def test_a_server_killed_at_any_moment_loses_nothing_and_the_client_goes_on(tmp_path):
+    dice = random.Random(11)
+    users = [f"u{i}" for i in range(4)]
+    (tmp_path / "r").mkdir()
+    with serving_replica(tmp_path / "r") as own, paired(tmp_path, own) as pair:
+        pair.master.add("sync_reconnect_maxwait: 1")
+        pair.master.create(*users)
+        client = pair.rolling("-d", "1")
+        for _ in range(KILLS):
+            for number in range(15):
+                pair.master.deliver(dice.choice(users), f"message {number}")
+            time.sleep(dice.uniform(0.0, 1.5))
+            pair.server.stop(signal.SIGKILL)
+            pair.server.start()
+        until(pair.master.done, "the log is done", 60)
+        assert client.process.poll() is None
+        until(lambda: all(pair.replica.messages(u) == pair.master.messages(u) for u in users), "all arrives")
+        assert pair.same()
+        assert not (pair.master.directory() / "quarantine.yaml").exists(), "nobody is blamed"

@@ -154,6 +154,19 @@ def test_an_empty_claim_is_no_run():
     assert r.since() == ["connect"] and r.rolling.facts.runs == 0
 
 
+def test_a_log_that_somebody_else_has_claimed_is_left_alone_for_a_while():
+    r = rig(delay=0)
+    looked = []
+
+    def claimed_elsewhere() -> None:
+        looked.append(r.clock.seconds())
+
+    r.source.take = claimed_elsewhere
+    r.log("USER a")
+    advance(r.clock, 10, step=0.02)
+    assert 9 <= len(looked) <= 12
+
+
 # -- failures of items
 
 
@@ -250,6 +263,13 @@ def test_a_server_that_is_down_is_tried_for_ever_with_growing_waits():
         "Can not connect to server 'replica.example', retrying in 15 seconds (Connection refused)"
     )
     assert r.ended == []
+
+
+def test_new_settings_hold_from_then_on():
+    r = rig(*[refused() for _ in range(9)], maxwait=1200)
+    r.rolling.reconfigure(Settings(maxwait=20))
+    advance(r.clock, 100)
+    assert r.since().count("connect") == 6
 
 
 def test_sighup_ends_the_wait():
