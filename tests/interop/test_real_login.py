@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from common.errors import AuthenticationFailed, TLSFailed
 from common.wire.client import ClientSettings, Session, connect
 from common.wire.policy import Policy
 from common.wire.sasl.client import Credentials
 from common.wire.sasl.passwd import PasswordFile
+from common.wire.sasl.saslauthd import Saslauthd
 from common.wire.sasl.server import SaslServer
 from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 
-from .cyrus import ADMIN, PASSWORD, PROGRAMS, Cyrus, give_to_cyrus, identity
+from .cyrus import ADMIN, PASSWORD, PROGRAMS, Cyrus, default_ground, give_to_cyrus, identity
 
 
 @dataclass(frozen=True)
@@ -33,14 +38,14 @@ class Certificates:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    root = tmp_path_factory.mktemp("certificates")
-    ca = issue(root, "authority", ca=True)
-    made = Certificates(ca, issue(root, "server", ca, hosts=("127.0.0.1",)), issue(root, ADMIN, ca))
-    give_to_cyrus(root)
-    for directory in (root, root.parent):
-        directory.chmod(0o755)
-    return made
+def certificates() -> Iterator[Certificates]:
+    """Where the user cyrus can read them, too."""
+    with tempfile.TemporaryDirectory(prefix="cy-certificates-", dir=default_ground()) as directory:
+        root = Path(directory)
+        ca = issue(root, "authority", ca=True)
+        made = Certificates(ca, issue(root, "server", ca, hosts=("127.0.0.1",)), issue(root, ADMIN, ca))
+        give_to_cyrus(root)
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +53,11 @@ def cyrus(real_cyrus: None, certificates: Certificates) -> Iterator[Cyrus]:
     """A real server with TLS and every mechanism that both of us know."""
     settings = {
         "sasl_mech_list": "PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256 EXTERNAL",
-        "tls_server_cert": "{root}/server.pem",
-        "tls_server_key": "{root}/server.key",
-        "tls_client_ca_file": "{root}/ca.pem",
+        "tls_server_cert": str(certificates.server.cert),
+        "tls_server_key": str(certificates.server.key),
+        "tls_client_ca_file": str(certificates.ca.cert),
     }
     with Cyrus.running("login", settings) as running:
-        for name, source in (
-            ("server.pem", certificates.server.cert),
-            ("server.key", certificates.server.key),
-            ("ca.pem", certificates.ca.cert),
-        ):
-            (running.root / name).write_bytes(source.read_bytes())
-        give_to_cyrus(running.root)
         yield running
 
 
@@ -132,7 +130,7 @@ def test_our_client_does_not_trust_the_real_server_without_its_authority(
     reactor: Any, settings: ClientSettings
 ) -> None:
     wanted = replace(settings, tls=ClientTLSSettings(), policy=Policy(minimum_layer=2))
-    with pytest.raises(TLSFailed, match="authority that is not known here"):
+    with pytest.raises(TLSFailed, match="authority that is not trusted here"):
         run(reactor, connect(reactor, wanted))
 
 
@@ -263,3 +261,29 @@ def sync_client(reactor: Any, cyrus: Cyrus, port: int, extra: dict[str, str]) ->
     finally:
         process.kill()
     return int(process.wait())
+
+
+# -- the real saslauthd, asking the real imapd
+
+
+def test_saslauthd_tells_right_passwords_from_wrong_ones(reactor: Any, cyrus: Cyrus, tmp_path: Path) -> None:
+    program = shutil.which("saslauthd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    assert program, "saslauthd comes with sasl2-bin, as saslpasswd2 does"
+    where = f"127.0.0.1/{cyrus.ports['imap']}"
+    process = subprocess.Popen(
+        [program, "-d", "-n", "1", "-a", "rimap", "-O", where, "-m", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # it ends its whole process group with itself
+    )
+    try:
+        spin(reactor, (tmp_path / "mux").exists)
+        sasl = SaslServer(
+            Policy(allow_plaintext=True), saslauthd=Saslauthd(reactor, tmp_path), checks=("saslauthd",)
+        )
+        for password, right in ((PASSWORD, True), ("wrong", False)):
+            asked = sasl.check_password(ADMIN, password)
+            assert run(reactor, Deferred.fromCoroutine(asked), 20) is right
+    finally:
+        process.terminate()
+        process.wait(10)

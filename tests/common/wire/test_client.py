@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import CancelledError
 
 from common.config import Config
 from common.errors import (
@@ -24,110 +23,17 @@ from common.errors import (
     QuietLogout,
     TLSFailed,
 )
-from common.protocol.connection import ServerConnection
-from common.protocol.events import Answer, Reply, SaslLine, SessionCommand
+from common.protocol.events import Answer, Reply
 from common.wire.client import Session, connect
-from common.wire.policy import Layer, Policy
+from common.wire.policy import Policy
 from common.wire.sasl import passwd
 from common.wire.sasl.client import Credentials
 from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import Attempt, Challenge, SaslServer, Success
+from common.wire.sasl.server import SaslServer, Success
 from common.wire.settings import ClientSettings, Server, parse_server, port_number
 from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
-from common.wire.transport import CsyncProtocol
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
-
-
-@dataclass
-class Peer:
-    """A server's session with just the login in it. `commands` is what it heard."""
-
-    server: FakeServer
-    proto: CsyncProtocol
-    commands: list[bytes] = field(default_factory=list)
-    attempt: Attempt | None = None
-
-    def begin(self) -> None:
-        if self.server.tls_at_once:
-            assert self.server.tls is not None
-            self.proto.start_tls(self.server.tls).addCallbacks(lambda _: self.greet(), lambda _: None)
-        else:
-            self.greet()
-        self.proto.set_event_handler(self)
-
-    def greet(self) -> None:
-        lines = list(self.server.extra)
-        mechanisms = self.server.sasl.mechanisms(Layer.of(self.proto)) if self.server.sasl else ()
-        if mechanisms:
-            lines.append(b"* SASL " + " ".join(mechanisms).encode())
-        if self.server.tls and not self.proto.tls:
-            lines.append(b"* STARTTLS")
-        if self.server.compress and not self.proto.tls:
-            lines.append(b"* COMPRESS DEFLATE")
-        self.say(*lines, b"* SIEVE-MAILBOX", self.server.last_line)
-
-    def say(self, *lines: bytes) -> None:
-        self.proto.write(b"".join(line + b"\r\n" for line in lines))
-
-    def event(self, event: Any) -> Deferred[Any] | None:
-        if isinstance(event, SaslLine) and self.attempt:
-            return Deferred.fromCoroutine(self.step(self.attempt.step(event.line)))
-        if not isinstance(event, SessionCommand):
-            return None
-        self.commands.append(f"{event.verb} ".encode() + event.arguments)
-        if event.verb in self.server.answers:
-            self.server.answers[event.verb](self)
-        elif event.verb == "AUTHENTICATE" and self.server.sasl:
-            words = event.arguments.split()
-            self.attempt = self.server.sasl.attempt(Layer.of(self.proto))
-            started = self.attempt.start(words[0], words[1] if len(words) > 1 else None)
-            return Deferred.fromCoroutine(self.step(started))
-        elif event.verb == "STARTTLS" and self.server.tls:
-            self.say(b"OK Begin TLS negotiation now")
-            self.proto.start_tls(self.server.tls).addCallbacks(lambda _: self.greet(), lambda _: None)
-        elif event.verb == "COMPRESS":
-            self.say(b"OK DEFLATE active")
-            self.proto.start_deflate()
-        elif event.verb == "EXIT":
-            self.say(b"OK Finished")
-            self.proto.lose()
-        else:
-            self.say(b"OK Noop completed")
-        return None
-
-    async def step(self, outcome: Any) -> None:
-        said = await outcome
-        if isinstance(said, Challenge):
-            connection: Any = self.proto.connection
-            connection.expect_sasl_line()
-            self.say(said.line)
-        else:
-            self.say(said.reply)
-            if isinstance(said, Success) and not self.server.prove:
-                self.say()
-
-    def connection_lost(self, reason: Any) -> None:
-        self.server.lost.append(self)
-
-
-@dataclass
-class FakeServer:
-    """What a test wants of its server."""
-
-    sasl: SaslServer | None = None
-    tls: ServerTLS | None = None
-    tls_at_once: bool = False
-    compress: bool = True
-    prove: bool = True
-    extra: tuple[bytes, ...] = ()
-    last_line: bytes = b"* OK replica.test Cyrus sync server 3.6.1"
-    answers: dict[str, Callable[[Peer], None]] = field(default_factory=dict)
-    peers: list[Peer] = field(default_factory=list)
-    lost: list[Peer] = field(default_factory=list)
-
-    @property
-    def commands(self) -> list[bytes]:
-        return self.peers[-1].commands
+from tests.common.wire.peer import Accept, FakeServer, Peer
 
 
 @pytest.fixture
@@ -144,20 +50,11 @@ def listen(reactor: Any) -> Iterator[Any]:
     servers: list[FakeServer] = []
 
     def listen(server: FakeServer, path: Path | None = None) -> int:
-        class Accept(Factory):
-            def buildProtocol(self, addr: Any) -> CsyncProtocol:
-                def begin(proto: CsyncProtocol) -> None:
-                    peer = Peer(server, proto)
-                    server.peers.append(peer)
-                    peer.begin()
-
-                return CsyncProtocol(ServerConnection(), reactor, server=True, connected=begin)
-
         servers.append(server)
         if path:
-            ports.append(reactor.listenUNIX(str(path), Accept()))
+            ports.append(reactor.listenUNIX(str(path), Accept(reactor, server)))
             return 0
-        ports.append(reactor.listenTCP(0, Accept(), interface="127.0.0.1"))
+        ports.append(reactor.listenTCP(0, Accept(reactor, server), interface="127.0.0.1"))
         return int(ports[-1].getHost().port)
 
     yield listen
