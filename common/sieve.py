@@ -5,7 +5,9 @@ body is the script, the active one is ``\\Flagged``. The messages made here have
 by line. Older peers speak of files instead: ``NAME.script``, and ``NAME.bc`` for the active one.
 
 The syntax check is the generic grammar of RFC 5228 section 8.2 plus its rules for ``require``, ``if``,
-``elsif`` and ``else``; it knows no list of commands, so that no extension is refused.
+``elsif`` and ``else``; it knows no list of commands, so that no extension is refused. Octets beyond ASCII
+between words (a byte order mark, most often) are passed over, as Cyrus does: what a master has accepted
+must not be refused by its replica.
 
 >>> check_syntax(b'if true { keep; ')
 Traceback (most recent call last):
@@ -146,7 +148,7 @@ def _random_id() -> str:
 
 _TOKEN = re.compile(
     rb"""
-      (?P<blank> [ \t\r\n]+ | \#[^\n]*\n? | /\*(?:[^*]|\*(?!/))*+\*/ )
+      (?P<blank> [ \t\r\n\x80-\xff]+ | \#[^\n]*\n? | /\*(?:[^*]|\*(?!/))*+\*/ )
     | (?P<text>  text:[ \t]*(?:\#[^\r\n]*)?\r?\n (?:(?!\.\r?(?:\n|\Z))[^\n]*\n)*+ \.\r?(?:\n|\Z) )
     | (?P<quoted> "(?:[^"\\]|\\.)*+" )
     | (?P<number> [0-9]+[KMGkmg]?(?![A-Za-z0-9_]) )

@@ -109,6 +109,7 @@ GOOD = [
     'fileinto "Gr\u00fc\u00dfe";',
     'newcommand :tag 5 ["x"] anyof(a, b(c), d :e "f") { inner; }',
     "if not not not true { keep; }",
+    "\ufeffkeep;",
 ]
 
 BAD = [
@@ -129,7 +130,7 @@ BAD = [
     ("if anyof (true; false) { }", 1, "a comma or ) is expected"),
     ("if anyof () { }", 1, "a test is expected"),
     ("if (true, false) { }", 1, "if takes one test"),
-    ("keep;\n  \u00fc;", 2, "is not expected here"),
+    ("keep;\n  %;", 2, "is not expected here"),
     ("keep; \0", 1, "there is a NUL octet"),
     ("12abc;", 1, "is not expected here"),
     (";", 1, "a command is expected"),
