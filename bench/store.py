@@ -8,36 +8,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import random
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench.mail import Post
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record
 from common.names import Owner
 from common.protocol.crc import mailbox_crcs
 from common.stores.native.layout import Layout
 from common.stores.native.store import NativeStore
 from common.stores.staging import Staging
-
-WORDS = [bytes(random.Random(1).choices(b"etaoinshrdlu", k=2 + n % 8)) for n in range(3000)]
-
-
-def make_messages(count: int, size: int) -> list[bytes]:
-    """Text that compresses about as mail does."""
-    rnd = random.Random(count)
-    text = b" ".join(rnd.choices(WORDS, k=size * 20 // 5))
-    made = []
-    for number in range(count):
-        start = rnd.randrange(len(text) - size)
-        head = b"From: a@example.org\r\nSubject: message %d\r\nMessage-ID: <%d@example.org>\r\n\r\n" % (
-            number,
-            number,
-        )
-        made.append((head + text[start : start + size])[:size])
-    return made
 
 
 def make_records(messages: list[bytes]) -> list[Record]:
@@ -65,7 +48,7 @@ def timed(name: str, count: int, act: Callable[[], object]) -> None:
 def run(directory: Path, count: int, size: int) -> None:
     store = NativeStore(Layout({"default": directory / "mail"}, "default", directory / "conf"))
     owner = Owner("user", "bench")
-    messages = make_messages(count, size)
+    messages = list(Post(3).alike(count, size))
     records = make_records(messages)
     crcs = mailbox_crcs(records)
     state = MailboxState(

@@ -8,18 +8,20 @@ GUID; the partition that it was sent for is remembered with it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import ProtocolError, StoreError
 from common.model import MessageBody
-from common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
+from common.stores.frames import LARGE, compress_all, split, whole_frame, write_frame
 
 DEFAULT_MEMORY = 8 * 1024 * 1024
 _PREFIX = "staged-"
+_BATCH = 4 * 1024 * 1024
 
 
 class _Staged(NamedTuple):
@@ -68,8 +70,11 @@ class Staging:
         the temporary file cannot be written.
         """
         try:
-            for body in bodies:
-                self._add(body)
+            for batch in _batches(bodies):
+                self._add_small([body for body in batch if _is_small(body)])
+                for body in batch:
+                    if not _is_small(body):
+                        self._add_other(body)
         except OSError as error:
             raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
 
@@ -84,16 +89,18 @@ class Staging:
         except OSError as error:
             raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
 
-    def _add(self, body: MessageBody) -> None:
+    def _add_small(self, bodies: Sequence[MessageBody]) -> None:
+        texts = [body.data for body in bodies if isinstance(body.data, bytes)]
+        for body, text, frame in zip(bodies, texts, compress_all(texts), strict=True):
+            if len(text) != body.size:
+                raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
+            self._keep(body, frame, hashlib.sha1(text).digest() == body.guid)
+
+    def _add_other(self, body: MessageBody) -> None:
         data = body.data
         if body.encoding == "zstd":
             whole = whole_frame(data if isinstance(data, bytes) else b"".join(data), body.size)
             self._keep(body, whole.frame if whole else b"", whole is not None and whole.digest == body.guid)
-        elif isinstance(data, bytes) and len(data) <= LARGE:
-            frame = make_frame(data)
-            if frame.size != body.size:
-                raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
-            self._keep(body, frame.frame, frame.digest == body.guid)
         else:
             self._add_large(body, split(data) if isinstance(data, bytes) else data)
 
@@ -176,9 +183,12 @@ class Staging:
         data: bytes | Iterable[bytes]
         if staged.frame is not None:
             data = staged.frame
+        elif staged.length > LARGE:
+            data = _Pieces(self._descriptor, staged.offset, staged.length)
         else:
-            pieces = _Pieces(self._descriptor, staged.offset, staged.length)
-            data = pieces if staged.length > LARGE else b"".join(pieces)
+            data = os.pread(self._descriptor, staged.length, staged.offset)
+            if len(data) != staged.length:
+                raise StoreError("staged message is shorter than it was")
         return MessageBody(staged.partition, guid, staged.size, data, "zstd")
 
     def clear(self) -> None:
@@ -192,6 +202,24 @@ class Staging:
             self._descriptor = -1
 
     close = clear
+
+
+def _is_small(body: MessageBody) -> bool:
+    return body.encoding == "identity" and isinstance(body.data, bytes) and len(body.data) <= LARGE
+
+
+def _batches(bodies: Iterable[MessageBody]) -> Iterator[list[MessageBody]]:
+    """`bodies` in lists of bounded size."""
+    batch: list[MessageBody] = []
+    size = 0
+    for body in bodies:
+        batch.append(body)
+        size += body.size
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class _Pieces:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.errors import UnknownFailure
 from common.model import MAX_UID, Annotation, MessageBody, Record
+from common.stores.frames import LARGE, compress_all
 from common.stores.native.changes import RecordChanges, chunks
 from common.stores.native.flags import changed_flags, flags_text, keywords_of, with_keywords
 from common.stores.native.intake import store_bodies
@@ -45,16 +46,28 @@ class LocalMessages(RecordChanges):
 
     def _keep(self, messages: Iterable[bytes]) -> list[bytes]:
         """Store raw messages; their GUIDs."""
-        bodies = []
+        texts: dict[bytes, bytes] = {}
+        guids = []
         for raw in messages:
             if not raw:
                 raise UnknownFailure("an empty message cannot be stored")
-            bodies.append(MessageBody("", hashlib.sha1(raw).digest(), len(raw), raw))
-        known = self.has_guids({body.guid for body in bodies}) - self.damaged
-        new = {body.guid: body for body in bodies if body.guid not in known}
-        store_bodies(self, new.values())
+            guid = hashlib.sha1(raw).digest()
+            texts[guid] = raw
+            guids.append(guid)
+        known = self.has_guids(texts) - self.damaged
+        new = {guid: raw for guid, raw in texts.items() if guid not in known}
+        small = {guid: raw for guid, raw in new.items() if len(raw) <= LARGE}
+        frames = zip(small.items(), compress_all(list(small.values())), strict=True)
+        store_bodies(
+            self,
+            (MessageBody("", guid, len(raw), frame, "zstd") for (guid, raw), frame in frames),
+            checked=True,
+        )
+        store_bodies(
+            self, (MessageBody("", guid, len(raw), raw) for guid, raw in new.items() if guid not in small)
+        )
         self.damaged.difference_update(new)
-        return [body.guid for body in bodies]
+        return guids
 
     def _appended(self, box: Box, tally: Tally, modseq: int, last: int, keywords: tuple[str, ...]) -> None:
         """Header and log after new messages."""
