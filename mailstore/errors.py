@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import CyrusSyncError
+from common.errors import EX_TEMPFAIL, CyrusSyncError
 
 EX_DATAERR = 65
 EX_NOINPUT = 66
@@ -30,6 +30,13 @@ class NoSuchMessage(CyrusSyncError):
     text = "no such message"
 
 
+class OverQuota(CyrusSyncError):
+    """A limit of the quota root would be exceeded. Soft, as lmtpd has it: there may be room tomorrow."""
+
+    exit_status = EX_TEMPFAIL
+    text = "over quota"
+
+
 class BadInput(CyrusSyncError):
     """What was given to read is not what it should be."""
 
@@ -52,7 +59,7 @@ EXIT STATUS
   65  the input cannot be used, or there is no such message
   66  a file to read is not there
   67  no such user or mailbox
-  75  the store could not be written or is locked; try again
+  75  the store could not be written, is locked or over quota; try again
   78  the configuration is bad
 """
 """Ends the help of every command."""

@@ -1,7 +1,8 @@
 """deliver: put one message from standard input into a mailbox, as lmtpd(8) would.
 
 When the command has ended with 0, the message is on disk and in the action log. Line ends become CRLF, a
-"From " line of an mbox in front is dropped. The internal date is the present time."""
+"From " line of an mbox in front is dropped. The internal date is the present time. Over quota, nothing is
+delivered and the exit status is 75."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ import argparse
 import time
 
 from common.names import owner_of
+from common.stores.mailstore import MailReader
 from mailstore.context import Context
-from mailstore.errors import BadInput
+from mailstore.errors import BadInput, OverQuota
 from mailstore.flags import flag_text
 from mailstore.sources.message import to_crlf
 
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="set this flag or keyword (may be repeated)",
     )
+    parser.add_argument("-q", "--ignore-quota", action="store_true", help="deliver even over quota")
     parser.add_argument(
         "-r", "--return-path", metavar="ADDRESS", help="put a Return-Path header field in front"
     )
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     flags = flag_text(args.flags)
     with context.write(owner_of(name)) as writer:
         context.require(writer, name)
+        if not args.ignore_quota:
+            check_quota(writer, name, len(raw), context)
         (uid,) = writer.append(name, [(raw, int(time.time()), flags)])
     context.print(f"{context.external(name)} {uid}")
     return 0
@@ -67,6 +72,23 @@ def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
     if typed.startswith(f"user{separator}"):
         return context.internal(typed)
     return context.internal(f"{context.external(inbox).partition('@')[0]}{separator}{typed}" + _domain(inbox))
+
+
+def check_quota(reader: MailReader, name: str, octets: int, context: Context) -> None:
+    """Raise `OverQuota` if one more message of that size exceeds a limit of the innermost quota root."""
+    roots = {quota.root: quota.limits for quota in reader.quotas()}
+    root = name
+    while root and root not in roots:
+        root = root.rpartition(".")[0]
+    if not root:
+        return
+    used = next(usage.used for usage in reader.usage() if usage.root == root)
+    storage = roots[root].get("STORAGE")
+    if storage is not None and used.get("STORAGE", 0) + octets > storage * 1024:
+        raise OverQuota(f"{context.external(root)} is over quota: {storage} KiB")
+    messages = roots[root].get("MESSAGE")
+    if messages is not None and used.get("MESSAGE", 0) >= messages:
+        raise OverQuota(f"{context.external(root)} is over quota: {messages} messages")
 
 
 def _domain(inbox: str) -> str:

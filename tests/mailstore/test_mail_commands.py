@@ -52,6 +52,20 @@ def test_deliver_refuses_with_the_status_that_a_mail_server_expects(
     assert alice.log() == []
 
 
+@pytest.mark.parametrize("limit", ["MESSAGE=2", "STORAGE=1"])
+def test_deliver_keeps_to_the_quota_unless_told_otherwise(alice: Site, limit: str) -> None:
+    message = MESSAGE + b"x" * 400
+    alice.ok("setquota", "user/alice", limit)
+    for _ in range(2):
+        alice.ok("deliver", "alice", "-m", "Work", stdin=message)
+    result = alice.run("deliver", "alice", "-m", "Work", stdin=message)
+    assert result.status == 75
+    assert "user/alice is over quota" in result.err
+    assert len(alice.records("user.alice.Work")) == 2
+    alice.ok("deliver", "alice", "-m", "Work", "--ignore-quota", stdin=message)
+    assert len(alice.records("user.alice.Work")) == 3
+
+
 def test_users_of_a_domain_get_their_mail(site: Site) -> None:
     site.ok("create", "user/joe@example.org", "user/joe/Work@example.org")
     assert site.ok("deliver", "joe@example.org", "-m", "Work", stdin=MESSAGE).lines == [
