@@ -33,7 +33,7 @@ from common.model import (
 from common.names import SERVER, Owner, check_userid, owner_of
 from common.stores.grouping import GroupExecutor, Job, Scope
 from common.stores.mailstore import MailReader, MailStore, MailWriter
-from common.stores.queries import FullMailbox, checked_body, full_mailbox, is_sieve, stage_stored, user_state
+from common.stores.queries import checked_body, full_mailbox, is_sieve, stage_stored, user_state
 from common.stores.staging import DEFAULT_MEMORY, Staging
 from common.stores.threads import OrderedQueue, ThreadRunner
 
@@ -66,7 +66,6 @@ class StoreReplica:
         self.staging = Staging(staging_dir, staging_memory)
         self._partitions = frozenset(partitions)
         self._forced = False
-        self._snapshots: list[FullMailbox] = []
         self._queue: OrderedQueue[Job] = OrderedQueue(threads, GroupExecutor(store, lock_timeout).execute)
 
     def ready(self) -> Deferred[None]:
@@ -117,10 +116,7 @@ class StoreReplica:
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
         def find(scope: Scope) -> tuple[MailboxState, RecordSource]:
             scope.settle()
-            found = full_mailbox(self.store, name)
-            if isinstance(found[1], FullMailbox):
-                self._snapshots.append(found[1])
-            return found
+            return full_mailbox(self.store, name)
 
         return self._session(find)
 
@@ -285,9 +281,6 @@ class StoreReplica:
 
     def _end(self, _: Scope) -> None:
         self.staging.clear()
-        for snapshot in self._snapshots:
-            snapshot.close()
-        self._snapshots.clear()
 
     def _check_partition(self, partition: str) -> None:
         if partition and partition not in self._partitions:
