@@ -7,6 +7,8 @@ foreground and listens itself, the way systemd wants a service (`READY=1` when i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -25,6 +27,9 @@ from sync_server.service import Service
 from sync_server.settings import ServerSettings
 
 log = logging.getLogger("sync_server")
+
+_M_ARENA_MAX = -8
+"""mallopt(3)"""
 
 DEFAULT_CONFIG = "/etc/imapd.conf"
 
@@ -104,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix=settings.syslog_prefix,
     )
     os.umask(0o077)
+    _share_memory()
     try:
         return run(config, settings)
     except CyrusSyncError as error:
@@ -113,6 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:
         log.critical("internal error", exc_info=True)
         return EX_SOFTWARE
+
+
+def _share_memory() -> None:
+    """glibc keeps freed memory in an arena per thread; with few arenas the threads use each other's."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def run(config: Config, settings: ServerSettings) -> int:

@@ -60,12 +60,12 @@ class Request:
 
     @property
     def weight(self) -> int:
-        """How much memory it holds until it is answered: 1 for a few hundred items or 64 KB."""
+        """How much memory it holds until it is answered: 1 for about a hundred items or 64 KB."""
         value = self.value
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
         octets = sum(len(part) for part in parts if isinstance(part, bytes))
         items = sum(len(part) for part in parts if isinstance(part, list | dict)) + len(parts)
-        return 1 + octets // 65536 + (items + self.bulk.records.in_memory) // 256
+        return 1 + octets // 65536 + (items + self.bulk.records.in_memory) // 128
 
     @property
     def title(self) -> str:

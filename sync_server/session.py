@@ -226,6 +226,9 @@ class Session:
         except ConnectionLost:
             return
         except Exception as error:
+            if self.state is State.CLOSING:
+                log.debug("nobody waits for: %s %s", error, self._address(request))
+                return
             if slot.sent:
                 log.exception("closing in the middle of an answer %s", self._address(request))
                 self._farewell(line(replies.fatal("Internal error")))

@@ -22,7 +22,7 @@ from common.stores.threads import ThreadRunner
 from sync_server.bulk import PIECE, Records
 from sync_server.restore import restore
 
-MOST_IN_FLIGHT = 8 * 1024 * 1024
+MOST_IN_FLIGHT = 4 * 1024 * 1024
 """Bytes of messages that may be on their way to the staging area before the connection waits."""
 
 

@@ -391,6 +391,47 @@ def test_a_large_message_on_a_full_disk_is_swallowed_whole(server: RunningServer
     assert b"user.alice" in server.talk([b"GET USER alice"])
 
 
+# -- long answers
+
+
+@pytest.fixture
+def big(server: RunningServer) -> bytes:
+    """A mailbox of more records than are answered from memory; its name."""
+    count = 12_000
+    records = b" ".join(record(uid, MESSAGE) for uid in range(1, count + 1))
+    update = mailbox(b"user.big", b"bigid", [MESSAGE] * count, records=records)
+    assert server.talk([upload(MESSAGE), update]).startswith(b"OK success\r\nOK success\r\n")
+    return b"user.big"
+
+
+def test_a_restart_behind_a_long_answer_does_not_cut_it(server: RunningServer, big: bytes) -> None:
+    with Client(server) as client:
+        client.send(b"GET FULLMAILBOX " + big + b"\r\nRESTART\r\nNOOP")
+        time.sleep(0.3)
+        assert [client.answer() for _ in range(3)] == [b"OK success", b"OK Restarting", b"OK Noop completed"]
+
+
+def test_who_hangs_up_during_a_long_answer_leaves_nothing_open(server: RunningServer, big: bytes) -> None:
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    server.talk([b"GET USER big"])
+    before = open_files()
+    for number in range(20):
+        line = server.connect()
+        line.sendall(
+            plain(ADMIN, PASSWORD) + b"GET FULLMAILBOX " + big + b"\r\nGET FULLMAILBOX " + big + b"\r\n"
+        )
+        for _ in range(number % 5):
+            line.recv(50_000)
+        line.close()
+    deadline = time.monotonic() + 10
+    while open_files() > before + 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert server.talk([b"GET FULLMAILBOX " + big]).count(b"%(UID ") == 12_000
+
+
 # -- kill -9
 
 
