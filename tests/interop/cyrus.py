@@ -15,22 +15,29 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from .imap import Imap
 from .lmtp import deliver
 from .managesieve import ManageSieve
+from .running import (
+    Finished,
+    Rolling,
+    default_ground,
+    dying_with_us,
+    free_port,
+    identity,
+    processes_of,
+    until,
+)
 
 PROGRAMS = Path("/usr/lib/cyrus/bin")
 ADMIN = "cyrus"
@@ -57,15 +64,6 @@ def _search_path() -> str:
     return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
-def identity() -> dict[str, object]:
-    """Arguments for `subprocess` that make a child the user cyrus, with that user's groups."""
-    if os.geteuid() != 0:
-        return {}
-    user = pwd.getpwnam("cyrus")
-    groups = os.getgrouplist("cyrus", user.pw_gid)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
-
-
 def give_to_cyrus(path: Path) -> None:
     """Make `path` and all that is below it the property of the user cyrus."""
     if os.geteuid() != 0:
@@ -73,92 +71,6 @@ def give_to_cyrus(path: Path) -> None:
     user = pwd.getpwnam("cyrus")
     for name in (path, *path.rglob("*")):
         os.chown(name, user.pw_uid, user.pw_gid, follow_symlinks=False)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on, outside the range the kernel gives to outgoing connections."""
-    while True:
-        port = random.randint(12000, 30000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-def until(condition: Callable[[], object], what: str, timeout: float = 20.0, every: float = 0.02) -> object:
-    """The first true value of `condition`; AssertionError naming `what` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(every)
-    return value
-
-
-@dataclass
-class Finished:
-    """A command that has ended."""
-
-    command: list[str]
-    status: int
-    out: str
-    err: str
-    seconds: float
-
-    def check(self) -> Finished:
-        """Itself, if it ended with status 0 and without complaint on stderr about the work."""
-        assert self.status == 0, self.describe()
-        return self
-
-    def describe(self) -> str:
-        return f"{' '.join(self.command)} -> {self.status}\nstdout:\n{self.out}\nstderr:\n{self.err}"
-
-
-class Rolling:
-    """A sync_client that was left running. Ended by its process id, at the latest where its ``with`` ends."""
-
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        self.process = process
-        self.output = output
-
-    def __enter__(self) -> Rolling:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def text(self) -> str:
-        return self.output.read_text(errors="replace")
-
-    def stop(self, timeout: float = 10.0) -> int:
-        """SIGTERM, then SIGKILL if it must be; the status it ended with."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
-
-
-def processes_of(root: Path) -> list[int]:
-    """Process ids whose command line names something below `root`."""
-    needle = f"{root}/".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if needle in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return [pid for pid in found if pid != os.getpid()]
 
 
 class Cyrus:
@@ -258,6 +170,7 @@ class Cyrus:
         with (self.root / "master.out").open("ab") as output:
             self.master = subprocess.Popen(
                 [
+                    *dying_with_us(),
                     str(PROGRAMS / "master"),
                     "-D",
                     "-C",
@@ -402,7 +315,7 @@ class Cyrus:
         output = self.root / f"rolling{self._clients}.out"
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                [str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args],
+                [*dying_with_us(), str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -412,9 +325,3 @@ class Cyrus:
         rolling = Rolling(process, output)
         self._rolling.append(rolling)
         return rolling
-
-
-def default_ground() -> Path:
-    """Where private installations live: memory if the machine has it, since no test here needs a disk."""
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())

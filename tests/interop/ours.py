@@ -22,7 +22,17 @@ from common.config import Config
 from common.stores.mailstore import MailStore
 from common.wire.sasl.passwd import PasswordFile
 
-from .cyrus import ADMIN, PASSWORD, Address, Finished, Rolling, default_ground, free_port, until
+from .cyrus import (
+    ADMIN,
+    PASSWORD,
+    Address,
+    Finished,
+    Rolling,
+    default_ground,
+    dying_with_us,
+    free_port,
+    until,
+)
 
 BIN = Path(sys.executable).parent
 
@@ -96,7 +106,7 @@ class Ours:
         assert self.server is None
         with self.log.open("ab") as output:
             self.server = subprocess.Popen(
-                [str(BIN / "sync_server"), "-C", str(self.config), *args],
+                [*dying_with_us(), str(BIN / "sync_server"), "-C", str(self.config), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -221,7 +231,7 @@ class Ours:
         output = self.root / f"rolling{self._clients}.out"
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                [str(BIN / "sync_client"), "-C", str(conf), "-R", "-v", *args],
+                [*dying_with_us(), str(BIN / "sync_client"), "-C", str(conf), "-R", "-v", *args],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

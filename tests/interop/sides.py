@@ -13,9 +13,10 @@ from typing import Protocol
 from common.names import Owner, inbox_of
 
 from .csync import state_of
-from .cyrus import Address, Cyrus, Finished
+from .cyrus import Address, Cyrus
 from .imap import quote
 from .ours import Ours
+from .running import Finished
 
 
 class Side(Protocol):

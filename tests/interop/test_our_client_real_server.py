@@ -18,10 +18,11 @@ from common.names import Owner
 from common.stores.mailstore import MailWriter
 
 from .csync import differences, scripts_of, state_of
-from .cyrus import Cyrus, until
+from .cyrus import Cyrus
 from .fill import BINARY, EIGHT_BIT, SCRIPT, message
 from .ours import Ours
 from .proxy import Proxy
+from .running import until
 from .view import view
 
 JANUARY = 1704103200

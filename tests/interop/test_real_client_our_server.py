@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from .csync import differences, scripts_of, state_of
-from .cyrus import Cyrus, Finished
+from .cyrus import Cyrus
 from .fill import BINARY, EIGHT_BIT, SCRIPT, fill_everything, message
 from .imap import quote
 from .judge import Server, server_under_test
 from .proxy import Proxy
+from .running import Finished
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from .csync import differences, state_of
-from .cyrus import PASSWORD, Cyrus, Finished
+from .cyrus import PASSWORD, Cyrus
 from .fill import message
 from .ours import Ours
 from .proxy import Proxy
+from .running import Finished
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

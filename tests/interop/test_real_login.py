@@ -25,7 +25,8 @@ from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 
-from .cyrus import ADMIN, PASSWORD, PROGRAMS, Cyrus, default_ground, give_to_cyrus, identity
+from .cyrus import ADMIN, PASSWORD, PROGRAMS, Cyrus, give_to_cyrus
+from .running import default_ground, identity
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .csync import Csync, scripts_of, state_of
-from .cyrus import Cyrus, processes_of, until
+from .cyrus import Cyrus
 from .fill import FOLDERS, SCRIPT, fill_everything, message
 from .proxy import Proxy
+from .running import processes_of, until
 from .view import view
 
 

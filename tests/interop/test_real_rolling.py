@@ -9,11 +9,12 @@ import pytest
 from common.names import Owner
 
 from .csync import differences, state_of
-from .cyrus import Cyrus, until
+from .cyrus import Cyrus
 from .fill import fill_everything, message
 from .imap import quote
 from .judge import Server, server_under_test
 from .proxy import Proxy
+from .running import until
 
 
 @pytest.fixture(scope="module")
