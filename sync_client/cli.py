@@ -72,6 +72,12 @@ def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
 
 
 def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
+    stop = arguments.shutdown_file
+    arguments = replace(  # a daemon works in /
+        arguments,
+        config=str(Path(arguments.config).absolute()),
+        shutdown_file=stop and str(Path(stop).absolute()),
+    )
     lock = None
     if arguments.input_file is None:
         lock = ChannelLock(channel_directory(cfg, arguments.channel)).acquire()

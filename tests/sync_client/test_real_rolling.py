@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -147,11 +148,12 @@ def test_killed_at_any_moment_the_next_one_finishes_the_work(pair):
     assert pair.same()
 
 
-def test_the_r_option_goes_to_the_background_after_the_checks(pair):
-    started = pair.run("-r", "-d", "1")
+def test_the_r_option_goes_to_the_background_after_the_checks(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair.master.conf = pair.master.conf.relative_to(tmp_path)  # the daemon works in another directory
+    started = pair.run("-r", "-d", "1", "-F", "stop")
     assert started.process.returncode == 0 and started.out == started.err == b""
-    lock = pair.master.directory() / "sync_client.lock"
-    pid = int(lock.read_text())
+    pid = int((pair.master.directory() / "sync_client.lock").read_text())
     try:
         assert pid != started.process.pid
         pair.master.create("alice")
@@ -159,9 +161,13 @@ def test_the_r_option_goes_to_the_background_after_the_checks(pair):
         assert os.getsid(pid) != os.getsid(0)
         again = pair.run("-r")
         assert again.process.returncode == 75, "what is wrong is said before the fork"
+        os.kill(pid, signal.SIGHUP)
+        Path("stop").touch()
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon ends by its shutdown file")
+        assert not Path("stop").exists()
     finally:
-        os.kill(pid, signal.SIGTERM)
-    until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon ends")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert subprocess_status(pair)["state"] == "not running"
 
 
