@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class _Pieces:
 
 
 class BodySpool:
-    """Messages by GUID, in one nameless file. Blocks on a disk: use it in threads."""
+    """Messages by GUID, in one nameless file. Blocks on a disk: use it in threads, of which several may
+    add at the same time."""
 
     def __init__(self, directory: Path | None) -> None:
         try:
@@ -42,12 +44,17 @@ class BodySpool:
             raise StoreError(f"cannot make a spool for fetched messages: {error}") from error
         self._places: dict[bytes, tuple[int, int, MessageBody]] = {}
         self._end = 0
+        self._adding = threading.Lock()
 
     def __contains__(self, guid: object) -> bool:
         return guid in self._places
 
     def add(self, body: MessageBody) -> None:
         """Keep `body`. Raises `SyncChecksum` if its octets are not what its GUID says."""
+        with self._adding:
+            self._add(body)
+
+    def _add(self, body: MessageBody) -> None:
         pieces = (body.data,) if isinstance(body.data, bytes) else body.data
         digest = hashlib.sha1(usedforsecurity=False)
         offset = self._end
