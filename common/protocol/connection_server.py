@@ -69,7 +69,7 @@ class Move(Enum):
     SYNTAX = "something else than the grammar has there"
     SASL_EXPECTED = "the session has sent a challenge"
     EOF = "the client's end of stream"
-    TOO_LONG = "a word, string, literal or line beyond its limit"
+    OUT_OF_STEP = "a word, string, literal or line beyond its limit, or doubt about where content ends"
 
 
 MOVES: dict[tuple[State, Move], State] = {
@@ -88,7 +88,7 @@ MOVES: dict[tuple[State, Move], State] = {
     (State.SKIPPING, Move.LINE_READ): State.COMMAND,
     (State.SASL, Move.LINE_READ): State.COMMAND,
     (State.SASL, Move.SASL_EXPECTED): State.SASL,
-    **{(state, Move.TOO_LONG): State.FAILED for state in State if state is not State.CLOSED},
+    **{(state, Move.OUT_OF_STEP): State.FAILED for state in State if state is not State.CLOSED},
     **{(state, Move.EOF): State.CLOSED for state in State},
 }
 """All that may happen, and what is expected then. Anything else is a mistake of ours (KeyError)."""
@@ -159,8 +159,8 @@ class ServerConnection:
         if self._state is not State.FAILED:
             try:
                 event = self._read()
-            except dlist.TooLong as error:
-                self._move(Move.TOO_LONG)
+            except dlist.OutOfStep as error:
+                self._move(Move.OUT_OF_STEP)
                 self._buffer.clear()
                 return Fatal(b"* Fatal error: " + error.message.encode("ascii", "replace"))
         self._buffer.compact()
@@ -260,7 +260,7 @@ class ServerConnection:
             self._name = dlist.AstringReader(self._limits)
         try:
             found = self._name.read(buffer.data, buffer.pos)
-        except dlist.TooLong:
+        except dlist.OutOfStep:
             raise
         except dlist.ParseError:
             self._unparsable()
@@ -279,10 +279,10 @@ class ServerConnection:
         assert value is not None
         try:
             event = value.read()
-        except dlist.TooLong:
+        except dlist.OutOfStep:
             raise
         except dlist.ParseError:
-            self._unparsable(value.in_file)
+            self._unparsable(value.file_parts)
             return None
         if event is None and value.done:
             self._move(Move.VALUE_READ)
@@ -325,17 +325,17 @@ class ServerConnection:
         self._move(Move.LINE_READ)
         return self._after_skip
 
-    def _unparsable(self, in_file: bool = False) -> None:
+    def _unparsable(self, file_parts: int | None = None) -> None:
         self._value = None
-        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), in_file)
+        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), file_parts)
 
     def _unparsable_reply(self) -> bytes:
         return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % self._verb.encode("ascii")
 
-    def _skip(self, move: Move, then: Event, in_file: bool = False) -> None:
+    def _skip(self, move: Move, then: Event, file_parts: int | None = None) -> None:
         """Swallow the rest of the line, then say `then`."""
         self._move(move)
-        self._skipper = LineSkipper(in_file)
+        self._skipper = LineSkipper(file_parts)
         self._after_skip = then
 
 

@@ -20,7 +20,16 @@ from collections.abc import Callable
 from typing import Any
 
 from common.protocol.dlist_parser import AstringReader, Files, Parser, Status
-from common.protocol.dlist_types import DEFAULT_LIMITS, MAX_FILE, File, Flag, Limits, ParseError, TooLong
+from common.protocol.dlist_types import (
+    DEFAULT_LIMITS,
+    MAX_FILE,
+    File,
+    Flag,
+    Limits,
+    OutOfStep,
+    ParseError,
+    TooLong,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -30,6 +39,7 @@ __all__ = [
     "Files",
     "Flag",
     "Limits",
+    "OutOfStep",
     "ParseError",
     "Parser",
     "Status",

@@ -128,7 +128,7 @@ class Parser:
 
     `feed` goes as far as the buffer does and remembers where it was; the bytes before the position that
     it returns may be dropped. With `stream_key`, a list under that key of the outermost kvlist is left to
-    the caller. After an error, `position` is where reading stopped and `in_file` tells whether that was
+    the caller. After an error, `position` is where reading stopped and `file_parts` tells whether that was
     inside the head of a file literal.
     """
 
@@ -154,9 +154,9 @@ class Parser:
         self._astring = AstringReader(self.limits)
 
     @property
-    def in_file(self) -> bool:
-        """True while the head of a file literal is being read."""
-        return self._file_parts is not None
+    def file_parts(self) -> int | None:
+        """How much of a file literal's head has been read: 0 to 2 parts; None outside of one."""
+        return None if self._file_parts is None else min(2, len(self._file_parts))
 
     @property
     def between_items(self) -> bool:
@@ -164,7 +164,7 @@ class Parser:
         return (
             len(self._stack) == 1
             and type(self._current) is list
-            and not (self._astring.begun or self._skip or self.in_file)
+            and not (self._astring.begun or self._skip or self._file_parts is not None)
         )
 
     def feed(self, buffer: bytes | bytearray, pos: int) -> int:

@@ -61,7 +61,13 @@ class ParseError(ProtocolViolation):
     text = "not a dlist"
 
 
-class TooLong(ParseError):
-    """A word, quoted string or literal beyond its limit: a connection cannot go on."""
+class OutOfStep(ParseError):
+    """It cannot be told any more where content ends and commands begin: a connection cannot go on."""
+
+    text = "cannot tell content from commands"
+
+
+class TooLong(OutOfStep):
+    """A word, quoted string or literal beyond its limit: fatal for a connection, as in Cyrus."""
 
     text = "word too long"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from common.errors import BadParameters
 from common.model import MailboxState, Since
 from common.protocol import dlist
 from common.protocol.fields import Fields
@@ -172,8 +171,6 @@ def _user_flags(fields: Fields) -> tuple[str, ...]:
 
 def mailbox_head(value: dict[str, Any], server: bool) -> bytes:
     """`value` (of `encode_mailbox`) up to where the items of RECORD stand; close with `MAILBOX_TAIL`."""
-    if not isinstance(value.get("UNIQUEID"), str):
-        raise BadParameters("MAILBOX has no UNIQUEID")
     return dlist.encode(value, server)[:-1] + b" RECORD ("
 
 

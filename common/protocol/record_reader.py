@@ -55,6 +55,8 @@ _RECORD = re.compile(
 )
 """A record, or, in the last group, all the rest of the slab."""
 
+_PLAIN_START = re.compile(rb'%\(UID [^"{]*+(?:""[^"{]*+)*+')
+
 _uid_of = itemgetter(0)
 _new_record = partial(tuple.__new__, Record)
 
@@ -173,6 +175,8 @@ class RecordReader:
                 buffer.pos += 1
                 self.done = True
                 return True
+            if _surely_unfinished(buffer):
+                return False
             self.parser = dlist.Parser(self._limits, dlist.Files.SKIP)
         buffer.pos = self.parser.feed(buffer.data, buffer.pos)
         if self.parser.status is not dlist.Status.DONE:
@@ -182,6 +186,15 @@ class RecordReader:
         if not self.discard:
             self._accept([decode_record(value)])
         return True
+
+
+def _surely_unfinished(buffer: Buffer) -> bool:
+    """True for the first part of a record in the usual shape: the fast path will take it when the rest is
+    there. Without quoted text and literals, parentheses are what they seem to be."""
+    if len(buffer) >= _SMALL_SLAB:
+        return False
+    tail = buffer.data[buffer.pos :]
+    return _PLAIN_START.fullmatch(tail) is not None and tail.count(b"(") > tail.count(b")")
 
 
 def decode_records(data: bytes) -> list[Record]:

@@ -1,68 +1,161 @@
 """Passing over the rest of a refused line, with every literal and file literal that it announces.
 
-The rule guarded here: content is never read as commands. A line ends at an LF that does not belong to a
+The rule guarded here: **content is never read as commands.** A line ends at an LF that does not belong to a
 literal's head; the head of a file literal may itself hold literals (``%{default {40+}⏎…40 octets… 23}⏎``).
-Memory stays bounded: of a line without an end only its tail is kept.
+What is skipped need not be a dlist as a whole, so this only tells words, strings and literals apart. Where
+a line ends like the head of a literal and is none (a quote too many, a blank too few), nobody can tell what
+comes next: `dlist.OutOfStep`. It takes linear time and holds no more than a literal's head, however long
+the line is.
 """
 
 from __future__ import annotations
 
 import re
+from enum import Enum
 
 from common.protocol.buffer import Buffer
+from common.protocol.dlist_types import OutOfStep
 
-_TAIL = 4096
-"""How much of an unfinished line is kept. Heads of literals that real peers send are below 200 bytes."""
+_BETWEEN = re.compile(rb"[ \t\r\v\f()]*+")
+_WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
+_QUOTED = re.compile(rb'(?:[^"\\\n]|\\[^\n])*+')
+_LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
+_LITERAL_BEGUN = re.compile(rb"\{(?:[0-9]{1,10}(?:\+?(?:\}\r?)?)?)?")
+_SIZE = re.compile(rb" ([0-9]{1,10})\}\r?\n")
+_SIZE_BEGUN = re.compile(rb"(?: (?:[0-9]{1,10}(?:\}\r?)?)?)?")
+_DOUBTFUL = re.compile(rb"[0-9]\+?\}\r?\Z")
+"""The end of a line that announces content, or means to."""
 
-_ASTRING = rb'(?:[^ \t\r\n\v\f()"{][^ \t\r\n\v\f()"]*+|"(?:[^"\\]|\\.)*+")'
-_LITERAL = re.compile(rb"(?:^|(?<=[ \t\v\f(){\"]))\{([0-9]{1,10})\+?\}\r$")
-_FILE = re.compile(rb"%%\{%s %s ([0-9]{1,10})\}\r?$" % (_ASTRING, _ASTRING))
-_FILE_BEGUN = re.compile(rb"%%\{(?:%s )?$" % _ASTRING)
-_FILE_REST = re.compile(rb"(?: %s)? ([0-9]{1,10})\}\r?$" % _ASTRING)
+_LF, _QUOTE, _LBRACE, _PERCENT, _BACKSLASH, _BLANK = b'\n"{%\\ '
+
+
+class _In(Enum):
+    """Where in a line the skipper is; FILE_… is the head of a file literal."""
+
+    BETWEEN = "between two tokens"
+    FILE_PARTITION = "where the partition begins"
+    FILE_BLANK = "behind the partition"
+    FILE_GUID = "where the GUID begins"
+    FILE_SIZE = "behind the GUID"
+
+
+_AFTER_ASTRING = {_In.FILE_PARTITION: _In.FILE_BLANK, _In.FILE_GUID: _In.FILE_SIZE}
+_WAIT = -1
 
 
 class LineSkipper:
-    """Consumes the rest of a line. `feed` is True once it is all gone.
+    """Consumes the rest of a line. `feed` is True once it is all gone; it may raise `OutOfStep`.
 
-    `in_file`: what is skipped begins inside the head of a file literal.
+    `file_parts`: the skipped text begins in the head of a file literal, behind so many of its parts.
     """
 
-    def __init__(self, in_file: bool = False) -> None:
-        self._in_file = in_file
+    def __init__(self, file_parts: int | None = None) -> None:
+        starts = {0: _In.FILE_PARTITION, 1: _In.FILE_BLANK, 2: _In.FILE_SIZE}
+        self._place = _In.BETWEEN if file_parts is None else starts[file_parts]
+        self._in_word = False
+        self._in_quotes = False
         self._content = 0
-        self._searched = 0
+        self._last = b""
+        """The last bytes that were passed over, content apart."""
+        self._done = False
 
     def feed(self, buffer: Buffer) -> bool:
-        while True:
+        while not self._done:
             self._content -= buffer.drop(self._content)
-            if self._content:
+            if self._content or not buffer:
                 return False
-            end = buffer.data.find(b"\n", buffer.pos + self._searched)
-            if end < 0:
-                self._keep_tail(buffer)
+            after = self._step(buffer.data, buffer.pos)
+            if after == _WAIT:
                 return False
-            head = bytes(memoryview(buffer.data)[max(buffer.pos, end - _TAIL) : end])
-            buffer.pos = end + 1
-            self._searched = 0
-            content = self._announced(head)
-            if content is None:
-                return True
-            self._content = content
+            seen = memoryview(buffer.data)[max(buffer.pos, after - 4) : after]
+            self._last = (self._last + bytes(seen))[-4:]
+            del seen
+            buffer.pos = after
+        return True
 
-    def _keep_tail(self, buffer: Buffer) -> None:
-        surplus = len(buffer) - _TAIL
-        if surplus > 0:
-            buffer.drop(surplus)
-        self._searched = len(buffer)
+    def _step(self, data: bytearray, pos: int) -> int:
+        if self._in_word:
+            return self._word(data, pos)
+        if self._in_quotes:
+            return self._quoted(data, pos)
+        if self._place is _In.FILE_SIZE:
+            return self._size(data, pos)
+        byte = data[pos]
+        if self._place is _In.FILE_BLANK:
+            self._place = _In.FILE_GUID if byte == _BLANK else _In.BETWEEN
+            return pos + (byte == _BLANK)
+        if self._place is _In.BETWEEN:
+            match = _BETWEEN.match(data, pos)
+            if match is not None and match.end() > pos:
+                return match.end()
+            if byte == _LF:
+                if _DOUBTFUL.search(self._last):
+                    raise OutOfStep()
+                self._done = True
+                return pos + 1
+            if byte == _PERCENT:
+                if pos + 1 == len(data):
+                    return _WAIT
+                if data[pos + 1] == _LBRACE:
+                    self._place = _In.FILE_PARTITION
+                    return pos + 2
+        elif byte in b" \t\r\n\v\f()":
+            self._place = _In.BETWEEN
+            return pos
+        if byte == _QUOTE:
+            self._in_quotes = True
+            return pos + 1
+        if byte == _LBRACE:
+            return self._literal(data, pos)
+        self._in_word = True
+        return pos
 
-    def _announced(self, head: bytes) -> int | None:
-        """Octets of the literal that a segment ending with `head` announces, None for none."""
-        literal = _LITERAL.search(head)
-        if literal:
-            before = head[: literal.start()]
-            self._in_file = before == b" " if self._in_file else _FILE_BEGUN.search(before) is not None
-            return int(literal[1])
-        file = _FILE_REST.match(head) if self._in_file else None
-        file = file or _FILE.search(head)
-        self._in_file = False
-        return int(file[1]) if file else None
+    def _astring_read(self) -> None:
+        self._in_word = self._in_quotes = False
+        self._place = _AFTER_ASTRING.get(self._place, _In.BETWEEN)
+
+    def _word(self, data: bytearray, pos: int) -> int:
+        match = _WORD.match(data, pos)
+        assert match is not None
+        if match.end() < len(data):
+            self._astring_read()
+        return match.end()
+
+    def _quoted(self, data: bytearray, pos: int) -> int:
+        match = _QUOTED.match(data, pos)
+        assert match is not None
+        end = match.end()
+        if end == len(data):
+            return end
+        if data[end] == _QUOTE:
+            self._astring_read()
+            return end + 1
+        if data[end] == _BACKSLASH:
+            if end + 1 == len(data):
+                return end if end > pos else _WAIT
+            end += 1
+        self._in_quotes = False  # the line ends inside the quotes
+        self._place = _In.BETWEEN
+        return end
+
+    def _literal(self, data: bytearray, pos: int) -> int:
+        head = _LITERAL.match(data, pos)
+        if head is not None:
+            self._astring_read()
+            self._content = int(head[1])
+            return head.end()
+        if _LITERAL_BEGUN.fullmatch(data, pos):
+            return _WAIT
+        self._place = _In.BETWEEN
+        self._in_word = True
+        return pos
+
+    def _size(self, data: bytearray, pos: int) -> int:
+        tail = _SIZE.match(data, pos)
+        if tail is None and _SIZE_BEGUN.fullmatch(data, pos):
+            return _WAIT
+        self._place = _In.BETWEEN
+        if tail is None:
+            return pos
+        self._content = int(tail[1])
+        return tail.end()

@@ -45,8 +45,8 @@ class Bulk(Enum):
 class ValueStream:
     """Reads a value; `read` gives an event, or None when it needs more bytes or is `done`.
 
-    Raises `dlist.ParseError` where the rest of the line is to be skipped; `in_file` then says whether that
-    was in the head of a file literal. It is not to be used after that.
+    Raises `dlist.ParseError` where the rest of the line is to be skipped; `file_parts` then says whether
+    that was in the head of a file literal. It is not to be used after that.
     """
 
     def __init__(self, buffer: Buffer, limits: dlist.Limits, bulk: Bulk) -> None:
@@ -63,13 +63,14 @@ class ValueStream:
         self._records: RecordReader | None = None
         self._messages: list[MessageBody] = []
         self._message_bytes = 0
+        self._looked_at = 0
         self._events = self._run(bulk)
 
     @property
-    def in_file(self) -> bool:
-        """True if reading stopped in the head of a file literal."""
+    def file_parts(self) -> int | None:
+        """How many parts of a file literal's head were read when reading stopped in one, else None."""
         parser = self._parser if self._records is None else self._records.parser
-        return parser is not None and parser.in_file
+        return parser.file_parts if parser is not None else None
 
     def read(self) -> Event | None:
         return next(self._events, None)
@@ -80,6 +81,8 @@ class ValueStream:
             if bulk is Bulk.MESSAGES and parser.between_items:
                 yield from self._read_plain_files()
             self._feed(parser)
+            if bulk is Bulk.MESSAGES:
+                self._look_for_spilt_heads(parser.value)
             if parser.status is dlist.Status.MORE:
                 yield None
             elif parser.status is dlist.Status.STREAM:
@@ -99,6 +102,15 @@ class ValueStream:
         except dlist.ParseError:
             buffer.pos = parser.position
             raise
+
+    def _look_for_spilt_heads(self, items: Any) -> None:
+        """A word with braces where files belong is what is left of a damaged file literal: what follows
+        is content, and would be taken for words and, after a parenthesis, for commands."""
+        if type(items) is list:
+            for item in items[self._looked_at :]:
+                if type(item) is bytes and (b"{" in item or b"}" in item):
+                    raise dlist.OutOfStep()
+            self._looked_at = len(items)
 
     def _refuse(self, error: ReplyError | dlist.ParseError) -> None:
         """Deliver nothing more of this value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model import MessageBody, Record
@@ -145,6 +145,7 @@ def test_a_large_fetched_message_streams() -> None:
         b"* LSUB {200}\r\n",
     ],
 )
+@settings(max_examples=20)
 @given(cuts=cut_lists)
 def test_a_server_that_breaks_the_grammar_is_followed_no_further(line: bytes, cuts: list[int]) -> None:
     connection = greeted(limits=Limits(max_literal=100))

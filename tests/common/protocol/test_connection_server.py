@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import MailboxLocked
@@ -171,6 +171,7 @@ def test_a_verb_alone_cannot_be_parsed(verb: str) -> None:
         b"APPLY UNUSER " + b"(" * 30_000 + b")" * 30_000 + b"\r\n",
     ],
 )
+@settings(max_examples=20)
 @given(cuts=cut_lists)
 def test_what_cannot_be_parsed_is_refused_with_all_its_literals(line: bytes, cuts: list[int]) -> None:
     found = events(server(), chunks(line + b"NOOP\r\n", cuts))
@@ -195,6 +196,24 @@ def test_what_is_too_long_is_fatal(line: bytes) -> None:
     assert isinstance(found[0], Fatal)
     assert found[0].reply.startswith(b"* Fatal error: ")
     assert connection.state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"APPLY MESSAGE (a%{default aba8 16}\r\n)\r\nUNUSER alice",
+        b"APPLY MESSAGE ({default aba8 16}\r\n)\r\nUNUSER alice",
+        b'APPLY MESSAGE ("%{default aba8 16}\r\n)\r\nUNUSER alice',
+        b"APPLY MESSAGE (% {default aba8 16}\r\n)\r\nUNUSER alice",
+        b"APPLY MESSAGE (%{default  aba8 16}\r\n)\r\nUNUSER alice",
+        b"APPLY MESSAGE (x default} aba8 16\r\n)\r\nUNUSER alice",
+    ],
+)
+@settings(max_examples=20)
+@given(cuts=cut_lists)
+def test_the_content_behind_a_damaged_head_is_not_read_as_commands(damaged: bytes, cuts: list[int]) -> None:
+    found = merged(events(server(), chunks(damaged + b"\r\n)\r\nNOOP\r\n", cuts)))
+    assert [type(event) for event in found] == [Fatal]
 
 
 # -- messages
