@@ -13,10 +13,10 @@
 
 A connection is in one of five states; what each of them makes of an event is decided in `event`.
 
-* A session command waits until everything before it has been answered; commands of the replica overlap.
-  Their verbs are called in the order of the commands, their answers leave in the order of the commands
-  (`sync_server.outbox`), and no more are read while too many are under way.
-* Exactly one answer per command, whatever happens: exceptions become NO in `_refusal` and nowhere else.
+* What changes the connection itself (AUTHENTICATE, STARTTLS, COMPRESS, EXIT) waits until everything before
+  it has been answered; other commands overlap. Their verbs are called and their answers leave in the order
+  of the commands (`sync_server.outbox`), and no more are read while too many are under way.
+* Exactly one answer per command, whatever happens (`sync_server.commands`).
 * A logged-in user who is no administrator hears ``NO Permission denied`` to everything.
 * At SIGTERM what was read completely is finished and answered, then ``BYE shutting down``.
 """
@@ -25,14 +25,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
+from common.errors import CyrusSyncError
 from common.protocol.events import (
     ConnectionClosed,
     DlistCommand,
@@ -49,18 +49,17 @@ from common.protocol.events import (
 from common.wire.policy import Layer
 from common.wire.sasl.server import Attempt, Challenge, Outcome, Success
 from sync_server import replies
-from sync_server.handlers import GRANTED, HANDLERS, Blocking, Request
-from sync_server.outbox import Outbox, Slot
+from sync_server.commands import Commands
+from sync_server.handlers import GRANTED
+from sync_server.outbox import Outbox
 from sync_server.replies import line
 from sync_server.service import Service
-from sync_server.work import Work
 
 log = logging.getLogger("sync_server")
 
 _IMAP_TAG = re.compile(r"[A-Z]\d\d\Z")
 _ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+\Z")
 """What may name a mechanism."""
-_CHUNK = 128 * 1024
 
 
 class State(Enum):
@@ -86,8 +85,8 @@ class Session:
         self.outbox = Outbox(proto, service.soon)
         self._trusted = trusted
         self._attempt: Attempt | None = None
-        self._work: Work | None = None
-        self._commands = 0
+        self._commands: Commands | None = None
+        self._count = 0
         self._refused = 0
         self._started = service.now()
         self._login_timer: Any = None
@@ -126,14 +125,14 @@ class Session:
         was, self.state = self.state, State.CLOSING
         self._stop_login_timer()
         self.outbox.close()
-        if self._work is not None:
-            self._work.close()
+        if self._commands is not None:
+            self._commands.close()
         self.service.forget(self)
         if self.userid or was is not State.STRANGER:
             log.info(
                 "end of session: %d commands, %d refused, %.1f s, %d bytes in, %d bytes out: %s %s",
-                self._commands,
-                self._refused,
+                self._count,
+                self._refused + (self._commands.refused if self._commands else 0),
                 self.service.now() - self._started,
                 self.proto.bytes_read,
                 self.proto.bytes_written,
@@ -168,10 +167,7 @@ class Session:
         full = self.outbox.room()
         if full is not None:
             return full
-        if self._work is not None:
-            ready = self._work.replica.ready()
-            return None if ready.called else ready
-        return None
+        return None if self._commands is None else self._commands.ready()
 
     def _closed(self, event: ConnectionClosed) -> Deferred[Any]:
         """The peer will say no more. It may still read the answers to what it has said."""
@@ -179,8 +175,8 @@ class Session:
 
     def _refuse(self, event: Refused) -> None:
         """The grammar has swallowed a command that cannot be carried out."""
-        if self._work is not None:
-            self._work.forget_bulk()
+        if self._commands is not None:
+            self._commands.work.forget_bulk()
         self._refused += 1
         self._say(event.reply)
         log.info("refused: %s %s", event.reply.decode("ascii", "replace"), self._address())
@@ -194,100 +190,22 @@ class Session:
 
     def _bulk(self, event: Any) -> Deferred[Any] | None:
         """Messages and records ahead of their command's end."""
-        if self.state is State.ADMIN and self._work is not None:
-            return self._work.take(event)
+        if self.state is State.ADMIN and self._commands is not None:
+            return self._commands.work.take(event)
         return None
 
     def _command(self, event: DlistCommand) -> None:
-        self._commands += 1
-        if self.state is not State.ADMIN or self._work is None:
+        self._count += 1
+        if self.state is not State.ADMIN or self._commands is None:
             self._refused += 1
             self._say(replies.PERMISSION_DENIED if self.state is State.DENIED else replies.LOGIN_FIRST)
             return
-        bulk = self._work.take_bulk()
-        handler = HANDLERS.get((event.verb, event.name))
-        if handler is None:
-            self._refused += 1
-            self._say(replies.UNKNOWN_NAME)
-            bulk.close()
-            return
-        request = Request(event, bulk, self._work)
-        slot = self.outbox.open(max(handler.cost, request.weight))
-        Deferred.fromCoroutine(self._carry_out(slot, handler.function, request))
-
-    async def _carry_out(self, slot: Slot, function: Callable[[Request], Any], request: Request) -> None:
-        """Call the handler, at once as far as its verb; write its answer when its turn has come."""
-        begun = self.service.now()
-        try:
-            answer = await function(request)
-            await self._answer(slot, answer)
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug("OK in %.3f s %s", self.service.now() - begun, self._address(request))
-        except ConnectionLost:
-            return
-        except Exception as error:
-            if self.state is State.CLOSING:
-                log.debug("nobody waits for: %s %s", error, self._address(request))
-                return
-            if slot.sent:
-                log.exception("closing in the middle of an answer %s", self._address(request))
-                self._farewell(line(replies.fatal("Internal error")))
-                return
-            reply = self._refusal(error, request)
-            await self._after_penalty(reply, request)
-            slot.finish(line(reply))
-        finally:
-            request.bulk.close()
-
-    async def _answer(self, slot: Slot, answer: Any) -> None:
-        """`answer`: None, or lines (bytes), or `Blocking` lines. Small ones go out in one piece."""
-        if answer is None:
-            slot.finish(line(replies.SUCCESS))
-            return
-        blocking = isinstance(answer, Blocking)
-        pieces = iter(answer.lines if blocking else answer)
-        while True:
-            if blocking:
-                chunk, more = await self.service.threads.run(_gather, pieces)
-            else:
-                chunk, more = _gather(pieces)
-            if not more:
-                slot.finish(chunk + line(replies.SUCCESS))
-                return
-            await slot.turn()
-            await slot.send(chunk)
-
-    def _refusal(self, error: Exception, request: Request) -> bytes:
-        """The one place that turns an exception into an answer."""
-        self._refused += 1
-        if isinstance(error, CyrusSyncError):
-            error.at(**request.subject, client=self.client, command=request.title)
-        if isinstance(error, ReplyError):
-            log.warning("NO %s %s", error.reply.strip(), self._address(request))
-            return b"NO " + error.reply.encode("ascii", "replace")
-        if isinstance(error, StoreError) and error.__cause__ is not None and not _of_the_disk(error):
-            log.error("unexpected %s %s", error, self._address(request), exc_info=error.__cause__)
-            return replies.UNKNOWN_ERROR
-        if isinstance(error, StoreError | OSError):
-            log.error("cannot store: %s %s", error, self._address(request))
-            return replies.UNKNOWN_ERROR
-        if isinstance(error, PeerError):
-            log.warning("refused: %s %s", error, self._address(request))
-            return replies.UNKNOWN_ERROR
-        log.exception("unexpected %s %s", type(error).__name__, self._address(request))
-        return replies.UNKNOWN_ERROR
-
-    async def _after_penalty(self, reply: bytes, request: Request) -> None:
-        key = (self.client.rpartition(":")[0], request.title, tuple(request.subject.items()), reply)
-        delay = self.service.penalty.failed(key)
-        if delay:
-            log.warning("the same failure again, answering %.1f s later %s", delay, self._address(request))
-            await self.service.sleep(delay)
+        self._commands.run(event)
 
     # -- commands of the session layer
 
     def _session_command(self, event: SessionCommand) -> Deferred[Any] | None:
-        self._commands += 1
+        self._count += 1
         verb, arguments = event.verb, event.arguments
         if not verb:
             self._say(replies.NULL_COMMAND)
@@ -316,17 +234,10 @@ class Session:
             await _ALONE[verb](self, arguments)
 
     def _restart(self) -> None:
-        slot = self.outbox.open()
-        if self._work is None:
-            slot.finish(line(replies.RESTARTING))
-            return
-
-        def done(result: Any) -> None:
-            if isinstance(result, Failure):
-                log.error("cannot clear the staging area: %s %s", result.value, self._address())
-            slot.finish(line(replies.RESTARTING))
-
-        self._work.replica.restart().addBoth(done)
+        if self._commands is None:
+            self._say(replies.RESTARTING)
+        else:
+            self._commands.restart()
 
     async def _exit(self, arguments: bytes) -> None:
         self._farewell(line(replies.FINISHED))
@@ -425,7 +336,9 @@ class Session:
         if self._trusted or userid in self.service.sasl.proxies:
             self.state = State.ADMIN
             self.proto.connection.authenticated = True
-            self._work = Work(self.service.replica(), self.service.threads, self.service.staging)
+            self._commands = Commands(
+                self.service, self.outbox, client=self.client, login=userid, broken=self._farewell
+            )
             log.info("login: %s %s %s%s", self.client, userid, how, tls)
         else:
             self.state = State.DENIED
@@ -450,12 +363,9 @@ class Session:
     def _say(self, reply: bytes) -> None:
         self.outbox.say(line(reply))
 
-    def _address(self, request: Request | None = None) -> str:
-        """Who, and where: the end of every line of the log."""
-        parts = {"client": self.client, "login": self.userid}
-        if request is not None:
-            parts |= {"command": request.title, **request.subject}
-        return "[" + " ".join(f"{key}={value}" for key, value in parts.items() if value) + "]"
+    def _address(self) -> str:
+        """Who: the end of every line of the log."""
+        return f"[client={self.client} login={self.userid}]" if self.userid else f"[client={self.client}]"
 
     _EVENTS: ClassVar[dict[type, Callable[[Session, Any], Deferred[Any] | None]]] = {
         SessionCommand: _session_command,
@@ -478,20 +388,3 @@ _ALONE: dict[str, Callable[[Session, bytes], Coroutine[Any, Any, None]]] = {
     "COMPRESS": Session._compress,
     "EXIT": Session._exit,
 }
-
-
-def _of_the_disk(error: StoreError) -> bool:
-    """True for trouble with the disk, False for a surprise that came up in a store's thread."""
-    return not error.message.startswith("internal error")
-
-
-def _gather(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
-    """The next `_CHUNK` bytes or so of an answer, and whether more follow."""
-    gathered: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        gathered.append(piece)
-        size += len(piece)
-        if size >= _CHUNK:
-            return b"".join(gathered), True
-    return b"".join(gathered), False
