@@ -208,9 +208,7 @@ class Run:
 
     def _collect(self) -> None:
         """What was not done, in the order of work; who was refused comes last the next time."""
-        waiting = sorted(self._ready)
-        left = [item for _, _, item in waiting]
-        left += [item for parked in self._parked.values() for item in parked]
+        left = [item for _, _, item in sorted(self._ready)]
         left += sorted(self._queued.difference(left))
         self.outcome.remaining = left
         if isinstance(self.outcome.broken, ServerRefuses):

@@ -302,17 +302,21 @@ def test_a_connection_that_breaks_at_once_each_time_is_not_remade_at_once():
 
 def test_after_a_connection_broke_items_go_one_by_one_until_a_run_is_through():
     r = rig(delay=0)
-    r.answers["USER a"] = [ConnectionLost()]
-    slow: Deferred[None] = Deferred()
+    waits: list[Deferred[None]] = [Deferred() for _ in range(6)]
+    r.answers.update({"USER a": [waits[0], waits[2], waits[4]], "USER b": [waits[1], waits[3], waits[5]]})
     r.log("USER a", "USER b")
     r.clock.advance(0.1)
-    r.answers["USER a"] = [slow]
-    r.answers["USER b"] = None
-    r.since()
-    advance(r.clock, 20)
-    seen = r.since()
-    assert "USER a" in seen
-    assert seen.count("USER b") <= 1
+    assert r.since() == ["connect", "take 2", "USER a", "USER b"], "they overlap"
+    waits[0].errback(ConnectionLost())
+    waits[1].errback(ConnectionLost())
+    advance(r.clock, 16)
+    assert r.since() == ["settle 0", "close", "connect", "take 2", "USER a"], "one at a time"
+    waits[2].callback(None)
+    assert r.since() == ["USER b"]
+    waits[3].callback(None)
+    r.log("USER a", "USER b")
+    advance(r.clock, 2)
+    assert r.since() == ["settle 2", "take 2", "USER a", "USER b"], "they overlap again"
 
 
 def test_a_connection_lost_while_idle_is_made_again():
