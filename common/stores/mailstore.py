@@ -1,4 +1,4 @@
-"""`MailStore`: where mail lives. The contract; `tests/common/stores/conformance.py` states it as tests.
+"""`MailStore`: where mail lives. The contract; the conformance suite of the tests states it again.
 
 Everything here is synchronous and may block: callers run it in threads. A store is safe to use from
 several threads and several processes at once; the unit of locking is the `Owner`.
@@ -7,8 +7,13 @@ several threads and several processes at once; the unit of locking is the `Owner
 * `write(owner)` holds the owner's exclusive lock. What was done in it becomes visible and durable as a
   whole when the context ends without exception (packs and index synced, **then** the action log is
   appended), and leaves no trace when it ends with one. `savepoint()` nests: a failed part is undone
-  alone, so that one `write` can carry a whole group of commands with one sync.
+  alone, so that one `write` can carry a whole group of commands with one sync. One exception does not
+  undo: `ChangesKept`.
 * A writer never waits for the network inside `write`.
+* Names and userids that no store could hold are unknown when read and refused (`BadName`) when written.
+* What is deleted by replication or at once (`apply_unmailbox`, `apply_unuser`, `delete`) is gone from
+  every answer but stays restorable until the store's own upkeep removes it after the retention time.
+* Sources (`RecordSource`, `MessageSource`) that a reader gives are good inside its context only.
 """
 
 from __future__ import annotations
@@ -77,7 +82,8 @@ class MailReader(Protocol):
     owner: Owner
 
     def mailboxes(self) -> list[MailboxState]:
-        """Live mailboxes, then the owner's DELETED. ones, each in mailboxes.db order."""
+        """Live mailboxes, then the owner's DELETED. ones, each in mailboxes.db order. Intermediates are
+        among them, as a server lists them (type ``ei``, zeros, partition ""); tombstones are not."""
 
     def mailbox(self, name: str) -> MailboxState | None: ...
 
@@ -97,7 +103,7 @@ class MailReader(Protocol):
         """(uid, guid) of records with uid > `above_uid` whose message is still stored, in batches."""
 
     def recalculate_crcs(self, uniqueid: str) -> tuple[int, int]:
-        """Both CRCs from the records themselves (reference 4)."""
+        """Both CRCs from the records themselves ("Sync CRCs"), whatever sums are kept."""
 
     def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
         """Which of these messages are stored for this owner."""
@@ -105,7 +111,9 @@ class MailReader(Protocol):
     def bodies(
         self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity"
     ) -> MessageSource:
-        """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames."""
+        """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames, unread.
+        Raises `StoreCorrupt` (with guid= in its address) for one that cannot be read. `partition` is
+        only passed on."""
 
     def body(self, guid: bytes) -> MessageBody | None: ...
 
@@ -135,9 +143,10 @@ class MailReader(Protocol):
 
 class MailWriter(MailReader, Protocol):
     """The exclusive hold on one owner. Raises `common.errors.ReplyError` subclasses as a replica must
-    answer them (reference 8.1), `StoreError` for trouble with the disk."""
+    answer them, `StoreError` for trouble with the disk. Its reads show its own changes."""
 
-    def savepoint(self) -> AbstractContextManager[None]: ...
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Undoes what is done in it if it ends with an exception other than `ChangesKept`."""
 
     # -- what replication does (no action log, unless sync_log_chain)
 
@@ -149,14 +158,25 @@ class MailWriter(MailReader, Protocol):
         force: bool = False,
         sieve_mailbox: bool = True,
     ) -> None:
-        """Reference 8.1, steps 1-13. On `SyncChecksum` of step 13 the changes stay; any earlier error
-        leaves everything as it was."""
+        """ "APPLY MAILBOX, step by step", 1-13. `force` skips the checks that it relaxes; without
+        `sieve_mailbox` a mailbox of type ``f`` is refused with `BadParameters`.
 
-    def apply_expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> None: ...
+        On a CRC mismatch in step 13 `ChangesKept` (a `SyncChecksum`) is raised and the changes stay. Any
+        other error leaves everything as it was: `MailboxMoved`, `SyncChanged`, `SyncChecksum`,
+        `PartitionUnknown`; `UnknownFailure` (NO Unknown error) where the INBOX is missing or the type
+        differs; `ProtocolError` for records out of order, beyond the counters, or whose message is
+        missing, damaged, or of another size. Message bytes are checked against their GUIDs here, however
+        they were staged, at the latest."""
 
-    def apply_unmailbox(self, name: str) -> None: ...
+    def apply_expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> None:
+        """Modseq and last_updated stay. `MailboxMoved` for another uniqueid; unknown UIDs are skipped."""
 
-    def apply_unuser(self) -> None: ...
+    def apply_unmailbox(self, name: str) -> None:
+        """Delete at once, leaving a tombstone; `MailboxNonexistent`."""
+
+    def apply_unuser(self) -> None:
+        """Delete mailboxes, subscriptions, seen state and quota roots of the owner, if he exists.
+        Intermediates and DELETED. mailboxes stay."""
 
     def apply_quota(self, quota: Quota) -> None: ...
 
@@ -177,7 +197,7 @@ class MailWriter(MailReader, Protocol):
     def apply_active_sieve(self, filename: str | None) -> None:
         """`filename` is ``NAME.bc``, None for no active script."""
 
-    # -- what mail daemons do (each writes the action log, reference 6)
+    # -- what mail daemons do (each writes the action log, as Cyrus's daemons do, each line once a write)
 
     def create(
         self,
@@ -228,7 +248,7 @@ class MailWriter(MailReader, Protocol):
 
     def delete_script(self, name: str) -> None: ...
 
-    # -- what settling a conflict does on the master (reference 5.5; logged like any local change)
+    # -- what settling a conflict does on the master (logged like any local change)
 
     def raise_counters(
         self,
@@ -257,9 +277,11 @@ class MailStore(Protocol):
     """A whole store."""
 
     def owners(self) -> Iterator[Owner]:
-        """Users in order of userid, then shared top-level mailboxes; without SERVER."""
+        """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
+        of whom nothing is alive."""
 
-    def exists(self, owner: Owner) -> bool: ...
+    def exists(self, owner: Owner) -> bool:
+        """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root."""
 
     def read(self, owner: Owner) -> AbstractContextManager[MailReader]:
         """A snapshot; an unknown owner reads as empty."""
@@ -267,9 +289,14 @@ class MailStore(Protocol):
     def write(
         self, owner: Owner, *, create: bool = True, timeout: float = 5.0
     ) -> AbstractContextManager[MailWriter]:
-        """The owner's exclusive lock; `MailboxLocked` if not had within `timeout` seconds."""
+        """The owner's exclusive lock; `MailboxLocked` if not had within `timeout` seconds.
 
-    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None: ...
+        An owner that does not exist comes into being with the first change that stays, on the partition
+        that its first mailbox names; without `create` such a change raises `MailboxNonexistent`.
+        `StoreError` where the store may only be read, is damaged, or cannot be written."""
+
+    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
+        """Who holds the live mailbox with this uniqueid."""
 
     def rename(
         self,
@@ -282,6 +309,11 @@ class MailStore(Protocol):
         timeout: float = 5.0,
     ) -> None:
         """Rename one mailbox (not its children) and/or move it to `partition`, within an owner or
-        from one to another; leaves a tombstone under the old name. `log` = a local change."""
+        from one to another; leaves a tombstone under the old name. `log` = a local change, with a new
+        highestmodseq and foldermodseq; else only name, partition and (if given) uidvalidity change.
+
+        What is done already, or was interrupted, may be asked for again. Subscriptions, seen state and
+        quota roots stay where they are. `MailboxNonexistent`; `UnknownFailure` if `new` is taken;
+        `PartitionUnknown`; `MailboxLocked`."""
 
     def close(self) -> None: ...
