@@ -20,7 +20,7 @@ from tests.interop.cyrus import why_unavailable
 from .ends import end
 from .ground import NAMES, ground
 from .table import markdown, show
-from .workloads import WORKLOADS, Pair, Row
+from .workloads import ON_REQUEST, USUAL, WORKLOADS, Pair, Row
 
 PAIRS = ("ours-ours", "real-real", "real-ours", "ours-real")
 
@@ -32,8 +32,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                         help=f"of {', '.join(PAIRS)}; default ours-ours")  # fmt: skip
     parser.add_argument("--line", nargs="+", default=["clear"], choices=["clear", "deflate"],
                         help="compressed or not; default clear")  # fmt: skip
-    parser.add_argument("--workloads", nargs="+", default=[*WORKLOADS], choices=[*WORKLOADS], metavar="W",
-                        help=f"of {', '.join(WORKLOADS)}; default all")  # fmt: skip
+    parser.add_argument("--workloads", nargs="+", default=[*USUAL], choices=[*WORKLOADS], metavar="W",
+                        help=f"of {', '.join(WORKLOADS)}; all but the last if none is named")  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the full size, e.g. 0.01")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser.parse_args(argv)

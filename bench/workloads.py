@@ -207,7 +207,20 @@ def far(pair: Pair) -> Iterator[Row]:
         pair.delay = 0.0
 
 
-WORKLOADS = {
+def huge(pair: Pair) -> Iterator[Row]:
+    """One mailbox of 500,000 small messages, first sync, then one flag: neither end's memory may follow."""
+    count = pair.count(500_000)
+    octets = pair.master.fill("huge", "", pair.post.alike(count, 700))
+    yield pair.once("a huge mailbox", ["-u", "huge"], count, octets)
+    _same(pair, "huge", ("",), count)
+    pair.master.flag("huge", "", [1], "\\Flagged")
+    yield pair.once("one flag in it", ["-u", "huge"], 1, 0)
+
+
+ON_REQUEST = {"huge": huge}
+"""Takes minutes, so only when asked for by name."""
+
+USUAL = {
     "initial": initial,
     "mixed": mixed,
     "users": users,
@@ -215,6 +228,8 @@ WORKLOADS = {
     "burst": burst,
     "far": far,
 }
+
+WORKLOADS = {**USUAL, **ON_REQUEST}
 
 
 def _same(pair: Pair, user: str, folders: tuple[str, ...], messages: int) -> None:
