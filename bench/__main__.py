@@ -20,7 +20,7 @@ from tests.interop.cyrus import why_unavailable
 from .ends import end
 from .ground import NAMES, ground
 from .table import markdown, show
-from .workloads import ON_REQUEST, USUAL, WORKLOADS, Pair, Row
+from .workloads import USUAL, WORKLOADS, Pair, Row
 
 PAIRS = ("ours-ours", "real-real", "real-ours", "ours-real")
 
