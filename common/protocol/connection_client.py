@@ -218,7 +218,7 @@ class ClientConnection:
         buffer.pos = end
         name = name.upper()
         self._answer = name.decode("latin-1")
-        self._value = ValueStream(buffer, self._limits, _BULK.get(name, Bulk.NONE))
+        self._value = ValueStream(buffer, self._limits, _BULK.get(name, Bulk.NONE), read_past=False)
         self._move(Move.NAME_READ)
         return None
 
@@ -226,8 +226,6 @@ class ClientConnection:
         value = self._value
         assert value is not None
         event = value.read()
-        if value.refusal is not None:
-            raise value.refusal
         if event is None and value.done:
             self._move(Move.VALUE_READ)
             return None

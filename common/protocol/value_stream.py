@@ -49,12 +49,13 @@ class ValueStream:
     that was in the head of a file literal. It is not to be used after that.
     """
 
-    def __init__(self, buffer: Buffer, limits: dlist.Limits, bulk: Bulk) -> None:
+    def __init__(self, buffer: Buffer, limits: dlist.Limits, bulk: Bulk, *, read_past: bool = True) -> None:
         self.value: Any = None
         self.done = False
         self.refusal: ReplyError | dlist.ParseError | None = None
         self._buffer = buffer
         self._limits = limits
+        self._read_past = read_past
         self._parser = dlist.Parser(
             limits,
             dlist.Files.STREAM if bulk is Bulk.MESSAGES else dlist.Files.SKIP,
@@ -114,6 +115,8 @@ class ValueStream:
 
     def _refuse(self, error: ReplyError | dlist.ParseError) -> None:
         """Deliver nothing more of this value."""
+        if not self._read_past:
+            raise error
         if self.refusal is None:
             self.refusal = error
         self._messages.clear()
