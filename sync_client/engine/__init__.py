@@ -7,7 +7,7 @@ rest carries them out.
 
 from sync_client.engine.cache import RemoteCache
 from sync_client.engine.engine import Engine
-from sync_client.engine.errors import FoldersFailed, ItemsFailed, UsersFailed
+from sync_client.engine.errors import EngineFault, FoldersFailed, ItemsFailed, UsersFailed
 from sync_client.engine.options import Options
 
-__all__ = ["Engine", "FoldersFailed", "ItemsFailed", "Options", "RemoteCache", "UsersFailed"]
+__all__ = ["Engine", "EngineFault", "FoldersFailed", "ItemsFailed", "Options", "RemoteCache", "UsersFailed"]

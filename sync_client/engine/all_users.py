@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from common.errors import CyrusSyncError
 from common.names import inbox_of
 from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Failed, is_fatal, map_bounded
+from sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
 from sync_client.engine.errors import UsersFailed
 from sync_client.engine.mailboxes import sync_mailboxes
 from sync_client.engine.session import Session
@@ -59,7 +59,7 @@ def _sync_one(session: Session, done: set[str]) -> Work:
         kind, _, name = item.partition(":")
         try:
             await (sync_user(session, name) if kind == "user" else sync_mailboxes(session, [name]))
-        except CyrusSyncError as error:
+        except Exception as error:
             if not is_fatal(error):
                 done.add(item)
             raise
@@ -77,11 +77,11 @@ async def sync_each(session: Session, items: Sequence[str], work: Work) -> None:
     """``work(item)`` for every item, many in flight at once."""
     results = await map_bounded(work, items, session.options.concurrency)
     failures: list[tuple[str, CyrusSyncError]] = []
-    fatal: BaseException | None = None
+    fatal: CyrusSyncError | None = None
     for item, result in zip(items, results, strict=True):
         if isinstance(result, Failed):
-            error = result.error
-            if is_fatal(error) or not isinstance(error, CyrusSyncError):
+            error = as_sync_error(result.error)
+            if is_fatal(error):
                 fatal = fatal or error
             else:
                 failures.append((item.removeprefix("user:").removeprefix("mailbox:"), error))

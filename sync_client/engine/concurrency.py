@@ -6,15 +6,19 @@ to one of these, so that no failure is ever dropped and none stops what does not
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from common.errors import CyrusSyncError, PeerError, ReplyError
+from sync_client.engine.errors import EngineFault
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Threads(Protocol):
@@ -31,9 +35,19 @@ class Failed(NamedTuple):
 
 def is_fatal(error: BaseException) -> bool:
     """True if nothing more can be done on this connection: the peer is gone or out of step."""
-    return not isinstance(error, CyrusSyncError) or (
-        isinstance(error, PeerError) and not isinstance(error, ReplyError)
-    )
+    return isinstance(error, PeerError) and not isinstance(error, ReplyError)
+
+
+def as_sync_error(error: BaseException) -> CyrusSyncError:
+    """`error`, or an `EngineFault` for one that should not exist: it costs one item, not the run."""
+    if isinstance(error, CyrusSyncError):
+        return error
+    if not isinstance(error, Exception):
+        raise error
+    log.error("unexpected error while replicating", exc_info=error)
+    fault = EngineFault(f"{type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault
 
 
 def start(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
@@ -59,13 +73,29 @@ async def all_of(deferreds: Sequence[Deferred[T]]) -> list[T]:
 async def map_bounded(
     function: Callable[[Any], Coroutine[Deferred[Any], Any, T]], items: Sequence[Any], limit: int
 ) -> list[T | Failed]:
-    """``function(item)`` for every item, at most `limit` at once; results in order of the items."""
-    gate = DeferredSemaphore(limit)
+    """``function(item)`` for every item, at most `limit` at once; results in order of the items.
 
-    async def one(item: Any) -> T:
-        return await gate.run(lambda: ensureDeferred(function(item)))
+    After a fatal error no further item is begun; it then stands for them too.
+    """
+    positions: dict[int, T | Failed] = {}
+    upcoming = iter(enumerate(items))
+    fatal: Failed | None = None
 
-    return await settle_all([ensureDeferred(one(item)) for item in items])
+    async def work() -> None:
+        nonlocal fatal
+        for position, item in upcoming:
+            if fatal is not None:
+                positions[position] = fatal
+                continue
+            try:
+                positions[position] = await function(item)
+            except Exception as error:
+                positions[position] = Failed(error)
+                if is_fatal(error):
+                    fatal = Failed(error)
+
+    await all_of([ensureDeferred(work()) for _ in range(min(limit, len(items)))])
+    return [positions[position] for position in range(len(items))]
 
 
 class Answers:
@@ -87,13 +117,10 @@ class Answers:
         ):
             if not isinstance(result, Failed):
                 continue
-            error = result.error
-            if isinstance(error, CyrusSyncError):
-                error.at(**address)
-                if not is_fatal(error):
-                    found.append(error)
-                    continue
-            raise error
+            error = as_sync_error(result.error).at(**address)
+            if is_fatal(error):
+                raise error
+            found.append(error)
         return found
 
     async def check(self) -> None:

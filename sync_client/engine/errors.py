@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import CyrusSyncError
+from common.errors import EX_SOFTWARE, CyrusSyncError
 
 
 class ItemsFailed(CyrusSyncError):
@@ -15,6 +15,13 @@ class ItemsFailed(CyrusSyncError):
     def __init__(self, failures: Sequence[tuple[str, CyrusSyncError]]) -> None:
         self.failures = list(failures)
         super().__init__("; ".join(f"{item}: {error}" for item, error in self.failures) or self.text)
+
+
+class EngineFault(CyrusSyncError):
+    """Something went wrong in a way that we did not foresee; the log has the traceback."""
+
+    exit_status = EX_SOFTWARE
+    text = "internal error"
 
 
 class FoldersFailed(ItemsFailed):

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
 from common.model import MailboxState
 from common.names import Owner, sort_key
-from sync_client.engine.concurrency import Failed, forgiving, is_fatal, settle_all, start
+from sync_client.engine.concurrency import Failed, as_sync_error, forgiving, is_fatal, settle_all, start
 from sync_client.engine.errors import FoldersFailed
 from sync_client.engine.mailbox import finish, reserve, send
 from sync_client.engine.options import RESERVE_LIMIT
@@ -180,12 +180,10 @@ def _put_rename(session: Session, rename: Rename) -> Deferred[None]:
 
 def _note(run: FolderRun, name: str, uniqueid: str, error: BaseException, command: str) -> None:
     """Remember an error of one mailbox; raise one that ends the connection."""
-    if isinstance(error, CyrusSyncError):
-        error.at(mailbox=name, uniqueid=uniqueid, command=command)
-    if is_fatal(error):
-        raise error
-    assert isinstance(error, CyrusSyncError)
-    run.fail(name, uniqueid, error)
+    known = as_sync_error(error).at(mailbox=name, uniqueid=uniqueid, command=command)
+    if is_fatal(known):
+        raise known
+    run.fail(name, uniqueid, known)
 
 
 # -- waves
@@ -238,7 +236,7 @@ def _fill_wave(session: Session, queue: deque[Item]) -> tuple[deque[Item], dict[
 async def _put(session: Session, item: Item, replica_names: Sequence[str]) -> tuple[Item, Deferred[None]]:
     try:
         sent = await send(session, item)
-    except CyrusSyncError as error:
+    except Exception as error:
         if is_fatal(error):
             raise
         return item, fail(error)

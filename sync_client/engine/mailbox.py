@@ -23,7 +23,7 @@ from common.errors import CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksu
 from common.model import MailboxState
 from sync_client.engine.batches import Limits, after
 from sync_client.engine.compare import counters_to_adopt
-from sync_client.engine.concurrency import Answers, all_of, is_fatal
+from sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
 from sync_client.engine.full_update import full_update
 from sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
 from sync_client.engine.reading import Bodies, Item, Prepared, Verdict, prepare, wanted_guids
@@ -50,8 +50,8 @@ class Sent:
             if self._answer is not None:
                 try:
                     await self._answer
-                except CyrusSyncError as error:
-                    errors.append(error.at(command="MAILBOX"))
+                except Exception as error:
+                    errors.append(as_sync_error(error).at(command="MAILBOX"))
             refused = await self._uploads.errors()
             if refused and self._prepared is not None:
                 session.stage.discard(item.target, self._prepared.upload)

@@ -18,7 +18,7 @@ from common.errors import (
 )
 from common.model import Seen
 from common.names import Owner
-from sync_client.engine.errors import FoldersFailed, UsersFailed
+from sync_client.engine.errors import EngineFault, FoldersFailed, UsersFailed
 from tests.sync_client.engine.lines import BrokenLine, RefusingLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, state, write
 
@@ -198,6 +198,35 @@ def test_all_users_can_be_limited_and_goes_on_after_a_lost_connection(world: Wor
     finish(world.engine().all_users("b", done))
     assert [event[1] for event in world.line.events if event[0] == "GET USER"] == ["bob"]
     assert done == {"user:bert", "user:bob"}
+
+
+def test_an_error_that_nobody_foresaw_costs_one_mailbox(alice: World) -> None:
+    three(alice)
+    with pytest.raises(FoldersFailed) as caught:
+        finish(alice.engine(refusing(alice, TypeError, "MAILBOX", A)).user("alice"))
+    [(name, error)] = caught.value.failures
+    assert (name, type(error)) == (A, EngineFault)
+    assert error.exit_status == 70
+    assert state(alice.replica, B) == state(alice.master, B)
+
+
+def test_an_error_that_nobody_foresaw_costs_one_user(alice: World) -> None:
+    with write(alice.master, "bob") as writer:
+        writer.create("user.bob")
+    with pytest.raises(UsersFailed) as caught:
+        finish(alice.engine(refusing(alice, ZeroDivisionError, "GET USER", "alice")).all_users())
+    assert [(name, type(error)) for name, error in caught.value.failures] == [("alice", EngineFault)]
+    assert content(alice.replica, "bob") == content(alice.master, "bob")
+
+
+def test_nobody_is_asked_about_after_the_line_is_broken(world: World) -> None:
+    for number in range(30):
+        with write(world.master, f"u{number}") as writer:
+            writer.create(f"user.u{number}")
+    line = BrokenLine(world.store_replica(), 3, False)
+    with pytest.raises(ConnectionLost):
+        finish(world.engine(line, concurrency=4).all_users())
+    assert len(line.events) < 12
 
 
 def test_several_named_users_all_get_their_turn(alice: World) -> None:
