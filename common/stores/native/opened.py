@@ -80,10 +80,11 @@ class OpenOwner:
                 schema.upgrade(path)
             return schema.connect(path, readonly=False)
 
-    def ground(self, session: Session) -> Ground:
-        """What a writer stands on; the caller holds the owner's lock."""
+    def ground(self, session: Session, *, new: bool) -> Ground:
+        """What a writer stands on; the caller holds the owner's lock. `new` = it has just been made."""
         lengths = dict(session.connection.execute("SELECT pack, length FROM packs"))
-        return Ground(session.connection, PackWriter(self.directory, lengths), session.bodies)
+        packs = PackWriter(self.directory, lengths, new_directory=new)
+        return Ground(session.connection, packs, session.bodies)
 
     def places_now(self, guids: Sequence[bytes]) -> dict[bytes, Stored]:
         """Where messages are in the index as it is now, whatever a snapshot says."""

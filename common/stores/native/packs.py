@@ -40,8 +40,9 @@ class PackMark(NamedTuple):
 class PackWriter:
     """Appends frames to an owner's packs. Not durable before `sync`; `rewind` takes frames back."""
 
-    def __init__(self, directory: Path, lengths: dict[int, int]) -> None:
-        """`lengths`: the valid length of each pack, from the index."""
+    def __init__(self, directory: Path, lengths: dict[int, int], *, new_directory: bool = False) -> None:
+        """`lengths`: the valid length of each pack, from the index. `new_directory`: names in the
+        directory have not been synced yet; `sync` does it."""
         self._directory = directory
         self._committed = dict(lengths)
         self._pack = max(lengths, default=0)
@@ -54,7 +55,7 @@ class PackWriter:
         self._buffered = 0
         self._descriptor = -1
         self._unsynced: set[int] = set()
-        self._new_names = False
+        self._new_names = new_directory
 
     def append(self, frame: bytes) -> Place:
         """Add one frame; it is written at the latest at `sync`."""
@@ -192,7 +193,7 @@ class PackWriter:
 class PackReader:
     """Reads frames of one owner's packs; keeps a few files open. For one thread at a time."""
 
-    _KEEP = 4
+    _KEEP = 2
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

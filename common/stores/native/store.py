@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 import threading
@@ -32,8 +33,15 @@ from common.stores.native.writer import Writer
 
 log = logging.getLogger(__name__)
 
-_MAX_OPEN = 32
-"""Owners whose files are kept open; each costs about ten descriptors."""
+_DESCRIPTORS = 12
+"""What an owner may cost whose files are kept open."""
+
+
+def _most_open() -> int:
+    """Owners whose files are kept open: so many that most descriptors are left to others. Closing the
+    last connection to an index costs a checkpoint, so not too few."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(256, soft // _DESCRIPTORS)) if soft > 0 else 256
 
 
 class LineWriter(Protocol):
@@ -71,6 +79,7 @@ class NativeStore:
         self.registry = Registry(layout.home / "registry.sqlite", readonly=readonly)
         self._logs = {False: action_log, True: chain_log}
         self._clock = clock
+        self._most_open = _most_open()
         self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
         self._damaged: defaultdict[Owner, set[bytes]] = defaultdict(set)
         self._lock = threading.Lock()
@@ -249,7 +258,7 @@ class NativeStore:
         return path if (path / INDEX).exists() else None
 
     def _close_oldest(self) -> None:
-        surplus = len(self._open) - _MAX_OPEN
+        surplus = len(self._open) - self._most_open
         for owner in [one for one, opened in self._open.items() if not opened.in_use][: max(surplus, 0)]:
             self._open.pop(owner).close()
 
@@ -290,7 +299,7 @@ class NativeStore:
             stack.callback(lock.release)
             return opened
 
-    def ground(self, opened: OpenOwner, stack: contextlib.ExitStack) -> Ground:
+    def ground(self, opened: OpenOwner, stack: contextlib.ExitStack, *, new: bool = False) -> Ground:
         """What a writer works on; given back when `stack` ends (closed, if a transaction is open then)."""
         session = opened.take()
 
@@ -298,13 +307,13 @@ class NativeStore:
             opened.give_back(session, reusable=not session.connection.in_transaction)
 
         stack.callback(give_back)
-        ground = opened.ground(session)
+        ground = opened.ground(session, new=new)
         stack.callback(ground.packs.close)
         return ground
 
     def found_owner(self, owner: Owner, partition: str, stack: contextlib.ExitStack) -> OpenOwner:
-        """Make an owner's directory, and hold its lock until `stack` ends. `MailboxLocked` if another
-        process was faster."""
+        """Make an owner's directory, and hold its lock until `stack` ends. Its names are synced by the
+        first commit. `MailboxLocked` if another process was faster."""
         partition = self.layout.check_partition(partition)
         self.layout.home.mkdir(parents=True, exist_ok=True)
         with FileLock(self.layout.home / "create.lock", timeout=10):
@@ -315,7 +324,6 @@ class NativeStore:
             lock = FileLock(directory / LOCK, timeout=0)
             stack.callback(lock.release)
             schema.write_template(directory)
-            schema.sync_directory(directory)
         opened = self._hold(owner)
         assert opened is not None
         stack.callback(self._drop_hold, opened)
@@ -374,7 +382,7 @@ class _Around:
 
     def found(self, owner: Owner, partition: str) -> Ground:
         self._made = self._store.found_owner(owner, partition, self._stack)
-        return self._store.ground(self._made, self._stack)
+        return self._store.ground(self._made, self._stack, new=True)
 
     def undo(self, writer: Writer) -> None:
         """Roll back; an owner that this writer brought into being goes again."""

@@ -243,5 +243,5 @@ def test_open_packs_are_bounded(store):
     for number in range(2, 30):
         (store.directory_of(ALICE) / f"pack-{number:06d}.zst").write_bytes(b"")
         reader.descriptor(number)
-    assert len(reader._open) <= 4
+    assert len(reader._open) <= 2
     reader.close()

@@ -102,6 +102,24 @@ def test_a_commit_syncs_the_pack_then_the_index_and_then_logs(tmp_path, monkeypa
     store.close()
 
 
+def test_the_first_commit_of_an_owner_syncs_every_new_name(tmp_path, monkeypatch):
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd))[1]
+    )
+    store = native_store(tmp_path)
+    with store.write(ALICE) as writer:
+        writer.apply_sub(INBOX, True)
+        assert not synced[-1].endswith("alice")
+    directory = store.directory_of(ALICE)
+    assert directory is not None
+    for name in (directory, *list(directory.parents)[:3]):
+        assert str(name) in synced
+    assert str(directory / "index.sqlite.new") in synced
+    store.close()
+
+
 def test_lines_that_could_not_be_logged_are_logged_by_the_next_writer(tmp_path):
     class Broken(Log):
         broken = True
