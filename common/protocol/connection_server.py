@@ -39,6 +39,8 @@ LOGIN_FIRST = b"NO Please authenticate first"
 
 _WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
 _LINE_END = re.compile(rb"\r?\n")
+_MOST_FOR_NOTHING = 256 * 1024
+"""Bytes of commands that are passed over for somebody who may not give them; then the connection ends."""
 _MAX_VERB = 64
 """No command word is longer; an unknown one is cut off here."""
 
@@ -111,6 +113,7 @@ class ServerConnection:
         self._command: tuple[str, bool, Command | None] = ("", False, None)
         self._value: ValueStream | None = None
         self._skipper = LineSkipper()
+        self._skipped = 0
         self._after_skip: Event = NEED_DATA
 
     # -- for the session
@@ -320,7 +323,13 @@ class ServerConnection:
         return SaslLine(line)
 
     def _read_past(self) -> Event | None:
-        if not self._skipper.feed(self._buffer):
+        held = len(self._buffer)
+        done = self._skipper.feed(self._buffer)
+        if self.denial is not None:
+            self._skipped += held - len(self._buffer)
+        if self._skipped > _MOST_FOR_NOTHING:
+            raise dlist.TooLong("too much without permission")
+        if not done:
             return NEED_DATA
         self._move(Move.LINE_READ)
         return self._after_skip

@@ -16,7 +16,15 @@ from enum import Enum
 from common.protocol.buffer import Buffer
 from common.protocol.dlist_types import OutOfStep
 
-_BETWEEN = re.compile(rb"[ \t\r\v\f()]*+")
+_PLAIN = re.compile(
+    rb"(?:[ \t\r\v\f()]++"
+    rb'|[^ \t\r\n\v\f()"{%][^ \t\r\n\v\f()"]*+(?=[ \t\r\n\v\f()"])'
+    rb'|%(?!\{)[^ \t\r\n\v\f()"]*+(?=[ \t\r\n\v\f()"])'
+    rb'|\{[^ \t\r\n\v\f()"]*+(?=[ \t\v\f()"])'
+    rb'|"(?:[^"\\\n]|\\[^\n])*+")*+'
+)
+"""Blanks, and whole tokens that announce no content. One match passes over any number of them: somebody who
+sends a megabyte of short words must not cost seconds."""
 _WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
 _QUOTED = re.compile(rb'(?:[^"\\\n]|\\[^\n])*+')
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
@@ -85,7 +93,7 @@ class LineSkipper:
             self._place = _In.FILE_GUID if byte == _BLANK else _In.BETWEEN
             return pos + (byte == _BLANK)
         if self._place is _In.BETWEEN:
-            match = _BETWEEN.match(data, pos)
+            match = _PLAIN.match(data, pos)
             if match is not None and match.end() > pos:
                 return match.end()
             if byte == _LF:

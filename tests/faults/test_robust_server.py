@@ -63,6 +63,11 @@ def rss_kb(server: RunningServer) -> int:
     return int(Path(f"/proc/{server.pid}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
+def cpu_seconds(server: RunningServer) -> float:
+    fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # -- 1
 
 
@@ -207,7 +212,7 @@ def test_04_lists_nested_30000_deep_are_an_error(server: RunningServer, verb: by
 
 def test_05_before_login_a_connection_costs_little_and_nothing_on_disk(server: RunningServer) -> None:
     files = sorted(server.spool.rglob("*"))
-    before = rss_kb(server)
+    before, busy = rss_kb(server), cpu_seconds(server)
     lines = [server.connect() for _ in range(40)]
     junk = [
         b"x" * 1_000_000,
@@ -224,6 +229,7 @@ def test_05_before_login_a_connection_costs_little_and_nothing_on_disk(server: R
             pass
     time.sleep(0.5)
     assert rss_kb(server) - before < 20_000
+    assert cpu_seconds(server) - busy < 2
     assert sorted(server.spool.rglob("*")) == files
     for line in lines:
         line.close()

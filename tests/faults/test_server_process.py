@@ -214,6 +214,24 @@ def test_an_external_layer_makes_plain_acceptable(tmp_path: Path) -> None:
         assert b" PLAIN" not in read_until(server.connect(), b"* OK ")
 
 
+def test_words_strings_and_literals_are_as_long_as_the_configuration_allows(tmp_path: Path) -> None:
+    options = {"maxword": "2k", "maxquoted": "3k", "maxliteral": "5k"}
+    with RunningServer(tmp_path, options=options) as server:
+        for length, form in ((2048, b"%s"), (3072, b'"%s"'), (5120, b"{%d+}\r\n%s")):
+            for more in (0, 1):
+                word = b"x" * (length + more)
+                value = form % ((length + more, word) if b"%d" in form else word)
+                heard = server.talk([b"GET MAILBOXES (" + value + b")"])
+                assert heard.startswith(b"* Fatal error: " if more else b"OK success\r\n"), (length, heard)
+
+
+def test_literalminus_forbids_literals_beyond_4096_bytes(tmp_path: Path) -> None:
+    with RunningServer(tmp_path, options={"literalminus": "yes"}) as server:
+        for length, answer in ((4096, b"OK success\r\n"), (4097, b"* Fatal error: ")):
+            value = b"{%d+}\r\n%s" % (length, b"x" * length)
+            assert server.talk([b"GET MAILBOXES (" + value + b")"]).startswith(answer)
+
+
 def test_it_tells_systemd_when_it_is_ready_and_when_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
