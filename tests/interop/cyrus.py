@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from .imap import Imap
@@ -188,7 +189,7 @@ class Cyrus:
                 **identity(),  # type: ignore[call-overload]
             )
         for port in self.ports.values():
-            until(lambda port=port: self._accepts(port), f"{self.name}: port {port} accepts")
+            until(partial(self._accepts, port), f"{self.name}: port {port} accepts")
 
     def _accepts(self, port: int) -> bool:
         assert self.master is not None

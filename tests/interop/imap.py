@@ -106,7 +106,7 @@ class Imap:
             else:
                 line += b" {%d+}\r\n" % len(word) + word
         self.socket.sendall(line + b"\r\n")
-        untagged = []
+        untagged: list[bytes] = []
         while True:
             answer = self._line()
             if answer.startswith(tag + b" "):
