@@ -15,30 +15,44 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from importlib import import_module
+from typing import Any
 
 from common.errors import ProtocolViolation
 
 WINDOW = -15
-LEVEL = 1
-"""Mail at level 1 is within a tenth of the size that level 6 reaches, at a third of its time."""
+
+_implementation: Any
+"""The same streams either way: ISA-L deflates mail three to seven times as fast as zlib's level 1, and
+smaller, and inflates it in two thirds of the time."""
+
+try:
+    _implementation = import_module("isal.isal_zlib")
+except ImportError:  # pragma: no cover (a machine for which it is not made)
+    _implementation = zlib
+
+LEVEL = 1 if _implementation is zlib else 2
+"""What mail gains by higher levels is a tenth of its size, what it costs is a multiple of the time."""
+
+_ERRORS: tuple[type[Exception], ...] = (zlib.error, _implementation.error)
 
 
 class Deflater:
     """Our half: what is given to `compress` can be inflated completely from what it returns."""
 
     def __init__(self, level: int = LEVEL) -> None:
-        self._stream = zlib.compressobj(level, zlib.DEFLATED, WINDOW, 9)
+        self._stream = _implementation.compressobj(level, zlib.DEFLATED, WINDOW, 9)
 
     def compress(self, data: bytes) -> bytes:
         """`data` compressed, with a sync flush at the end. Large pieces compress best and fastest."""
-        return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return bytes(self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH))
 
 
 class Inflater:
     """The peer's half: compressed bytes in with `feed`, bounded slices out with `take`."""
 
     def __init__(self) -> None:
-        self._stream = zlib.decompressobj(WINDOW)
+        self._stream = _implementation.decompressobj(WINDOW)
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._full = False
@@ -62,8 +76,8 @@ class Inflater:
         while self._waiting or self._full:
             piece = self._waiting.popleft() if self._waiting else b""
             try:
-                out = self._stream.decompress(piece, limit)
-            except zlib.error as error:
+                out: bytes = self._stream.decompress(piece, limit)
+            except _ERRORS as error:
                 raise ProtocolViolation(f"compressed stream is damaged: {error}") from None
             left = self._stream.unconsumed_tail
             self._bytes -= len(piece) - len(left)

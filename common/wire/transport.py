@@ -175,7 +175,7 @@ class CsyncProtocol(TwistedProtocol):
         """Close the connection when the peer gives no sign of life for so long; None: never.
 
         Bytes that come and bytes that the peer takes are signs of life. Time in which our own handler
-        keeps the peer waiting does not count.
+        keeps the peer waiting does not count, unless the peer leaves our answers unread.
         """
         self._silence = seconds
         self._last_life = self.clock.seconds()
@@ -477,7 +477,7 @@ class CsyncProtocol(TwistedProtocol):
         if self._silence is None or self._lost is not None:
             return
         now = self.clock.seconds()
-        if self._busy or self._paused:
+        if (self._busy or self._paused) and not self._unread:
             self._last_life = now
         left = self._last_life + self._silence - now
         if left > 0:

@@ -47,7 +47,6 @@ class Lines:
             self.data = rest
             return line
         if self.eof:
-            self.eof = False
             return ConnectionClosed(not self.data)
         return NEED_DATA
 

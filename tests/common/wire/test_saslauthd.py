@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
+from common.config import Config
 from common.errors import StoreError
+from common.wire.sasl.passwd import PasswordFile
 from common.wire.sasl.saslauthd import Saslauthd, request
+from common.wire.sasl.server import SaslServer
 from tests.common.wire.kit import make_reactor, run, spin
 
 
@@ -59,6 +62,28 @@ def test_the_question_is_four_counted_strings_and_the_answer_one(
     with daemon(tmp_path / "mux", counted(answer), asked):
         assert ask(tmp_path, "eve", "pä", "realm") is right
     assert asked == [b"\0\x03eve\0\x03p\xc3\xa4\0\x05csync\0\x05realm"]
+
+
+def test_the_server_asks_at_sasl_saslauthd_path(tmp_path: Path) -> None:
+    conf = tmp_path / "imapd.conf"
+    conf.write_text(
+        f"configdirectory: {tmp_path}\nsasl_pwcheck_method: saslauthd\nsasl_saslauthd_path: {tmp_path}/here\n"
+    )
+    reactor = make_reactor()
+    server = SaslServer.from_config(Config.load(conf, "sync_server"), reactor)
+    asked: list[bytes] = []
+    with daemon(tmp_path / "here", counted(b"OK"), asked):
+        assert run(reactor, Deferred.fromCoroutine(server.check_password("eve", "x")))
+    assert asked
+
+
+def test_the_server_knows_the_passwords_of_sync_passwd_file(tmp_path: Path) -> None:
+    conf = tmp_path / "imapd.conf"
+    conf.write_text(f"configdirectory: {tmp_path}\nsync_passwd_file: {tmp_path}/elsewhere\n")
+    PasswordFile(tmp_path / "elsewhere").set_password("eve", "x")
+    reactor = make_reactor()
+    server = SaslServer.from_config(Config.load(conf, "sync_server"), reactor)
+    assert run(reactor, Deferred.fromCoroutine(server.check_password("eve", "x")))
 
 
 @pytest.mark.parametrize("answer", [b"", b"\0\x05OK", counted(b"what?")])

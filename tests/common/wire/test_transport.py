@@ -8,6 +8,8 @@ import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
@@ -15,6 +17,7 @@ from twisted.internet.testing import StringTransport
 
 from common.errors import ConnectionLost, ProtocolViolation, TLSFailed
 from common.protocol.events import ConnectionClosed
+from common.wire import deflate
 from common.wire.deflate import Deflater, Inflater
 from common.wire.tls import ClientTLS, ClientTLSSettings
 from common.wire.transport import HOLD_BYTES, TURN_BYTES, CsyncProtocol
@@ -206,6 +209,16 @@ def test_a_peer_that_never_reads_is_dropped_after_the_timeout() -> None:
     assert wire.aborting
 
 
+def test_a_peer_that_never_reads_is_dropped_although_the_handler_waits_for_it() -> None:
+    proto, wire, handler, clock = make(hold=True)
+    proto.set_timeout(30)
+    proto.dataReceived(b"GET\n")
+    assert len(handler.held) == 1
+    proto.pauseProducing()
+    clock.advance(31)
+    assert wire.aborting
+
+
 def test_no_timer_is_left_when_the_connection_is_gone() -> None:
     proto, _, _, clock = make()
     proto.set_timeout(30)
@@ -278,8 +291,13 @@ def test_a_compressed_stream_that_was_ended_takes_nothing_more() -> None:
         inflater.take(100)
 
 
-@pytest.mark.parametrize("limit", [1, 7, 1000])
-def test_slices_of_any_size_give_the_whole_stream(limit: int) -> None:
+@pytest.mark.parametrize("implementation", ["isal", "zlib"])
+@pytest.mark.parametrize("limit", [1, 7, 1000, 100_000])
+def test_slices_of_any_size_give_the_whole_stream(
+    monkeypatch: pytest.MonkeyPatch, implementation: str, limit: int
+) -> None:
+    if implementation == "zlib":
+        monkeypatch.setattr(deflate, "_implementation", zlib)
     inflater, deflater = Inflater(), Deflater()
     data = b"".join(b"%d abc abc abc " % i for i in range(500)) + bytes(3000)
     for at in range(0, len(data), 611):
@@ -290,6 +308,26 @@ def test_slices_of_any_size_give_the_whole_stream(limit: int) -> None:
         got += piece
     assert got == data
     assert inflater.pending == 0
+
+
+@given(st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=20))
+def test_zlib_and_we_read_one_another_s_streams(pieces: list[bytes]) -> None:
+    ours, theirs = Deflater(), zlib.compressobj(6, zlib.DEFLATED, -15)
+    reader, inflater = zlib.decompressobj(-15), Inflater()
+    for piece in pieces:
+        assert reader.decompress(ours.compress(piece)) == piece
+        inflater.feed(theirs.compress(piece) + theirs.flush(zlib.Z_SYNC_FLUSH))
+        assert inflater.take(10_000) == piece
+        assert inflater.take(10_000) == b""
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_inflate_to_something_bounded_or_are_refused(data: bytes) -> None:
+    inflater = Inflater()
+    inflater.feed(data)
+    with contextlib.suppress(ProtocolViolation):
+        while piece := inflater.take(1000):
+            assert len(piece) <= 1000
 
 
 # -- TLS switch-over (handshakes are tested in test_tls)
