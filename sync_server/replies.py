@@ -27,7 +27,6 @@ ALREADY_AUTHENTICATED = b"BAD Already authenticated"
 TLS_AFTER_LOGIN = b"BAD Can't Starttls after authentication"
 TLS_TWICE = b"BAD Already did a successful Starttls"
 TLS_AFTER_COMPRESS = b"BAD Can't Starttls after Compress"
-TLS_UNUSABLE = b"NO Error initializing TLS"
 
 COMPRESSED_ALREADY = b"NO Compression already active: DEFLATE"
 

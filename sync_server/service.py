@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from twisted.internet.defer import Deferred
 
 from common.config import Config
-from common.errors import ConfigError
+from common.errors import ConfigError, StoreError
 from common.protocol.connection_server import ServerConnection
 from common.protocol.dlist import Limits
 from common.stores import open_store
@@ -69,7 +69,10 @@ class Service:
         sasl = SaslServer.from_config(config, reactor)
         store = open_store(config)
         staging = settings.partitions[config.defaultpartition] / "sync."
-        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {staging}: {error.strerror}") from error
         gone = remove_left_overs(staging)
         if gone:
             log.info("removed %d staged files of a server that was killed", gone)
