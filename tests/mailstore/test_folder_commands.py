@@ -127,6 +127,12 @@ def test_delete_at_once_leaves_no_mailbox_but_undelete_brings_it_back(
     assert alice.run("undelete", "bob").status == 65
 
 
+def test_delayed_on_the_command_line_beats_delete_mode(alice: Site) -> None:
+    alice.conf.write_text(alice.conf.read_text() + "delete_mode: immediate\n")
+    alice.ok("delete", "--delayed", "user/alice/Work")
+    assert alice.mailboxes("user.alice")[1].startswith("DELETED.user.alice.Work.")
+
+
 def test_delete_leaves_what_is_below_unless_told_otherwise(alice: Site) -> None:
     alice.ok("create", "user/alice/Work/a", "user/alice/Job/a")
     alice.ok("delete", "user/alice/Work")

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from common.config import Config
 from common.names import Owner
 from common.stores import open_store
 from mailstore import importer
+from mailstore.cli import main
 from mailstore.importer import Importer
 from mailstore.sources import open_source
 from tests.mailstore.conftest import Site
@@ -47,6 +49,31 @@ def test_an_import_keeps_folders_flags_dates_and_subscriptions(alice: Site, box:
     assert alice.ok("subscribe", "alice").lines == ["user/alice/Empty", "user/alice/Work/2026"]
     log = alice.log()
     assert ("MAILBOX", "user.alice.Work.2026") in log and ("SUB", "alice", "user.alice.Empty") in log
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", ["import", "verify"])
+def test_progress_is_shown_on_a_terminal_unless_it_is_not_wanted(
+    alice: Site, box: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    shown = []
+    for option in ([], ["--no-progress"]):
+        argv = [
+            "-C",
+            str(alice.conf),
+            command,
+            *option,
+            *(["alice", str(box)] if command == "import" else []),
+        ]
+        terminal = Terminal()
+        assert main(argv, stdout=io.StringIO(), stderr=terminal) == 0
+        shown.append(terminal.getvalue())
+    assert shown[0] and not shown[1]
 
 
 def test_importing_again_adds_nothing(alice: Site, box: Path) -> None:

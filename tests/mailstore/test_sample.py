@@ -1,6 +1,7 @@
 import hashlib
 from collections import Counter
 from email import message_from_bytes, policy
+from pathlib import Path
 
 from common.config import Config
 from common.model import SYSTEM_FLAGS
@@ -66,6 +67,17 @@ def test_a_filled_store_is_sound_and_has_everything(site: Site) -> None:
     store.close()
     kinds = {line[0] for line in site.log()}
     assert {"MAILBOX", "APPEND", "QUOTA", "SUB", "SEEN", "ANNOTATION"} <= kinds
+
+
+def test_another_seed_fills_other_mail(tmp_path: Path) -> None:
+    subjects = []
+    for number, seed in enumerate((["--seed", "2"], [], ["--seed", "1"])):
+        (tmp_path / str(number)).mkdir()
+        one = Site(tmp_path / str(number))
+        one.ok("sample", *seed)
+        guids = {record.guid for record in one.records("user.alice")}
+        subjects.append(guids)
+    assert subjects[0] != subjects[1] == subjects[2]
 
 
 def test_it_does_not_mix_with_users_that_are_there(site: Site) -> None:

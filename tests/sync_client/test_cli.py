@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,30 @@ def test_the_default_channel_is_gone_once_another_one_is_named(conf):
 
 
 # -- status
+
+
+def test_the_limits_of_status_may_be_given(conf, capsys):
+    from sync_client.channel import ChannelLock, channel_directory
+
+    directory = channel_directory(Config.load(conf), "")
+    lock = ChannelLock(directory).acquire()
+    try:
+        (directory / "status.json").write_text(
+            json.dumps({"oldest_change": time.time() - 100, "updated": time.time()})
+        )
+        status = ["-C", str(conf), "--status"]
+        assert main(status) == 1
+        assert main([*status, "--warning", "3m"]) == 0
+        assert main([*status, "--critical", "90"]) == 2
+        said(capsys)
+    finally:
+        lock.release()
+
+
+def test_the_form_of_status_may_be_chosen(conf, capsys):
+    for form, start in (("text", "SYNC UNKNOWN"), ("json", "{"), ("yaml", "channel:")):
+        assert main(["-C", str(conf), "--status", "--format", form]) == 3
+        assert capsys.readouterr().out.startswith(start)
 
 
 def test_status_of_a_channel_nobody_has_worked_on_is_unknown(conf, capsys):

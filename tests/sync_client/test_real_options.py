@@ -209,6 +209,30 @@ def test_sync_compress_asks_for_compression_too(pair):
     assert b"COMPRESS DEFLATE" in client.err
 
 
+def test_sync_batchsize_bounds_the_messages_of_one_apply(pair):
+    pair.master.create("alice")
+    for number in range(3):
+        pair.master.deliver("alice", f"number {number}")
+    pair.master.add("sync_batchsize: 1")
+    client = pair.run("-vv", "-u", "alice")
+    assert client.process.returncode == 0 and commands(client).count("APPLY MAILBOX") == 3
+    assert pair.same()
+
+
+def test_sync_cache_db_path_remembers_the_replica_from_one_rolling_run_to_the_next(pair):
+    pair.master.create("alice")
+    asked = []
+    for settings in ((), ("sync_cache_db_path: {configdirectory}/remembered",), ()):
+        pair.master.add(*settings)
+        pair.master.deliver("alice", "news")
+        pair.master.directory().mkdir(exist_ok=True)
+        pair.master.log().write_text("MAILBOX user.alice\n")
+        client = pair.run("-vv", "-R", "-1")
+        assert client.process.returncode == 0, client.err
+        asked.append("GET MAILBOXES" in commands(client))
+    assert asked == [True, True, False] and pair.same()
+
+
 def test_a_server_that_does_not_compress_is_fine_with_z_and_not_if_it_is_required(pair):
     pair.master.create("alice")
     assert pair.run("-z", "-u", "alice").process.returncode == 0, "a UNIX socket offers nothing"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import syslog
 
 import pytest
 
+from common.config import Config
 from common.errors import MailboxMoved, RemoteDenied, SyncChecksum
 from sync_client.engine.errors import FoldersFailed
-from sync_client.report import Reporter, failure_lines, quoted
+from sync_client.report import Reporter, failure_lines, quoted, set_up
 from sync_client.work import Item, Kind, owner_of_name
 
 
@@ -68,6 +70,20 @@ def test_a_group_of_thousands_is_told_briefly():
 )
 def test_values_are_quoted_where_they_must_be(value, shown):
     assert quoted(value) == shown
+
+
+def test_facility_and_prefix_of_syslog_come_from_imapd_conf(tmp_path, monkeypatch):
+    conf = tmp_path / "imapd.conf"
+    conf.write_text(f"configdirectory: {tmp_path}\nsyslog_facility: local3\nsyslog_prefix: master\n")
+    opened = []
+    monkeypatch.setattr("sync_client.report.syslog.openlog", lambda *how: opened.append(how))
+    monkeypatch.setattr("sync_client.report.Path.exists", lambda path: True)
+    monkeypatch.setattr("sync_client.report._adopt_twisted", lambda: None)
+    kept = logging.getLogger().level
+    set_up(Config.load(conf), stderr=False)
+    set_up(Config.load(conf), stderr=False, to_syslog=False)
+    logging.getLogger().setLevel(kept)
+    assert opened == [("master/sync_client", syslog.LOG_PID, syslog.LOG_LOCAL3)]
 
 
 def test_operations_go_to_stdout_with_v_only(capsys):

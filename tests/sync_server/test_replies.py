@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import (
+    REPLY_ERRORS,
     MailboxLocked,
     MailboxMoved,
     MailboxNonexistent,
@@ -153,6 +154,29 @@ def test_all_of_them_pipelined_are_answered_in_order(tmp_path: Path) -> None:
 
 def test_a_bare_lf_ends_a_line_too(tmp_path: Path) -> None:
     assert Conversation(tmp_path).send(b"NOOP\nGET USER bob\n") == b"OK Noop completed\r\nOK success\r\n"
+
+
+CODES = {
+    "IMAP_INVALID_USER": "No Such User",
+    "IMAP_MAILBOX_LOCKED": "Mailbox locked",
+    "IMAP_MAILBOX_MOVED": "Mailbox exists with another name or uniqueid",
+    "IMAP_MAILBOX_NONEXISTENT": "No Such Mailbox",
+    "IMAP_MAILBOX_NOTSUPPORTED": "Operation is not supported on mailbox",
+    "IMAP_PARTITION_UNKNOWN": "Unknown/invalid partition",
+    "IMAP_PERMISSION_DENIED": "Permission denied",
+    "IMAP_PROTOCOL_BAD_PARAMETERS": "",
+    "IMAP_PROTOCOL_ERROR": "Protocol error",
+    "IMAP_SYNC_BADSIEVE": "Sieve script compilation failure",
+    "IMAP_SYNC_CHANGED": "Changed since last sync",
+    "IMAP_SYNC_CHECKSUM": "Checksum Failure",
+}
+
+
+def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    talk.replica.failures["unmailbox"] = [error() for error in REPLY_ERRORS.values()]
+    heard = [talk.ask(b"APPLY UNMAILBOX user.x").decode() for _ in REPLY_ERRORS]
+    assert sorted(heard) == [f"NO {code} {text}" for code, text in sorted(CODES.items())]
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,12 @@ def test_starttls_comes_first_or_not_at_all(tmp_path: Path, before: bytes, reply
         assert talk.ask(b"STARTTLS") == reply
 
 
+def test_starttls_happens_once(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False, tls=object())
+    talk.proto.tls = True
+    assert talk.ask(b"STARTTLS") == b"BAD Already did a successful Starttls"
+
+
 def test_starttls_takes_no_argument(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object())
     assert talk.ask(b"STARTTLS x") == b"BAD Unexpected extra arguments to Starttls"
