@@ -15,7 +15,6 @@ writes: if both ends waited for the other to read first, neither ever would.)
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -36,7 +35,9 @@ from zope.interface import implementer
 from common.errors import ConnectionLost, CyrusSyncError, ProtocolViolation, TLSFailed
 from common.protocol.events import ConnectionClosed, NeedData
 from common.wire.clock import Clock, Timer
-from common.wire.deflate import Deflater, Inflater
+from common.wire.deflate import Deflater
+from common.wire.inbox import Inbox
+from common.wire.silence import Silence
 from common.wire.tls import TLSContext, cipher_bits, handshake_error
 
 HOLD_BYTES = 256 * 1024
@@ -44,9 +45,6 @@ HOLD_BYTES = 256 * 1024
 
 OUTBOX_BYTES = 64 * 1024
 """Answers are gathered up to this size before they are written."""
-
-SLICE_BYTES = 256 * 1024
-"""How much is inflated at once."""
 
 TURN_BYTES = 1024 * 1024
 """After so many bytes of one connection the others have their turn."""
@@ -111,11 +109,9 @@ class CsyncProtocol(TwistedProtocol):
         self.bytes_written = 0
         self._connected = connected
         self._handler: EventHandler | None = None
-        self._inbox: deque[bytes] = deque()
-        self._inbox_bytes = 0
+        self._inbox = Inbox()
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
-        self._inflater: Inflater | None = None
         self._deflater: Deflater | None = None
         self._pumping = False
         self._busy = False
@@ -133,9 +129,8 @@ class CsyncProtocol(TwistedProtocol):
         self._drained: list[Deferred[None]] = []
         self._handshake: Deferred[None] | None = None
         self._tls_context: TLSContext | None = None
-        self._silence: float | None = None
-        self._silence_call: Timer | None = None
-        self._last_life = 0.0
+        self._timeout: float | None = None
+        self._silence = Silence(clock, self._silent, self._we_keep_it_waiting)
 
     # -- for the owner
 
@@ -177,13 +172,9 @@ class CsyncProtocol(TwistedProtocol):
         Bytes that come and bytes that the peer takes are signs of life. Time in which our own handler
         keeps the peer waiting does not count, unless the peer leaves our answers unread.
         """
-        self._silence = seconds
-        self._last_life = self.clock.seconds()
-        if self._silence_call is not None:
-            self._silence_call.cancel()
-            self._silence_call = None
-        if seconds is not None and self.transport is not None and self._lost is None:
-            self._silence_call = self.clock.callLater(seconds, self._silent)
+        self._timeout = seconds
+        if self.transport is not None and self._lost is None:
+            self._silence.start(seconds)
 
     def write(self, data: bytes) -> None:
         """Send. What is written while events are being handled is gathered: one write for an answer."""
@@ -226,7 +217,7 @@ class CsyncProtocol(TwistedProtocol):
         if self.tls or self.compressed:
             return fail(Failure(TLSFailed("TLS or compression is already active")))
         self._flush()
-        if self.connection.trailing_data() or self._inbox:
+        if self.connection.trailing_data() or self._inbox.pending:
             self._fail(Failure(ProtocolViolation("plain text was sent ahead of the TLS handshake")))
             return fail(self._reason)
         self._tls_context = context
@@ -238,15 +229,9 @@ class CsyncProtocol(TwistedProtocol):
     def start_deflate(self) -> None:
         """Compress what is written from now on and inflate what follows the last event."""
         self._flush()
-        self._inflater = Inflater()
         self._deflater = Deflater()
+        self._inbox.inflate(self.connection.trailing_data())
         self.compressed = True
-        behind = self.connection.trailing_data()
-        self._inflater.feed(behind)
-        for piece in self._inbox:
-            self._inflater.feed(piece)
-        self._inbox.clear()
-        self._inbox_bytes = 0
 
     def lose(self) -> None:
         """Close after everything written has been sent (but do not wait for ever for that)."""
@@ -273,20 +258,16 @@ class CsyncProtocol(TwistedProtocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
-        self.set_timeout(self._silence)
+        self.set_timeout(self._timeout)
         if self._connected is not None:
             self._connected(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self._last_life = self.clock.seconds()
+        self._silence.sign()
         self.bytes_read += len(data)
         if self._closing:
             return
-        if self._inflater is not None:
-            self._inflater.feed(data)
-        else:
-            self._inbox.append(data)
-            self._inbox_bytes += len(data)
+        self._inbox.put(data)
         if self._next_turn is None:
             self._pump()
         else:
@@ -324,11 +305,11 @@ class CsyncProtocol(TwistedProtocol):
         if not self.server:
             self._pump(to_the_end=True)
         self._lost = self._reason
-        for call in (self._next_turn, self._linger, self._silence_call):
+        self._silence.stop()
+        for call in (self._next_turn, self._linger):
             if call is not None and call.active():
                 call.cancel()
         self._inbox.clear()
-        self._inflater = None
         if self._handshake is not None:
             waiting, self._handshake = self._handshake, None
             waiting.errback(self._lost)
@@ -346,7 +327,7 @@ class CsyncProtocol(TwistedProtocol):
     def resumeProducing(self) -> None:
         """The peer has taken it all."""
         self._unread = False
-        self._last_life = self.clock.seconds()
+        self._silence.sign()
         drained, self._drained = self._drained, []
         for each in drained:
             each.callback(None)
@@ -385,9 +366,11 @@ class CsyncProtocol(TwistedProtocol):
                 if budget <= 0 and not to_the_end:
                     self._yield_turn()
                     break
-                piece = self._take()
+                piece = self._inbox.take()
                 if piece:
                     budget -= len(piece)
+                    if self.trace is not None:
+                        self.trace("<", piece)
                     self.connection.receive_data(piece)
                 elif self._eof and not self._eof_told:
                     self._eof_told = True
@@ -403,19 +386,6 @@ class CsyncProtocol(TwistedProtocol):
         self._flush()
         self._regulate()
 
-    def _take(self) -> bytes:
-        """The next piece of plain input, b"" if there is none."""
-        if self._inflater is not None:
-            piece = self._inflater.take(SLICE_BYTES)
-        elif self._inbox:
-            piece = self._inbox.popleft()
-            self._inbox_bytes -= len(piece)
-        else:
-            return b""
-        if piece and self.trace is not None:
-            self.trace("<", piece)
-        return piece
-
     def _deliver(self, event: Any) -> None:
         if self._handler is None:
             return
@@ -426,7 +396,7 @@ class CsyncProtocol(TwistedProtocol):
 
     def _handled(self, _: Any) -> None:
         self._busy = False
-        self._last_life = self.clock.seconds()
+        self._silence.sign()
         self._pump()
 
     def _handling_failed(self, failure: Failure) -> None:
@@ -460,10 +430,7 @@ class CsyncProtocol(TwistedProtocol):
             return
         want = self._next_turn is None and self._deliverable()
         if not want:
-            held = self._inbox_bytes + self.connection.buffered
-            if self._inflater is not None:
-                held += self._inflater.pending
-            want = held < HOLD_BYTES
+            want = self._inbox.pending + self.connection.buffered < HOLD_BYTES
         if want != self._reading:
             self._reading = want
             if want:
@@ -471,19 +438,11 @@ class CsyncProtocol(TwistedProtocol):
             else:
                 self.transport.pauseProducing()
 
+    def _we_keep_it_waiting(self) -> bool:
+        return (self._busy or self._paused) and not self._unread
+
     def _silent(self) -> None:
-        """The silence timer: not cancelled and set for each byte, but looked at when it rings."""
-        self._silence_call = None
-        if self._silence is None or self._lost is not None:
-            return
-        now = self.clock.seconds()
-        if (self._busy or self._paused) and not self._unread:
-            self._last_life = now
-        left = self._last_life + self._silence - now
-        if left > 0:
-            self._silence_call = self.clock.callLater(left, self._silent)
-            return
-        self._reason = Failure(ConnectionLost(f"no answer from {self.peer} for {self._silence:g} seconds"))
+        self._reason = Failure(ConnectionLost(f"no answer from {self.peer} for {self._timeout:g} seconds"))
         if self._unread:
             self.abort()
         else:
