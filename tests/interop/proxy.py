@@ -3,7 +3,8 @@
 Every connection is a `Conversation` with the octets of both directions as they passed. `hide` removes
 capability lines from the greeting (so that a real client does not compress and its words can be read),
 `delay` is the time in seconds that every octet is under way in each direction (throughput is not
-limited), `cut_after` closes a connection once so many octets went in one direction.
+limited), `cut_after` closes a connection once so many octets went in one direction; a function is asked
+for that at every new connection. Without `remember` the octets are passed on and forgotten.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
 Address = tuple[str, int]
 Direction = Literal["c2s", "s2c"]
+Cut = tuple[Direction, int] | None
 
 
 @dataclass
 class Conversation:
-    """One connection. `ended` is set when both directions are closed."""
+    """One connection, to be cut where `cut` says. `ended` is set when both directions are closed."""
 
     c2s: bytearray = field(default_factory=bytearray)
     s2c: bytearray = field(default_factory=bytearray)
+    cut: Cut = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def commands(self) -> list[str]:
@@ -71,12 +75,16 @@ class Proxy:
         *,
         hide: tuple[str, ...] = (),
         delay: float = 0.0,
-        cut_after: tuple[Direction, int] | None = None,
+        cut_after: Callable[[], Cut] | Cut = None,
+        remember: bool = True,
     ) -> None:
         self.target = target
         self.hide = hide
         self.delay = delay
         self.cut_after = cut_after
+        self.remember = remember
+        self.cuts = 0
+        """Connections that were cut by `cut_after`."""
         self.conversations: list[Conversation] = []
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -113,8 +121,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            conversation = Conversation()
-            self.conversations.append(conversation)
+            conversation = Conversation(cut=self.cut_after() if callable(self.cut_after) else self.cut_after)
+            if self.remember:
+                self.conversations.append(conversation)
             try:
                 if isinstance(self.target, str):
                     server = socket.socket(socket.AF_UNIX)
@@ -146,7 +155,8 @@ class Proxy:
         record = said.c2s if way == "c2s" else said.s2c
         send = _Delayed(sink, self.delay).send if self.delay else sink.sendall
         greeting = bytearray() if way == "s2c" and self.hide else None
-        limit = self.cut_after[1] if self.cut_after and self.cut_after[0] == way else None
+        limit = said.cut[1] if said.cut and said.cut[0] == way else None
+        passed = 0
         try:
             while data := source.recv(1 << 18):
                 if greeting is not None:
@@ -154,13 +164,16 @@ class Proxy:
                     if b"* OK" not in greeting or not greeting.endswith(b"\n"):
                         continue
                     data, greeting = self._without_hidden(bytes(greeting)), None
-                if limit is not None and len(record) + len(data) >= limit:
-                    data = data[: limit - len(record)]
+                cut = False
+                if limit is not None:
+                    cut, data = passed + len(data) >= limit, data[: limit - passed]
+                passed += len(data)
+                if self.remember:
                     record += data
-                    send(data)
-                    break
-                record += data
                 send(data)
+                if cut:
+                    self.cuts += 1
+                    break
         except OSError:
             pass
         if self.delay:
