@@ -168,6 +168,9 @@ class MailboxNonexistent(ReplyError):
 
 
 class MailboxLocked(ReplyError):
+    """Somebody else works on the owner. Whoever delivers through us must try again, not bounce."""
+
+    exit_status = EX_TEMPFAIL
     code = "IMAP_MAILBOX_LOCKED"
     text = "Mailbox locked"
 

@@ -32,6 +32,7 @@ from common.synclog.writer import ActionLog
 from mailstore.errors import NoSuchMailbox, NoSuchUser
 from mailstore.utf7 import ascii_name
 
+LOCK_SECONDS = 60.0
 _RANGE = re.compile(r"(\d+|\*)(?::(\d+|\*))?")
 
 
@@ -143,7 +144,7 @@ class Context:
 
     def write(self, owner: Owner) -> AbstractContextManager[MailWriter]:
         """The lock of `owner`; waits up to a minute, as a person is watching."""
-        return self.store().write(owner, timeout=60)
+        return self.store().write(owner, timeout=LOCK_SECONDS)
 
     def require(self, reader: MailReader, name: str) -> MailboxState:
         """The mailbox; raises `NoSuchMailbox`."""

@@ -15,6 +15,7 @@ from common.errors import EX_FAILURE, EX_USAGE, CyrusSyncError
 from common.names import Owner, check_userid
 from common.stores import open_store
 from common.stores.native.store import NativeStore
+from mailstore.context import LOCK_SECONDS
 
 EXIT_STATUS = """\
 EXIT STATUS
@@ -72,7 +73,7 @@ def _reset(store: NativeStore, owner: Owner) -> bool:
     """Remove one user; False if there was nothing to remove."""
     if not store.exists(owner):
         return False
-    with store.write(owner, create=False, timeout=60) as writer:
+    with store.write(owner, create=False, timeout=LOCK_SECONDS) as writer:
         writer.apply_unuser()
         for mailbox in writer.mailboxes():
             writer.apply_unmailbox(mailbox.name)

@@ -3,6 +3,9 @@ import time
 
 import pytest
 
+from common.names import Owner
+from common.stores import open_store
+from mailstore import context
 from tests.mailstore.conftest import MESSAGE, Site
 
 # -- deliver
@@ -64,6 +67,17 @@ def test_deliver_keeps_to_the_quota_unless_told_otherwise(alice: Site, limit: st
     assert len(alice.records("user.alice.Work")) == 2
     alice.ok("deliver", "alice", "-m", "Work", "--ignore-quota", stdin=message)
     assert len(alice.records("user.alice.Work")) == 3
+
+
+def test_mail_for_a_locked_user_is_tried_again_and_not_bounced(
+    alice: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "LOCK_SECONDS", 0.1)
+    store = open_store(alice.config())
+    with store.write(Owner("user", "alice")):
+        assert alice.run("deliver", "alice", stdin=MESSAGE).status == 75
+    store.close()
+    alice.ok("deliver", "alice", stdin=MESSAGE)
 
 
 def test_users_of_a_domain_get_their_mail(site: Site) -> None:

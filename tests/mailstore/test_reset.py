@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from common.names import Owner
+from common.stores import open_store
+from mailstore import reset
 from mailstore.reset import main
 from tests.mailstore.conftest import Site
 
@@ -42,6 +45,18 @@ def test_a_senseless_command_line_is_exit_64(argv: list[str]) -> None:
 def test_a_bad_userid_stops_it_before_anything_is_removed(alice: Site) -> None:
     assert main(["-C", str(alice.conf), "-f", "alice", "../x"]) != 0
     assert alice.ok("ls", "-1").lines == ["alice"]
+
+
+def test_a_locked_user_is_exit_75_and_those_after_him_are_not_touched(
+    alice: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.ok("create", "user/bob")
+    monkeypatch.setattr(reset, "LOCK_SECONDS", 0.1)
+    store = open_store(alice.config())
+    with store.write(Owner("user", "alice")):
+        assert main(["-C", str(alice.conf), "-f", "alice", "bob"]) == 75
+    store.close()
+    assert alice.ok("ls", "-1").lines == ["alice", "bob"]
 
 
 def test_a_bad_configuration_is_exit_78(tmp_path: Path) -> None:

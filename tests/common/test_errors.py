@@ -1,0 +1,58 @@
+"""Codes of the protocol are read as they are written, and every failure has its exit status."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import (
+    REPLY_ERRORS,
+    CannotConnect,
+    ConfigError,
+    MailboxLocked,
+    PeerError,
+    RemoteDenied,
+    ReplyError,
+    StoreCorrupt,
+    StoreError,
+    UnknownFailure,
+    UsageError,
+    reply_error,
+)
+
+
+@pytest.mark.parametrize("error", REPLY_ERRORS.values())
+def test_a_code_is_read_as_it_is_written(error: type[ReplyError]) -> None:
+    assert type(reply_error(error().reply)) is error
+
+
+@pytest.mark.parametrize("text", ["Unknown error", "IMAP_MAILBOX_LOCKEDX y", "imap_mailbox_locked x", ""])
+def test_anything_else_is_a_refusal_without_a_code(text: str) -> None:
+    error = reply_error(text)
+    assert type(error) is RemoteDenied and error.message == (text or "Unknown error")
+
+
+def test_what_has_no_code_is_an_unknown_error_whatever_it_says_to_people() -> None:
+    error = UnknownFailure("the folder has no inbox")
+    assert error.reply == "Unknown error" and str(error) == "the folder has no inbox"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (PeerError, 1),
+        (CannotConnect, 1),
+        (ReplyError, 1),
+        (UsageError, 64),
+        (StoreCorrupt, 70),
+        (StoreError, 75),
+        (MailboxLocked, 75),
+        (ConfigError, 78),
+    ],
+)
+def test_a_command_ends_with_the_status_of_what_it_met(error: type[PeerError], status: int) -> None:
+    assert error().exit_status == status
+
+
+def test_the_innermost_place_is_the_one_that_is_told() -> None:
+    error = MailboxLocked().at(mailbox="user.a").at(mailbox="user.b", user="a", channel=None)
+    assert str(error) == "Mailbox locked [mailbox=user.a user=a]"
