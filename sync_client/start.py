@@ -80,33 +80,35 @@ class _Parts:
             job.settings,
             self.store,
             self.threads,
-            self._options(job),
+            engine_options(job, self.reporter, reactor),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
         )
 
-    def _options(self, job: Job) -> Options:
-        arguments, cfg = job.arguments, job.cfg
-        rolling = arguments.mode is Mode.ROLLING
-        cache = cfg.string("sync_cache_db_path", job.channel)
-        return Options(
-            server=job.settings.server,
-            channel=arguments.channel,
-            local_only=arguments.local_only,
-            no_copyback=arguments.no_copyback,
-            skip_locked=arguments.skip_locked,
-            partition=arguments.partition,
-            batchsize=cfg.integer("sync_batchsize", job.channel),
-            restart_after_group=rolling,
-            cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
-            trust_cache=rolling,
-            lock_dir=cfg.configdirectory / "lock",
-            skip_dir=job.directory,
-            spool_dir=job.directory,
-            report=self.reporter.operation,
-            notice=lambda text: log.info("%s", text),
-            clock=self.reactor,
-        )
+
+def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
+    """What the command line and the configuration say to the engine."""
+    arguments, cfg = job.arguments, job.cfg
+    rolling = arguments.mode is Mode.ROLLING
+    cache = cfg.string("sync_cache_db_path", job.channel)
+    return Options(
+        server=job.settings.server,
+        channel=arguments.channel,
+        local_only=arguments.local_only,
+        no_copyback=arguments.no_copyback,
+        skip_locked=arguments.skip_locked,
+        partition=arguments.partition,
+        batchsize=cfg.integer("sync_batchsize", job.channel),
+        restart_after_group=rolling,
+        cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
+        trust_cache=rolling,
+        lock_dir=cfg.configdirectory / "lock",
+        skip_dir=job.directory,
+        spool_dir=job.directory,
+        report=reporter.operation,
+        notice=lambda text: log.info("%s", text),
+        clock=reactor,
+    )
 
 
 # -- one-shot

@@ -222,6 +222,14 @@ _DECLARED = (
         channel=True,
     ),
     Option(
+        "sync_cache_db",
+        _STRING,
+        None,
+        _CLIENT,
+        "Accepted for the sake of Cyrus's own sync_client, which has a choice of formats for the file of "
+        "sync_cache_db_path. Ours has one.",
+    ),
+    Option(
         "sync_batchsize",
         _INTEGER,
         "8192",

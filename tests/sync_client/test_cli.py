@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from common.config import Config
+from common.config.options import OPTIONS
 from common.errors import UsageError
 from sync_client import names
 from sync_client.arguments import parse
 from sync_client.cli import _client_settings, _names, main
-from sync_client.start import Job, channel_warnings, rolling_settings
+from sync_client.report import Reporter
+from sync_client.start import Job, channel_warnings, engine_options, rolling_settings
 
 
 @pytest.fixture
@@ -228,6 +230,57 @@ def test_s_overrides_sync_host(conf):
 
 
 # -- channels
+
+
+def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
+    north = {
+        "sync_host": "north.example",
+        "sync_port": "2106",
+        "sync_authname": "penguin",
+        "sync_password": "fish",
+        "sync_compress": "yes",
+        "sync_timeout": "40s",
+        "sync_allowplaintext": "yes",
+        "sync_tls_verify": "no",
+        "sync_repeat_interval": "9s",
+        "sync_reconnect_maxwait": "8m",
+        "sync_shutdown_file": "/north/stop",
+        "sync_cache_db_path": f"{conf.parent}/north-cache",
+        "sync_batchsize": "77",
+    }
+    elsewhere = {"sync_log_file", "sync_realm", "sync_try_imap"}
+    assert set(north) == {option.name for option in OPTIONS.values() if option.channel} - elsewhere
+    add(conf, "sync_host: south.example", *(f"north_{name}: {value}" for name, value in north.items()))
+
+    def found(*argv: str) -> tuple[object, ...]:
+        arguments, cfg = parse(["-C", str(conf), "-R", *argv]), Config.load(conf)
+        job = Job(arguments, cfg, _client_settings(arguments, cfg))
+        settings, rolling = job.settings, rolling_settings(job)
+        options = engine_options(job, Reporter(), None)
+        return (
+            settings.host,
+            settings.port,
+            settings.credentials.authname,
+            settings.credentials.password,
+            settings.compress,
+            settings.idle_timeout,
+            settings.policy.allow_plaintext,
+            settings.tls.verify,
+            rolling.delay,
+            rolling.maxwait,
+            rolling.shutdown_file,
+            options.cache is not None,
+            options.batchsize,
+        )
+
+    assert found("-n", "north") == (
+        *("north.example", 2106, "penguin", "fish", True, 40, True, False),
+        *(9, 480, Path("/north/stop"), True, 77),
+    )
+    assert found() == (
+        *("south.example", 2005, None, None, False, 1800, False, True),
+        *(3, 1200, None, False, 8192),
+    )
 
 
 def test_a_log_that_nobody_writes_is_pointed_out(conf):

@@ -222,6 +222,17 @@ def test_a_channel_has_its_own_options_and_directory(pair):
     assert (side.directory("north") / "status.json").exists()
 
 
+def test_r_follows_sync_log_file_until_the_shutdown_file_appears(pair, tmp_path):
+    side, log, stop = pair.master, tmp_path / "elsewhere" / "log", tmp_path / "stop"
+    side.add(f"sync_log_file: {log}", f"sync_shutdown_file: {stop}")
+    client = pair.rolling()
+    side.create("alice")
+    log.write_text("USER alice\n")
+    until(lambda: pair.replica.has("alice"), "alice is at the replica")
+    stop.touch()
+    assert client.ended() == 0 and not stop.exists() and not log.exists()
+
+
 def test_locked_users_are_deferred_and_done_later(pair):
     pair.master.create("alice", "bob")
     with pair.replica.store.write(Owner("user", "alice")):
