@@ -1,0 +1,173 @@
+"""docs/coverage.md names every option, key, verb, reply and status that there is, and tests that exist."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import common.errors
+from common.config.options import HOST_OPTIONS, OPTIONS
+from common.errors import REPLY_ERRORS, CyrusSyncError
+from common.protocol.commands import COMMANDS, SESSION_VERBS
+from common.synclog import cli as cyr_synclog
+from common.synclog.lines import ARGUMENTS
+from common.wire import replies as sasl_replies
+from mailstore import cli as mailstore
+from mailstore import reset
+from mailstore.commands import COMMANDS as MAILSTORE_COMMANDS
+from sync_client import arguments as sync_client
+from sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
+from sync_server import cli as sync_server
+from sync_server import handlers, replies
+
+ROOT = Path(__file__).parents[1]
+ROW = re.compile(r"^\| (?P<entries>`.*?`) \| (?P<what>.*) \| (?P<tests>.*) \|$", re.MULTILINE)
+QUOTED = re.compile(r"`([^`]+)`")
+
+
+def sections() -> dict[str, list[tuple[list[str], list[str]]]]:
+    """Of each table its rows: what they are about, and their tests."""
+    found: dict[str, list[tuple[list[str], list[str]]]] = {}
+    for part in re.split(
+        r"^## ", (ROOT / "docs/coverage.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )[1:]:
+        title, _, text = part.partition("\n")
+        rows = [(QUOTED.findall(row["entries"]), QUOTED.findall(row["tests"])) for row in ROW.finditer(text)]
+        if rows:
+            found[title] = rows
+        assert len(rows) == max(0, len(re.findall(r"^\|", text, re.MULTILINE)) - 2), f"a bad row in: {title}"
+    return found
+
+
+SECTIONS = sections()
+TESTS = sorted({test for rows in SECTIONS.values() for _, tests in rows for test in tests})
+
+
+# -- what there is
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Its options; those of a subcommand, and its actions, behind their command's name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield name
+                yield from (
+                    f"{name} {option}" for option in options(command) if option not in ("-h", "--help")
+                )
+        elif action.option_strings:
+            yield from action.option_strings
+        elif action.choices:
+            yield from action.choices
+
+
+def statuses(program: str, text: str) -> Iterator[str]:
+    """The numbers of the paragraph on exit statuses at the end of a program's help."""
+    paragraph = re.split(r"exit status:?\n", text, flags=re.IGNORECASE)[1].split("\n\n")[0]
+    return (f"{program} {number}" for number in re.findall(r"(?:^|\s)\s(\d+)  ", paragraph))
+
+
+def texts_of(module: object) -> Iterator[str]:
+    return (value.decode() for value in vars(module).values() if isinstance(value, bytes))
+
+
+def wanted() -> dict[str, set[str]]:
+    """By section what must stand there, from the tables that the programs work by."""
+    return {
+        "sync_client: options": set(options(sync_client.parser())),
+        "sync_server: options": set(options(sync_server.parser())),
+        "cyr_synclog: options": set(options(cyr_synclog.parser())),
+        "sync_reset: options": set(options(reset.parser())),
+        "mailstore: commands and options": set(options(mailstore.parser(*MAILSTORE_COMMANDS))),
+        "imapd.conf": {
+            *OPTIONS,
+            *(f"<host>_{name}" for name in HOST_OPTIONS),
+            *("partition-<name>", "<channel>_<key>", "<program>_<key>", "@include"),
+        },
+        "Commands of the session": set(SESSION_VERBS),
+        "Capabilities": {"SASL", "STARTTLS", "COMPRESS DEFLATE", "REPLICATION-ARCHIVE", *handlers.GRANTED},
+        "GET, APPLY, RESTORE": {command.title for command in COMMANDS.values()}
+        | {f"{command.verb} LOCAL_{command.name}" for command in COMMANDS.values() if command.local},
+        "Codes after NO": {*REPLY_ERRORS, "Unknown error"},
+        "Replies of the session": {
+            *texts_of(replies),
+            *texts_of(sasl_replies),
+            *(sasl_replies.success(ssf, bool(ssf)).decode() for ssf in (0, 256)),
+            replies.unknown_compression(b"X").decode(),
+            replies.missing_argument("X").decode(),
+            replies.extra_arguments("X").decode(),
+            replies.unparsable("X").decode(),
+            replies.not_imap(b"X").decode(),
+            replies.fatal("X").decode(),
+        },
+        "Other errors": {
+            name
+            for name, error in vars(common.errors).items()
+            if isinstance(error, type)
+            and issubclass(error, CyrusSyncError)
+            and error not in REPLY_ERRORS.values()
+        },
+        "Lines of the action log": set(ARGUMENTS),
+        "Exit statuses": {
+            *statuses("sync_client", sync_client.EPILOG),
+            *(f"sync_client --status {status}" for status in (OK, WARNING, CRITICAL, UNKNOWN)),
+            *statuses("sync_server", sync_server.parser().format_help()),
+            *statuses("mailstore", mailstore.parser().format_help()),
+            *statuses("cyr_synclog", cyr_synclog.EXIT_STATUS),
+            *statuses("sync_reset", reset.EXIT_STATUS),
+        },
+        "What the manual pages of sync_server and sync_client promise": {str(n) for n in range(54, 69)},
+        "What a robust server minds": {str(n) for n in range(1, 13)},
+    }
+
+
+@cache
+def functions_of(path: str) -> set[str]:
+    """The tests of a file that stand by themselves. (Reading is quicker than importing.)"""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def exists(test: str) -> bool:
+    path, *names = test.split("::")
+    if not (ROOT / path).is_file():
+        return False
+    if len(names) == 1:
+        return names[0] in functions_of(path)
+    made = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    return hasattr(getattr(made, names[0], None), names[1])
+
+
+# -- the tests
+
+
+@pytest.mark.parametrize("section", wanted())
+def test_everything_that_there_is_stands_in_the_document_and_nothing_else(section: str) -> None:
+    there = [entry for entries, _ in SECTIONS[section] for entry in entries]
+    assert len(there) == len(set(there)), "twice"
+    assert set(there) == wanted()[section]
+
+
+def test_every_section_is_compared() -> None:
+    assert set(SECTIONS) == set(wanted())
+
+
+def test_every_row_names_a_test() -> None:
+    assert [entries for rows in SECTIONS.values() for entries, tests in rows if not tests] == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    assert [test for test in TESTS if not exists(test)] == []
+
+
+def test_a_test_that_is_gone_is_noticed() -> None:
+    assert not exists("tests/test_coverage.py::test_of_yesterday")
+    assert not exists("tests/common/stores/test_native.py::TestNativeStore::test_of_yesterday")
+    assert not exists("tests/test_yesterday.py::test_a_test_that_is_gone_is_noticed")
