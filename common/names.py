@@ -54,7 +54,7 @@ def check_mailbox_name(name: str) -> str:
     """
     if not name or len(name) > MAX_MAILBOX_NAME or not name.isascii() or _CONTROL.search(name):
         raise BadName().at(mailbox=repr(name[:80]))
-    if "/" in name or any(part in ("", "~") or part == "^" or part == "^^" for part in _split(name)[1]):
+    if "/" in name or any(part in ("", "~", "^", "^^") for part in _split(name)[1]):
         raise BadName().at(mailbox=name)
     return name
 
@@ -117,7 +117,7 @@ def owner_user(name: str) -> str:
 
 def is_inbox(name: str) -> bool:
     """True for ``user.X`` itself."""
-    domain, parts = _split(name)
+    parts = _split(name)[1]
     return len(parts) == 2 and parts[0] == "user"
 
 
