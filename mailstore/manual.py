@@ -78,6 +78,11 @@ Are two servers the same?
 
     mailstore dump | sha256sum
 
+What alice had, back to a new server; and what she expunged since yesterday, in a folder apart:
+
+    mailstore restore alice --to imap.example.org
+    mailstore restore user/alice --as user/alice/Found --expunged --since 1d --to imap.example.org
+
 Every night:
 
     mailstore expire --retention 14d && mailstore verify

@@ -70,6 +70,10 @@ COMMANDS = {
         "repair", "make sums and the registry of mailboxes anew, where mailstore verify found them wrong"
     ),
     "export": Entry("export", "write a user's mail as a Maildir++ or as mbox files"),
+    "restore": Entry(
+        "restore",
+        "write a user or mailboxes of this store into a csync server, showing first what it will do",
+    ),
     "expire": Entry(
         "expire", "remove for good what was expunged or deleted long enough ago, and give its space back"
     ),

@@ -1,0 +1,245 @@
+"""restore: write a user or mailboxes of this store into a csync server, a Cyrus or our own.
+
+Shows first what it would do, and then asks; with --yes it does not ask. Where to: --to, or sync_host of the
+configuration (of the channel that -n names); the login, TLS and so on are those of sync_client.
+
+Nothing at the target is deleted, renamed, expunged or changed. A mailbox that it lacks is made as it is here:
+uniqueid, UIDs, flags, modseqs, expunged messages too; under another name, or where its uniqueid lives on at
+the target (below DELETED., say), as a copy with a uniqueid of its own. To a mailbox that it has, the messages
+are added that are not alive there, and the annotations of the mailbox. A USER is his mailboxes, quota limits,
+subscriptions, \\Seen state and scripts; of these too, only what is lacking. Running it again finds nothing to
+do.
+
+With --expunged, messages come back that were expunged here and have not expired, under new UIDs. Messages
+that were moved to another mailbox are expunged in the first one, and come back there, too.
+
+TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time), or a duration ago: 2d, 3h."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from common.config import values
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, UsageError
+from common.stores.mailstore import MailStore
+from common.stores.threads import ThreadRunner
+from common.wire.client import ClientSettings, connect
+from common.wire.replica import WireReplica
+from mailstore.context import Context
+from mailstore.errors import NoSuchUser
+from mailstore.restoring.carry import Carrier
+from mailstore.restoring.show import described, summary
+from mailstore.restoring.survey import Plan, Survey
+from mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names",
+        metavar="USER|MAILBOX",
+        nargs="+",
+        help="one user (alice), or mailboxes (user/alice/Work)",
+    )
+    parser.add_argument("--to", metavar="HOST[:PORT]", help="the csync server, as sync_host has it")
+    parser.add_argument("-n", dest="channel", metavar="CHANNEL", help="use the options of this channel")
+    parser.add_argument("--as", dest="target", metavar="NAME", help="another user, or another mailbox")
+    parser.add_argument("--expunged", action="store_true", help="bring back expunged messages as well")
+    parser.add_argument("--since", metavar="TIME", help="with --expunged: those expunged at TIME or later")
+    parser.add_argument("--until", metavar="TIME", help="with --expunged: those expunged at TIME or earlier")
+    parser.add_argument(
+        "-p",
+        "--partition",
+        metavar="NAME",
+        default="",
+        help="where new mailboxes go at the target; default: where the user's INBOX is, else as here",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and end")
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    revive = _revive(args, time.time())
+    settings = ClientSettings.from_config(context.config, args.channel, args.to)
+    store = context.store(readonly=True)
+    wishes = _wishes(args, context, store)
+
+    async def restore(reactor: Any) -> int:
+        return await _Restore(args, context, store, settings, revive, reactor=reactor).go(wishes)
+
+    return _in_reactor(restore)
+
+
+# -- the command line
+
+
+def _revive(args: argparse.Namespace, now: float) -> Revive | None:
+    if not args.expunged:
+        if args.since or args.until:
+            raise UsageError("restore: --since and --until belong to --expunged")
+        return None
+    since = _moment(args.since, now) if args.since else 0
+    until = _moment(args.until, now, end=True) if args.until else 2**62
+    if since > until:
+        raise UsageError("restore: --since is later than --until")
+    return Revive(since, until)
+
+
+def _moment(typed: str, now: float, *, end: bool = False) -> int:
+    """Unix seconds of a TIME. A day alone is its first second, or its last (`end`)."""
+    try:
+        moment = datetime.fromisoformat(typed)
+        if end and len(typed) <= len("2024-01-31"):
+            moment += timedelta(days=1, seconds=-1)
+        return int(moment.timestamp())
+    except ValueError:
+        pass
+    try:
+        return int(now) - values.duration(typed, "d")
+    except ValueError:
+        raise UsageError(
+            f"restore: '{typed}' is neither a time ('2024-01-31 17:30') nor a duration ago (2d, 3h)"
+        ) from None
+
+
+Wishes = tuple[str, UserWish] | list[Wish]
+"""A user here and what is wished of him, or single mailboxes."""
+
+
+def _wishes(args: argparse.Namespace, context: Context, store: MailStore) -> Wishes:
+    if args.target and len(args.names) > 1:
+        raise UsageError("restore: --as goes with one name only")
+    separator = "/" if context.unixhierarchysep else "."
+    only = args.names[0]
+    if len(args.names) == 1 and separator not in only and not only.startswith("shared:"):
+        userid = context.user(only).name
+        target = context.user(args.target).name if args.target else userid
+        wish = wish_for_user(store, userid, target)
+        if wish is None:
+            raise NoSuchUser(f"no such user: {userid}")
+        return userid, wish
+    found = []
+    for name in args.names:
+        with context.reading(name.removeprefix("shared:")) as (reader, state):
+            target = context.internal(args.target.removeprefix("shared:")) if args.target else state.name
+            found.append(wish_for_mailbox(reader, state, target))
+    return found
+
+
+# -- the work
+
+
+class _Restore:
+    """One run, once the reactor runs."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        context: Context,
+        store: MailStore,
+        settings: ClientSettings,
+        revive: Revive | None,
+        *,
+        reactor: Any,
+    ) -> None:
+        self._args = args
+        self._context = context
+        self._store = store
+        self._settings = settings
+        self._revive = revive
+        self._reactor = reactor
+        self._threads = ThreadRunner(reactor)
+
+    async def go(self, wishes: Wishes) -> int:
+        """Connect, look, show, ask, do; the exit status."""
+        session = await connect(self._reactor, self._settings)
+        replica = await WireReplica.start(
+            session, {"SIEVE-MAILBOX"}, self._threads, timeout=self._settings.idle_timeout
+        )
+        try:
+            survey = Survey(
+                self._store, replica, self._threads, revive=self._revive, partition=self._args.partition
+            )
+            if isinstance(wishes, tuple):
+                plan = await survey.plan_user(wishes[1], wishes[0])
+            else:
+                plan = Plan([await survey.plan_mailbox(wish) for wish in wishes])
+            return await self._decide(plan, Carrier(self._store, survey, self._threads))
+        finally:
+            await replica.close()
+
+    async def _decide(self, plan: Plan, carrier: Carrier) -> int:
+        context, args = self._context, self._args
+        for line in described(plan, context.external):
+            context.print(line)
+        status = EX_FAILURE if any(box.trouble or box.absent for box in plan.boxes) else EX_OK
+        if plan.idle:
+            context.print(f"nothing to do at {self._settings.server}")
+            return status
+        context.print(f"to be done at {self._settings.server}: {summary(plan)}")
+        if args.dry_run:
+            return status
+        if not args.yes and not await self._threads.run(self._asked):
+            context.warn("nothing was done")
+            return EX_FAILURE
+        return await self._carry_out(plan, carrier) or status
+
+    def _asked(self) -> bool:
+        """In a thread: whether the administrator says yes."""
+        context = self._context
+        if not context.stdin.isatty():
+            context.warn("restore: nobody to ask at standard input; give --yes to have it done")
+            return False
+        print("Do it? [y/N] ", end="", file=context.stdout, flush=True)
+        return context.stdin.readline().strip().lower() in (b"y", b"yes")
+
+    async def _carry_out(self, plan: Plan, carrier: Carrier) -> int:
+        """What the target refuses for one mailbox keeps no other from being restored."""
+        failed = 0
+        for box in plan.boxes:
+            try:
+                await carrier.mailbox(box)
+            except CyrusSyncError as error:
+                failed += self._failed(error)
+        if plan.meta is not None:
+            try:
+                await carrier.meta(plan.meta, plan.source)
+            except CyrusSyncError as error:
+                failed += self._failed(error)
+        self._context.print("done" if not failed else f"{failed} failed: run it again")
+        return EX_FAILURE if failed else EX_OK
+
+    def _failed(self, error: CyrusSyncError) -> int:
+        """1, if the run can go on after `error`; else raises it."""
+        if isinstance(error, PeerError) and not isinstance(error, ReplyError):
+            raise error
+        self._context.warn(str(error))
+        return 1
+
+
+def _in_reactor(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
+    """Run the reactor until `work` is over; its result."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    outcome: list[Any] = []
+
+    def over(result: Any) -> None:
+        outcome.append(result)
+        reactor.stop()
+
+    def begin() -> None:
+        Deferred.fromCoroutine(work(reactor)).addBoth(over)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if not outcome:
+        raise KeyboardInterrupt
+    if isinstance(outcome[0], int):
+        return outcome[0]
+    raise outcome[0].value

@@ -1,0 +1,128 @@
+"""``mailstore restore`` as a command, towards a running sync_server of ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.cyrus import ADMIN, PASSWORD, dying_with_us
+from tests.interop.ours import BIN, Ours, environment
+from tests.interop.running import Finished
+
+from .conftest import MESSAGE, Site
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Ours]:
+    with Ours.installed("target") as ours:
+        yield ours
+        ours.verify()
+
+
+class Source(Site):
+    """A store, and the configuration of a client of `target`."""
+
+    def __init__(self, path: Path, target: Ours) -> None:
+        self.user = f"u{zlib.crc32(bytes(path))}"
+        super().__init__(
+            path,
+            f"sync_host: 127.0.0.1\nsync_port: {target.port}\nsync_authname: {ADMIN}\n"
+            f"sync_password: {PASSWORD}\nsync_allowplaintext: yes\nunixhierarchysep: yes\n",
+        )
+
+    def restore(self, *args: str, stdin: bytes = b"") -> Finished:
+        command = [*dying_with_us(), str(BIN / "mailstore"), "-C", str(self.conf), "restore", *args]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, timeout=60, env=environment(), check=False
+        )
+        return Finished(command, done.returncode, done.stdout.decode(), done.stderr.decode(), 0)
+
+
+@pytest.fixture
+def source(tmp_path: Path, target: Ours) -> Source:
+    source = Source(tmp_path, target)
+    user = source.user
+    source.ok("create", f"user/{user}", f"user/{user}/Work")
+    source.deliver(user, 3)
+    return source
+
+
+def held(target: Ours, user: str) -> bool:
+    """Whether the target has the user."""
+    return target.mailstore("ls", user).status == 0
+
+
+def test_it_shows_and_with_yes_does_and_then_has_nothing_to_do(source: Source, target: Ours) -> None:
+    user = source.user
+    shown = source.restore(user, "--dry-run").check()
+    assert f"user/{user}: create with 3 messages" in shown.out
+    assert "to be done at 127.0.0.1: 2 mailboxes, 3 messages" in shown.out
+    assert not held(target, user), "a dry run changes nothing"
+    done = source.restore(user, "--yes").check()
+    assert done.out.splitlines()[-1] == "done"
+    assert target.dump(user) == source.ok("dump", user).out
+    again = source.restore(user, "--yes").check()
+    assert again.out == "nothing to do at 127.0.0.1\n"
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_done(source: Source, target: Ours) -> None:
+    user = source.user
+    refused = source.restore(user, stdin=b"y\n")
+    assert refused.status == 1
+    assert "--yes" in refused.err
+    assert not held(target, user)
+
+
+def test_at_a_terminal_it_asks(source: Source, target: Ours) -> None:
+    user = source.user
+    for answer, status in ((b"n\n", 1), (b"y\n", 0)):
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            [*dying_with_us(), str(BIN / "mailstore"), "-C", str(source.conf), "restore", user],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+        )
+        os.close(theirs)
+        os.write(ours, answer)
+        out, _ = process.communicate(timeout=60)
+        os.close(ours)
+        assert b"Do it? [y/N]" in out
+        assert process.returncode == status, out
+        assert held(target, user) == (status == 0)
+
+
+def test_expunged_messages_of_one_mailbox_come_back_under_another_name(source: Source, target: Ours) -> None:
+    user = source.user
+    source.restore(user, "--yes").check()
+    source.ok("expunge", f"user/{user}", "2:3")
+    args = (f"user/{user}", "--as", f"user/{user}/Found", "--yes", "--expunged")
+    assert "bring back 2 expunged messages" in source.restore(*args, "--since", "1h").check().out
+    assert "nothing to do" in source.restore(*args, "--until", "1h").check().out
+    assert MESSAGE in target.mailstore("show", f"user/{user}/Found", "4").check().out.encode()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "why"),
+    [
+        (("nobody", "--yes"), 67, "no such user"),
+        (("user/nobody/x", "--yes"), 67, "no such mailbox"),
+        (("{user}", "--since", "1d"), 64, "--expunged"),
+        (("{user}", "--expunged", "--since", "tomorrow"), 64, "neither a time"),
+        (("{user}", "--expunged", "--since", "2024-02-01", "--until", "2024-01-01"), 64, "later"),
+        (("user/{user}", "user/{user}/Work", "--as", "user/{user}/x"), 64, "one name"),
+        (("{user}", "--to", "127.0.0.1:1", "--yes"), 1, "Can not connect"),
+        (("{user}", "--to", "127.0.0.1/what"), 78, "unknown option"),
+        (("user/{user}/Work", "--as", "user/nobody/Work", "--yes"), 1, "no user nobody"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(source: Source, args: tuple[str, ...], status: int, why: str) -> None:
+    done = source.restore(*(arg.replace("{user}", source.user) for arg in args))
+    assert done.status == status, done.err
+    assert why in done.err + done.out
