@@ -12,7 +12,7 @@ away and order does not matter. Collapsing and order of work follow Cyrus 3.4 an
 Everything is whole-list dictionary work: a hundred thousand lines take a fraction of a second.
 
 >>> merge([LogLine("MAILBOX", ("user.al",)), LogLine("APPEND", ("user.al",))]).items
-[Item(kind=<Kind.MAILBOXES: 0>, owner=Owner(kind='user', name='al'), args=('user.al',), recreated=False)]
+[Item(kind=<Kind.MAILBOXES: 0>, owner=Owner(kind='user', name='al'), args=('user.al',))]
 """
 
 from __future__ import annotations
@@ -74,21 +74,18 @@ def merge(lines: Iterable[LogLine], reject: Reject = _drop) -> Plan:
             _add_mailboxes(plan, groups, kind, args)
         else:
             sets[_SET_OF[kind]][args] = None
-    superseded = _collapse(sets)
+    _collapse(sets)
     plan.items = [Item(Kind.MAILBOXES, owner, tuple(names)) for owner, names in groups.items()]
     for by_name in _BY_NAME:
         plan.items += [Item(by_name, owner_of_name(args[0]), args) for args in sets[by_name]]
     for by_user in _BY_USER:
         plan.items += [Item(by_user, owner_of_user(args[0]), args) for args in sets[by_user]]
-    plan.items += [
-        Item(Kind.UNUSER, owner_of_user(args[0]), args, args[0] in superseded) for args in sets[Kind.UNUSER]
-    ]
     plan.items.sort(key=_kind)
     return plan
 
 
 _BY_NAME = (Kind.QUOTA, Kind.ANNOTATION, Kind.UNMAILBOX)
-_BY_USER = (Kind.SEEN, Kind.SUB, Kind.META, Kind.USER)
+_BY_USER = (Kind.SEEN, Kind.SUB, Kind.META, Kind.USER, Kind.UNUSER)
 _SET_OF = {
     "QUOTA": Kind.QUOTA,
     "ANNOTATION": Kind.ANNOTATION,
@@ -122,23 +119,19 @@ def _add_mailboxes(
         plan.link(first, second)
 
 
-def _collapse(sets: dict[Kind, dict[tuple[str, ...], None]]) -> set[str]:
-    """Drop what a bigger line of the same user covers; the users of whom UNUSER swallowed something."""
+def _collapse(sets: dict[Kind, dict[tuple[str, ...], None]]) -> None:
+    """Drop what a bigger line of the same user covers; UNUSER does all of a user who is here again."""
     unusers = {userid for (userid,) in sets[Kind.UNUSER]}
     users = {userid for (userid,) in sets[Kind.USER]}
     metas = {userid for (userid,) in sets[Kind.META]}
-    superseded: set[str] = set()
     for kind, covering in (
         (Kind.USER, unusers),
         (Kind.META, unusers | users),
         (Kind.SEEN, unusers | users | metas),
         (Kind.SUB, unusers | users | metas),
     ):
-        covered = [args for args in sets[kind] if args[0] in covering]
-        for args in covered:
+        for args in [args for args in sets[kind] if args[0] in covering]:
             del sets[kind][args]
-        superseded.update(args[0] for args in covered if args[0] in unusers)
-    return superseded
 
 
 # -- what cannot be worked on

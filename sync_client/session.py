@@ -85,5 +85,3 @@ async def perform(engine: EngineVerbs, item: Item) -> None:
             await engine.user(*item.args)
         case Kind.UNUSER:
             await engine.unuser(*item.args)
-            if item.recreated:
-                await engine.user(*item.args)

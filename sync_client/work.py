@@ -31,16 +31,11 @@ class Kind(enum.IntEnum):
 
 
 class Item(NamedTuple):
-    """Work on one owner's data. `args` are what the action-log line carries: internal names, userids.
-
-    `recreated` belongs to UNUSER: lines for the same user were collapsed into it, so that if he exists
-    again after all, all of him has to be done.
-    """
+    """Work on one owner's data. `args` are what the action-log line carries: internal names, userids."""
 
     kind: Kind
     owner: Owner
     args: tuple[str, ...]
-    recreated: bool = False
 
     @classmethod
     def user(cls, userid: str) -> Item:
@@ -54,8 +49,6 @@ class Item(NamedTuple):
         """The action-log lines that make this item again when they are merged."""
         if self.kind is Kind.MAILBOXES:
             return self._mailbox_lines()
-        if self.kind is Kind.UNUSER and self.recreated:
-            return [("USER", *self.args), ("UNUSER", *self.args)]
         return [(self.kind.name, *self.args)]
 
     def _mailbox_lines(self) -> list[tuple[str, ...]]:

@@ -71,8 +71,10 @@ class Engine:
         await removal.unmailbox(self.session, name)
 
     async def unuser(self, userid: str) -> None:
-        """UNUSER: remove a user who has no INBOX here."""
-        await removal.unuser(self.session, userid)
+        """UNUSER: remove a user who has no INBOX here. Who is here again is done as a whole: what he had
+        before is to go there too."""
+        if not await removal.unuser(self.session, userid):
+            await sync_user(self.session, userid)
 
     async def restart(self) -> None:
         """RESTART as soon as nothing relies on what is staged, and wait for its answer."""

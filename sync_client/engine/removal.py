@@ -31,11 +31,11 @@ async def unmailbox(session: Session, name: str) -> None:
             if reason:
                 session.options.notice(f"{name} ({state.uniqueid}) {reason}: left alone on the replica")
                 continue
-            await _delete(session, name)
+            await _delete(session, state)
 
 
-async def unuser(session: Session, userid: str) -> None:
-    """Remove on the replica a user who was removed here.
+async def unuser(session: Session, userid: str) -> bool:
+    """Remove on the replica a user who was removed here; False, and nothing done, if he is here (again).
 
     With a mailbox among his that was never deleted here, only the others are deleted. Raises
     `SyncChanged` if one of them lives on here under another name: its rename has to come first.
@@ -43,7 +43,7 @@ async def unuser(session: Session, userid: str) -> None:
     session.begin()
     async with session.locks.hold([userid]):
         if await session.threads.run(_exists, session.store, inbox_of(userid)):
-            return
+            return False
         state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
         theirs = [s for s in state.mailboxes if not is_deleted(s.name)] if state else []
         kept = await session.threads.run(_kept, session.store, theirs)
@@ -65,15 +65,16 @@ async def unuser(session: Session, userid: str) -> None:
             names = {mailbox.name for mailbox, _ in kept}
             for mailbox in sorted(theirs, key=lambda s: sort_key(s.name), reverse=True):
                 if mailbox.name not in names:
-                    await _delete(session, mailbox.name)
+                    await _delete(session, mailbox)
         await session.forget([mailbox.name for mailbox in theirs])
+        return True
 
 
-async def _delete(session: Session, name: str) -> None:
+async def _delete(session: Session, state: MailboxState) -> None:
+    name = state.name
     session.report_localizable("UNMAILBOX", name)
-    answer = session.replica.unmailbox(name, local=session.options.local_only)
     try:
-        await forgiving(answer, MailboxNonexistent)
+        await forgiving(session.unmailbox(state), MailboxNonexistent)
     except CyrusSyncError as error:
         error.at(user=owner_user(name), mailbox=name, command="UNMAILBOX")
         raise

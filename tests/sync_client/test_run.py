@@ -55,10 +55,6 @@ def test_every_kind_of_work_reaches_the_engine():
     ]
 
 
-def test_a_user_who_may_be_back_is_looked_at_after_unuser():
-    assert run("USER a", "UNUSER a")[0] == ["UNUSER a", "USER a"]
-
-
 def test_a_failing_mailbox_becomes_its_user_and_the_others_flow():
     reports: list = []
     events, outcome = run(

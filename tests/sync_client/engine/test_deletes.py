@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import SyncChanged
-from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, names, write
+from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, write
 
 A, B = "user.alice.a", "user.alice.b"
 
@@ -124,10 +124,21 @@ def test_unuser_removes_a_user_who_is_gone_here(alice: World) -> None:
     assert names(alice.replica) == []
 
 
-def test_unuser_spares_a_user_who_is_here_again(alice: World) -> None:
+def test_unuser_spares_a_user_who_is_here_again_and_takes_what_he_had_before(alice: World) -> None:
+    two(alice)
+    with write(alice.master) as writer:
+        writer.set_quota(INBOX, {"STORAGE": 9})
+        writer.subscribe(A)
+    alice.sync()
+    delete(alice, A, B, INBOX)
+    with write(alice.master) as writer:
+        writer.create(INBOX)
     alice.connect()
     finish(alice.engine().unuser("alice"))
-    assert alice.line.events == []
+    assert ("UNUSER", "alice") not in alice.line.events
+    assert content(alice.replica) == content(alice.master)
+    with alice.replica.read(ALICE) as reader:
+        assert not reader.quotas() and not reader.meta(with_sieve=False).subscriptions
 
 
 def test_unuser_waits_until_a_renamed_users_mailboxes_have_moved(alice: World) -> None:
