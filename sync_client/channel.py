@@ -8,12 +8,15 @@ second one is refused with that id. The lock is flock(2): it survives fork and e
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from pathlib import Path
 
 from common.config import Config
 from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
+
+_log = logging.getLogger(__name__)
 
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -70,9 +73,13 @@ class ChannelLock:
         return self
 
     def write_pid(self) -> None:
-        """Put our process id into the file; again after a fork."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        """Put our process id into the file; again after a fork. The id is for people: on a full disk the
+        lock holds without it."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            _log.warning("cannot write the process id into %s: %s", self.path, error.strerror)
 
     def release(self) -> None:
         """Let the next one in. The file stays."""
