@@ -50,8 +50,9 @@ _SERVER = "sync_server"
 _LOGIN = "Authentication and security layers"
 _TLS = "TLS"
 _LIMITS = "Limits"
+_SHIPPING = "Shipping between sites"
 _SYSLOG = "Logging"
-SECTIONS = (_STORE, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SYSLOG)
+SECTIONS = (_STORE, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG)
 
 _DECLARED = (
     Option(
@@ -494,6 +495,59 @@ _DECLARED = (
         minimum=0,
     ),
     Option("literalminus", _SWITCH, "no", _LIMITS, "No literal longer than 4096 bytes."),
+    Option(
+        "multisite_shipping_conf",
+        _STRING,
+        "{configdirectory}/shipping.conf",
+        _SHIPPING,
+        "The file shipping.conf(5) of shipping_server and mkorder. The one of the default need not exist.",
+        ours=True,
+    ),
+    Option(
+        "multisite_key_file",
+        _STRING,
+        "{configdirectory}/multisite/family.key",
+        _SHIPPING,
+        "The family key, made by shipping_server -makekey: the same file at all hosts that ship to one "
+        "another, mode 0600. Whoever has it can put files into the bays.",
+        ours=True,
+    ),
+    Option(
+        "multisite_host",
+        _WORDS,
+        None,
+        _SHIPPING,
+        "The names by which orders and routes know this host; the first is written into orders made here. "
+        "Where it is not set: servername and the host's name.",
+        ours=True,
+    ),
+    Option(
+        "multisite_listen",
+        _WORDS,
+        "*",
+        _SHIPPING,
+        "Where shipping_server -receiver awaits contact, by UDP and TCP: addresses, with :port behind them "
+        "if wanted; * = all addresses. A host with several addresses should name them, so that answers "
+        "come from the one that was asked.",
+        ours=True,
+    ),
+    Option(
+        "multisite_contact_port",
+        _INTEGER,
+        "3710",
+        _SHIPPING,
+        "The contact port of this host, where multisite_listen has none, and of all others.",
+        minimum=1,
+        maximum=65535,
+        ours=True,
+    ),
+    Option(
+        "sendmail",
+        _STRING,
+        "/usr/lib/sendmail",
+        _SHIPPING,
+        "The program that sends mail to people, where shipping.conf(5) has no NOTIFICATION-PROGRAM.",
+    ),
     Option(
         "syslog_facility",
         _STRING,

@@ -1,0 +1,12 @@
+"""Shipping: files with orders, store and forward, between hosts that share a key. Knows nothing of mail.
+
+`mkorder` (`multisite.shipping.mkorder`) writes orders, `shipping_server` (`multisite.shipping.cli`)
+carries them out and receives. For other packages: `Site`, `Order`, `place_order`, `deliver`.
+"""
+
+from multisite.shipping.errors import ShippingError
+from multisite.shipping.order import Order
+from multisite.shipping.poll import deliver, poll
+from multisite.shipping.site import Site
+
+__all__ = ["Order", "ShippingError", "Site", "deliver", "poll"]

@@ -1,0 +1,88 @@
+"""shipping_server(8): carry out shipping orders, or be the side that receives. Silent when all went well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import sdnotify
+
+from common.config import DEFAULT_PATH, Config
+from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
+from multisite.options import Grammar, Option
+from multisite.shipping.key import make_key
+from multisite.shipping.poll import deliver, poll, sources
+from multisite.shipping.service import serve
+from multisite.shipping.site import Site
+
+EXIT_STATUS = """\
+exit status:
+  0   everything that could be done is done (also: there was nothing to do)
+  1   an order was not carried out, or not for every destination; it stays, the reason was printed
+  64  the command line makes no sense
+  75  a file or directory cannot be used now
+  78  imapd.conf or shipping.conf has a bad value, or an address cannot be listened on"""
+
+GRAMMAR = Grammar(
+    "shipping_server",
+    [
+        Option("scl/ass", "class", "only orders of this storage class"),
+        Option("pol/l", "", "the orders in the storage bays and return bays"),
+        Option("rec/eiver", "", "run in the foreground and receive what other hosts send"),
+        Option("makek/ey", "", "make the family key; copy the file to the other hosts"),
+        Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
+        Option("h/elp", "", "this text"),
+    ],
+    "[order-file | directory …]",
+    "Carry out shipping orders: those in the bays (-poll), or the files and directories that are named.",
+    EXIT_STATUS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; the exit status."""
+    try:
+        options = GRAMMAR.parse(sys.argv[1:] if argv is None else argv)
+        if "help" in options:
+            print(GRAMMAR.help())
+            return EX_OK
+        modes = [name for name in ("poll", "receiver", "makekey") if name in options]
+        if len(modes) + bool(options.operands) != 1:
+            raise UsageError("either -poll or the orders to work on are needed (or -receiver, or -makekey)")
+        if "sclass" in options and modes not in (["poll"], []):
+            raise UsageError(f"-sclass says nothing with -{modes[0]}")
+    except UsageError as error:
+        print(f"shipping_server: {error}\n{GRAMMAR.usage()}", file=sys.stderr)
+        return EX_USAGE
+    try:
+        config = Config.load(options.text("C") or DEFAULT_PATH, program="shipping_server")
+        site = Site.from_config(config)
+        storage_class = options.text("sclass")
+        if "makekey" in options:
+            make_key(site.key_file)
+            print(f"made {site.key_file}; every host of the family needs this same file, and nobody else")
+        elif "receiver" in options:
+            os.umask(0o077)
+            serve(site, _ready)
+        elif "poll" in options:
+            return EX_OK if poll(site, storage_class) else EX_FAILURE
+        else:
+            found = sources([Path(operand) for operand in options.operands])
+            return EX_OK if all(deliver(site, found, storage_class)) else EX_FAILURE
+        return EX_OK
+    except CyrusSyncError as error:
+        print(f"shipping_server: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"shipping_server: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+
+
+def _ready() -> None:
+    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=receiving")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Durable changes of directories: a file is there whole under its name, or it is not there.
+
+Write to a temporary name in the same directory, fsync, rename, fsync the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+from pathlib import Path
+
+TEMPORARY = ".ms_tmp_"
+"""Names of unfinished files begin with this. Nobody else may take such a file for a packet or an order."""
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def temporary_in(directory: Path) -> Path:
+    """A name for an unfinished file in `directory`."""
+    return directory / f"{TEMPORARY}{secrets.token_hex(12)}"
+
+
+def sync_directory(directory: Path) -> None:
+    """Names made or removed in `directory` last from here on."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Make `path` with `data`, on disk. `FileExistsError` if it is there."""
+    temporary = temporary_in(path.parent)
+    _write(temporary, data, mode)
+    try:
+        rename_new(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_temporary(directory: Path, data: bytes, mode: int = 0o600) -> Path:
+    """A durable unfinished file with `data`; the caller renames it."""
+    temporary = temporary_in(directory)
+    _write(temporary, data, mode)
+    return temporary
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def rename_new(old: Path, new: Path) -> None:
+    """rename(2) that never replaces: `FileExistsError` if `new` is there. One step, also after a crash."""
+    ctypes.set_errno(0)
+    done = _libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE)
+    if done == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), str(old), None, str(new))
+    # A file system that cannot do it: two steps, still without replacing.
+    os.link(old, new)
+    old.unlink()
+
+
+def remove(path: Path) -> None:
+    """Unlink, durably; a file that is not there is fine."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        sync_directory(path.parent)

@@ -1,0 +1,65 @@
+"""The sockets of the receiving side: for each address of `multisite_listen` a contact port, UDP and TCP,
+and later a transfer port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+
+from common.errors import ConfigError
+
+
+@dataclass
+class Endpoint:
+    """One address of `multisite_listen`."""
+
+    family: int
+    host: str
+    contact: socket.socket
+    datagrams: socket.socket
+    transfers: socket.socket | None = None
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+def bind(text: str, default_port: int) -> Endpoint:
+    """The sockets of ``host``, ``host:port``, ``[v6]:port`` or ``*``."""
+    host, port = text, default_port
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = int(rest[1:]) if rest[:1] == ":" and rest[1:].isdigit() else default_port
+    elif text.count(":") == 1 and text.partition(":")[2].isdigit():
+        host, port = text.partition(":")[0], int(text.partition(":")[2])
+    try:
+        if host in ("*", ""):
+            family, host = (
+                (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
+            )
+        else:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = tcp(family, host, port)
+        datagrams = socket.socket(family, socket.SOCK_DGRAM)
+        if host == "::":
+            datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.setblocking(False)
+        datagrams.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"multisite_listen: cannot listen on {text} port {port}: {error}") from None
+    return Endpoint(family, host, listener, datagrams)
+
+
+def tcp(family: int, host: str, port: int) -> socket.socket:
+    """A listening socket; `OSError` if the port cannot be had. Port 0: any."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        if host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setblocking(False)
+        sock.bind((host, port))
+        sock.listen(1024)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

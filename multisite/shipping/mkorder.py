@@ -1,0 +1,238 @@
+"""mkorder(8): a shipping order for any file, beside it, in a bay, or sent at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.config import DEFAULT_PATH, Config
+from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
+from multisite.dates import parse_datetime
+from multisite.options import Grammar, Option, Parsed
+from multisite.shipping.bays import choose_bay, free_name
+from multisite.shipping.conf import DEFAULT_CLASS, check_address
+from multisite.shipping.errors import BadFileName, ShippingError
+from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_temporary
+from multisite.shipping.names import alternatives, bay_name, check_host, order_name
+from multisite.shipping.order import Order
+from multisite.shipping.poll import deliver
+from multisite.shipping.site import Site
+from multisite.shipping.transfer import HASH_BLOCK, digest
+
+EXIT_STATUS = """\
+exit status:
+  0   the order is made (and, with -fship, carried out)
+  1   nothing was made; or, with -fship, the order is made and could not be carried out now: it stays
+  64  the command line makes no sense
+  75  a file or directory cannot be used now
+  78  imapd.conf or shipping.conf has a bad value"""
+
+COMMENT_OPTIONS = (
+    Option("c/omment", "text", "keep a comment with it"),
+    Option("cfi/le", "file", "take the comment from a file"),
+    Option("cq/uery", "", "ask for a comment"),
+    Option("cqe/ach", "", "the same, there being one order only"),
+    Option("nc/omment", "", "no comment (as it is anyway)"),
+)
+
+GRAMMAR = Grammar(
+    "mkorder",
+    [
+        Option("dat/a", "path", "the file to ship"),
+        Option("scl/ass", "class", "the storage class (-default)"),
+        Option("pex/pire", "date-time", "when to give up and return the file"),
+        Option("not/ify", "address", "whom to tell if it cannot be delivered (repeatable)", repeatable=True),
+        *COMMENT_OPTIONS,
+        Option("shi/p", "", "put a copy (-copy) and the order into a storage bay, for shipping_server -poll"),
+        Option("fsh/ip", "", "the same, and send it at once"),
+        Option("cop/y", "", "ship a copy; the file itself stays as it is"),
+        Option("out", "order-path", "write the order to this file"),
+        Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
+        Option("h/elp", "", "this text"),
+    ],
+    "destination …",
+    "Make a shipping order for a file. Without -ship, -fship and -out the order is written beside the file.",
+    EXIT_STATUS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; the exit status."""
+    try:
+        options = GRAMMAR.parse(sys.argv[1:] if argv is None else argv)
+        if "help" in options:
+            print(GRAMMAR.help())
+            return EX_OK
+        _check(options)
+    except UsageError as error:
+        print(f"mkorder: {error}\n{GRAMMAR.usage()}", file=sys.stderr)
+        return EX_USAGE
+    try:
+        site = Site.from_config(
+            Config.load(options.text("C") or DEFAULT_PATH, program="mkorder"), program="mkorder"
+        )
+        path, order = make_order(site, options)
+        print(f'Shipping order "{path}" generated.')
+        if "fship" not in options:
+            return EX_OK
+        print("Attempting to forward/deliver generated packets...")
+        if not all(deliver(site, [path])):
+            return EX_FAILURE
+        print(f"-- Forwarded/delivered packet {order.data_path}")
+        return EX_OK
+    except CyrusSyncError as error:
+        print(f"mkorder: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"mkorder: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+
+
+def make_order(site: Site, options: Parsed) -> tuple[Path, Order]:
+    """Do what the command line says, short of sending; the order and where it lies."""
+    data = Path(options.text("data") or "").absolute()
+    order = _order(site, options, data)
+    if "ship" in options or ("fship" in options and "copy" in options):
+        return place_copy(site, data, order)
+    about = data.stat()
+    with data.open("rb") as file:
+        order = replace(order, size=about.st_size, sha256=digest(file.fileno()))
+    out = options.text("out")
+    if out is None:
+        return write_order(data.with_name(order_name(data.name)), order), order
+    path = Path(out).absolute()
+    if path.parent.resolve() != data.parent.resolve():
+        raise ShippingError(f"{path}: order and data file must be in the same directory, {data.parent}")
+    temporary = write_temporary(path.parent, order.text(), 0o640)
+    try:
+        rename_new(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+    return path, order
+
+
+def write_order(wanted: Path, order: Order) -> Path:
+    """Write a new order file; the name that it got, `wanted` or ``wanted_<n>``."""
+    temporary = write_temporary(wanted.parent, order.text(), 0o640)
+    for name in alternatives(wanted.name):
+        try:
+            rename_new(temporary, wanted.with_name(name))
+        except FileExistsError:
+            continue
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(wanted.parent)
+        return wanted.with_name(name)
+    raise AssertionError("unreachable")
+
+
+def place_copy(site: Site, data: Path, order: Order) -> tuple[Path, Order]:
+    """Copy `data` into ``outgoing`` of a bay of its class, then write the order there."""
+    with data.open("rb") as source:
+        size = os.fstat(source.fileno()).st_size
+        bay = choose_bay(site.bays(order.storage_class), size)
+        temporary = temporary_in(bay.outgoing)
+        try:
+            with temporary.open("xb+") as target:
+                fcntl.flock(target, fcntl.LOCK_EX)
+                while os.sendfile(target.fileno(), source.fileno(), None, HASH_BLOCK):
+                    pass
+                bay.adopt(target.fileno())
+                os.fsync(target.fileno())
+                sha256 = digest(target.fileno())
+                size = os.fstat(target.fileno()).st_size
+            while True:
+                path = free_name(bay.outgoing / bay_name(data.name))
+                try:
+                    rename_new(temporary, path)
+                    break
+                except FileExistsError:
+                    continue
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    order = replace(order, data_path=os.fspath(path), size=size, sha256=sha256)
+    try:
+        written = write_order(path.with_name(order_name(path.name)), order)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    with written.open("rb") as file:
+        bay.adopt(file.fileno())
+    return written, order
+
+
+def _check(options: Parsed) -> None:
+    if "data" not in options:
+        raise UsageError("-data is needed: the file to ship")
+    if not options.operands:
+        raise UsageError("a destination is needed")
+    given = [name for name in ("ship", "fship", "out") if name in options]
+    if len(given) > 1:
+        raise UsageError(f"-{given[0]} and -{given[1]} exclude one another")
+    if "ship" in options and "copy" not in options:
+        raise UsageError("-ship needs -copy")
+    if "copy" in options and "ship" not in options and "fship" not in options:
+        raise UsageError("-copy goes with -ship or -fship")
+    comments = [option.name for option in COMMENT_OPTIONS if option.name in options]
+    if len(comments) > 1:
+        raise UsageError(f"-{comments[0]} and -{comments[1]} exclude one another")
+    try:
+        for host in options.operands:
+            check_host(host)
+        for address in options.texts("notify"):
+            check_address(address)
+        parse_datetime(options.text("pexpire") or "now")
+    except (BadFileName, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _order(site: Site, options: Parsed, data: Path) -> Order:
+    about = data.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ShippingError(f"{data} is not a plain file")
+    bay_name(data.name)
+    now = int(site.clock())
+    storage_class = options.text("sclass") or DEFAULT_CLASS
+    lifetime = site.conf.expiration(storage_class)
+    expires = parse_datetime(options.text("pexpire") or "now") if "pexpire" in options else 0
+    return Order(
+        data_path=os.fspath(data),
+        original_path=os.fspath(data),
+        origin=site.name,
+        destinations=tuple(dict.fromkeys(options.operands)),
+        created=now,
+        expires=expires or (now + lifetime if lifetime else 0),
+        storage_class=storage_class,
+        notify=options.texts("notify"),
+        comments=read_comment(options),
+    )
+
+
+def read_comment(options: Parsed) -> tuple[str, ...]:
+    """What the comment options say; lines typed in end with a dot alone, or the end of the input."""
+    if "comment" in options:
+        return options.texts("comment")
+    if "cfile" in options:
+        return (Path(options.text("cfile") or "").read_text(encoding="utf-8", errors="replace").rstrip("\n"),)
+    if "cquery" in options or "cqeach" in options:
+        print("Comment (end with a dot on a line of its own):", file=sys.stderr)
+        lines: list[str] = []
+        for line in sys.stdin:
+            if line.rstrip("\n") == ".":
+                break
+            lines.append(line.rstrip("\n"))
+        return ("\n".join(lines),) if lines else ()
+    return ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

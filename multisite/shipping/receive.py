@@ -1,0 +1,154 @@
+"""Receive mode: the child process that takes one file from a sender who has proved to be of the family.
+
+Data goes to a temporary name in the bay and is hashed on the way; only what has the announced size and
+SHA-256 is kept. The sender is told DONE after everything is on disk under its final name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import queue
+import socket
+import threading
+from pathlib import Path
+
+from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
+from multisite.shipping.errors import Refused, ShippingError
+from multisite.shipping.files import temporary_in
+from multisite.shipping.ledger import Ledger
+from multisite.shipping.names import check_host
+from multisite.shipping.site import Site
+from multisite.shipping.transfer import SILENCE, Header, Proofs
+
+_BLOCK = 1024 * 1024
+_BLOCKS = 8
+
+
+def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> Arrived | None:
+    """Serve one transfer on a blocking socket. None if nothing new came; errors are told to the sender
+    and logged here."""
+    sock.settimeout(SILENCE)
+    peer = _peer(sock)
+    try:
+        header = Header.decode(encoded)
+        check_host(header.sender)
+        with Ledger.open(site.home / "received", header.order) as ledger:
+            for arrival in ledger.arrivals:
+                if not arrival.done:
+                    complete(ledger, arrival)
+            chosen = plan(site, header, ledger.accepted())
+            if chosen is None:
+                _say(sock, f"HAVE {proofs.make('have', encoded)}")
+                site.log.info(f"received already: {header.order.data_name} from {header.sender}")
+                return None
+            _say(sock, f"GO {proofs.make('go', encoded)}")
+            temporary = _take(sock, header, chosen)
+            try:
+                arrived = settle(site, ledger, header, chosen, temporary)
+            except BaseException:
+                if not ledger.arrivals or ledger.arrivals[-1].done:
+                    temporary.unlink(missing_ok=True)
+                raise
+        where = " and ".join(str(p) for p in (arrived.here, arrived.order_path) if p)
+        site.log.info(
+            f"received {header.order.data_name} ({header.size} bytes) from {header.sender} ({peer}): {where}"
+        )
+        _say(sock, f"DONE {proofs.make('done', encoded)}")
+        return arrived
+    except ShippingError as error:
+        site.log.error(f"refused a file from {peer}: {error}")
+        _refuse(sock, str(error))
+    except OSError as error:
+        site.log.error(f"a transfer from {peer} failed: {error}")
+        _refuse(sock, f"it cannot be stored: {error.strerror or error}")
+    return None
+
+
+def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
+    """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
+    announced."""
+    temporary = temporary_in(chosen.directory)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        sha256 = _copy(sock, descriptor, header.size)
+        if sha256 != header.sha256:
+            raise Refused(
+                "what came is not what was announced (SHA-256): the data file was changed or damaged"
+            )
+        chosen.bay.adopt(descriptor)
+        os.fsync(descriptor)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return temporary
+
+
+def _copy(sock: socket.socket, descriptor: int, size: int) -> str:
+    """Move `size` bytes from the socket to the file; their SHA-256. Hashing has a thread of its own, as
+    it takes as long as all the rest."""
+    made = hashlib.sha256()
+    free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+    filled: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
+
+    def hash_blocks() -> None:
+        while item := filled.get():
+            block, length = item
+            made.update(block[:length])
+            free.put(block)
+
+    for _ in range(_BLOCKS if size > _BLOCK else 1):
+        free.put(memoryview(bytearray(min(_BLOCK, max(size, 1)))))
+    worker = threading.Thread(target=hash_blocks)
+    worker.start()
+    try:
+        left = size
+        while left:
+            block = free.get()
+            filled_to = 0
+            while filled_to < min(len(block), left):
+                count = sock.recv_into(block[filled_to : min(len(block), left)])
+                if not count:
+                    raise Refused(f"the data ended {left - filled_to} bytes too early")
+                filled_to += count
+            _write(descriptor, block[:filled_to])
+            filled.put((block, filled_to))
+            left -= filled_to
+    finally:
+        filled.put(None)
+        worker.join()
+    return made.hexdigest()
+
+
+def _write(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _say(sock: socket.socket, line: str) -> None:
+    sock.sendall(line.encode("utf-8", "replace") + b"\n")
+
+
+def _refuse(sock: socket.socket, reason: str) -> None:
+    """Tell why, and read on for a moment so that the sender, who may be writing, sees it."""
+    text = "".join(c if c.isprintable() else "?" for c in reason)[:500]
+    try:
+        sock.settimeout(5.0)
+        _say(sock, f"NO {text}")
+        sock.shutdown(socket.SHUT_WR)
+        drained = 0
+        while drained < 64 * _BLOCK and (more := sock.recv(_BLOCK)):
+            drained += len(more)
+    except OSError:
+        pass
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return "a peer that has gone"

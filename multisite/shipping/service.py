@@ -1,0 +1,379 @@
+"""The receiving side of a host: contact service and transfers (``shipping_server -receiver``).
+
+One process listens, on the contact port for first contacts and, from the first contact on, on a transfer
+port (of the range MIN to MAX, if it is set). Strangers get no further than the greeting: only a connection
+that has proved the family key is given to a child process, which takes the file; ten children at most, the
+others are told to wait. So a thousand silent connections cost a thousand timers and nothing else, and of
+those that have not proved anything the oldest gives way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import json
+import os
+import resource
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from multisite.shipping import contact
+from multisite.shipping.arrival import Arrived, recover
+from multisite.shipping.children import MAX_CHILDREN, fork
+from multisite.shipping.handler import run_handler
+from multisite.shipping.listening import Endpoint, bind, tcp
+from multisite.shipping.order import Order
+from multisite.shipping.receive import receive
+from multisite.shipping.returns import welcome_home
+from multisite.shipping.site import Site
+from multisite.shipping.transfer import LONGEST_HEADER, Proofs
+
+HANDSHAKE = 10.0
+"""Seconds that a connection has to prove the key."""
+
+MAX_STRANGERS = 128
+_WAIT_EVERY = 10.0
+_NO_PORT_TRIES = 3
+_DAY = 86400.0
+
+
+class Service:
+    """Everything that listens. `ready` is called when it does."""
+
+    def __init__(self, site: Site, ready: Callable[[], None] = lambda: None) -> None:
+        self.site = site
+        self._ready = ready
+        self._slots = asyncio.Semaphore(MAX_CHILDREN)
+        self._handlers = asyncio.Semaphore(MAX_CHILDREN)
+        self._strangers: dict[asyncio.Task[None], None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+        self._listeners: set[asyncio.Task[Any]] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then let the running transfers end."""
+        self.site.key  # noqa: B018 - say now that it is missing, not at the first contact
+        for bay in self.site.all_bays():
+            bay.ready()
+        _raise_file_limit()
+        endpoints = [bind(text, self.site.contact_port) for text in self.site.listen]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        for endpoint in endpoints:
+            self._listen(self._accept(endpoint.contact, self._contact, endpoint))
+            self._listen(self._datagrams(endpoint))
+        self._listen(self._keep_house())
+        self._ready()
+        await self._stop.wait()
+        for task in (*self._listeners, *self._strangers):
+            task.cancel()
+        for endpoint in endpoints:
+            for sock in (endpoint.contact, endpoint.datagrams, endpoint.transfers):
+                if sock is not None:
+                    sock.close()
+        while self._working:
+            await asyncio.wait(set(self._working))
+
+    # -- listening
+
+    def _listen(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._listeners.add(task)
+        task.add_done_callback(self._listener_ended)
+
+    def _listener_ended(self, task: asyncio.Task[None]) -> None:
+        self._listeners.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.site.log.complain(f"a listener has failed: {error!r}")
+            self._stop.set()
+
+    async def _accept(
+        self,
+        listener: socket.socket,
+        serve: Callable[[Endpoint, socket.socket], Coroutine[Any, Any, None]],
+        endpoint: Endpoint,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _peer = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno not in (
+                    errno.EMFILE,
+                    errno.ENFILE,
+                    errno.ENOBUFS,
+                    errno.ENOMEM,
+                    errno.ECONNABORTED,
+                ):
+                    raise
+                await asyncio.sleep(0.1)
+                continue
+            sock.setblocking(False)
+            if len(self._strangers) >= MAX_STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                oldest.cancel()
+            task = asyncio.ensure_future(self._guarded(serve(endpoint, sock), sock))
+            self._strangers[task] = None
+            self._working.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._strangers.pop(task, None)
+        self._working.discard(task)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], sock: socket.socket) -> None:
+        try:
+            await work
+        except (TimeoutError, ConnectionError, OSError, ValueError, asyncio.CancelledError):
+            pass  # a stranger who said nothing, nonsense, or went away
+        except Exception as error:
+            self.site.log.error(f"a connection failed: {error!r}")
+        finally:
+            sock.close()
+
+    # -- contact
+
+    async def _datagrams(self, endpoint: Endpoint) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                line, peer = await loop.sock_recvfrom(endpoint.datagrams, contact.LONGEST_LINE)
+            except OSError:
+                continue  # an ICMP error for an earlier answer
+            nonce = contact.answer_to(self.site.key, line)
+            if nonce:
+                task = asyncio.ensure_future(self._answer_datagram(endpoint, nonce, peer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _answer_datagram(self, endpoint: Endpoint, nonce: str, peer: Any) -> None:
+        reply = contact.answer(self.site.key, nonce, await self._transfer_port(endpoint))
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendto(endpoint.datagrams, reply, peer)
+
+    async def _contact(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        async with asyncio.timeout(HANDSHAKE):
+            nonce = contact.answer_to(self.site.key, await _line(sock, contact.LONGEST_LINE))
+            if nonce:
+                reply = contact.answer(self.site.key, nonce, await self._transfer_port(endpoint))
+                await asyncio.get_running_loop().sock_sendall(sock, reply)
+
+    async def _transfer_port(self, endpoint: Endpoint) -> int:
+        """The port on which the endpoint takes files; 0 if none of the range is free."""
+        async with endpoint.opening:
+            tries = 0
+            while endpoint.transfers is None:
+                for port in self._ports():
+                    try:
+                        endpoint.transfers = tcp(endpoint.family, endpoint.host, port)
+                        break
+                    except OSError as error:
+                        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                            raise
+                else:
+                    tries += 1
+                    if tries == _NO_PORT_TRIES:
+                        self.site.log.error("no port from CLEARCASE_MIN_PORT to CLEARCASE_MAX_PORT is free")
+                        return 0
+                    await asyncio.sleep(1.0)
+                    continue
+                self._listen(self._accept(endpoint.transfers, self._transfer, endpoint))
+            return int(endpoint.transfers.getsockname()[1])
+
+    def _ports(self) -> range:
+        conf = self.site.conf
+        return range(conf.min_port, conf.max_port + 1) if conf.min_port and conf.max_port else range(1)
+
+    # -- transfers
+
+    async def _transfer(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        key = self.site.key
+        async with asyncio.timeout(HANDSHAKE):
+            words = (await _line(sock, 200)).decode("ascii", "replace").split()
+            if len(words) != 3 or words[:2] != ["SHIP1", "HELLO"] or len(words[2]) != 64:
+                return
+            proofs = Proofs(key, words[2], secrets.token_hex(32))
+            challenge = f"SHIP1 CHALLENGE {proofs.server} {proofs.make('receiver')}\n"
+            await loop.sock_sendall(sock, challenge.encode())
+            words = (await _line(sock, 200)).decode("ascii", "replace").split()
+            if len(words) != 4 or words[:2] != ["SHIP1", "HEADER"] or not words[2].isdigit():
+                return
+            length = int(words[2])
+            if length > LONGEST_HEADER:
+                return
+            header = await _exactly(sock, length)
+        if not proofs.hold(words[3], "sender", header):
+            peer = sock.getpeername()[0]
+            self.site.log.error(f"a sender at {peer} does not have our family key; nothing was taken")
+            await loop.sock_sendall(sock, b"NO the family key is not ours\n")
+            return
+        task = asyncio.current_task()
+        if task:
+            self._strangers.pop(task, None)
+        await self._wait_for_slot(sock)
+        try:
+            arrived = await self._in_child(
+                lambda reply: self._receive_in_child(sock, proofs, header, reply), sock
+            )
+        finally:
+            self._slots.release()
+        if arrived:
+            await self._after(_decode_arrived(arrived))
+
+    async def _wait_for_slot(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        got = asyncio.ensure_future(self._slots.acquire())
+        try:
+            while not got.done():
+                await asyncio.wait({got}, timeout=_WAIT_EVERY)
+                if not got.done():
+                    await loop.sock_sendall(sock, b"WAIT others are being served\n")
+        except BaseException:
+            if not got.cancel():
+                self._slots.release()
+            raise
+
+    def _receive_in_child(self, sock: socket.socket, proofs: Proofs, header: bytes, reply: int) -> int:
+        sock.setblocking(True)
+        arrived = receive(self.site, sock, proofs, header)
+        if arrived:
+            os.write(reply, _encode_arrived(arrived))
+        return 0
+
+    async def _after(self, arrived: Arrived) -> None:
+        """What follows an arrival, in a child of its own: mail, and the receipt handler."""
+        async with self._handlers:
+            await self._in_child(lambda _reply: self._after_in_child(arrived))
+
+    def _after_in_child(self, arrived: Arrived) -> int:
+        if arrived.order.returning:
+            if arrived.here:
+                welcome_home(self.site, arrived.order, arrived.here)
+        else:
+            run_handler(self.site, arrived)
+        return 0
+
+    async def _in_child(self, job: Callable[[int], int], sock: socket.socket | None = None) -> bytes:
+        """Run `job` in a child process that has no other connection open; what it writes to the pipe."""
+        reading, writing = os.pipe()
+        keep = {0, 1, 2, writing, *([sock.fileno()] if sock else [])}
+
+        def alone() -> int:
+            gc.disable()  # nothing may close a number that stands for another file by now
+            for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+                if number not in keep:
+                    with contextlib.suppress(OSError):
+                        os.close(number)
+            return job(writing)
+
+        pid = fork(alone)
+        os.close(writing)
+        if sock:
+            sock.close()
+        descriptor = os.pidfd_open(pid)
+        try:
+            await _readable(descriptor)
+        finally:
+            os.close(descriptor)
+            os.set_blocking(reading, False)
+            with contextlib.suppress(BlockingIOError):
+                said = os.read(reading, 1 << 20)
+            os.close(reading)
+        os.waitpid(pid, 0)
+        return said
+
+    async def _keep_house(self) -> None:
+        while True:
+            for arrived in recover(self.site):
+                await self._after(arrived)
+            await asyncio.sleep(_DAY)
+
+
+def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
+    """Run the service until it is told to stop."""
+
+    async def main() -> None:
+        await Service(site, ready).run()
+
+    asyncio.run(main())
+
+
+def _encode_arrived(arrived: Arrived) -> bytes:
+    order = arrived.order.text().decode("utf-8", "surrogateescape")
+    paths = [os.fsdecode(path) if path else None for path in (arrived.here, arrived.order_path)]
+    return json.dumps([order, *paths]).encode("ascii")
+
+
+def _decode_arrived(data: bytes) -> Arrived:
+    order, here, order_path = json.loads(data)
+    return Arrived(
+        Order.parse(order.encode("utf-8", "surrogateescape")),
+        Path(here) if here else None,
+        Path(order_path) if order_path else None,
+    )
+
+
+async def _line(sock: socket.socket, longest: int) -> bytes:
+    """One line and not a byte more: what follows a HEADER line belongs to the header."""
+    loop = asyncio.get_running_loop()
+    held = b""
+    while True:
+        ahead = await _peek(sock, longest)
+        end = ahead.find(b"\n")
+        take = len(ahead) if end < 0 else end + 1
+        held += await loop.sock_recv(sock, take)
+        if end >= 0:
+            return held
+        if len(held) > longest:
+            raise ValueError("a line too long")
+
+
+async def _readable(descriptor: int) -> None:
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _peek(sock: socket.socket, count: int) -> bytes:
+    while True:
+        try:
+            found = sock.recv(count, socket.MSG_PEEK)
+        except BlockingIOError:
+            await _readable(sock.fileno())
+            continue
+        if not found:
+            raise ConnectionError("closed")
+        return found
+
+
+async def _exactly(sock: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    held = bytearray()
+    while len(held) < count:
+        more = await loop.sock_recv(sock, count - len(held))
+        if not more:
+            raise ConnectionError("closed")
+        held += more
+    return bytes(held)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
