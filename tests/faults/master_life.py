@@ -33,6 +33,8 @@ class Life:
         self.alive: Counter[bytes] = Counter()
         self.did: Counter[str] = Counter()
         self.story: list[str] = []
+        self.forgotten: set[str] = set()
+        """Uniqueids of mailboxes whose \\Seen went with a user who read them."""
         self.number = 0
         self.users = list(USERS)
         for user in self.users:
@@ -148,7 +150,7 @@ class Life:
         back = self._some(self._records(name), expunged=True)
         with self.store.write(owner_of(name)) as writer:
             uids = writer.unexpunge(name, [record.uid for record in back])
-        self.alive.update(record.guid for record in back)
+        self.alive.update(record.guid for record in self._records(name) if record.uid in uids)
         self._tell("unexpunge", name, [record.uid for record in back], uids)
 
     def copy(self) -> None:
@@ -231,12 +233,14 @@ class Life:
     def rename_a_user(self) -> None:
         old = self.chance.choice(self.users)
         new = old.removesuffix("2") if old.endswith("2") else old + "2"
+        self._note_seen(old)
         rename_user(self.store, old, new)
         self.users[self.users.index(old)] = new
         self._tell("rename user", old, new)
 
     def recreate_a_user(self) -> None:
         user = self.chance.choice(self.users)
+        self._note_seen(user)
         with self.store.write(Owner("user", user)) as writer:
             writer.delete(inbox_of(user), delayed=True)
         self._tell("delete user", user)
@@ -249,6 +253,10 @@ class Life:
             self._begin(new)
             self.users.append(new)
             self._tell("create user", new)
+
+    def _note_seen(self, user: str) -> None:
+        with self.store.read(Owner("user", user)) as reader:
+            self.forgotten.update(seen.uniqueid for seen in reader.meta(with_sieve=False).seen)
 
     # -- all else
 
