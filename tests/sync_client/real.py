@@ -185,7 +185,10 @@ class Replica:
     def clear(self) -> None:
         for owner in list(self.side.store.owners()):
             with self.side.store.write(owner) as writer:
-                writer.apply_unuser() if owner.kind == "user" else None
+                if owner.kind == "user":
+                    writer.apply_unuser()
+                for left in writer.mailboxes():
+                    writer.apply_unmailbox(left.name)
 
 
 @contextlib.contextmanager
