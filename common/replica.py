@@ -91,7 +91,11 @@ class Replica(Protocol):
         self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
     ) -> Deferred[None]: ...
 
-    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]: ...
+    def unmailbox(
+        self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
+    ) -> Deferred[None]:
+        """Delete `name`; with an identity only if that is the mailbox that has the name, else
+        `MailboxMoved`. An identity may be given where ``UNMAILBOX-ID`` was agreed."""
 
     def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]: ...
 

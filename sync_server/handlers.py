@@ -20,7 +20,7 @@ from common.errors import BadParameters, MailboxNonexistent
 from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from common.names import BadName
 from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID
 from common.protocol.connection_server import ServerConnection
 from common.protocol.events import DlistCommand
 from common.stores.queries import FullMailbox
@@ -28,7 +28,7 @@ from sync_server.work import Bulk, Work
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX",)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -271,10 +271,14 @@ async def apply_rename(request: Request) -> Answer:
 
 
 async def apply_unmailbox(request: Request) -> Answer:
-    name = _known(codec.decode_mailbox_name, request.value, "")
+    if isinstance(request.value, dict):
+        name, uniqueid, uidvalidity = _existing(codec.decode_unmailbox, request.value)
+    else:
+        name, uniqueid, uidvalidity = _known(codec.decode_mailbox_name, request.value, ""), "", 0
     if not name:
         raise MailboxNonexistent()
-    await request.replica.unmailbox(name, local=request.local)
+    identity: dict[str, Any] = {"uniqueid": uniqueid, "uidvalidity": uidvalidity} if uniqueid else {}
+    await request.replica.unmailbox(name, local=request.local, **identity)
     return None
 
 

@@ -367,6 +367,31 @@ def decode_expunge(value: Any) -> ExpungeRequest:
 # -- mailboxes as objects
 
 
+class UnmailboxRequest(NamedTuple):
+    """`uniqueid` "" and `uidvalidity` 0: whatever has that name."""
+
+    name: str
+    uniqueid: str = ""
+    uidvalidity: int = 0
+
+
+def encode_unmailbox(name: str, uniqueid: str = "", uidvalidity: int = 0) -> Any:
+    """The name alone, or (UNMAILBOX-ID) the mailbox that is meant by it."""
+    if not uniqueid:
+        return name
+    value: dict[str, Any] = {"MBOXNAME": name, "UNIQUEID": uniqueid}
+    return value | ({"UIDVALIDITY": uidvalidity} if uidvalidity else {})
+
+
+def decode_unmailbox(value: Any) -> UnmailboxRequest:
+    """Either form."""
+    if not isinstance(value, dict):
+        return UnmailboxRequest(decode_mailbox_name(value))
+    found = Fields(value, "UNMAILBOX")
+    uniqueid = found.uniqueid() if b"UNIQUEID" in found else ""
+    return UnmailboxRequest(found.mailbox(), uniqueid, found.n32(b"UIDVALIDITY", 0))
+
+
 class RenameRequest(NamedTuple):
     old: str
     new: str

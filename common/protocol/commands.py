@@ -71,6 +71,10 @@ class Command:
 COMMON_ERRORS: tuple[type[ReplyError], ...] = (BadParameters, BadName, ProtocolError, MailboxLocked)
 
 
+UNMAILBOX_ID = "UNMAILBOX-ID"
+"""The capability under which UNMAILBOX says which mailbox it means, not only its name."""
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -147,11 +151,11 @@ _DECLARED = (
     Command(
         "APPLY",
         "UNMAILBOX",
-        "str",
-        codec.decode_mailbox_name,
-        _same,
+        "str | %(MBOXNAME str [UNIQUEID str] [UIDVALIDITY n32])",
+        codec.decode_unmailbox,
+        codec.encode_unmailbox,
         local=True,
-        errors=(MailboxNonexistent,),
+        errors=(MailboxNonexistent, MailboxMoved),
     ),
     Command("APPLY", "UNUSER", "str", codec.decode_unuser, _same, local=True),
     Command(

@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from common.errors import (
+    MailboxMoved,
     MailboxNonexistent,
     PartitionUnknown,
 )
@@ -194,8 +195,18 @@ class StoreReplica:
 
         return self._session(act)
 
-    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
-        return self._write(lambda: owner_of(name), lambda writer: writer.apply_unmailbox(name))
+    def unmailbox(
+        self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
+    ) -> Deferred[None]:
+        def delete(writer: MailWriter) -> None:
+            found = writer.mailbox(name)
+            if found is not None and (
+                uniqueid not in ("", found.uniqueid) or uidvalidity not in (0, found.uidvalidity)
+            ):
+                raise MailboxMoved()
+            writer.apply_unmailbox(name)
+
+        return self._write(lambda: owner_of(name), delete)
 
     def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
         if not userid:

@@ -31,9 +31,10 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol.commands import COMMANDS
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID
 from common.wire import collect
 from common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
+from common.wire.dialect import Dialect
 from common.wire.outgoing import (
     GUIDS_IN_A_COMMAND,
     UIDS_IN_A_COMMAND,
@@ -62,6 +63,7 @@ class WireReplica:
     def __init__(self, proto: Any, threads: Threads | None = None, timeout: float | None = None) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self.proto = proto
+        self.dialect = Dialect()
         self._pipeline = Pipeline(proto, threads.run if threads else None, timeout)
 
     @classmethod
@@ -74,6 +76,7 @@ class WireReplica:
     ) -> WireReplica:
         """Take over a connected `session`; agree on those of `want` that its greeting offers."""
         replica = cls(session.proto, threads, timeout)
+        replica.dialect = Dialect.of_banner(session.banner)
         offered = sorted(set(want) & set(session.capabilities), reverse=True)  # SIEVE-MAILBOX comes first
         if offered:
             command = COMMANDS["APPLY", "CAPABILITIES"]
@@ -105,6 +108,7 @@ class WireReplica:
 
     def _apply(self, name: str, *arguments: Any, local: bool = False, **address: str | None) -> Deferred[Any]:
         command = COMMANDS["APPLY", name]
+        local = local and self.dialect.local_verbs
         title = command.head(local).decode("ascii").rstrip()
         return self._call(command.line(*arguments, local=local), None, command=title, **address)
 
@@ -112,7 +116,7 @@ class WireReplica:
 
     def get_user(self, userid: str) -> Deferred[UserState]:
         found = self._get("USER", StateCollector(UserState), userid, user=userid)
-        return found.addErrback(_nothing, UserState())
+        return found.addErrback(_nothing, UserState()).addCallback(self.dialect.incoming_user)
 
     def get_meta(self, userid: str) -> Deferred[UserMeta]:
         return self._get("META", StateCollector(UserMeta), userid, user=userid).addErrback(
@@ -121,13 +125,15 @@ class WireReplica:
 
     def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
         found = self._get("MAILBOXES", StateCollector(MailboxState), names, mailbox=_some(names))
-        return found.addErrback(_nothing, [])
+        return found.addErrback(_nothing, []).addCallback(self.dialect.incoming_all)
 
     def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
-        return self._get("UNIQUEIDS", StateCollector(MailboxState), uniqueids, uniqueid=_some(uniqueids))
+        found = self._get("UNIQUEIDS", StateCollector(MailboxState), uniqueids, uniqueid=_some(uniqueids))
+        return found.addCallback(self.dialect.incoming_all)
 
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
-        return self._get("FULLMAILBOX", FullMailboxCollector(), name, mailbox=name)
+        found = self._get("FULLMAILBOX", FullMailboxCollector(), name, mailbox=name)
+        return found.addCallback(self.dialect.incoming_full)
 
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._get("QUOTA", collect.one_quota(), root, mailbox=root)
@@ -170,8 +176,11 @@ class WireReplica:
         return self._call(message_pieces(messages), command="APPLY MESSAGE")
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        if not self.dialect.takes(update):
+            return self.noop()
+        local = local and self.dialect.local_verbs
         return self._call(
-            mailbox_pieces(update, local),
+            mailbox_pieces(self.dialect.outgoing(update), local),
             command="APPLY LOCAL_MAILBOX" if local else "APPLY MAILBOX",
             mailbox=update.state.name,
             uniqueid=update.state.uniqueid,
@@ -182,8 +191,11 @@ class WireReplica:
     ) -> Deferred[None]:
         return self._apply("RENAME", old, new, partition, uidvalidity, local=local, mailbox=old)
 
-    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
-        return self._apply("UNMAILBOX", name, local=local, mailbox=name)
+    def unmailbox(
+        self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
+    ) -> Deferred[None]:
+        identity = (uniqueid, uidvalidity) if UNMAILBOX_ID in self.capabilities else ()
+        return self._apply("UNMAILBOX", name, *identity, local=local, mailbox=name, uniqueid=uniqueid or None)
 
     def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
         return self._apply("UNUSER", userid, local=local, user=userid)

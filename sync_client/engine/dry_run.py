@@ -131,7 +131,9 @@ class DryRunReplica:
             self._known[new] = replace(state, name=new, partition=partition)
         return self._change("RENAME", old, "->", new, f"({partition})")
 
-    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
+    def unmailbox(
+        self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
+    ) -> Deferred[None]:
         state = self._known.pop(name, None)
         if state is not None:
             self._deleted.add(state.uniqueid)

@@ -132,7 +132,7 @@ async def _delete(session: Session, run: FolderRun, deletes: Sequence[MailboxSta
     for state in sorted(deletes, key=lambda s: sort_key(s.name), reverse=True):
         await session.replica.ready()
         session.report_localizable("UNMAILBOX", state.name)
-        answers.append((state, session.replica.unmailbox(state.name, local=session.options.local_only)))
+        answers.append((state, session.unmailbox(state)))
     results = await settle_all([answer for _, answer in answers])
     gone: set[str] = set()
     for (state, _), result in zip(answers, results, strict=True):

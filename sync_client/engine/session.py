@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from twisted.internet.defer import Deferred
+
 from common.errors import ReplyError
 from common.model import MailboxState
+from common.protocol.commands import UNMAILBOX_ID
 from common.replica import Replica
 from common.stores.mailstore import MailStore
 from sync_client.engine.concurrency import Budget, Threads, start
@@ -75,6 +78,15 @@ class Session:
     def report_localizable(self, verb: str, *words: str) -> None:
         """A verbose line of a verb that has a LOCAL_ form."""
         self.report(f"LOCAL_{verb}" if self.options.local_only else verb, *words)
+
+    def unmailbox(self, state: MailboxState) -> Deferred[None]:
+        """UNMAILBOX for just this mailbox of the replica, if it can be told which is meant."""
+        local = self.options.local_only
+        if UNMAILBOX_ID not in self.replica.capabilities:
+            return self.replica.unmailbox(state.name, local=local)
+        return self.replica.unmailbox(
+            state.name, local=local, uniqueid=state.uniqueid, uidvalidity=state.uidvalidity
+        )
 
     def begin(self) -> None:
         """Before the first item: force mode where the master is always right."""

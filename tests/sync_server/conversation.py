@@ -134,8 +134,8 @@ class NotingReplica:
     ) -> Deferred[None]:
         return self._verb("rename", old, new, partition, uidvalidity, local)
 
-    def unmailbox(self, name: str, *, local: bool = False) -> Deferred[None]:
-        return self._verb("unmailbox", name, local)
+    def unmailbox(self, name: str, *, local: bool = False, **identity: Any) -> Deferred[None]:
+        return self._verb("unmailbox", name, local, *identity.values())
 
     def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
         return self._verb("unuser", userid, local)
@@ -230,9 +230,10 @@ class Conversation:
         tls: Any = None,
         policy: Policy | None = None,
         service: Service | None = None,
+        replica: Any = None,
         **settings: Any,
     ) -> None:
-        self.replica = NotingReplica()
+        self.replica = replica or NotingReplica()
         if service is None:
             self.clock = Clock()
             passwords = PasswordFile(tmp_path / "passwd")

@@ -162,6 +162,11 @@ CHANGES: list[tuple[bytes, tuple[Any, ...]]] = [
     ),
     (b"APPLY UNMAILBOX user.a", ("unmailbox", "user.a", False)),
     (b"APPLY LOCAL_UNMAILBOX user.a", ("unmailbox", "user.a", True)),
+    (b"APPLY UNMAILBOX %(MBOXNAME user.a)", ("unmailbox", "user.a", False)),
+    (
+        b"APPLY UNMAILBOX %(MBOXNAME user.a UNIQUEID id1 UIDVALIDITY 7)",
+        ("unmailbox", "user.a", False, "id1", 7),
+    ),
     (b"APPLY UNUSER erin", ("unuser", "erin", False)),
     (b"APPLY LOCAL_UNUSER erin", ("unuser", "erin", True)),
     (b"APPLY EXPUNGE %(MBOXNAME user.a UNIQUEID x UID (1 2 3))", ("expunge", "user.a", "x", [1, 2, 3])),

@@ -12,6 +12,7 @@ from common.errors import MailboxLocked, SyncChecksum
 from common.model import MailboxState, UserState
 from common.protocol.dlist import Limits
 from common.wire.policy import Policy
+from sync_server.handlers import GRANTED
 from tests.sync_server.conversation import Conversation
 
 MESSAGE = b"Subject: hello\r\n\r\nNOOP\r\nGET USER nobody\r\n"
@@ -26,8 +27,8 @@ def test_the_greeting_is_worded_and_ordered_as_cyrus_has_it(tmp_path: Path) -> N
     talk = Conversation(tmp_path, login=False, tls=object(), version="3.6.1")
     assert talk.greeting == (
         b"* SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN\r\n* STARTTLS\r\n* COMPRESS DEFLATE\r\n"
-        b"* SIEVE-MAILBOX\r\n"
-        b"* OK replica.test Cyrus sync server 3.6.1\r\n"
+        + b"".join(b"* %s\r\n" % name.encode() for name in GRANTED)
+        + b"* OK replica.test Cyrus sync server 3.6.1\r\n"
     )
 
 

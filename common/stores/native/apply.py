@@ -25,6 +25,7 @@ from common.errors import (
 )
 from common.model import NULL_GUID, MailboxState, MailboxUpdate, Record, Since
 from common.names import check_mailbox_name, inbox_of, is_deleted, is_inbox, owner_of
+from common.protocol.crc import ANNOT_SEED
 from common.stores.mailstore import ChangesKept, StagedMessages
 from common.stores.native.changes import RecordChanges
 from common.stores.native.intake import Intake
@@ -33,7 +34,7 @@ from common.stores.native.tally import Tally
 from common.stores.native.transaction import Box
 
 MAX_UNIQUEID = 128
-EMPTY = (0, 12345678)
+EMPTY = (0, ANNOT_SEED)
 
 
 def same_kind(one: str, other: str) -> bool:
@@ -253,6 +254,7 @@ class ApplyMailbox(RecordChanges):
     # -- step 13
 
     def _compare_crcs(self, sent: MailboxState) -> None:
+        """A master before 3.2 begins its annotation CRC at 0."""
         wanted = (sent.sync_crc, sent.sync_crc_annot or 0)
         box = self.box(sent.name)
         kept = (box.state.sync_crc, box.state.sync_crc_annot or 0)
@@ -261,7 +263,8 @@ class ApplyMailbox(RecordChanges):
         found = self.recalculate_crcs(sent.uniqueid)
         if found != kept:
             self.set_columns(box.id, sync_crc=found[0], sync_crc_annot=found[1])
-        if crcs_differ(wanted, found):
+        from_0 = wanted[1] == found[1] ^ ANNOT_SEED
+        if crcs_differ(wanted if not from_0 else (wanted[0], 0), found):
             raise ChangesKept()
 
 

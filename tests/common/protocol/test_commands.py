@@ -32,7 +32,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("APPLY", "RESERVE"): ("default", ["user.a"], [bytes(20)]),
     ("APPLY", "MAILBOX"): (MailboxState("id1", "user.a", mbtype="i"),),
     ("APPLY", "RENAME"): ("user.a", "user.b", "default", 4),
-    ("APPLY", "UNMAILBOX"): ("user.a",),
+    ("APPLY", "UNMAILBOX"): ("user.a", "id1", 7),
     ("APPLY", "UNUSER"): ("alice",),
     ("APPLY", "EXPUNGE"): ("user.a", "id1", [1, 2]),
     ("APPLY", "QUOTA"): (Quota("user.a", {"STORAGE": 4}),),

@@ -685,6 +685,7 @@ class Session:
     def __init__(self, pair: ConnectionPair, *capabilities: str) -> None:
         self.proto = pair.client
         self.capabilities = frozenset(capabilities)
+        self.banner = "replica.test Cyrus sync server 3.6.1"
 
 
 @pytest.mark.parametrize(
