@@ -147,8 +147,11 @@ class LocalFolders(LocalMessages):
         self.forget_user()
         self.log("UNUSER", self.owner.name)
 
-    def forget_user(self) -> None:
-        """Everything of a user but mailboxes."""
+    def forget_user(self, *, chained: bool = False) -> None:
+        """Everything of a user but mailboxes. Each quota root is logged for itself: a replica does not
+        report those that no mailbox uses, and he may be here again before it hears that he was gone."""
+        for quota in self.quotas():
+            self.log("QUOTA", quota.root, chained=chained)
         for table in ("subscriptions", "seen", "quotas"):
             self._db.execute(f"DELETE FROM {table}")
         self.assign_quotaroots()

@@ -43,7 +43,7 @@ class ApplyMeta(LocalFolders):
         self.change()
         for name in sorted(names, key=is_inbox):
             self.remove_box(self.box(name))
-        self.forget_user()
+        self.forget_user(chained=True)
         self.log("UNUSER", self.owner.name, chained=True)
 
     def apply_quota(self, quota: Quota) -> None:

@@ -198,6 +198,7 @@ class LocalConformance(Conformance):
             ("RENAME", INBOX + ".Work", f"DELETED.user.alice.Work.{stamp}"),
             ("MAILBOX", INBOX + ".Work"),
             ("MAILBOX", f"DELETED.user.alice.Work.{stamp}"),
+            ("QUOTA", INBOX),
             ("UNUSER", "alice"),
         ]
         with mail.read(ALICE) as reader:
