@@ -70,6 +70,21 @@ def test_it_shows_and_with_yes_does_and_then_has_nothing_to_do(source: Source, t
     assert again.out == "nothing to do at 127.0.0.1\n"
 
 
+def test_n_restores_to_the_server_of_a_channel(source: Source, target: Ours) -> None:
+    source.conf.write_text(source.conf.read_text().replace("sync_host:", "north_sync_host:"))
+    assert source.restore(source.user, "--yes").status != 0
+    source.restore(source.user, "-n", "north", "--yes").check()
+    assert held(target, source.user)
+
+
+@pytest.mark.parametrize("option", ["-p", "--partition"])
+def test_p_names_the_partition_of_new_mailboxes(source: Source, target: Ours, option: str) -> None:
+    refused = source.restore(source.user, option, "nowhere", "--yes")
+    assert refused.status == 1 and "IMAP_PARTITION_UNKNOWN" in refused.err + refused.out
+    source.restore(source.user, option, "default", "--yes").check()
+    assert held(target, source.user)
+
+
 def test_without_a_terminal_and_without_yes_nothing_is_done(source: Source, target: Ours) -> None:
     user = source.user
     refused = source.restore(user, stdin=b"y\n")

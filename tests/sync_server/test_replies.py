@@ -18,6 +18,7 @@ from common.errors import (
     SyncChanged,
     SyncChecksum,
 )
+from common.names import BadName
 from tests.sync_server.conversation import Conversation
 
 STRANGER = [
@@ -189,6 +190,7 @@ def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
         (SyncChecksum(), b"NO IMAP_SYNC_CHECKSUM Checksum Failure"),
         (SyncChanged(), b"NO IMAP_SYNC_CHANGED Changed since last sync"),
         (SyncBadSieve(), b"NO IMAP_SYNC_BADSIEVE Sieve script compilation failure"),
+        (BadName(), b"NO IMAP_MAILBOX_BADNAME Invalid mailbox name"),
         (ReplyError(), b"NO Unknown error"),
         (StoreError("disk full"), b"NO Unknown error"),
         (OSError(28, "No space left on device"), b"NO Unknown error"),
