@@ -133,7 +133,8 @@ class MessageBody(NamedTuple):
     """A message on its way: `data` is its bytes, or for a large one an iterable of pieces.
 
     `size` is the length of the raw message in bytes, whatever the `encoding` ("identity", or "zstd"
-    for the frame in which the native store keeps it).
+    for the frame in which the native store keeps it). Pieces of a frame have a length in bytes (`octets`)
+    where they are to go over a wire.
     """
 
     partition: str
@@ -141,6 +142,11 @@ class MessageBody(NamedTuple):
     size: int
     data: bytes | Iterable[bytes]
     encoding: str = "identity"
+
+    @property
+    def octets(self) -> int:
+        """How many bytes `data` holds. Raises TypeError for pieces of a frame that have no length."""
+        return self.size if self.encoding == "identity" else len(self.data)  # type: ignore[arg-type]
 
 
 MessageSource = Iterable[Sequence[MessageBody]]

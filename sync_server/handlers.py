@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from common.errors import BadParameters, MailboxNonexistent
+from common.errors import BadParameters, MailboxNonexistent, ProtocolError
 from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from common.names import BadName
 from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
 from common.protocol.connection_server import ServerConnection
 from common.protocol.events import DlistCommand
 from common.stores.queries import FullMailbox
@@ -28,7 +28,7 @@ from sync_server.work import Bulk, Work
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -247,6 +247,13 @@ async def get_fetch_sieve(request: Request) -> Answer:
 
 async def apply_message(request: Request) -> Answer:
     await request.bulk.complete()
+    return None
+
+
+async def apply_xframe(request: Request) -> Answer:
+    await request.bulk.complete()
+    if ZSTD not in request.replica.capabilities:
+        raise ProtocolError(f"{ZSTD} was not agreed")
     return None
 
 

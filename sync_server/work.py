@@ -92,7 +92,7 @@ class Work:
         """A part of the command that is being read."""
         match event:
             case MessageData(messages):
-                return self._stage(messages, sum(body.size for body in messages))
+                return self._stage(messages, sum(body.octets for body in messages))
             case RecordBatch(records):
                 return self._collect(records)
             case MessageStart():
@@ -144,7 +144,8 @@ class Work:
         spool, self._spool = self._spool, None
         if start is None or spool is None:
             return None
-        self._stage([MessageBody(start.partition, start.guid, start.size, spool)], 0)
+        body = MessageBody(start.partition, start.guid, start.size, spool, start.encoding)
+        self._stage([body], 0)
         assert self._bulk.staged is not None
         self._bulk.staged.addCallback(lambda _: spool.close())
         return None

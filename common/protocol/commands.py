@@ -35,7 +35,7 @@ class Command:
     """One GET, APPLY or RESTORE.
 
     `decode` turns the dlist value into the argument (raises ReplyError); `encode` turns the client's
-    arguments into the dlist value. MESSAGE and MAILBOX are streamed: their bulk does not pass here.
+    arguments into the dlist value. MESSAGE, XFRAME and MAILBOX are streamed: their bulk does not pass here.
     """
 
     verb: str
@@ -52,6 +52,7 @@ class Command:
     errors: tuple[type[ReplyError], ...] = ()
     """Refusals of its own, next to those that every command can meet (`COMMON_ERRORS`)."""
     since: str = "2.4"
+    """The release of Cyrus that has it first, or the capability that it is part of."""
 
     @property
     def title(self) -> str:
@@ -69,6 +70,10 @@ class Command:
 
 
 COMMON_ERRORS: tuple[type[ReplyError], ...] = (BadParameters, BadName, ProtocolError, MailboxLocked)
+
+
+ZSTD = "X-CYRUS-SYNC-ZSTD"
+"""The capability under which messages travel as zstd frames (``docs/protocol-extension.md``)."""
 
 
 UNMAILBOX_ID = "UNMAILBOX-ID"
@@ -120,6 +125,15 @@ _DECLARED = (
     ),
     Command(
         "APPLY", "MESSAGE", "(%{part guid size}⏎… …)", codec.decode_message_list, _same, bulk=Bulk.MESSAGES
+    ),
+    Command(
+        "APPLY",
+        "XFRAME",
+        "(n32 %{part guid framesize}⏎… …)",
+        codec.decode_message_list,
+        _same,
+        bulk=Bulk.FRAMES,
+        since=ZSTD,
     ),
     Command(
         "APPLY",

@@ -70,11 +70,14 @@ class MessageData:
 
 @dataclass(frozen=True, slots=True)
 class MessageStart:
-    """A message too large to buffer begins; `MessageChunk`s and one `MessageEnd` follow."""
+    """A message too large to buffer begins; `MessageChunk`s and one `MessageEnd` follow.
+
+    `size` and `encoding` are those of `MessageBody`."""
 
     partition: str
     guid: bytes
     size: int
+    encoding: str = "identity"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Messages come as `MessageData` (small ones, gathered) or `MessageStart` … `MessageEnd`, the records of a
 MAILBOX as `RecordBatch`; what is left is `ValueStream.value`. Both ends of the protocol read with this.
 
+A frame (our own extension, `Bulk.FRAMES`) is a file literal with a number before it: the size of the
+message that it holds. ``(4096 %{default 26b0… 1833}⏎… 977 %{default …``
+
 The rule guarded here: **a value that is refused is still read to its end**, content included, so that the
 stream stays in step. The first thing wrong with it is kept in `refusal`; nothing is delivered after that.
 As in Cyrus, a bad file literal makes the whole line unparsable (`dlist.ParseError`), a bad record does not.
@@ -15,7 +18,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from common.errors import ReplyError
+from common.errors import BadParameters, ReplyError
 from common.model import MessageBody
 from common.protocol import dlist
 from common.protocol.buffer import Buffer
@@ -29,7 +32,10 @@ BATCH_BYTES = 1024 * 1024
 BATCH_MESSAGES = 256
 CHUNK = 256 * 1024
 
-_PLAIN_FILE = re.compile(rb" ?%\{([0-9A-Za-z_-][0-9A-Za-z._-]{0,127}+) ([0-9A-Fa-f]{40}) ([0-9]{1,7})\}\r?\n")
+_HEAD = rb"%\{([0-9A-Za-z_-][0-9A-Za-z._-]{0,127}+) ([0-9A-Fa-f]{40}) ([0-9]{1,7})\}\r?\n"
+_PLAIN_FILE = re.compile(rb" ?()" + _HEAD)
+_PLAIN_FRAME = re.compile(rb" ?([1-9][0-9]{0,9}+) " + _HEAD)
+_SIZE = re.compile(rb"[1-9][0-9]{0,9}")
 
 
 class Bulk(Enum):
@@ -38,8 +44,13 @@ class Bulk(Enum):
     NONE = "none"
     MESSAGES = "messages"
     """File literals. Other items of the list are passed over, as Cyrus does."""
+    FRAMES = "frames"
+    """File literals that hold a zstd frame each, the message's size before each. Nothing else."""
     RECORDS = "records"
     """The list under RECORD of the outermost kvlist."""
+
+
+_OF_FILES = (Bulk.MESSAGES, Bulk.FRAMES)
 
 
 class ValueStream:
@@ -58,9 +69,11 @@ class ValueStream:
         self._read_past = read_past
         self._parser = dlist.Parser(
             limits,
-            dlist.Files.STREAM if bulk is Bulk.MESSAGES else dlist.Files.SKIP,
+            dlist.Files.STREAM if bulk in _OF_FILES else dlist.Files.SKIP,
             b"RECORD" if bulk is Bulk.RECORDS else None,
         )
+        self._plain = _PLAIN_FRAME if bulk is Bulk.FRAMES else _PLAIN_FILE
+        self._encoding = "zstd" if bulk is Bulk.FRAMES else "identity"
         self._records: RecordReader | None = None
         self._messages: list[MessageBody] = []
         self._message_bytes = 0
@@ -79,10 +92,10 @@ class ValueStream:
     def _run(self, bulk: Bulk) -> Iterator[Event | None]:
         parser = self._parser
         while True:
-            if bulk is Bulk.MESSAGES and parser.between_items:
+            if bulk in _OF_FILES and parser.between_items:
                 yield from self._read_plain_files()
             self._feed(parser)
-            if bulk is Bulk.MESSAGES:
+            if bulk in _OF_FILES:
                 self._look_for_spilt_heads(parser.value)
             if parser.status is dlist.Status.MORE:
                 yield None
@@ -92,6 +105,8 @@ class ValueStream:
                 yield from self._read_file()
             if parser.status is dlist.Status.DONE:
                 break
+        if bulk is Bulk.FRAMES and parser.value != []:
+            self._refuse(dlist.ParseError("something else than frames"))
         yield from self._take_messages()
         self.value = parser.value
         self.done = True
@@ -127,19 +142,23 @@ class ValueStream:
         """All complete small messages with the usual head, without a step of the parser for each."""
         buffer = self._buffer
         while True:
-            head = _PLAIN_FILE.match(buffer.data, buffer.pos)
+            head = self._plain.match(buffer.data, buffer.pos)
             if head is None or self.refusal is not None:
                 return
-            size, start = int(head[3]), head.end()
-            if size > SMALL_MESSAGE or len(buffer.data) < start + size:
+            octets, start = int(head[4]), head.end()
+            if octets > SMALL_MESSAGE or len(buffer.data) < start + octets:
+                return
+            size = int(head[1] or octets)
+            if size > dlist.MAX_FILE:
                 return
             buffer.pos = start
-            guid = bytes.fromhex(head[2].decode("ascii"))
-            yield from self._add_message(head[1].decode("ascii"), guid, size)
+            guid = bytes.fromhex(head[3].decode("ascii"))
+            yield from self._add_message(head[2].decode("ascii"), guid, size, octets)
 
-    def _add_message(self, partition: str, guid: bytes, size: int) -> Iterator[Event]:
-        self._messages.append(MessageBody(partition, guid, size, self._buffer.take(size)))
-        self._message_bytes += size
+    def _add_message(self, partition: str, guid: bytes, size: int, octets: int) -> Iterator[Event]:
+        content = self._buffer.take(octets)
+        self._messages.append(MessageBody(partition, guid, size, content, self._encoding))
+        self._message_bytes += octets
         if self._message_bytes >= BATCH_BYTES or len(self._messages) >= BATCH_MESSAGES:
             yield from self._take_messages()
 
@@ -152,9 +171,11 @@ class ValueStream:
         """The file literal whose head has been read."""
         file = self._parser.file
         assert file is not None
-        left = file.size
+        left = size = file.size
         try:
             partition, guid, _ = decode_file_head(file)
+            if self._encoding == "zstd":
+                size = self._announced_size()
         except ReplyError as error:
             self._refuse(dlist.ParseError(error.message))
         if self.refusal is not None:
@@ -163,16 +184,26 @@ class ValueStream:
         elif left <= SMALL_MESSAGE:
             while len(self._buffer) < left:
                 yield None
-            yield from self._add_message(partition, guid, left)
+            yield from self._add_message(partition, guid, size, left)
         else:
             yield from self._take_messages()
-            yield MessageStart(partition, guid, left)
+            yield MessageStart(partition, guid, size, self._encoding)
             while left:
                 chunk = self._buffer.take(min(left, CHUNK))
                 left -= len(chunk)
                 yield MessageChunk(chunk) if chunk else None
             yield MessageEnd()
         self._parser.file_taken()
+
+    def _announced_size(self) -> int:
+        """The number before a frame, which is taken out of the list. Raises `BadParameters`."""
+        items = self._parser.value
+        item = items.pop() if type(items) is list and items else None
+        if items == []:
+            self._looked_at = 0
+        if type(item) is not bytes or not _SIZE.fullmatch(item) or int(item) > dlist.MAX_FILE:
+            raise BadParameters("a frame without the size of its message")
+        return int(item)
 
     # -- records
 

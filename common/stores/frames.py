@@ -22,6 +22,7 @@ from typing import NamedTuple
 import zstandard
 
 from common.errors import StoreCorrupt
+from common.stores.frame_blocks import MAX_WINDOW, blocks, check_head
 
 LEVEL = 1
 LARGE = 1024 * 1024
@@ -93,11 +94,11 @@ def contents(frames: list[bytes], sizes: list[int]) -> list[bytes]:
 
 
 def content_pieces(frame: Iterable[bytes]) -> Iterator[bytes]:
-    """The message of a large frame, piece by piece; raises `StoreCorrupt`."""
-    unpack = zstandard.ZstdDecompressor().decompressobj()
+    """The message of a large frame in pieces of bounded size; raises `StoreCorrupt`."""
+    unpack = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
     try:
-        for piece in frame:
-            data = unpack.decompress(piece)
+        for block in blocks(frame):
+            data = unpack.decompress(block)
             if data:
                 yield data
     except zstandard.ZstdError as error:
@@ -139,14 +140,53 @@ def split(message: bytes) -> Iterator[bytes]:
 
 def whole_frame(frame: bytes, size: int) -> Frame | None:
     """`frame`, which a peer made of a message of `size` bytes, as we keep frames; None if it is damaged
-    or of another size. One without checksum or content size is made anew."""
+    or of another size. One without checksum or content size is made anew.
+
+    Whatever the frame says, it is unfolded into no more than `size` bytes.
+    """
     try:
-        message = _decompressor().decompress(frame, max_output_size=size or 1, allow_extra_data=False)
         parameters = zstandard.get_frame_parameters(frame)
+        if parameters.content_size not in (size, zstandard.CONTENTSIZE_UNKNOWN) or not size:
+            return None
+        if len(frame) > longest_frame(size):
+            return None
+        message = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError:
         return None
-    if len(message) != size:
+    if len(message) != size or frame[:4] != zstandard.FRAME_HEADER:
         return None
     if not parameters.has_checksum or parameters.content_size != size:
         return make_frame(message)
     return Frame(frame, size, hashlib.sha1(message).digest())
+
+
+def pass_frame(frame: Iterable[bytes], size: int, write: Callable[[bytes], object]) -> tuple[int, bytes]:
+    """Check a large frame that a peer made of a message of `size` bytes, giving it to `write` as it is.
+
+    Returns the frame's length and the message's SHA-1; raises `StoreCorrupt` where it is not one frame as
+    we keep them, of just that size.
+    """
+    unpack = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
+    digest = hashlib.sha1()
+    length = seen = 0
+    try:
+        for block in blocks(frame):
+            if not length:
+                check_head(block, size)
+            length += len(block)
+            message = unpack.decompress(block)
+            seen += len(message)
+            if seen > size or length > longest_frame(size):
+                break
+            digest.update(message)
+            write(block)
+    except zstandard.ZstdError as error:
+        raise StoreCorrupt(f"damaged frame: {error}") from error
+    if seen != size or not unpack.eof:
+        raise StoreCorrupt("frame holds a message of another size")
+    return length, digest.digest()
+
+
+def longest_frame(size: int) -> int:
+    """No frame of a message of `size` bytes need be longer."""
+    return size + size // 128 + 512

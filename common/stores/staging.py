@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import ProtocolError, StoreError
+from common.errors import ProtocolError, StoreCorrupt, StoreError
 from common.model import MessageBody
-from common.stores.frames import LARGE, compress_all, split, whole_frame, write_frame
+from common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
 
 DEFAULT_MEMORY = 8 * 1024 * 1024
 _PREFIX = "staged-"
@@ -66,17 +66,26 @@ class Staging:
         """Stage messages as they came; one staged before under the same GUID is replaced.
 
         A message that does not match its GUID is staged too, as a real server does, but `is_good` is
-        False for it. Raises `ProtocolError` for one of another length than announced, `StoreError` if
-        the temporary file cannot be written.
+        False for it. A frame that does not hold just what it should is not staged; the others are. Raises
+        `ProtocolError` for such a frame and for a message of another length than announced, `StoreError`
+        if the temporary file cannot be written.
         """
+        refused: ProtocolError | None = None
         try:
             for batch in _batches(bodies):
                 self._add_small([body for body in batch if _is_small(body)])
                 for body in batch:
-                    if not _is_small(body):
-                        self._add_other(body)
+                    if body.encoding == "zstd":
+                        try:
+                            self._add_frame(body)
+                        except ProtocolError as error:
+                            refused = refused or error
+                    elif not _is_small(body):
+                        self._add_large(body, split(body.data) if isinstance(body.data, bytes) else body.data)
         except OSError as error:
             raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
+        if refused is not None:
+            raise refused
 
     def add_stored(self, bodies: Iterable[MessageBody]) -> None:
         """Stage frames out of a store, whose content has been checked."""
@@ -96,13 +105,27 @@ class Staging:
                 raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
             self._keep(body, frame, hashlib.sha1(text).digest() == body.guid)
 
-    def _add_other(self, body: MessageBody) -> None:
+    def _add_frame(self, body: MessageBody) -> None:
+        """Stage a frame as it is. Nothing in it is believed: it is unfolded, within bounds, and hashed."""
         data = body.data
-        if body.encoding == "zstd":
-            whole = whole_frame(data if isinstance(data, bytes) else b"".join(data), body.size)
-            self._keep(body, whole.frame if whole else b"", whole is not None and whole.digest == body.guid)
-        else:
-            self._add_large(body, split(data) if isinstance(data, bytes) else data)
+        if isinstance(data, bytes) and body.size <= LARGE:
+            whole = whole_frame(data, body.size)
+            if whole is None or whole.digest != body.guid:
+                raise ProtocolError("frame does not hold its message").at(guid=body.guid.hex())
+            self._keep(body, whole.frame, True)
+            return
+        start = self._end
+        try:
+            length, digest = pass_frame([data] if isinstance(data, bytes) else data, body.size, self._write)
+            if digest != body.guid:
+                raise StoreCorrupt("frame holds another message")
+        except StoreCorrupt as error:
+            self._end = start
+            raise ProtocolError(error.message).at(guid=body.guid.hex()) from error
+        except BaseException:
+            self._end = start
+            raise
+        self._set(body.guid, _Staged(body.partition, body.size, True, None, start, length))
 
     def _add_large(self, body: MessageBody, pieces: Iterable[bytes]) -> None:
         """Compress into the file, piece by piece."""

@@ -9,7 +9,7 @@ that the replica refuses or cannot use, and then the source's error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from common.model import MailboxUpdate, MessageBody, MessageSource
@@ -24,6 +24,10 @@ UIDS_IN_A_COMMAND = 50_000
 
 _UNPARSABLE = b'"\r\n'
 """A quoted string without an end, then the end of the line: no server takes that for a list of records."""
+
+
+_COMMANDS = {"identity": b"APPLY MESSAGE (", "zstd": b"APPLY XFRAME ("}
+"""How a list of messages in each encoding begins."""
 
 
 class Piece(NamedTuple):
@@ -58,9 +62,12 @@ def mailbox_pieces(update: MailboxUpdate, local: bool) -> Iterator[Piece]:
     yield Piece(codec.MAILBOX_TAIL + b"\r\n", 0)
 
 
-def message_pieces(messages: MessageSource) -> Iterator[Piece]:
-    """APPLY MESSAGE, as many of them as are needed."""
-    writer = _MessageWriter()
+def message_pieces(
+    messages: MessageSource, encodings: Collection[str] = frozenset({"identity"})
+) -> Iterator[Piece]:
+    """APPLY MESSAGE, or APPLY XFRAME for frames, as many of them as are needed. `encodings`: what the
+    replica takes."""
+    writer = _MessageWriter(encodings)
     try:
         for batch in messages:
             for body in batch:
@@ -76,25 +83,35 @@ def message_pieces(messages: MessageSource) -> Iterator[Piece]:
 
 
 class _MessageWriter:
-    def __init__(self) -> None:
+    def __init__(self, encodings: Collection[str]) -> None:
         self.size = 0
+        self._encodings = encodings
         self._out: list[bytes] = []
         self._begun = 0
         self._files = 0
         self._bytes = 0
+        self._encoding = ""
 
     def add(self, body: MessageBody) -> Iterator[Piece]:
-        if body.encoding != "identity":
+        if body.encoding not in self._encodings:
             raise ValueError(f"a message in the encoding {body.encoding} cannot go over the wire")
-        if self._files >= FILES_IN_A_COMMAND or self._bytes >= BYTES_IN_A_COMMAND:
+        octets = body.octets
+        if (
+            self._files >= FILES_IN_A_COMMAND
+            or self._bytes >= BYTES_IN_A_COMMAND
+            or body.encoding != self._encoding
+        ):
             self._end_command()
         if not self._files:
             self._begun += 1
-        self._put(b" " if self._files else b"APPLY MESSAGE (")
+            self._encoding = body.encoding
+        self._put(b" " if self._files else _COMMANDS[body.encoding])
         self._files += 1
-        self._bytes += body.size
+        self._bytes += octets
+        if body.encoding == "zstd":
+            self._put(b"%d " % body.size)
         self._put(
-            dlist.file_head(body.partition.encode(), body.guid.hex().encode("ascii"), body.size, server=False)
+            dlist.file_head(body.partition.encode(), body.guid.hex().encode("ascii"), octets, server=False)
         )
         if isinstance(body.data, bytes):
             yield from self._content(body, (body.data,))
@@ -102,20 +119,18 @@ class _MessageWriter:
             yield from self._content(body, body.data)
 
     def _content(self, body: MessageBody, pieces: Iterable[bytes]) -> Iterator[Piece]:
-        """Exactly `size` octets, whatever `pieces` give."""
-        left = body.size
+        """Exactly as many octets as were announced, whatever `pieces` give."""
+        octets = left = body.octets
         try:
             for data in pieces:
                 if len(data) > left:
-                    raise ValueError(
-                        f"message {body.guid.hex()} is longer than its size of {body.size} octets"
-                    )
+                    raise ValueError(f"message {body.guid.hex()} is longer than its size of {octets} octets")
                 left -= len(data)
                 self._put(data)
                 if self.size >= PIECE_BYTES:
                     yield self.take()
             if left:
-                raise ValueError(f"message {body.guid.hex()} is shorter than its size of {body.size} octets")
+                raise ValueError(f"message {body.guid.hex()} is shorter than its size of {octets} octets")
         except GeneratorExit:
             raise
         except BaseException:

@@ -31,7 +31,7 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
 from common.wire import collect
 from common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
 from common.wire.dialect import Dialect
@@ -58,10 +58,9 @@ class WireReplica:
     after which an answer is no longer waited for.
     """
 
-    message_encodings = frozenset({"identity"})
-
     def __init__(self, proto: Any, threads: Threads | None = None, timeout: float | None = None) -> None:
         self.capabilities: frozenset[str] = frozenset()
+        self.message_encodings = frozenset({"identity"})
         self.proto = proto
         self.dialect = Dialect()
         self._pipeline = Pipeline(proto, threads.run if threads else None, timeout)
@@ -77,11 +76,13 @@ class WireReplica:
         """Take over a connected `session`; agree on those of `want` that its greeting offers."""
         replica = cls(session.proto, threads, timeout)
         replica.dialect = Dialect.of_banner(session.banner)
-        offered = sorted(set(want) & set(session.capabilities), reverse=True)  # SIEVE-MAILBOX comes first
+        offered = sorted(set(want) & set(session.capabilities), key=_as_cyrus)
         if offered:
             command = COMMANDS["APPLY", "CAPABILITIES"]
             granted = await replica._call(command.line(offered), collect.enabled(), command=command.title)
             replica.capabilities = frozenset(granted) & frozenset(offered)
+            if ZSTD in replica.capabilities:
+                replica.message_encodings = frozenset({"identity", "zstd"})
         return replica
 
     # -- the connection
@@ -173,7 +174,7 @@ class WireReplica:
         return self._call(pieces, collect.missing_guids(), command=command.title, mailbox=_some(mailboxes))
 
     def message(self, messages: MessageSource) -> Deferred[None]:
-        return self._call(message_pieces(messages), command="APPLY MESSAGE")
+        return self._call(message_pieces(messages, self.message_encodings), command="APPLY MESSAGE")
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
         if not self.dialect.takes(update):
@@ -251,6 +252,11 @@ class WireReplica:
 
     def noop(self) -> Deferred[None]:
         return self._call(b"NOOP\r\n", command="NOOP")
+
+
+def _as_cyrus(capability: str) -> tuple[bool, bool, str]:
+    """Where a capability stands in a list: SIEVE-MAILBOX first, our own last."""
+    return capability.startswith("X-"), capability != "SIEVE-MAILBOX", capability
 
 
 def _nothing(failure: Failure, empty: Any) -> Any:

@@ -8,6 +8,7 @@ OK                    done; after a partial update the next batch is sent
 IMAP_SYNC_CHECKSUM    ask for the replica's state, recalculate our CRCs, send without SINCE;
                       if that fails too, settle the conflict (full update) and send again
 IMAP_SYNC_CHANGED     the state that we started from is out of date: ask and send once more
+a refused frame       send the messages unfolded: a damaged one is found here then, and named
 anything else         an error with its address; whoever called us goes on with other mailboxes
 ====================  ======================================================================
 """
@@ -19,7 +20,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksum
+from common.errors import (
+    CyrusSyncError,
+    MailboxMoved,
+    ProtocolError,
+    ReplyError,
+    SyncChanged,
+    SyncChecksum,
+)
 from common.model import MailboxState
 from sync_client.engine.batches import Limits, after
 from sync_client.engine.compare import counters_to_adopt
@@ -37,6 +45,7 @@ class Sent:
         self.verdict = verdict
         self.state: MailboxState | None = None
         self.partial = False
+        self.frames_refused = False
         self._prepared: Prepared | None = None
         self._uploads = Answers()
         self._answer: Deferred[None] | None = None
@@ -55,6 +64,9 @@ class Sent:
             refused = await self._uploads.errors()
             if refused and self._prepared is not None:
                 session.stage.discard(item.target, self._prepared.upload)
+                self.frames_refused = session.encoding != "identity" and any(
+                    isinstance(error, ProtocolError) for error in refused
+                )
             if errors:
                 raise next(filter(is_fatal, errors), (refused + errors)[0])
         finally:
@@ -77,7 +89,8 @@ class Sent:
             return sent
         for begin in range(0, len(prepared.upload), UPLOAD_BLOCK):
             block = prepared.upload[begin : begin + UPLOAD_BLOCK]
-            bodies = Bodies(session.store, item.owner, block, item.target, session.encoding)
+            encoding = "identity" if item.unfolded else session.encoding
+            bodies = Bodies(session.store, item.owner, block, item.target, encoding)
             sent._uploads.expect(session.replica.message(bodies), command="MESSAGE")
         session.stage.add(item.target, prepared.upload, prepared.upload_size)
         session.report_localizable("MAILBOX", item.name)
@@ -173,6 +186,12 @@ async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
             raise
         else:
             await full_update(session, item)
+        return False
+    except ReplyError:
+        if item.unfolded or not sent.frames_refused:
+            raise
+        await _refresh(session, item)
+        item.unfolded = True
         return False
     if sent.verdict is Verdict.MOVED:
         raise MailboxMoved("Mailbox was changed under another name, id or partition during the run")

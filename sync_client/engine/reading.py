@@ -42,6 +42,8 @@ class Item:
     recalculate: bool = False
     refreshed: bool = False
     full_done: bool = False
+    unfolded: bool = False
+    """Messages are sent as they are, not as frames."""
     cuts: deque[Cut] = field(default_factory=deque)
 
 

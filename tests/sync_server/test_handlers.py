@@ -234,6 +234,7 @@ def test_every_declared_command_has_a_handler_and_every_handler_a_command() -> N
 def test_every_declared_command_is_exercised_here() -> None:
     asked = {tuple(c.split(b" ", 2)[:2]) for c, *_ in [*GETS, *CHANGES]}
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
+    asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
 

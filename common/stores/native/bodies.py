@@ -139,6 +139,10 @@ class LargeBody:
         self._refresh = refresh
         self._encoding = encoding
 
+    def __len__(self) -> int:
+        """In bytes, of all pieces together."""
+        return self._stored.place.length if self._encoding == "zstd" else self._stored.size
+
     def __iter__(self) -> Iterator[bytes]:
         packs = PackReader(self._directory)
         try:

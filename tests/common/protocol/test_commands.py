@@ -13,8 +13,8 @@ from common.protocol.events import NEED_DATA, DlistCommand
 
 DOCUMENTED = {
     "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX QUOTA ANNOTATION FETCH FETCH_SIEVE",
-    "APPLY": "MESSAGE RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB SEEN ANNOTATION"
-    " UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
+    "APPLY": "MESSAGE XFRAME RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB SEEN"
+    " ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
     "RESTORE": "MAILBOX",
 }
 SEEN = Seen("id1", 1, 2, 3, "1:2")
@@ -29,6 +29,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("GET", "FETCH"): ("user.a", "default", "id1", bytes(20), 4),
     ("GET", "FETCH_SIEVE"): ("alice", "a.script"),
     ("APPLY", "MESSAGE"): ([],),
+    ("APPLY", "XFRAME"): ([],),
     ("APPLY", "RESERVE"): ("default", ["user.a"], [bytes(20)]),
     ("APPLY", "MAILBOX"): (MailboxState("id1", "user.a", mbtype="i"),),
     ("APPLY", "RENAME"): ("user.a", "user.b", "default", 4),

@@ -562,6 +562,44 @@ def test_messages_that_cannot_be_read_leave_the_stream_in_step(source: Any, erro
     assert pair.server.events[-1] == SessionCommand("NOOP", b"")
 
 
+class _Pieces:
+    """A large frame as a store hands it over."""
+
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+
+    def __len__(self) -> int:
+        return self._octets
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self._octets // 500_000):
+            yield b"z" * 500_000
+
+
+def test_frames_and_messages_go_out_each_with_its_own_command() -> None:
+    pair = ConnectionPair()
+    replica = replica_of(pair)
+    replica.message_encodings = frozenset({"identity", "zstd"})
+    frame = MessageBody("default", GUID, 4096, b"frame", "zstd")
+    large = MessageBody("default", GUID, 70_000_000, _Pieces(2_000_000), "zstd")
+    outcome = Outcome(replica.message([[BODY, frame], [frame, large], [BODY]]))
+    pair.run()
+    assert (outcome.fired, outcome.error) == (True, None)
+    events = [event for event in pair.server.events if not isinstance(event, MessageChunk)]
+    assert events == [
+        MessageData((BODY,)),
+        DlistCommand("APPLY", "MESSAGE", False, []),
+        MessageData((frame, frame)),
+        MessageStart("default", GUID, 70_000_000, "zstd"),
+        MessageEnd(),
+        DlistCommand("APPLY", "XFRAME", False, []),
+        MessageData((BODY,)),
+        DlistCommand("APPLY", "MESSAGE", False, []),
+    ]
+    chunks = [event.data for event in pair.server.events if isinstance(event, MessageChunk)]
+    assert b"".join(chunks) == b"z" * 2_000_000
+
+
 # -- the end of a connection
 
 
@@ -696,6 +734,8 @@ class Session:
         (["SIEVE-MAILBOX"], {"SIEVE-MAILBOX"}, ["SIEVE-MAILBOX", "MORE"], {"SIEVE-MAILBOX"}),
         (["SIEVE-MAILBOX"], set(), None, set()),
         (["COMPRESS"], {"SIEVE-MAILBOX"}, None, set()),
+        (["X-CYRUS-SYNC-ZSTD"], {"X-CYRUS-SYNC-ZSTD"}, ["X-CYRUS-SYNC-ZSTD"], {"X-CYRUS-SYNC-ZSTD"}),
+        (["X-CYRUS-SYNC-ZSTD"], {"SIEVE-MAILBOX"}, None, set()),
     ],
 )
 def test_what_is_wanted_and_offered_is_agreed_on(
@@ -705,6 +745,7 @@ def test_what_is_wanted_and_offered_is_agreed_on(
     outcome = Outcome(Deferred.fromCoroutine(WireReplica.start(Session(pair, *offered), want)))
     pair.run()
     assert outcome.value.capabilities == agreed
+    assert ("zstd" in outcome.value.message_encodings) == ("X-CYRUS-SYNC-ZSTD" in agreed)
     assert bool(pair.client.sent) == (granted is not None)
 
 

@@ -10,6 +10,7 @@ import pytest
 from common.errors import (
     ConnectionLost,
     MailboxLocked,
+    ProtocolError,
     RemoteDenied,
     StoreCorrupt,
     SyncBadSieve,
@@ -19,8 +20,8 @@ from common.errors import (
 from common.model import Seen
 from common.names import Owner
 from sync_client.engine.errors import EngineFault, FoldersFailed, UsersFailed
-from tests.sync_client.engine.lines import BrokenLine, RefusingLine
-from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, state, write
+from tests.sync_client.engine.lines import BrokenLine, Line, RefusingLine
+from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, guid_of, state, write
 
 A, B = "user.alice.a", "user.alice.b"
 
@@ -81,6 +82,27 @@ def test_what_was_refused_is_sent_again_on_the_same_connection(alice: World) -> 
         finish(engine.user("alice"))
     finish(engine.user("alice"))
     assert content(alice.replica) == content(alice.master)
+
+
+def test_messages_whose_frames_are_refused_are_sent_unfolded(alice: World) -> None:
+    deliver(alice.master, INBOX, "x")
+    line = refusing(alice, ProtocolError, "MESSAGE", times=1)
+    finish(alice.engine(line).user("alice"))
+    assert [event[0] for event in line.events].count("MESSAGE") == 2
+    assert content(alice.replica) == content(alice.master)
+
+
+def test_a_frame_that_is_damaged_here_is_found_out_and_named(alice: World) -> None:
+    deliver(alice.master, INBOX, "x")
+    (pack,) = (alice.directory / "master").rglob("pack-*.zst")
+    octets = bytearray(pack.read_bytes())
+    octets[-6] ^= 1
+    pack.write_bytes(octets)
+    with pytest.raises(FoldersFailed) as caught:
+        finish(alice.engine(Line(alice.store_replica())).user("alice"))
+    error = caught.value.failures[0][1]
+    assert isinstance(error, StoreCorrupt)
+    assert error.address["guid"] == guid_of("x").hex()
 
 
 def test_a_lost_connection_is_told_as_such(alice: World) -> None:
