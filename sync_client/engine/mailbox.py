@@ -91,7 +91,7 @@ class Sent:
             block = prepared.upload[begin : begin + UPLOAD_BLOCK]
             encoding = "identity" if item.unfolded else session.encoding
             bodies = Bodies(session.store, item.owner, block, item.target, encoding)
-            sent._uploads.expect(session.replica.message(bodies), command="MESSAGE")
+            sent._uploads.expect(session.replica.message(bodies), command="MESSAGE", partition=item.target)
         session.stage.add(item.target, prepared.upload, prepared.upload_size)
         session.report_localizable("MAILBOX", item.name)
         sent.state = update.state

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from .csync import differences, state_of
+from .csync import Csync, differences, state_of
 from .fill import message
 from .sides import Side, guids, side
 
@@ -176,3 +177,72 @@ def test_a_folder_deleted_here_takes_what_was_written_there_along_to_deleted(
         for record in mailbox["RECORD"].values()
     }
     assert guid(message("written there")) in kept
+
+
+def test_a_folder_renamed_on_both_sides_has_the_masters_name(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    master.append(user, "folder", message("in the folder"))
+    master.sync(replica.csync, "-u", user).check()
+    master.rename(user, "folder", "here")
+    replica.rename(user, "folder", "there")
+    replica.append(user, "there", message("written there"))
+    settle(met, user)
+    names = set(guids(replica, user))
+    assert names == {f"user.{user}", f"user.{user}.here"}
+    kept = set(guids(replica, user)[f"user.{user}.here"].values())
+    assert kept == {guid(message("in the folder")), guid(message("written there"))}
+
+
+def test_two_folders_that_took_each_others_name_on_the_replica_change_back(
+    met: tuple[Side, Side], user: str
+) -> None:
+    master, replica = met
+    master.create(user, "other")
+    for folder in ("folder", "other"):
+        master.append(user, folder, message(f"in {folder}"))
+    master.sync(replica.csync, "-u", user).check()
+    for old, new in (("folder", "spare"), ("other", "folder"), ("spare", "other")):
+        replica.rename(user, old, new)
+    if master.kind == "real":  # it refuses to touch either, whoever the replica is
+        before = guids(replica, user)
+        assert master.sync(replica.csync, "-u", user).status != 0
+        assert guids(replica, user) == before
+        return
+    settle(met, user)
+    assert list(guids(replica, user)[f"user.{user}.folder"].values()) == [guid(message("in folder"))]
+
+
+def test_a_uidvalidity_that_was_raised_on_the_replica_holds_for_both(
+    met: tuple[Side, Side], user: str
+) -> None:
+    master, replica = met
+    before = _uidvalidity(replica, user)
+    _raise_uidvalidity(replica, user, before + 1000)
+    assert _uidvalidity(replica, user) == before + 1000
+    master.append(user, "", message("more"))
+    settle(met, user)
+    assert _uidvalidity(master, user) == _uidvalidity(replica, user) == before + 1000
+    assert len(inbox(master, user)) == 4
+
+
+def _uidvalidity(end: Side, user: str) -> int:
+    return int(state_of(end.csync, user)["mailboxes"][f"user.{user}"]["UIDVALIDITY"])
+
+
+def _raise_uidvalidity(end: Side, user: str, value: int) -> None:
+    """Only replication can do that to a mailbox: send it its own header with another value."""
+    with Csync(end.csync) as csync:
+        (header,) = csync.ok(f"GET MAILBOXES (user.{user})".encode())
+        words = header.removeprefix(b"* MAILBOX ").strip()
+        words = re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY %d" % value, words)
+        words = re.sub(rb" (SYNC_CRC|SYNC_CRC_ANNOT|XCONVMODSEQ|QUOTAROOT) \S+(?=[ )])", b"", words)
+        csync.ok(b"APPLY MAILBOX " + words[:-1] + b" RECORD ())")
+
+
+def test_a_mailbox_by_name_that_only_the_replica_has_is_left_alone(met: tuple[Side, Side], user: str) -> None:
+    master, replica = met
+    replica.create(user, "theirs")
+    replica.append(user, "theirs", message("kept"))
+    before = state_of(replica.csync, user)
+    master.sync(replica.csync, "-m", f"user/{user}/theirs", f"user/{user}/folder")
+    assert differences(before, state_of(replica.csync, user)) == []
