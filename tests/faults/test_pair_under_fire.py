@@ -13,6 +13,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.master_life import Life
 from tests.faults.pair import BurningPair, burning_pair
 
@@ -64,6 +66,7 @@ def check(pair: BurningPair, life: Life) -> None:
     pair.verify()
 
 
+@pytest.mark.timeout(120 + 3 * SECONDS)
 def test_a_pair_under_fire_ends_equal(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     begun = time.monotonic()
