@@ -15,6 +15,7 @@ import pytest
 import common.errors
 from common.config.options import HOST_OPTIONS, OPTIONS
 from common.errors import REPLY_ERRORS, CyrusSyncError
+from common.names import BadName
 from common.protocol.commands import COMMANDS, SESSION_VERBS
 from common.synclog import cli as cyr_synclog
 from common.synclog.lines import ARGUMENTS
@@ -29,6 +30,8 @@ from sync_server import handlers, replies
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (?P<entries>`.*?`) \| (?P<what>.*) \| (?P<tests>.*) \|$", re.MULTILINE)
+SHIPPING = "Shipping between sites"
+"""Its programs have a list of their own, tests/multisite/shipping/test_checklist.py."""
 QUOTED = re.compile(r"`([^`]+)`")
 
 
@@ -87,7 +90,7 @@ def wanted() -> dict[str, set[str]]:
         "sync_reset: options": set(options(reset.parser())),
         "mailstore: commands and options": set(options(mailstore.parser(*MAILSTORE_COMMANDS))),
         "imapd.conf": {
-            *OPTIONS,
+            *(name for name, option in OPTIONS.items() if option.section != SHIPPING),
             *(f"<host>_{name}" for name in HOST_OPTIONS),
             *("partition-<name>", "<channel>_<key>", "<program>_<key>", "@include"),
         },
@@ -95,7 +98,7 @@ def wanted() -> dict[str, set[str]]:
         "Capabilities": {"SASL", "STARTTLS", "COMPRESS DEFLATE", "REPLICATION-ARCHIVE", *handlers.GRANTED},
         "GET, APPLY, RESTORE": {command.title for command in COMMANDS.values()}
         | {f"{command.verb} LOCAL_{command.name}" for command in COMMANDS.values() if command.local},
-        "Codes after NO": {*REPLY_ERRORS, "Unknown error"},
+        "Codes after NO": {*REPLY_ERRORS, BadName.code, "Unknown error"},
         "Replies of the session": {
             *texts_of(replies),
             *texts_of(sasl_replies),
