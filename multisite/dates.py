@@ -27,6 +27,8 @@ def parse_datetime(text: str, now: datetime | None = None) -> int:
     wrong with `text`."""
     now = now or datetime.now().astimezone()
     plain = text.strip().lower()
+    if not plain:
+        raise ValueError("'' is not a date and time (such as 30-Oct-2000.14:35:49)")
     if plain == "now":
         return int(now.timestamp())
     zone: tzinfo | None = None

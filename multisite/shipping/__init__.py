@@ -6,7 +6,7 @@ carries them out and receives. For other packages: `Site`, `Order`, `place_order
 
 from multisite.shipping.errors import ShippingError
 from multisite.shipping.order import Order
-from multisite.shipping.poll import deliver, poll
+from multisite.shipping.run import deliver, poll
 from multisite.shipping.site import Site
 
 __all__ = ["Order", "ShippingError", "Site", "deliver", "poll"]

@@ -13,7 +13,7 @@ from common.config import DEFAULT_PATH, Config
 from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
 from multisite.options import Grammar, Option
 from multisite.shipping.key import make_key
-from multisite.shipping.poll import deliver, poll, sources
+from multisite.shipping.run import deliver, poll, sources
 from multisite.shipping.service import serve
 from multisite.shipping.site import Site
 

@@ -20,7 +20,7 @@ from multisite.shipping.errors import BadFileName, ShippingError
 from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_temporary
 from multisite.shipping.names import alternatives, bay_name, check_host, order_name
 from multisite.shipping.order import Order
-from multisite.shipping.poll import deliver
+from multisite.shipping.run import deliver
 from multisite.shipping.site import Site
 from multisite.shipping.transfer import HASH_BLOCK, digest
 

@@ -20,7 +20,9 @@ ORDER_PREFIX = "sh_o_"
 LONGEST_NAME = 230
 """Octets; leaves room below the 255 of a file system for ``sh_o_`` and ``_<number>``."""
 
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._%:-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:]+(?:%[A-Za-z0-9]+)?")
+_HOST = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9._%:-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:]{2,45}(?:%[A-Za-z0-9]{1,15})?"
+)
 _UNFIT = re.compile(r"[\x00-\x1f\x7f/]")
 
 
