@@ -26,7 +26,7 @@ from typing import Any
 from multisite.shipping import contact
 from multisite.shipping.arrival import Arrived, recover
 from multisite.shipping.children import MAX_CHILDREN, fork
-from multisite.shipping.handler import run_handler
+from multisite.shipping.handler import handler_command, run_handler
 from multisite.shipping.listening import Endpoint, bind, tcp
 from multisite.shipping.order import Order
 from multisite.shipping.receive import receive
@@ -247,11 +247,14 @@ class Service:
         sock.setblocking(True)
         arrived = receive(self.site, sock, proofs, header)
         if arrived:
-            os.write(reply, _encode_arrived(arrived))
+            with contextlib.suppress(BrokenPipeError):  # the service was killed meanwhile
+                os.write(reply, _encode_arrived(arrived))
         return 0
 
     async def _after(self, arrived: Arrived) -> None:
         """What follows an arrival, in a child of its own: mail, and the receipt handler."""
+        if not arrived.order.returning and handler_command(self.site, arrived) is None:
+            return
         async with self._handlers:
             await self._in_child(lambda _reply: self._after_in_child(arrived))
 
