@@ -13,6 +13,7 @@ b'NOOP\\r\\n'
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections import deque
 from importlib import import_module
@@ -34,6 +35,10 @@ except ImportError:  # pragma: no cover (a machine for which it is not made)
 LEVEL = 1 if _implementation is zlib else 2
 """What mail gains by higher levels is a tenth of its size, what it costs is a multiple of the time."""
 
+_STORED = 65535
+"""Bytes in the longest stored block (RFC 1951, 3.2.4)."""
+_STORED_HEAD = struct.Struct("<BHH")
+
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, _implementation.error)
 
 
@@ -41,11 +46,26 @@ class Deflater:
     """Our half: what is given to `compress` can be inflated completely from what it returns."""
 
     def __init__(self, level: int = LEVEL) -> None:
-        self._stream = _implementation.compressobj(level, zlib.DEFLATED, WINDOW, 9)
+        self._level = level
+        self._stream: Any = None
 
     def compress(self, data: bytes) -> bytes:
         """`data` compressed, with a sync flush at the end. Large pieces compress best and fastest."""
+        if self._stream is None:
+            self._stream = _implementation.compressobj(self._level, zlib.DEFLATED, WINDOW, 9)
         return bytes(self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH))
+
+    def store(self, data: bytes) -> bytes:
+        """`data`, which is compressed already, as stored blocks: next to no work at either end.
+
+        What the compressor has seen before lies further back now than it knows, so another begins.
+        """
+        self._stream = None
+        parts: list[bytes] = []
+        for at in range(0, len(data), _STORED):
+            part = data[at : at + _STORED]
+            parts += (_STORED_HEAD.pack(0, len(part), len(part) ^ _STORED), part)
+        return b"".join(parts)
 
 
 class Inflater:

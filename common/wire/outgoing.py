@@ -1,7 +1,7 @@
 """What a client sends for verbs with bulk: lines and streams in pieces of bounded size.
 
-A *piece* is ``(bytes, commands)``: the number of commands whose first byte it holds, each of which will be
-answered. The generators here block where their sources do: they are stepped in a thread.
+A *piece* is ``(bytes, commands, packed)``: the number of commands whose first byte it holds, each of which
+will be answered. The generators here block where their sources do: they are stepped in a thread.
 
 The rule guarded here: **a source that fails leaves the stream in step.** What was begun is ended, in a form
 that the replica refuses or cannot use, and then the source's error is raised.
@@ -33,6 +33,8 @@ _COMMANDS = {"identity": b"APPLY MESSAGE (", "zstd": b"APPLY XFRAME ("}
 class Piece(NamedTuple):
     data: bytes
     commands: int
+    packed: bool = False
+    """Most of it is compressed already."""
 
 
 def mailbox_pieces(update: MailboxUpdate, local: bool) -> Iterator[Piece]:
@@ -152,7 +154,7 @@ class _MessageWriter:
 
     def take(self) -> Piece:
         """What there is to send."""
-        piece = Piece(b"".join(self._out), self._begun)
+        piece = Piece(b"".join(self._out), self._begun, packed=self._encoding == "zstd")
         self._out.clear()
         self.size = self._begun = 0
         return piece

@@ -188,7 +188,7 @@ class Pipeline:
             self.proto.set_timeout(self._timeout)
         if piece.data:
             self._written += len(piece.data)
-            self.proto.write(piece.data)
+            self.proto.write(piece.data, packed=piece.packed)
 
     def _sender_failed(self, failure: Failure) -> None:
         """The transport is gone (or we are wrong, which ends the connection too)."""

@@ -46,6 +46,9 @@ HOLD_BYTES = 256 * 1024
 OUTBOX_BYTES = 64 * 1024
 """Answers are gathered up to this size before they are written."""
 
+STORE_BYTES = 8 * 1024
+"""From this size on, what is compressed already is not deflated."""
+
 TURN_BYTES = 1024 * 1024
 """After so many bytes of one connection the others have their turn."""
 
@@ -176,9 +179,16 @@ class CsyncProtocol(TwistedProtocol):
         if self.transport is not None and self._lost is None:
             self._silence.start(seconds)
 
-    def write(self, data: bytes) -> None:
-        """Send. What is written while events are being handled is gathered: one write for an answer."""
+    def write(self, data: bytes, *, packed: bool = False) -> None:
+        """Send. What is written while events are being handled is gathered: one write for an answer.
+
+        `packed`: most of it is compressed already, so deflating it would only cost time.
+        """
         if not data or not self.alive:
+            return
+        if packed and len(data) >= STORE_BYTES:
+            self._flush()
+            self._send(data, packed=True)
             return
         self._outbox.append(data)
         self._outbox_bytes += len(data)
@@ -417,10 +427,13 @@ class CsyncProtocol(TwistedProtocol):
         data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
         self._outbox.clear()
         self._outbox_bytes = 0
+        self._send(data)
+
+    def _send(self, data: bytes, packed: bool = False) -> None:
         if self.trace is not None:
             self.trace(">", data)
         if self._deflater is not None:
-            data = self._deflater.compress(data)
+            data = self._deflater.store(data) if packed else self._deflater.compress(data)
         self.bytes_written += len(data)
         self.transport.write(data)
 

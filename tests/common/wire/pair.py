@@ -37,7 +37,7 @@ class Wire:
     def set_timeout(self, seconds: float | None) -> None:
         self.timeout = seconds
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, packed: bool = False) -> None:
         if self.gone is None:
             self.sent.append(data)
             self.other.inbox.append(data)

@@ -128,7 +128,7 @@ class RecordedServer:
     def lose(self) -> None:
         """Nothing to do."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, packed: bool = False) -> None:
         """The client sends; every complete command is answered before it goes on."""
         self._pending += data
         while True:
