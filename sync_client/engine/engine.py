@@ -72,8 +72,14 @@ class Engine:
 
     async def unuser(self, userid: str) -> None:
         """UNUSER: remove a user who has no INBOX here. Who is here again is done as a whole: what he had
-        before is to go there too."""
-        if not await removal.unuser(self.session, userid):
+        before is to go there too. Of his mailboxes one may have become another user's: it is renamed
+        first, if the log has not said so."""
+        try:
+            done = await removal.unuser(self.session, userid)
+        except removal.NotRenamed as error:
+            await sync_mailboxes(self.session, error.names)
+            done = await removal.unuser(self.session, userid)
+        if not done:
             await sync_user(self.session, userid)
 
     async def restart(self) -> None:

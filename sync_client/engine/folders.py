@@ -151,7 +151,13 @@ async def _rename(
     if not survey.renames:
         return False
     sources = {rename.old for rename in survey.renames}
-    occupied = [state.name for state in remote if state.name not in sources and state.name not in deleted]
+    targets = {(rename.uniqueid, rename.new) for rename in survey.renames}
+    occupied = [
+        state.name
+        for state in remote
+        if state.name not in sources and state.name not in deleted
+        if (state.uniqueid, state.name) not in targets
+    ]
     plan = plan_renames(survey.renames, occupied)
     for rename in plan.blocked:
         error = MailboxMoved(f"cannot be renamed from {rename.old}: its name is taken on the replica")

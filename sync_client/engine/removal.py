@@ -19,6 +19,14 @@ from sync_client.engine.survey import latest_tombstones
 LIVES = "lives here as"
 
 
+class NotRenamed(SyncChanged):
+    """Mailboxes that are to go live on here under other names. `names` are the replica's and ours."""
+
+    def __init__(self, text: str, names: list[str]) -> None:
+        super().__init__(text)
+        self.names = names
+
+
 async def unmailbox(session: Session, name: str) -> None:
     """Delete `name` on the replica if it was deleted here. Raises `MailboxLocked`, or what it answers."""
     session.begin()
@@ -38,7 +46,7 @@ async def unuser(session: Session, userid: str) -> bool:
     """Remove on the replica a user who was removed here; False, and nothing done, if he is here (again).
 
     With a mailbox among his that was never deleted here, only the others are deleted. Raises
-    `SyncChanged` if one of them lives on here under another name: its rename has to come first.
+    `NotRenamed` if one of them lives on here under another name: its rename has to come first.
     """
     session.begin()
     async with session.locks.hold([userid]):
@@ -49,7 +57,8 @@ async def unuser(session: Session, userid: str) -> bool:
         kept = await session.threads.run(_kept, session.store, theirs)
         for mailbox, reason in kept:
             if reason.startswith(LIVES):
-                raise SyncChanged(f"{mailbox.name} {reason}: to be renamed before its user is removed").at(
+                text = f"{mailbox.name} {reason}: to be renamed before its user is removed"
+                raise NotRenamed(text, _names(kept)).at(
                     user=userid, mailbox=mailbox.name, uniqueid=mailbox.uniqueid, command="UNUSER"
                 )
             session.options.notice(f"{mailbox.name} ({mailbox.uniqueid}) {reason}: left alone on the replica")
@@ -85,6 +94,13 @@ def _kept(store: MailStore, theirs: Sequence[MailboxState]) -> list[tuple[Mailbo
     """Those of the replica's mailboxes that may not be deleted, with the reason."""
     found = [(state, _why_not(store, state)) for state in theirs if not state.intermediate]
     return [(state, reason) for state, reason in found if reason]
+
+
+def _names(kept: Sequence[tuple[MailboxState, str]]) -> list[str]:
+    """The names, there and here, of those that live here."""
+    here = [reason.removeprefix(LIVES).strip() for _, reason in kept if reason.startswith(LIVES)]
+    there = [mailbox.name for mailbox, reason in kept if reason.startswith(LIVES)]
+    return [*there, *here]
 
 
 def _exists(store: MailStore, name: str) -> bool:

@@ -60,6 +60,9 @@ class Surveyor:
         self._sieve_mailbox = sieve_mailbox
         self._settle = settle
         self._tombstones: dict[Owner, dict[str, Tombstone]] = {}
+        self._doubles: dict[str, MailboxState] = {}
+        """By uniqueid: what a rename from one owner to another left behind when the replica was killed.
+        To be renamed once more, which ends it."""
 
     def survey(
         self,
@@ -71,7 +74,10 @@ class Surveyor:
         """`wanted` names mailboxes by owner, None = all of the owner's. `given_up` are uniqueids that
         are left as they are, `cached` names whose remote state was not asked for just now."""
         found = Survey(replica_names=[state.name for state in remote])
-        by_id = {state.uniqueid: state for state in remote if not is_hidden(state, self._sieve_mailbox)}
+        by_id: dict[str, MailboxState] = {}
+        for state in remote:
+            if not is_hidden(state, self._sieve_mailbox) and by_id.setdefault(state.uniqueid, state) != state:
+                self._doubles[state.uniqueid] = state
         unmatched = dict(by_id)
         for owner, names in wanted.items():
             with self._store.read(owner) as reader:
@@ -103,6 +109,8 @@ class Surveyor:
         cached: bool,
     ) -> None:
         target = self._partition or local.partition
+        if theirs is not None and theirs.name == local.name:
+            theirs = self._doubles.get(local.uniqueid, theirs)
         if theirs is not None and _misplaced(local, theirs, target):
             found.renames.append(Rename(local.uniqueid, theirs.name, local.name, target, local.uidvalidity))
         if needs_update(reader, local, theirs, self._settle):

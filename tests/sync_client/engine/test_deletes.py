@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import SyncChanged
+from common.errors import StoreError
+from common.names import Owner
+from common.stores.native.writer import Writer
+from sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, write
 
 A, B = "user.alice.a", "user.alice.b"
@@ -141,16 +144,54 @@ def test_unuser_spares_a_user_who_is_here_again_and_takes_what_he_had_before(ali
         assert not reader.quotas() and not reader.meta(with_sieve=False).subscriptions
 
 
-def test_unuser_waits_until_a_renamed_users_mailboxes_have_moved(alice: World) -> None:
-    alice.master.rename(INBOX, "user.alicia", log=True)
+def test_unuser_renames_what_has_become_another_users_first(alice: World) -> None:
+    two(alice)
+    for name in (INBOX, A, B):
+        alice.master.rename(name, name.replace("alice", "alicia"), log=True)
     alice.connect()
-    with pytest.raises(SyncChanged) as caught:
-        finish(alice.engine().unuser("alice"))
-    assert caught.value.address["command"] == "UNUSER"
-    assert names(alice.replica) == [INBOX]
-    alice.mailboxes(INBOX, "user.alicia")
     finish(alice.engine().unuser("alice"))
-    assert names(alice.replica, "alicia") == ["user.alicia"]
+    assert names(alice.replica) == []
+    assert names(alice.replica, "alicia") == [name.replace("alice", "alicia") for name in (INBOX, A, B)]
+    assert not [event for event in alice.line.events if event[0] == "MESSAGE"]
+
+
+def test_unuser_waits_where_the_rename_is_refused(alice: World) -> None:
+    alice.master.rename(INBOX, "user.alicia", log=True)
+    with alice.replica.write(Owner("user", "alicia")) as writer:
+        writer.create("user.alicia")
+        writer.append("user.alicia", [(b"Subject: in the way\r\n\r\n", 1, "")])
+    alice.connect()
+    with pytest.raises(FoldersFailed):
+        finish(alice.engine().unuser("alice"))
+    assert names(alice.replica) == [INBOX]
+
+
+def test_a_rename_between_users_that_the_replica_did_by_half_is_ended(
+    alice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the commits of the two users, the replica has the mailbox twice."""
+    two(alice)
+    for name in (INBOX, A, B):
+        alice.master.rename(name, name.replace("alice", "alicia"), log=True)
+    commit = alice.replica._commit
+
+    def half(writer: Writer) -> None:
+        if writer.owner == ALICE:
+            raise StoreError("killed")
+        commit(writer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alice.replica, "_commit", half)
+        for name in (INBOX, A, B):
+            with pytest.raises(StoreError):
+                alice.replica.rename(name, name.replace("alice", "alicia"), log=False)
+    assert names(alice.replica) == [INBOX, A, B]
+    alice.mailboxes(INBOX, "user.alicia")
+    assert names(alice.replica) == [A, B]
+    alice.connect()
+    finish(alice.engine().unuser("alice"))
+    assert names(alice.replica) == []
+    assert names(alice.replica, "alicia") == [name.replace("alice", "alicia") for name in (INBOX, A, B)]
 
 
 def test_unuser_keeps_mailboxes_that_were_never_here(alice: World) -> None:
