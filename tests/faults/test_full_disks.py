@@ -16,6 +16,8 @@ from common.synclog.lines import parse_lines
 from tests.faults.pair import BurningPair, burning_pair
 from tests.sync_client.real import Client, until
 
+pytestmark = pytest.mark.fault
+
 USERS = tuple(f"u{number}" for number in range(6))
 
 

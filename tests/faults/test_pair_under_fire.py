@@ -18,6 +18,8 @@ import pytest
 from tests.faults.master_life import Life
 from tests.faults.pair import BurningPair, burning_pair
 
+pytestmark = pytest.mark.fault
+
 SECONDS = float(os.environ.get("CYRUS_SYNC_FIRE_SECONDS", "8"))
 SEED = int(os.environ.get("CYRUS_SYNC_FIRE_SEED", "3"))
 REPORT = os.environ.get("CYRUS_SYNC_FIRE_REPORT")
