@@ -1,6 +1,6 @@
 """The ledger of arrivals: whatever is killed when, a file arrives once.
 
-One file for each order, ``received/<hash of its identifier>``, of JSON lines that are appended and synced:
+One file for each order, ``received/<hash of its identifier and data>``, of JSON lines, appended and synced:
 
     {"do": "arrive", …}    the data is whole and on disk under temporary names, for these destinations
     {"do": "intend", …}    this temporary file is about to be renamed to that path
@@ -47,11 +47,12 @@ class Ledger:
         self._read()
 
     @classmethod
-    def open(cls, directory: Path, order: Order) -> Self:
+    def open(cls, directory: Path, order: Order, sha256: str) -> Self:
         """`Refused` while another transfer of the same order is under way."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         way = "return" if order.returning else "there"
-        name = hashlib.sha256(f"{way} {order.identifier}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        key = f"{way} {sha256} {order.identifier}".encode("utf-8", "surrogateescape")
+        name = hashlib.sha256(key).hexdigest()[:40]
         return cls.open_path(directory / name)
 
     @classmethod

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.config import DEFAULT_PATH, Config
 from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
 from multisite.dates import parse_datetime
 from multisite.options import Grammar, Option, Parsed
-from multisite.shipping.bays import choose_bay, free_name
 from multisite.shipping.conf import DEFAULT_CLASS, check_address
 from multisite.shipping.errors import BadFileName, ShippingError
-from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_temporary
-from multisite.shipping.names import alternatives, bay_name, check_host, order_name
+from multisite.shipping.files import write_new
+from multisite.shipping.names import check_host, order_name
 from multisite.shipping.order import Order
+from multisite.shipping.placing import measured, new_order, place_copy, write_order
 from multisite.shipping.run import deliver
 from multisite.shipping.site import Site
-from multisite.shipping.transfer import HASH_BLOCK, digest
 
 EXIT_STATUS = """\
 exit status:
@@ -99,75 +95,15 @@ def make_order(site: Site, options: Parsed) -> tuple[Path, Order]:
     order = _order(site, options, data)
     if "ship" in options or ("fship" in options and "copy" in options):
         return place_copy(site, data, order)
-    about = data.stat()
-    with data.open("rb") as file:
-        order = replace(order, size=about.st_size, sha256=digest(file.fileno()))
+    order = measured(order, data)
     out = options.text("out")
     if out is None:
         return write_order(data.with_name(order_name(data.name)), order), order
     path = Path(out).absolute()
     if path.parent.resolve() != data.parent.resolve():
         raise ShippingError(f"{path}: order and data file must be in the same directory, {data.parent}")
-    temporary = write_temporary(path.parent, order.text(), 0o640)
-    try:
-        rename_new(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    write_new(path, order.text(), 0o640)
     return path, order
-
-
-def write_order(wanted: Path, order: Order) -> Path:
-    """Write a new order file; the name that it got, `wanted` or ``wanted_<n>``."""
-    temporary = write_temporary(wanted.parent, order.text(), 0o640)
-    for name in alternatives(wanted.name):
-        try:
-            rename_new(temporary, wanted.with_name(name))
-        except FileExistsError:
-            continue
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(wanted.parent)
-        return wanted.with_name(name)
-    raise AssertionError("unreachable")
-
-
-def place_copy(site: Site, data: Path, order: Order) -> tuple[Path, Order]:
-    """Copy `data` into ``outgoing`` of a bay of its class, then write the order there."""
-    with data.open("rb") as source:
-        size = os.fstat(source.fileno()).st_size
-        bay = choose_bay(site.bays(order.storage_class), size)
-        temporary = temporary_in(bay.outgoing)
-        try:
-            with temporary.open("xb+") as target:
-                fcntl.flock(target, fcntl.LOCK_EX)
-                while os.sendfile(target.fileno(), source.fileno(), None, HASH_BLOCK):
-                    pass
-                bay.adopt(target.fileno())
-                os.fsync(target.fileno())
-                sha256 = digest(target.fileno())
-                size = os.fstat(target.fileno()).st_size
-            while True:
-                path = free_name(bay.outgoing / bay_name(data.name))
-                try:
-                    rename_new(temporary, path)
-                    break
-                except FileExistsError:
-                    continue
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    order = replace(order, data_path=os.fspath(path), size=size, sha256=sha256)
-    try:
-        written = write_order(path.with_name(order_name(path.name)), order)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    with written.open("rb") as file:
-        bay.adopt(file.fileno())
-    return written, order
 
 
 def _check(options: Parsed) -> None:
@@ -196,22 +132,15 @@ def _check(options: Parsed) -> None:
 
 
 def _order(site: Site, options: Parsed, data: Path) -> Order:
-    about = data.stat()
+    about = data.stat() if "copy" in options else data.lstat()
     if not stat.S_ISREG(about.st_mode):
         raise ShippingError(f"{data} is not a plain file")
-    bay_name(data.name)
-    now = int(site.clock())
-    storage_class = options.text("sclass") or DEFAULT_CLASS
-    lifetime = site.conf.expiration(storage_class)
-    expires = parse_datetime(options.text("pexpire") or "now") if "pexpire" in options else 0
-    return Order(
-        data_path=os.fspath(data),
-        original_path=os.fspath(data),
-        origin=site.name,
-        destinations=tuple(dict.fromkeys(options.operands)),
-        created=now,
-        expires=expires or (now + lifetime if lifetime else 0),
-        storage_class=storage_class,
+    return new_order(
+        site,
+        data,
+        options.operands,
+        storage_class=options.text("sclass") or DEFAULT_CLASS,
+        expires=parse_datetime(options.text("pexpire") or "now") if "pexpire" in options else None,
         notify=options.texts("notify"),
         comments=read_comment(options),
     )

@@ -40,6 +40,7 @@ def describe(order: Order) -> str:
 def send_mail(site: Site, addresses: Iterable[str], subject: str, text: str) -> None:
     """One message to `addresses`."""
     addresses = list(dict.fromkeys(addresses))
+    subject = " ".join(subject.split())
     try:
         if site.conf.notification_program:
             _by_program(site.conf.notification_program, addresses, subject, text)

@@ -34,7 +34,7 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
     try:
         header = Header.decode(encoded)
         check_host(header.sender)
-        with Ledger.open(site.home / "received", header.order) as ledger:
+        with Ledger.open(site.home / "received", header.order, header.sha256) as ledger:
             for arrival in ledger.arrivals:
                 if not arrival.done:
                     complete(ledger, arrival)

@@ -38,10 +38,12 @@ class LockedOrder:
     def take(cls, path: Path) -> Self | None:
         """`BadOrder` if it is not an order."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BadOrder("not a plain file")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             about = os.fstat(descriptor)
             if path.stat().st_ino != about.st_ino:
@@ -53,6 +55,11 @@ class LockedOrder:
         except BaseException:
             os.close(descriptor)
             raise
+
+    @property
+    def owner(self) -> int:
+        """The user who owns the order."""
+        return os.fstat(self._descriptor).st_uid
 
     def write(self, order: Order) -> None:
         """Replace the file, durably and still locked."""
@@ -123,11 +130,11 @@ def _carry_out(site: Site, lock: LockedOrder) -> bool:
         at_end_of_time(site, lock, data_path)
         return True
     try:
-        descriptor = os.open(data_path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(data_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise ShippingError(f"its data file {data_path} is not there") from None
     try:
-        data = _measured(site, lock.order, data_path, descriptor)
+        data = _measured(lock, data_path, descriptor)
         tried = [_ship_over(site, lock, hop, data) for hop in _hops(site, lock.order)]
     finally:
         os.close(descriptor)
@@ -147,12 +154,16 @@ def _checked_data_path(lock: LockedOrder) -> Path:
     return directory / given.name
 
 
-def _measured(site: Site, order: Order, path: Path, descriptor: int) -> Data:
+def _measured(lock: LockedOrder, path: Path, descriptor: int) -> Data:
+    order = lock.order
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode):
         raise ShippingError(f"{path} is not a plain file")
     if os.geteuid() not in (0, about.st_uid):
         raise ShippingError(f"{path} belongs to somebody else; only its owner and root can ship it")
+    if os.geteuid() == 0 and lock.owner not in (0, about.st_uid):
+        # Else whoever may write into a bay could have root ship any file, by a link to it.
+        raise ShippingError(f"{path} does not belong to the owner of the order")
     if order.size is not None and about.st_size != order.size:
         raise ShippingError(f"{path} has {about.st_size} bytes, the order was made for {order.size}")
     bay_name(path.name)

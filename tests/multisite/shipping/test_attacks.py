@@ -305,3 +305,30 @@ def test_without_a_key_nothing_is_sent_and_nobody_listens(
     assert boston.shipping_server("-makekey") == 0
     assert len(load_key(boston.root / "key")) == 32
     assert free_port() != hub.port
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about what root can be made to do")
+@pytest.mark.parametrize("link", ["hard", "soft"])
+def test_root_ships_no_file_that_an_orders_owner_has_only_linked_to(pair: Pair, link: str) -> None:
+    boston, hub = pair
+    secret = boston.root / "secret"
+    secret.write_bytes(b"secret")
+    order = boston.packet("one", b"secret", hub.name)
+    os.chown(order, 12345, -1)
+    data = boston.bay / "outgoing/one"
+    data.unlink()
+    if link == "hard":
+        os.link(secret, data)
+    else:
+        data.symlink_to(secret)
+    assert boston.shipping_server("-poll") == 1
+    assert hub.incoming() == {} and secret.exists()
+
+
+def test_a_pipe_that_is_named_as_an_order_is_none_and_stops_nothing(pair: Pair) -> None:
+    boston, hub = pair
+    order = boston.packet("one", b"1", hub.name)
+    os.mkfifo(order.with_name("sh_o_pipe"))
+    assert boston.shipping_server("-poll") == 1
+    assert "sh_o_pipe: not a plain file" in boston.log()
+    assert hub.incoming() == {"one": b"1"}

@@ -79,3 +79,10 @@ def test_the_example_of_shipping_conf_is_valid() -> None:
 def test_the_commands_explain_themselves(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "-help"], check=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage: ") and "exit status:" in done.stdout and not done.stderr
+
+
+def test_the_unit_runs_a_command_line_that_makes_sense() -> None:
+    unit = (MAN.parents[1] / "etc/shipping_server.service").read_text()
+    (command,) = re.findall(r"^ExecStart=/usr/bin/env shipping_server (.*)$", unit, re.MULTILINE)
+    assert "receiver" in cli.GRAMMAR.parse(shlex.split(command))
+    assert "Type=notify" in unit
