@@ -4,7 +4,9 @@ loopback, a reactor that runs until a Deferred has fired, certificates."""
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from common.protocol.events import NEED_DATA, ConnectionClosed
 
@@ -99,10 +102,18 @@ def spin(reactor: Any, condition: Any, timeout: float = 10.0) -> None:
         reactor.iterate(0.01)
 
 
+class DaemonThreads(ThreadPool):
+    """Threads that let the test run end (the report of a failure keeps the reactor alive)."""
+
+    threadFactory = functools.partial(threading.Thread, daemon=True)
+
+
 def make_reactor() -> EPollReactor:
     """A reactor of the test's own, which nobody starts or stops."""
     reactor = EPollReactor()
     reactor.running = True
+    reactor.threadpool = DaemonThreads(0, 10)
+    reactor.threadpool.start()
     return reactor
 
 
