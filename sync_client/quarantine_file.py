@@ -28,8 +28,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import CyrusSyncError, StoreError
 from common.names import Owner
 from common.synclog.lines import format_line, parse_lines
@@ -97,13 +95,19 @@ def owner_from_key(key: str) -> Owner:
 def read_listing(path: Path) -> Listing:
     """`Listing` of the file, empty if there is none; raises `Unreadable`."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Listing()
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise Unreadable(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from None
+    import yaml  # slow to load, and mostly there is no such file
+
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise Unreadable(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     try:
         return _listing(document or {})
     except (TypeError, ValueError, AttributeError) as error:
@@ -180,6 +184,8 @@ def write_listing(path: Path, listing: Listing) -> None:
     if not document:
         path.unlink(missing_ok=True)
         return
+    import yaml  # slow to load
+
     text = HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
     replace_file(path, text.encode("utf-8"))
 

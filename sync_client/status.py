@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import StoreError
 from sync_client.channel import lock_holder
 from sync_client.quarantine_file import owner_key, read_listing, replace_file
@@ -178,6 +176,8 @@ def render(found: dict[str, Any], form: str) -> str:
     if form == "json":
         return json.dumps(document, indent=2)
     if form == "yaml":
+        import yaml  # slow to load
+
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()
     lines = [f"SYNC {found['result']} - " + ("; ".join(found["reasons"]) or str(found.get("state", "")))]
     for key, value in document.items():

@@ -41,7 +41,6 @@ from common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, R
 from common.wire.policy import Layer
 from common.wire.sasl.client import SaslClient, choose, why_not
 from common.wire.settings import ClientSettings
-from common.wire.tls import client_context
 from common.wire.transport import CsyncProtocol, Trace
 
 __all__ = ["ClientSettings", "Session", "connect"]
@@ -265,6 +264,8 @@ class _Opening:
         await self._greeting()
 
     async def _handshake(self) -> None:
+        from common.wire.tls import client_context  # loads OpenSSL's bindings
+
         self._phase = "negotiating TLS"
         try:
             context = client_context(self._settings.tls, self._settings.host)

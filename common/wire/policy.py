@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from cryptography import x509
-
 from common.wire import replies
 
 if TYPE_CHECKING:
@@ -60,6 +58,8 @@ def certificate_user(certificate: object) -> str | None:
     """The userid of a verified client certificate: its subject's common name, in lower case."""
     if certificate is None:
         return None
+    from cryptography import x509  # slow to load
+
     subject: x509.Name = certificate.to_cryptography().subject  # type: ignore[attr-defined]
     names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[-1].value).lower() if names else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from common.errors import ConfigError
 from common.wire.policy import Policy
 from common.wire.sasl.client import Credentials
-from common.wire.tls import ClientTLSSettings
+from common.wire.tls_settings import ClientTLSSettings
 
 if TYPE_CHECKING:
     from common.config import Config

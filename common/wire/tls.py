@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -28,14 +27,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from common.errors import ConfigError, TLSFailed
+from common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings, TLSContext
 
 if TYPE_CHECKING:
     from common.config import Config
 
-DISABLED = "disabled"
-"""The value by which imapd.conf says that there is no certificate."""
-
-DEFAULT_VERSIONS = ("tls1_2", "tls1_3")
 _SWITCH_OFF = {
     "ssl2": 0,  # gone from OpenSSL; the names are still found in configurations
     "ssl3": SSL.OP_NO_SSLv3,
@@ -81,45 +77,7 @@ _REASONS = {
 }
 
 
-class TLSContext:
-    """What `CsyncProtocol.start_tls` takes: makes connections, and looks at the peer afterwards."""
-
-    def check_peer(self, handle: SSL.Connection) -> None:
-        """Called when the handshake is done, before any data counts. Raises `TLSFailed`."""
-
-
 # -- the server's end
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTLSSettings:
-    """What a server's TLS needs to know. `certs` and `keys` are paired (an RSA and an EC one, say)."""
-
-    certs: tuple[str, ...]
-    keys: tuple[str, ...] = ()
-    client_certs: str = "optional"
-    client_ca_file: str | None = None
-    client_ca_dir: str | None = None
-    versions: tuple[str, ...] = DEFAULT_VERSIONS
-    ciphers: str = "DEFAULT"
-    prefer_server_ciphers: bool = False
-
-    @classmethod
-    def from_config(cls, cfg: Config) -> ServerTLSSettings | None:
-        """From imapd.conf; None where TLS is not configured."""
-        cert = cfg.string("tls_server_cert")
-        if not cert or cert == DISABLED:
-            return None
-        return cls(
-            certs=_paths(cert),
-            keys=_paths(cfg.string("tls_server_key") or ""),
-            client_certs=cfg.string("tls_client_certs") or "optional",
-            client_ca_file=cfg.string("tls_client_ca_file"),
-            client_ca_dir=cfg.string("tls_client_ca_dir"),
-            versions=tuple(cfg.words("tls_versions")) or DEFAULT_VERSIONS,
-            ciphers=cfg.string("tls_ciphers") or "DEFAULT",
-            prefer_server_ciphers=cfg.switch("tls_prefer_server_ciphers"),
-        )
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -170,35 +128,6 @@ def server_context(cfg: Config) -> ServerTLS | None:
 # -- the client's end
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTLSSettings:
-    """What a client's TLS needs to know. Without `ca_file` and `ca_dir`: the system's authorities."""
-
-    verify: bool = True
-    ca_file: str | None = None
-    ca_dir: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    versions: tuple[str, ...] = DEFAULT_VERSIONS
-    ciphers: str = "DEFAULT"
-
-    @classmethod
-    def from_config(cls, cfg: Config, channel: str | None, host: str) -> ClientTLSSettings:
-        """From imapd.conf. ``<shorthost>_client_cert`` goes before ``tls_client_cert``."""
-        cert, key = cfg.host_string(host, "client_cert"), cfg.host_string(host, "client_key")
-        if not cert:
-            cert, key = cfg.string("tls_client_cert"), key or cfg.string("tls_client_key")
-        return cls(
-            verify=cfg.switch("sync_tls_verify", channel),
-            ca_file=cfg.string("tls_server_ca_file"),
-            ca_dir=cfg.string("tls_server_ca_dir"),
-            cert=None if cert == DISABLED else cert,
-            key=None if key == DISABLED else key,
-            versions=tuple(cfg.words("tls_versions")) or DEFAULT_VERSIONS,
-            ciphers=cfg.string("tls_ciphers") or "DEFAULT",
-        )
-
-
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientTLS(TLSContext):
     """The client's context for one host."""
@@ -247,12 +176,6 @@ def client_context(settings: ClientTLSSettings, host: str) -> ClientTLS:
 
 
 # -- what happened
-
-
-def cipher_bits(transport: Any) -> int:
-    """The strength that the handshake settled on, in bits: the layer's SSF."""
-    bits = transport.getHandle().get_cipher_bits()
-    return bits or 0
 
 
 def handshake_error(reason: Failure, handle: SSL.Connection | None) -> TLSFailed | None:
@@ -343,10 +266,6 @@ def _trust(context: SSL.Context, ca_file: str | None, ca_dir: str | None, key: s
         context.load_verify_locations(ca_file, ca_dir)
     except SSL.Error:
         raise ConfigError(f"{key}: {ca_file or ca_dir}: no certificate (PEM) in it") from None
-
-
-def _paths(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -38,7 +38,7 @@ from common.wire.clock import Clock, Timer
 from common.wire.deflate import Deflater
 from common.wire.inbox import Inbox
 from common.wire.silence import Silence
-from common.wire.tls import TLSContext, cipher_bits, handshake_error
+from common.wire.tls_settings import TLSContext
 
 HOLD_BYTES = 256 * 1024
 """What may be buffered while the handler is busy, before reading stops."""
@@ -140,7 +140,7 @@ class CsyncProtocol(TwistedProtocol):
     @property
     def ssf(self) -> int:
         """Strength of the TLS layer in bits, 0 without one."""
-        return cipher_bits(self.transport) if self.tls else 0
+        return (self.transport.getHandle().get_cipher_bits() or 0) if self.tls else 0
 
     @property
     def peer(self) -> str:
@@ -471,6 +471,8 @@ class CsyncProtocol(TwistedProtocol):
 
     def _explain(self, reason: Failure) -> CyrusSyncError:
         if self._handshake is not None or self.tls:
+            from common.wire.tls import handshake_error  # loads OpenSSL's bindings
+
             tls_error = handshake_error(reason, self.transport.getHandle())
             if tls_error is not None:
                 return tls_error

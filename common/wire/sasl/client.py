@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from scramp import ScramClient, ScramException
-
 from common.errors import AuthenticationFailed
 from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
 
@@ -79,7 +77,7 @@ class SaslClient:
             answer = self._steps.send(challenge)
         except StopIteration:
             raise AuthenticationFailed("the server asks for more than the mechanism has") from None
-        except (ScramException, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise AuthenticationFailed(f"the server's answer is not acceptable: {error}") from None
         return answer or b""
 
@@ -102,13 +100,18 @@ class SaslClient:
             yield from self._scram(user, password)
 
     def _scram(self, user: str, password: str) -> Generator[bytes | None, bytes, None]:
+        from scramp import ScramClient, ScramException  # slow to load, and PLAIN does without
+
         try:
             exchange = ScramClient([self.mechanism], user, password)
         except ScramException as error:
             raise AuthenticationFailed(f"user name or password cannot be used with SCRAM: {error}") from None
         first = yield exchange.get_client_first().encode()
-        exchange.set_server_first(first.decode())
-        final = yield exchange.get_client_final().encode()
-        exchange.set_server_final(final.decode())
+        try:
+            exchange.set_server_first(first.decode())
+            final = yield exchange.get_client_final().encode()
+            exchange.set_server_final(final.decode())
+        except ScramException as error:
+            raise AuthenticationFailed(f"the server's answer is not acceptable: {error}") from None
         self._proven = True
         yield b""
