@@ -38,7 +38,7 @@ def daemon(path: Path, answer: bytes, asked: list[bytes]) -> Iterator[None]:
                 for at in range(len(answer)):
                     connection.sendall(answer[at : at + 1])
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield
         thread.join(5)
