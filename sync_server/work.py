@@ -25,6 +25,9 @@ from sync_server.restore import restore
 MOST_IN_FLIGHT = 4 * 1024 * 1024
 """Bytes of messages that may be on their way to the staging area before the connection waits."""
 
+_OVERHEAD = 256
+"""Bytes that a message takes in memory besides its own."""
+
 
 class Spool:
     """A message too large for memory on its way to the staging area: pieces from a nameless file."""
@@ -92,7 +95,7 @@ class Work:
         """A part of the command that is being read."""
         match event:
             case MessageData(messages):
-                return self._stage(messages, sum(body.octets for body in messages))
+                return self._stage(messages, sum(body.octets + _OVERHEAD for body in messages))
             case RecordBatch(records):
                 return self._collect(records)
             case MessageStart():

@@ -19,9 +19,11 @@ from common.errors import ProtocolError, StoreCorrupt, StoreError
 from common.model import MessageBody
 from common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
 
-DEFAULT_MEMORY = 8 * 1024 * 1024
+DEFAULT_MEMORY = 4 * 1024 * 1024
 _PREFIX = "staged-"
 _BATCH = 4 * 1024 * 1024
+_SPILL = 512
+"""Frames that are moved into the file at once: all of them together would be in memory twice."""
 
 
 class _Staged(NamedTuple):
@@ -163,21 +165,22 @@ class Staging:
 
     def _spill(self) -> None:
         """Move all that is in memory into the file."""
-        moved: dict[bytes, _Staged] = {}
-        frames: list[bytes] = []
-        position = self._end
-        for guid in self._resident:
-            staged = self._messages[guid]
-            if staged.frame is None or guid in moved:
-                continue
-            length = len(staged.frame)
-            frames.append(staged.frame)
-            moved[guid] = staged._replace(frame=None, offset=position, length=length)
-            position += length
-        self._write(b"".join(frames))
-        self._messages.update(moved)
+        for start in range(0, len(self._resident), _SPILL):
+            position = self._end
+            moved: dict[bytes, _Staged] = {}
+            frames: list[bytes] = []
+            for guid in self._resident[start : start + _SPILL]:
+                staged = self._messages[guid]
+                if staged.frame is None or guid in moved:
+                    continue
+                length = len(staged.frame)
+                frames.append(staged.frame)
+                moved[guid] = staged._replace(frame=None, offset=position, length=length)
+                position += length
+            self._write(b"".join(frames))
+            for guid, staged in moved.items():
+                self._set(guid, staged)
         self._resident.clear()
-        self._in_memory = 0
 
     def _write(self, data: bytes) -> None:
         """Append to the temporary file."""

@@ -83,9 +83,12 @@ def test_frames_are_taken_as_they_are_if_they_are_sound(tmp_path):
     staging = Staging(tmp_path)
     staging.add([body_of(raw, data=made.frame, encoding="zstd")])
     assert staging.get(guid_of(raw)).data == made.frame
+    staging.clear()
     for bad in (made.frame[:-1], made.frame + b"x", b"junk", make_frame(message(2, 5000)).frame):
-        staging.add([body_of(raw, data=bad, encoding="zstd")])
-        assert not staging.is_good(guid_of(raw))
+        with pytest.raises(ProtocolError):
+            staging.add([body_of(raw, data=bad, encoding="zstd"), body_of(message(3))])
+        assert guid_of(raw) not in staging
+        assert staging.is_good(guid_of(message(3)))
 
 
 def test_clearing_forgets_everything_and_the_stage_goes_on(tmp_path):
