@@ -151,5 +151,7 @@ def is_done(line: str, done: list[str]) -> bool:
             return line in done or f"META {args[0]}" in done or args[0] in whole
         case "META":
             return line in done or args[0] in whole
+        case "USER":
+            return line in done or f"UNUSER {args[0]}" in done  # which does all of a user who is there
         case _:
             return line in done
