@@ -134,6 +134,14 @@ _DECLARED = (
         "Channels of sync_log_channels that get what sync_server applies even without sync_log_chain.",
     ),
     Option(
+        "sync_rightnow_channel",
+        _STRING,
+        None,
+        _LOG,
+        'Channel whose replica has every change before the one who made it is answered; "" is the default '
+        "channel. What cannot be replicated at once goes to that channel's log, for a rolling sync_client.",
+    ),
+    Option(
         "sync_host",
         _STRING,
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.config import Config
 from common.stores.native.layout import Layout
 from common.stores.native.store import NativeStore
+from common.synclog.rightnow import RightNow
 from common.synclog.writer import ActionLog
 
 STORE_DIRECTORY = "store"
@@ -20,5 +21,6 @@ def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> Nati
         readonly=readonly,
         action_log=ActionLog.from_config(cfg) if log else None,
         chain_log=ActionLog.from_config(cfg, replicated=True) if log else None,
+        right_now=RightNow.from_config(cfg) if log else None,
         servername=cfg.servername,
     )

@@ -52,6 +52,9 @@ class LineWriter(Protocol):
     def __bool__(self) -> bool: ...
 
 
+RightNow = Callable[[Sequence[tuple[bool, LogLineTuple]]], None]
+
+
 class _Mutex:
     """A lock between the threads of this process."""
 
@@ -69,15 +72,18 @@ class NativeStore:
         readonly: bool = False,
         action_log: LineWriter | None = None,
         chain_log: LineWriter | None = None,
+        right_now: RightNow | None = None,
         servername: str = "localhost",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`action_log` gets the lines of local changes, `chain_log` those of replicated ones."""
+        """`action_log` gets the lines of local changes, `chain_log` those of replicated ones. `right_now`
+        is called with all lines of a change, and whether each was replicated, when the lock is free."""
         self.layout = layout
         self.readonly = readonly
         self.servername = servername
         self.registry = Registry(layout.home / "registry.sqlite", readonly=readonly)
         self._logs = {False: action_log, True: chain_log}
+        self._right_now = right_now
         self._clock = clock
         self._most_open = _most_open()
         self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
@@ -128,15 +134,26 @@ class NativeStore:
             mutex = self._mutex(owner)
             if not mutex.lock.acquire(timeout=max(timeout, 0.001)):
                 raise MailboxLocked()
+            written: list[tuple[bool, LogLineTuple]] = []
             try:
-                with contextlib.ExitStack() as stack:
-                    yield from self._write_locked(owner, create, deadline, stack)
+                try:
+                    with contextlib.ExitStack() as stack:
+                        yield from self._write_locked(owner, create, deadline, stack, written)
+                finally:
+                    mutex.lock.release()
             finally:
-                mutex.lock.release()
+                if written and self._right_now:
+                    self._right_now(written)
 
     def _write_locked(
-        self, owner: Owner, create: bool, deadline: float, stack: contextlib.ExitStack
+        self,
+        owner: Owner,
+        create: bool,
+        deadline: float,
+        stack: contextlib.ExitStack,
+        written: list[tuple[bool, LogLineTuple]],
     ) -> Iterator[Writer]:
+        """The transaction; what it committed for the action log comes into `written`."""
         found = self._lock_owner(owner, deadline, stack)
         around = _Around(self, owner, stack)
         if found is None:
@@ -151,9 +168,9 @@ class NativeStore:
             try:
                 yield writer
             except ChangesKept:
-                self._commit(writer)
+                written += self._commit(writer)
                 raise
-            self._commit(writer)
+            written += self._commit(writer)
         except ChangesKept:
             raise
         except BaseException:
@@ -337,7 +354,7 @@ class NativeStore:
         schema.sync_directory(gone.parent)
         shutil.rmtree(gone)
 
-    def _commit(self, writer: Writer) -> None:
+    def _commit(self, writer: Writer) -> list[tuple[bool, LogLineTuple]]:
         coming = [hint for hint in writer.hints if hint[1] is not None]
         going = [hint for hint in writer.hints if hint[1] is None]
         if coming:
@@ -348,6 +365,7 @@ class NativeStore:
             self.registry.note(going, writer.owner)
         if lines and keep:
             self._write_lines(writer, lines)
+        return lines
 
     def _write_lines(self, writer: Writer, lines: list[tuple[bool, LogLineTuple]]) -> None:
         """What was changed is durable; if the log cannot be written now, the next writer does it."""
