@@ -277,7 +277,6 @@ def test_a_large_message_and_a_large_mailbox(master: Cyrus, server: Server, user
         while (count := imap.status("INBOX/many")["MESSAGES"]) < 10_000:
             imap.ok("UID", "COPY", f"1:{min(count, 10_000 - count)}", "INBOX/many")
     replicate(master, server, user)
-    assert len(live(server, user, "many")) == 10_000
 
 
 def test_collections_of_calendars_and_addresses_are_opaque_mail(
