@@ -188,10 +188,12 @@ _DECLARED = (
     Option(
         "sync_try_imap",
         _SWITCH,
-        "yes",
+        "no",
         _CLIENT,
-        "Accepted for the sake of Cyrus's own sync_client, which tries the IMAP port first. Ours speaks "
-        "csync at once and wastes no time on it.",
+        "Whether to try an imapd with the capability X-REPLICATION first, at sync_port (if that is not set: "
+        "at the port imap), and csync only where there is none. Cyrus's own sync_client does so unless told "
+        "otherwise; ours does so only if told, and not with a UNIX socket, /noauth or "
+        "--require-compression.",
         channel=True,
     ),
     Option(

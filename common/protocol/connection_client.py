@@ -4,6 +4,10 @@
 greeting (`Answer` a line, the last one named OK); after that come answers (``* NAME value``), challenges and
 the `Reply` that ends each command. What a client sends is encoded by `common.protocol.commands`.
 
+An imapd says the same with tags (``tagged``): the `Reply` to the commands of replication is ``S0 OK …``,
+``S1 OK …`` and so on, to those of the session one with a tag of its own, and there may be lines that IMAP
+alone knows.
+
 The rule guarded here: a server that breaks the grammar cannot be followed any further. Then there is one
 `Fatal`, and nothing after it.
 """
@@ -36,6 +40,10 @@ _LINE_END = re.compile(rb"\r?\n")
 _STATUSES = frozenset(("OK", "NO", "BAD", "BYE"))
 _FATAL = b"Fatal"
 _BYE = b"BYE"
+_BARE = frozenset((_FATAL, _BYE))
+"""Answers without a dlist."""
+_IMAP_BARE = _BARE | {b"CAPABILITY", b"OK", b"NO", b"BAD", b"PREAUTH"}
+_TAGGED = re.compile(rb"(?:[ACNQS]01|S(0|[1-9][0-9]*)) (?=(?:OK|NO|BAD)(?: |$))", re.IGNORECASE)
 
 
 class State(Enum):
@@ -83,8 +91,11 @@ MOVES: dict[tuple[State, Move], State] = {
 class ClientConnection:
     """The server's stream."""
 
-    def __init__(self, limits: dlist.Limits = CLIENT_LIMITS) -> None:
+    def __init__(self, limits: dlist.Limits = CLIENT_LIMITS, *, tagged: bool = False) -> None:
         self._limits = limits
+        self._tagged = tagged
+        self._replies = 0
+        self._bare = _IMAP_BARE if tagged else _BARE
         self._buffer = Buffer()
         self._state = State.GREETING
         self._eof = False
@@ -195,6 +206,12 @@ class ClientConnection:
         return self._status_line(line)
 
     def _status_line(self, line: bytes) -> Event:
+        if self._tagged:
+            tag = _TAGGED.match(line)
+            if tag is None or (tag[1] and int(tag[1]) != self._replies):
+                return self._break(f"not the tagged reply: {line[:200].decode('utf-8', 'replace')}")
+            self._replies += tag[1] is not None
+            line = line[tag.end() :]
         status, _, text = line.decode("utf-8", "replace").partition(" ")
         if status.upper() not in _STATUSES:
             return self._break(f"received bad response: {line[:200].decode('utf-8', 'replace')}")
@@ -207,13 +224,19 @@ class ClientConnection:
         if found is None:
             return NEED_DATA
         name, end = found
-        if name in (_FATAL, _BYE):  # lines without a dlist
+        if name in self._bare:
             line = self._take_line()
             if line is None:
                 return NEED_DATA
             if name == _FATAL:
                 return self._break(line.decode("utf-8", "replace"))
+            if name == b"BAD":
+                return self._break(f"* {line[:200].decode('utf-8', 'replace')}")
             self._move(Move.LINE_READ)
+            if name == b"CAPABILITY":
+                return Answer("CAPABILITY", line[len(name) + 1 :])
+            if name != _BYE:
+                return None  # for people
             return Reply("BYE", line[len(_BYE) + 1 :].decode("utf-8", "replace"))
         buffer.pos = end
         name = name.upper()

@@ -9,6 +9,9 @@ The order of things, as Cyrus's own client has it::
     AUTHENTICATE                                       not on a UNIX socket, nor with host/noauth
     COMPRESS DEFLATE                                   if asked for
 
+With `ClientSettings.imap_port` all this is first tried with an imapd (`common.wire.imap`), without COMPRESS;
+where that comes to nothing, for whatever reason, there is a new connection with the rules of csync.
+
 Each wait is limited by `ClientSettings.timeout`. Every error says which server, and, where it matters,
 which mechanism was tried, which layer was in force, and what the server replied.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -38,6 +41,7 @@ from common.errors import (
 )
 from common.protocol.connection import ClientConnection
 from common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
+from common.wire import imap
 from common.wire.policy import Layer
 from common.wire.sasl.client import SaslClient, choose, why_not
 from common.wire.settings import ClientSettings
@@ -61,6 +65,8 @@ class Session:
     layer: Layer
     mechanism: str
     """"" where no login was needed."""
+    within_imap: bool = False
+    """The server is an imapd: commands have tags (`common.wire.imap`)."""
 
     @property
     def ssf(self) -> int:
@@ -76,7 +82,7 @@ class Session:
         parts = [f"{self.server} ({self.proto.peer})", f"layer {self.layer}"]
         parts.append(f"logged in with {self.mechanism}" if self.mechanism else "no login")
         parts.append("deflate" if self.proto.compressed else "not compressed")
-        return ", ".join(parts)
+        return ", ".join(parts) + (", within IMAP" if self.within_imap else "")
 
 
 def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) -> Deferred[Session]:
@@ -89,10 +95,26 @@ def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) 
 
 
 async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) -> Session:
+    if settings.imap_port is None or settings.require_compression:
+        return await _attempt(reactor, settings, trace)
     try:
-        proto = await _transport(reactor, settings)
+        return await _attempt(reactor, replace(settings, port=settings.imap_port), trace, within_imap=True)
+    except CyrusSyncError as error:
+        refusal = str(error)
+        _log.info("no replication within IMAP: {reason}; now csync", reason=refusal)
+    try:
+        return await _attempt(reactor, settings, trace)
+    except CyrusSyncError as error:
+        raise error.at(imap=refusal) from None
+
+
+async def _attempt(
+    reactor: Any, settings: ClientSettings, trace: Trace | None, within_imap: bool = False
+) -> Session:
+    try:
+        proto = await _transport(reactor, settings, within_imap)
         try:
-            return await _Opening(proto, settings).run(trace)
+            return await _Opening(proto, settings, within_imap).run(trace)
         except (CancelledError, CyrusSyncError):
             proto.lose() if proto.alive else proto.abort()
             raise
@@ -104,8 +126,8 @@ async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) 
         raise error.at(server=settings.server, channel=settings.channel) from None
 
 
-async def _transport(reactor: Any, settings: ClientSettings) -> CsyncProtocol:
-    proto = CsyncProtocol(ClientConnection(), reactor, server=False)
+async def _transport(reactor: Any, settings: ClientSettings, tagged: bool) -> CsyncProtocol:
+    proto = CsyncProtocol(ClientConnection(tagged=tagged), reactor, server=False)
     endpoint: Any
     if settings.path:
         endpoint = UNIXClientEndpoint(reactor, settings.path, timeout=settings.timeout)
@@ -177,8 +199,9 @@ class _Events:
 class _Opening:
     """The conversation before the first real command."""
 
-    def __init__(self, proto: CsyncProtocol, settings: ClientSettings) -> None:
+    def __init__(self, proto: CsyncProtocol, settings: ClientSettings, within_imap: bool) -> None:
         self._proto = proto
+        self._imap = within_imap
         self._settings = settings
         self._events = _Events()
         self._capabilities: dict[str, str] = {}
@@ -193,6 +216,8 @@ class _Opening:
                 await self._handshake()
             proto.set_event_handler(self._events)
             await self._greeting()
+            if self._imap:
+                await self._ask_capabilities()
             mechanism = "" if settings.path or settings.noauth else await self._log_in()
             proto.trace = trace
             if settings.compress or settings.require_compression:
@@ -202,7 +227,13 @@ class _Opening:
         proto.set_timeout(None)
         proto.set_event_handler(None)
         session = Session(
-            proto, settings, frozenset(self._capabilities), self._banner, Layer.of(proto), mechanism
+            proto,
+            settings,
+            frozenset(self._capabilities),
+            self._banner,
+            Layer.of(proto),
+            mechanism,
+            self._imap,
         )
         _log.debug("connected: {peer}", peer=session.peer)
         return session
@@ -223,6 +254,15 @@ class _Opening:
                     raise CannotConnect(f"the server refuses: {status} {text}")
                 case other:
                     raise ProtocolViolation(f"not a greeting: {other!r:.200}")
+
+    async def _ask_capabilities(self) -> None:
+        self._phase = "waiting for the capabilities"
+        self._capabilities = {}
+        reply = await self._command(b"CAPABILITY")
+        if reply.status != "OK":
+            raise self._farewell(CannotConnect(f"not an imapd: {reply.status} {reply.text}"))
+        if imap.REPLICATION not in self._capabilities:
+            raise self._farewell(CannotConnect(f"an imapd without {imap.REPLICATION}"))
 
     async def _log_in(self) -> str:
         settings, proto = self._settings, self._proto
@@ -260,8 +300,11 @@ class _Opening:
         if reply.status != "OK":
             raise TLSFailed(f"the server refuses STARTTLS: {reply.status} {reply.text}")
         await self._handshake()
-        self._expect_greeting()
-        await self._greeting()
+        if self._imap:
+            await self._ask_capabilities()
+        else:
+            self._expect_greeting()
+            await self._greeting()
 
     async def _handshake(self) -> None:
         from common.wire.tls import client_context  # loads OpenSSL's bindings
@@ -291,10 +334,15 @@ class _Opening:
     async def _exchange(self, mechanism: str) -> None:
         sasl = SaslClient(mechanism, self._settings.credentials)
         line = f"AUTHENTICATE {mechanism}".encode()
-        if sasl.initial is not None:
-            line += b" " + (b64encode(sasl.initial) or b"=")
-        event = await self._ask(line)
+        initial = sasl.initial
+        if initial is not None and (not self._imap or "SASL-IR" in self._capabilities):
+            line += b" " + (b64encode(initial) or b"=")
+            initial = None
+        event = await self._ask(self._spoken(line))
         while isinstance(event, Challenge):
+            if initial is not None:  # there was no room for it in the command
+                event, initial = await self._ask(b64encode(initial)), None
+                continue
             try:
                 answer = sasl.step(b64decode(event.data.strip(), validate=True))
             except (ValueError, AuthenticationFailed) as error:
@@ -308,6 +356,9 @@ class _Opening:
         sasl.finish()
 
     async def _compress(self) -> None:
+        if self._imap:
+            _log.warn("no compression to server {server}: within IMAP", server=self._settings.server)
+            return
         self._phase = "waiting for the answer to COMPRESS"
         offered = "DEFLATE" in self._capabilities.get("COMPRESS", "").upper().split()
         reason = "not offered"
@@ -327,10 +378,13 @@ class _Opening:
         _log.warn("no compression to server {server}: {reason}", server=self._settings.server, reason=reason)
 
     async def _command(self, line: bytes) -> Reply:
-        event = await self._ask(line)
+        event = await self._ask(self._spoken(line))
         if isinstance(event, Reply):
             return event
         raise ProtocolViolation(f"unexpected answer to {line.decode()}: {event!r:.200}")
+
+    def _spoken(self, line: bytes) -> bytes:
+        return imap.session_command(line) if self._imap else line
 
     async def _ask(self, line: bytes) -> Any:
         """Send a line; the `Challenge` or `Reply` that comes back."""
@@ -341,6 +395,8 @@ class _Opening:
                 return event
             if not isinstance(event, Answer):
                 raise ProtocolViolation(f"unexpected answer: {event!r:.200}")
+            if self._imap and event.name == "CAPABILITY":
+                self._capabilities = imap.capabilities(_as_text(event.value))
 
     async def _next(self) -> Any:
         event = await self._events.next()
@@ -355,7 +411,7 @@ class _Opening:
 
     def _farewell(self, error: CyrusSyncError) -> CyrusSyncError:
         """Leave politely before raising `error`."""
-        self._proto.write(b"EXIT\r\n")
+        self._proto.write(self._spoken(b"EXIT") + b"\r\n")
         return error
 
 

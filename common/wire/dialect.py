@@ -1,6 +1,7 @@
 """What older replicas do not understand, and how to speak so that they do.
 
-A server names its release in the last line of its greeting (``replica.example Cyrus sync server 3.0.8``). One
+A server names its release in the last line of its greeting (``replica.example Cyrus sync server 3.0.8``, an
+imapd ``replica.example Cyrus IMAP 3.0.8``). One
 that names none, or no Cyrus at all, is spoken to as the present ones are. Keys that a peer does not know it
 skips, so only what would be misunderstood is left out:
 
@@ -28,7 +29,7 @@ from common.model import MailboxState, MailboxUpdate, Record, RecordSource, User
 PRESENT = (99, 0)
 """For a server that does not say."""
 
-_RELEASE = re.compile(r"\bCyrus sync server v?(\d{1,3})\.(\d{1,3})(?!\d)")
+_RELEASE = re.compile(r"\bCyrus (?:sync server|IMAP) v?(\d{1,3})\.(\d{1,3})(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from common.errors import (
 )
 from common.protocol.events import Challenge, ConnectionClosed, Fatal, Reply
 from common.wire.collect import Collector, Runner
+from common.wire.imap import ImapCommands
 from common.wire.outgoing import Piece
 
 MAX_CALLS = 128
@@ -60,8 +61,15 @@ class _Call:
 class Pipeline:
     """The client's end of a connection that is logged in."""
 
-    def __init__(self, proto: Any, run: Runner | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        proto: Any,
+        run: Runner | None = None,
+        timeout: float | None = None,
+        imap: ImapCommands | None = None,
+    ) -> None:
         self.proto = proto
+        self._imap = imap
         self.run = run or maybeDeferred
         self._timeout = timeout
         self._waiting: deque[_Call] = deque()
@@ -182,6 +190,8 @@ class Pipeline:
             upcoming.addErrback(lambda _: None)
 
     def _write(self, call: _Call, piece: Piece) -> None:
+        if self._imap is not None:
+            piece = self._imap.tagged(piece)
         was_idle = not self._asked
         self._asked.extend((call, True) for _ in range(piece.commands))
         if was_idle and self._asked and self._timeout is not None:

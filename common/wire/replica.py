@@ -32,7 +32,7 @@ from common.model import (
     UserState,
 )
 from common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
-from common.wire import collect
+from common.wire import collect, imap
 from common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
 from common.wire.dialect import Dialect
 from common.wire.outgoing import (
@@ -55,15 +55,24 @@ class WireReplica:
     """A `Replica` at the other end of a connection. All methods belong to the reactor's thread.
 
     Without `threads`, sources are read in the reactor's thread. `timeout`: seconds without a sign of life
-    after which an answer is no longer waited for.
+    after which an answer is no longer waited for. `within_imap`: the server is an imapd (`common.wire.imap`).
     """
 
-    def __init__(self, proto: Any, threads: Threads | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        proto: Any,
+        threads: Threads | None = None,
+        timeout: float | None = None,
+        *,
+        within_imap: bool = False,
+    ) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self.message_encodings = frozenset({"identity"})
         self.proto = proto
         self.dialect = Dialect()
-        self._pipeline = Pipeline(proto, threads.run if threads else None, timeout)
+        self._within_imap = within_imap
+        commands = imap.ImapCommands() if within_imap else None
+        self._pipeline = Pipeline(proto, threads.run if threads else None, timeout, commands)
 
     @classmethod
     async def start(
@@ -74,7 +83,7 @@ class WireReplica:
         timeout: float | None = None,
     ) -> WireReplica:
         """Take over a connected `session`; agree on those of `want` that its greeting offers."""
-        replica = cls(session.proto, threads, timeout)
+        replica = cls(session.proto, threads, timeout, within_imap=session.within_imap)
         replica.dialect = Dialect.of_banner(session.banner)
         offered = sorted(set(want) & set(session.capabilities), key=_as_cyrus)
         if offered:
@@ -174,6 +183,8 @@ class WireReplica:
         return self._call(pieces, collect.missing_guids(), command=command.title, mailbox=_some(mailboxes))
 
     def message(self, messages: MessageSource) -> Deferred[None]:
+        if self._within_imap:
+            return self._call(imap.message_pieces(messages), command="APPLY MESSAGE")
         return self._call(message_pieces(messages, self.message_encodings), command="APPLY MESSAGE")
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:

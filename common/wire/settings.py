@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from common.config import Config
 
 CSYNC_PORT = 2005
+IMAP_PORT = 143
+_WELL_KNOWN = {"csync": CSYNC_PORT, "imap": IMAP_PORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ def port_number(text: str) -> int:
     if text.isdigit():
         if 0 < int(text) < 65536:
             return int(text)
-    elif text == "csync":
-        return CSYNC_PORT
+    elif text in _WELL_KNOWN:
+        return _WELL_KNOWN[text]
     else:
         try:
             return socket.getservbyname(text, "tcp")
@@ -78,7 +80,8 @@ class ClientSettings:
 
     `server` is what errors call the server. `timeout` limits connecting and each wait while greeting and
     logging in; `idle_timeout` is for whoever uses the connection afterwards. With `compress` DEFLATE is
-    asked for, with `require_compression` nothing goes without it.
+    asked for, with `require_compression` nothing goes without it. With an `imap_port` an imapd is tried there
+    first, unless compression is required.
     """
 
     server: str
@@ -96,6 +99,7 @@ class ClientSettings:
     idle_timeout: float = 1800.0
     bind: str | None = None
     channel: str | None = None
+    imap_port: int | None = None
 
     @classmethod
     def from_config(
@@ -113,9 +117,14 @@ class ClientSettings:
         where = "-S: " if server_override else cfg.where("sync_host", channel)
         try:
             server = parse_server(text)
-            port = port_number(server.port or cfg.string("sync_port", channel) or "csync")
+            port_text = server.port or cfg.string("sync_port", channel) or "csync"
+            port = port_number(port_text)
         except ValueError as error:
             raise ConfigError(f"{where}{error}") from None
+        imap_port = None
+        if cfg.switch("sync_try_imap", channel) and not (server.path or server.noauth):
+            # An imapd wants a login. csync is nobody's IMAP port.
+            imap_port = IMAP_PORT if port_text == "csync" else port
         bind = None
         if cfg.switch("client_bind"):
             bind = cfg.string("client_bind_name") or cfg.servername
@@ -138,4 +147,5 @@ class ClientSettings:
             idle_timeout=max(3, cfg.duration("sync_timeout", channel)),
             bind=bind,
             channel=channel,
+            imap_port=imap_port,
         )

@@ -239,6 +239,7 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
         "sync_authname": "penguin",
         "sync_password": "fish",
         "sync_compress": "yes",
+        "sync_try_imap": "yes",
         "sync_timeout": "40s",
         "sync_allowplaintext": "yes",
         "sync_tls_verify": "no",
@@ -248,7 +249,7 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
         "sync_cache_db_path": f"{conf.parent}/north-cache",
         "sync_batchsize": "77",
     }
-    elsewhere = {"sync_log_file", "sync_realm", "sync_try_imap"}
+    elsewhere = {"sync_log_file", "sync_realm"}
     assert set(north) == {option.name for option in OPTIONS.values() if option.channel} - elsewhere
     add(conf, "sync_host: south.example", *(f"north_{name}: {value}" for name, value in north.items()))
 
@@ -263,6 +264,7 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
             settings.credentials.authname,
             settings.credentials.password,
             settings.compress,
+            settings.imap_port,
             settings.idle_timeout,
             settings.policy.allow_plaintext,
             settings.tls.verify,
@@ -274,11 +276,11 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
         )
 
     assert found("-n", "north") == (
-        *("north.example", 2106, "penguin", "fish", True, 40, True, False),
+        *("north.example", 2106, "penguin", "fish", True, 2106, 40, True, False),
         *(9, 480, Path("/north/stop"), True, 77),
     )
     assert found() == (
-        *("south.example", 2005, None, None, False, 1800, False, True),
+        *("south.example", 2005, None, None, False, None, 1800, False, True),
         *(3, 1200, None, False, 8192),
     )
 

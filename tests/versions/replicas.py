@@ -69,6 +69,7 @@ class OldReplica:
         self.release = release
         self.inbox: deque[bytes] = deque()
         self.sent = b""
+        self.within_imap = False
 
     def connect(self) -> WireReplica:
         self.sent = b""

@@ -58,6 +58,6 @@ def test_every_option_that_is_declared_is_read_by_a_program() -> None:
         for path in (ROOT / package).rglob("*.py")
         if path.name != "options.py"
     )
-    without_effect = {"sync_realm", "sync_try_imap", "sync_cache_db"}
+    without_effect = {"sync_realm", "sync_cache_db"}
     for name in OPTIONS:
         assert (f'"{name}"' in sources) != (name in without_effect), name

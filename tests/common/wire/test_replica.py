@@ -724,6 +724,7 @@ class Session:
         self.proto = pair.client
         self.capabilities = frozenset(capabilities)
         self.banner = "replica.test Cyrus sync server 3.6.1"
+        self.within_imap = False
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""Replication within IMAP: our sync_client with ``sync_try_imap: yes`` at a real imapd, and elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from common.names import Owner
+
+from .csync import differences, state_of
+from .cyrus import Address, Cyrus
+from .fill import message
+from .ours import Ours
+from .proxy import Proxy
+
+JANUARY = 1704103200
+TRY_IMAP = {"sync_try_imap": "yes"}
+
+
+@pytest.fixture(scope="module")
+def ours(real_cyrus: None) -> Iterator[Ours]:
+    with Ours.installed("master") as installation:
+        yield installation
+        installation.verify()
+
+
+@pytest.fixture
+def filled(ours: Ours, user: str) -> str:
+    """A user with flags, an annotation, a folder, a large message and several thousand small ones."""
+    inbox = f"user.{user}"
+    with ours.store.write(Owner("user", user)) as box:
+        box.create(inbox)
+        box.append(
+            inbox, [(message("one"), JANUARY, "\\Seen $Forwarded"), (message("two", 3 << 20), JANUARY, "")]
+        )
+        box.annotate(inbox, "/comment", "", b"\0nul\0", uid=1)
+        box.create(f"{inbox}.many")
+        box.append(f"{inbox}.many", ((message(f"mail {n}"), JANUARY, "") for n in range(2500)))
+    return user
+
+
+def imap_of(cyrus: Cyrus) -> Address:
+    return ("127.0.0.1", cyrus.ports["imap"])
+
+
+def sent(proxy: Proxy) -> list[str]:
+    """What changes the replica."""
+    return [line for line in proxy.commands("S") if " SYNCAPPLY " in line and " CAPABILITIES " not in line]
+
+
+def test_a_user_arrives_at_an_imapd_and_a_second_run_has_nothing_to_do(
+    ours: Ours, replica: Cyrus, filled: str
+) -> None:
+    with Proxy(imap_of(replica)) as proxy:
+        ours.sync_client("-u", filled, to=proxy.address, extra=TRY_IMAP).check()
+        lines = sent(proxy)
+        assert any(" SYNCAPPLY MESSAGE " in line for line in lines)
+        assert any(" SYNCAPPLY MAILBOX " in line for line in lines)
+    assert differences(state_of(ours.csync, filled), state_of(replica.csync, filled)) == []
+    with Proxy(imap_of(replica)) as proxy:
+        ours.sync_client("-u", filled, to=proxy.address, extra=TRY_IMAP).check()
+        assert sent(proxy) == []
+        assert proxy.commands("S0 SYNC"), "it was within IMAP"
+
+
+def test_what_changed_at_the_imapd_comes_back(ours: Ours, replica: Cyrus, filled: str) -> None:
+    to = imap_of(replica)
+    ours.sync_client("-u", filled, to=to, extra=TRY_IMAP).check()
+    with replica.imap(filled) as imap:
+        imap.append("INBOX", message("from the other side"))
+    ours.sync_client("-u", filled, to=to, extra=TRY_IMAP).check()
+    assert differences(state_of(ours.csync, filled), state_of(replica.csync, filled)) == []
+
+
+def test_our_own_server_and_a_real_csync_server_are_gone_on_with_at_once(
+    ours: Ours, replica: Cyrus, user: str
+) -> None:
+    with ours.store.write(Owner("user", user)) as box:
+        box.create(f"user.{user}")
+        box.append(f"user.{user}", [(message("one"), JANUARY, "")])
+    with Ours.installed("copy") as copy:
+        for other in (copy, replica):
+            with Proxy(other.csync) as proxy:
+                done = ours.sync_client("-u", user, to=proxy.address, extra=TRY_IMAP).check()
+                assert proxy.commands("C01 CAPABILITY")
+                assert proxy.commands("APPLY MAILBOX")
+            assert done.seconds < 8, "it did not wait for client_timeout"
+            assert differences(state_of(ours.csync, user), state_of(other.csync, user)) == []
+
+
+def test_an_imapd_that_does_not_offer_replication_is_passed_over(ours: Ours, user: str) -> None:
+    settings = {"suppress_capabilities": "X-REPLICATION", "sync_log": "0"}
+    with ours.store.write(Owner("user", user)) as box:
+        box.create(f"user.{user}")
+    with Cyrus.running("silent", settings) as silent:
+        done = ours.sync_client("-u", user, to=imap_of(silent), extra=TRY_IMAP)
+        assert done.status != 0
+        assert "an imapd without X-REPLICATION" in done.err
