@@ -67,7 +67,7 @@ def plan_cuts(batches: Iterable[Sequence[Record]], base: Base, limits: Limits) -
     `batches` are the records with a modseq above the base's. Costs 12 octets of memory a record. Where
     every record has the same modseq no cut may exist and the list is empty.
     """
-    uids, modseqs, ends = array("L"), array("Q"), []
+    uids, modseqs, ends = array("I"), array("Q"), []
     changed = array("Q")
     count = octets = 0
     for batch in batches:
