@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from common.errors import StoreError
@@ -175,10 +177,10 @@ def test_a_rename_between_users_that_the_replica_did_by_half_is_ended(
         alice.master.rename(name, name.replace("alice", "alicia"), log=True)
     commit = alice.replica._commit
 
-    def half(writer: Writer) -> None:
+    def half(writer: Writer, *more: Any) -> Any:
         if writer.owner == ALICE:
             raise StoreError("killed")
-        commit(writer)
+        return commit(writer, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(alice.replica, "_commit", half)
