@@ -45,7 +45,7 @@ class Options:
     """Bytes of new messages in one APPLY MAILBOX; bounds what the replica has to stage."""
     stage_bytes: int = 256 << 20
     """What may be staged before a RESTART is due."""
-    stage_messages: int = 16_384
+    stage_messages: int = 8192
     restart_after_group: bool = False
     """RESTART after each group of mailboxes and each user, as a rolling client does."""
     cache: RemoteCache | None = None
