@@ -1,4 +1,4 @@
-"""restore: write a user or mailboxes of this store into a csync server, a Cyrus or our own.
+"""restore: write a user or mailboxes of this store into a csync server, showing first what it will do.
 
 Shows first what it would do, and then asks; with --yes it does not ask. Where to: --to, or sync_host of the
 configuration (of the channel that -n names); the login, TLS and so on are those of sync_client.

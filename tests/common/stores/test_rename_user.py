@@ -84,7 +84,7 @@ def test_a_move_that_died_between_its_two_commits_is_ended_by_another(store, mon
     def die_for_alice(self, writer):
         if writer.owner == ALICE:
             raise KeyboardInterrupt
-        commit(self, writer)
+        return commit(self, writer)
 
     monkeypatch.setattr(type(store), "_commit", die_for_alice)
     with pytest.raises(KeyboardInterrupt):
