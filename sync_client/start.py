@@ -16,7 +16,6 @@ from typing import Any
 import sdnotify
 from twisted.internet.defer import Deferred
 
-from common.collector import collect_rarely
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from common.stores import open_store
@@ -119,7 +118,6 @@ def run_one_shot(job: Job) -> int:
     """``-u``, ``-m``, ``-A``, ``-s``."""
     from twisted.internet import reactor as installed
 
-    collect_rarely()
     reactor: Any = installed
 
     def begin() -> tuple[Deferred[int], Callable[[], None]]:
@@ -193,7 +191,6 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
     """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
     from twisted.internet import reactor as installed
 
-    collect_rarely()
     reactor: Any = installed
     systemd = sdnotify.SystemdNotifier()
 

@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 import sdnotify
 from twisted.internet.defer import Deferred
 
-from common.collector import collect_rarely
 from common.config import Config
 from common.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, CyrusSyncError, UsageError
 from sync_server.listener import Listeners
@@ -132,7 +131,6 @@ def run(config: Config, settings: ServerSettings) -> int:
     """Open everything, serve until a signal, close everything."""
     from twisted.internet import reactor as installed
 
-    collect_rarely()
     reactor: Any = installed
     if os.geteuid() == 0:
         log.warning("running as root; a user that owns the store's directories is enough")
