@@ -19,7 +19,7 @@ from tests.interop.cyrus import why_unavailable
 
 from .ends import end
 from .ground import NAMES, ground
-from .table import markdown, show
+from .table import markdown, ratios, show
 from .workloads import USUAL, WORKLOADS, Pair, Row
 
 PAIRS = ("ours-ours", "real-real", "real-ours", "ours-real")
@@ -32,15 +32,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                         help=f"of {', '.join(PAIRS)}; default ours-ours")  # fmt: skip
     parser.add_argument("--line", nargs="+", default=["clear"], choices=["clear", "deflate"],
                         help="compressed or not; default clear")  # fmt: skip
+    parser.add_argument("--delay", nargs="+", type=float, default=[0.0], metavar="MS",
+                        help="milliseconds from here to there and back; default 0")  # fmt: skip
     parser.add_argument("--workloads", nargs="+", default=[*USUAL], choices=[*WORKLOADS], metavar="W",
                         help=f"of {', '.join(WORKLOADS)}; all but the last if none is named")  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the full size, e.g. 0.01")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--markdown", action="store_true",
+                        help="print the tables as Markdown, with ratios to real-real")  # fmt: skip
     return parser.parse_args(argv)
 
 
-def measure(where: str, pair: str, line: str, workloads: list[str], scale: float) -> list[Row]:
-    """All rows of one pair on one ground; both ends are new and gone afterwards."""
+def measure(where: str, pair: str, line: str, delay: float, options: argparse.Namespace) -> list[Row]:
+    """All rows of one pair on one ground, over a line with `delay` seconds there and back; both ends are
+    new and gone afterwards."""
     rows: list[Row] = []
     master_kind, _, replica_kind = pair.partition("-")
     with (
@@ -48,11 +52,12 @@ def measure(where: str, pair: str, line: str, workloads: list[str], scale: float
         end(master_kind, "master", work) as master,
         end(replica_kind, "replica", work) as replica,
     ):
-        both = Pair(master, replica, work, line == "deflate", scale)
-        for workload in workloads:
+        both = Pair(master, replica, work, line == "deflate", options.scale, delay / 2)
+        for workload in options.workloads:
             for row in WORKLOADS[workload](both):
-                row.pair, row.ground, row.line = pair, where, line
-                print(f"{where} {pair} {line}: {row.workload}: {row.connected:.3f} s", file=sys.stderr)
+                row.pair, row.ground, row.line, row.delay = pair, where, line, delay
+                way = f"{where} {pair} {line} {delay * 1000:.0f} ms"
+                print(f"{way}: {row.workload}: {row.connected:.3f} s", file=sys.stderr)
                 rows.append(row)
     return rows
 
@@ -65,10 +70,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench: no real Cyrus: {reason}", file=sys.stderr)
         return 77
     rows: list[Row] = []
-    for where, line, pair in itertools.product(options.ground, options.line, options.pairs):
-        rows += measure(where, pair, line, options.workloads, options.scale)
+    ways = itertools.product(options.ground, options.delay, options.line, options.pairs)
+    for where, delay, line, pair in ways:
+        rows += measure(where, pair, line, delay / 1000, options)
     if options.markdown:
         print(markdown(rows))
+        print()
+        print(ratios(rows))
     else:
         wide = None if sys.stdout.isatty() else 240
         show(rows, Console(width=wide))

@@ -10,10 +10,12 @@ from rich.table import Table
 from .workloads import Row
 
 HEADINGS = (
-    "ground", "line", "pair", "workload", "msgs", "MB", "s", "s connected", "msgs/s", "MB/s",
+    "ground", "line", "ms", "pair", "workload", "msgs", "MB", "s", "s connected", "msgs/s", "MB/s",
     "server CPU s", "client CPU s", "server µs/msg", "client µs/msg",
     "server RSS MB", "client RSS MB", "note",
 )  # fmt: skip
+
+REFERENCE = "real-real"
 
 
 def cells(row: Row) -> list[str]:
@@ -26,6 +28,7 @@ def cells(row: Row) -> list[str]:
     return [
         row.ground,
         row.line,
+        f"{row.delay * 1000:.0f}",
         row.pair,
         row.workload,
         f"{row.messages:,}" if row.messages else "",
@@ -47,11 +50,11 @@ def cells(row: Row) -> list[str]:
 def show(rows: Sequence[Row], console: Console) -> None:
     table = Table(box=None, header_style="bold")
     for n, heading in enumerate(HEADINGS):
-        left = n < 4 or heading == "note"
+        left = n < 5 or heading == "note"
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    last: tuple[str, ...] | None = None
+    last: tuple[object, ...] | None = None
     for row in rows:
-        key = (row.ground, row.line, row.workload)
+        key = (row.ground, row.line, row.delay, row.workload)
         table.add_row(*cells(row), end_section=last is not None and key != last)
         last = key
     console.print(table)
@@ -61,4 +64,28 @@ def markdown(rows: Iterable[Row]) -> str:
     """The same as a Markdown table."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def ratios(rows: Sequence[Row]) -> str:
+    """How many times as fast each pair is as real-real on the same ground and line, as Markdown.
+
+    A workload's time is that of its connection; the real pair's stands in seconds, the others as ratios.
+    """
+    pairs = list(dict.fromkeys(row.pair for row in rows))
+    if REFERENCE not in pairs:
+        return ""
+    took: dict[tuple[str, str, float, str], dict[str, float]] = {}
+    for row in rows:
+        took.setdefault((row.ground, row.line, row.delay, row.workload), {})[row.pair] = row.connected
+    others = [pair for pair in pairs if pair != REFERENCE]
+    headings = ["ground", "line", "ms", "workload", f"{REFERENCE} s", *others]
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    for (ground, line, delay, workload), times in took.items():
+        if not times.get(REFERENCE):
+            continue
+        usual = times[REFERENCE]
+        figures = [f"{usual / times[pair]:.1f} ×" if times.get(pair) else "" for pair in others]
+        words = [ground, line, f"{delay * 1000:.0f}", workload, f"{usual:.3f}", *figures]
+        lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines)

@@ -34,6 +34,8 @@ class Row:
     pair: str = ""
     ground: str = ""
     line: str = ""
+    delay: float = 0.0
+    """Seconds from here to there and back."""
 
     @property
     def rate(self) -> float:
@@ -51,6 +53,7 @@ class Pair:
     deflate: bool
     scale: float = 1.0
     delay: float = 0.0
+    """Seconds in each direction."""
     post: Post = field(default_factory=Post)
     _relays: int = 0
 
@@ -200,11 +203,11 @@ def far(pair: Pair) -> Iterator[Row]:
     pair.once("", ["-u", "wide"], 0, 0)
     for folder in folders:
         pair.master.flag("wide", folder, [1], "\\Flagged")
-    pair.delay = 0.05
+    usual, pair.delay = pair.delay, 0.05
     try:
         yield pair.once(f"{len(folders)} mailboxes at 100 ms", ["-u", "wide"], len(folders), 0)
     finally:
-        pair.delay = 0.0
+        pair.delay = usual
 
 
 def huge(pair: Pair) -> Iterator[Row]:

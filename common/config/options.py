@@ -552,6 +552,32 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "multisite_channel",
+        _STRING,
+        "multisite",
+        _SHIPPING,
+        "The channel of the action log that feeds the operations log of this replica: it has to stand in "
+        "sync_log_channels.",
+        ours=True,
+    ),
+    Option(
+        "multisite_require_signature",
+        _SWITCH,
+        "no",
+        _SHIPPING,
+        "Apply no packet without a good signature. Otherwise one is required only of replicas whose keys "
+        "are in the family file.",
+        ours=True,
+    ),
+    Option(
+        "multisite_seal",
+        _SWITCH,
+        "no",
+        _SHIPPING,
+        "Encrypt packets to the keys of their targets.",
+        ours=True,
+    ),
+    Option(
         "sendmail",
         _STRING,
         "/usr/lib/sendmail",

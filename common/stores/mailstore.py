@@ -18,7 +18,7 @@ several threads and several processes at once; the unit of locking is the `Owner
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -271,6 +271,33 @@ class MailWriter(MailReader, Protocol):
         Its flags, internaldate, savedate and annotations are kept, its modseq is new."""
 
     def replace_mailbox_annotations(self, uniqueid: str, annotations: Sequence[Annotation]) -> None: ...
+
+    # -- what the import of a packet does
+
+    def impose_mailbox(
+        self,
+        update: MailboxUpdate,
+        staged: StagedMessages,
+        *,
+        drop: Collection[int] = (),
+        keep: Sequence[Record] = (),
+    ) -> None:
+        """Make the mailbox ``update.state.uniqueid`` (under the name that it has) what `update` says,
+        whatever stands under the UIDs of its records. The records of the UIDs in `drop` are forgotten
+        before, those in `keep` are put in their places afterwards, with counters that cover them;
+        LAST_UID, HIGHESTMODSEQ and UIDVALIDITY never fall. `ProtocolError` for a live record without
+        message."""
+
+    def change_header(
+        self,
+        uniqueid: str,
+        *,
+        acl: str | None = None,
+        options: str | None = None,
+        usergroups: str | None = None,
+        annotations: Sequence[Annotation] | None = None,
+    ) -> None:
+        """Take over header fields that were changed elsewhere: a local change, logged."""
 
 
 class MailStore(Protocol):

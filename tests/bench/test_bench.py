@@ -32,8 +32,8 @@ def test_every_workload_runs_between_our_two_ends() -> None:
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| tmpfs")]
     assert len(rows) == 4 + (len(USUAL) - 1)
     for row in rows:
-        assert "ours-ours" in row[2]
-        assert float(row[6]) > 0
+        assert "ours-ours" in row[3]
+        assert float(row[7]) > 0
 
 
 @pytest.mark.interop

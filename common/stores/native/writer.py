@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from common.stores.native.apply import ApplyMailbox
+from common.stores.native.impose import Imposing
 from common.stores.native.upkeep import Upkeep
 
 
-class Writer(ApplyMailbox, Upkeep):
+class Writer(Imposing, Upkeep):
     """The exclusive hold on one owner (`common.stores.mailstore.MailWriter`)."""

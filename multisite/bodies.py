@@ -1,0 +1,100 @@
+"""The messages of an operation, out of the mail store or from among those that are held."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from common.model import MessageBody
+from common.names import Owner
+from common.protocol.mailboxes import MailboxLine
+from common.stores.frames import content_pieces, frame_content
+from common.stores.mailstore import MailStore
+from common.wire.outgoing import mailbox_pieces
+from multisite.oplog.database import Database
+from multisite.oplog.operations import Entry
+from multisite.oplog.transaction import parse
+from multisite.replay.stage import Held
+
+PARTITION = "default"
+"""What stands as the partition of a message in a packet: its mailbox says where it goes."""
+
+_AT_ONCE = 256
+
+
+class _Unfolded:
+    """The message in a large frame, piece by piece; may be iterated more than once."""
+
+    def __init__(self, frame: bytes) -> None:
+        self._frame = frame
+
+    def __iter__(self) -> Iterator[bytes]:
+        return content_pieces([self._frame])
+
+
+class Bodies:
+    """Finds messages by GUID."""
+
+    def __init__(self, store: MailStore, database: Database) -> None:
+        self._store = store
+        self._held = Held(database)
+
+    def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
+        """Those of the messages that can be had, unfolded, in batches of bounded size."""
+        for begin in range(0, len(guids), _AT_ONCE):
+            wanted = guids[begin : begin + _AT_ONCE]
+            found: set[bytes] = set()
+            with self._store.read(owner) as reader:
+                stored = reader.has_guids(wanted)
+                for batch in reader.bodies([g for g in wanted if g in stored], PARTITION):
+                    found.update(body.guid for body in batch)
+                    yield batch
+            held = [body for g in wanted if g not in found and (body := self._held.get(g))]
+            for body in held:
+                yield [_unfolded(body)]
+
+    def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
+        """Those of the messages that are nowhere here."""
+        with self._store.read(owner) as reader:
+            stored = reader.has_guids(guids)
+        return {guid for guid in guids if guid not in stored and guid not in self._held}
+
+    def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:
+        """Those of the messages that the mailbox of an operation has here and should be able to give. Of an
+        operation that was not applied here: all."""
+        uniqueid = entry.attributes.get("uniqueid", "")
+        with self._store.read(entry.owner) as reader:
+            if reader.mailbox_by_id(uniqueid) is None:
+                deleted = any(stone.uniqueid == uniqueid for stone in reader.tombstones())
+                return set() if deleted else set(guids)
+            # One that has no record at all any more was expunged and cleaned up.
+            return {
+                record.guid
+                for batch in reader.records(uniqueid)
+                for record in batch
+                if record.guid in guids and not record.expunged
+            }
+
+
+def _unfolded(body: MessageBody) -> MessageBody:
+    frame = body.data if isinstance(body.data, bytes) else b"".join(body.data)
+    if body.size <= 4 << 20:
+        return MessageBody(PARTITION, body.guid, body.size, frame_content(frame, body.size))
+    return MessageBody(PARTITION, body.guid, body.size, _Unfolded(frame))
+
+
+def without_messages(entry: Entry, gone: set[bytes]) -> Entry:
+    """The operation with records whose messages do not exist any more as expunged ones, which need none.
+
+    They were expunged and cleaned up since; a later operation says so, too.
+    """
+    said = parse(entry.line)
+    line: MailboxLine = said.argument
+    records = tuple(
+        record._replace(expunged=True) if record.guid in gone else record for record in said.records
+    )
+    state = replace(line.state, sync_crc=0, sync_crc_annot=0)
+    update = replace(said.update, state=state, records=[records])
+    told = b"".join(piece.data for piece in mailbox_pieces(update, local=False))
+    kept = tuple(guid for guid in entry.guids if guid not in gone)
+    return replace(entry, line=told, guids=kept)

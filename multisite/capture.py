@@ -1,0 +1,173 @@
+"""Capture: what the store has and the log does not tell yet becomes operations.
+
+Daemons tell of changes in the action log of a channel of its own (``multisite_channel``); every owner that is
+named there is compared as a whole with the shadow, by the engine that also feeds a live replica. So the lines
+say only *who* changed; what is recorded is the state of now. The channel's run file is forgotten when its
+owners are in the log; those that failed go back to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+
+from common.errors import CyrusSyncError
+from common.names import SERVER, BadName, Owner, check_userid, inbox_of, is_deleted, owner_of
+from common.stores.mailstore import MailStore
+from common.synclog.lines import LogLine, parse_lines
+from common.synclog.log import SyncLog
+from multisite.oplog.log import Log
+from multisite.recorder import Recorder
+from sync_client.engine import Engine, Options
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RECORDS = 8192
+"""Records in one operation, at most."""
+MESSAGE_BYTES = 16 << 20
+"""Bytes of new messages in one operation, unless one alone has more."""
+
+_BY_USERID = frozenset(("USER", "UNUSER", "META", "SIEVE", "SEEN", "SUB", "UNSUB"))
+
+
+class AtOnce:
+    """Threads for the engine that are none: whoever captures has nothing else to do."""
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        return maybeDeferred(function, *args)
+
+
+def finished(work: Coroutine[Deferred[Any], Any, T]) -> T:
+    """The result of work that never waits."""
+    results: list[T] = []
+    failures: list[Any] = []
+    ensureDeferred(work).addCallbacks(results.append, failures.append)
+    if failures:
+        failures[0].raiseException()
+    return results[0]
+
+
+class Capture:
+    """Brings the log up to date with the store. The caller holds the site's lock."""
+
+    def __init__(self, store: MailStore, log: Log, channel: SyncLog) -> None:
+        """`channel`: the action log that is this log's own."""
+        self._store = store
+        self._log = log
+        self._channel = channel
+        self.recorder = Recorder(log)
+        options = Options(no_copyback=True, batchsize=RECORDS, batch_bytes=MESSAGE_BYTES, notice=_log.info)
+        self._engine = Engine(store, self.recorder, AtOnce(), options)
+
+    def changed(self) -> list[CyrusSyncError]:
+        """Record what the channel's log names. Returns what failed; those owners stay in the channel."""
+        failures: list[CyrusSyncError] = []
+        while claimed := self._channel.claim():
+            with claimed:
+                left = claimed.reprocessing
+                lines = parse_lines(claimed.read(), _passed_over)
+                by_owner: dict[Owner, list[LogLine]] = {}
+                for line in lines:
+                    for owner in owners_of(line):
+                        by_owner.setdefault(owner, []).append(line)
+                failed = self.owners(by_owner)
+                again = [line for owner in failed for line in by_owner[owner]]
+                if again:
+                    self._channel.append([(line.type, *line.args) for line in dict.fromkeys(again)])
+                claimed.finish()
+            failures += failed.values()
+            if failed or not left:
+                break
+        return failures
+
+    def everything(self) -> list[CyrusSyncError]:
+        """Compare the whole store with the log, whoever was named. Returns what failed."""
+        owners = {*self._store.owners(), *self._log.shadows.owners(), SERVER}
+        return list(self.owners(sorted(owners)).values())
+
+    def owners(self, owners: Iterable[Owner]) -> dict[Owner, CyrusSyncError]:
+        """Record what these have; nobody's failure stops the others."""
+        failed: dict[Owner, CyrusSyncError] = {}
+        for owner in owners:
+            try:
+                self.owner(owner)
+            except CyrusSyncError as error:
+                failed[owner] = error.at(user=str(owner))
+                _log.warning("cannot record the changes of %s: %s", owner, error)
+        return failed
+
+    def owner(self, owner: Owner) -> None:
+        """Record what one owner has and the log does not tell. Raises what the engine meets; what could
+        be recorded (a user's other mailboxes) is."""
+        failure: CyrusSyncError | None = None
+        with self._log.db.transaction():
+            try:
+                finished(self._owner(owner))
+            except CyrusSyncError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def _owner(self, owner: Owner) -> None:
+        if owner == SERVER:
+            await self._engine.annotation("")
+        elif owner.kind == "user":
+            await self._user(owner)
+        elif owner.kind == "shared":
+            await self._shared(owner)
+
+    async def _user(self, owner: Owner) -> None:
+        with self._store.read(owner) as reader:
+            alive = reader.mailbox(inbox_of(owner.name)) is not None
+            deleted = [state.name for state in reader.mailboxes() if is_deleted(state.name)]
+        if alive:
+            await self._engine.user(owner.name)
+            return
+        shadows = self._log.shadows
+        if any(not is_deleted(state.name) for state in shadows.mailboxes(owner)):
+            await self._engine.unuser(owner.name)
+        await self._deleted(owner, deleted)
+
+    async def _deleted(self, owner: Owner, deleted: list[str]) -> None:
+        """What delayed delete has set aside of a user who is gone, and what was removed of that since."""
+        told = {state.name for state in self._log.shadows.mailboxes(owner)}
+        if deleted:
+            await self._engine.mailboxes(deleted)
+        for name in sorted(told - set(deleted)):
+            await self._engine.unmailbox(name)
+
+    async def _shared(self, owner: Owner) -> None:
+        with self._store.read(owner) as reader:
+            names = [state.name for state in reader.mailboxes()]
+            roots = {quota.root: quota.limits for quota in reader.quotas()}
+        told = {state.name for state in self._log.shadows.mailboxes(owner)}
+        if names or told:
+            await self._engine.mailboxes([*names, *sorted(told - set(names))])
+        for name in sorted(told - set(names), reverse=True):
+            if self._log.shadows.by_name(name) is not None:
+                await self._engine.unmailbox(name)
+        known = {quota.root: quota.limits for quota in self._log.shadows.quotas(owner)}
+        for root in sorted({*roots, *known}):
+            if roots.get(root) != known.get(root):
+                await self._engine.quota(root)
+
+
+def owners_of(line: LogLine) -> set[Owner]:
+    """Whose data a line of the action log speaks of. A line with a name that no store keeps: nobody's."""
+    try:
+        if line.type in _BY_USERID:
+            return {Owner("user", check_userid(line.args[0]))}
+        if line.type == "ANNOTATION" and line.args == ("",):
+            return {SERVER}
+        return {owner_of(name) for name in line.args if name}
+    except BadName:
+        return set()
+
+
+def _passed_over(line: bytes, problem: str) -> None:
+    _log.warning("a line of the action log was passed over: %s: %r", problem, line[:200])

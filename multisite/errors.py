@@ -1,0 +1,53 @@
+"""What can go wrong between the replicas of a family."""
+
+from __future__ import annotations
+
+from common.errors import EX_CONFIG, EX_TEMPFAIL, CyrusSyncError
+
+
+class MultisiteError(CyrusSyncError):
+    """The family, a replica or a packet is not as it should be."""
+
+    text = "multisite error"
+
+
+class NoFamily(MultisiteError):
+    """This server belongs to no family yet."""
+
+    exit_status = EX_CONFIG
+    text = "this server is no replica of a family yet (multitool mkfamily, or mkreplica -import)"
+
+
+class UnknownReplica(MultisiteError):
+    text = "no such replica"
+
+
+class SiteLocked(MultisiteError):
+    """Another export, import or multitool is at work."""
+
+    exit_status = EX_TEMPFAIL
+    text = "another multisite command is at work here"
+
+
+class SiteSealed(MultisiteError):
+    """The replica was restored from a backup and lacks what it did since (restorereplica)."""
+
+    exit_status = EX_TEMPFAIL
+    text = "this replica is being restored and takes restoration updates only"
+
+
+class NotMaster(MultisiteError):
+    """What is to be changed has its master elsewhere."""
+
+    text = "this replica is not the master"
+
+
+class MessagesMissing(MultisiteError):
+    """An operation needs messages that are neither here nor in the packet. `guids` names them."""
+
+    text = "messages are missing"
+
+    def __init__(self, guids: tuple[bytes, ...]) -> None:
+        self.guids = guids
+        named = ", ".join(guid.hex() for guid in guids[:5]) + (", …" if len(guids) > 5 else "")
+        super().__init__(f"{len(guids)} message(s) are missing: {named}")

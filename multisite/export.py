@@ -1,0 +1,272 @@
+"""Export: what a replica is believed to lack, written into packets.
+
+First the log is brought up to date with the store. Then all operations that the target's row of the epoch
+matrix does not cover go into a logical packet, in the order in which this replica learned of them, each
+behind the messages that the target cannot have yet. It is cut into physical packets between transactions.
+The target's row is raised when all of it is on disk: export assumes that it arrives.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import CyrusSyncError
+from multisite.bodies import Bodies, without_messages
+from multisite.family import Replica
+from multisite.member import Member
+from multisite.oplog.epochs import Row
+from multisite.oplog.operations import Entry, owner_from, owner_text
+from multisite.packet import CREATION, UPDATE, Header, Operation, PacketWriter, PublicKeys, Range, Target
+
+NO_LIMIT = 1 << 62
+
+Place = Callable[[int, int], Path]
+"""``place(n, octets)``: where physical packet number n goes; `octets` is an estimate of its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How to export. `max_size` in octets, 0 = one packet; `limit`: physical packets at most, 0 = all."""
+
+    max_size: int = 0
+    limit: int = 0
+    comment: str = ""
+    kind: str = UPDATE
+
+
+@dataclass(slots=True)
+class Exported:
+    """What an export wrote. `row` is what the target has once it has imported all of it."""
+
+    target: Replica
+    paths: list[Path] = field(default_factory=list)
+    row: Row = field(default_factory=dict)
+    operations: int = 0
+    messages: int = 0
+    octets: int = 0
+    complete: bool = True
+
+
+def packet_name(prefix: str, replica: str, when: float, number: int) -> str:
+    """``sync_bangalore_30-Oct-00.14.35.49_2468_1``: sender, local time, process, physical number.
+
+    >>> packet_name("sync", "hub", 0, 1).startswith("sync_hub_01-Jan-70.")
+    True
+    """
+    moment = time.strftime("%d-%b-%y.%H.%M.%S", time.localtime(when))
+    return f"{prefix}_{replica}_{moment}_{os.getpid()}_{number}"
+
+
+def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exported:
+    """Write what `target` lacks. Nothing is written, and nothing believed, if that is nothing.
+
+    Raises `SiteSealed` while this replica is being restored, what the store and the disk raise; then the
+    packets of this export are gone and the target's row is as it was.
+    """
+    for error in member.record():
+        member.warn(f"not all changes could be recorded: {error}")
+    made = _Export(member, target, place, wish)
+    try:
+        made.write()
+    except BaseException:
+        made.give_up()
+        raise
+    done = made.exported
+    if done.paths:
+        log = member.log
+        with log.db.transaction():
+            log.epochs.exported(
+                target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=wish.comment
+            )
+            log.fulfilled(target.id)
+    return done
+
+
+class _Export:
+    def __init__(self, member: Member, target: Replica, place: Place, wish: Wish) -> None:
+        self._member = member
+        self._log = member.log
+        self._target = target
+        self._place = place
+        self._wish = wish
+        self._max = wish.max_size or NO_LIMIT
+        self._logical = str(uuid.uuid4())
+        self._bodies = Bodies(member.store, member.log.db)
+        self._known = {} if wish.kind == CREATION else self._log.epochs.row(target.id)
+        self._mine = self._log.epochs.row(self._log.self_id)
+        self._writer: PacketWriter | None = None
+        self._ranges: dict[str, Range] = {}
+        self._sent: set[tuple[str, bytes]] = set()
+        self._messages_in_packet = 0
+        self._covered: Row = dict(self._known)
+        self.exported = Exported(target, row=dict(self._known))
+
+    def write(self) -> None:
+        self._requested()
+        for entry in self._log.operations.lacking(self._known):
+            if self._enough():
+                self.exported.complete = False
+                break
+            self._entry(entry)
+        if self._writer is None and not self.exported.paths and self._log.wanted():
+            self._open()
+        if self._writer is not None:
+            self._close(last=True)
+
+    def _enough(self) -> bool:
+        """Whether the packets that may be written are full. At least one operation always goes."""
+        if not self._wish.limit or not self.exported.operations:
+            return False
+        return len(self.exported.paths) >= self._wish.limit or (
+            len(self.exported.paths) == self._wish.limit - 1
+            and self._writer is not None
+            and not self._writer.fits(self._max, 64 << 10)
+        )
+
+    def give_up(self) -> None:
+        """Remove everything that this export has written."""
+        if self._writer is not None:
+            self._writer.abort()
+        for path in self.exported.paths:
+            path.unlink(missing_ok=True)
+
+    # -- one operation
+
+    def _entry(self, entry: Entry) -> None:
+        wanted = [guid for guid in entry.guids if self._must_send(entry, guid)]
+        if wanted:
+            missing = self._bodies.lacking(entry.owner, wanted)
+            if missing:
+                entry = self._spared(entry, missing)
+                wanted = [guid for guid in wanted if guid not in missing]
+            self._messages(entry, wanted)
+        told = Operation(
+            entry.origin, entry.id, entry.time, owner_text(entry.owner), entry.line, entry.attributes
+        )
+        self._room_for(len(entry.line) + 512, f"operation {entry.id} on {entry.owner}")
+        assert self._writer is not None
+        self._writer.operation(told)
+        known = self._ranges.get(entry.origin)
+        self._ranges[entry.origin] = Range(known.start if known else entry.id, entry.id)
+        self._covered[entry.origin] = entry.id
+        self.exported.operations += 1
+
+    def _spared(self, entry: Entry, missing: set[bytes]) -> Entry:
+        """The operation as it can go without these messages. Those that were cleaned up here since are
+        expunged; any other is damaged, and the target will ask for it."""
+        damaged = self._bodies.live(entry, missing)
+        for guid in sorted(damaged):
+            self._member.warn(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
+        gone = missing - damaged
+        return without_messages(entry, gone) if gone else entry
+
+    def _must_send(self, entry: Entry, guid: bytes) -> bool:
+        """Whether the target may lack the message, as far as is known, and has not been sent it just now."""
+        key = (owner_text(entry.owner), guid)
+        if key in self._sent or self._log.operations.known_to(entry.owner, guid, self._known):
+            return False
+        self._sent.add(key)
+        return True
+
+    def _messages(self, entry: Entry, guids: list[bytes]) -> None:
+        for batch in self._bodies.batches(entry.owner, guids):
+            size = sum(body.size for body in batch)
+            if self._writer is not None and self._writer.fits(self._max, size + 128 * len(batch)):
+                self._writer.messages(batch)
+                self._messages_in_packet += len(batch)
+            else:
+                for body in batch:
+                    self._room_for(body.size + 128, f"message {body.guid.hex()} of {entry.owner}")
+                    assert self._writer is not None
+                    self._writer.messages([body])
+                    self._messages_in_packet += 1
+            self.exported.messages += len(batch)
+            self.exported.octets += size
+
+    def _requested(self) -> None:
+        """Messages that the target has asked for."""
+        for guid in self._log.requested(self._target.id):
+            row = self._log.db.row("SELECT owner FROM introduced WHERE guid = ? LIMIT 1", (guid,))
+            if row is not None:
+                for batch in self._bodies.batches(owner_from(row[0]), [guid]):
+                    self._room_for(sum(body.size for body in batch), "a message that was asked for")
+                    assert self._writer is not None
+                    self._writer.messages(batch)
+                    self._messages_in_packet += len(batch)
+
+    # -- physical packets
+
+    def _room_for(self, octets: int, what: str) -> None:
+        """Make sure that a packet is open that has room; something larger than a packet gets its own."""
+        if self._writer is not None and not self._empty() and not self._writer.fits(self._max, octets):
+            self._close(last=False)
+        if self._writer is None:
+            self._open()
+        assert self._writer is not None
+        if self._empty() and not self._writer.fits(self._max, octets) and octets > self._max:
+            self._member.warn(f"{what} is larger than -maxsize and goes in a packet of its own")
+
+    def _empty(self) -> bool:
+        return not self._ranges and not self._messages_in_packet
+
+    def _open(self) -> None:
+        number = len(self.exported.paths) + 1
+        path = self._place(number, min(self._max, 1 << 20))
+        secret = self._member.secret()
+        self._writer = PacketWriter(
+            path,
+            self._header(number, last=False, widest=True),
+            signing=secret,
+            seal_to=self._seal_to(),
+        )
+
+    def _seal_to(self) -> Mapping[str, PublicKeys] | None:
+        if not self._member.config.switch("multisite_seal") or self._wish.kind == CREATION:
+            return None
+        keys = self._member.public(self._target.id)
+        if keys is None:
+            raise CyrusSyncError(
+                f"{self._target.name} has no public keys in the family file, and multisite_seal is set"
+            )
+        return {self._target.id: keys}
+
+    def _close(self, *, last: bool) -> None:
+        assert self._writer is not None
+        number = len(self.exported.paths) + 1
+        path = self._writer.close(self._header(number, last=last))
+        self._writer = None
+        self._ranges = {}
+        self._messages_in_packet = 0
+        self.exported.paths.append(path)
+        self.exported.row = dict(self._covered)
+
+    def _header(self, number: int, *, last: bool, widest: bool = False) -> Header:
+        family, myself = self._member.family, self._member.myself
+        origins = self._mine if widest else self._ranges
+        ranges = {
+            origin: self._ranges.get(origin, Range(self._covered.get(origin, 0) + 1, 1 << 40))
+            for origin in origins
+        }
+        return Header(
+            kind=self._wish.kind,
+            family=family.id,
+            family_name=family.name,
+            sender=myself.id,
+            sender_name=myself.name,
+            sender_incarnation=myself.incarnation,
+            targets=(Target(self._target.id, self._target.name, self._target.incarnation),),
+            logical=self._logical,
+            number=number,
+            last=last,
+            created=self._log.now(),
+            ranges=ranges,
+            row=self._mine,
+            names={one: family.name_of(one) for one in {*self._mine, *ranges}},
+            comment=self._wish.comment,
+            wanted=self._log.wanted(),
+        )

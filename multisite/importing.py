@@ -1,0 +1,323 @@
+"""Import: packets applied in order, each operation once, whatever arrives late, twice or damaged.
+
+A packet is verified as a whole before anything of it is applied. Per origin it carries a range of operations:
+
+==========  =====================================================================================
+gap         it begins beyond what this replica has: it is kept, and applied when the rest is there
+overlap     what is here already is skipped
+duplicate   nothing of it is new: it has been applied
+==========  =====================================================================================
+
+The mail store is committed before the log: an import that was killed goes on where the log ends and finds
+what it applied again done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import CyrusSyncError
+from common.names import Owner
+from multisite.errors import MultisiteError
+from multisite.family import Family
+from multisite.member import Member
+from multisite.oplog.epochs import Row
+from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
+from multisite.replay.ground import Ground
+from multisite.replay.hand import Hand
+from multisite.replay.members import tell_replica
+from multisite.replay.names import give_back
+from multisite.replay.replay import Replay
+from multisite.replay.stage import Held, PacketStage
+
+COMMIT_EVERY = 64 << 20
+"""Bytes of messages after which store and log are committed."""
+COMMIT_OPERATIONS = 2000
+
+
+class NotApplied(MultisiteError):
+    """A packet was not applied, for now or for good. The message is the reason."""
+
+    text = "was not applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a packet builds on and this replica does not have."""
+
+    origin: str
+    required: int
+    held: int
+
+
+class Gap(NotApplied):
+    """The packet depends on changes that have not come yet."""
+
+    def __init__(self, needs: tuple[Need, ...]) -> None:
+        self.needs = needs
+        super().__init__("depends on changes not yet received")
+
+
+@dataclass(slots=True)
+class Result:
+    """What an import did."""
+
+    applied: list[Path] = field(default_factory=list)
+    refused: dict[Path, CyrusSyncError] = field(default_factory=dict)
+    creation: list[Path] = field(default_factory=list)
+    """Creation packets that were met and left alone."""
+    operations: int = 0
+
+
+def packets_in(paths: Iterable[Path]) -> list[Path]:
+    """The packets that files and directories hold; a directory is not searched deeper."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(one for one in path.iterdir() if one.is_file() and _looks_like_one(one))
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _looks_like_one(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(18) == b"cyrus-sync packet "
+    except OSError:
+        return False
+
+
+class Import:
+    """Applies packets for one member. `applied` is called with each one that has been."""
+
+    def __init__(
+        self, member: Member, applied: Callable[[Path], object], notice: Callable[[str], None]
+    ) -> None:
+        self._member = member
+        self._applied = applied
+        self._notice = notice
+
+    def run(self, paths: Iterable[Path]) -> Result:
+        """Apply what can be applied, in the right order, whatever the order of `paths`. One packet's trouble
+        does not stop the others; what the store itself raises does."""
+        result = Result()
+        for error in self._member.record():
+            self._member.warn(f"not all changes could be recorded: {error}")
+        waiting = dict.fromkeys(paths)
+        progress = True
+        while waiting and progress:
+            progress = False
+            for path in sorted(waiting, key=self._order):
+                try:
+                    self._one(path, result)
+                except Gap as error:
+                    result.refused[path] = error
+                except (PacketError, NotApplied, OSError) as error:
+                    result.refused[path] = _as_error(error)
+                    del waiting[path]
+                else:
+                    progress = True
+                    result.refused.pop(path, None)
+                    del waiting[path]
+        self._afterwards()
+        return result
+
+    def needs(self, path: Path) -> Gap | None:
+        """What is missing before the packet can be applied (``-diagnose``). Raises as `run` refuses."""
+        with PacketReader(path) as packet:
+            self._check(packet.header)
+            return self._gap(packet.header)
+
+    def _order(self, path: Path) -> tuple[int, int, str]:
+        try:
+            with PacketReader(path) as packet:
+                header = packet.header
+        except (PacketError, OSError):
+            return (0, 0, str(path))
+        return (header.created, header.number, str(path))
+
+    # -- may it be applied?
+
+    def _one(self, path: Path, result: Result) -> None:
+        member = self._member
+        with PacketReader(path, secret=member.secret()) as packet:
+            header = packet.header
+            if header.kind == CREATION:
+                result.creation.append(path)
+                raise NotApplied("it is a creation packet (multitool mkreplica -import)")
+            self._check(header)
+            packet.verify(self._key_of(header))
+            gap = self._gap(header)
+            if gap is not None:
+                raise gap
+            result.operations += self.apply(packet)
+        result.applied.append(path)
+        self._applied(path)
+
+    def _check(self, header: Header) -> None:
+        family = self._member.family
+        if header.family != family.id:
+            raise NotApplied(
+                f"it belongs to the family {header.family_name!r} ({header.family}), not to"
+                f" {family.name!r} ({family.id})"
+            )
+        mine = next((one for one in header.targets if one.id == family.self_id), None)
+        if mine is None:
+            names = ", ".join(one.name for one in header.targets)
+            raise NotApplied(f"it is for {names}, not for {family.myself.name}")
+        if mine.incarnation < family.myself.incarnation and not self._answers(header):
+            raise NotApplied(
+                f"Replica incarnation is old: the packet was made for {mine.incarnation},"
+                f" this replica was restored at {family.myself.incarnation}"
+            )
+        sender = family.replicas.get(header.sender)
+        if sender is not None and header.sender_incarnation < sender.incarnation:
+            raise NotApplied(
+                f"Replica incarnation is old: {sender.name} was restored at {sender.incarnation} since"
+            )
+
+    def _answers(self, header: Header) -> bool:
+        """Whether a packet for an earlier incarnation may be taken: what it carries may be just what a
+        replica that is being restored lacks."""
+        return bool(self._member.family.restoring) and header.sender != self._member.family.self_id
+
+    def _key_of(self, header: Header) -> PublicKeys | None:
+        key = self._member.public(header.sender)
+        if key is None and self._member.config.switch("multisite_require_signature"):
+            raise NotApplied(f"the keys of {header.sender_name} are not in the family file")
+        return key
+
+    def _gap(self, header: Header) -> Gap | None:
+        mine = self._member.log.epochs.row(self._member.log.self_id)
+        needs = tuple(
+            Need(origin, wanted.start - 1, mine.get(origin, 0))
+            for origin, wanted in sorted(header.ranges.items())
+            if wanted.start > mine.get(origin, 0) + 1
+        )
+        return Gap(needs) if needs else None
+
+    # -- applying
+
+    def apply(self, packet: PacketReader) -> int:
+        """Apply a packet that has been verified and fits; how many operations were new."""
+        member, log, header = self._member, self._member.log, packet.header
+        count = size = since = 0
+        with log.db.transaction(), self._replay() as (ground, replay):
+            for item in packet.items(member.staging):
+                if isinstance(item, Messages):
+                    ground.stage.add(item.bodies)
+                    size += sum(body.size for body in item.bodies)
+                elif isinstance(item, Operation) and item.id > log.operations.last(item.origin):
+                    replay.take(item)
+                    count += 1
+                    since += 1
+                if size > COMMIT_EVERY or since > COMMIT_OPERATIONS:
+                    size = since = 0
+                    self._commit(ground, replay)
+            if header.number and not header.last:
+                ground.stage.hold(guid for guid in ground.stage.guids() if guid not in replay.consumed)
+            self._wanted(ground, replay)
+            log.epochs.raise_to(header.sender, header.row)
+            for origin, there in header.ranges.items():
+                log.epochs.raise_to(origin, {origin: there.end})
+            if header.wanted:
+                log.request(header.sender, header.wanted)
+            self._commit(ground, replay)
+        return count
+
+    def _wanted(self, ground: Ground, replay: Replay) -> None:
+        """Messages that were waited for may have come."""
+        log = self._member.log
+        came = [guid for guid in log.wanted(1 << 30) if guid in ground.stage]
+        if came:
+            ground.stage.hold(came)
+            replay.try_pending()
+            log.unwant(came)
+
+    def _commit(self, ground: Ground, replay: Replay) -> None:
+        ground.hand.lay_down()
+        self._member.set_family(ground.family)
+        self._capture(ground)
+        ground.stage.forget(replay.consumed)
+        replay.consumed.clear()
+        self._member.log.db.commit()
+
+    def _capture(self, ground: Ground) -> None:
+        """Tell what came of what others said."""
+        again, ground.told_again = ground.told_again, set()
+        for owner, error in self._member.capture.owners(sorted(again)).items():
+            self._notice(f"{owner}: {error}")
+
+    @contextmanager
+    def _replay(self) -> Iterator[tuple[Ground, Replay]]:
+        member = self._member
+        ground = Ground(
+            log=member.log,
+            hand=Hand(member.store),
+            stage=PacketStage(member.staging, Held(member.log.db)),
+            family=member.family,
+            partitions=tuple(member.config.partitions),
+            defaultpartition=member.config.defaultpartition,
+            warn=member.warn,
+            notice=self._notice,
+            told_again=set(),
+        )
+        replay = Replay(ground, self._capture_owners)
+        try:
+            yield ground, replay
+        except BaseException as error:
+            ground.hand.drop(error)
+            raise
+        finally:
+            ground.stage.close()
+
+    def _capture_owners(self, owners: Iterable[Owner]) -> None:
+        for owner, error in self._member.capture.owners(owners).items():
+            self._notice(f"{owner}: {error}")
+
+    def _afterwards(self) -> None:
+        """Names that are free again go to whom they belong; what waited is tried again."""
+        log = self._member.log
+        with log.db.transaction(), self._replay() as (ground, replay):
+            replay.try_pending()
+            give_back(ground)
+            self._commit(ground, replay)
+            self._prune_held()
+
+    def _prune_held(self) -> None:
+        """Forget held messages that the store has by now, or that everybody has been given."""
+        member = self._member
+        held = Held(member.log.db)
+        others = [one.id for one in member.family.living() if one.id != member.family.self_id]
+        rows = [member.log.epochs.row(one) for one in others]
+        held.drop(guid for guid in held.guids() if self._is_useless(guid, rows))
+
+    def _is_useless(self, guid: bytes, rows: list[Row]) -> bool:
+        operations = self._member.log.operations
+        owners = operations.introducers(guid)
+        for owner in owners:
+            with self._member.store.read(owner) as reader:
+                stored = bool(reader.has_guids([guid]))
+            if not stored and not all(operations.known_to(owner, guid, row) for row in rows):
+                return False
+        return bool(owners)
+
+
+def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:
+    """Apply a creation packet to a replica that has just been made."""
+    return Import(member, lambda _path: None, notice).apply(packet)
+
+
+def announce(member: Member, family: Family) -> None:
+    """Write a changed family and tell the others of this replica."""
+    member.set_family(family)
+    with member.log.db.transaction():
+        tell_replica(member.log, member.myself)
+
+
+def _as_error(error: Exception) -> CyrusSyncError:
+    return error if isinstance(error, CyrusSyncError) else NotApplied(str(error))

@@ -1,0 +1,122 @@
+"""`Member`: this server as a replica of its family: configuration, store, log, keys, and the lock on them.
+
+Opened by every command that changes something; one at a time (`SiteLock`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from common.config import Config
+from common.errors import CyrusSyncError
+from common.stores import open_store
+from common.stores.mailstore import MailStore
+from common.synclog.log import SyncLog
+from common.synclog.writer import log_path
+from multisite.capture import Capture
+from multisite.errors import SiteSealed
+from multisite.family import Family, Replica
+from multisite.oplog.database import SiteLock
+from multisite.oplog.log import Log
+from multisite.packet import PublicKeys, SecretKeys
+
+_log = logging.getLogger(__name__)
+
+DIRECTORY = "multisite"
+KEYS = "replica.keys"
+STAGING = "staging"
+
+
+def directory_of(config: Config) -> Path:
+    """Where family, log and keys of this server are."""
+    return config.configdirectory / DIRECTORY
+
+
+class Member:
+    """A family's replica on this server. `warn` gets warnings for people, line by line."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: MailStore,
+        log: Log,
+        family: Family,
+        *,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self.config = config
+        self.directory = directory_of(config)
+        self.store = store
+        self.log = log
+        self.family = family
+        self.warn = warn
+        channel = config.string("multisite_channel") or "multisite"
+        self.capture = Capture(store, log, SyncLog(log_path(config, channel)))
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        config: Config,
+        *,
+        wait: float = 10.0,
+        clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> Iterator[Self]:
+        """The member, locked. Raises `NoFamily`, `SiteLocked` after `wait` seconds, `StoreError`."""
+        directory = directory_of(config)
+        family = Family.load(directory)
+        with (
+            SiteLock(directory, wait=wait),
+            Log(directory, family.self_id, clock) as log,
+            contextlib.closing(open_store(config)) as store,
+        ):
+            yield cls(config, store, log, Family.load(directory), warn=warn)
+
+    @property
+    def myself(self) -> Replica:
+        return self.family.myself
+
+    @property
+    def staging(self) -> Path:
+        """For temporary files of an import."""
+        path = self.directory / STAGING
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def storage(self) -> Path:
+        """What people know as the place of the mail: the directory of the default partition."""
+        return self.config.partitions[self.config.defaultpartition]
+
+    def set_family(self, family: Family) -> None:
+        """Write a changed family file."""
+        if family != self.family:
+            family.save(self.directory)
+            self.family = family
+
+    def record(self) -> list[CyrusSyncError]:
+        """Bring the log up to date with the store; what failed, which is tried again the next time."""
+        return self.capture.changed()
+
+    def check_unsealed(self) -> None:
+        """Raises `SiteSealed` while this replica is being restored."""
+        if self.family.restoring:
+            raise SiteSealed()
+
+    # -- keys
+
+    def secret(self) -> SecretKeys | None:
+        """This replica's secret keys, None if it has none."""
+        path = self.directory / KEYS
+        return SecretKeys.load(path) if path.exists() else None
+
+    def public(self, replica: str) -> PublicKeys | None:
+        """Another replica's public keys, None if they are not known."""
+        found = self.family.replicas.get(replica)
+        return PublicKeys.parse(found.keys) if found and found.keys else None

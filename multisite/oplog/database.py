@@ -1,0 +1,149 @@
+"""`Database`: the file ``oplog.db`` of a replica, and the lock that every multisite command holds.
+
+SQLite in WAL mode with synchronous=FULL: what was committed survives a power loss. One process at a time
+changes it (`SiteLock`); readers need no lock. A newer file than this program knows is refused; an older one
+is upgraded, after a copy of it was left beside.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from common.errors import StoreError
+from multisite.errors import SiteLocked
+
+VERSION = 1
+FILE = "oplog.db"
+LOCK = "lock"
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+MIGRATIONS: Mapping[int, str] = {}
+"""SQL that takes a file of version N to N + 1, by N. Never changed once released."""
+
+
+class SiteLock:
+    """The exclusive right to change this replica's multisite state. flock(2), so it ends with the process."""
+
+    def __init__(self, directory: Path, *, wait: float = 0.0) -> None:
+        """Raises `SiteLocked` if it is not had within `wait` seconds."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(self._descriptor)
+                    raise SiteLocked() from None
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+class Database:
+    """The tables of ``schema.sql``. `execute` outside of `transaction` commits at once."""
+
+    def __init__(self, directory: Path, *, readonly: bool = False) -> None:
+        """Raises `StoreError` where the file cannot be used."""
+        self.path = directory / FILE
+        try:
+            if not readonly:
+                directory.mkdir(parents=True, exist_ok=True)
+                self._make()
+            mode = "ro" if readonly else "rw"
+            self._connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None
+            )
+            self._connection.execute("PRAGMA busy_timeout = 5000")
+            self._connection.execute("PRAGMA cache_size = -16384")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._check_version()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot use the operations log {self.path}: {error}") from error
+
+    def _make(self) -> None:
+        if self.path.exists():
+            return
+        new = self.path.with_name(f"{FILE}.new")
+        new.unlink(missing_ok=True)
+        connection = sqlite3.connect(new, isolation_level=None)
+        script = _SCHEMA.read_text(encoding="utf-8")
+        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(self.path)
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    def _check_version(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise StoreError(f"{self.path} is of version {version}, newer than this program's {VERSION}")
+        if version < VERSION:
+            shutil.copyfile(self.path, self.path.with_name(f"{FILE}.v{version}"))
+        while version < VERSION:
+            script = f"BEGIN;\n{MIGRATIONS[version]}\nPRAGMA user_version = {version + 1};\nCOMMIT;"
+            self._connection.executescript(script)
+            version += 1
+
+    def execute(self, statement: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        return self._connection.execute(statement, values)
+
+    def executemany(self, statement: str, rows: Iterator[Any] | list[Any]) -> None:
+        self._connection.executemany(statement, rows)
+
+    def row(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        """The first row, or None."""
+        return self._connection.execute(statement, values).fetchone()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable at its end. Nests: only the outermost one commits."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def commit(self) -> None:
+        """Make durable what a `transaction` around has done so far, and go on in a new one."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+Clock = Callable[[], float]

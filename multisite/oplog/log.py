@@ -1,0 +1,85 @@
+"""`Log`: the tables of one replica's operations log, together, and who this replica is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from common.names import Owner
+from multisite.oplog.database import Database
+from multisite.oplog.epochs import Epochs
+from multisite.oplog.masters import Master, Masters
+from multisite.oplog.objects import Objects
+from multisite.oplog.operations import Operations, owner_text
+from multisite.oplog.shadows import Shadows
+
+
+class Log:
+    """Opened for one command. `clock` gives Unix seconds."""
+
+    def __init__(self, directory: Path, self_id: str, clock: Callable[[], float] = time.time) -> None:
+        self.db = Database(directory)
+        self.self_id = self_id
+        self.operations = Operations(self.db, self_id)
+        self.epochs = Epochs(self.db)
+        self.shadows = Shadows(self.db)
+        self.masters = Masters(self.db)
+        self.objects = Objects(self.db)
+        self._clock = clock
+
+    def now(self) -> int:
+        return int(self._clock())
+
+    def is_master(self, owner: Owner) -> bool:
+        """Whether this replica's word counts for the owner. One whom nobody has changed has no master."""
+        master = self.masters.of(owner)
+        return master is not None and master.replica == self.self_id
+
+    def claim(self, owner: Owner) -> None:
+        """Before this replica tells of an owner: become his master if he has none."""
+        if self.masters.of(owner) is None:
+            self.proclaim(owner, Master(0, self.self_id))
+
+    def proclaim(self, owner: Owner, master: Master) -> None:
+        """Say in the log who is master."""
+        self.masters.put(owner, master)
+        attributes = {"version": str(master.version), "replica": master.replica}
+        self.operations.append(owner, b"APPLY MASTER %()\r\n", time=self.now(), attributes=attributes)
+
+    # -- messages that are asked for
+
+    def want(self, owner: Owner, guids: Iterable[bytes]) -> None:
+        """Ask the others for these messages in the next packets."""
+        rows = [(guid, owner_text(owner)) for guid in guids]
+        self.db.executemany("INSERT OR IGNORE INTO wanted (guid, owner) VALUES (?, ?)", rows)
+
+    def wanted(self, most: int = 1000) -> tuple[bytes, ...]:
+        """What this replica asks for."""
+        rows = self.db.execute("SELECT guid FROM wanted ORDER BY guid LIMIT ?", (most,))
+        return tuple(guid for (guid,) in rows.fetchall())
+
+    def unwant(self, guids: Iterable[bytes]) -> None:
+        self.db.executemany("DELETE FROM wanted WHERE guid = ?", [(guid,) for guid in guids])
+
+    def request(self, target: str, guids: Iterable[bytes]) -> None:
+        """`target` has asked for these messages: they go along with its next packet."""
+        rows = [(target, guid) for guid in guids]
+        self.db.executemany("INSERT OR IGNORE INTO requests (target, guid) VALUES (?, ?)", rows)
+
+    def requested(self, target: str) -> list[bytes]:
+        rows = self.db.execute("SELECT guid FROM requests WHERE target = ? ORDER BY guid", (target,))
+        return [guid for (guid,) in rows.fetchall()]
+
+    def fulfilled(self, target: str) -> None:
+        self.db.execute("DELETE FROM requests WHERE target = ?", (target,))
+
+    def close(self) -> None:
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

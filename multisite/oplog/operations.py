@@ -1,0 +1,226 @@
+"""Operations: appending to the log, and reading ranges of it.
+
+`Operations.append` numbers what this replica does itself; `Operations.add` takes what came from elsewhere.
+Within one origin the numbers have no gaps: `add` refuses anything but the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import zstandard
+
+from common.names import SERVER, Owner
+from multisite.errors import MultisiteError
+from multisite.oplog.database import Database
+
+FAMILY = Owner("family", "")
+"""Owner of the operations that change the family itself."""
+
+_COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets"
+_MOST_LINE = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An operation of the log. `line` is a csync command with its CRLF; `guids` are the messages that new
+    records in it need."""
+
+    origin: str
+    id: int
+    time: int
+    owner: Owner
+    line: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    guids: tuple[bytes, ...] = ()
+    octets: int = 0
+    seq: int = 0
+
+    @property
+    def verb(self) -> str:
+        """``MAILBOX``, ``RENAME``, …"""
+        return verb_of(self.line)
+
+
+def verb_of(line: bytes) -> str:
+    """The name of the command in a line, "" if there is none."""
+    words = line.split(None, 2)
+    return words[1].decode("ascii", "replace") if len(words) > 1 else ""
+
+
+def owner_text(owner: Owner) -> str:
+    """An owner as it stands in the log: ``user:alice``."""
+    return f"{owner.kind}:{owner.name}"
+
+
+def owner_from(text: str) -> Owner:
+    kind, _, name = text.partition(":")
+    return SERVER if kind == "server" else Owner(kind, name)
+
+
+class Operations:
+    """The table of operations. `origin` is this replica's id."""
+
+    def __init__(self, database: Database, origin: str) -> None:
+        self._db = database
+        self.origin = origin
+        self._pack = zstandard.ZstdCompressor(level=1)
+        self._unpack = zstandard.ZstdDecompressor()
+
+    def append(
+        self,
+        owner: Owner,
+        line: bytes,
+        *,
+        time: int,
+        attributes: Mapping[str, str] | None = None,
+        guids: Iterable[bytes] = (),
+        octets: int = 0,
+    ) -> Entry:
+        """One more operation of this replica; its number is the next."""
+        entry = Entry(
+            self.origin,
+            self.last(self.origin) + 1,
+            time,
+            owner,
+            line,
+            dict(attributes or {}),
+            tuple(guids),
+            octets,
+        )
+        return self._insert(entry)
+
+    def add(self, entry: Entry) -> Entry:
+        """An operation from elsewhere; raises `MultisiteError` if it is not the next of its origin."""
+        if entry.id != self.last(entry.origin) + 1:
+            raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
+        return self._insert(entry)
+
+    def _insert(self, entry: Entry) -> Entry:
+        owner = owner_text(entry.owner)
+        with self._db.transaction():
+            seq = self._db.execute(
+                "INSERT INTO operations (origin, id, time, owner, attributes, line, guids, octets)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    entry.origin,
+                    entry.id,
+                    entry.time,
+                    owner,
+                    json.dumps(dict(entry.attributes), separators=(",", ":")),
+                    self._pack.compress(entry.line),
+                    b"".join(entry.guids),
+                    entry.octets,
+                ),
+            ).lastrowid
+            self._db.executemany(
+                "INSERT OR IGNORE INTO introduced (owner, guid, seq) VALUES (?, ?, ?)",
+                [(owner, guid, seq) for guid in entry.guids],
+            )
+            self._db.execute(
+                "INSERT INTO epochs (replica, origin, id) VALUES (?, ?, ?)"
+                " ON CONFLICT (replica, origin) DO UPDATE SET id = excluded.id",
+                (self.origin, entry.origin, entry.id),
+            )
+        return Entry(
+            entry.origin,
+            entry.id,
+            entry.time,
+            entry.owner,
+            entry.line,
+            entry.attributes,
+            entry.guids,
+            entry.octets,
+            int(seq or 0),
+        )
+
+    def last(self, origin: str) -> int:
+        """The number of the last operation of `origin` that is in this log."""
+        found = self._db.row("SELECT id FROM epochs WHERE replica = ? AND origin = ?", (self.origin, origin))
+        return int(found[0]) if found else 0
+
+    def lacking(self, row: Mapping[str, int]) -> Iterator[Entry]:
+        """What somebody with this epoch row lacks, in causal order. Streams."""
+        known = json.dumps(dict(row))
+        yield from self._select(
+            "WHERE id > coalesce((SELECT value FROM json_each(?) WHERE key = operations.origin), 0)"
+            " ORDER BY seq",
+            (known,),
+        )
+
+    def of_owner(self, owner: Owner) -> Iterator[Entry]:
+        """All that is in the log of an owner, in causal order."""
+        yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
+
+    def pending(self) -> Iterator[Entry]:
+        """Operations that could not be applied yet."""
+        yield from self._select("WHERE pending ORDER BY seq", ())
+
+    def set_pending(self, seq: int, pending: bool) -> None:
+        self._db.execute("UPDATE operations SET pending = ? WHERE seq = ?", (int(pending), seq))
+
+    def has_pending(self, owner: Owner) -> bool:
+        """Whether something of the owner waits."""
+        return bool(
+            self._db.row("SELECT 1 FROM operations WHERE pending AND owner = ?", (owner_text(owner),))
+        )
+
+    def waits(self, entry: Entry) -> bool:
+        """Whether something of the same owner waits that comes before it."""
+        return bool(
+            self._db.row(
+                "SELECT 1 FROM operations WHERE pending AND owner = ? AND seq < ?",
+                (owner_text(entry.owner), entry.seq),
+            )
+        )
+
+    def introduced(self, owner: Owner, guid: bytes) -> bool:
+        """Whether an operation has brought the message into the log."""
+        return bool(
+            self._db.row("SELECT 1 FROM introduced WHERE owner = ? AND guid = ?", (owner_text(owner), guid))
+        )
+
+    def introducers(self, guid: bytes) -> list[Owner]:
+        """Owners of whom operations have brought the message into the log."""
+        rows = self._db.execute("SELECT owner FROM introduced WHERE guid = ?", (guid,))
+        return [owner_from(text) for (text,) in rows.fetchall()]
+
+    def known_to(self, owner: Owner, guid: bytes, row: Mapping[str, int]) -> bool:
+        """Whether somebody with this epoch row has been given the message: he knows the operation that
+        brought it into the log."""
+        found = self._db.row(
+            "SELECT o.origin, o.id FROM introduced i JOIN operations o USING (seq)"
+            " WHERE i.owner = ? AND i.guid = ?",
+            (owner_text(owner), guid),
+        )
+        return bool(found) and row.get(found[0], 0) >= found[1]
+
+    def count_lacking(self, row: Mapping[str, int]) -> int:
+        """How many operations `lacking` would give."""
+        mine = self._db.execute("SELECT origin, id FROM epochs WHERE replica = ?", (self.origin,))
+        return sum(max(0, last - row.get(origin, 0)) for origin, last in mine.fetchall())
+
+    def _select(self, condition: str, values: tuple[Any, ...]) -> Iterator[Entry]:
+        # By key and in portions: other statements run on the connection while this is read.
+        seqs = [row[0] for row in self._db.execute(f"SELECT seq FROM operations {condition}", values)]
+        for seq in seqs:
+            row = self._db.row(f"SELECT {_COLUMNS} FROM operations WHERE seq = ?", (seq,))
+            if row is not None:
+                yield self._entry(row)
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        seq, origin, number, time, owner, attributes, line, guids, octets = row
+        return Entry(
+            origin,
+            number,
+            time,
+            owner_from(owner),
+            self._unpack.decompress(line, max_output_size=_MOST_LINE),
+            json.loads(attributes),
+            tuple(guids[n : n + 20] for n in range(0, len(guids), 20)),
+            octets,
+            seq,
+        )

@@ -1,0 +1,67 @@
+"""Reading the csync command of an operation back into values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.errors import ReplyError
+from common.model import MailboxUpdate, Record
+from common.protocol.commands import find
+from common.protocol.connection_server import ServerConnection
+from common.protocol.dlist import Limits
+from common.protocol.events import DlistCommand, RecordBatch
+from common.protocol.mailboxes import MailboxLine
+from multisite.errors import MultisiteError
+
+_LIMITS = Limits(
+    max_word=8 << 20, max_quoted=8 << 20, max_literal=64 << 20, max_items=4_000_000, max_value=96 << 20
+)
+"""What a replica recorded out of its own store may be larger than what a stranger may send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """`argument` is what the declaration of ``APPLY name`` decodes; `records` come with MAILBOX."""
+
+    name: str
+    argument: Any
+    records: tuple[Record, ...] = field(default=(), repr=False)
+
+    @property
+    def messages(self) -> dict[bytes, int]:
+        """GUID -> size of the live messages that its records speak of."""
+        return {record.guid: record.size for record in self.records if not record.expunged}
+
+    @property
+    def update(self) -> MailboxUpdate:
+        """A MAILBOX as the store takes it."""
+        line: MailboxLine = self.argument
+        batches: list[Sequence[Record]] = [self.records] if self.records else []
+        return MailboxUpdate(line.state, batches, line.since, line.partial)
+
+
+def parse(line: bytes) -> Transaction:
+    """The command in `line` (with its CRLF). Raises `MultisiteError` for anything but one whole command that
+    the protocol declares."""
+    connection = ServerConnection(_LIMITS)
+    connection.authenticated = True
+    connection.receive_data(line)
+    records: list[Record] = []
+    while True:
+        event = connection.next_event()
+        if isinstance(event, RecordBatch):
+            records.extend(event.records)
+        elif isinstance(event, DlistCommand):
+            break
+        else:
+            raise MultisiteError(f"an operation cannot be read: {line[:120]!r}")
+    command = find(event.verb, event.name)[2]
+    if command is None or event.verb != "APPLY" or connection.buffered:
+        raise MultisiteError(f"an operation is no transaction: {line[:120]!r}")
+    try:
+        argument = command.decode(event.value)
+    except ReplyError as error:
+        raise MultisiteError(f"an operation is not valid ({error}): {line[:120]!r}") from None
+    return Transaction(event.name, argument, tuple(records))

@@ -1,0 +1,40 @@
+"""Update packets: a file that carries changes of mail to where no line goes. Knows no store and no database.
+
+`PacketWriter` writes one, `PacketReader` verifies and reads it. docs/packet-format.md says what is in the
+file and how to get a message out with a shell."""
+
+from multisite.packet.errors import (
+    BadKeys,
+    NotAPacket,
+    PacketDamaged,
+    PacketError,
+    PacketForged,
+    PacketSealed,
+    PacketTooNew,
+)
+from multisite.packet.header import CREATION, UPDATE, Header, Range, Target
+from multisite.packet.items import Messages, Operation
+from multisite.packet.keys import PublicKeys, SecretKeys
+from multisite.packet.reader import PacketReader
+from multisite.packet.writer import PacketWriter
+
+__all__ = [
+    "CREATION",
+    "UPDATE",
+    "BadKeys",
+    "Header",
+    "Messages",
+    "NotAPacket",
+    "Operation",
+    "PacketDamaged",
+    "PacketError",
+    "PacketForged",
+    "PacketReader",
+    "PacketSealed",
+    "PacketTooNew",
+    "PacketWriter",
+    "PublicKeys",
+    "Range",
+    "SecretKeys",
+    "Target",
+]

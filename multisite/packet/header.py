@@ -1,0 +1,278 @@
+"""The head of a packet: who sends what to whom. YAML behind one line of its own, readable with `head`.
+
+The rule guarded here: **a header that is read is a header that could have been written.** Every field is
+checked for its type and its range, by the constructor, for both directions. Keys that are not known are
+passed over: a later release may add some without changing the number of the format.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+from multisite.packet.errors import PacketDamaged
+from multisite.packet.keys import KEY_BYTES, decode64, encode64
+from multisite.packet.plain_yaml import load, quote
+
+UPDATE, CREATION = "update", "creation"
+MOST_TARGETS = 1000
+MOST_REPLICAS = 10_000
+MOST_WANTED = 50_000
+LONGEST_NAME = 255
+LONGEST_COMMENT = 65536
+MAX_ID = 2**63 - 1
+"""The largest number of an operation, and of an incarnation."""
+SEALED_BYTES = KEY_BYTES + 48
+"""A content key in a sealed box."""
+
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_GUID = re.compile(r"[0-9a-f]{40}")
+_YEAR_10000 = 253402300800
+
+
+class Target(NamedTuple):
+    """A replica that the packet is for; `incarnation` as the sender knows it."""
+
+    id: str
+    name: str
+    incarnation: int = 0
+
+
+class Range(NamedTuple):
+    """Operations of one origin, both ends included."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a physical packet says of itself. Refuses bad values with ValueError.
+
+    Replicas are known by their ids (letters, digits, ``-``, ``_``); names are for people. `ranges` is what
+    is in *this* physical packet, an origin with nothing left out; `row` is the last operation of each origin
+    that the sender has. `logical` is the same for all physical packets of one export, `number` counts them
+    from 1. Times are Unix seconds. `wanted` are GUIDs (20 bytes) of messages that the sender lacks. `sealed`
+    is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a writer fills
+    it in.
+    """
+
+    kind: str
+    family: str
+    family_name: str
+    sender: str
+    sender_name: str
+    sender_incarnation: int
+    targets: tuple[Target, ...]
+    logical: str
+    number: int
+    last: bool
+    created: int
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    row: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the replicas in `ranges` and `row`, as far as the sender knows them."""
+    comment: str = ""
+    wanted: tuple[bytes, ...] = ()
+    sealed: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in (UPDATE, CREATION):
+            raise ValueError("kind is neither update nor creation")
+        _check_ids("family, sender, logical", self.family, self.sender, self.logical)
+        _check_names("family_name, sender_name", self.family_name, self.sender_name)
+        _check_number("sender_incarnation", self.sender_incarnation)
+        _check_number("number", self.number, low=1)
+        _check_number("created", self.created, high=_YEAR_10000 - 1)
+        if type(self.last) is not bool:
+            raise ValueError("last is neither true nor false")
+        _check_count("targets", self.targets, MOST_TARGETS)
+        for target in self.targets:
+            _check_ids("targets", target.id)
+            _check_names("targets", target.name)
+            _check_number("targets", target.incarnation)
+        _check_count("ranges", self.ranges, MOST_REPLICAS)
+        for origin, (start, end) in self.ranges.items():
+            _check_ids("ranges", origin)
+            _check_number("ranges", start, low=1)
+            _check_number("ranges", end, low=start)
+        _check_count("row", self.row, MOST_REPLICAS)
+        _check_ids("row", *self.row)
+        for last in self.row.values():
+            _check_number("row", last)
+        _check_count("names", self.names, MOST_REPLICAS)
+        _check_ids("names", *self.names)
+        _check_names("names", *self.names.values())
+        if not isinstance(self.comment, str) or _SURROGATE.search(self.comment):
+            raise ValueError("comment is not text")
+        if len(self.comment) > LONGEST_COMMENT:
+            raise ValueError(f"comment is longer than {LONGEST_COMMENT} characters")
+        _check_count("wanted", self.wanted, MOST_WANTED)
+        if any(type(guid) is not bytes or len(guid) != 20 for guid in self.wanted):
+            raise ValueError("wanted has something that is no GUID")
+        _check_count("sealed", self.sealed, MOST_TARGETS)
+        _check_ids("sealed", *self.sealed)
+        if any(len(box) != SEALED_BYTES for box in self.sealed.values()):
+            raise ValueError("sealed has something that is no sealed key")
+
+    # -- the text
+
+    def text(self) -> str:
+        """The fields as YAML, one ``key: value`` a line. No line of it is ``---``."""
+        return "".join(line + "\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"kind: {self.kind}"
+        yield f"family: {quote(self.family)}"
+        yield f"family_name: {quote(self.family_name)}"
+        yield f"sender: {quote(self.sender)}"
+        yield f"sender_name: {quote(self.sender_name)}"
+        yield f"sender_incarnation: {self.sender_incarnation}"
+        yield "targets:" if self.targets else "targets: []"
+        for target in self.targets:
+            words = f"id: {quote(target.id)}, name: {quote(target.name)}, incarnation: {target.incarnation}"
+            yield f"  - {{{words}}}"
+        yield from _mapping("ranges", {key: f"[{one.start}, {one.end}]" for key, one in self.ranges.items()})
+        yield from _mapping("row", {key: str(last) for key, last in self.row.items()})
+        yield from _mapping("names", {key: quote(name) for key, name in self.names.items()})
+        yield f"logical: {quote(self.logical)}"
+        yield f"number: {self.number}"
+        yield f"last: {'true' if self.last else 'false'}"
+        date = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.created))
+        yield f"created: {self.created}  # {date} UTC"
+        yield f"comment: {quote(self.comment)}"
+        yield "wanted:" if self.wanted else "wanted: []"
+        yield from (f'  - "{guid.hex()}"' for guid in self.wanted)
+        if self.sealed:
+            yield from _mapping("sealed", {key: quote(encode64(box)) for key, box in self.sealed.items()})
+
+    @classmethod
+    def parse(cls, text: str) -> Header:
+        """Read the YAML. Raises `PacketDamaged` for anything but a good header."""
+        try:
+            return cls(**_values(load(text)))
+        except ValueError as error:
+            raise PacketDamaged(f"the header of the packet cannot be read: {str(error)[:300]}") from None
+
+    def widest(self) -> Header:
+        """The same with every number at its largest: no header with these keys and texts is longer."""
+        return replace(
+            self,
+            sender_incarnation=MAX_ID,
+            targets=tuple(target._replace(incarnation=MAX_ID) for target in self.targets),
+            ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_ID)),
+            row=dict.fromkeys(self.row, MAX_ID),
+            number=MAX_ID,
+            last=False,
+            created=_YEAR_10000 - 1,
+        )
+
+
+def _values(found: Any) -> dict[str, Any]:
+    """Arguments for `Header` out of what YAML holds, all scalars of which are text. Raises ValueError."""
+    known = {one.name: _mapping_of(found, "header").get(one.name) for one in fields(Header)}
+    values = {name: value for name, value in known.items() if value is not None}
+    missing = {"kind", "family", "sender", "targets", "logical", "number", "last", "created"} - values.keys()
+    if missing:
+        raise ValueError(f"{', '.join(sorted(missing))} missing")
+    for name in ("family_name", "sender_name", "comment", "kind", "family", "sender", "logical"):
+        values[name] = _text_of(values.get(name, ""), name)
+    for name in ("sender_incarnation", "number", "created"):
+        values[name] = _number_of(values.get(name, "0"), name)
+    values["last"] = {"true": True, "false": False}.get(_text_of(values["last"], "last"))
+    values["targets"] = tuple(_target(one) for one in _list_of(values["targets"], "targets"))
+    for name, read in _MAPPINGS.items():
+        pairs = _mapping_of(values.get(name, {}), name)
+        values[name] = {key: read(value, name) for key, value in pairs.items()}
+    values["wanted"] = tuple(_guid_of(one) for one in _list_of(values.get("wanted", []), "wanted"))
+    return values
+
+
+def _target(value: Any) -> Target:
+    found = _mapping_of(value, "targets")
+    return Target(
+        _text_of(found.get("id"), "targets"),
+        _text_of(found.get("name"), "targets"),
+        _number_of(found.get("incarnation"), "targets"),
+    )
+
+
+def _range_of(value: Any, name: str) -> Range:
+    both = _list_of(value, name)
+    if len(both) != 2:
+        raise ValueError(f"{name} has something else than a start and an end")
+    return Range(_number_of(both[0], name), _number_of(both[1], name))
+
+
+def _sealed_of(value: Any, name: str) -> bytes:
+    return decode64(_text_of(value, name), SEALED_BYTES)
+
+
+def _text_of(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
+
+
+def _number_of(value: Any, name: str) -> int:
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise ValueError(f"{name} is not a number")
+    return int(value)
+
+
+def _list_of(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return value
+
+
+def _mapping_of(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not a mapping")
+    return value
+
+
+def _guid_of(value: Any) -> bytes:
+    if not isinstance(value, str) or not _GUID.fullmatch(value):
+        raise ValueError("wanted has something that is no GUID")
+    return bytes.fromhex(value)
+
+
+_MAPPINGS = {"ranges": _range_of, "row": _number_of, "names": _text_of, "sealed": _sealed_of}
+"""How the values of each mapping are read."""
+
+
+def _mapping(name: str, pairs: Mapping[str, str]) -> Iterator[str]:
+    yield f"{name}:" if pairs else f"{name}: {{}}"
+    yield from (f"  {quote(key)}: {value}" for key, value in pairs.items())
+
+
+# -- checks
+
+
+def _check_ids(name: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, str) or not _ID.fullmatch(value):
+            raise ValueError(f"{name}: something is not an id (letters, digits, - and _, at most 64)")
+
+
+def _check_names(name: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, str) or len(value) > LONGEST_NAME or _CONTROL.search(value):
+            raise ValueError(f"{name}: something is not a name (no controls, at most {LONGEST_NAME})")
+
+
+def _check_number(name: str, value: Any, low: int = 0, high: int = MAX_ID) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is not a number from {low} to {high}")
+
+
+def _check_count(name: str, values: Any, most: int) -> None:
+    if len(values) > most:
+        raise ValueError(f"{name} has more than {most} entries")

@@ -1,0 +1,152 @@
+"""Reading a packet: `verify` the whole file first, then take its `items` one after the other.
+
+>>> with PacketReader(path) as packet:
+...     packet.verify(keys_of_the_sender)
+...     for item in packet.items(spool_directory):
+...         ...
+
+The rule guarded here: **whatever is in the file, the worst that happens is `PacketDamaged`**: no other
+exception, and no more memory than a few frames and one operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.model import MessageBody
+from common.protocol.dlist import MAX_FILE
+from multisite.packet import prologue, signature
+from multisite.packet.errors import PacketDamaged, PacketError
+from multisite.packet.frames import Frames, Octets, unfold
+from multisite.packet.items import (
+    BEGIN,
+    CLOSE,
+    LARGEST_SECTION,
+    LONGEST_HEAD,
+    LONGEST_MESSAGE_HEAD,
+    MESSAGE_HEAD,
+    Messages,
+    Operation,
+    make_operation,
+    parse_messages,
+    parse_operation_head,
+    parse_section_head,
+)
+from multisite.packet.keys import PublicKeys, SecretKeys
+from multisite.packet.sealing import ContentKey
+from multisite.packet.spool import Spool
+from multisite.packet.stream import Stream
+
+
+class PacketReader:
+    """An open packet. `header` is what it says of itself, which nobody has verified yet."""
+
+    def __init__(self, path: Path, *, secret: SecretKeys | None = None) -> None:
+        """`secret` opens a sealed packet. Raises `NotAPacket`, `PacketTooNew`, `PacketDamaged` for a header
+        that cannot be read; OSError."""
+        self.path = path
+        self._secret = secret
+        self._file = path.open("rb", buffering=0)
+        try:
+            with self._named():
+                self.header, self._prologue = prologue.read(self._file.fileno())
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def verify(self, verify_key: PublicKeys | None = None) -> None:
+        """Read the whole file and compare every hash; with a `verify_key` it has to be signed with that.
+
+        A sealed packet is verified without being opened. Raises `PacketDamaged`, `PacketForged`."""
+        with self._named():
+            self._verify(verify_key)
+
+    def _verify(self, verify_key: PublicKeys | None) -> None:
+        digest = hashlib.sha256(self._prologue)
+        octets = self._behind_the_header()
+        frames = Frames(octets, digest.update)
+        for _ in frames:
+            pass
+        end = frames.end
+        assert end is not None
+        digest.update(end.hashed)
+        if digest.hexdigest() != end.sha256:
+            raise PacketDamaged("the SHA-256 of the packet is not the one that its end states")
+        digest.update(end.line[len(end.hashed) :])
+        line = None if octets.at_end() else octets.line("the signature")
+        signature.check(line, self.header.sender, digest.digest(), verify_key)
+        if not octets.at_end():
+            raise PacketDamaged(f"the packet ends at octet {octets.position}, and the file does not")
+
+    def items(self, spool_dir: Path) -> Iterator[Messages | Operation]:
+        """What is in it, in its order. A large message is spooled to a nameless file in `spool_dir` and can
+        be read, any number of times, until the next item is asked for.
+
+        Raises `PacketSealed` if `secret` does not open the packet, `PacketDamaged`, and OSError when the
+        spool's disk is full."""
+        with self._named():
+            key = ContentKey.open(self.header.sealed, self._secret) if self.header.sealed else None
+            stream = Stream(self._contents(key))
+            while not stream.at_end():
+                head = stream.line(LONGEST_HEAD)
+                if head.startswith(b"MESSAGES "):
+                    yield from self._messages(stream, *parse_section_head(head), spool_dir)
+                else:
+                    attributes, octets = parse_operation_head(head)
+                    yield make_operation(attributes, stream.exactly(octets))
+
+    def _contents(self, key: ContentKey | None) -> Iterator[bytes]:
+        frames, total = Frames(self._behind_the_header()), 0
+        for frame in frames:
+            content = unfold(frame, key)
+            total += len(content)
+            yield content
+        if frames.end is None or frames.end.stream != total:
+            raise PacketDamaged(f"the packet holds {total} octets, which is not what its end states")
+
+    def _messages(self, stream: Stream, count: int, octets: int, spool_dir: Path) -> Iterator[Messages]:
+        if octets <= LARGEST_SECTION:
+            bodies = parse_messages(stream.exactly(octets))
+            if len(bodies) != count:
+                raise PacketDamaged(f"a section of {count} messages holds {len(bodies)}")
+            yield Messages(tuple(bodies))
+            return
+        line = stream.line(LONGEST_MESSAGE_HEAD)
+        head = MESSAGE_HEAD.fullmatch(line, len(BEGIN)) if line.startswith(BEGIN) else None
+        if head is None or count != 1 or len(line) + int(head[4]) + len(CLOSE) != octets:
+            raise PacketDamaged("a large section of messages that is not one message")
+        size = int(head[4])
+        if size > MAX_FILE:
+            raise PacketDamaged(f"a message of {size} octets")
+        with contextlib.closing(Spool(spool_dir, stream.pieces(size))) as spool:
+            if stream.exactly(len(CLOSE)) != CLOSE:
+                raise PacketDamaged("a large message that is longer than it says")
+            guid = bytes.fromhex(head[3].decode("ascii"))
+            yield Messages((MessageBody(head[2].decode("ascii"), guid, size, spool),))
+
+    def _behind_the_header(self) -> Octets:
+        return Octets(self._file.fileno(), len(self._prologue))
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors within say which packet they are about."""
+        try:
+            yield
+        except PacketError as error:
+            raise error.at(packet=str(self.path)) from None

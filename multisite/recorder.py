@@ -1,0 +1,325 @@
+"""`Recorder`: the replica that the engine talks to when changes are to be written into the log.
+
+It answers from the shadow, so that the engine finds just what the log lacks, and takes every change as an
+operation of this replica, in the octets that the wire would carry. It never asks for messages: whoever
+exports an operation finds them in the mail store.
+
+Attributes of an operation, for those who apply it:
+
+=============  ===================================================================================
+uniqueid       the mailbox that it is about
+creator        the replica where the mailbox was made
+base           ``modseq:last_uid`` of the master's state that a change made elsewhere is built on
+changed        names of header fields that differ from what the log said before
+settled        ``origin:id,…``: what of others' changes the master's state contains
+=============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from common.errors import MailboxNonexistent
+from common.model import (
+    MailboxAnnotation,
+    MailboxState,
+    MailboxUpdate,
+    MessageBody,
+    MessageSource,
+    Quota,
+    Record,
+    RecordSource,
+    Seen,
+    UserMeta,
+    UserState,
+)
+from common.names import SERVER, Owner, is_deleted, owner_of, sort_key
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID
+from common.wire.outgoing import mailbox_pieces
+from multisite.oplog.items import remember
+from multisite.oplog.log import Log
+from multisite.oplog.operations import Entry
+from multisite.oplog.transaction import parse
+
+HEADER_FIELDS = ("name", "acl", "options", "usergroups", "annotations", "partition", "uidvalidity")
+"""Fields of a mailbox of which `changed` tells."""
+
+
+class Recorder:
+    """A `common.replica.Replica` that is a log being written. Everything happens at once, in the call."""
+
+    capabilities = frozenset({UNMAILBOX_ID})
+    message_encodings = frozenset({"identity"})
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._shadows = log.shadows
+        self.recorded = 0
+        """Operations written so far."""
+
+    def ready(self) -> Deferred[None]:
+        return succeed(None)
+
+    # -- what the log says
+
+    def get_user(self, userid: str) -> Deferred[UserState]:
+        owner = Owner("user", userid)
+        mailboxes = tuple(self._shadows.mailboxes(owner))
+        return succeed(UserState(mailboxes, self._shadows.quotas(owner), self._meta(owner)))
+
+    def get_meta(self, userid: str) -> Deferred[UserMeta]:
+        return succeed(self._meta(Owner("user", userid)))
+
+    def _meta(self, owner: Owner) -> UserMeta:
+        shadows = self._shadows
+        return UserMeta(shadows.seen(owner), shadows.subscriptions(owner), shadows.scripts(owner))
+
+    def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
+        return succeed([state for name in names if (state := self._shadows.by_name(name))])
+
+    def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
+        return succeed([state for one in uniqueids if (state := self._shadows.get(one))])
+
+    def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
+        """A log has no records to give: there is no conflict with it that could be settled."""
+        return fail(MailboxNonexistent().at(mailbox=name))
+
+    def get_quota(self, root: str) -> Deferred[Quota | None]:
+        limits = self._shadows.item(owner_of(root), "quota", root)
+        return succeed(None if limits is None else Quota(root, limits))
+
+    def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
+        owner = owner_of(mailbox) if mailbox else SERVER
+        return succeed(self._shadows.annotations(owner, mailbox))
+
+    def fetch(
+        self, mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int
+    ) -> Deferred[MessageBody | None]:
+        return fail(MailboxNonexistent().at(mailbox=mailbox))
+
+    def fetch_sieve(self, userid: str, filename: str) -> Deferred[bytes]:
+        return fail(MailboxNonexistent().at(user=userid))
+
+    # -- messages stay where they are
+
+    def reserve(
+        self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
+    ) -> Deferred[list[bytes]]:
+        return succeed([])
+
+    def message(self, messages: MessageSource) -> Deferred[None]:
+        return succeed(None)
+
+    # -- mailboxes
+
+    def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        log, state = self._log, update.state
+        owner = owner_of(state.name)
+        shadow = self._shadows.get(state.uniqueid)
+        log.claim(owner)
+        log.objects.note(state.uniqueid, owner, self._creator(state.uniqueid))
+        wanted = log.objects.wanted_name(state.uniqueid, state.name)
+        new = _New(shadow.last_uid if shadow else 0)
+        told = replace(update, state=replace(state, name=wanted), records=new.watch(update.records))
+        line = b"".join(piece.data for piece in mailbox_pieces(told, local=False))
+        attributes = self._attributes(owner, state.uniqueid)
+        attributes["changed"] = ",".join(_changed(shadow, state))
+        guids = new.guids | self._unknown(owner, new.older)
+        entry = self._record(owner, line, attributes, list(guids), sum(guids.values()))
+        self._shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
+        base = log.masters.base(state.uniqueid)
+        told_base = base._replace(told_id=entry.id, told_modseq=state.highestmodseq)
+        log.masters.put_base(state.uniqueid, told_base)
+        return succeed(None)
+
+    def _unknown(self, owner: Owner, guids: dict[bytes, int]) -> dict[bytes, int]:
+        """Those of these messages that no operation has brought into the log yet."""
+        return {g: size for g, size in guids.items() if not self._log.operations.introduced(owner, g)}
+
+    def _creator(self, uniqueid: str) -> str:
+        known = self._log.objects.get(uniqueid)
+        return known.creator if known else self._log.self_id
+
+    def rename(
+        self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
+    ) -> Deferred[None]:
+        state = self._shadows.by_name(old)
+        if state is None:
+            return fail(MailboxNonexistent().at(mailbox=old))
+        owner = owner_of(new)
+        self._log.claim(owner)
+        before = self._log.objects.wanted_name(state.uniqueid, old)
+        after = self._log.objects.wanted_name(state.uniqueid, new)
+        self._shadows.rename(state.uniqueid, owner, new, partition)
+        self._log.objects.note(state.uniqueid, owner, self._creator(state.uniqueid))
+        line = COMMANDS["APPLY", "RENAME"].line(before, after, partition, uidvalidity)
+        self._record(owner, line, self._attributes(owner, state.uniqueid))
+        return succeed(None)
+
+    def unmailbox(
+        self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
+    ) -> Deferred[None]:
+        state = self._shadows.by_name(name)
+        if state is None:
+            return fail(MailboxNonexistent().at(mailbox=name))
+        owner = owner_of(name)
+        self._log.claim(owner)
+        wanted = self._log.objects.wanted_name(state.uniqueid, name)
+        line = COMMANDS["APPLY", "UNMAILBOX"].line(wanted, state.uniqueid, state.uidvalidity)
+        self._record(owner, line, self._attributes(owner, state.uniqueid))
+        self._forget(state.uniqueid)
+        return succeed(None)
+
+    def _forget(self, uniqueid: str) -> None:
+        self._shadows.drop(uniqueid)
+        self._log.masters.drop_base(uniqueid)
+        self._log.objects.set_names(uniqueid, "", "")
+
+    def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
+        """Each mailbox by its identity, then what else there was of the user."""
+        owner = Owner("user", userid)
+        gone = [state for state in self._shadows.mailboxes(owner) if not is_deleted(state.name)]
+        for state in sorted(gone, key=lambda one: sort_key(one.name), reverse=True):
+            self.unmailbox(state.name, uniqueid=state.uniqueid, uidvalidity=state.uidvalidity)
+        self._log.claim(owner)
+        self._record(owner, COMMANDS["APPLY", "UNUSER"].line(userid), self._attributes(owner))
+        self._shadows.drop_items(owner)
+        return succeed(None)
+
+    def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
+        owner = owner_of(mailbox)
+        wanted = self._log.objects.wanted_name(uniqueid, mailbox)
+        line = COMMANDS["APPLY", "EXPUNGE"].line(wanted, uniqueid, uids)
+        self._record(owner, line, self._attributes(owner, uniqueid))
+        return succeed(None)
+
+    # -- what else belongs to an owner
+
+    def quota(self, quota: Quota) -> Deferred[None]:
+        return self._small(owner_of(quota.root), "QUOTA", quota)
+
+    def unquota(self, root: str) -> Deferred[None]:
+        return self._small(owner_of(root), "UNQUOTA", root)
+
+    def sub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._small(Owner("user", userid), "SUB", userid, mailbox)
+
+    def unsub(self, userid: str, mailbox: str) -> Deferred[None]:
+        return self._small(Owner("user", userid), "UNSUB", userid, mailbox)
+
+    def seen(self, userid: str, seen: Seen) -> Deferred[None]:
+        return self._small(Owner("user", userid), "SEEN", userid, seen)
+
+    def annotation(self, annotation: MailboxAnnotation) -> Deferred[None]:
+        owner = owner_of(annotation.mailbox) if annotation.mailbox else SERVER
+        return self._small(owner, "ANNOTATION", annotation)
+
+    def unannotation(self, mailbox: str, entry: str, userid: str) -> Deferred[None]:
+        owner = owner_of(mailbox) if mailbox else SERVER
+        return self._small(owner, "UNANNOTATION", mailbox, entry, userid)
+
+    def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]:
+        """Tells which script it replaces, so that two of one name born at two places are noticed."""
+        owner = Owner("user", userid)
+        before = self._shadows.item(owner, "sieve", filename)
+        replaces = before[1] if before else ""
+        arguments = (userid, filename, last_update, content)
+        entry = self._small_entry(owner, "SIEVE", arguments, {"replaces": replaces})
+        self._shadows.put_item(owner, "told", filename, [entry.id, not replaces])
+        return succeed(None)
+
+    def unsieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._small(Owner("user", userid), "UNSIEVE", userid, filename)
+
+    def activate_sieve(self, userid: str, filename: str) -> Deferred[None]:
+        return self._small(Owner("user", userid), "ACTIVATE_SIEVE", userid, filename)
+
+    def unactivate_sieve(self, userid: str) -> Deferred[None]:
+        return self._small(Owner("user", userid), "UNACTIVATE_SIEVE", userid)
+
+    # -- the session
+
+    def force(self) -> Deferred[None]:
+        return succeed(None)
+
+    def restart(self) -> Deferred[None]:
+        return succeed(None)
+
+    def noop(self) -> Deferred[None]:
+        return succeed(None)
+
+    # -- writing
+
+    def _small(self, owner: Owner, name: str, *arguments: Any) -> Deferred[None]:
+        self._small_entry(owner, name, arguments)
+        return succeed(None)
+
+    def _small_entry(
+        self, owner: Owner, name: str, arguments: tuple[Any, ...], more: dict[str, str] | None = None
+    ) -> Entry:
+        """Record one of the commands that fit into a line, and note it in the shadow."""
+        self._log.claim(owner)
+        line = COMMANDS["APPLY", name].line(*arguments)
+        remember(self._shadows, owner, name, parse(line).argument)
+        return self._record(owner, line, self._attributes(owner) | (more or {}))
+
+    def _attributes(self, owner: Owner, uniqueid: str = "") -> dict[str, str]:
+        log = self._log
+        found: dict[str, str] = {}
+        if uniqueid:
+            found["uniqueid"] = uniqueid
+            found["creator"] = self._creator(uniqueid)
+        if log.is_master(owner):
+            settled = log.masters.settled(owner)
+            found["settled"] = ",".join(f"{origin}:{number}" for origin, number in sorted(settled.items()))
+        elif uniqueid:
+            base = log.masters.base(uniqueid)
+            found["base"] = f"{base.modseq}:{base.last_uid}"
+        return found
+
+    def _record(
+        self,
+        owner: Owner,
+        line: bytes,
+        attributes: dict[str, str],
+        guids: Iterable[bytes] = (),
+        octets: int = 0,
+    ) -> Entry:
+        self.recorded += 1
+        return self._log.operations.append(
+            owner, line, time=self._log.now(), attributes=attributes, guids=guids, octets=octets
+        )
+
+
+class _New:
+    """Notes the messages of live records, above a UID and others, while the records pass by."""
+
+    def __init__(self, above: int) -> None:
+        self._above = above
+        self.guids: dict[bytes, int] = {}
+        self.older: dict[bytes, int] = {}
+
+    def watch(self, records: RecordSource) -> Iterable[Sequence[Record]]:
+        for batch in records:
+            for record in batch:
+                if not record.expunged:
+                    known = self.guids if record.uid > self._above else self.older
+                    known[record.guid] = record.size
+            yield batch
+
+
+def _changed(before: MailboxState | None, after: MailboxState) -> list[str]:
+    """The fields of `HEADER_FIELDS` in which two states differ."""
+    if before is None:
+        return list(HEADER_FIELDS)
+    return [name for name in HEADER_FIELDS if _plain(before, name) != _plain(after, name)]
+
+
+def _plain(state: MailboxState, name: str) -> Any:
+    if name == "annotations":
+        return [(note.entry, note.userid, note.value) for note in state.annotations]
+    return getattr(state, name)

@@ -1,0 +1,37 @@
+"""`Ground`: what every part of replay works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from common.names import Owner
+from multisite.family import Family
+from multisite.oplog.log import Log
+from multisite.oplog.operations import Entry
+from multisite.replay.hand import Hand
+from multisite.replay.stage import PacketStage
+
+
+@dataclass(slots=True)
+class Ground:
+    """`warn` hears what the administrator must see (name conflicts), `notice` what he may want to know."""
+
+    log: Log
+    hand: Hand
+    stage: PacketStage
+    family: Family
+    partitions: Collection[str]
+    defaultpartition: str
+    warn: Callable[[str], None]
+    notice: Callable[[str], None]
+    told_again: set[Owner]
+    """Owners of whom this replica has something new to tell: they are captured afterwards."""
+
+    def partition(self, wanted: str) -> str:
+        """`wanted` if this server has it, else its default."""
+        return wanted if wanted in self.partitions else self.defaultpartition
+
+    def creator(self, entry: Entry) -> str:
+        """The replica where the mailbox of an operation was made."""
+        return entry.attributes.get("creator") or entry.origin

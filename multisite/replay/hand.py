@@ -1,0 +1,66 @@
+"""`Hand`: one owner's write transaction held open over several operations, so that they share one sync."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from common.names import Owner
+from common.stores.mailstore import MailReader, MailStore, MailWriter
+
+MOST_OPERATIONS = 500
+MOST_BYTES = 64 << 20
+"""Of new messages; then the transaction is ended."""
+
+PATIENCE = 60.0
+"""Seconds to wait for an owner's lock."""
+
+
+class Hand:
+    """`writer(owner)` gives the transaction of that owner, ending the one of another. What was done is
+    durable after `lay_down`."""
+
+    def __init__(self, store: MailStore) -> None:
+        self.store = store
+        self._owner: Owner | None = None
+        self._writer: Any = None
+        self._stack = contextlib.ExitStack()
+        self._count = 0
+        self._bytes = 0
+
+    def writer(self, owner: Owner, octets: int = 0) -> MailWriter:
+        """The open transaction of `owner`; `octets` of messages are about to be written."""
+        if self._owner != owner or self._count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
+            self.lay_down()
+        if self._writer is None:
+            self._writer = self._stack.enter_context(self.store.write(owner, timeout=PATIENCE))
+            self._owner = owner
+        self._count += 1
+        self._bytes += octets
+        writer: MailWriter = self._writer
+        return writer
+
+    @contextlib.contextmanager
+    def reader(self, owner: Owner) -> Iterator[MailReader]:
+        """A view of `owner` that shows what has been done."""
+        if self._owner == owner and self._writer is not None:
+            yield self._writer
+            return
+        with self.store.read(owner) as reader:
+            yield reader
+
+    def lay_down(self) -> None:
+        """End the open transaction. Raises what the store raises; then nothing of it was done."""
+        stack, self._stack = self._stack, contextlib.ExitStack()
+        self._owner = self._writer = None
+        self._count = self._bytes = 0
+        stack.close()
+
+    def drop(self, error: BaseException) -> None:
+        """Undo the open transaction."""
+        stack, self._stack = self._stack, contextlib.ExitStack()
+        self._owner = self._writer = None
+        self._count = self._bytes = 0
+        with contextlib.suppress(BaseException):
+            stack.__exit__(type(error), error, error.__traceback__)

@@ -1,0 +1,48 @@
+"""Operations on the family itself: replicas come, change, go, and may have been given one name twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from multisite.family import Family, Replica
+from multisite.oplog.log import Log
+from multisite.oplog.operations import FAMILY, Entry
+from multisite.replay.ground import Ground
+from multisite.replay.names import WARNING
+
+
+def tell_replica(log: Log, one: Replica) -> Entry:
+    """Say in the log what a replica is now."""
+    attributes = {"replica": one.text()}
+    return log.operations.append(FAMILY, b"APPLY REPLICA %()\r\n", time=log.now(), attributes=attributes)
+
+
+def note_replica(ground: Ground, entry: Entry, read: Callable[[Any], Replica]) -> None:
+    """Take over what an operation says of a replica, if it is newer than what is known of it."""
+    family = ground.family
+    said = read(json.loads(entry.attributes["replica"]))
+    known = family.replicas.get(said.id)
+    if known is not None and (known.version, known.text()) >= (said.version, said.text()):
+        return
+    other = family.named(said.name, but=said.id)
+    if other is not None and not said.removed:
+        name = f"{family.name_of(said.creator or entry.origin)}_{said.name}"
+        number = 0
+        while family.named(name, but=said.id):
+            number += 1
+            name = f"{family.name_of(said.creator or entry.origin)}_{said.name}_{number}"
+        if known is None or known.name != name:
+            ground.warn(WARNING.format(name=name))
+        said = replace(said, name=name, wanted=said.name)
+    ground.family = give_back_names(family.with_replica(said))
+
+
+def give_back_names(family: Family) -> Family:
+    """Every replica with a generated name gets the one that it wants, as far as that is free now."""
+    for one in family.living():
+        if one.wanted and family.named(one.wanted, but=one.id) is None:
+            family = family.with_replica(replace(one, name=one.wanted, wanted=""))
+    return family

@@ -1,0 +1,95 @@
+"""Which name a mailbox gets here, and giving wanted names back when they are free.
+
+The rule of MultiSite: where the name of an incoming object is taken, it gets the name
+``<creating replica>_<name>`` here, with a warning of two lines, and nothing else is held up. Its identity
+stays, so that any later rename of either undoes what was generated.
+"""
+
+from __future__ import annotations
+
+from common.errors import ReplyError
+from common.names import Owner, owner_of
+from multisite.oplog.objects import generated_name
+from multisite.replay.ground import Ground
+
+WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" ...'
+"""Word for word what MultiSite says, with the name as it is here."""
+
+
+def place(ground: Ground, uniqueid: str, wanted: str, creator: str) -> str:
+    """The name that the mailbox gets here: `wanted`, or a generated one where another mailbox has that."""
+    objects = ground.log.objects
+    if _holder(ground, wanted) in ("", uniqueid):
+        objects.set_names(uniqueid, "", "")
+        return wanted
+    known = objects.get(uniqueid)
+    if known and known.wanted == wanted and _holder(ground, known.local) == uniqueid:
+        return known.local
+    first = name = generated_name(wanted, ground.family.name_of(creator))
+    number = 0
+    while _holder(ground, name) not in ("", uniqueid):
+        number += 1
+        name = f"{first}_{number}"
+    objects.set_names(uniqueid, wanted, name)
+    ground.warn(WARNING.format(name=name))
+    ground.notice(
+        f"the mailbox {uniqueid} of {ground.family.name_of(creator)} wants the name {wanted}, which"
+        f" {_holder(ground, wanted)} has here; settle it with: multitool rename {name} NEW-NAME,"
+        " at the master replica of either"
+    )
+    return name
+
+
+def _holder(ground: Ground, name: str) -> str:
+    """The uniqueid of the mailbox that is called `name` here, "" if none is (an intermediate gives way)."""
+    with ground.hand.reader(owner_of(name)) as reader:
+        found = reader.mailbox(name)
+    return found.uniqueid if found is not None and not found.intermediate else ""
+
+
+def move(ground: Ground, uniqueid: str, old: str, new: str, partition: str) -> None:
+    """Give a mailbox its name here, and note it in the shadow: nothing that others need to be told."""
+    ground.hand.lay_down()
+    ground.hand.store.rename(old, new, partition=partition, log=False)
+    ground.log.shadows.rename(uniqueid, owner_of(new), new, partition)
+    known = ground.log.objects.get(uniqueid)
+    if known is not None:
+        ground.log.objects.note(uniqueid, owner_of(new), known.creator)
+
+
+def give_back(ground: Ground) -> None:
+    """Give every mailbox with a generated name the one that it wants, as far as that is free now."""
+    for thing in ground.log.objects.in_conflict():
+        if _holder(ground, thing.wanted):
+            continue
+        state = _find(ground, thing.uniqueid)
+        if state is None or state[1] != thing.local:
+            ground.log.objects.set_names(thing.uniqueid, "", "")
+            continue
+        try:
+            move(ground, thing.uniqueid, thing.local, thing.wanted, state[2])
+        except ReplyError as error:
+            ground.notice(f"{thing.local} cannot have its name {thing.wanted} yet: {error}")
+            continue
+        ground.log.objects.set_names(thing.uniqueid, "", "")
+        ground.notice(f"{thing.local} has its name {thing.wanted} again")
+
+
+def _find(ground: Ground, uniqueid: str) -> tuple[Owner, str, str] | None:
+    """Owner, name and partition of a mailbox here."""
+    ground.hand.lay_down()
+    owner = ground.hand.store.owner_of_uniqueid(uniqueid)
+    if owner is None:
+        return None
+    with ground.hand.store.read(owner) as reader:
+        state = reader.mailbox_by_id(uniqueid)
+    return (owner, state.name, state.partition) if state else None
+
+
+def find_name(ground: Ground, owner: Owner, uniqueid: str) -> tuple[Owner, str, str] | None:
+    """The same, looking at `owner` first, where it most often is."""
+    with ground.hand.reader(owner) as reader:
+        state = reader.mailbox_by_id(uniqueid)
+    if state is not None:
+        return owner, state.name, state.partition
+    return _find(ground, uniqueid)

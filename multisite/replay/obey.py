@@ -1,0 +1,270 @@
+"""What the master of an owner says is done here.
+
+Where nothing was changed here meanwhile, an operation is applied as a live replica would, and many of them
+share one transaction. Otherwise his word is imposed and our own changes that he does not know yet are
+kept on top of it (`rebase`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common.errors import ReplyError
+from common.model import MailboxState, MailboxUpdate, Record
+from common.names import Owner, is_deleted
+from common.protocol.codec import RenameRequest
+from common.stores.mailstore import ChangesKept, MailReader, MailWriter
+from multisite.errors import MessagesMissing
+from multisite.oplog.items import remember, script_digest
+from multisite.oplog.masters import Base
+from multisite.oplog.operations import Entry
+from multisite.oplog.transaction import Transaction
+from multisite.replay.ground import Ground
+from multisite.replay.names import WARNING, find_name, move, place
+from multisite.replay.rebase import Plan, changed_here, plan_rebase
+from multisite.replay.small import apply_small
+
+
+def settled_vector(entry: Entry) -> dict[str, int]:
+    """What of others' operations the master had taken in when he said this."""
+    text = entry.attributes.get("settled", "")
+    pairs = [pair.partition(":") for pair in text.split(",") if pair]
+    return {origin: int(number) for origin, _, number in pairs if number.isdigit()}
+
+
+def obey(ground: Ground, entry: Entry, said: Transaction) -> None:
+    """Carry out one operation of the owner's master. Raises `MessagesMissing` if it has to wait."""
+    match said.name:
+        case "MAILBOX":
+            _mailbox(ground, entry, said.update)
+        case "RENAME":
+            _rename(ground, entry, said.argument)
+        case "UNMAILBOX":
+            _unmailbox(ground, entry)
+        case "UNUSER":
+            _unuser(ground, entry, said)
+        case _:
+            if said.name == "SIEVE":
+                _step_aside(ground, entry, said)
+            apply_small(ground, entry.owner, said)
+            remember(ground.log.shadows, entry.owner, said.name, said.argument)
+    vector = settled_vector(entry)
+    ground.log.masters.settle(entry.owner, vector | {entry.origin: entry.id})
+
+
+# -- mailboxes
+
+
+def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+    owner, state = entry.owner, update.state
+    uniqueid = state.uniqueid
+    lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
+    if lacking:
+        raise MessagesMissing(tuple(lacking))
+    ground.log.objects.note(uniqueid, owner, ground.creator(entry))
+    name = place(ground, uniqueid, state.name, ground.creator(entry))
+    there = find_name(ground, owner, uniqueid)
+    partition = there[2] if there else ground.partition(state.partition)
+    if there and there[1] != name:
+        move(ground, uniqueid, there[1], name, partition)
+    state = replace(state, name=name, partition=partition)
+    update = replace(update, state=state)
+    writer = ground.hand.writer(owner, entry.octets)
+    local = writer.mailbox_by_id(uniqueid)
+    if state.intermediate or state.tombstone:
+        _entry_only(writer, update, ground)
+        ground.log.shadows.put(owner, state)
+        return
+    if local is None and update.since is not None:
+        # We have deleted it, which the master does not know yet: he will tell all of it, or that it is gone.
+        return
+    if local is None or not _apply(ground, writer, local, update):
+        if local is None:
+            _apply_new(ground, writer, update)
+        else:
+            _impose(ground, entry, writer, local, update)
+            return
+    masters = ground.log.masters
+    base = masters.base(uniqueid)
+    masters.put_base(uniqueid, Base(state.highestmodseq, state.last_uid, base.told_id, state.highestmodseq))
+    ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
+
+
+def _entry_only(writer: MailWriter, update: MailboxUpdate, ground: Ground) -> None:
+    """An intermediate name. Where a mailbox has the name it stays."""
+    try:
+        writer.apply_mailbox(replace(update, since=None), ground.stage)
+    except ReplyError as error:
+        ground.notice(f"{update.state.name}: {error}")
+
+
+def _apply_new(ground: Ground, writer: MailWriter, update: MailboxUpdate) -> None:
+    try:
+        writer.apply_mailbox(replace(update, since=None), ground.stage)
+    except ChangesKept as error:
+        ground.notice(f"{update.state.name}: {error}")
+
+
+def _apply(ground: Ground, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
+    """Apply a change of just what we have; False, and nothing done, if ours is something else."""
+    base = ground.log.masters.base(local.uniqueid)
+    since = update.since
+    if since is None or not local.highestmodseq == base.modseq == since.modseq:
+        return False
+    if local.last_uid != base.last_uid or local.highestmodseq > update.state.highestmodseq:
+        return False
+    try:
+        with writer.savepoint():
+            writer.apply_mailbox(replace(update, since=None), ground.stage)
+    except ReplyError:
+        return False
+    return True
+
+
+def _impose(
+    ground: Ground, entry: Entry, writer: MailWriter, local: MailboxState, update: MailboxUpdate
+) -> None:
+    """His word on top of a mailbox that was changed here."""
+    log, state = ground.log, update.state
+    uniqueid = state.uniqueid
+    base = log.masters.base(uniqueid)
+    theirs = {record.uid: record for batch in update.records for record in batch}
+    ours = _ours(writer, uniqueid, base)
+    answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
+    highest = max(state.highestmodseq, local.highestmodseq)
+    plan = plan_rebase(
+        theirs,
+        ours,
+        base,
+        settled_modseq=base.told_modseq if answered and not update.partial else 0,
+        their_last_uid=state.last_uid,
+        highestmodseq=highest,
+        last_uid=max(state.last_uid, local.last_uid),
+    )
+    if update.since is None:
+        plan.drop.update(_not_his(writer, uniqueid, theirs, ours, state.last_uid))
+    if plan.reused:
+        state = replace(state, uidvalidity=max(state.uidvalidity, local.uidvalidity) + 1)
+        ground.notice(f"{state.name}: UIDs were given away twice, UIDVALIDITY rises to {state.uidvalidity}")
+    writer.impose_mailbox(replace(update, state=state), ground.stage, drop=plan.drop, keep=plan.keep)
+    log.masters.put_base(
+        uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
+    )
+    _shadow(ground, entry.owner, update, plan, None if answered else base)
+    if plan.keep or plan.reused:
+        ground.told_again.add(entry.owner)
+
+
+def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
+    """What differs here from the base, each record once."""
+    changed = changed_here(reader.records(uniqueid, since_modseq=base.modseq), base)
+    new = changed_here(reader.records(uniqueid, above_uid=base.last_uid), base)
+    return list({record.uid: record for record in [*changed, *new]}.values())
+
+
+def _not_his(
+    reader: MailReader, uniqueid: str, theirs: dict[int, Record], ours: list[Record], last_uid: int
+) -> set[int]:
+    """Records that he does not have, though he tells all of his: of a state before his mastership."""
+    kept = {record.uid for record in ours} | theirs.keys()
+    return {
+        record.uid
+        for batch in reader.records(uniqueid)
+        for record in batch
+        if record.uid <= last_uid and record.uid not in kept
+    }
+
+
+def _shadow(ground: Ground, owner: Owner, update: MailboxUpdate, plan: Plan, unanswered: Base | None) -> None:
+    """What the log tells of the mailbox now: his word, and such changes of ours as are in it already."""
+    state = update.state
+    before = ground.log.shadows.get(state.uniqueid)
+    if update.partial or plan.told_uid or unanswered is not None:
+        modseq, last_uid = state.highestmodseq, max(state.last_uid, plan.told_uid)
+        if plan.told_uid:
+            modseq = plan.told_modseq
+        if unanswered is not None:
+            modseq = max(modseq, unanswered.told_modseq)
+            last_uid = max(last_uid, before.last_uid if before else 0)
+        state = replace(state, highestmodseq=modseq, last_uid=last_uid, sync_crc=0, sync_crc_annot=0)
+    ground.log.shadows.put(owner, state)
+
+
+# -- names
+
+
+def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
+    uniqueid = entry.attributes.get("uniqueid", "")
+    there = find_name(ground, entry.owner, uniqueid)
+    if there is None:
+        return
+    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
+    target = place(ground, uniqueid, asked.new, ground.creator(entry))
+    partition = ground.partition(asked.partition)
+    if (there[1], there[2]) != (target, partition):
+        move(ground, uniqueid, there[1], target, partition)
+    else:
+        ground.log.shadows.rename(uniqueid, entry.owner, target, partition)
+
+
+def _unmailbox(ground: Ground, entry: Entry) -> None:
+    """Delete, unless there is mail in it that the master did not know when he deleted it."""
+    log, uniqueid = ground.log, entry.attributes.get("uniqueid", "")
+    there = find_name(ground, entry.owner, uniqueid)
+    if there is not None:
+        base = log.masters.base(uniqueid)
+        answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
+        with ground.hand.reader(there[0]) as reader:
+            ours = _ours(reader, uniqueid, base)
+        if any(_is_news(record, base, answered) for record in ours):
+            log.masters.drop_base(uniqueid)
+            log.shadows.drop(uniqueid)
+            ground.told_again.add(there[0])
+            ground.notice(f"{there[1]} was deleted by its master but has new mail here: it is kept")
+            return
+        ground.hand.writer(there[0]).apply_unmailbox(there[1])
+    log.shadows.drop(uniqueid)
+    log.masters.drop_base(uniqueid)
+    log.objects.set_names(uniqueid, "", "")
+
+
+def _is_news(record: Record, base: Base, answered: bool) -> bool:
+    """A live message of ours that the master cannot have known."""
+    if record.expunged or record.uid <= base.last_uid:
+        return False
+    return not (answered and record.modseq <= base.told_modseq)
+
+
+def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
+    """What is left of a user whose mailboxes are gone; one who has mailboxes here keeps what he has."""
+    with ground.hand.reader(entry.owner) as reader:
+        left = [s.name for s in reader.mailboxes() if not (s.intermediate or is_deleted(s.name))]
+    left = [name for name in left if not name.endswith(".#sieve")]
+    if left:
+        ground.notice(f"{entry.owner} was deleted by his master but has {left[0]} here: he is kept")
+        ground.told_again.add(entry.owner)
+    else:
+        ground.hand.writer(entry.owner).apply_unuser()
+    remember(ground.log.shadows, entry.owner, said.name, said.argument)
+
+
+# -- scripts
+
+
+def _step_aside(ground: Ground, entry: Entry, said: Transaction) -> None:
+    """A script of ours that has the name of the master's, and was born here: he will call it by our
+    replica's name when he hears of it, so it gets that name at once."""
+    log, filename = ground.log, said.argument.filename
+    told = log.shadows.item(entry.owner, "told", filename)
+    if not told or not told[1] or settled_vector(entry).get(log.self_id, 0) >= told[0]:
+        return
+    with ground.hand.reader(entry.owner) as reader:
+        content = reader.sieve_content(filename)
+        script = next((s for s in reader.sieve_scripts() if s.filename == filename), None)
+    if content is None or script is None or script_digest(content) == script_digest(said.argument.content):
+        return
+    name = f"{ground.family.myself.name}_{filename}"
+    ground.hand.writer(entry.owner).apply_sieve(name, script.last_update, content)
+    log.shadows.drop_item(entry.owner, "told", filename)
+    ground.warn(WARNING.format(name=name.removesuffix(".script")))
+    ground.told_again.add(entry.owner)

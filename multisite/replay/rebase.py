@@ -1,0 +1,172 @@
+"""The master has spoken of a mailbox that was changed here too: what becomes of our changes. Pure.
+
+`ours` are the records that differ here from the master's state that ours was built on (the *base*); what of
+them the master has seen and answered is *settled*. In the table, M is the master's record of the same UID
+in his new word, "–" where that says nothing of it.
+
+=======================  ======================================================================
+settled, changed here    M counts; "–": he left it alone, and so do we
+settled, new here        M counts; "–": he has it under another UID, ours goes
+not settled, changed     "–": ours stays. M: expunge wins; else the later change of flags
+not settled, new here    he has got it by another way (same message, same dates): his record, with
+                         our later flags; else ours stays, under a new UID where his word has
+                         taken that one or has gone past it
+=======================  ======================================================================
+
+What stays gets modseqs above all of the master's, the changes that are in the log already first, so that
+the log is not told of them again. A UID under which another message was to be seen here is not used for
+two messages: UIDVALIDITY rises then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.model import Record
+from multisite.oplog.masters import Base
+
+Identity = tuple[bytes, int, int, int]
+
+
+@dataclass(slots=True)
+class Plan:
+    """Records to forget, records to keep, and up to which modseq and UID those kept are in the log."""
+
+    drop: set[int] = field(default_factory=set)
+    keep: list[Record] = field(default_factory=list)
+    told_modseq: int = 0
+    told_uid: int = 0
+    reused: bool = False
+    """A UID means another message now than it did to people here."""
+
+
+def identity(record: Record) -> Identity:
+    """What stays of a message when it gets another UID."""
+    return record.guid, record.internaldate, record.savedate, record.createdmodseq
+
+
+def identities(record: Record) -> list[Identity]:
+    """By which identities an adopted copy may be meant: a replica may not know all the fields."""
+    guid, date, savedate, createdmodseq = identity(record)
+    return [(guid, date, savedate, createdmodseq), (guid, date, savedate, 0), (guid, date, 0, 0)]
+
+
+def same_content(one: Record, other: Record) -> bool:
+    """Whether two records of a message say the same, modseq and time apart."""
+    return (
+        one.expunged == other.expunged
+        and frozenset(one.flags.lower().split()) == frozenset(other.flags.lower().split())
+        and one.thrid == other.thrid
+        and [a[:2] + a[3:] for a in one.annotations] == [a[:2] + a[3:] for a in other.annotations]
+    )
+
+
+def plan_rebase(
+    theirs: Mapping[int, Record],
+    ours: Iterable[Record],
+    base: Base,
+    *,
+    settled_modseq: int,
+    their_last_uid: int,
+    highestmodseq: int,
+    last_uid: int,
+) -> Plan:
+    """What to do with `ours`. `theirs` is the master's new word by UID and `their_last_uid` his LAST_UID;
+    `settled_modseq`: up to where ours is settled; no modseq and no UID of either side is above
+    `highestmodseq` and `last_uid`."""
+    return _Rebase(_Word(theirs, their_last_uid), base, settled_modseq, highestmodseq, last_uid).plan(ours)
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What the master says: records by UID, and his LAST_UID."""
+
+    records: Mapping[int, Record]
+    last_uid: int
+
+
+class _Rebase:
+    def __init__(
+        self, word: _Word, base: Base, settled_modseq: int, highestmodseq: int, last_uid: int
+    ) -> None:
+        self._theirs = word.records
+        self._their_last_uid = word.last_uid
+        self._base = base
+        self._settled = settled_modseq
+        self._modseq = highestmodseq
+        self._last_uid = last_uid
+        self._by_identity: dict[Identity, Record] = {}
+        for record in word.records.values():
+            if record.uid > base.last_uid:
+                for key in identities(record):
+                    self._by_identity.setdefault(key, record)
+        self._plan = Plan(told_modseq=highestmodseq)
+
+    def plan(self, ours: Iterable[Record]) -> Plan:
+        told = self._base.told_modseq
+        for record in sorted(ours, key=lambda one: (one.modseq > told, one.modseq, one.uid)):
+            kept = self._kept(record)
+            if kept is None:
+                continue
+            self._modseq += 1
+            kept = kept._replace(modseq=self._modseq)
+            self._plan.keep.append(kept)
+            if record.modseq <= told:
+                self._plan.told_modseq = kept.modseq
+                self._plan.told_uid = max(self._plan.told_uid, kept.uid)
+        self._plan.keep.sort(key=lambda one: one.uid)
+        return self._plan
+
+    def _kept(self, ours: Record) -> Record | None:
+        """What stays of one of our records, without its new modseq; None if nothing does."""
+        known = ours.uid <= self._base.last_uid
+        settled = ours.modseq <= self._settled
+        theirs = self._theirs.get(ours.uid)
+        if theirs is not None and theirs.guid == ours.guid:
+            return None if settled else _later(theirs, ours)
+        if known:
+            # A UID means one message in the master's history, so another GUID cannot be; none is told.
+            return None if settled or theirs is not None else ours
+        self._drop(ours, theirs)
+        if settled:
+            return None
+        twin = self._by_identity.get(identity(ours))
+        if twin is not None:
+            return _later(twin, ours)
+        if ours.uid > self._their_last_uid:
+            self._plan.drop.discard(ours.uid)
+            return ours
+        self._last_uid += 1
+        return ours._replace(uid=self._last_uid)
+
+    def _drop(self, ours: Record, theirs: Record | None) -> None:
+        self._plan.drop.add(ours.uid)
+        if theirs is not None and not theirs.expunged and not ours.expunged:
+            self._plan.reused = True
+
+
+def _later(theirs: Record, ours: Record) -> Record | None:
+    """The master's record with our change on top, None where his stands."""
+    if same_content(theirs, ours) or theirs.expunged:
+        return None
+    if ours.expunged:
+        return theirs._replace(expunged=True, last_updated=ours.last_updated)
+    if ours.last_updated < theirs.last_updated:
+        return None
+    return theirs._replace(
+        flags=ours.flags,
+        thrid=ours.thrid,
+        annotations=ours.annotations,
+        last_updated=ours.last_updated,
+    )
+
+
+def changed_here(records: Iterable[Sequence[Record]], base: Base) -> list[Record]:
+    """The records that differ from the base: changed since, or beyond its last UID."""
+    return [
+        record
+        for batch in records
+        for record in batch
+        if record.modseq > base.modseq or record.uid > base.last_uid
+    ]

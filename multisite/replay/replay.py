@@ -1,0 +1,173 @@
+"""`Replay`: operations in their order, each by whose word counts for its owner.
+
+===========================  =======================================================================
+said by the owner's master   carried out here (`obey`)
+we are the owner's master    settled here (`settle`), and told to all as our word
+neither                      kept in the log, with its messages, to be passed on
+===========================  =======================================================================
+
+An operation whose messages are missing waits, and so does all that comes after it for the same owner; the
+others flow on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from common.errors import CyrusSyncError, StoreError
+from common.names import Owner
+from multisite.errors import MessagesMissing, MultisiteError
+from multisite.family import replica_from
+from multisite.oplog.masters import Base, Master, prevails
+from multisite.oplog.operations import FAMILY, Entry, owner_from, verb_of
+from multisite.oplog.transaction import Transaction, parse
+from multisite.packet import Operation
+from multisite.replay.ground import Ground
+from multisite.replay.members import note_replica
+from multisite.replay.obey import obey
+from multisite.replay.settle import settle_operation
+
+SPECIAL = frozenset(("MASTER", "REPLICA", "RESTORED"))
+
+
+class Replay:
+    """Carries out operations on the ground; the caller commits the log and lays down the hand."""
+
+    def __init__(self, ground: Ground, capture: Callable[[Iterable[Owner]], object]) -> None:
+        """`capture`: record what owners have changed here before somebody else's word is applied."""
+        self._ground = ground
+        self._capture = capture
+        self._captured: set[Owner] = set()
+        self.consumed: set[bytes] = set()
+        """Messages that are in the store now."""
+
+    def take(self, operation: Operation) -> Entry:
+        """A new operation of a packet: into the log, then carried out. One of our own is one that a restore
+        from backup has undone."""
+        owner = owner_from(operation.owner)
+        if owner not in self._captured:
+            # What has been changed here and not told yet comes first: no word of others may cover it.
+            self._captured.add(owner)
+            self._ground.hand.lay_down()
+            if operation.origin != self._ground.log.self_id:
+                self._capture([owner])
+        said = None if verb_of(operation.line) in SPECIAL else parse(operation.line)
+        messages = said.messages if said else {}
+        added = self._ground.log.operations.add(
+            Entry(
+                operation.origin,
+                operation.id,
+                operation.time,
+                owner,
+                operation.line,
+                operation.attributes,
+                tuple(messages),
+                sum(messages.values()),
+            )
+        )
+        self._carry_out(added, said)
+        return added
+
+    def try_pending(self) -> None:
+        """Operations that had to wait."""
+        operations = self._ground.log.operations
+        stuck: set[Owner] = set()
+        for entry in list(operations.pending()):
+            if entry.owner in stuck:
+                continue
+            operations.set_pending(entry.seq, False)
+            self._carry_out(entry, None)
+            if operations.has_pending(entry.owner):
+                stuck.add(entry.owner)
+
+    def _carry_out(self, entry: Entry, said: Transaction | None) -> None:
+        """`said` is what `parse` made of its line, if that was done."""
+        log = self._ground.log
+        try:
+            if entry.verb in SPECIAL:
+                self._special(entry)
+            elif log.operations.waits(entry):
+                self._wait(entry)
+            else:
+                self._by_master(entry, said)
+        except MessagesMissing as error:
+            self._wait(entry)
+            log.want(entry.owner, error.guids)
+            self._ground.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+        except StoreError:
+            raise
+        except CyrusSyncError as error:
+            error.at(user=str(entry.owner), command=entry.verb, origin=entry.origin)
+            self._wait(entry)
+            self._ground.notice(f"operation {entry.id} of {entry.origin} waits: {error}")
+
+    def _wait(self, entry: Entry) -> None:
+        self._ground.log.operations.set_pending(entry.seq, True)
+        self._pass_on(entry)
+
+    def _by_master(self, entry: Entry, said: Transaction | None) -> None:
+        log = self._ground.log
+        master = log.masters.of(entry.owner)
+        if master is None:
+            raise MultisiteError(f"{entry.owner} has no master")
+        if master.replica == entry.origin:
+            obey(self._ground, entry, said or parse(entry.line))
+            self.consumed.update(entry.guids)
+        elif master.replica == log.self_id:
+            settle_operation(self._ground, entry, said or parse(entry.line))
+            self.consumed.update(entry.guids)
+        else:
+            self._pass_on(entry)
+
+    def _pass_on(self, entry: Entry) -> None:
+        """Keep the messages that the packet brought for it: whoever is told of it needs them."""
+        self._ground.stage.hold(entry.guids)
+
+    # -- the family, and whose word counts
+
+    def _special(self, entry: Entry) -> None:
+        if entry.verb == "MASTER":
+            self._master(entry)
+        elif entry.owner == FAMILY:
+            note_replica(self._ground, entry, replica_from)
+
+    def _master(self, entry: Entry) -> None:
+        log, owner = self._ground.log, entry.owner
+        said = Master(int(entry.attributes["version"]), entry.attributes["replica"])
+        before = log.masters.of(owner)
+        if before is not None and not prevails(said, before):
+            return
+        log.masters.put(owner, said)
+        if before is None or before.replica == said.replica:
+            return
+        if before.replica == log.self_id:
+            self.demoted(owner)
+        elif said.replica == log.self_id:
+            self.promoted(owner)
+
+    def demoted(self, owner: Owner) -> None:
+        """Another's claim prevails: all that was said here is to be settled by him."""
+        log = self._ground.log
+        for state in log.shadows.mailboxes(owner):
+            base = log.masters.base(state.uniqueid)
+            log.masters.put_base(
+                state.uniqueid, Base(0, 0, base.told_id, max(base.told_modseq, state.highestmodseq))
+            )
+
+    def promoted(self, owner: Owner) -> None:
+        """Our word counts from now on: all of the owner is told anew, and what others have said and the
+        last master had not taken in is settled."""
+        log = self._ground.log
+        self._ground.hand.lay_down()
+        self._capture([owner])
+        settled = log.masters.settled(owner)
+        for state in log.shadows.mailboxes(owner):
+            log.masters.put_base(state.uniqueid, Base())
+        log.shadows.drop_mailboxes(owner)
+        log.shadows.drop_items(owner)
+        self._ground.told_again.add(owner)
+        for entry in list(log.operations.of_owner(owner)):
+            if entry.origin == log.self_id or entry.verb in SPECIAL:
+                continue
+            if entry.id > settled.get(entry.origin, 0):
+                self._carry_out(entry, None)

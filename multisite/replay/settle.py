@@ -1,0 +1,327 @@
+"""What others have done to an owner whose master this replica is: settled here, for everybody.
+
+Messages go by the rules of a live pair (`sync_client.engine.conflict`), with one thing known besides: the
+*base*, the master's state that the other's was built on. A record beyond its last UID was born there, so
+it is never taken for one that was forgotten here. A message that was settled before is known again by its
+dates. Whatever comes of it, the mailbox gets a new modseq, so that the next word of this replica tells
+all others, the one who did it included, what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from common.errors import ReplyError
+from common.model import MailboxState, MailboxUpdate, MessageBody, Record
+from common.names import is_deleted, is_inbox
+from common.protocol.codec import RenameRequest
+from common.stores.mailstore import MailReader, MailWriter
+from multisite.errors import MessagesMissing
+from multisite.oplog.items import script_digest
+from multisite.oplog.masters import Base
+from multisite.oplog.operations import Entry
+from multisite.oplog.transaction import Transaction
+from multisite.replay.ground import Ground
+from multisite.replay.names import WARNING, find_name, move, place
+from multisite.replay.rebase import Identity, identities, identity, same_content
+from multisite.replay.small import apply_small
+from multisite.replay.stage import PacketStage
+from sync_client.engine.conflict import Action, Adopt, Counters, ExpungeRemote, Renumber, Rewrite, settle
+
+SETTLED_FIELDS = ("acl", "options", "usergroups", "annotations")
+
+
+def base_of(entry: Entry) -> Base:
+    """The master's state that an operation was built on; zeros for one of a replica that knew of none."""
+    modseq, _, last_uid = entry.attributes.get("base", "").partition(":")
+    return Base(int(modseq), int(last_uid)) if modseq.isdigit() and last_uid.isdigit() else Base()
+
+
+def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> None:
+    """Settle one operation of another replica. Raises `MessagesMissing` if it has to wait."""
+    ground.told_again.add(entry.owner)
+    match said.name:
+        case "MAILBOX":
+            _mailbox(ground, entry, said.update)
+        case "RENAME":
+            _rename(ground, entry, said.argument)
+        case "UNMAILBOX":
+            _unmailbox(ground, entry)
+        case "UNUSER":
+            _unuser(ground, entry, said)
+        case "SIEVE":
+            _sieve(ground, entry, said)
+        case _:
+            apply_small(ground, entry.owner, said)
+    ground.log.masters.settle(entry.owner, {entry.origin: entry.id})
+
+
+# -- mailboxes
+
+
+def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+    owner, state = entry.owner, update.state
+    lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
+    if lacking:
+        raise MessagesMissing(tuple(lacking))
+    there = find_name(ground, owner, state.uniqueid)
+    if there is None:
+        _new_mailbox(ground, entry, update)
+        return
+    if "name" in _changed(entry) and entry.attributes.get("base", "0:0") != "0:0":
+        _call(ground, entry, state.name, there[1], there[2])
+    if state.intermediate or state.tombstone:
+        return
+    writer = ground.hand.writer(owner, entry.octets)
+    local = writer.mailbox_by_id(state.uniqueid)
+    if local is None or local.intermediate:
+        return
+    before = local.highestmodseq
+    base = base_of(entry)
+    _settle_records(ground, writer, local, update, base)
+    _settle_header(writer, update, _changed(entry))
+    writer.raise_counters(
+        state.uniqueid,
+        uidvalidity=state.uidvalidity,
+        highestmodseq=max(state.highestmodseq, writer_modseq(writer, state.uniqueid)) + 1,
+        last_uid=state.last_uid,
+    )
+    _follow(ground, entry, base, before, writer_modseq(writer, state.uniqueid))
+
+
+def writer_modseq(reader: MailReader, uniqueid: str) -> int:
+    """The HIGHESTMODSEQ of a mailbox as it is now."""
+    state = reader.mailbox_by_id(uniqueid)
+    return state.highestmodseq if state else 0
+
+
+def _changed(entry: Entry) -> set[str]:
+    return set(entry.attributes.get("changed", "").split(","))
+
+
+def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+    """A mailbox that is not here: born there, or deleted here while it got new mail there."""
+    state, base = update.state, base_of(entry)
+    if base.modseq and not any(
+        record.uid > base.last_uid and not record.expunged for batch in update.records for record in batch
+    ):
+        return
+    ground.log.objects.note(state.uniqueid, entry.owner, ground.creator(entry))
+    name = place(ground, state.uniqueid, state.name, ground.creator(entry))
+    made = replace(
+        state,
+        name=name,
+        partition=ground.partition(state.partition),
+        sync_crc=0,
+        sync_crc_annot=None,
+    )
+    writer = ground.hand.writer(entry.owner, entry.octets)
+    writer.apply_mailbox(replace(update, state=made, since=None), ground.stage)
+    if not (state.intermediate or state.tombstone):
+        writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
+        ground.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
+
+
+def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -> None:
+    """Remember as long as all that happened to a mailbox since a base came from one replica: then that one
+    may delete it, too."""
+    masters, uniqueid = ground.log.masters, entry.attributes.get("uniqueid", "")
+    if before <= base.modseq or before == masters.followed(uniqueid, entry.origin):
+        masters.put_followed(uniqueid, entry.origin, after)
+    else:
+        masters.drop_followed(uniqueid)
+
+
+# -- records
+
+
+def _settle_records(
+    ground: Ground, writer: MailWriter, local: MailboxState, update: MailboxUpdate, base: Base
+) -> None:
+    uniqueid = local.uniqueid
+    records = [record for batch in update.records for record in batch]
+    actions = plan_settling(_Ours(writer, uniqueid, base, records), records, base, local.last_uid)
+    for kept in [act for act in actions if isinstance(act, Adopt) and act.keep_uid]:
+        _adopt(writer, uniqueid, kept, ground.stage)
+    writer.raise_counters(uniqueid, last_uid=update.state.last_uid)
+    for act in actions:
+        if isinstance(act, Adopt) and not act.keep_uid:
+            _adopt(writer, uniqueid, act, ground.stage)
+        elif isinstance(act, Renumber):
+            writer.adopt(uniqueid, act.record, None, keep_uid=False)
+    rewritten = {act.record.uid: act.record for act in actions if isinstance(act, Rewrite)}
+    if rewritten:
+        writer.rewrite_records(uniqueid, list(rewritten.values()))
+
+
+def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, stage: PacketStage) -> None:
+    body: MessageBody | None = stage.get(act.record.guid)
+    writer.adopt(uniqueid, act.record, body, keep_uid=act.keep_uid)
+
+
+class _Ours:
+    """The master's records that those of the other may concern: by UID, and by identity beyond the base."""
+
+    def __init__(self, reader: MailReader, uniqueid: str, base: Base, theirs: Iterable[Record]) -> None:
+        wanted = {record.uid for record in theirs}
+        born = any(record.uid > base.last_uid for record in theirs)
+        self.by_uid: dict[int, Record] = {}
+        self.by_identity: dict[Identity, Record] = {}
+        start = 0 if min(wanted, default=0) <= base.last_uid else base.last_uid
+        if not wanted:
+            return
+        for batch in reader.records(uniqueid, above_uid=start):
+            for record in batch:
+                if record.uid in wanted:
+                    self.by_uid[record.uid] = record
+                if born and record.uid > base.last_uid:
+                    for key in identities(record):
+                        self.by_identity.setdefault(key, record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The master's and the other's record of one message."""
+
+    ours: Record
+    theirs: Record
+
+
+def plan_settling(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
+    """What becomes of the other's records, in order of UID. `last_uid` is the master's. Pure but for the
+    reading that `ours` has done."""
+    counters = Counters(last_uid, 0, base.last_uid, base.modseq)
+    actions: list[Action] = []
+    for record in theirs:
+        mine = ours.by_uid.get(record.uid)
+        if mine is not None and mine.guid == record.guid:
+            actions += _same_message(_Pair(mine, record), base)
+            continue
+        if record.uid <= base.last_uid:
+            continue  # cleaned up here since: the other's is out of date
+        twin = ours.by_identity.get(identity(record))
+        if twin is not None:
+            actions += _same_message(_Pair(twin, record), base)
+            continue
+        actions += [act for act in settle(mine, record, counters) if not isinstance(act, ExpungeRemote)]
+    return actions
+
+
+def _same_message(pair: _Pair, base: Base) -> list[Action]:
+    """Expunge wins; then whoever changed it since the base, if only one did; then the later change."""
+    ours, theirs = pair.ours, pair.theirs
+    if ours.expunged and theirs.expunged:
+        return []
+    if ours.expunged or theirs.expunged:
+        return [Rewrite(ours._replace(expunged=True))]
+    if same_content(ours, theirs):
+        return [Rewrite(ours)]
+    untouched = ours.uid <= base.last_uid and ours.modseq <= base.modseq
+    if untouched or theirs.last_updated >= ours.last_updated:
+        taken = ours._replace(flags=theirs.flags, thrid=theirs.thrid, annotations=theirs.annotations)
+        return [Rewrite(taken)]
+    return [Rewrite(ours)]
+
+
+# -- header and names
+
+
+def _settle_header(writer: MailWriter, update: MailboxUpdate, changed: set[str]) -> None:
+    state = update.state
+    fields = {name: getattr(state, name) for name in SETTLED_FIELDS if name in changed}
+    if fields:
+        writer.change_header(state.uniqueid, **fields)
+
+
+def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
+    uniqueid = entry.attributes.get("uniqueid", "")
+    there = find_name(ground, entry.owner, uniqueid)
+    if there is not None:
+        ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
+        _call(ground, entry, asked.new, there[1], there[2])
+
+
+def _call(ground: Ground, entry: Entry, wanted: str, name: str, partition: str) -> None:
+    """Give a mailbox the name that the other gave it: told to everybody as this replica's word."""
+    uniqueid = entry.attributes.get("uniqueid", "")
+    shadow = ground.log.shadows.get(uniqueid)
+    if ground.log.objects.wanted_name(uniqueid, name) == wanted:
+        return
+    target = place(ground, uniqueid, wanted, ground.creator(entry))
+    if target == name:
+        _tell_again(ground, uniqueid)
+        return
+    try:
+        move(ground, uniqueid, name, target, partition)
+    except ReplyError as error:
+        ground.notice(f"{name} cannot be renamed to {target} as {entry.origin} did: {error}")
+        _tell_again(ground, uniqueid)
+        return
+    if shadow is not None:
+        # The shadow keeps the old name, so that the rename is captured and told.
+        ground.log.shadows.put(entry.owner, shadow)
+
+
+def _tell_again(ground: Ground, uniqueid: str) -> None:
+    """Have the whole mailbox captured anew: the others believe something else of it."""
+    ground.log.shadows.drop(uniqueid)
+
+
+def _unmailbox(ground: Ground, entry: Entry) -> None:
+    """Delete what only the other has changed since its base; else it stays, and everybody is told."""
+    uniqueid = entry.attributes.get("uniqueid", "")
+    there = find_name(ground, entry.owner, uniqueid)
+    if there is None:
+        return
+    writer = ground.hand.writer(there[0])
+    local = writer.mailbox_by_id(uniqueid)
+    if local is None:
+        return
+    followed = ground.log.masters.followed(uniqueid, entry.origin)
+    if local.highestmodseq in (base_of(entry).modseq, followed) or local.intermediate:
+        others = [s for s in writer.mailboxes() if not s.intermediate and not is_deleted(s.name)]
+        if not (is_inbox(local.name) and len(others) > 1):
+            writer.apply_unmailbox(local.name)
+            ground.log.objects.set_names(uniqueid, "", "")
+            return
+    ground.notice(
+        f"{local.name} was deleted at {ground.family.name_of(entry.origin)} but changed here since: it stays"
+    )
+    _tell_again(ground, uniqueid)
+
+
+def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
+    with ground.hand.reader(entry.owner) as reader:
+        left = [s for s in reader.mailboxes() if not (s.intermediate or is_deleted(s.name))]
+    left = [state for state in left if not state.name.endswith(".#sieve")]
+    if not left:
+        apply_unuser(ground, entry)
+    else:
+        ground.log.shadows.drop_items(entry.owner)
+
+
+def apply_unuser(ground: Ground, entry: Entry) -> None:
+    """Nothing is left but what belongs to the user himself."""
+    ground.hand.writer(entry.owner).apply_unuser()
+
+
+# -- scripts
+
+
+def _sieve(ground: Ground, entry: Entry, said: Transaction) -> None:
+    """A script that was born there under a name that another has here gets a generated name."""
+    upload = said.argument
+    with ground.hand.reader(entry.owner) as reader:
+        content = reader.sieve_content(upload.filename)
+        script = next((s for s in reader.sieve_scripts() if s.filename == upload.filename), None)
+    born_there = not entry.attributes.get("replaces")
+    differs = content is not None and script_digest(content) != script_digest(upload.content)
+    if differs and born_there:
+        name = f"{ground.family.name_of(entry.origin)}_{upload.filename}"
+        ground.warn(WARNING.format(name=name.removesuffix(".script")))
+        upload = upload._replace(filename=name)
+    elif differs and script is not None and script.last_update > upload.last_update:
+        ground.log.shadows.drop_item(entry.owner, "sieve", upload.filename)
+        return
+    ground.hand.writer(entry.owner).apply_sieve(upload.filename, upload.last_update, upload.content)

@@ -1,0 +1,46 @@
+"""Operations on anything but a mailbox: the same on every replica, one verb of the store each."""
+
+from __future__ import annotations
+
+from common.errors import MailboxNonexistent
+from common.model import Quota
+from common.names import Owner
+from multisite.errors import MultisiteError
+from multisite.oplog.transaction import Transaction
+from multisite.replay.ground import Ground
+
+
+def apply_small(ground: Ground, owner: Owner, said: Transaction) -> None:
+    """Carry it out. What it speaks of may be gone: then there is nothing to do."""
+    writer = ground.hand.writer(owner)
+    argument = said.argument
+    try:
+        with writer.savepoint():
+            match said.name:
+                case "SUB" | "UNSUB":
+                    writer.apply_sub(argument.mailbox, said.name == "SUB")
+                case "SEEN":
+                    writer.apply_seen(argument[1])
+                case "QUOTA":
+                    quota: Quota = argument
+                    writer.apply_quota(quota)
+                case "UNQUOTA":
+                    writer.apply_unquota(argument)
+                case "ANNOTATION":
+                    writer.apply_annotation(argument)
+                case "UNANNOTATION":
+                    writer.apply_unannotation(argument.mailbox, argument.entry, argument.userid)
+                case "SIEVE":
+                    writer.apply_sieve(argument.filename, argument.last_update, argument.content)
+                case "UNSIEVE":
+                    writer.apply_unsieve(argument.filename)
+                case "ACTIVATE_SIEVE":
+                    writer.apply_active_sieve(argument.filename)
+                case "UNACTIVATE_SIEVE":
+                    writer.apply_active_sieve(None)
+                case "EXPUNGE":
+                    writer.apply_expunge(argument.mailbox, argument.uniqueid, argument.uids)
+                case _:
+                    raise MultisiteError(f"an operation of a kind that no log holds: {said.name}")
+    except MailboxNonexistent as error:
+        ground.notice(f"{said.name} of {owner}: {error}")

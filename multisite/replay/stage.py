@@ -1,0 +1,102 @@
+"""Where the messages of operations are found: what the packet brought, what is held, what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from common.model import MessageBody
+from common.names import Owner
+from common.stores.mailstore import MailStore
+from common.stores.queries import stage_stored
+from common.stores.staging import Staging
+from multisite.oplog.database import Database
+
+
+class Held:
+    """Messages that wait in the database for an operation, or to be passed on."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, bodies: Iterable[MessageBody]) -> None:
+        """Keep messages, given as zstd frames."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO held (guid, size, frame) VALUES (?, ?, ?)",
+            (
+                (body.guid, body.size, body.data if isinstance(body.data, bytes) else b"".join(body.data))
+                for body in bodies
+            ),
+        )
+
+    def get(self, guid: bytes) -> MessageBody | None:
+        found = self._db.row("SELECT size, frame FROM held WHERE guid = ?", (guid,))
+        return MessageBody("", guid, found[0], found[1], "zstd") if found else None
+
+    def __contains__(self, guid: object) -> bool:
+        return self._db.row("SELECT 1 FROM held WHERE guid = ?", (guid,)) is not None
+
+    def guids(self) -> list[bytes]:
+        return [guid for (guid,) in self._db.execute("SELECT guid FROM held ORDER BY guid").fetchall()]
+
+    def drop(self, guids: Iterable[bytes]) -> None:
+        self._db.executemany("DELETE FROM held WHERE guid = ?", [(guid,) for guid in guids])
+
+
+class PacketStage(Staging):
+    """The messages of one packet, with what is held behind it."""
+
+    def __init__(self, directory: Path, held: Held) -> None:
+        super().__init__(directory)
+        self._held = held
+
+    def __contains__(self, guid: object) -> bool:
+        return super().__contains__(guid) or guid in self._held
+
+    def is_good(self, guid: bytes) -> bool:
+        """Held frames were checked when they came."""
+        return super().is_good(guid) if super().__contains__(guid) else guid in self._held
+
+    def get(self, guid: bytes) -> MessageBody | None:
+        return super().get(guid) or self._held.get(guid)
+
+    def own(self, guids: Iterable[bytes]) -> Iterator[MessageBody]:
+        """Those of these messages that the packet itself brought, undamaged."""
+        for guid in guids:
+            if super().__contains__(guid) and super().is_good(guid):
+                body = super().get(guid)
+                if body is not None:
+                    yield body
+
+    def hold(self, guids: Iterable[bytes]) -> None:
+        """Keep those of these messages that the packet brought until they are used or passed on."""
+        self._held.put(self.own(guids))
+
+    def guids(self) -> list[bytes]:
+        """All that the packet brought."""
+        return list(self._messages)
+
+    def forget(self, guids: Iterable[bytes]) -> None:
+        """Messages that are in the store now are not needed any more."""
+        for guid in guids:
+            staged = self._messages.pop(guid, None)
+            if staged is not None and staged.frame is not None:
+                self._in_memory -= len(staged.frame)
+        if self._messages:
+            self._resident = [guid for guid in self._resident if guid in self._messages]
+        else:
+            self.clear()
+
+    def lacking(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> list[bytes]:
+        """Those of these messages that are nowhere: not staged, not held, not stored by the owner."""
+        missing = [guid for guid in guids if not self.is_good(guid)]
+        if missing:
+            with store.read(owner) as reader:
+                stored = reader.has_guids(missing)
+            missing = [guid for guid in missing if guid not in stored]
+        return missing
+
+    def take_stored(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> None:
+        """Stage what another owner has of these messages: those that a rename brings along."""
+        with store.read(owner) as reader:
+            stage_stored(reader, self, "", [guid for guid in guids if guid not in self])

@@ -1,0 +1,125 @@
+"""Several sites of one family in directories of their own, with packets carried by hand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.config import Config
+from common.names import Owner
+from common.stores import open_store
+from common.stores.mailstore import MailStore
+from mailstore.canonical import write_yaml
+from mailstore.state import Scope, state_of
+from multisite.creation import create_family, import_replica, make_replica
+from multisite.export import Wish, export, packet_name
+from multisite.importing import Import, Result
+from multisite.member import Member
+
+
+@dataclass
+class Site:
+    """One server. `heard` collects warnings and notices."""
+
+    name: str
+    directory: Path
+    heard: list[str] = field(default_factory=list)
+    packets: int = 0
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "imapd.conf").write_text(
+            f"configdirectory: {self.directory}/conf\n"
+            f"partition-default: {self.directory}/spool\n"
+            f"servername: {self.name}.example.org\n"
+            "sync_log: yes\nsync_log_channels: multisite\n"
+        )
+
+    @property
+    def config(self) -> Config:
+        return Config.load(self.directory / "imapd.conf", program="multitool")
+
+    @contextmanager
+    def store(self) -> Iterator[MailStore]:
+        store = open_store(self.config)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @contextmanager
+    def member(self) -> Iterator[Member]:
+        with Member.open(self.config, warn=self.heard.append) as member:
+            yield member
+
+    # -- packets
+
+    def export_to(self, other: Site, where: Path, wish: Wish | None = None) -> list[Path]:
+        """Write what `other` lacks into `where`."""
+        where.mkdir(parents=True, exist_ok=True)
+        self.packets += 1
+        with self.member() as member:
+            target = member.family.find(other.name)
+            name = packet_name("sync", self.name, 1e9 + self.packets, 0)
+            done = export(member, target, lambda number, _size: where / f"{name}_{number}", wish or Wish())
+        return done.paths
+
+    def import_from(self, paths: Iterable[Path]) -> Result:
+        with self.member() as member:
+            return Import(member, lambda path: path.unlink(), self.heard.append).run(paths)
+
+    # -- what it holds
+
+    def dump(self) -> str:
+        """The complete state, partitions and the mailbox of scripts apart."""
+        text = io.StringIO()
+        with self.store() as store:
+            scope = Scope(partitions=False, sieve_mailbox=False)
+            write_yaml(state_of(store, list(store.owners()), server=True, scope=scope), text.write)
+        return text.getvalue()
+
+    def guids(self, user: str) -> dict[str, list[bytes]]:
+        """Live messages by mailbox name."""
+        found: dict[str, list[bytes]] = {}
+        with self.store() as store, store.read(Owner("user", user)) as reader:
+            for state in reader.mailboxes():
+                found[state.name] = [
+                    record.guid
+                    for batch in reader.records(state.uniqueid)
+                    for record in batch
+                    if not record.expunged
+                ]
+        return found
+
+
+def family_of(directory: Path, *names: str) -> list[Site]:
+    """Sites of one family, the first of which made it."""
+    sites = [Site(name, directory / name) for name in names]
+    create_family(sites[0].config, "mail", sites[0].name, f"{sites[0].name}.example.org")
+    for site in sites[1:]:
+        where = directory / f"creation-{site.name}"
+        where.mkdir()
+        with sites[0].member() as member:
+            made = make_replica(
+                member, site.name, f"{site.name}.example.org", lambda n, _s, w=where: w / f"repl_{n}", Wish()
+            )
+        import_replica(site.config, made.paths, warn=site.heard.append, notice=site.heard.append)
+    return sites
+
+
+def carry(source: Site, target: Site, directory: Path) -> None:
+    """One exchange from source to target, by hand."""
+    result = target.import_from(source.export_to(target, directory))
+    assert not result.refused, result.refused
+
+
+def exchange(sites: list[Site], directory: Path, rounds: int = 3) -> None:
+    """Everybody to everybody, until all is settled."""
+    for _ in range(rounds):
+        for source in sites:
+            for target in sites:
+                if source is not target:
+                    carry(source, target, directory / "travel")
