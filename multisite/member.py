@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from multisite.family import Family, Replica
 from multisite.oplog.database import SiteLock
 from multisite.oplog.log import Log
 from multisite.packet import PublicKeys, SecretKeys
+from multisite.standing import standing_of, write_standing
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +78,11 @@ class Member:
             Log(directory, family.self_id, clock) as log,
             contextlib.closing(open_store(config)) as store,
         ):
-            yield cls(config, store, log, Family.load(directory), warn=warn)
+            member = cls(config, store, log, Family.load(directory), warn=warn)
+            try:
+                yield member
+            finally:
+                member.publish()
 
     @property
     def myself(self) -> Replica:
@@ -103,6 +109,14 @@ class Member:
     def record(self) -> list[CyrusSyncError]:
         """Bring the log up to date with the store; what failed, which is tried again the next time."""
         return self.capture.changed()
+
+    def publish(self) -> None:
+        """Put down for siblings who ask what this replica has."""
+        try:
+            row = self.log.epochs.row(self.family.self_id)
+            write_standing(self.directory, standing_of(self.family, row))
+        except (OSError, sqlite3.Error) as error:
+            _log.warning("cannot say what this replica has: %s", error)
 
     def check_unsealed(self) -> None:
         """Raises `SiteSealed` while this replica is being restored."""

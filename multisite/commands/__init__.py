@@ -1,0 +1,61 @@
+"""The subcommands of multitool(8): each a module with `GRAMMAR` and `run`.
+
+A command that goes two ways (``-export`` and ``-import``) has a module for either; the first option of its
+grammar says which one is meant. A module is imported when its command is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, Protocol, cast
+
+from common.errors import UsageError
+from multisite.commands.context import Context
+from multisite.options import DASHES, Grammar
+
+
+class Command(Protocol):
+    """What `running` needs of a module here."""
+
+    GRAMMAR: Grammar
+
+    def run(self, context: Context) -> int: ...
+
+
+class Entry(NamedTuple):
+    """`modules` are names in this package."""
+
+    modules: tuple[str, ...]
+    summary: str
+
+    def load(self) -> list[Command]:
+        return [cast(Command, import_module(f"{__name__}.{name}")) for name in self.modules]
+
+    def chosen(self, argv: Sequence[str]) -> Command:
+        """The module that a command line is for. Raises `UsageError` if it does not say."""
+        commands = self.load()
+        if len(commands) == 1:
+            return commands[0]
+        for word in argv:
+            if word == "--":
+                break
+            for command in commands:
+                if len(word) > 1 and word[0] in DASHES:
+                    typed = word.lstrip(DASHES).replace("·", "").replace("/", "")
+                    if command.GRAMMAR.options[0].answers_to(typed):
+                        return command
+        ways = " or ".join(f"-{command.GRAMMAR.options[0].name}" for command in commands)
+        raise UsageError(f"either {ways} is needed")
+
+
+COMMANDS = {
+    "syncreplica": Entry(
+        ("syncreplica_export", "syncreplica_import"),
+        "write what other replicas lack into packets, or apply packets",
+    ),
+    "mkfamily": Entry(("mkfamily",), "make this server the first replica of a new family"),
+    "mkreplica": Entry(
+        ("mkreplica_export", "mkreplica_import"), "add a replica to the family, or make this server one"
+    ),
+}

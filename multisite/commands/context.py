@@ -1,0 +1,109 @@
+"""What every subcommand gets: options, configuration, this replica, shipping, and where to say what."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+
+from common.config import DEFAULT_PATH, Config
+from common.errors import UsageError
+from multisite.family import Replica
+from multisite.member import Member
+from multisite.options import Option, Parsed
+from multisite.shipping.log import ShippingLog
+from multisite.shipping.site import Site
+
+LOCK_SECONDS = 10.0
+"""How long a command waits for another one to end, if it is not told."""
+
+LOG = "multisite_log"
+"""In ``log/`` below the configuration directory: what was exported, applied, refused, renamed."""
+
+COMMON_OPTIONS = (
+    Option("lockw/ait", "minutes", "how long to wait while another command is at work here (10 seconds)"),
+    Option("v/erbose", "", f"say on stderr what otherwise stands in {LOG} only"),
+    Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
+    Option("h/elp", "", "this text"),
+)
+"""Of every command."""
+
+EXIT_STATUS = """\
+exit status:
+  0   done (also: there was nothing to do)
+  1   not done, or not all of it; the reason was printed
+  64  the command line makes no sense
+  70  the mail store or the operations log is damaged
+  75  another command is at work here, or a file, a directory or the store cannot be used now
+  78  imapd.conf or shipping.conf has a bad value, or this server is no replica of a family"""
+
+
+class Context:
+    """One run of one command. Nothing is read before it is asked for."""
+
+    def __init__(self, program: str, options: Parsed) -> None:
+        self.program = program
+        self.options = options
+
+    @cached_property
+    def config(self) -> Config:
+        return Config.load(self.options.text("C") or DEFAULT_PATH, program=self.program)
+
+    @cached_property
+    def site(self) -> Site:
+        """This host's shipping."""
+        return Site.from_config(self.config, program=self.program)
+
+    @cached_property
+    def log(self) -> ShippingLog:
+        return ShippingLog(self.config.configdirectory / "log" / LOG, program=self.program)
+
+    @property
+    def wait(self) -> float:
+        """Seconds to wait for the lock."""
+        minutes = self.options.text("lockwait")
+        if minutes is None:
+            return LOCK_SECONDS
+        if not (minutes.isascii() and minutes.isdigit()) or len(minutes) > 6:
+            raise UsageError(f"-lockwait {minutes}: a number of minutes is needed")
+        return int(minutes) * 60.0
+
+    @contextlib.contextmanager
+    def member(self) -> Iterator[Member]:
+        """This replica, locked."""
+        with Member.open(self.config, wait=self.wait, warn=self.warn) as member:
+            yield member
+
+    # -- saying
+
+    def print(self, text: str = "") -> None:
+        """A line of the result."""
+        print(text, flush=True)
+
+    def complain(self, text: str) -> None:
+        """A line for whoever runs the command, which does not belong to the result."""
+        print(f"{self.program}: {text}", file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """What must be seen and is remembered. A warning that says from whom it comes is printed as it is."""
+        self.log.info(text)
+        if text.startswith("multitool: "):
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.complain(text)
+
+    def notice(self, text: str) -> None:
+        """What one may want to know afterwards."""
+        self.log.info(text)
+        if "verbose" in self.options:
+            self.complain(text)
+
+
+def others(member: Member, selectors: tuple[str, ...]) -> list[Replica]:
+    """The replicas that selectors name, each once; naming this one raises `UsageError`."""
+    found = [member.family.find(selector) for selector in selectors]
+    for one in found:
+        if one.id == member.family.self_id:
+            raise UsageError(f"{one.name} is this replica itself")
+    return list({one.id: one for one in found}.values())

@@ -1,0 +1,80 @@
+"""What keeps packets from being applied, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from common.errors import CyrusSyncError
+from multisite.commands.context import Context
+from multisite.importing import Gap, Import, Need, NotApplied
+from multisite.member import Member
+from multisite.oplog.epochs import Row, merged
+from multisite.packet import CREATION, Header, PacketError, PacketReader
+
+
+def say_refused(context: Context, member: Member, refused: Mapping[Path, CyrusSyncError]) -> bool:
+    """Say of each packet why it was not applied; True if there is none."""
+    for path, error in refused.items():
+        context.complain(f"{path} was not applied: {error}")
+        for line in needs_of(member, path, error):
+            context.complain(line)
+        context.log.info(f"{path} was not applied: {error}")
+    return not refused
+
+
+def needs_of(member: Member, path: Path, error: CyrusSyncError) -> list[str]:
+    """For a packet that depends on others: a line of each replica whose operations are lacking."""
+    if not isinstance(error, Gap):
+        return []
+    try:
+        with PacketReader(path) as packet:
+            names = dict(packet.header.names)
+    except (PacketError, OSError):
+        names = {}
+    return [
+        f"  operations of {_name(member, names, need.origin)}: required {need.required}, held {need.held}"
+        for need in error.needs
+    ]
+
+
+def _name(member: Member, names: Mapping[str, str], origin: str) -> str:
+    return member.family.name_of(origin) if origin in member.family.replicas else names.get(origin, origin)
+
+
+def diagnose(context: Context, member: Member, paths: Iterable[Path]) -> bool:
+    """Say what is missing before all these packets can be applied; True if nothing is."""
+    importing = Import(member, lambda path: None, context.notice)
+    good: dict[Path, Header] = {}
+    troubles: dict[Path, CyrusSyncError] = {}
+    for path in paths:
+        try:
+            with PacketReader(path) as packet:
+                if packet.header.kind == CREATION:
+                    continue
+                packet.verify(None)
+                importing.needs(path)  # raises for one that is not for us
+                good[path] = packet.header
+        except (PacketError, NotApplied) as error:
+            troubles[path] = error
+        except OSError as error:
+            troubles[path] = NotApplied(str(error))
+    mine = member.log.epochs.row(member.family.self_id)
+    while fitting := [path for path, header in good.items() if not _lacking(header, mine)]:
+        for path in fitting:
+            mine = merged(mine, {origin: there.end for origin, there in good.pop(path).ranges.items()})
+            context.print(f"{path} can be applied")
+    troubles |= {path: Gap(_lacking(header, mine)) for path, header in good.items()}
+    for path, trouble in troubles.items():
+        context.print(f"{path} cannot be applied: {trouble}")
+        for line in needs_of(member, path, trouble):
+            context.print(line)
+    return not troubles
+
+
+def _lacking(header: Header, mine: Row) -> tuple[Need, ...]:
+    return tuple(
+        Need(origin, wanted.start - 1, mine.get(origin, 0))
+        for origin, wanted in sorted(header.ranges.items())
+        if wanted.start > mine.get(origin, 0) + 1
+    )

@@ -1,0 +1,94 @@
+"""mkreplica -export: add replicas to the family, and write the creation packet for each."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from multisite.creation import make_replica
+from multisite.errors import MultisiteError
+from multisite.export import Wish, packet_name
+from multisite.family import check_replica_name
+from multisite.member import Member
+from multisite.membership import remove_replica
+from multisite.options import Grammar, Option
+from multisite.shipping.errors import BadFileName
+from multisite.shipping.names import check_host
+
+HEADLINE = "Generating replica creation packet"
+
+GRAMMAR = Grammar(
+    "multitool mkreplica",
+    [
+        Option("exp/ort", "", "make new replicas, and write their creation packets"),
+        Option("workd/ir", "directory", "accepted: temporary files lie beside the packets"),
+        *SENDING_OPTIONS,
+        *COMMON_OPTIONS,
+    ],
+    "host:replica …",
+    "Add replicas to the family. The creation packet holds all the mail, for mkreplica -import on a server\n"
+    "that has none. The replica's name must be new in the family.",
+    EXIT_STATUS,
+)
+
+
+class New(NamedTuple):
+    """A replica to be made."""
+
+    host: str
+    name: str
+
+
+def run(context: Context) -> int:
+    """Make each replica that is named."""
+    check_sending(context.options)
+    if not context.options.operands:
+        raise UsageError("what to make is needed: host:replica")
+    wanted = [_parse(operand) for operand in context.options.operands]
+    outlet, wish = outlet_of(context, HEADLINE)
+    with context.member() as member:
+        member.check_unsealed()
+        for one in wanted:
+            if member.family.named(one.name) is not None:
+                raise MultisiteError(f"there is a replica {one.name!r} in the family already")
+            outlet.check(one.name, one.host)
+        outlet.resume(member)
+        for one in wanted:
+            _make(context, member, one, (outlet, wish))
+    return EX_OK if outlet.deliver() else EX_FAILURE
+
+
+def _parse(operand: str) -> New:
+    host, colon, name = operand.rpartition(":")
+    if not colon:
+        raise UsageError(f"{operand}: host:replica is needed")
+    try:
+        return New(check_host(host), check_replica_name(name))
+    except (BadFileName, MultisiteError) as error:
+        raise UsageError(f"{operand}: {error}") from None
+
+
+def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) -> None:
+    outlet, wish = how
+    storage_class = context.options.text("sclass") or ""
+    prefix = packet_name("repl", member.myself.name, time.time(), 0).rpartition("_")[0]
+    written = False
+    try:
+        done = outlet.send(
+            prefix,
+            (new.host, storage_class),
+            lambda place: make_replica(member, new.name, new.host, place, wish, storage_class=storage_class),
+        )
+        written = True
+    finally:
+        made = member.family.named(new.name)
+        if made is not None and not written and not member.log.epochs.exports(made.id):
+            # There is no packet of it: it must not stand in the way of another try.
+            remove_replica(member, made)
+    context.log.info(
+        f"made the replica {new.name} at {new.host}: {done.operations} operations, {done.messages} messages:"
+        f" {' '.join(map(str, done.paths))}"
+    )

@@ -1,0 +1,65 @@
+"""mkreplica -import: make this server, which has no mail yet, the replica that creation packets are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import EX_OK, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.incoming import waiting_in, waiting_in_bays
+from multisite.creation import import_replica
+from multisite.importing import NotApplied
+from multisite.options import Grammar, Option
+from multisite.packet import CREATION, PacketError, PacketReader
+
+GRAMMAR = Grammar(
+    "multitool mkreplica",
+    [
+        Option("imp/ort", "", "make this server a replica"),
+        Option("workd/ir", "directory", "accepted: temporary files lie in the configuration directory"),
+        Option("rec/eive", "", "from the creation packets that have arrived in the storage bays"),
+        Option("scl/ass", "class", "with -receive: in the bays of this storage class"),
+        *COMMON_OPTIONS,
+    ],
+    "[packet-file | directory …]",
+    "Make this server the replica that creation packets are for. Its mail store has to be empty.\n"
+    "The packets stay. If it is interrupted, it can be run again.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Make it."""
+    options = context.options
+    if ("receive" in options) == bool(options.operands):
+        raise UsageError("either -receive or the creation packets are needed")
+    if "sclass" in options and "receive" not in options:
+        raise UsageError("-sclass goes with -receive")
+    family = import_replica(
+        context.config, _creation_packets(context), warn=context.warn, notice=context.notice
+    )
+    context.print(f"{family.selector(family.self_id)} is made")
+    context.log.info(f"became the replica {family.myself.name} of the family {family.name} ({family.id})")
+    return EX_OK
+
+
+def _creation_packets(context: Context) -> list[Path]:
+    """Those among what is named. A file that is named itself has to be one."""
+    options = context.options
+    if "receive" in options:
+        paths = waiting_in_bays(context.site, options.text("sclass"))
+    else:
+        paths = waiting_in(Path(operand).absolute() for operand in options.operands)
+    named = {Path(operand).absolute() for operand in options.operands}
+    found = [path for path in paths if path in named or _is_creation(path)]
+    if not found:
+        raise NotApplied("there is no creation packet")
+    return found
+
+
+def _is_creation(path: Path) -> bool:
+    try:
+        with PacketReader(path) as packet:
+            return packet.header.kind == CREATION
+    except (PacketError, OSError):
+        return False

@@ -1,0 +1,67 @@
+"""syncreplica -export: an update packet with all that other replicas are believed to lack."""
+
+from __future__ import annotations
+
+import time
+
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
+from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from multisite.export import Wish, export, packet_name
+from multisite.family import Replica
+from multisite.member import Member
+from multisite.options import Grammar, Option
+
+HEADLINE = "Generating synchronization packet"
+
+GRAMMAR = Grammar(
+    "syncreplica",
+    [
+        Option("exp/ort", "", "write packets"),
+        SENDING_OPTIONS[0],
+        Option("lim/it", "n", "with -maxsize: at most n packets; the rest waits for the next export"),
+        *SENDING_OPTIONS[1:],
+        Option("compress", "", "accepted: packets are always compressed"),
+        *COMMON_OPTIONS,
+    ],
+    "replica[@family] …",
+    "Write what the replicas are believed to lack into update packets, and believe it delivered.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Export to each replica that is named."""
+    check_sending(context.options)
+    if not context.options.operands:
+        raise UsageError("the replica to export to is needed")
+    outlet, wish = outlet_of(context, HEADLINE)
+    with context.member() as member:
+        member.check_unsealed()
+        targets = others(member, context.options.operands)
+        for target in targets:
+            outlet.check(target.name, target.host)
+        outlet.resume(member)
+        for target in targets:
+            _export(context, member, target, (outlet, wish))
+    return EX_OK if outlet.deliver() else EX_FAILURE
+
+
+def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, Wish]) -> None:
+    outlet, wish = how
+    prefix = packet_name("sync", member.myself.name, time.time(), 0).rpartition("_")[0]
+    done = outlet.send(
+        prefix,
+        (target.host, target.storage_class),
+        lambda place: export(member, target, place, wish),
+    )
+    selector = member.family.selector(target.id)
+    if not done.paths:
+        context.print(f"Nothing to export: {selector} is believed to have everything.")
+        return
+    context.log.info(
+        f"exported {done.operations} operations and {done.messages} messages to {selector}:"
+        f" {' '.join(map(str, done.paths))}"
+    )
+    if not done.complete:
+        context.warn(f"-limit was reached; the rest for {selector} waits for the next export")

@@ -1,0 +1,118 @@
+"""syncreplica -import: apply update packets, from the bays, from files, from directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.creation_packets import tell_of_creation_packets
+from multisite.commands.diagnosis import diagnose, say_refused
+from multisite.commands.incoming import waiting_in, waiting_in_bays
+from multisite.commands.sending import check_comments
+from multisite.errors import UnknownReplica
+from multisite.importing import Import, Result
+from multisite.member import Member
+from multisite.options import Grammar, Option, Parsed
+from multisite.shipping.files import remove
+from multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
+
+GRAMMAR = Grammar(
+    "syncreplica",
+    [
+        Option("imp/ort", "", "apply packets"),
+        Option("inv/ob", "family", "only if this server is of that family"),
+        *COMMENT_OPTIONS,
+        Option("diag/nose", "", "say what packets depend on that is not here; change nothing"),
+        Option("rec/eive", "", "what has arrived in the storage bays"),
+        Option("scl/ass", "class", "with -receive: in the bays of this storage class"),
+        *COMMON_OPTIONS,
+    ],
+    "[packet-file | directory …]",
+    "Apply update packets in the right order, and remove each when it has been applied. Packets that do not\n"
+    "fit yet stay, and are applied by a later import, when what they depend on has come.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Import what is named."""
+    options = context.options
+    _check(options)
+    comments = read_comment(options)
+    with context.member() as member:
+        _check_family(member, options.text("invob"))
+        if "diagnose" in options:
+            return EX_OK if diagnose(context, member, _waiting(context)) else EX_FAILURE
+        result = _import(context, member)
+        if comments and result.applied:
+            context.log.info(f"comment: {' '.join(comments)}")
+        tell_of_creation_packets(context, member, result.creation)
+        well = say_refused(context, member, _troubles(context, result))
+    if not (result.applied or result.refused or "receive" in options):
+        context.print("No packets found.")
+    return EX_OK if well else EX_FAILURE
+
+
+def _check(options: Parsed) -> None:
+    if ("receive" in options) == bool(options.operands):
+        raise UsageError("either -receive or the packets to apply are needed")
+    if "sclass" in options and "receive" not in options:
+        raise UsageError("-sclass goes with -receive")
+    check_comments(options)
+
+
+def _check_family(member: Member, wanted: str | None) -> None:
+    if wanted is not None and wanted.removeprefix("vob:").lstrip("\\/@") != member.family.name:
+        raise UnknownReplica(f"{wanted}: this is the family {member.family.name!r}")
+
+
+def _waiting(context: Context) -> list[Path]:
+    options = context.options
+    if "receive" in options:
+        return waiting_in_bays(context.site, options.text("sclass"))
+    return waiting_in(Path(operand).absolute() for operand in options.operands)
+
+
+def _import(context: Context, member: Member) -> Result:
+    """Apply what is there, and what has arrived in the bays meanwhile: whoever wanted to import that has
+    found us at work."""
+    whole = Result()
+    known: set[Path] = set()
+
+    def applied(path: Path) -> None:
+        context.print(f"Applied sync. packet {path} to VOB {member.storage}")
+        context.log.info(f"applied {path}")
+        _remove(context, path)
+
+    importing = Import(member, applied, context.notice)
+    while new := [path for path in _waiting(context) if path not in known]:
+        known.update(new)
+        # Those that had to wait may go now.
+        result = importing.run([*whole.refused, *new])
+        whole.applied += result.applied
+        whole.creation += [path for path in result.creation if path not in whole.creation]
+        whole.operations += result.operations
+        whole.refused = result.refused
+        if "receive" not in context.options:
+            break
+    return whole
+
+
+def _remove(context: Context, path: Path) -> None:
+    try:
+        remove(path)
+    except OSError as error:
+        context.warn(f"{path} has been applied and could not be removed: {error}")
+
+
+def _troubles(context: Context, result: Result) -> dict[Path, CyrusSyncError]:
+    """What was refused and is to be complained of. A creation packet that lies among the others is not."""
+    named: Iterable[str] = context.options.operands
+    explicit = {Path(one).absolute() for one in named}
+    return {
+        path: error
+        for path, error in result.refused.items()
+        if path not in result.creation or path in explicit
+    }

@@ -1,0 +1,114 @@
+"""Packets on their way into a bay, and the note of them that outlives a crash.
+
+A packet in a bay is sent only if there is an order for it. Between the moment when an export believes its
+packets delivered and the moment when their orders are written, the command may be killed or the disk be
+full. So the note is written before the first packet, and removed after the last order; whoever finds one
+writes the orders that are missing, or removes packets that nobody came to believe in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from multisite.member import Member
+from multisite.shipping.bays import Bay
+from multisite.shipping.files import remove, sync_directory, write_temporary
+from multisite.shipping.names import order_name
+from multisite.shipping.placing import measured, new_order, place_order
+from multisite.shipping.site import Site
+
+FILE = "unsent.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """The packets for one target, and what their orders are to say. `host` is where they go."""
+
+    host: str
+    storage_class: str
+    expires: int | None = None
+    notify: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()
+    paths: tuple[str, ...] = field(default=())
+
+    def note(self, directory: Path) -> None:
+        """Write it down, durably."""
+        temporary = write_temporary(directory, json.dumps(asdict(self)).encode(), 0o640)
+        temporary.replace(directory / FILE)
+        sync_directory(directory)
+
+    def with_packet(self, path: Path) -> Unsent:
+        return replace(self, paths=(*self.paths, os.fspath(path)))
+
+    def write_orders(self, site: Site) -> list[tuple[Path, Path]]:
+        """Give every packet that has none an order: packet and order."""
+        paths = [Path(path) for path in self.paths]
+        return [(path, self._order(site, path)) for path in paths if path.exists() and not has_order(path)]
+
+    def _order(self, site: Site, path: Path) -> Path:
+        bay = next((bay for bay in site.all_bays() if bay.outgoing == path.parent), Bay(path.parent.parent))
+        with path.open("rb") as file:
+            bay.adopt(file.fileno())
+        order = new_order(
+            site,
+            path,
+            [self.host],
+            storage_class=self.storage_class,
+            expires=self.expires,
+            notify=self.notify,
+            comments=self.comments,
+        )
+        return place_order(site, measured(order, path))
+
+    def command(self, path: str) -> str:
+        """What a person can type to have the packet sent."""
+        words = ["multitool mkorder -data", path, f"-sclass {self.storage_class}", self.host]
+        return " ".join(words)
+
+
+def has_order(path: Path) -> bool:
+    """Whether there is an order for the packet."""
+    return path.with_name(order_name(path.name)).exists()
+
+
+def forget(directory: Path) -> None:
+    """All packets have their orders."""
+    remove(directory / FILE)
+
+
+def found(directory: Path) -> Unsent | None:
+    """The note that an earlier command left."""
+    try:
+        values = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        return Unsent(
+            values["host"],
+            values["storage_class"],
+            values["expires"],
+            tuple(values["notify"]),
+            tuple(values["comments"]),
+            tuple(values["paths"]),
+        )
+    except FileNotFoundError:
+        return None
+
+
+def resume(member: Member, site: Site) -> list[tuple[Path, Path]]:
+    """Finish what an earlier command left; packets and orders that were written now."""
+    left = found(member.directory)
+    if left is None:
+        return []
+    if left.paths and _believed(member, left.paths[0]):
+        orders = left.write_orders(site)
+    else:
+        orders = []
+        for path in left.paths:
+            remove(Path(path))
+    forget(member.directory)
+    return orders
+
+
+def _believed(member: Member, path: str) -> bool:
+    return any(export.packet == path for export in member.log.epochs.exports())

@@ -1,0 +1,77 @@
+"""Where this replica stands, in a file that may be read while a command is at work: its own epoch row.
+
+Whoever is asked by a sibling (``lsepoch -actual``) answers with the text of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multisite.errors import MultisiteError
+from multisite.family import Family
+from multisite.shipping.files import sync_directory, write_temporary
+
+FILE = "epochs.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`replica` of the family `family` has the operations of each origin up to those in `row`."""
+
+    family: str
+    replica: str
+    name: str
+    incarnation: int
+    row: Mapping[str, int]
+
+    def text(self) -> bytes:
+        values = {
+            "family": self.family,
+            "replica": self.replica,
+            "name": self.name,
+            "incarnation": self.incarnation,
+            "row": dict(sorted(self.row.items())),
+        }
+        return yaml.safe_dump(values, sort_keys=False).encode()
+
+
+def standing_of(family: Family, row: Mapping[str, int]) -> Standing:
+    """How a replica with this family file and this own row stands."""
+    myself = family.myself
+    return Standing(family.id, myself.id, myself.name, myself.incarnation, row)
+
+
+def parse_standing(text: bytes) -> Standing:
+    """What a sibling has answered. Raises `MultisiteError` for anything else."""
+    try:
+        values: Any = yaml.safe_load(text)
+        row = {str(origin): _count(number) for origin, number in values["row"].items()}
+        return Standing(
+            str(values["family"]),
+            str(values["replica"]),
+            str(values["name"]),
+            _count(values["incarnation"]),
+            row,
+        )
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise MultisiteError(f"the answer is not about epochs: {error}") from None
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a number of operations")
+    return value
+
+
+def write_standing(directory: Path, standing: Standing) -> None:
+    """Replace the file if it says something else."""
+    path, text = directory / FILE, standing.text()
+    if path.exists() and path.read_bytes() == text:
+        return
+    write_temporary(directory, text, 0o640).replace(path)
+    sync_directory(directory)
