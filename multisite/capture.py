@@ -9,7 +9,7 @@ owners are in the log; those that failed go back to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
@@ -19,6 +19,7 @@ from common.names import SERVER, BadName, Owner, check_userid, inbox_of, is_dele
 from common.stores.mailstore import MailStore
 from common.synclog.lines import LogLine, parse_lines
 from common.synclog.log import SyncLog
+from multisite.errors import MultisiteError
 from multisite.oplog.log import Log
 from multisite.recorder import Recorder
 from sync_client.engine import Engine, Options
@@ -75,7 +76,7 @@ class Capture:
                 for line in lines:
                     for owner in owners_of(line):
                         by_owner.setdefault(owner, []).append(line)
-                failed = self.owners(by_owner)
+                failed = self._settled_owners(by_owner)
                 again = [line for owner in failed for line in by_owner[owner]]
                 if again:
                     self._channel.append([(line.type, *line.args) for line in dict.fromkeys(again)])
@@ -88,7 +89,17 @@ class Capture:
     def everything(self) -> list[CyrusSyncError]:
         """Compare the whole store with the log, whoever was named. Returns what failed."""
         owners = {*self._store.owners(), *self._log.shadows.owners(), SERVER}
-        return list(self.owners(sorted(owners)).values())
+        return list(self._settled_owners(sorted(owners)).values())
+
+    def _settled_owners(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
+        """`owners`, without those of whom somebody who died has left operations half done: what is in the
+        store then is not known to be ours."""
+        begun: dict[Owner, CyrusSyncError] = {
+            owner: MultisiteError("operations on this owner were begun and not ended").at(user=str(owner))
+            for owner in owners
+            if self._log.operations.begun(owner)
+        }
+        return begun | self.owners(owner for owner in owners if owner not in begun)
 
     def owners(self, owners: Iterable[Owner]) -> dict[Owner, CyrusSyncError]:
         """Record what these have; nobody's failure stops the others."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from common.errors import CyrusSyncError
 from multisite.bodies import Bodies, without_messages
 from multisite.family import Replica
+from multisite.importing import bring_up_to_date
 from multisite.member import Member
 from multisite.oplog.epochs import Row
 from multisite.oplog.operations import Entry, owner_from, owner_text
@@ -68,8 +69,7 @@ def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exporte
     Raises `SiteSealed` while this replica is being restored, what the store and the disk raise; then the
     packets of this export are gone and the target's row is as it was.
     """
-    for error in member.record():
-        member.warn(f"not all changes could be recorded: {error}")
+    bring_up_to_date(member, member.warn)
     made = _Export(member, target, place, wish)
     try:
         made.write()

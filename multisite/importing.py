@@ -105,8 +105,7 @@ class Import:
         """Apply what can be applied, in the right order, whatever the order of `paths`. One packet's trouble
         does not stop the others; what the store itself raises does."""
         result = Result()
-        for error in self._member.record():
-            self._member.warn(f"not all changes could be recorded: {error}")
+        bring_up_to_date(self._member, self._notice)
         waiting = dict.fromkeys(paths)
         progress = True
         while waiting and progress:
@@ -217,7 +216,8 @@ class Import:
                     since += 1
                 if size > COMMIT_EVERY or since > COMMIT_OPERATIONS:
                     size = since = 0
-                    self._commit(ground, replay)
+                    self._carry_out(ground, replay)
+            self._carry_out(ground, replay)
             if header.number and not header.last:
                 ground.stage.hold(guid for guid in ground.stage.guids() if guid not in replay.consumed)
             self._wanted(ground, replay)
@@ -237,6 +237,12 @@ class Import:
             ground.stage.hold(came)
             replay.try_pending()
             log.unwant(came)
+
+    def _carry_out(self, ground: Ground, replay: Replay) -> None:
+        """First the log has the operations, as begun; then the store their effects; then the log theirs."""
+        self._member.log.db.commit()
+        replay.carry_out_taken()
+        self._commit(ground, replay)
 
     def _commit(self, ground: Ground, replay: Replay) -> None:
         ground.hand.lay_down()
@@ -279,6 +285,12 @@ class Import:
         for owner, error in self._member.capture.owners(owners).items():
             self._notice(f"{owner}: {error}")
 
+    def resume(self) -> None:
+        """End what somebody has begun who died; what waits for a message goes on waiting."""
+        with self._member.log.db.transaction(), self._replay() as (ground, replay):
+            replay.try_pending()
+            self._commit(ground, replay)
+
     def _afterwards(self) -> None:
         """Names that are free again go to whom they belong; what waited is tried again."""
         log = self._member.log
@@ -289,22 +301,36 @@ class Import:
             self._prune_held()
 
     def _prune_held(self) -> None:
-        """Forget held messages that the store has by now, or that everybody has been given."""
+        """Forget held messages that nobody will ask this replica for any more."""
         member = self._member
         held = Held(member.log.db)
         others = [one.id for one in member.family.living() if one.id != member.family.self_id]
         rows = [member.log.epochs.row(one) for one in others]
-        held.drop(guid for guid in held.guids() if self._is_useless(guid, rows))
+        held.drop([guid for guid in held.guids() if self._is_useless(guid, rows)])
 
     def _is_useless(self, guid: bytes, rows: list[Row]) -> bool:
-        operations = self._member.log.operations
-        owners = operations.introducers(guid)
+        """Whether every owner of the message has it in the store here, or what the operation did that
+        brought it has come back from the master, and everybody has been told."""
+        log = self._member.log
+        owners = log.operations.introducers(guid)
         for owner in owners:
             with self._member.store.read(owner) as reader:
                 stored = bool(reader.has_guids([guid]))
-            if not stored and not all(operations.known_to(owner, guid, row) for row in rows):
+            if stored:
+                continue
+            if log.operations.has_pending(owner) or not all(
+                log.operations.known_to(owner, guid, row) for row in [log.masters.settled(owner), *rows]
+            ):
                 return False
         return bool(owners)
+
+
+def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
+    """Before anything is told or taken in: end what was begun, then record what was changed here."""
+    if member.log.operations.begun():
+        Import(member, lambda _path: None, notice).resume()
+    for error in member.record():
+        member.warn(f"not all changes could be recorded: {error}")
 
 
 def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:

@@ -6,6 +6,7 @@ Within one origin the numbers have no gaps: `add` refuses anything but the next.
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,18 @@ from multisite.oplog.database import Database
 
 FAMILY = Owner("family", "")
 """Owner of the operations that change the family itself."""
+
+
+class State(enum.IntEnum):
+    """How far an operation has come here."""
+
+    DONE = 0
+    """Carried out, or recorded, or only to be passed on."""
+    WAITS = 1
+    """It cannot be carried out yet: a message is missing, or an earlier one of the same owner waits."""
+    BEGUN = 2
+    """It may be in the mail store already, and its traces in the log are not."""
+
 
 _COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets"
 _MOST_LINE = 128 << 20
@@ -91,20 +104,20 @@ class Operations:
             tuple(guids),
             octets,
         )
-        return self._insert(entry)
+        return self._insert(entry, State.DONE)
 
     def add(self, entry: Entry) -> Entry:
-        """An operation from elsewhere; raises `MultisiteError` if it is not the next of its origin."""
+        """An operation from elsewhere, begun; raises `MultisiteError` if it is not the next of its origin."""
         if entry.id != self.last(entry.origin) + 1:
             raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
-        return self._insert(entry)
+        return self._insert(entry, State.BEGUN)
 
-    def _insert(self, entry: Entry) -> Entry:
+    def _insert(self, entry: Entry, state: State) -> Entry:
         owner = owner_text(entry.owner)
         with self._db.transaction():
             seq = self._db.execute(
-                "INSERT INTO operations (origin, id, time, owner, attributes, line, guids, octets)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO operations (origin, id, time, owner, attributes, line, guids, octets, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     entry.origin,
                     entry.id,
@@ -114,6 +127,7 @@ class Operations:
                     self._pack.compress(entry.line),
                     b"".join(entry.guids),
                     entry.octets,
+                    state,
                 ),
             ).lastrowid
             self._db.executemany(
@@ -156,23 +170,34 @@ class Operations:
         yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
 
     def pending(self) -> Iterator[Entry]:
-        """Operations that could not be applied yet."""
-        yield from self._select("WHERE pending ORDER BY seq", ())
+        """Operations that wait or were begun."""
+        yield from self._select("WHERE state ORDER BY seq", ())
 
-    def set_pending(self, seq: int, pending: bool) -> None:
-        self._db.execute("UPDATE operations SET pending = ? WHERE seq = ?", (int(pending), seq))
+    def set_state(self, seq: int, state: State) -> None:
+        self._db.execute("UPDATE operations SET state = ? WHERE seq = ?", (state, seq))
+
+    def is_pending(self, entry: Entry) -> bool:
+        return bool(self._db.row("SELECT 1 FROM operations WHERE state AND seq = ?", (entry.seq,)))
 
     def has_pending(self, owner: Owner) -> bool:
-        """Whether something of the owner waits."""
+        """Whether something of the owner waits or was begun."""
+        return bool(self._db.row("SELECT 1 FROM operations WHERE state AND owner = ?", (owner_text(owner),)))
+
+    def begun(self, owner: Owner | None = None) -> bool:
+        """Whether something of the owner, or of anybody, was begun and not ended."""
+        wanted = owner_text(owner) if owner is not None else ""
         return bool(
-            self._db.row("SELECT 1 FROM operations WHERE pending AND owner = ?", (owner_text(owner),))
+            self._db.row(
+                "SELECT 1 FROM operations WHERE state = ? AND (owner = ? OR ? = '')",
+                (State.BEGUN, wanted, wanted),
+            )
         )
 
     def waits(self, entry: Entry) -> bool:
         """Whether something of the same owner waits that comes before it."""
         return bool(
             self._db.row(
-                "SELECT 1 FROM operations WHERE pending AND owner = ? AND seq < ?",
+                "SELECT 1 FROM operations WHERE state AND owner = ? AND seq < ?",
                 (owner_text(entry.owner), entry.seq),
             )
         )

@@ -11,11 +11,11 @@ CREATE TABLE operations (
     line BLOB NOT NULL,                 -- the csync command with its CRLF, as a zstd frame
     guids BLOB NOT NULL DEFAULT x'',    -- messages that its new records need, 20 bytes each
     octets INTEGER NOT NULL DEFAULT 0,  -- how many bytes these messages have together
-    pending INTEGER NOT NULL DEFAULT 0, -- 1: cannot be applied yet (a message is missing)
+    state INTEGER NOT NULL DEFAULT 0,   -- 0 done, 1 waits (a message is missing), 2 begun
     UNIQUE (origin, id)
 );
 CREATE INDEX operations_of_owner ON operations (owner, seq);
-CREATE INDEX operations_pending ON operations (seq) WHERE pending;
+CREATE INDEX operations_pending ON operations (owner, seq) WHERE state;
 
 -- The epoch matrix. The row of this replica is fact, the others are beliefs.
 CREATE TABLE epochs (

@@ -151,8 +151,7 @@ def _impose(
         uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
     )
     _shadow(ground, entry.owner, update, plan, None if answered else base)
-    if plan.keep or plan.reused:
-        ground.told_again.add(entry.owner)
+    ground.told_again.add(entry.owner)
 
 
 def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:

@@ -19,7 +19,7 @@ from common.names import Owner
 from multisite.errors import MessagesMissing, MultisiteError
 from multisite.family import replica_from
 from multisite.oplog.masters import Base, Master, prevails
-from multisite.oplog.operations import FAMILY, Entry, owner_from, verb_of
+from multisite.oplog.operations import FAMILY, Entry, State, owner_from, verb_of
 from multisite.oplog.transaction import Transaction, parse
 from multisite.packet import Operation
 from multisite.replay.ground import Ground
@@ -38,46 +38,48 @@ class Replay:
         self._ground = ground
         self._capture = capture
         self._captured: set[Owner] = set()
+        self._taken: list[tuple[Entry, Transaction | None]] = []
         self.consumed: set[bytes] = set()
         """Messages that are in the store now."""
 
-    def take(self, operation: Operation) -> Entry:
-        """A new operation of a packet: into the log, then carried out. One of our own is one that a restore
-        from backup has undone."""
+    def take(self, operation: Operation) -> None:
+        """A new operation of a packet: into the log, to be carried out with others (`carry_out_taken`). One
+        of our own is one that a restore from backup has undone."""
         owner = owner_from(operation.owner)
         if owner not in self._captured:
             # What has been changed here and not told yet comes first: no word of others may cover it.
             self._captured.add(owner)
-            self._ground.hand.lay_down()
             if operation.origin != self._ground.log.self_id:
                 self._capture([owner])
         said = None if verb_of(operation.line) in SPECIAL else parse(operation.line)
         messages = said.messages if said else {}
-        added = self._ground.log.operations.add(
-            Entry(
-                operation.origin,
-                operation.id,
-                operation.time,
-                owner,
-                operation.line,
-                operation.attributes,
-                tuple(messages),
-                sum(messages.values()),
-            )
+        entry = Entry(
+            operation.origin,
+            operation.id,
+            operation.time,
+            owner,
+            operation.line,
+            operation.attributes,
+            tuple(messages),
+            sum(messages.values()),
         )
-        self._carry_out(added, said)
-        return added
+        self._taken.append((self._ground.log.operations.add(entry), said))
+
+    def carry_out_taken(self) -> None:
+        """Carry out what was taken. The log has it, durably, as begun: whoever dies now finds it so, and does
+        not take for a change of this replica what is in the store and not yet in the shadow."""
+        taken, self._taken = self._taken, []
+        for entry, said in taken:
+            self._carry_out(entry, said)
 
     def try_pending(self) -> None:
-        """Operations that had to wait."""
+        """Operations that had to wait, or were begun by somebody who died."""
         operations = self._ground.log.operations
         stuck: set[Owner] = set()
         for entry in list(operations.pending()):
-            if entry.owner in stuck:
-                continue
-            operations.set_pending(entry.seq, False)
-            self._carry_out(entry, None)
-            if operations.has_pending(entry.owner):
+            if entry.owner not in stuck:
+                self._carry_out(entry, None)
+            if operations.is_pending(entry):
                 stuck.add(entry.owner)
 
     def _carry_out(self, entry: Entry, said: Transaction | None) -> None:
@@ -88,8 +90,10 @@ class Replay:
                 self._special(entry)
             elif log.operations.waits(entry):
                 self._wait(entry)
+                return
             else:
                 self._by_master(entry, said)
+            log.operations.set_state(entry.seq, State.DONE)
         except MessagesMissing as error:
             self._wait(entry)
             log.want(entry.owner, error.guids)
@@ -102,8 +106,8 @@ class Replay:
             self._ground.notice(f"operation {entry.id} of {entry.origin} waits: {error}")
 
     def _wait(self, entry: Entry) -> None:
-        self._ground.log.operations.set_pending(entry.seq, True)
-        self._pass_on(entry)
+        self._ground.log.operations.set_state(entry.seq, State.WAITS)
+        self._ground.stage.hold(entry.guids)
 
     def _by_master(self, entry: Entry, said: Transaction | None) -> None:
         log = self._ground.log
@@ -121,6 +125,9 @@ class Replay:
 
     def _pass_on(self, entry: Entry) -> None:
         """Keep the messages that the packet brought for it: whoever is told of it needs them."""
+        lacking = self._ground.stage.lacking(self._ground.hand.store, entry.owner, entry.guids)
+        if lacking:
+            raise MessagesMissing(tuple(lacking))
         self._ground.stage.hold(entry.guids)
 
     # -- the family, and whose word counts

@@ -34,7 +34,7 @@ class Site:
         (self.directory / "imapd.conf").write_text(
             f"configdirectory: {self.directory}/conf\n"
             f"partition-default: {self.directory}/spool\n"
-            f"servername: {self.name}.example.org\n"
+            "servername: mail.example.org\n"
             "sync_log: yes\nsync_log_channels: multisite\n"
         )
 
@@ -107,6 +107,10 @@ def family_of(directory: Path, *names: str) -> list[Site]:
                 member, site.name, f"{site.name}.example.org", lambda n, _s, w=where: w / f"repl_{n}", Wish()
             )
         import_replica(site.config, made.paths, warn=site.heard.append, notice=site.heard.append)
+    for site in sites[1:]:
+        carry(site, sites[0], directory / "travel")
+    for site in sites[1:]:
+        carry(sites[0], site, directory / "travel")
     return sites
 
 
@@ -117,9 +121,25 @@ def carry(source: Site, target: Site, directory: Path) -> None:
 
 
 def exchange(sites: list[Site], directory: Path, rounds: int = 3) -> None:
-    """Everybody to everybody, until all is settled."""
+    """Everybody to everybody, so many times."""
     for _ in range(rounds):
         for source in sites:
             for target in sites:
                 if source is not target:
                     carry(source, target, directory / "travel")
+
+
+def exchange_until_quiet(sites: list[Site], directory: Path, most: int = 12) -> None:
+    """Everybody to everybody until nobody has anything to tell; AssertionError if that never is."""
+    for _ in range(most):
+        sent = 0
+        for source in sites:
+            for target in sites:
+                if source is not target:
+                    paths = source.export_to(target, directory / "travel")
+                    sent += len(paths)
+                    refused = target.import_from(paths).refused
+                    assert not refused, refused
+        if not sent:
+            return
+    raise AssertionError(f"there is still something to tell after {most} rounds")

@@ -17,7 +17,7 @@ from common.stores.native.rows import to_signed
 from common.stores.native.tally import Tally
 from common.stores.native.transaction import Box
 
-_COUNTERS = ("recentuid", "raclmodseq", "xconvmodseq", "foldermodseq", "createdmodseq")
+_COUNTERS = ("raclmodseq", "xconvmodseq", "foldermodseq", "createdmodseq")
 _DATES = ("recenttime", "last_appenddate", "pop3_last_login", "pop3_show_after")
 
 
@@ -92,6 +92,7 @@ class Imposing(ApplyMailbox):
             last_uid=max([sent.last_uid, local.last_uid, *(one.uid for one in keep)]),
             highestmodseq=highest,
             uidvalidity=max(sent.uidvalidity, local.uidvalidity),
+            recentuid=sent.recentuid,
         )
         columns.update({name: getattr(sent, name) for name in _COUNTERS if getattr(sent, name)})
         columns.update({name: to_signed(getattr(sent, name)) for name in _DATES})

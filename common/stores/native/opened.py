@@ -2,15 +2,25 @@
 
 A connection serves one reader or writer at a time; who is done gives it back. The directory is known by
 the inode of its index: if that changes (the owner was dropped and came back), everything is opened anew.
+
+What is kept costs memory: pages of the index, and ten times what an open file takes for prepared statements.
+Closing the last connection to an index costs a checkpoint. So `OpenFiles` keeps many owners open, but pages
+only of the very last ones, statements of some more, and of all others one bare connection: a store's memory
+follows neither the number of users nor their size.
 """
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 
+from common.errors import CyrusSyncError
 from common.names import Owner
 from common.stores.native import schema
 from common.stores.native.bodies import BodyReader, Stored, lookup
@@ -20,6 +30,25 @@ from common.stores.native.packs import PackReader, PackWriter
 from common.stores.native.transaction import Ground
 
 _IDLE = 2
+"""Connections that are kept of an owner."""
+
+_DESCRIPTORS = 12
+"""What an owner may cost whose files are kept open."""
+
+_MOST_OPEN = 128
+_MOST_WARM = 16
+_MOST_HOT = 2
+
+
+class Heat(IntEnum):
+    """What is kept of an owner whom nobody uses at the moment."""
+
+    COOL = 0
+    """An open connection that has done nothing yet."""
+    WARM = 1
+    """Prepared statements too."""
+    HOT = 2
+    """Pages too."""
 
 
 class Session:
@@ -29,6 +58,10 @@ class Session:
         self.connection = connection
         self.packs = PackReader(opened.directory)
         self.bodies = BodyReader(connection, self.packs, opened.places_now, opened.damaged)
+
+    def drop_pages(self) -> None:
+        """Let go of the pages of the index; they can be read again."""
+        self.connection.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
         self.packs.close()
@@ -47,6 +80,7 @@ class OpenOwner:
         self._idle: list[Session] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._heat = Heat.HOT
         self.identity = self.index_identity()
 
     def index_identity(self) -> tuple[int, int]:
@@ -63,11 +97,42 @@ class OpenOwner:
 
     def give_back(self, session: Session, *, reusable: bool = True) -> None:
         """Return what `take` gave; a connection that met trouble is closed."""
+        kept = self._cooled(session) if reusable else None
         with self._lock:
-            if reusable and not self._closed and len(self._idle) < _IDLE:
-                self._idle.append(session)
-                return
+            if kept is not None and not self._closed and len(self._idle) < _IDLE:
+                self._idle.append(kept)
+                kept = None
+        if kept is not None:
+            kept.close()
+        if not reusable:
+            session.close()
+
+    def heat(self, heat: Heat) -> None:
+        """What is to be kept from now on."""
+        cooler = heat < self._heat
+        self._heat = heat
+        if not cooler:
+            return
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            self.give_back(session)
+
+    def _cooled(self, session: Session) -> Session | None:
+        """`session`, or what is to be kept in its place. A new connection is there before the old one goes."""
+        heat = self._heat
+        if heat is Heat.HOT:
+            return session
+        fresh = None
+        with contextlib.suppress(sqlite3.Error, CyrusSyncError):
+            if heat is Heat.WARM:
+                session.drop_pages()
+                return session
+            if not self._idle:
+                fresh = Session(self, self._connect())
+                fresh.drop_pages()
         session.close()
+        return fresh
 
     def _connect(self) -> sqlite3.Connection:
         path = self.directory / INDEX
@@ -100,3 +165,62 @@ class OpenOwner:
             idle, self._idle = self._idle, []
         for session in idle:
             session.close()
+
+
+def _most_open() -> int:
+    """Owners whose files are kept open: so many that most descriptors are left to others."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(_MOST_WARM, min(_MOST_OPEN, soft // _DESCRIPTORS)) if soft > 0 else _MOST_OPEN
+
+
+class OpenFiles:
+    """The owners whose files are open, the last used at the end. The caller holds a lock."""
+
+    def __init__(self) -> None:
+        self.most = _most_open()
+        self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
+        self._warm: OrderedDict[Owner, OpenOwner] = OrderedDict()
+        self._hot: OrderedDict[Owner, OpenOwner] = OrderedDict()
+
+    def get(self, owner: Owner) -> OpenOwner | None:
+        """The owner's open files, if they are still those of the owner."""
+        opened = self._open.get(owner)
+        if opened is None:
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if opened.index_identity() == opened.identity:
+                self._used(owner, opened)
+                return opened
+        self.pop(owner)
+        opened.close()
+        return None
+
+    def add(self, opened: OpenOwner) -> None:
+        """Keep them, and close those that nobody has used for the longest time."""
+        self._used(opened.owner, opened)
+        surplus = len(self._open) - self.most
+        for owner in [one for one, each in self._open.items() if not each.in_use][: max(surplus, 0)]:
+            self._open[owner].close()
+            self.pop(owner)
+
+    def pop(self, owner: Owner) -> OpenOwner | None:
+        self._warm.pop(owner, None)
+        self._hot.pop(owner, None)
+        return self._open.pop(owner, None)
+
+    def pop_all(self) -> list[OpenOwner]:
+        everything = list(self._open.values())
+        self._open.clear()
+        self._warm.clear()
+        self._hot.clear()
+        return everything
+
+    def _used(self, owner: Owner, opened: OpenOwner) -> None:
+        for kept in (self._open, self._warm, self._hot):
+            kept[owner] = opened
+            kept.move_to_end(owner)
+        opened.heat(Heat.HOT)
+        if len(self._hot) > _MOST_HOT:
+            self._hot.popitem(last=False)[1].heat(Heat.WARM)
+        if len(self._warm) > _MOST_WARM:
+            self._warm.popitem(last=False)[1].heat(Heat.COOL)

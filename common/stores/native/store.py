@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import shutil
 import sqlite3
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from common.stores.mailstore import ChangesKept
 from common.stores.native import schema
 from common.stores.native.layout import INDEX, LOCK, Layout, decode_name
 from common.stores.native.locks import FileLock, Gone
-from common.stores.native.opened import OpenOwner, Session
+from common.stores.native.opened import OpenFiles, OpenOwner, Session
 from common.stores.native.reader import Reader
 from common.stores.native.registry import Registry
 from common.stores.native.rename import rename
@@ -32,17 +31,6 @@ from common.stores.native.trouble import reporting
 from common.stores.native.writer import Writer
 
 log = logging.getLogger(__name__)
-
-_DESCRIPTORS = 12
-"""What an owner may cost whose files are kept open."""
-
-
-def _most_open() -> int:
-    """Owners whose files are kept open: so many that most descriptors are left to others. Closing the
-    last connection to an index costs a checkpoint, so not too few."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, min(256, soft // _DESCRIPTORS)) if soft > 0 else 256
-
 
 class LineWriter(Protocol):
     """The action log, as far as a store needs it. False if nothing is ever written."""
@@ -85,8 +73,7 @@ class NativeStore:
         self._logs = {False: action_log, True: chain_log}
         self._right_now = right_now
         self._clock = clock
-        self._most_open = _most_open()
-        self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
+        self._open = OpenFiles()
         self._damaged: defaultdict[Owner, set[bytes]] = defaultdict(set)
         self._lock = threading.Lock()
         self._mutexes: WeakValueDictionary[Owner, _Mutex] = WeakValueDictionary()
@@ -201,8 +188,7 @@ class NativeStore:
 
     def close(self) -> None:
         with self._lock:
-            opened = list(self._open.values())
-            self._open.clear()
+            opened = self._open.pop_all()
         for one in opened:
             one.close()
         self.registry.close()
@@ -220,7 +206,7 @@ class NativeStore:
     def forget(self, owner: Owner) -> None:
         """Close an owner's files; its directory is about to change or go."""
         with self._lock:
-            opened = self._open.pop(owner, None)
+            opened = self._open.pop(owner)
         if opened:
             opened.close()
 
@@ -256,28 +242,17 @@ class NativeStore:
     def _find(self, owner: Owner) -> OpenOwner | None:
         opened = self._open.get(owner)
         if opened is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if opened.index_identity() == opened.identity:
-                    self._open.move_to_end(owner)
-                    return opened
-            del self._open[owner]
-            opened.close()
+            return opened
         directory = self.layout.find(owner) if owner != SERVER else self._server_directory()
         if directory is None:
             return None
         opened = OpenOwner(owner, directory, self._damaged[owner], readonly=self.readonly)
-        self._open[owner] = opened
-        self._close_oldest()
+        self._open.add(opened)
         return opened
 
     def _server_directory(self) -> Path | None:
         path = self.layout.directory(SERVER, "")
         return path if (path / INDEX).exists() else None
-
-    def _close_oldest(self) -> None:
-        surplus = len(self._open) - self._most_open
-        for owner in [one for one, opened in self._open.items() if not opened.in_use][: max(surplus, 0)]:
-            self._open.pop(owner).close()
 
     def _end_reading(self, opened: OpenOwner, session: Session) -> None:
         try:

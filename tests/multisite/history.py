@@ -1,0 +1,396 @@
+"""Random lives of a family: everybody changes mail everywhere, packets suffer, importers die.
+
+A `History` is driven by one seed. It knows which messages were accepted and not given up by anybody, and says
+at the end whether all sites have them and hold the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import CyrusSyncError, StoreError
+from common.model import MailboxState, Record, Seen
+from common.names import Owner, inbox_of, is_deleted
+from common.stores.mailstore import MailWriter
+from multisite.export import Wish
+from multisite.importing import Import
+from multisite.member import Member
+from multisite.oplog.database import Database
+from multisite.replay.names import give_back
+from tests.multisite.world import Site, exchange_until_quiet, family_of
+
+FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "$Junk", "Label")
+FOLDERS = ("Work", "Play", "Work.Sub", "Old")
+
+
+class Killed(BaseException):
+    """The importer died here."""
+
+
+@dataclass
+class History:
+    """`directory` holds everything; `users` are mailbox owners, each born at a random site."""
+
+    directory: Path
+    seed: int
+    names: tuple[str, ...] = ("boston", "sanfran", "bangalore")
+    users: tuple[str, ...] = ("bob", "eve")
+    accepted: dict[bytes, str] = field(default_factory=dict)
+    """GUID -> what it is, of every message that a site took and nobody has removed."""
+    story: list[str] = field(default_factory=list)
+    lost: int = 0
+    killed: int = 0
+    damaged: int = 0
+    late: int = 0
+    twice: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.sites = family_of(self.directory, *self.names)
+        self.flying: list[tuple[Site, Path]] = []
+        self._count = 0
+        self._now = 1_700_000_000
+        for user in self.users:
+            self._born(self.chance.choice(self.sites), user)
+
+    def _born(self, site: Site, user: str) -> None:
+        with site.store() as store, store.write(Owner("user", user)) as writer:
+            writer.create(inbox_of(user))
+        self.story.append(f"{user} born at {site.name}")
+
+    # -- one step
+
+    def step(self) -> None:
+        """Something happens somewhere."""
+        what = self.chance.random()
+        if what < 0.6:
+            self.change(self.chance.choice(self.sites))
+        elif what < 0.8:
+            self.send()
+        else:
+            self.arrive()
+
+    def change(self, site: Site) -> None:
+        """A user of the site does something."""
+        user = self.chance.choice(self.users)
+        owner = Owner("user", user)
+        with site.store() as store:
+            with store.read(owner) as reader:
+                mailboxes = [
+                    s for s in reader.mailboxes() if not is_deleted(s.name) and "#sieve" not in s.name
+                ]
+                if not any(s.name == inbox_of(user) for s in mailboxes):
+                    return
+                mailbox = self.chance.choice(mailboxes)
+                records = [r for batch in reader.records(mailbox.uniqueid) for r in batch if not r.expunged]
+            act = self.chance.choice(ACTS)
+            self.story.append(f"{site.name}: {act.__name__} {mailbox.name}")
+            try:
+                if act is _rename:
+                    self._rename(site, store, owner, mailbox)
+                else:
+                    with store.write(owner) as writer:
+                        act(self, writer, mailbox, records)
+            except StoreError:
+                raise
+            except CyrusSyncError as error:
+                self.story.append(f"   {error}")
+
+    def _rename(self, site: Site, store: object, owner: Owner, mailbox: MailboxState) -> None:
+        if mailbox.name == inbox_of(owner.name):
+            return
+        new = f"{inbox_of(owner.name)}.{self.chance.choice(FOLDERS)}"
+        self.story.append(f"   to {new}")
+        store.rename(mailbox.name, new, log=True)  # type: ignore[attr-defined]
+
+    def message(self) -> tuple[bytes, int, str]:
+        self._count += 1
+        raw = f"Subject: {self._count}\r\n\r\n{self.chance.random()}\r\n".encode()
+        return raw, self._now + self._count, ""
+
+    def accept(self, raw: bytes, where: str) -> None:
+        self.accepted[hashlib.sha1(raw).digest()] = f"{where} {raw[:20]!r}"
+
+    # -- packets
+
+    def send(self) -> None:
+        source, target = self.chance.sample(self.sites, 2)
+        wish = Wish(max_size=self.chance.choice((0, 0, 3000, 6000)))
+        paths = source.export_to(target, self.directory / "flying", wish)
+        self.story.append(f"{source.name} -> {target.name}: {[p.name for p in paths]}")
+        self.flying += [(target, path) for path in paths]
+
+    def arrive(self) -> None:
+        """One of the packets that are under way meets its fate."""
+        if not self.flying:
+            return
+        place = self.chance.randrange(len(self.flying))
+        self.late += place > 0
+        target, path = self.flying.pop(place)
+        if not path.exists():  # the importer died after it had done its work
+            return
+        fate = self.chance.random()
+        if fate < 0.12:
+            self.lose(target, path)
+        elif fate < 0.22:
+            self.damage(target, path)
+            self.flying.append((target, path))
+        elif fate < 0.32:
+            self.twice += 1
+            copy = path.with_name(path.name + ".copy")
+            shutil.copy(path, copy)
+            self.flying.append((target, copy))
+            self.deliver(target, path)
+        elif fate < 0.5:
+            self.kill(target, path)
+        else:
+            self.deliver(target, path)
+
+    def deliver(self, target: Site, path: Path) -> None:
+        result = target.import_from([path])
+        self.story.append(f"at {target.name}: {path.name} {[str(e) for e in result.refused.values()]}")
+        if path.exists():
+            self.flying.append((target, path))
+
+    def lose(self, target: Site, path: Path) -> None:
+        """The packet is gone; the sender is told one day, and sends again."""
+        self.lost += 1
+        path.unlink()
+        name = path.name.split("_")[1]
+        source = next(site for site in self.sites if site.name == name)
+        self.story.append(f"lost: {path.name}")
+        with source.member() as member, member.log.db.transaction():
+            other = member.family.find(target.name)
+            exported = [e for e in member.log.epochs.exports(other.id) if Path(e.packet).name == path.name]
+            if exported:
+                member.log.epochs.put(other.id, exported[0].row)
+
+    def damage(self, target: Site, path: Path) -> None:
+        """A damaged copy arrives first: nothing of it may be applied."""
+        self.damaged += 1
+        bad = path.with_name(path.name + ".bad")
+        octets = bytearray(path.read_bytes())
+        if self.chance.random() < 0.5:
+            del octets[self.chance.randrange(len(octets)) :]
+        else:
+            octets[self.chance.randrange(len(octets))] ^= 1 << self.chance.randrange(8)
+        bad.write_bytes(octets)
+        target.import_from([])  # ends what somebody has begun who died
+        before = target.dump()
+        result = target.import_from([bad])
+        assert bad in result.refused or not bad.exists()
+        if bad in result.refused:
+            assert target.dump() == before
+            bad.unlink(missing_ok=True)
+
+    def kill(self, target: Site, path: Path) -> None:
+        """The importer dies somewhere in the middle."""
+        self.killed += 1
+        self.story.append(f"at {target.name}: {path.name} killed")
+        with dying(self.chance.randrange(1, 40)):
+            try:
+                self.deliver(target, path)
+            except Killed:
+                self.flying.append((target, path))
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Every packet arrives or is forgotten, everybody tells everybody, conflicts are settled."""
+        for target, path in self.flying:
+            if path.exists():
+                target.import_from([path])
+                path.unlink(missing_ok=True)
+        self.flying.clear()
+        for source in self.sites:
+            self._forget_beliefs(source)
+        exchange_until_quiet(self.sites, self.directory)
+        for _ in range(12):
+            if not self._settle_names():
+                break
+            exchange_until_quiet(self.sites, self.directory)
+
+    def _forget_beliefs(self, source: Site) -> None:
+        """Whatever was lost is sent again."""
+        for target in self.sites:
+            if target is source:
+                continue
+            with target.member() as member:
+                row = member.log.epochs.row(member.family.self_id)
+            with source.member() as member, member.log.db.transaction():
+                member.log.epochs.put(member.family.find(target.name).id, row)
+
+    def _settle_names(self) -> bool:
+        """Rename one mailbox in conflict, at the site that made it, to a name that nobody has."""
+        for site in self.sites:
+            with site.member() as member:
+                things = member.log.objects.in_conflict()
+            if not things:
+                continue
+            thing = things[0]
+            for other in self.sites:
+                with other.member() as member:
+                    mine = member.family.self_id == thing.creator
+                if mine:
+                    with other.store() as store, store.read(thing.owner) as reader:
+                        state = reader.mailbox_by_id(thing.uniqueid)
+                    if state is None:
+                        continue
+                    new = f"{thing.wanted}_{other.name}_{thing.uniqueid[:4]}"
+                    if state.name == inbox_of(thing.owner.name):
+                        new = f"{state.name}.former_{other.name}"
+                    with other.store() as store:
+                        store.rename(state.name, new, log=True)
+                    with other.member() as member:
+                        member.record()
+                        with_names(member)
+                    return True
+        return False
+
+    def check(self) -> list[str]:
+        """What is wrong, nothing if all is well."""
+        found = []
+        dumps = {site.name: site.dump() for site in self.sites}
+        first = self.sites[0].name
+        for name, dump in dumps.items():
+            if dump != dumps[first]:
+                found.append(f"{name} differs from {first}")
+        for site in self.sites:
+            have = {guid for user in self.users for guids in site.guids(user).values() for guid in guids}
+            for guid, what in self.accepted.items():
+                if guid not in have:
+                    found.append(f"{site.name} lacks {what} {guid.hex()[:8]}")
+        return found
+
+
+def with_names(member: Member) -> None:
+    """Give back the names that a rename here has freed."""
+    importing = Import(member, lambda _path: None, lambda _line: None)
+    importing.run([])
+
+
+__all__ = ["History", "give_back"]
+
+
+# -- what users do
+
+
+def _append(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
+    messages = [history.message() for _ in range(history.chance.randint(1, 3))]
+    writer.append(mailbox.name, messages)
+    for raw, _, _ in messages:
+        history.accept(raw, mailbox.name)
+
+
+def _flag(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
+    if records:
+        uid = history.chance.choice(records).uid
+        flag = history.chance.choice(FLAGS)
+        if history.chance.random() < 0.6:
+            writer.set_flags(mailbox.name, [uid], add=[flag])
+        else:
+            writer.set_flags(mailbox.name, [uid], remove=[flag])
+
+
+def _expunge(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
+    if records:
+        record = history.chance.choice(records)
+        writer.expunge(mailbox.name, [record.uid])
+        history.accepted.pop(record.guid, None)
+
+
+def _copy(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
+    others = [s for s in writer.mailboxes() if not is_deleted(s.name) and "#sieve" not in s.name]
+    if records:
+        target = history.chance.choice(others)
+        move = history.chance.random() < 0.3 and target.name != mailbox.name
+        writer.copy(mailbox.name, [history.chance.choice(records).uid], target.name, move=move)
+
+
+def _create(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
+    user = writer.owner.name
+    writer.create(f"{inbox_of(user)}.{history.chance.choice(FOLDERS)}")
+
+
+def _delete(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
+    if mailbox.name != inbox_of(writer.owner.name):
+        writer.delete(mailbox.name, delayed=False)
+        for record in records:
+            history.accepted.pop(record.guid, None)
+
+
+def _rename(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
+    raise AssertionError("is done by the store")
+
+
+def _meta(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
+    chance = history.chance
+    match chance.randrange(6):
+        case 0:
+            writer.subscribe(mailbox.name, chance.random() < 0.6)
+        case 1:
+            writer.set_acl(mailbox.name, chance.choice(("al", "zoe")), chance.choice(("lrs", "lr", "")))
+        case 2:
+            writer.annotate(mailbox.name, "/comment", "", str(chance.random()).encode())
+        case 3:
+            writer.set_quota(inbox_of(writer.owner.name), {"STORAGE": chance.randrange(1000, 9000)})
+        case 4:
+            writer.put_script(chance.choice(("main", "holiday")), b"# %d\r\nkeep;\r\n" % chance.randrange(99))
+        case 5:
+            writer.set_seen(Seen("f" * 24, 1, chance.randrange(1, 9), history._now, "1:3"))
+
+
+ACTS: tuple[Callable[[History, MailWriter, MailboxState, list[Record]], None], ...] = (
+    _append,
+    _append,
+    _append,
+    _flag,
+    _flag,
+    _expunge,
+    _copy,
+    _create,
+    _delete,
+    _rename,
+    _meta,
+)
+
+
+# -- sudden death
+
+
+class dying:
+    """Within it the process dies, so to speak, at the n-th write to the log or end of a store transaction."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+        self._execute = Database.execute
+        self._commit = Database.commit
+
+    def __enter__(self) -> None:
+        def count() -> None:
+            self._left -= 1
+            if self._left == 0:
+                raise Killed
+
+        execute, commit = self._execute, self._commit
+
+        def dying_execute(db: Database, statement: str, values: object = ()) -> object:
+            if statement.startswith(("INSERT", "DELETE", "UPDATE")):
+                count()
+            return execute(db, statement, values)  # type: ignore[arg-type]
+
+        def dying_commit(db: Database) -> None:
+            count()
+            commit(db)
+
+        Database.execute = dying_execute  # type: ignore[method-assign,assignment]
+        Database.commit = dying_commit  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        Database.execute = self._execute  # type: ignore[method-assign]
+        Database.commit = self._commit  # type: ignore[method-assign]
