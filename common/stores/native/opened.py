@@ -119,7 +119,7 @@ class OpenOwner:
             self.give_back(session)
 
     def _cooled(self, session: Session) -> Session | None:
-        """`session`, or what is to be kept in its place. A new connection is there before the old one goes."""
+        """`session`, or what is to be kept in its place. A new connection comes before the old one goes."""
         heat = self._heat
         if heat is Heat.HOT:
             return session

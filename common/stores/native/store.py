@@ -32,6 +32,7 @@ from common.stores.native.writer import Writer
 
 log = logging.getLogger(__name__)
 
+
 class LineWriter(Protocol):
     """The action log, as far as a store needs it. False if nothing is ever written."""
 

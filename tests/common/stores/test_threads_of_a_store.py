@@ -20,7 +20,9 @@ def inbox(owner: Owner) -> str:
 
 
 def test_nothing_is_lost_or_torn_when_everything_happens_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.stores.native.store._most_open", lambda: 2)
+    monkeypatch.setattr("common.stores.native.opened._most_open", lambda: 2)
+    monkeypatch.setattr("common.stores.native.opened._MOST_WARM", 1)
+    monkeypatch.setattr("common.stores.native.opened._MOST_HOT", 1)
     store = native_store(tmp_path)
     for owner in USERS:
         with store.write(owner) as writer:
