@@ -188,6 +188,6 @@ def _order_from_here(site: Site, header: Header, chosen: Plan) -> Order:
         deliveries=(),
         failures=(),
         size=header.size,
-        sha256=header.sha256,
+        digest=header.digest,
         route=(*header.order.route, Passage(header.sender, int(site.clock()))),
     )

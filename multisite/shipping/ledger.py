@@ -47,11 +47,11 @@ class Ledger:
         self._read()
 
     @classmethod
-    def open(cls, directory: Path, order: Order, sha256: str) -> Self:
+    def open(cls, directory: Path, order: Order, digest: str) -> Self:
         """`Refused` while another transfer of the same order is under way."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         way = "return" if order.returning else "there"
-        key = f"{way} {sha256} {order.identifier}".encode("utf-8", "surrogateescape")
+        key = f"{way} {digest} {order.identifier}".encode("utf-8", "surrogateescape")
         name = hashlib.sha256(key).hexdigest()[:40]
         return cls.open_path(directory / name)
 

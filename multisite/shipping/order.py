@@ -18,6 +18,7 @@ from typing import Self
 
 from multisite.dates import format_datetime
 from multisite.shipping.conf import DEFAULT_CLASS, check_address
+from multisite.shipping.digest import check as check_digest
 from multisite.shipping.errors import BadFileName, BadOrder
 from multisite.shipping.names import check_host, same_host
 
@@ -29,7 +30,6 @@ UNREACHED, REFUSED = 1, 2
 _KEPT_FAILURES = 50
 _ESCAPE = re.compile(r'[\\"\x00-\x1f\x7f]')
 _UNESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Order:
     original_path: str = ""
     storage_class: str = DEFAULT_CLASS
     size: int | None = None
-    sha256: str | None = None
+    digest: str | None = None
     notify: tuple[str, ...] = ()
     comments: tuple[str, ...] = ()
     route: tuple[Passage, ...] = ()
@@ -131,7 +131,7 @@ class Order:
             ("ORIGINAL-DATA-PATH", [_quote(self.original_path)] if self.original_path else []),
             ("LOCAL-DATA-PATH", [_quote(self.data_path)]),
             ("DATA-SIZE", [str(self.size)] if self.size is not None else []),
-            ("DATA-SHA256", [self.sha256] if self.sha256 else []),
+            ("DATA-DIGEST", [self.digest] if self.digest else []),
             ("STORAGE-CLASS", [_quote(self.storage_class)]),
             ("ORIGIN-HOST", [self.origin]),
             ("DESTINATIONS", list(self.destinations)),
@@ -188,9 +188,9 @@ class Order:
         destinations = hosts("DESTINATIONS")
         if not identifier or not data_path or not destinations:
             raise ValueError("%IDENTIFIER, %LOCAL-DATA-PATH and %DESTINATIONS are needed")
-        sha256 = one("DATA-SHA256")
-        if sha256 and not _HEX.fullmatch(sha256):
-            raise ValueError("%DATA-SHA256 is not 64 hexadecimal digits")
+        digest = one("DATA-DIGEST")
+        if sha256 := one("DATA-SHA256"):  # orders of before there was a choice
+            digest = digest or f"sha256:{sha256}"
         size = one("DATA-SIZE")
         return cls(
             identifier=identifier,
@@ -199,7 +199,7 @@ class Order:
             original_path=_unquote(one("ORIGINAL-DATA-PATH") or ""),
             data_path=data_path,
             size=None if size is None else _number(size, 18),
-            sha256=sha256,
+            digest=check_digest(digest) if digest else None,
             storage_class=_unquote(one("STORAGE-CLASS") or DEFAULT_CLASS),
             origin=check_host(one("ORIGIN-HOST") or "unknown"),
             destinations=destinations,

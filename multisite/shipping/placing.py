@@ -13,11 +13,11 @@ from pathlib import Path
 
 from multisite.shipping.bays import choose_bay, free_name
 from multisite.shipping.conf import DEFAULT_CLASS
-from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_temporary
+from multisite.shipping.digest import digest_file, digest_flow
+from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_all, write_temporary
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site
-from multisite.shipping.transfer import HASH_BLOCK, digest
 
 
 def new_order(
@@ -51,9 +51,9 @@ def new_order(
 
 
 def measured(order: Order, data: Path) -> Order:
-    """The order with size and SHA-256 of its file, by which every receiver checks it."""
+    """The order with size and digest of its file, by which every receiver checks it."""
     with data.open("rb") as file:
-        return replace(order, size=os.fstat(file.fileno()).st_size, sha256=digest(file.fileno()))
+        return replace(order, size=os.fstat(file.fileno()).st_size, digest=digest_file(file.fileno()))
 
 
 def place_order(site: Site, order: Order) -> Path:
@@ -92,12 +92,12 @@ def place_copy(site: Site, data: Path, order: Order) -> tuple[Path, Order]:
         try:
             with temporary.open("xb+") as target:
                 fcntl.flock(target, fcntl.LOCK_EX)
-                while os.sendfile(target.fileno(), source.fileno(), None, HASH_BLOCK):
-                    pass
+                size, digest = digest_flow(
+                    lambda block: os.readv(source.fileno(), [block]),
+                    lambda block: write_all(target.fileno(), block),
+                )
                 bay.adopt(target.fileno())
                 os.fsync(target.fileno())
-                sha256 = digest(target.fileno())
-                size = os.fstat(target.fileno()).st_size
             while True:
                 path = free_name(bay.outgoing / bay_name(data.name))
                 try:
@@ -108,7 +108,7 @@ def place_copy(site: Site, data: Path, order: Order) -> tuple[Path, Order]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    order = replace(order, data_path=os.fspath(path), size=size, sha256=sha256)
+    order = replace(order, data_path=os.fspath(path), size=size, digest=digest)
     try:
         return place_order(site, order), order
     except BaseException:

@@ -1,29 +1,26 @@
 """Receive mode: the child process that takes one file from a sender who has proved to be of the family.
 
-Data goes to a temporary name in the bay and is hashed on the way; only what has the announced size and
-SHA-256 is kept. The sender is told DONE after everything is on disk under its final name.
+Data goes to a temporary name in the bay and is digested on the way; only what has the announced size and
+digest is kept. The sender is told DONE after everything is on disk under its final name.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import queue
 import socket
-import threading
 from pathlib import Path
 
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
+from multisite.shipping.digest import BLOCK, algorithm, digest_flow
 from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import temporary_in
+from multisite.shipping.files import temporary_in, write_all
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
 from multisite.shipping.transfer import SILENCE, Header, Proofs
 
-_BLOCK = 1024 * 1024
-_BLOCKS = 8
+_DRAINED = 64 * BLOCK
 
 
 def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> Arrived | None:
@@ -34,7 +31,7 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
     try:
         header = Header.decode(encoded)
         check_host(header.sender)
-        with Ledger.open(site.home / "received", header.order, header.sha256) as ledger:
+        with Ledger.open(site.home / "received", header.order, header.digest) as ledger:
             for arrival in ledger.arrivals:
                 if not arrival.done:
                     complete(ledger, arrival)
@@ -73,10 +70,15 @@ def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        sha256 = _copy(sock, descriptor, header.size)
-        if sha256 != header.sha256:
+        name = algorithm(header.digest)
+        count, digest = digest_flow(
+            sock.recv_into, lambda block: _write(descriptor, block), header.size, name
+        )
+        if count != header.size:
+            raise Refused(f"the data ended {header.size - count} bytes too early")
+        if digest != header.digest:
             raise Refused(
-                "what came is not what was announced (SHA-256): the data file was changed or damaged"
+                f"what came is not what was announced ({name}): the data file was changed or damaged"
             )
         chosen.bay.adopt(descriptor)
         os.fsync(descriptor)
@@ -88,45 +90,8 @@ def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
     return temporary
 
 
-def _copy(sock: socket.socket, descriptor: int, size: int) -> str:
-    """Move `size` bytes from the socket to the file; their SHA-256. Hashing has a thread of its own, as
-    it takes as long as all the rest."""
-    made = hashlib.sha256()
-    free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-    filled: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
-
-    def hash_blocks() -> None:
-        while item := filled.get():
-            block, length = item
-            made.update(block[:length])
-            free.put(block)
-
-    for _ in range(_BLOCKS if size > _BLOCK else 1):
-        free.put(memoryview(bytearray(min(_BLOCK, max(size, 1)))))
-    worker = threading.Thread(target=hash_blocks)
-    worker.start()
-    try:
-        left = size
-        while left:
-            block = free.get()
-            filled_to = 0
-            while filled_to < min(len(block), left):
-                count = sock.recv_into(block[filled_to : min(len(block), left)])
-                if not count:
-                    raise Refused(f"the data ended {left - filled_to} bytes too early")
-                filled_to += count
-            _write(descriptor, block[:filled_to])
-            filled.put((block, filled_to))
-            left -= filled_to
-    finally:
-        filled.put(None)
-        worker.join()
-    return made.hexdigest()
-
-
 def _write(descriptor: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(descriptor, view) :]
+    write_all(descriptor, view)
 
 
 def _say(sock: socket.socket, line: str) -> None:
@@ -141,7 +106,7 @@ def _refuse(sock: socket.socket, reason: str) -> None:
         _say(sock, f"NO {text}")
         sock.shutdown(socket.SHUT_WR)
         drained = 0
-        while drained < 64 * _BLOCK and (more := sock.recv(_BLOCK)):
+        while drained < _DRAINED and (more := sock.recv(BLOCK)):
             drained += len(more)
     except OSError:
         pass

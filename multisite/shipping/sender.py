@@ -17,13 +17,14 @@ from types import TracebackType
 from typing import Self
 
 from multisite.shipping import downhost
+from multisite.shipping.digest import digest_file
 from multisite.shipping.errors import BadOrder, CannotReach, ShippingError
 from multisite.shipping.files import remove, sync_directory, write_temporary
 from multisite.shipping.names import bay_name, same_host
 from multisite.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
 from multisite.shipping.returns import at_end_of_time
 from multisite.shipping.site import Site
-from multisite.shipping.transfer import Header, digest, send_file
+from multisite.shipping.transfer import Header, send_file
 
 
 class LockedOrder:
@@ -98,7 +99,7 @@ class Data:
 
     descriptor: int
     size: int
-    sha256: str
+    digest: str
 
 
 def ship_order(site: Site, path: Path, storage_class: str | None = None) -> bool:
@@ -167,8 +168,8 @@ def _measured(lock: LockedOrder, path: Path, descriptor: int) -> Data:
     if order.size is not None and about.st_size != order.size:
         raise ShippingError(f"{path} has {about.st_size} bytes, the order was made for {order.size}")
     bay_name(path.name)
-    # A hash from the making of the order also finds what was damaged since; the receiver checks it.
-    return Data(descriptor, about.st_size, order.sha256 or digest(descriptor))
+    # A digest from the making of the order also finds what was damaged since; the receiver checks it.
+    return Data(descriptor, about.st_size, order.digest or digest_file(descriptor))
 
 
 def _hops(site: Site, order: Order) -> list[tuple[str, tuple[str, ...]]]:
@@ -191,7 +192,7 @@ def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]]
         return True
     order = lock.order
     carried = replace(order, data_path=order.data_name)
-    header = Header(carried, destinations, hop, site.name, data.size, data.sha256)
+    header = Header(carried, destinations, hop, site.name, data.size, data.digest)
     try:
         send_file(site, hop, header, data.descriptor)
     except ShippingError as error:

@@ -14,14 +14,13 @@ Over TCP, lines end in LF; C and S are the nonces of the two sides:
                                              NO <reason>
 
 The header (JSON) holds the order with its class, the destinations that this transfer serves, the host
-that is meant, and size and SHA-256 of the data. Whoever has not the key learns nothing but a nonce; a
-recorded conversation is worth nothing because both nonces are new each time; and the sender deletes
-nothing on a word that carries no proof.
+that is meant, and size and digest (`multisite.shipping.digest`) of the data. Whoever has not the key learns
+nothing but a nonce; a recorded conversation is worth nothing because both nonces are new each time; and the
+sender deletes nothing on a word that carries no proof.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -30,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from multisite.shipping.contact import meet
+from multisite.shipping.digest import check as check_digest
 from multisite.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
 from multisite.shipping.key import proof, proves
 from multisite.shipping.order import LONGEST_ORDER, Order
@@ -41,7 +41,6 @@ SILENCE = 120.0
 
 _LONGEST_LINE = 1024
 _SEND_BLOCK = 16 * 1024 * 1024
-HASH_BLOCK = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Header:
     to: str
     sender: str
     size: int
-    sha256: str
+    digest: str
 
     def encode(self) -> bytes:
         return json.dumps(
@@ -63,7 +62,7 @@ class Header:
                 "to": self.to,
                 "sender": self.sender,
                 "size": self.size,
-                "sha256": self.sha256,
+                "digest": self.digest,
             }
         ).encode("ascii")
 
@@ -79,11 +78,11 @@ class Header:
                 to=found["to"],
                 sender=found["sender"],
                 size=found["size"],
-                sha256=found["sha256"],
+                digest=check_digest(found["digest"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadOrder(f"a header that cannot be read: {error}") from None
-        texts = (*header.destinations, header.to, header.sender, header.sha256)
+        texts = (*header.destinations, header.to, header.sender)
         sound = (
             all(isinstance(text, str) for text in texts)
             and type(header.size) is int
@@ -109,16 +108,6 @@ class Proofs:
 
     def hold(self, shown: str, label: str, header: bytes = b"") -> bool:
         return proves(self.key, shown, label, self.client.encode(), self.server.encode(), header)
-
-
-def digest(descriptor: int) -> str:
-    """SHA-256 of an open file from its start, without moving its position."""
-    made = hashlib.sha256()
-    offset = 0
-    while block := os.pread(descriptor, HASH_BLOCK, offset):
-        made.update(block)
-        offset += len(block)
-    return made.hexdigest()
 
 
 def send_file(site: Site, host: str, header: Header, data: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import socket
 from types import TracebackType
 from typing import Self
+
+from blake3 import blake3
 
 from multisite.shipping.contact import meet
 from multisite.shipping.order import Order
@@ -25,7 +26,7 @@ def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: obj
         "to": receiver.name,
         "sender": "127.0.0.9",
         "size": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "digest": f"blake3:{blake3(data).hexdigest()}",
     }
     return Header(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import time
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from multisite.shipping.order import Order
 from tests.multisite.shipping.kit import Host
@@ -30,7 +30,7 @@ def test_an_order_is_written_beside_the_file_and_nothing_moves(
     assert order.data_path == order.original_path == str(data)
     assert (order.origin, order.destinations) == (boston.name, ("hub", "bangalore"))
     assert (order.notify, order.comments) == (("ann@example.org",), ("two words",))
-    assert (order.size, order.sha256) == (7, hashlib.sha256(b"content").hexdigest())
+    assert (order.size, order.digest) == (7, f"blake3:{blake3(b'content').hexdigest()}")
     assert order.storage_class == "-default" and order.expires - order.created == 14 * 86400
     assert data.read_bytes() == b"content" and boston.outgoing() == []
 
@@ -153,7 +153,7 @@ def test_a_file_that_was_changed_after_its_order_is_not_delivered(hosts: Three) 
     order = boston.packet("one", b"aaaa", hub.name)
     (boston.bay / "outgoing/one").write_bytes(b"bbbb")
     assert boston.shipping_server(order) == 1
-    assert "SHA-256" in boston.log()
+    assert "(blake3)" in boston.log()
     (boston.bay / "outgoing/one").write_bytes(b"longer")
     assert boston.shipping_server(order) == 1
     assert "has 6 bytes, the order was made for 4" in boston.log()

@@ -26,7 +26,10 @@ orders = st.builds(
     original_path=names,
     storage_class=st.from_regex(r"[A-Za-z0-9]+", fullmatch=True),
     size=st.none() | st.integers(0, 10**17),
-    sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
+    digest=st.none()
+    | st.tuples(st.sampled_from(["blake3", "sha256"]), st.binary(min_size=32, max_size=32)).map(
+        lambda made: f"{made[0]}:{made[1].hex()}"
+    ),
     notify=st.lists(st.from_regex(r"[a-z]+@[a-z]+", fullmatch=True), max_size=3).map(tuple),
     comments=st.lists(texts, max_size=3).map(tuple),
     route=st.lists(st.builds(Passage, hosts, times), max_size=3).map(tuple),
