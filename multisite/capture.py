@@ -58,6 +58,8 @@ class Capture:
 
     def __init__(self, store: MailStore, log: Log, channel: SyncLog) -> None:
         """`channel`: the action log that is this log's own."""
+        self.sealed = False
+        """Nothing is recorded: the numbers of new operations may have been given out before a restore."""
         self._store = store
         self._log = log
         self._channel = channel
@@ -68,6 +70,8 @@ class Capture:
     def changed(self) -> list[CyrusSyncError]:
         """Record what the channel's log names. Returns what failed; those owners stay in the channel."""
         failures: list[CyrusSyncError] = []
+        if self.sealed:
+            return failures
         while claimed := self._channel.claim():
             with claimed:
                 left = claimed.reprocessing
@@ -104,6 +108,8 @@ class Capture:
     def owners(self, owners: Iterable[Owner]) -> dict[Owner, CyrusSyncError]:
         """Record what these have; nobody's failure stops the others."""
         failed: dict[Owner, CyrusSyncError] = {}
+        if self.sealed:
+            return failed
         for owner in owners:
             try:
                 self.owner(owner)

@@ -15,10 +15,10 @@ from common.config import Config
 from multisite.errors import MultisiteError
 from multisite.export import Exported, Place, Wish, export
 from multisite.family import FILE, Family, Replica, check_replica_name, new_id
-from multisite.importing import Import, NotApplied, announce
+from multisite.importing import Import, NotApplied
 from multisite.member import KEYS, Member, directory_of
 from multisite.packet import CREATION, Header, PacketReader, SecretKeys
-from multisite.replay.members import tell_replica
+from multisite.replay.members import announce, tell_replica
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:

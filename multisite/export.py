@@ -66,8 +66,9 @@ def packet_name(prefix: str, replica: str, when: float, number: int) -> str:
 def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exported:
     """Write what `target` lacks. Nothing is written, and nothing believed, if that is nothing.
 
-    Raises `SiteSealed` while this replica is being restored, what the store and the disk raise; then the
-    packets of this export are gone and the target's row is as it was.
+    A replica that is being restored writes a packet without operations, which asks the target for what it
+    lacks. Raises what the store and the disk raise; then the packets of this export are gone and the target's
+    row is as it was.
     """
     bring_up_to_date(member, member.warn)
     made = _Export(member, target, place, wish)
@@ -107,6 +108,13 @@ class _Export:
         self.exported = Exported(target, row=dict(self._known))
 
     def write(self) -> None:
+        if self._member.sealed:
+            # A request: its header tells the others what this replica has after its restore.
+            self._open()
+            self._close(last=True)
+            return
+        if self._log.requested(self._target.id):
+            self._open()
         self._requested()
         for entry in self._log.operations.lacking(self._known):
             if self._enough():

@@ -22,16 +22,15 @@ from pathlib import Path
 from common.errors import CyrusSyncError
 from common.names import Owner
 from multisite.errors import MultisiteError
-from multisite.family import Family
 from multisite.member import Member
 from multisite.oplog.epochs import Row
 from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
 from multisite.replay.ground import Ground
 from multisite.replay.hand import Hand
-from multisite.replay.members import tell_replica
 from multisite.replay.names import give_back
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
+from multisite.restoring import note_answer, note_restore, open_again
 
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""
@@ -182,7 +181,7 @@ class Import:
     def _answers(self, header: Header) -> bool:
         """Whether a packet for an earlier incarnation may be taken: what it carries may be just what a
         replica that is being restored lacks."""
-        return bool(self._member.family.restoring) and header.sender != self._member.family.self_id
+        return self._member.sealed and header.sender != self._member.family.self_id
 
     def _key_of(self, header: Header) -> PublicKeys | None:
         key = self._member.public(header.sender)
@@ -221,12 +220,18 @@ class Import:
             if header.number and not header.last:
                 ground.stage.hold(guid for guid in ground.stage.guids() if guid not in replay.consumed)
             self._wanted(ground, replay)
-            log.epochs.raise_to(header.sender, header.row)
+            if note_restore(member, ground, header):
+                log.epochs.put(header.sender, header.row)
+            else:
+                log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
                 log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
             self._commit(ground, replay)
+            answered = note_answer(member, header)
+        if answered:
+            open_again(member, self)
         return count
 
     def _wanted(self, ground: Ground, replay: Replay) -> None:
@@ -251,6 +256,14 @@ class Import:
         ground.stage.forget(replay.consumed)
         replay.consumed.clear()
         self._member.log.db.commit()
+
+    def settle_all_left(self) -> None:
+        """Settle what others have said while this replica could not (`multisite.restoring`)."""
+        log = self._member.log
+        with log.db.transaction(), self._replay() as (ground, replay):
+            for owner in log.masters.of_replica(log.self_id):
+                replay.settle_left(owner, log.masters.settled(owner))
+            self._commit(ground, replay)
 
     def _capture(self, ground: Ground) -> None:
         """Tell what came of what others said."""
@@ -336,13 +349,6 @@ def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
 def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:
     """Apply a creation packet to a replica that has just been made."""
     return Import(member, lambda _path: None, notice).apply(packet)
-
-
-def announce(member: Member, family: Family) -> None:
-    """Write a changed family and tell the others of this replica."""
-    member.set_family(family)
-    with member.log.db.transaction():
-        tell_replica(member.log, member.myself)
 
 
 def _as_error(error: Exception) -> CyrusSyncError:

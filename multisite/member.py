@@ -59,6 +59,7 @@ class Member:
         self.warn = warn
         channel = config.string("multisite_channel") or "multisite"
         self.capture = Capture(store, log, SyncLog(log_path(config, channel)))
+        self.capture.sealed = self.sealed
 
     @classmethod
     @contextlib.contextmanager
@@ -105,6 +106,7 @@ class Member:
         if family != self.family:
             family.save(self.directory)
             self.family = family
+            self.capture.sealed = self.sealed
 
     def record(self) -> list[CyrusSyncError]:
         """Bring the log up to date with the store; what failed, which is tried again the next time."""
@@ -118,9 +120,14 @@ class Member:
         except (OSError, sqlite3.Error) as error:
             _log.warning("cannot say what this replica has: %s", error)
 
+    @property
+    def sealed(self) -> bool:
+        """Whether this replica is being restored from a backup: it takes in, and tells nothing."""
+        return bool(self.family.restoring)
+
     def check_unsealed(self) -> None:
         """Raises `SiteSealed` while this replica is being restored."""
-        if self.family.restoring:
+        if self.sealed:
             raise SiteSealed()
 
     # -- keys

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from multisite.family import Family, Replica
+from multisite.member import Member
 from multisite.oplog.log import Log
 from multisite.oplog.operations import FAMILY, Entry
 from multisite.replay.ground import Ground
@@ -18,6 +19,13 @@ def tell_replica(log: Log, one: Replica) -> Entry:
     """Say in the log what a replica is now."""
     attributes = {"replica": one.text()}
     return log.operations.append(FAMILY, b"APPLY REPLICA %()\r\n", time=log.now(), attributes=attributes)
+
+
+def announce(member: Member, family: Family) -> None:
+    """Write a changed family and tell the others of this replica."""
+    member.set_family(family)
+    with member.log.db.transaction():
+        tell_replica(member.log, member.myself)
 
 
 def note_replica(ground: Ground, entry: Entry, read: Callable[[Any], Replica]) -> None:

@@ -12,7 +12,7 @@ others flow on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from common.errors import CyrusSyncError, StoreError
 from common.names import Owner
@@ -117,7 +117,7 @@ class Replay:
         if master.replica == entry.origin:
             obey(self._ground, entry, said or parse(entry.line))
             self.consumed.update(entry.guids)
-        elif master.replica == log.self_id:
+        elif master.replica == log.self_id and not self._ground.family.restoring:
             settle_operation(self._ground, entry, said or parse(entry.line))
             self.consumed.update(entry.guids)
         else:
@@ -173,6 +173,11 @@ class Replay:
         log.shadows.drop_mailboxes(owner)
         log.shadows.drop_items(owner)
         self._ground.told_again.add(owner)
+        self.settle_left(owner, settled)
+
+    def settle_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
+        """Settle what others have said of an owner whose master we are, beyond what is settled."""
+        log = self._ground.log
         for entry in list(log.operations.of_owner(owner)):
             if entry.origin == log.self_id or entry.verb in SPECIAL:
                 continue

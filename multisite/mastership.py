@@ -1,0 +1,68 @@
+"""Handing an owner over to another master, and taking over from one that is lost.
+
+`hand_over` is said by the master himself. All that he has is what the new one goes on from: so his own
+mailboxes become what later changes here are built on. Changes that others make meanwhile are settled by the
+new master when they reach him. `take_over` is said by somebody else, because the master will not speak any
+more: the new one tells everything anew, and settles what others had said and the old one had not answered.
+Should the old one turn out to be alive, what it said since is settled like any other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common.names import Owner
+from multisite.errors import MultisiteError, NotMaster
+from multisite.family import Replica
+from multisite.importing import Import
+from multisite.member import Member
+from multisite.oplog.masters import Base, Master
+
+
+def hand_over(member: Member, owner: Owner, to: Replica) -> None:
+    """Make `to` the master of an owner whose master is here. Raises `NotMaster`."""
+    log = member.log
+    _record(member, owner)
+    master = log.masters.of(owner)
+    if master is None:
+        raise MultisiteError(f"{owner} has no master: nobody has changed anything")
+    if master.replica != log.self_id:
+        raise NotMaster(f"the master of {owner} is {member.family.name_of(master.replica)}")
+    if to.id == log.self_id:
+        return
+    with log.db.transaction():
+        for state in log.shadows.mailboxes(owner):
+            base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
+            log.masters.put_base(state.uniqueid, base)
+        log.proclaim(owner, Master(master.version + 1, to.id))
+
+
+def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str], None]) -> None:
+    """Make `to` the master of an owner, though the master does not say so."""
+    log = member.log
+    _record(member, owner)
+    master = log.masters.of(owner)
+    if master is None:
+        raise MultisiteError(f"{owner} has no master: nobody has changed anything")
+    if master.replica == log.self_id:
+        hand_over(member, owner, to)
+    elif master.replica != to.id:
+        _Claim(member, lambda path: None, notice).claim(owner, Master(master.version + 1, to.id))
+
+
+def _record(member: Member, owner: Owner) -> None:
+    for error in member.capture.owners([owner]).values():
+        raise error
+
+
+class _Claim(Import):
+    """What an import does when it meets a claim, without a packet."""
+
+    def claim(self, owner: Owner, said: Master) -> None:
+        log = self._member.log
+        with log.db.transaction(), self._replay() as (ground, replay):
+            log.proclaim(owner, said)
+            if said.replica == log.self_id:
+                replay.promoted(owner)
+            self._commit(ground, replay)
+        self._afterwards()

@@ -1,0 +1,87 @@
+"""After a server was restored from a backup: get back what it had told the others, before it tells anything.
+
+Its log ends earlier than the others know it; if it went on numbering from there, two operations would have one
+number. So it is *sealed*: it records nothing, its packets carry no operations but say what it has, under a new
+incarnation. Who imports such a packet takes its word for what it has, and sends all the rest with the next
+export, its own operations included. When all who were asked have answered, it opens again: what was changed here
+meanwhile is recorded, and what others have said of its owners is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from multisite.errors import MultisiteError
+from multisite.family import Replica
+from multisite.member import Member
+from multisite.oplog.masters import Base
+from multisite.packet import Header
+from multisite.replay.ground import Ground
+from multisite.replay.members import announce
+
+if TYPE_CHECKING:
+    from multisite.importing import Import
+
+ANSWER = b""
+"""Stands among the messages that were asked for where a packet is owed even if it carries nothing."""
+
+
+def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
+    """Seal this replica until those that are asked have answered; to each of them a packet is to be exported.
+
+    Raises `MultisiteError` if nobody is asked: then `open_again` is meant."""
+    siblings = [one for one in asked if one.id != member.family.self_id]
+    if not siblings:
+        raise MultisiteError("there is no other replica that could be asked")
+    log, family = member.log, member.family
+    incarnation = max(log.now(), member.myself.incarnation + 1)
+    with log.db.transaction():
+        for owner in log.masters.of_replica(log.self_id):
+            # What the backup holds is what its log tells: operations of ours that come back build on that.
+            for state in log.shadows.mailboxes(owner):
+                base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
+                log.masters.put_base(state.uniqueid, base)
+    myself = replace(member.myself, incarnation=incarnation)
+    asked_now = {one.id: incarnation for one in siblings}
+    member.set_family(replace(family.with_replica(myself), restoring=asked_now))
+    return siblings
+
+
+def open_again(member: Member, importing: Import) -> None:
+    """Open a sealed replica, whether or not everybody has answered (``-override``)."""
+    myself = replace(member.myself, version=member.myself.version + 1)
+    announce(member, replace(member.family.with_replica(myself), restoring={}))
+    importing.settle_all_left()
+    for error in member.capture.everything():
+        member.warn(f"not all changes could be recorded: {error}")
+
+
+def note_restore(member: Member, ground: Ground, header: Header) -> bool:
+    """Whether the sender of a packet was restored since we heard of it last; then it is owed an answer."""
+    known = ground.family.replicas.get(header.sender)
+    if known is None or header.sender_incarnation <= known.incarnation:
+        return False
+    ground.family = ground.family.with_replica(replace(known, incarnation=header.sender_incarnation))
+    member.log.request(header.sender, [ANSWER])
+    ground.notice(f"{known.name} was restored from a backup: it is sent what it lacks with the next export")
+    return True
+
+
+def note_answer(member: Member, header: Header) -> bool:
+    """Note that a replica has answered a restore; True if all have now."""
+    family = member.family
+    if header.sender not in family.restoring or not header.last:
+        return False
+    for_us = next((one for one in header.targets if one.id == family.self_id), None)
+    if for_us is None or for_us.incarnation != family.myself.incarnation:
+        return False
+    mine = member.log.epochs.row(family.self_id)
+    if any(mine.get(origin, 0) < number for origin, number in header.row.items()):
+        return False
+    left = {one: number for one, number in family.restoring.items() if one != header.sender}
+    if left:
+        member.set_family(replace(family, restoring=left))
+        return False
+    return True
