@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
 from common.protocol.events import DlistCommand
@@ -100,12 +100,21 @@ class Commands:
         if answer is None:
             slot.finish(line(replies.SUCCESS))
             return
-        pieces = iter(answer.lines if isinstance(answer, Blocking) else answer)
-        while True:
-            if isinstance(answer, Blocking):
-                chunk, more = await self._service.threads.run(_gather, pieces)
+        if not isinstance(answer, Blocking):
+            pieces = iter(answer)
+            await self._send_all(slot, lambda: succeed(_gather(pieces)))
+            return
+        try:
+            await self._send_all(slot, lambda: self._service.threads.run(_gather, answer.lines))
+        finally:
+            if answer.snapshot is not None:
+                await self._service.threads.run(answer.close)
             else:
-                chunk, more = _gather(pieces)
+                answer.close()
+
+    async def _send_all(self, slot: Slot, gather: Callable[[], Deferred[tuple[bytes, bool]]]) -> None:
+        while True:
+            chunk, more = await gather()
             if not more:
                 slot.finish(chunk + line(replies.SUCCESS))
                 return

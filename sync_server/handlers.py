@@ -13,7 +13,7 @@ there is no such thing. A change under such a name is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from common.errors import BadParameters, MailboxNonexistent, ProtocolError
@@ -36,9 +36,17 @@ GET_COST = 16
 
 
 class Blocking(NamedTuple):
-    """Lines whose making waits for a disk."""
+    """Lines whose making waits for a disk. `close` when no more are wanted, in a thread too: a snapshot
+    that is left to the garbage collector keeps its files open until that comes by."""
 
-    lines: Iterable[bytes]
+    lines: Generator[bytes, None, None]
+    snapshot: FullMailbox | None = None
+
+    def close(self) -> None:
+        """Let go of what the lines are made from, wherever their making stands. May be repeated."""
+        self.lines.close()
+        if self.snapshot is not None:
+            self.snapshot.close()
 
 
 Answer = Iterable[bytes] | Blocking | None
@@ -188,20 +196,17 @@ async def get_uniqueids(request: Request) -> Answer:
 async def get_fullmailbox(request: Request) -> Answer:
     name = _existing(codec.decode_mailbox_name, request.value)
     state, records = await request.replica.get_full_mailbox(name)
-    return Blocking(_full_mailbox(state, records))
+    snapshot = records if isinstance(records, FullMailbox) else None
+    return Blocking(_full_mailbox(state, records), snapshot)
 
 
-def _full_mailbox(state: MailboxState, records: RecordSource) -> Iterator[bytes]:
+def _full_mailbox(state: MailboxState, records: RecordSource) -> Generator[bytes, None, None]:
     yield b"* MAILBOX " + codec.mailbox_head(codec.encode_mailbox(state), server=True)
     separator = b""
-    try:
-        for batch in records:
-            if batch:
-                yield separator + codec.encode_records(batch, server=True)
-                separator = b" "
-    finally:
-        if isinstance(records, FullMailbox):
-            records.close()
+    for batch in records:
+        if batch:
+            yield separator + codec.encode_records(batch, server=True)
+            separator = b" "
     yield codec.MAILBOX_TAIL + b"\r\n"
 
 
@@ -225,7 +230,7 @@ async def get_fetch(request: Request) -> Answer:
     return Blocking(_message(body)) if body else [line("MESSAGE", None)]
 
 
-def _message(body: MessageBody) -> Iterator[bytes]:
+def _message(body: MessageBody) -> Generator[bytes, None, None]:
     yield b"* MESSAGE " + dlist.file_head(
         body.partition.encode(), body.guid.hex().encode(), body.size, server=True
     )

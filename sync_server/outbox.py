@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from common.errors import ConnectionLost
 
@@ -54,7 +54,10 @@ class Slot:
         self._outbox.flush_soon()
 
     def turn(self) -> Deferred[None]:
-        """Fires when every earlier answer has been written, so that `send` may be used."""
+        """Fires when every earlier answer has been written, so that `send` may be used; fails when the
+        connection is gone, since then nobody would ever call."""
+        if self._outbox.closed:
+            return fail(ConnectionLost())
         if self._outbox.first is self:
             return succeed(None)
         self._turn = Deferred()
@@ -99,6 +102,11 @@ class Outbox:
     def empty(self) -> bool:
         """No command is under way."""
         return not self._slots
+
+    @property
+    def closed(self) -> bool:
+        """The connection is gone."""
+        return self._closed
 
     @property
     def full(self) -> bool:

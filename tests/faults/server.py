@@ -25,6 +25,8 @@ PASSWORD = "s3cret"
 USER = "alice"
 READY_SECONDS = 30.0
 
+_WITHOUT_COLLECTOR = "import gc, sys; gc.disable(); from sync_server.cli import main; sys.exit(main())"
+
 
 def plain(user: str, password: str) -> bytes:
     """An AUTHENTICATE PLAIN command, with its line end."""
@@ -49,7 +51,9 @@ class RunningServer:
         failed_login_pause: int = 3,
         file_size_limit: int | None = None,
         spool: Path | None = None,
+        collector: bool = True,
     ) -> None:
+        """`collector`: whether Python collects cyclic garbage in it. Without, what a cycle holds stays."""
         self.base = base
         self.root = base / "a" / "b" / "c"
         self.spool = spool or self.root / "spool"
@@ -61,6 +65,7 @@ class RunningServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = list(arguments)
         self._file_size_limit = file_size_limit
+        self._program = ["-m", "sync_server.cli"] if collector else ["-c", _WITHOUT_COLLECTOR]
         self._options = {
             "configdirectory": str(self.root / "conf"),
             "partition-default": str(self.spool),
@@ -90,7 +95,7 @@ class RunningServer:
         own = {"sync_listen": f"127.0.0.1:{self.port} {self.socket_path}"}
         lines = [f"{key}: {value}\n" for key, value in (self._options | own).items()]
         self.config.write_text("".join(lines))
-        command = [sys.executable, "-m", "sync_server.cli", "-C", str(self.config), "-e", *self._arguments]
+        command = [sys.executable, *self._program, "-C", str(self.config), "-e", *self._arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

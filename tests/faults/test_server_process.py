@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -412,14 +413,18 @@ def test_a_large_message_on_a_full_disk_is_swallowed_whole(server: RunningServer
 # -- long answers
 
 
-@pytest.fixture
-def big(server: RunningServer) -> bytes:
+def make_big(server: RunningServer) -> bytes:
     """A mailbox of more records than are answered from memory; its name."""
     count = 12_000
     records = b" ".join(record(uid, MESSAGE) for uid in range(1, count + 1))
     update = mailbox(b"user.big", b"bigid", [MESSAGE] * count, records=records)
     assert server.talk([upload(MESSAGE), update]).startswith(b"OK success\r\nOK success\r\n")
     return b"user.big"
+
+
+@pytest.fixture
+def big(server: RunningServer) -> bytes:
+    return make_big(server)
 
 
 def test_a_restart_behind_a_long_answer_does_not_cut_it(server: RunningServer, big: bytes) -> None:
@@ -429,25 +434,40 @@ def test_a_restart_behind_a_long_answer_does_not_cut_it(server: RunningServer, b
         assert [client.answer() for _ in range(3)] == [b"OK success", b"OK Restarting", b"OK Noop completed"]
 
 
-def test_who_hangs_up_during_a_long_answer_leaves_nothing_open(server: RunningServer, big: bytes) -> None:
-    def open_files() -> int:
-        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+def test_who_hangs_up_during_a_long_answer_leaves_nothing_open(tmp_path: Path) -> None:
+    """Without Python's collector: what a client leaves behind is closed because it is gone, not by luck."""
+    with RunningServer(tmp_path, collector=False) as server:
+        big = make_big(server)
+        server.talk([b"GET USER big"])
+        before = others(open_files(server))
+        ask = b"GET FULLMAILBOX " + big + b"\r\n"
+        for number in range(40):
+            line = server.connect()
+            line.sendall(plain(ADMIN, PASSWORD) + ask * (1 + number % 3))
+            for _ in range(number % 5):
+                line.recv(50_000)
+            line.close()
+        deadline = time.monotonic() + 20
+        # A connection or two may stay for the next reader, known by its -wal. Descriptors of the index
+        # itself are nobody's: SQLite keeps those for its next connection while another one is open.
+        while (surplus := others(open_files(server)) - before).total() > 2:
+            assert time.monotonic() < deadline, surplus
+            time.sleep(0.05)
+        assert server.talk([b"GET FULLMAILBOX " + big]).count(b"%(UID ") == 12_000
+        server.check_alive()
 
-    server.talk([b"GET USER big"])
-    before = open_files()
-    for number in range(20):
-        line = server.connect()
-        line.sendall(
-            plain(ADMIN, PASSWORD) + b"GET FULLMAILBOX " + big + b"\r\nGET FULLMAILBOX " + big + b"\r\n"
-        )
-        for _ in range(number % 5):
-            line.recv(50_000)
-        line.close()
-    deadline = time.monotonic() + 10
-    while open_files() > before + 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert server.talk([b"GET FULLMAILBOX " + big]).count(b"%(UID ") == 12_000
+
+def others(files: Counter[str]) -> Counter[str]:
+    return Counter({name: count for name, count in files.items() if not name.endswith("index.sqlite")})
+
+
+def open_files(server: RunningServer) -> Counter[str]:
+    """What the server has open, by name."""
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[str(entry.readlink()).partition(":")[0]] += 1
+    return found
 
 
 # -- kill -9

@@ -121,3 +121,11 @@ def test_a_lost_connection_wakes_everybody_and_writes_nothing(
     assert line.writes == []
     with pytest.raises(ConnectionLost):
         first.send(b"late")
+
+
+def test_who_wants_its_turn_when_the_connection_is_gone_learns_it(outbox: Outbox) -> None:
+    slot = outbox.open()
+    outbox.close()
+    failures: list[object] = []
+    slot.turn().addErrback(lambda failure: failures.append(failure.type))
+    assert failures == [ConnectionLost]
