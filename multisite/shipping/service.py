@@ -1,10 +1,11 @@
 """The receiving side of a host: contact service and transfers (``shipping_server -receiver``).
 
-One process listens, on the contact port for first contacts and, from the first contact on, on a transfer
-port (of the range MIN to MAX, if it is set). Strangers get no further than the greeting: only a connection
-that has proved the family key is given to a child process, which takes the file; ten children at most, the
-others are told to wait. So a thousand silent connections cost a thousand timers and nothing else, and of
-those that have not proved anything the oldest gives way.
+One process listens, on the contact port for first contacts (`multisite.shipping.contact`) and questions
+(`multisite.shipping.question`) and, from the first contact on, on a transfer port (of the range MIN to MAX,
+if it is set) for files (`multisite.shipping.transfer`); those modules begin with what is said. Strangers get
+no further than the greeting: only a connection that has proved the family key is given to a child process,
+which takes the file; ten children at most, the others are told to wait. So a thousand silent connections
+cost a thousand timers and nothing else, and of those that have not proved anything the oldest gives way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from multisite.shipping import contact
+from multisite.shipping import contact, question
 from multisite.shipping.arrival import Arrived, recover
 from multisite.shipping.children import MAX_CHILDREN, fork
 from multisite.shipping.handler import handler_command, run_handler
@@ -32,6 +33,7 @@ from multisite.shipping.order import Order
 from multisite.shipping.receive import receive
 from multisite.shipping.returns import welcome_home
 from multisite.shipping.site import Site
+from multisite.shipping.streams import read_exactly, read_line, readable
 from multisite.shipping.transfer import LONGEST_HEADER, Proofs
 
 HANDSHAKE = 10.0
@@ -161,11 +163,23 @@ class Service:
             await asyncio.get_running_loop().sock_sendto(endpoint.datagrams, reply, peer)
 
     async def _contact(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        asked = None
         async with asyncio.timeout(HANDSHAKE):
-            nonce = contact.answer_to(self.site.key, await _line(sock, contact.LONGEST_LINE))
-            if nonce:
+            line = await read_line(sock, contact.LONGEST_LINE)
+            if nonce := contact.answer_to(self.site.key, line):
                 reply = contact.answer(self.site.key, nonce, await self._transfer_port(endpoint))
                 await asyncio.get_running_loop().sock_sendall(sock, reply)
+            elif nonce := question.nonce_of(self.site.key, line):
+                asked = await question.hear(self.site.key, sock, nonce)
+        if asked:
+            self._no_stranger()
+            self.site.log.info(f"asked by {sock.getpeername()[0]}: {asked.text!r}")
+            await question.answer(self.site, sock, asked)
+
+    def _no_stranger(self) -> None:
+        """The connection that is being served has proved the key, and gives way to nobody."""
+        if task := asyncio.current_task():
+            self._strangers.pop(task, None)
 
     async def _transfer_port(self, endpoint: Endpoint) -> int:
         """The port on which the endpoint takes files; 0 if none of the range is free."""
@@ -199,27 +213,25 @@ class Service:
         loop = asyncio.get_running_loop()
         key = self.site.key
         async with asyncio.timeout(HANDSHAKE):
-            words = (await _line(sock, 200)).decode("ascii", "replace").split()
+            words = (await read_line(sock, 200)).decode("ascii", "replace").split()
             if len(words) != 3 or words[:2] != ["SHIP1", "HELLO"] or len(words[2]) != 64:
                 return
             proofs = Proofs(key, words[2], secrets.token_hex(32))
             challenge = f"SHIP1 CHALLENGE {proofs.server} {proofs.make('receiver')}\n"
             await loop.sock_sendall(sock, challenge.encode())
-            words = (await _line(sock, 200)).decode("ascii", "replace").split()
+            words = (await read_line(sock, 200)).decode("ascii", "replace").split()
             if len(words) != 4 or words[:2] != ["SHIP1", "HEADER"] or not words[2].isdigit():
                 return
             length = int(words[2])
             if length > LONGEST_HEADER:
                 return
-            header = await _exactly(sock, length)
+            header = await read_exactly(sock, length)
         if not proofs.hold(words[3], "sender", header):
             peer = sock.getpeername()[0]
             self.site.log.error(f"a sender at {peer} does not have our family key; nothing was taken")
             await loop.sock_sendall(sock, b"NO the family key is not ours\n")
             return
-        task = asyncio.current_task()
-        if task:
-            self._strangers.pop(task, None)
+        self._no_stranger()
         await self._wait_for_slot(sock)
         try:
             arrived = await self._in_child(
@@ -285,7 +297,7 @@ class Service:
             sock.close()
         descriptor = os.pidfd_open(pid)
         try:
-            await _readable(descriptor)
+            await readable(descriptor)
         finally:
             os.close(descriptor)
             os.set_blocking(reading, False)
@@ -324,54 +336,6 @@ def _decode_arrived(data: bytes) -> Arrived:
         Path(here) if here else None,
         Path(order_path) if order_path else None,
     )
-
-
-async def _line(sock: socket.socket, longest: int) -> bytes:
-    """One line and not a byte more: what follows a HEADER line belongs to the header."""
-    loop = asyncio.get_running_loop()
-    held = b""
-    while True:
-        ahead = await _peek(sock, longest)
-        end = ahead.find(b"\n")
-        take = len(ahead) if end < 0 else end + 1
-        held += await loop.sock_recv(sock, take)
-        if end >= 0:
-            return held
-        if len(held) > longest:
-            raise ValueError("a line too long")
-
-
-async def _readable(descriptor: int) -> None:
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-
-
-async def _peek(sock: socket.socket, count: int) -> bytes:
-    while True:
-        try:
-            found = sock.recv(count, socket.MSG_PEEK)
-        except BlockingIOError:
-            await _readable(sock.fileno())
-            continue
-        if not found:
-            raise ConnectionError("closed")
-        return found
-
-
-async def _exactly(sock: socket.socket, count: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    held = bytearray()
-    while len(held) < count:
-        more = await loop.sock_recv(sock, count - len(held))
-        if not more:
-            raise ConnectionError("closed")
-        held += more
-    return bytes(held)
 
 
 def _raise_file_limit() -> None:

@@ -21,11 +21,13 @@ from multisite.shipping.names import check_host, same_host
 @dataclass
 class Site:
     """`names`: by which this host is known in orders, the first is the one it writes itself. `home` holds
-    the default bays, markers and the ledger of arrivals."""
+    the default bays, markers and the ledger of arrivals, `family_directory` what other packages keep of the
+    family that this host belongs to."""
 
     conf: ShippingConf
     names: tuple[str, ...]
     home: Path
+    family_directory: Path
     log: ShippingLog
     key_file: Path
     listen: tuple[str, ...]
@@ -43,6 +45,7 @@ class Site:
             conf=ShippingConf(path) if missing else load_conf(path),
             names=tuple(dict.fromkeys(check_host(name) for name in names)),
             home=config.configdirectory / "shipping",
+            family_directory=config.configdirectory / "multisite",
             log=ShippingLog(config.configdirectory / "log" / "shipping_server_log", program=program),
             key_file=Path(config.string("multisite_key_file") or ""),
             listen=tuple(config.words("multisite_listen")),
