@@ -11,7 +11,9 @@ from multisite.replay.members import give_back_names, tell_replica
 
 
 def change_replica(member: Member, one: Replica) -> Replica:
-    """Have a replica be `one` from now on, as the next version of it; what it is now."""
+    """Have a replica be `one` from now on, as the next version of it; what it is now. Raises `SiteSealed`
+    while this replica is being restored."""
+    member.check_unsealed()
     made = replace(one, version=member.family.replicas[one.id].version + 1)
     with member.log.db.transaction():
         tell_replica(member.log, made)

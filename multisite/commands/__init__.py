@@ -58,4 +58,17 @@ COMMANDS = {
     "mkreplica": Entry(
         ("mkreplica_export", "mkreplica_import"), "add a replica to the family, or make this server one"
     ),
+    "lsreplica": Entry(("lsreplica",), "list the replicas"),
+    "chreplica": Entry(("chreplica",), "change a replica's host, storage class or keys"),
+    "rmreplica": Entry(("rmreplica",), "take a replica out of the family"),
+    "rename": Entry(("rename",), "rename a mailbox, or a replica"),
+    "conflicts": Entry(("conflicts",), "show what has a generated name, and how to settle it"),
+    "describe": Entry(("describe",), "show what is known of a replica or a mailbox"),
+    "lsmaster": Entry(("lsmaster",), "show who is master of whom"),
+    "chmaster": Entry(("chmaster",), "hand users over to another master"),
+    "lspacket": Entry(("lspacket",), "show what packets are, and for whom"),
+    "lsepoch": Entry(("lsepoch",), "show what each replica has, or is believed to have"),
+    "chepoch": Entry(("chepoch",), "correct what a replica is believed to have"),
+    "recoverpacket": Entry(("recoverpacket",), "have a lost packet exported again"),
+    "restorereplica": Entry(("restorereplica",), "after a restore from backup, get back what is lacking"),
 }

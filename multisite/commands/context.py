@@ -6,11 +6,15 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 from common.config import DEFAULT_PATH, Config
 from common.errors import UsageError
-from multisite.family import Replica
-from multisite.member import Member
+from common.stores import open_store
+from common.stores.mailstore import MailStore
+from multisite.family import Family, Replica
+from multisite.member import Member, directory_of
+from multisite.oplog.log import Log
 from multisite.options import Option, Parsed
 from multisite.shipping.log import ShippingLog
 from multisite.shipping.site import Site
@@ -39,6 +43,14 @@ exit status:
   78  imapd.conf or shipping.conf has a bad value, or this server is no replica of a family"""
 
 
+class View(NamedTuple):
+    """This replica, for reading."""
+
+    family: Family
+    log: Log
+    store: MailStore
+
+
 class Context:
     """One run of one command. Nothing is read before it is asked for."""
 
@@ -49,6 +61,11 @@ class Context:
     @cached_property
     def config(self) -> Config:
         return Config.load(self.options.text("C") or DEFAULT_PATH, program=self.program)
+
+    @property
+    def family(self) -> Family:
+        """The family as its file says now. Raises `NoFamily`."""
+        return Family.load(directory_of(self.config))
 
     @cached_property
     def site(self) -> Site:
@@ -74,6 +91,17 @@ class Context:
         """This replica, locked."""
         with Member.open(self.config, wait=self.wait, warn=self.warn) as member:
             yield member
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[View]:
+        """This replica as it is, whoever is at work on it."""
+        directory = directory_of(self.config)
+        family = Family.load(directory)
+        with (
+            Log(directory, family.self_id) as log,
+            contextlib.closing(open_store(self.config, readonly=True)) as store,
+        ):
+            yield View(family, log, store)
 
     # -- saying
 

@@ -37,7 +37,6 @@ def run(context: Context) -> int:
         raise UsageError("the replica to export to is needed")
     outlet, wish = outlet_of(context, HEADLINE)
     with context.member() as member:
-        member.check_unsealed()
         targets = others(member, context.options.operands)
         for target in targets:
             outlet.check(target.name, target.host)

@@ -92,9 +92,9 @@ class Server(Site):
         for name in names:
             assert self.mailstore("create", name) == 0
 
-    def deliver(self, user: str, text: str, folder: str = "") -> None:
+    def deliver(self, user: str, subject: str, folder: str = "", *, body: str = "Hello.") -> None:
         """Put a message into a user's INBOX, or a folder below it."""
-        message = f"From: somebody@example.org\r\nSubject: {text}\r\n\r\n{text}\r\n"
+        message = f"From: somebody@example.org\r\nSubject: {subject}\r\n\r\n{body}\r\n"
         arguments = ["-m", folder] if folder else []
         assert self.mailstore("deliver", user, *arguments, stdin=message.encode()) == 0
 
@@ -141,14 +141,14 @@ class Server(Site):
             self.pid = 0
 
 
-def family(directory: Path, *names: str, port: int = 3710) -> list[Server]:
-    """Servers of the family ``mail``, made by its commands; the first one made it. All know all."""
+def family(directory: Path, *names: str, port: int = 3710, called: str = "mail") -> list[Server]:
+    """Servers of one family, made by its commands; the first one made it. All know all."""
     servers = [
         Server(name, directory / name, address=f"127.0.0.{number}", port=port)
         for number, name in enumerate(names, 1)
     ]
     first, *others = servers
-    assert first.multitool("mkfamily", "-name", "mail", first.name) == 0
+    assert first.multitool("mkfamily", "-name", called, first.name) == 0
     for server in others:
         path = directory / f"repl_{server.name}"
         made = first.multitool("mkreplica", "-export", "-out", path, f"{server.address}:{server.name}")

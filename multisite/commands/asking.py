@@ -1,0 +1,22 @@
+"""Asking a sibling over the line what it has (``-actual``)."""
+
+from __future__ import annotations
+
+from multisite.errors import MultisiteError
+from multisite.family import Family, Replica
+from multisite.shipping.question import ask
+from multisite.shipping.site import Site
+from multisite.standing import Standing, parse_standing
+
+QUESTION = b"epochs"
+
+
+def ask_standing(site: Site, family: Family, sibling: Replica) -> Standing:
+    """Where the sibling stands. Raises `ShippingError`, `MultisiteError` if it cannot be asked or is not the
+    one that is meant."""
+    if not sibling.host:
+        raise MultisiteError(f"{sibling.name} has no host to ask (multitool chreplica -host)")
+    found = parse_standing(ask(site, sibling.host, QUESTION))
+    if (found.family, found.replica) != (family.id, sibling.id):
+        raise MultisiteError(f"{sibling.host} is {found.name!r}, and not {sibling.name!r} of this family")
+    return found

@@ -1,0 +1,47 @@
+"""chreplica: change what the family knows of a replica."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common.errors import EX_OK, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.membership import change_replica
+from multisite.options import Grammar, Option
+from multisite.packet import PublicKeys
+from multisite.shipping.errors import BadFileName
+from multisite.shipping.names import check_host
+
+GRAMMAR = Grammar(
+    "multitool chreplica",
+    [
+        Option("host", "host", "to which host its packets are shipped"),
+        Option("scl/ass", "class", "in which storage class"),
+        Option("key", "text", "its public keys, as lsreplica -long shows them there"),
+        *COMMON_OPTIONS,
+    ],
+    "replica",
+    "Change what the family knows of a replica. The others hear of it in the next packets.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Change it."""
+    options = context.options
+    if len(options.operands) != 1 or not {"host", "sclass", "key"} & options.values.keys():
+        raise UsageError("one replica, and -host, -sclass or -key are needed")
+    with context.member() as member:
+        one = member.family.find(options.operands[0])
+        if (host := options.text("host")) is not None:
+            try:
+                one = replace(one, host=check_host(host))
+            except BadFileName as error:
+                raise UsageError(str(error)) from None
+        if storage_class := options.text("sclass"):
+            one = replace(one, storage_class=storage_class)
+        if (key := options.text("key")) is not None:
+            one = replace(one, keys=PublicKeys.parse(key).text())
+        made = change_replica(member, one)
+    context.log.info(f"changed {made.name}: host {made.host}, storage class {made.storage_class}")
+    return EX_OK

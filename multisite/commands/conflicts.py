@@ -1,0 +1,55 @@
+"""conflicts: what has a generated name here, and how to settle it."""
+
+from __future__ import annotations
+
+from common.errors import EX_OK
+from common.names import owner_of
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
+from multisite.commands.naming import Naming
+from multisite.oplog.objects import Object
+from multisite.options import Grammar
+
+GRAMMAR = Grammar(
+    "multitool conflicts",
+    [*COMMON_OPTIONS],
+    "",
+    "Show the mailboxes and replicas that got generated names at this server, because others have the names\n"
+    "that they should have, and the commands that settle it.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Show them; nothing is printed if there are none."""
+    naming = Naming(context.config)
+    with context.look() as view:
+        for thing in view.log.objects.in_conflict():
+            _mailbox(context, view, naming, thing)
+        for one in view.family.living():
+            if one.wanted:
+                context.print(f"replica {one.name}, made by {view.family.name_of(one.creator)}")
+                context.print(f"  should be called {one.wanted}, as another replica is here")
+                context.print(f"  there: multitool rename replica:{one.wanted} NEW-NAME")
+    return EX_OK
+
+
+def _mailbox(context: Context, view: View, naming: Naming, thing: Object) -> None:
+    holder, wanted = _holder(view, thing.wanted), naming.external(thing.wanted)
+    creator = view.family.name_of(thing.creator)
+    context.print(f"mailbox {naming.external(thing.local)} ({thing.uniqueid}), made at {creator}")
+    if not holder:
+        context.print(f"  should be called {wanted}, which is free: the next import gives it back")
+        return
+    known = view.log.objects.get(holder)
+    other = view.family.name_of(known.creator) if known else "?"
+    context.print(f"  should be called {wanted}, as another one is here ({holder}), made at {other}")
+    context.print("  settle it with one of")
+    for where in dict.fromkeys((creator, other)):
+        # Where it was made it has the name that it should have, unless it lost it to the other there, too.
+        context.print(f"    at {where}:  multitool rename {wanted} NEW-NAME")
+
+
+def _holder(view: View, name: str) -> str:
+    with view.store.read(owner_of(name)) as reader:
+        found = reader.mailbox(name)
+    return found.uniqueid if found and not found.intermediate else ""

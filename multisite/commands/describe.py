@@ -1,0 +1,89 @@
+"""describe: everything that is known here of a replica or a mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from common.names import owner_of
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
+from multisite.commands.lsreplica import replica_lines, when
+from multisite.commands.naming import Naming
+from multisite.commands.rows import row_lines
+from multisite.errors import UnknownReplica
+from multisite.family import Replica
+from multisite.options import Grammar
+
+GRAMMAR = Grammar(
+    "multitool describe",
+    [*COMMON_OPTIONS],
+    "replica[@family] | mailbox …",
+    "Show everything that is known here of replicas and mailboxes. replica:NAME and mailbox:NAME say which\n"
+    "is meant.",
+    EXIT_STATUS,
+)
+
+LAST_EXPORTS = 5
+
+
+def run(context: Context) -> int:
+    """Describe each that is named."""
+    if not context.options.operands:
+        raise UsageError("a replica or a mailbox is needed")
+    well = True
+    with context.look() as view:
+        for word in context.options.operands:
+            lines = _lines(context, view, word)
+            if lines is None:
+                context.complain(f"{word} is neither a replica nor a mailbox here")
+                well = False
+                continue
+            for line in lines:
+                context.print(line)
+    return EX_OK if well else EX_FAILURE
+
+
+def _lines(context: Context, view: View, word: str) -> list[str] | None:
+    if not word.startswith("mailbox:"):
+        try:
+            return list(_replica(view, view.family.find(word)))
+        except UnknownReplica:
+            if word.startswith("replica:"):
+                return None
+    naming = Naming(context.config)
+    name = naming.existing(word, view.store)
+    return None if name is None else list(_mailbox(view, naming, name))
+
+
+def _replica(view: View, one: Replica) -> Iterator[str]:
+    yield from replica_lines(view.family, one)
+    owners = view.log.masters.of_replica(one.id)
+    named = ", ".join(map(str, owners[:20])) + (", …" if len(owners) > 20 else "")
+    yield f"  master of:     {len(owners)} ({named})" if owners else "  master of:     nobody"
+    for export in view.log.epochs.exports(one.id)[-LAST_EXPORTS:]:
+        comment = f": {export.comment}" if export.comment else ""
+        yield f"  exported to:   {when(export.time)} {export.packet}{comment}"
+    yield from (f"  {line}" for line in row_lines(view.family, one.id, view.log.epochs.row(one.id)))
+
+
+def _mailbox(view: View, naming: Naming, name: str) -> Iterator[str]:
+    family, log, owner = view.family, view.log, owner_of(name)
+    with view.store.read(owner) as reader:
+        state = reader.mailbox(name)
+    assert state is not None
+    known, master = log.objects.get(state.uniqueid), log.masters.of(owner)
+    yield f"mailbox {naming.external(name)}"
+    yield f"  uniqueid:      {state.uniqueid}"
+    yield f"  made at:       {family.name_of(known.creator) if known else 'not recorded yet'}"
+    yield f"  master:        {family.name_of(master.replica) if master else 'not recorded yet'}"
+    if known and known.wanted:
+        yield f"  should be:     {naming.external(known.wanted)}"
+    if state.intermediate:
+        return
+    yield f"  last UID:      {state.last_uid} (UIDVALIDITY {state.uidvalidity})"
+    told = log.shadows.get(state.uniqueid)
+    recorded = f"recorded up to {told.highestmodseq}" if told else "nothing recorded yet"
+    yield f"  modseq:        {state.highestmodseq} ({recorded})"
+    if master and master.replica != log.self_id:
+        base = log.masters.base(state.uniqueid)
+        yield f"  built on:      the master's last UID {base.last_uid} and modseq {base.modseq}"

@@ -1,0 +1,45 @@
+"""lsepoch: the epoch matrix, as it is believed here, or as siblings say themselves."""
+
+from __future__ import annotations
+
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from multisite.commands.asking import ask_standing
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.rows import row_lines
+from multisite.options import Grammar, Option
+
+GRAMMAR = Grammar(
+    "multitool lsepoch",
+    [Option("act/ual", "", "ask the replicas themselves, over the line"), *COMMON_OPTIONS],
+    "[replica …]",
+    "Show what each replica has: how many operations of each origin. The row of this replica is fact, the\n"
+    "others are what exports and packets let one believe.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Show all rows, or those of the replicas that are named."""
+    with context.look() as view:
+        family = view.family
+        rows = view.log.epochs.rows()
+    chosen = [family.find(one).id for one in context.options.operands]
+    if not chosen:
+        rest = {*rows, *(one.id for one in family.living())} - {family.self_id}
+        chosen = [family.self_id, *sorted(rest, key=family.name_of)]
+    well = True
+    for replica in chosen:
+        row = rows.get(replica, {})
+        known = family.replicas.get(replica)
+        if "actual" in context.options and replica != family.self_id:
+            if known is None or known.removed:
+                continue
+            try:
+                row = dict(ask_standing(context.site, family, known).row)
+            except CyrusSyncError as error:
+                context.complain(str(error))
+                well = False
+                continue
+        for line in row_lines(family, replica, row):
+            context.print(line)
+    return EX_OK if well else EX_FAILURE

@@ -1,0 +1,36 @@
+"""lsmaster: whose word counts for whom."""
+
+from __future__ import annotations
+
+from common.errors import EX_FAILURE, EX_OK
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.naming import Naming
+from multisite.options import Grammar
+
+GRAMMAR = Grammar(
+    "multitool lsmaster",
+    [*COMMON_OPTIONS],
+    "[user | shared:NAME …]",
+    "Show which replica is the master of each user and each shared top-level mailbox: the one whose word\n"
+    "counts where changes meet. That is the first who changed it, until it is handed over (chmaster).",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Show all, or those that are named."""
+    naming = Naming(context.config)
+    well = True
+    with context.look() as view:
+        masters = view.log.masters
+        owners = [naming.owner(word) for word in context.options.operands] or sorted(
+            owner for replica in view.family.replicas for owner in masters.of_replica(replica)
+        )
+        for owner in owners:
+            master = masters.of(owner)
+            if master is None:
+                context.complain(f"{owner} has no master: nobody has changed anything")
+                well = False
+            else:
+                context.print(f"{owner}  {view.family.name_of(master.replica)}")
+    return EX_OK if well else EX_FAILURE
