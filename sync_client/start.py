@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from twisted.internet.defer import Deferred
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from common.stores import open_store
-from common.stores.mailstore import MailStore
+from common.stores.native.store import NativeStore
+from common.stores.native.sweep import sweep
 from common.stores.threads import ThreadRunner
 from common.synclog.log import SyncLog
 from common.synclog.writer import log_path
@@ -68,7 +70,7 @@ class _Parts:
         arguments = job.arguments
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)
-        self.store: MailStore = open_store(job.cfg)
+        self.store: NativeStore = open_store(job.cfg)
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -143,7 +145,7 @@ def run_one_shot(job: Job) -> int:
     return _until_done(reactor, begin)
 
 
-def _items(job: Job, store: MailStore) -> list[Item]:
+def _items(job: Job, store: NativeStore) -> list[Item]:
     match job.arguments.mode:
         case Mode.USERS:
             return oneshot.user_items(job.names)
@@ -239,11 +241,23 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
         for warning in channel_warnings(job):
             log.warning("%s", warning)
         log.info("rolling replication to %s begins", parts.connector.server)
-        ended = rolling.run()
+        ended = _behind_sweep(job, parts, rolling.run)
         systemd.notify("READY=1")
         return ended, stop
 
     return _until_done(reactor, begin)
+
+
+def _behind_sweep(job: Job, parts: _Parts, run: Callable[[], Deferred[int]]) -> Deferred[int]:
+    """Write what earlier changes have left over for the log; the first run follows at once, a single one
+    (``-1``) when that is done, so that it finds the lines."""
+    if job.arguments.input_file is not None:
+        return run()
+    stop = threading.Event()
+    parts.reactor.addSystemEventTrigger("before", "shutdown", stop.set)
+    swept = parts.threads.run(sweep, parts.store, stop)
+    swept.addErrback(lambda failure: log.error("cannot look for lines left over: %s", failure.value))
+    return swept.addCallback(lambda _: run()) if job.arguments.once else run()
 
 
 def _source(job: Job, parts: _Parts) -> tuple[Source, Any]:

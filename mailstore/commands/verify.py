@@ -1,8 +1,9 @@
 """verify: check the whole store, or some users, and name what is wrong.
 
 Every message is read and its SHA-1 compared with its GUID; CRCs, quota use and counters are calculated
-anew; the index, the packs and the registry of mailboxes are checked. Nothing is changed; mailstore repair
-mends sums and registry. Exit status 1 if something is wrong."""
+anew; the index, the packs and the registry of mailboxes are checked. Lines of the action log that an earlier
+change could not write are named too; the start of a rolling sync_client writes them. Nothing is changed;
+mailstore repair mends sums and registry. Exit status 1 if something is wrong."""
 
 from __future__ import annotations
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
 import signal
 import socket
+import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 import yaml
 
 from common.names import Owner
-from tests.sync_client.real import BIN, Client, Pair, Replica, paired, serving_replica, until
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica, until
 
 KILLS = int(os.environ.get("CYRUS_SYNC_KILLS", "4"))
 
@@ -290,3 +293,30 @@ def test_a_server_killed_at_any_moment_loses_nothing_and_the_client_goes_on(tmp_
         until(lambda: all(pair.replica.messages(u) == pair.master.messages(u) for u in users), "all arrives")
         assert pair.same()
         assert not (pair.master.directory() / "quarantine.yaml").exists(), "nobody is blamed"
+
+
+@pytest.mark.parametrize("options", [("-1",), ()])
+def test_what_a_killed_delivery_could_not_log_goes_over_when_the_client_starts(pair, options):
+    pair.master.create("alice")
+    assert pair.run("-R", "-1").process.returncode == 0
+    deliver = [BIN / "mailstore", "-C", pair.master.conf, "deliver", "alice"]
+    with held(pair.master.log()):
+        delivery = subprocess.Popen(deliver, stdin=subprocess.PIPE, env=ENVIRONMENT)
+        assert delivery.stdin is not None
+        delivery.stdin.write(b"Subject: lost?\r\n\r\nhello\r\n")
+        delivery.stdin.close()
+        until(lambda: pair.master.messages("alice") == 1, "the message is stored")
+        delivery.kill()
+        delivery.wait()
+    assert pair.master.log().read_bytes() == b""
+    pair.client("-R", *options)
+    until(lambda: pair.replica.messages("alice") == 1, "the message arrives")
+
+
+@contextlib.contextmanager
+def held(log: Path) -> Iterator[None]:
+    """Nobody can write to the action log."""
+    with log.open("ab") as file:
+        lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from common.errors import ConnectionLost
 from sync_server.outbox import MAX_COST, Outbox
@@ -126,6 +127,6 @@ def test_a_lost_connection_wakes_everybody_and_writes_nothing(
 def test_who_wants_its_turn_when_the_connection_is_gone_learns_it(outbox: Outbox) -> None:
     slot = outbox.open()
     outbox.close()
-    failures: list[object] = []
-    slot.turn().addErrback(lambda failure: failures.append(failure.type))
-    assert failures == [ConnectionLost]
+    failed: list[Failure] = []
+    slot.turn().addErrback(failed.append)
+    assert failed[0].check(ConnectionLost)

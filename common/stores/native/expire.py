@@ -38,7 +38,7 @@ class Expired:
 
 def stored_owners(store: NativeStore) -> list[Owner]:
     """Every owner with files, those too of whom nothing is alive any more: they wait for `expire`."""
-    found = {store._owner_at(kind, path) for kind in KINDS for path in store.layout.directories(kind)}
+    found = {store.owner_at(kind, path) for kind in KINDS for path in store.layout.directories(kind)}
     return sorted(owner for owner in found if owner is not None)
 
 

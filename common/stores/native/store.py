@@ -28,6 +28,7 @@ from common.stores.native.registry import Registry
 from common.stores.native.rename import rename
 from common.stores.native.transaction import Ground, LogLineTuple
 from common.stores.native.trouble import reporting
+from common.stores.native.unlogged import Unlogged
 from common.stores.native.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class NativeStore:
         self.readonly = readonly
         self.servername = servername
         self.registry = Registry(layout.home / "registry.sqlite", readonly=readonly)
+        self.unlogged = Unlogged(layout.home / "unlogged")
         self._logs = {False: action_log, True: chain_log}
         self._right_now = right_now
         self._clock = clock
@@ -83,7 +85,7 @@ class NativeStore:
 
     def owners(self) -> Iterator[Owner]:
         for kind in ("user", "shared"):
-            found = {self._owner_at(kind, path) for path in self.layout.directories(kind)}
+            found = {self.owner_at(kind, path) for path in self.layout.directories(kind)}
             for owner in sorted(owner for owner in found if owner is not None):
                 if self.exists(owner):
                     yield owner
@@ -192,12 +194,30 @@ class NativeStore:
             opened = self._open.pop_all()
         for one in opened:
             one.close()
+        self.unlogged.close()
         self.registry.close()
 
     # -- what the modules of the store use
 
     def now(self) -> int:
         return int(self._clock())
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether anything is ever written to an action log."""
+        return any(self._logs.values())
+
+    def owner_at(self, kind: str, path: Path) -> Owner | None:
+        """Who lives in a directory; None where that cannot be known."""
+        name = decode_name(path.name)
+        if name is None:
+            with (
+                contextlib.suppress(CyrusSyncError, sqlite3.Error),
+                contextlib.closing(schema.connect(path / INDEX, readonly=True)) as connection,
+            ):
+                row = connection.execute("SELECT name FROM owner").fetchone()
+                name = row[0] if row else None
+        return Owner(kind, name) if name else None
 
     def directory_of(self, owner: Owner) -> Path | None:
         """Where an owner's files are."""
@@ -212,17 +232,6 @@ class NativeStore:
             opened.close()
 
     # -- finding and opening
-
-    def _owner_at(self, kind: str, path: Path) -> Owner | None:
-        name = decode_name(path.name)
-        if name is None:
-            with (
-                contextlib.suppress(CyrusSyncError, sqlite3.Error),
-                contextlib.closing(schema.connect(path / INDEX, readonly=True)) as connection,
-            ):
-                row = connection.execute("SELECT name FROM owner").fetchone()
-                name = row[0] if row else None
-        return Owner(kind, name) if name else None
 
     def _opened(self, owner: Owner) -> OpenOwner | None:
         with self._lock:
@@ -335,11 +344,14 @@ class NativeStore:
         going = [hint for hint in writer.hints if hint[1] is None]
         if coming:
             self.registry.note(coming, writer.owner)
-        keep = any(self._logs.values())
-        lines = writer.commit(keep_lines=keep)
+        kinds = {chained for chained, line_writer in self._logs.items() if line_writer}
+        keeping = bool(kinds) and writer.keeps_lines(kinds)
+        if keeping:
+            self.unlogged.note(writer.owner)
+        lines = writer.commit(keep_lines=kinds)
         if going:
             self.registry.note(going, writer.owner)
-        if lines and keep:
+        if keeping:
             self._write_lines(writer, lines)
         return lines
 
@@ -353,6 +365,8 @@ class NativeStore:
             writer.lines_written()
         except (CyrusSyncError, OSError, sqlite3.Error) as error:
             log.warning("action log of %s not written yet: %s", writer.owner, error)
+        else:
+            self.unlogged.strike(writer.owner)
 
 
 class _Around:

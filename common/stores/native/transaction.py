@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -280,9 +280,19 @@ class Transaction(Reader):
         """What the registry must learn before the commit."""
         return self._hints
 
-    def commit(self, *, keep_lines: bool) -> list[tuple[bool, LogLineTuple]]:
+    @property
+    def left_over(self) -> int:
+        """Action-log lines that an earlier transaction could not write."""
+        return len(self._left_over)
+
+    def keeps_lines(self, kinds: Collection[bool]) -> bool:
+        """Whether there are action-log lines to write: own ones of these kinds, or left over ones."""
+        return bool(self._left_over) or any(chained in kinds for chained, _ in self._lines)
+
+    def commit(self, *, keep_lines: Collection[bool]) -> list[tuple[bool, LogLineTuple]]:
         """Make everything durable. Returns the action-log lines to write now, those included that an
-        earlier transaction left over; `keep_lines` = put them into the outbox until `lines_written`."""
+        earlier transaction left over; `keep_lines` = the kinds (chained or not) that are put into the
+        outbox until `lines_written`."""
         if self._ground is None:
             return []
         if self._broken:
@@ -293,11 +303,9 @@ class Transaction(Reader):
                 self._db.executemany(
                     "INSERT OR REPLACE INTO packs (pack, length) VALUES (?, ?)", lengths.items()
                 )
-            if keep_lines and self._lines:
-                self._db.executemany(
-                    "INSERT INTO outbox (chained, line) VALUES (?, ?)",
-                    [(chained, json.dumps(line)) for chained, line in self._lines],
-                )
+            kept = [(chained, json.dumps(line)) for chained, line in self._lines if chained in keep_lines]
+            if kept:
+                self._db.executemany("INSERT INTO outbox (chained, line) VALUES (?, ?)", kept)
             self._start = None
             self._db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,16 +22,18 @@ from common.stores.native.packs import PackReader, Place
 from common.stores.native.reader import Records
 from common.stores.native.rows import STATE_COLUMNS, state_of
 from common.stores.native.store import NativeStore
+from common.stores.native.sweep import waiting
 from common.stores.native.tally import weight
 from common.stores.native.trouble import store_trouble
 
 _MESSAGES_AT_ONCE = 500
 _SMALL = 256 * 1024
+_LOOKS, _PAUSE = 10, 0.1
 
 
 class Problem(NamedTuple):
     """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
-    registry; `where` the mailbox or file."""
+    registry, log; `where` the mailbox or file."""
 
     kind: str
     where: str
@@ -82,6 +85,7 @@ class _Check:
         yield from self.pack_files()
         yield from self.messages()
         yield from self.registry()
+        yield from self.action_log()
 
     def orphans(self) -> Iterator[Problem]:
         queries = {
@@ -216,6 +220,16 @@ class _Check:
         for uniqueid, name in self.db.execute("SELECT uniqueid, name FROM mailboxes WHERE deleted_at = 0"):
             if self.owner not in self.store.registry.holders(uniqueid):
                 yield Problem("registry", name, f"uniqueid {uniqueid} is not registered")
+
+    def action_log(self) -> Iterator[Problem]:
+        """Lines that wait. Of a change that is being made right now they are gone the next moment."""
+        for _ in range(_LOOKS):
+            count = waiting(self.store, self.owner)
+            if not count:
+                return
+            time.sleep(_PAUSE)
+        text = f"{count} lines are not written yet: the owner's next change or the start of a rolling"
+        yield Problem("log", "action log", f"{text} sync_client does it")
 
 
 def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:
