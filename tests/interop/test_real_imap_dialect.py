@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from common.names import Owner
+from tests.common.wire.kit import issue
 
 from .csync import differences, state_of
-from .cyrus import Address, Cyrus
+from .cyrus import Address, Cyrus, give_to_cyrus
 from .fill import message
 from .ours import Ours
 from .proxy import Proxy
+from .running import default_ground
 
 JANUARY = 1704103200
 TRY_IMAP = {"sync_try_imap": "yes"}
@@ -97,3 +101,40 @@ def test_an_imapd_that_does_not_offer_replication_is_passed_over(ours: Ours, use
         done = ours.sync_client("-u", user, to=imap_of(silent), extra=TRY_IMAP)
         assert done.status != 0
         assert "an imapd without X-REPLICATION" in done.err
+
+
+@pytest.fixture(scope="module")
+def secured(real_cyrus: None) -> Iterator[tuple[Cyrus, Path]]:
+    """A real Cyrus that takes a login by SCRAM and has TLS; the authority's certificate."""
+    with tempfile.TemporaryDirectory(prefix="cy-certificates-", dir=default_ground()) as directory:
+        root = Path(directory)
+        authority = issue(root, "authority", ca=True)
+        server = issue(root, "server", authority, hosts=("127.0.0.1",))
+        give_to_cyrus(root)
+        settings = {
+            "sasl_mech_list": "PLAIN SCRAM-SHA-256",
+            "tls_server_cert": str(server.cert),
+            "tls_server_key": str(server.key),
+        }
+        with Cyrus.running("secured", settings) as cyrus:
+            yield cyrus, authority.cert
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "A01 AUTHENTICATE SCRAM-SHA-256"),
+        ({"force_sasl_client_mech": "PLAIN", "sync_allowplaintext": "no"}, "S01 STARTTLS"),
+    ],
+    ids=["scram", "starttls"],
+)
+def test_a_user_arrives_at_an_imapd_by_scram_and_under_tls(
+    ours: Ours, secured: tuple[Cyrus, Path], filled: str, options: dict[str, str], said: str
+) -> None:
+    cyrus, authority = secured
+    extra = {**TRY_IMAP, "tls_server_ca_file": str(authority), **options}
+    with Proxy(imap_of(cyrus)) as proxy:
+        ours.sync_client("-u", filled, to=proxy.address, extra=extra).check()
+        assert proxy.commands(said)
+        assert not proxy.commands("A01 AUTHENTICATE PLAIN"), "the password was readable"
+    assert differences(state_of(ours.csync, filled), state_of(cyrus.csync, filled)) == []

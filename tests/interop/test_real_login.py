@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from common.errors import AuthenticationFailed, TLSFailed
+from common.errors import AuthenticationFailed, CannotConnect, TLSFailed
 from common.wire.client import ClientSettings, Session, connect
 from common.wire.policy import Policy
+from common.wire.replica import WireReplica
 from common.wire.sasl.client import Credentials
 from common.wire.sasl.passwd import PasswordFile
 from common.wire.sasl.saslauthd import Saslauthd
@@ -147,6 +148,79 @@ def test_our_client_reports_the_real_servers_refusal(
     with pytest.raises(AuthenticationFailed) as caught:
         run(reactor, connect(reactor, wanted))
     assert caught.value.address["reply"] == "NO authentication failure"
+
+
+# -- our client, the real imapd
+
+
+@pytest.fixture
+def within_imap(settings: ClientSettings, cyrus: Cyrus) -> ClientSettings:
+    """To an imapd, with no csync server to go on to."""
+    return replace(settings, port=1, imap_port=cyrus.ports["imap"])
+
+
+def replicates(reactor: Any, session: Session) -> None:
+    """The imapd takes the commands of replication."""
+    assert session.within_imap
+
+    async def talk() -> None:
+        replica = await WireReplica.start(session, {"SIEVE-MAILBOX"})
+        assert not (await replica.get_user("nobody-here")).mailboxes
+        await replica.restart()
+        await replica.noop()
+        await replica.close()
+
+    run(reactor, Deferred.fromCoroutine(talk()))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"])
+def test_our_client_logs_in_to_the_real_imapd(
+    reactor: Any, within_imap: ClientSettings, mechanism: str
+) -> None:
+    policy = Policy(allow_plaintext=True, mechanisms=(mechanism,))
+    session = run(reactor, connect(reactor, replace(within_imap, policy=policy)))
+    assert session.mechanism == mechanism and not session.layer.tls
+    replicates(reactor, session)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"])
+def test_our_client_starts_tls_with_the_real_imapd_before_it_logs_in(
+    reactor: Any, within_imap: ClientSettings, mechanism: str
+) -> None:
+    policy = Policy(minimum_layer=128, mechanisms=(mechanism,))
+    session = run(reactor, connect(reactor, replace(within_imap, policy=policy)))
+    assert session.mechanism == mechanism and session.layer.tls
+    assert "STARTTLS" not in session.capabilities, "the capabilities are those under TLS"
+    replicates(reactor, session)
+
+
+def test_our_client_shows_its_certificate_to_the_real_imapd(
+    reactor: Any, within_imap: ClientSettings, certificates: Certificates
+) -> None:
+    tls = replace(within_imap.tls, cert=str(certificates.admin.cert), key=str(certificates.admin.key))
+    session = run(reactor, connect(reactor, replace(within_imap, tls=tls, credentials=Credentials())))
+    assert session.mechanism == "EXTERNAL"
+    replicates(reactor, session)
+
+
+def test_our_client_does_not_trust_the_real_imapd_without_its_authority(
+    reactor: Any, within_imap: ClientSettings
+) -> None:
+    wanted = replace(within_imap, tls=ClientTLSSettings(), policy=Policy(minimum_layer=2))
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, wanted))
+    assert "authority that is not trusted here" in caught.value.address["imap"]
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"])
+def test_our_client_reports_the_real_imapds_refusal(
+    reactor: Any, within_imap: ClientSettings, mechanism: str
+) -> None:
+    policy = Policy(allow_plaintext=True, mechanisms=(mechanism,))
+    wanted = replace(within_imap, credentials=Credentials(ADMIN, "wrong"), policy=policy)
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, wanted))
+    assert f"authentication failed: {mechanism} as {ADMIN}" in caught.value.address["imap"]
 
 
 # -- real clients, our SASL and TLS

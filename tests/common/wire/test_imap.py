@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
-from twisted.protocols.basic import LineOnlyReceiver
+from twisted.protocols.basic import LineOnlyReceiver, LineReceiver
 
 from common.config import Config
 from common.errors import CannotConnect, CompressionRefused
@@ -22,14 +22,16 @@ from common.wire import imap, outgoing
 from common.wire.client import Session, connect
 from common.wire.dialect import Dialect
 from common.wire.outgoing import Piece
-from common.wire.policy import Policy
+from common.wire.policy import Layer, Policy
 from common.wire.replica import WireReplica
 from common.wire.sasl import passwd
 from common.wire.sasl.client import Credentials
 from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import SaslServer
+from common.wire.sasl.server import Attempt, SaslServer
+from common.wire.sasl.server import Challenge as SaslChallenge
 from common.wire.settings import ClientSettings
-from tests.common.wire.kit import make_reactor, run, spin
+from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
+from tests.common.wire.kit import Issued, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 
 GREETING = b"* OK [CAPABILITY IMAP4rev1] replica.test Cyrus IMAP 3.6.1 server ready"
@@ -301,6 +303,178 @@ def test_required_compression_leaves_imap_out(reactor: Any, listen: Any, csync: 
         run(reactor, connect(reactor, settings(*ports, require_compression=True)))
     assert said == []
     spin(reactor, lambda: len(csync.lost) == len(csync.peers))
+
+
+# -- logging in: TLS and SCRAM
+
+
+class SecureImapd(LineReceiver):
+    """An imapd with just the login in it. What it offers before TLS, it says; what it heard, it keeps."""
+
+    def __init__(self, sasl: SaslServer, tls: ServerTLS | None, heard: list[bytes], injected: bytes) -> None:
+        self._sasl = sasl
+        self._tls = tls
+        self._heard = heard
+        self._injected = injected
+        self._secure = False
+        self._attempt: Attempt | None = None
+
+    def connectionMade(self) -> None:
+        self.sendLine(GREETING)
+
+    def _capability(self) -> bytes:
+        layer = Layer(tls=self._secure, ssf=256 if self._secure else 0)
+        words = [f"AUTH={name}" for name in self._sasl.mechanisms(layer)]
+        words += ["STARTTLS"] if self._tls is not None and not self._secure else []
+        return " ".join(["* CAPABILITY IMAP4rev1", *words, "X-REPLICATION"]).encode()
+
+    def lineReceived(self, line: bytes) -> None:
+        self._heard.append(line)
+        if self._attempt is not None:
+            Deferred.fromCoroutine(self._step(self._attempt.step(line)))
+            return
+        tag, verb, *words = line.split()
+        if verb == b"CAPABILITY":
+            self.sendLine(self._capability() + b"\r\nC01 OK Completed")
+        elif verb == b"AUTHENTICATE":
+            layer = Layer(tls=self._secure, ssf=256 if self._secure else 0)
+            self._attempt = self._sasl.attempt(layer)
+            Deferred.fromCoroutine(self._step(self._attempt.start(words[0], None)))
+        elif verb == b"STARTTLS" and self._tls is not None:
+            self.transport.write(b"S01 OK Begin TLS negotiation now\r\n" + self._injected)
+            self.transport.startTLS(self._tls)
+            self._secure = True
+        elif verb == b"LOGOUT":
+            self.sendLine(b"* BYE LOGOUT received\r\nQ01 OK Completed")
+            self.transport.loseConnection()
+        else:
+            self.sendLine(tag + b" NO not here")
+
+    async def _step(self, outcome: Any) -> None:
+        said = await outcome
+        if isinstance(said, SaslChallenge):
+            self.sendLine(said.line)
+            return
+        self._attempt = None
+        self.sendLine(b"A01 " + said.reply)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> tuple[Issued, Issued]:
+    """An authority, and a server's certificate for 127.0.0.1."""
+    authority = issue(tmp_path, "authority", ca=True)
+    return authority, issue(tmp_path, "server", authority, hosts=("127.0.0.1",))
+
+
+@pytest.fixture
+def secure(
+    reactor: Any,
+    listen: Any,
+    certificates: tuple[Issued, Issued],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[ClientSettings, list[bytes]]]:
+    """A secure imapd, started: settings of a client for it, and what the imapd hears."""
+    use_for_tls(monkeypatch, reactor)
+    monkeypatch.setattr(passwd, "ITERATIONS", 4096)
+    passwords = PasswordFile(tmp_path / "sync_passwd")
+    passwords.set_password("cyrus", "s3cret")
+    authority, server = certificates
+
+    def start(policy: Policy, client: Policy, *, tls: bool = True, injected: bytes = b"") -> Any:
+        said: list[bytes] = []
+        offered = ServerTLS(ServerTLSSettings((str(server.cert),), (str(server.key),))) if tls else None
+        sasl = SaslServer(policy, passwords)
+        factory = Factory.forProtocol(lambda: SecureImapd(sasl, offered, said, injected))  # type: ignore[arg-type]
+        wanted = settings(
+            1, listen(factory), policy=client, tls=ClientTLSSettings(ca_file=str(authority.cert))
+        )
+        return wanted, said
+
+    return start
+
+
+def verbs(said: list[bytes]) -> list[bytes]:
+    return [line.split()[1] for line in said if line[:1] in b"CSAQ" and line[1:3] == b"01"]
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1"])
+def test_scram_within_imap_waits_for_the_first_challenge(reactor: Any, secure: Any, mechanism: str) -> None:
+    wanted, said = secure(Policy(), Policy(mechanisms=(mechanism,)), tls=False)
+    session = run(reactor, connect(reactor, wanted))
+    assert session.within_imap and session.mechanism == mechanism
+    assert said[:2] == [b"C01 CAPABILITY", f"A01 AUTHENTICATE {mechanism}".encode()]
+    assert b64decode(said[2]).startswith(b"n,,n=cyrus,r=")
+    session.proto.lose()
+
+
+def test_a_password_goes_over_tls_only_and_the_capabilities_are_asked_again(
+    reactor: Any, secure: Any
+) -> None:
+    wanted, said = secure(Policy(mechanisms=("PLAIN",)), Policy(mechanisms=("PLAIN",)))
+    session = run(reactor, connect(reactor, wanted))
+    assert session.layer.tls and session.mechanism == "PLAIN" and session.within_imap
+    assert verbs(said) == [b"CAPABILITY", b"STARTTLS", b"CAPABILITY", b"AUTHENTICATE"]
+    assert "STARTTLS" not in session.capabilities
+    session.proto.lose()
+
+
+def test_an_imapd_that_refuses_starttls_gets_no_password(reactor: Any, secure: Any, listen: Any) -> None:
+    answers = {
+        b"C01 CAPABILITY": b"* CAPABILITY AUTH=PLAIN STARTTLS X-REPLICATION\r\nC01 OK Completed",
+        b"S01 STARTTLS": b"S01 NO not today",
+    }
+    said: list[bytes] = []
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, settings(1, listen(imapd(answers, said)), policy=Policy())))
+    assert "the server refuses STARTTLS: NO not today" in caught.value.address["imap"]
+    assert not any(b"AUTHENTICATE" in line for line in said)
+
+
+def test_what_somebody_in_the_middle_says_ahead_of_the_handshake_ends_it(reactor: Any, secure: Any) -> None:
+    """Otherwise it would be taken for something that the imapd has said under TLS."""
+    injected = b"* CAPABILITY IMAP4rev1 AUTH=PLAIN X-REPLICATION\r\n"
+    wanted, said = secure(Policy(), Policy(minimum_layer=2), injected=injected)
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, wanted))
+    assert "ahead of the TLS handshake" in caught.value.address["imap"]
+    assert verbs(said) == [b"CAPABILITY", b"STARTTLS"]
+
+
+def test_an_imapd_with_a_certificate_of_a_stranger_gets_no_password(
+    reactor: Any, secure: Any, tmp_path: Path
+) -> None:
+    wanted, said = secure(Policy(), Policy(minimum_layer=2))
+    stranger = issue(tmp_path, "stranger", ca=True)
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, replace(wanted, tls=ClientTLSSettings(ca_file=str(stranger.cert)))))
+    assert "an authority that is not known here" in caught.value.address["imap"]
+    assert verbs(said) == [b"CAPABILITY", b"STARTTLS"]
+
+
+def test_an_imapd_that_does_not_know_the_password_is_not_believed(reactor: Any, listen: Any) -> None:
+    """SCRAM proves the server too: an OK without the proof is no login."""
+    answers = {
+        b"C01 CAPABILITY": b"* CAPABILITY AUTH=SCRAM-SHA-256 X-REPLICATION\r\nC01 OK Completed",
+        b"A01 AUTHENTICATE SCRAM-SHA-256": b"+ \r\nA01 OK Success",
+    }
+    said: list[bytes] = []
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, settings(1, listen(imapd(answers, said)), policy=Policy())))
+    assert "SCRAM-SHA-256" in caught.value.address["imap"]
+
+
+def test_a_challenge_that_is_no_base64_is_declined(reactor: Any, listen: Any) -> None:
+    answers = {
+        b"C01 CAPABILITY": b"* CAPABILITY AUTH=SCRAM-SHA-256 X-REPLICATION\r\nC01 OK Completed",
+        b"A01 AUTHENTICATE SCRAM-SHA-256": b"+ \r\n+ !!!",
+        b"*": b"A01 BAD cancelled",
+    }
+    said: list[bytes] = []
+    with pytest.raises(CannotConnect) as caught:
+        run(reactor, connect(reactor, settings(1, listen(imapd(answers, said)), policy=Policy())))
+    assert b"*" in said and said[-1] == b"Q01 LOGOUT"
+    assert "SCRAM-SHA-256" in caught.value.address["imap"]
 
 
 # -- configuration
