@@ -14,7 +14,6 @@ from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncErr
 from multisite.options import Grammar, Option
 from multisite.shipping.key import make_key
 from multisite.shipping.run import deliver, poll, sources
-from multisite.shipping.service import serve
 from multisite.shipping.site import Site
 
 EXIT_STATUS = """\
@@ -64,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_key(site.key_file)
             print(f"made {site.key_file}; every host of the family needs this same file, and nobody else")
         elif "receiver" in options:
+            from multisite.shipping.service import serve  # what only the receiving side needs
+
             os.umask(0o077)
             serve(site, _ready)
         elif "poll" in options:

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
-from multisite.shipping.digest import BLOCK, algorithm, digest_flow
+from multisite.shipping.digest import algorithm, digest_flow
 from multisite.shipping.errors import Refused, ShippingError
 from multisite.shipping.files import temporary_in, write_all
 from multisite.shipping.ledger import Ledger
@@ -20,7 +20,7 @@ from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
 from multisite.shipping.transfer import SILENCE, Header, Proofs
 
-_DRAINED = 64 * BLOCK
+_DRAINED = 64 * 1024 * 1024
 
 
 def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> Arrived | None:
@@ -106,7 +106,7 @@ def _refuse(sock: socket.socket, reason: str) -> None:
         _say(sock, f"NO {text}")
         sock.shutdown(socket.SHUT_WR)
         drained = 0
-        while drained < _DRAINED and (more := sock.recv(BLOCK)):
+        while drained < _DRAINED and (more := sock.recv(1 << 20)):
             drained += len(more)
     except OSError:
         pass
