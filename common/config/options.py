@@ -552,6 +552,15 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "multisite_import_on_arrival",
+        _SWITCH,
+        "no",
+        _SHIPPING,
+        "Where shipping.conf(5) has no RECEIPT-HANDLER and this host has a replica: shipping_server runs "
+        "syncreplica -import -receive when a packet has come.",
+        ours=True,
+    ),
+    Option(
         "multisite_channel",
         _STRING,
         "multisite",

@@ -2,16 +2,28 @@
 
 ``program -o origin-host [-d data-path] [-a order-path] [-s class]``: ``-d`` if the file is for this host,
 ``-a`` if it must travel on, ``-s`` for a named class.
+
+Where none is configured, a host that has a replica of a family may have its packets imported, by
+``syncreplica -import -receive`` (`multisite_import_on_arrival`).
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from multisite.shipping.arrival import Arrived
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.site import Site
+
+UPDATE_PACKET = "sync_"
+"""Names of packets that an import takes begin so. Packets that make a replica wait for a person."""
+
+_SAID = 16 * 1024
+"""How many of the last bytes that a failed program printed are logged."""
 
 
 def handler_command(site: Site, arrived: Arrived) -> list[str] | None:
@@ -33,15 +45,50 @@ def handler_command(site: Site, arrived: Arrived) -> list[str] | None:
 def run_handler(site: Site, arrived: Arrived) -> None:
     """Run it to its end. A failure is logged; the file stays where it is."""
     command = handler_command(site, arrived)
-    if command is None:
-        return
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
-        )
-    except OSError as error:
-        site.log.error(f"the receipt handler cannot be run: {error}")
-        return
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        site.log.error(f"{' '.join(command)} ended with status {done.returncode} {said}".rstrip())
+    if command is not None:
+        _run(site, command, "the receipt handler")
+
+
+def imports_by_itself(site: Site, arrived: Arrived) -> bool:
+    """True if `syncreplica -import -receive` is to be run for what has come."""
+    return (
+        site.import_on_arrival
+        and not arrived.order.returning
+        and arrived.here is not None
+        and arrived.here.name.startswith(UPDATE_PACKET)
+        and handler_command(site, arrived) is None
+        and (site.family_directory / "family.yaml").exists()
+    )
+
+
+def import_command(site: Site) -> list[str]:
+    """The console script, or the module where it is not installed."""
+    script = Path(sys.executable).with_name("syncreplica")
+    program = (
+        [os.fsdecode(script)]
+        if script.exists()
+        else [sys.executable, "-m", "multisite.multitool", "syncreplica"]
+    )
+    return [*program, "-import", "-receive", "-C", os.fsdecode(site.config_path)]
+
+
+def run_import(site: Site) -> None:
+    """Import what is in the bays. A failure is logged; the packets stay where they are."""
+    _run(site, import_command(site), "the import of what has come")
+
+
+def _run(site: Site, command: list[str], what: str) -> None:
+    # Not through a pipe: what the program leaves running in the background would hold it open.
+    with tempfile.TemporaryFile() as output:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            )
+        except OSError as error:
+            site.log.error(f"{what} cannot be run: {error}")
+            return
+        if done.returncode:
+            site.log.error(f"{' '.join(command)} ended with status {done.returncode}")
+            output.seek(max(0, output.tell() - _SAID))
+            for line in output.read().decode("utf-8", "replace").splitlines():
+                site.log.error(f"{Path(command[0]).name}: {line}")

@@ -27,7 +27,7 @@ from typing import Any
 from multisite.shipping import contact, question
 from multisite.shipping.arrival import Arrived, recover
 from multisite.shipping.children import MAX_CHILDREN, fork
-from multisite.shipping.handler import handler_command, run_handler
+from multisite.shipping.handler import handler_command, imports_by_itself, run_handler, run_import
 from multisite.shipping.listening import Endpoint, bind, tcp
 from multisite.shipping.order import Order
 from multisite.shipping.receive import receive
@@ -53,6 +53,8 @@ class Service:
         self._ready = ready
         self._slots = asyncio.Semaphore(MAX_CHILDREN)
         self._handlers = asyncio.Semaphore(MAX_CHILDREN)
+        self._importing = asyncio.Lock()
+        self._import_is_due = False
         self._strangers: dict[asyncio.Task[None], None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._working: set[asyncio.Task[None]] = set()
@@ -264,11 +266,26 @@ class Service:
         return 0
 
     async def _after(self, arrived: Arrived) -> None:
-        """What follows an arrival, in a child of its own: mail, and the receipt handler."""
+        """What follows an arrival, in a child of its own: mail, and the receipt handler or an import."""
+        if imports_by_itself(self.site, arrived):
+            await self._import()
         if not arrived.order.returning and handler_command(self.site, arrived) is None:
             return
         async with self._handlers:
             await self._in_child(lambda _reply: self._after_in_child(arrived))
+
+    async def _import(self) -> None:
+        """One import after the other; one that has not begun will find all that has come until it does."""
+        if self._import_is_due:
+            return
+        self._import_is_due = True
+        async with self._importing:
+            self._import_is_due = False
+            await self._in_child(lambda _reply: self._import_in_child())
+
+    def _import_in_child(self) -> int:
+        run_import(self.site)
+        return 0
 
     def _after_in_child(self, arrived: Arrived) -> int:
         if arrived.order.returning:

@@ -33,6 +33,8 @@ class Site:
     listen: tuple[str, ...]
     contact_port: int
     sendmail: str
+    config_path: Path
+    import_on_arrival: bool = False
     clock: Callable[[], float] = field(default=time.time)
 
     @classmethod
@@ -51,6 +53,8 @@ class Site:
             listen=tuple(config.words("multisite_listen")),
             contact_port=config.integer("multisite_contact_port"),
             sendmail=config.string("sendmail") or "",
+            config_path=config.path.absolute(),
+            import_on_arrival=config.switch("multisite_import_on_arrival"),
         )
 
     @cached_property
