@@ -4,6 +4,9 @@ Each is the XOR of one CRC-32 per live record (basic) or message annotation (ann
 record is ``crc ^= record_crc(old) ^ record_crc(new)``. The basic one starts at 0, the other at `ANNOT_SEED`.
 An expunged record counts 0. On the wire, 0 means "not known" and is not compared (`crcs_match`).
 
+Up to Cyrus 3.12 a conversation id is counted without its leading zeros, on the development branch (3.13) with
+all 16 digits. We count as the former do; `wide_ids` is what makes one sum of the other.
+
 >>> record_crc(Record(1, 5, 1700000000, "", False, 1600000000, 17,
 ...                   bytes.fromhex("cd081e01676d96c437b3d729301bebdaf4c14102")))
 2155384394
@@ -76,6 +79,16 @@ def _annot_crc(
     for entry, userid, _, value in annotations:
         if value and entry not in VIRTUAL_ENTRIES:
             crc ^= crc32(value, crc32(f"{uid} {entry} {userid} ".encode()))
+    return crc
+
+
+def wide_ids(records: Iterable[Record]) -> int:
+    """The XOR between an annotation CRC as we count it and as Cyrus 3.13 does."""
+    crc = 0
+    for record in records:
+        if record.thrid and not record.expunged and not record.thrid >> 60:
+            head = f"{record.uid} {THRID}  "
+            crc ^= crc32(f"{head}{record.thrid:x}".encode()) ^ crc32(f"{head}{record.thrid:016x}".encode())
     return crc
 
 

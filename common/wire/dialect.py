@@ -12,6 +12,8 @@ before 3.2  SYNC_CRC_ANNOT and SINCE_CRC_ANNOT: the annotation CRC began at 0, s
 before 3.2  savedate and createdmodseq, which would be kept as annotations that anybody can see
 before 3.2  intermediate and deleted names in APPLY MAILBOX
 before 3.0  the LOCAL\\_ form of a command
+from 3.13   SYNC_CRC_ANNOT and SINCE_CRC_ANNOT again: it counts conversation ids otherwise than
+            all before it (`common.protocol.crc`)
 ==========  ==================================================================================
 
 >>> Dialect.of_banner("replica.example Cyrus sync server v2.4.17-Debian").release
@@ -28,6 +30,9 @@ from common.model import MailboxState, MailboxUpdate, Record, RecordSource, User
 
 PRESENT = (99, 0)
 """For a server that does not say."""
+
+_WIDE_IDS = (3, 13)
+"""The development branch."""
 
 _RELEASE = re.compile(r"\bCyrus (?:sync server|IMAP) v?(\d{1,3})\.(\d{1,3})(?!\d)")
 
@@ -52,6 +57,11 @@ class Dialect:
     @property
     def annotation_crc(self) -> bool:
         """Whether its annotation CRC is counted as ours."""
+        return (3, 2) <= self.release < _WIDE_IDS or self.release == PRESENT
+
+    @property
+    def virtual_dates(self) -> bool:
+        """Whether it has savedate and createdmodseq."""
         return self.release >= (3, 2)
 
     def takes(self, update: MailboxUpdate) -> bool:
@@ -60,15 +70,16 @@ class Dialect:
 
     def outgoing(self, update: MailboxUpdate) -> MailboxUpdate:
         """`update` as it can take it."""
-        if self.release >= (3, 6):
+        if self.release >= (3, 6) and self.annotation_crc:
             return update
         state, records, since = update.state, update.records, update.since
-        if "e" in state.mbtype:
+        if "e" in state.mbtype and self.release < (3, 6):
             state = replace(state, mbtype=state.mbtype.replace("e", ""))
         if not self.annotation_crc:
             state = replace(state, sync_crc_annot=None)
-            records = _WithoutNewFields(records)
             since = since and replace(since, crc_annot=0)
+        if not self.virtual_dates:
+            records = _WithoutNewFields(records)
         return replace(update, state=state, records=records, since=since)
 
     def incoming(self, state: MailboxState) -> MailboxState:

@@ -49,7 +49,9 @@ RELEASES = [
     Release("3.8", (3, 8)),
     Release("3.10", (3, 10)),
     Release("3.12", (3, 12)),
+    Release("3.13", (3, 13)),
 ]
+"""The last is the development branch."""
 
 
 class Master:
@@ -83,10 +85,14 @@ class Master:
         found = []
         if self.release.since(2, 5):
             found.append(("/comment", "alice", NOTE, NOTE))
-            found.append((PREFIX + "thrid", "", b"00ab12cd34ef5678", b"ab12cd34ef5678"))
+            counted = b"00ab12cd34ef5678" if self.release.since(3, 13) else b"ab12cd34ef5678"
+            found.append((PREFIX + "thrid", "", b"00ab12cd34ef5678", counted))
         if self.release.since(3, 2):
             found.append((PREFIX + "savedate", "", b"1700000000", b"1700000000"))
             found.append((PREFIX + "createdmodseq", "", b"5", b"5"))
+        if self.release.since(3, 13):
+            found.append((PREFIX + "internaldate.nsec", "", b"123456789", b"123456789"))
+            found.append((PREFIX + "basethrid", "", b"00000000000000ff", b"00000000000000ff"))
         return found
 
     def record(self) -> bytes:

@@ -56,7 +56,10 @@ class Release:
 
 RELEASES = [
     Release((2, 4), "replica.example Cyrus sync server v%d.%d.17-Debian"),
-    *(Release(number) for number in ((2, 5), (3, 0), (3, 2), (3, 4), (3, 6), (3, 8), (3, 10), (3, 12))),
+    *(
+        Release(number)
+        for number in ((2, 5), (3, 0), (3, 2), (3, 4), (3, 6), (3, 8), (3, 10), (3, 12), (3, 13))
+    ),
 ]
 
 
@@ -121,4 +124,6 @@ class OldReplica:
             data = re.sub(
                 rb"SYNC_CRC_ANNOT (\d+)", lambda m: b"SYNC_CRC_ANNOT %d" % (int(m[1]) ^ ANNOT_SEED), data
             )
+        if self.release.since(3, 13):
+            data = re.sub(rb"SYNC_CRC_ANNOT (\d+)", lambda m: b"SYNC_CRC_ANNOT %d" % (int(m[1]) ^ 1), data)
         return data

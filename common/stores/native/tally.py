@@ -15,7 +15,9 @@ def weight(annotations: Iterable[Annotation]) -> int:
 
 
 class Tally:
-    """Keeps the sums of one mailbox up to date while records come, change and go."""
+    """Keeps the sums of one mailbox up to date while records come, change and go.
+
+    An annotation CRC of 0 is one that is not known and stays so (`ApplyMailbox._compare_crcs`)."""
 
     def __init__(self, box: Box) -> None:
         self.crc = box.state.sync_crc
@@ -39,7 +41,8 @@ class Tally:
     def _change(self, records: Sequence[Record], sign: int) -> None:
         crc, crc_annot = mailbox_crcs(records)
         self.crc ^= crc
-        self.crc_annot ^= crc_annot ^ ANNOT_SEED
+        if self.crc_annot:
+            self.crc_annot ^= crc_annot ^ ANNOT_SEED
         live = [record for record in records if not record.expunged]
         self.messages += sign * len(live)
         self.bytes += sign * sum([record.size for record in live])

@@ -145,7 +145,7 @@ class _Check:
                     yield Problem("header", name, f"uid {record.uid} has no GUID or no size")
             yield from self._missing(number, name, batch[0].uid, last)
         state = state_of(row[6:])
-        if (state.sync_crc, state.sync_crc_annot) != (crc, crc_annot):
+        if state.sync_crc != crc or state.sync_crc_annot not in (0, crc_annot):
             wrong = f"SYNC_CRC {state.sync_crc} SYNC_CRC_ANNOT {state.sync_crc_annot}"
             yield Problem("crc", name, f"stored {wrong}, the records give {crc} and {crc_annot}")
         for what, stored, found in zip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from zlib import crc32
 
 from hypothesis import given
 
@@ -16,6 +17,7 @@ from common.protocol.crc import (
     flags_crc,
     mailbox_crcs,
     record_crc,
+    wide_ids,
 )
 from tests.common.protocol.values import record_lists
 
@@ -136,3 +138,15 @@ def test_zero_and_none_are_not_compared() -> None:
     assert crcs_match((1, None), (1, 2))
     assert not crcs_match((1, 2), (3, 2))
     assert not crcs_match((0, 2), (0, 3))
+
+
+def test_wide_ids_make_the_sum_of_the_development_branch_of_ours():
+    """Cyrus 3.13 counts conversation ids with all 16 digits."""
+    first = Record(1, 1, 1, "", False, 1, 1, b"x" * 20, thrid=0x00AB12CD34EF5678)
+    full = first._replace(uid=2, thrid=0xA0AB12CD34EF5678)
+    gone = first._replace(uid=3, expunged=True)
+    _, ours = mailbox_crcs([first, full, gone])
+    theirs = ANNOT_SEED
+    for text in (b"1 %s  00ab12cd34ef5678", b"2 %s  a0ab12cd34ef5678"):
+        theirs ^= crc32(text % THRID.encode())
+    assert ours != theirs and ours ^ wide_ids([first, full, gone]) == theirs
