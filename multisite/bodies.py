@@ -11,7 +11,7 @@ from common.protocol.mailboxes import MailboxLine
 from common.stores.frames import content_pieces, frame_content
 from common.stores.mailstore import MailStore
 from common.wire.outgoing import mailbox_pieces
-from multisite.oplog.database import Database
+from multisite.oplog.log import Log
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import parse
 from multisite.replay.stage import Held
@@ -35,9 +35,10 @@ class _Unfolded:
 class Bodies:
     """Finds messages by GUID."""
 
-    def __init__(self, store: MailStore, database: Database) -> None:
+    def __init__(self, store: MailStore, log: Log) -> None:
         self._store = store
-        self._held = Held(database)
+        self._log = log
+        self._held = Held(log.db)
 
     def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
         """Those of the messages that can be had, unfolded, in batches of bounded size."""
@@ -60,13 +61,14 @@ class Bodies:
         return {guid for guid in guids if guid not in stored and guid not in self._held}
 
     def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:
-        """Those of the messages that the mailbox of an operation has here and should be able to give. Of an
-        operation that was not applied here: all."""
+        """Those of the messages that are needed and should be here: the mailbox of the operation has them,
+        or the operation is only passed on, and what becomes of it is not known."""
+        if entry.origin != self._log.self_id:
+            settled = self._log.masters.settled(entry.owner)
+            if entry.id > settled.get(entry.origin, 0):
+                return set(guids)
         uniqueid = entry.attributes.get("uniqueid", "")
         with self._store.read(entry.owner) as reader:
-            if reader.mailbox_by_id(uniqueid) is None:
-                deleted = any(stone.uniqueid == uniqueid for stone in reader.tombstones())
-                return set() if deleted else set(guids)
             # One that has no record at all any more was expunged and cleaned up.
             return {
                 record.guid

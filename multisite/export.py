@@ -97,7 +97,7 @@ class _Export:
         self._wish = wish
         self._max = wish.max_size or NO_LIMIT
         self._logical = str(uuid.uuid4())
-        self._bodies = Bodies(member.store, member.log.db)
+        self._bodies = Bodies(member.store, member.log)
         self._known = {} if wish.kind == CREATION else self._log.epochs.row(target.id)
         self._mine = self._log.epochs.row(self._log.self_id)
         self._writer: PacketWriter | None = None
@@ -105,6 +105,8 @@ class _Export:
         self._sent: set[tuple[str, bytes]] = set()
         self._messages_in_packet = 0
         self._covered: Row = dict(self._known)
+        self._begun: Row = dict(self._known)
+        """What the target has when it comes to the packet that is being written."""
         self.exported = Exported(target, row=dict(self._known))
 
     def write(self) -> None:
@@ -249,16 +251,19 @@ class _Export:
         path = self._writer.close(self._header(number, last=last))
         self._writer = None
         self._ranges = {}
+        self._begun = dict(self._covered)
         self._messages_in_packet = 0
         self.exported.paths.append(path)
         self.exported.row = dict(self._covered)
 
     def _header(self, number: int, *, last: bool, widest: bool = False) -> Header:
+        """`widest`: with all origins, for the room that it takes."""
         family, myself = self._member.family, self._member.myself
-        origins = self._mine if widest else self._ranges
+        begun = {origin: self._begun.get(origin, 0) for origin in self._mine}
         ranges = {
-            origin: self._ranges.get(origin, Range(self._covered.get(origin, 0) + 1, 1 << 40))
-            for origin in origins
+            origin: self._ranges.get(origin, Range(last_before + 1, last_before))
+            for origin, last_before in begun.items()
+            if widest or origin in self._ranges or last_before
         }
         return Header(
             kind=self._wish.kind,

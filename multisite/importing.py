@@ -23,7 +23,6 @@ from common.errors import CyrusSyncError
 from common.names import Owner
 from multisite.errors import MultisiteError
 from multisite.member import Member
-from multisite.oplog.epochs import Row
 from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
 from multisite.replay.ground import Ground
 from multisite.replay.hand import Hand
@@ -225,6 +224,7 @@ class Import:
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
+                # An origin has what it did itself, and what the sender knows of it.
                 log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
@@ -315,24 +315,20 @@ class Import:
 
     def _prune_held(self) -> None:
         """Forget held messages that nobody will ask this replica for any more."""
-        member = self._member
-        held = Held(member.log.db)
-        others = [one.id for one in member.family.living() if one.id != member.family.self_id]
-        rows = [member.log.epochs.row(one) for one in others]
-        held.drop([guid for guid in held.guids() if self._is_useless(guid, rows)])
+        held = Held(self._member.log.db)
+        held.drop([guid for guid in held.guids() if self._is_useless(guid)])
 
-    def _is_useless(self, guid: bytes, rows: list[Row]) -> bool:
-        """Whether every owner of the message has it in the store here, or what the operation did that
-        brought it has come back from the master, and everybody has been told."""
+    def _is_useless(self, guid: bytes) -> bool:
+        """Whether every owner of the message has it in the store here, or has it no more: what the operation
+        did that brought it is part of the master's state as it is applied here."""
         log = self._member.log
         owners = log.operations.introducers(guid)
         for owner in owners:
             with self._member.store.read(owner) as reader:
                 stored = bool(reader.has_guids([guid]))
-            if stored:
-                continue
-            if log.operations.has_pending(owner) or not all(
-                log.operations.known_to(owner, guid, row) for row in [log.masters.settled(owner), *rows]
+            if not stored and (
+                log.operations.has_pending(owner)
+                or not log.operations.known_to(owner, guid, log.masters.settled(owner))
             ):
                 return False
         return bool(owners)

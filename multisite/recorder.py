@@ -12,6 +12,7 @@ creator        the replica where the mailbox was made
 base           ``modseq:last_uid`` of the master's state that a change made elsewhere is built on
 changed        names of header fields that differ from what the log said before
 settled        ``origin:id,…``: what of others' changes the master's state contains
+resync         the records there are not what the master told: he is asked to tell all of them
 =============  ===================================================================================
 """
 
@@ -43,6 +44,7 @@ from common.wire.outgoing import mailbox_pieces
 from multisite.oplog.items import remember
 from multisite.oplog.log import Log
 from multisite.oplog.operations import Entry
+from multisite.oplog.shadows import RESYNC
 from multisite.oplog.transaction import parse
 
 HEADER_FIELDS = ("name", "acl", "options", "usergroups", "annotations", "partition", "uidvalidity")
@@ -128,6 +130,9 @@ class Recorder:
         line = b"".join(piece.data for piece in mailbox_pieces(told, local=False))
         attributes = self._attributes(owner, state.uniqueid)
         attributes["changed"] = ",".join(_changed(shadow, state))
+        if self._shadows.item(owner, RESYNC, state.uniqueid):
+            attributes["resync"] = "1"
+            self._shadows.drop_item(owner, RESYNC, state.uniqueid)
         guids = new.guids | self._unknown(owner, new.older)
         entry = self._record(owner, line, attributes, list(guids), sum(guids.values()))
         self._shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)

@@ -1,10 +1,10 @@
-"""After a server was restored from a backup: get back what it had told the others, before it tells anything.
+"""After a server was restored from a backup: get back what it had told the others, before it goes on.
 
-Its log ends earlier than the others know it; if it went on numbering from there, two operations would have one
-number. So it is *sealed*: it records nothing, its packets carry no operations but say what it has, under a new
-incarnation. Who imports such a packet takes its word for what it has, and sends all the rest with the next
-export, its own operations included. When all who were asked have answered, it opens again: what was changed here
-meanwhile is recorded, and what others have said of its owners is settled.
+Its log ends earlier than the others know it; if it went on numbering from there, two operations would have
+one number. So it is *sealed*: it records nothing, and its packets carry no operations but say what it has,
+under a new incarnation. Who imports such a packet takes its word for what it has, and sends all the rest with
+the next export, its own operations included. When all who were asked have answered, it opens again: what was
+changed here meanwhile is recorded, and what others have said of its owners is settled.
 """
 
 from __future__ import annotations

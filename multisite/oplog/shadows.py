@@ -16,6 +16,9 @@ from common.names import Owner
 from multisite.oplog.database import Database
 from multisite.oplog.operations import owner_from, owner_text
 
+RESYNC = "resync"
+"""Kind of the items that name mailboxes of which the master is to be asked for everything."""
+
 _FIELDS = [field.name for field in fields(MailboxState)]
 
 

@@ -45,7 +45,8 @@ class Target(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Operations of one origin, both ends included."""
+    """Operations of one origin, both ends included. With `end` just before `start` it holds none, and says
+    that those before `start` are needed."""
 
     start: int
     end: int
@@ -56,11 +57,11 @@ class Header:
     """What a physical packet says of itself. Refuses bad values with ValueError.
 
     Replicas are known by their ids (letters, digits, ``-``, ``_``); names are for people. `ranges` is what
-    is in *this* physical packet, an origin with nothing left out; `row` is the last operation of each origin
-    that the sender has. `logical` is the same for all physical packets of one export, `number` counts them
-    from 1. Times are Unix seconds. `wanted` are GUIDs (20 bytes) of messages that the sender lacks. `sealed`
-    is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a writer fills
-    it in.
+    is in *this* physical packet, and what of each origin it builds on; `row` is the last operation of each
+    origin that the sender has. `logical` is the same for all physical packets of one export, `number` counts
+    them from 1. Times are Unix seconds. `wanted` are GUIDs (20 bytes) of messages that the sender lacks.
+    `sealed` is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a writer
+    fills it in.
     """
 
     kind: str
@@ -101,7 +102,7 @@ class Header:
         for origin, (start, end) in self.ranges.items():
             _check_ids("ranges", origin)
             _check_number("ranges", start, low=1)
-            _check_number("ranges", end, low=start)
+            _check_number("ranges", end, low=start - 1)
         _check_count("row", self.row, MOST_REPLICAS)
         _check_ids("row", *self.row)
         for last in self.row.values():

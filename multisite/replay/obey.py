@@ -11,18 +11,20 @@ from dataclasses import replace
 
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, Record
-from common.names import Owner, is_deleted
+from common.names import Owner, is_deleted, owner_of
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import ChangesKept, MailReader, MailWriter
 from multisite.errors import MessagesMissing
 from multisite.oplog.items import remember, script_digest
 from multisite.oplog.masters import Base
 from multisite.oplog.operations import Entry
+from multisite.oplog.shadows import RESYNC
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
 from multisite.replay.names import WARNING, find_name, move, place
 from multisite.replay.rebase import Plan, changed_here, plan_rebase
 from multisite.replay.small import apply_small
+from sync_client.engine.compare import crcs_agree
 
 
 def settled_vector(entry: Entry) -> dict[str, int]:
@@ -32,11 +34,13 @@ def settled_vector(entry: Entry) -> dict[str, int]:
     return {origin: int(number) for origin, _, number in pairs if number.isdigit()}
 
 
-def obey(ground: Ground, entry: Entry, said: Transaction) -> None:
-    """Carry out one operation of the owner's master. Raises `MessagesMissing` if it has to wait."""
+def obey(ground: Ground, entry: Entry, said: Transaction) -> bool:
+    """Carry out one operation of the owner's master; False if its messages were not taken into the store.
+    Raises `MessagesMissing` if it has to wait."""
+    taken = True
     match said.name:
         case "MAILBOX":
-            _mailbox(ground, entry, said.update)
+            taken = _mailbox(ground, entry, said.update)
         case "RENAME":
             _rename(ground, entry, said.argument)
         case "UNMAILBOX":
@@ -50,12 +54,13 @@ def obey(ground: Ground, entry: Entry, said: Transaction) -> None:
             remember(ground.log.shadows, entry.owner, said.name, said.argument)
     vector = settled_vector(entry)
     ground.log.masters.settle(entry.owner, vector | {entry.origin: entry.id})
+    return taken
 
 
 # -- mailboxes
 
 
-def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     owner, state = entry.owner, update.state
     uniqueid = state.uniqueid
     lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
@@ -74,20 +79,21 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
     if state.intermediate or state.tombstone:
         _entry_only(writer, update, ground)
         ground.log.shadows.put(owner, state)
-        return
+        return True
     if local is None and update.since is not None:
         # We have deleted it, which the master does not know yet: he will tell all of it, or that it is gone.
-        return
+        return False
     if local is None or not _apply(ground, writer, local, update):
         if local is None:
             _apply_new(ground, writer, update)
         else:
             _impose(ground, entry, writer, local, update)
-            return
+            return True
     masters = ground.log.masters
     base = masters.base(uniqueid)
     masters.put_base(uniqueid, Base(state.highestmodseq, state.last_uid, base.told_id, state.highestmodseq))
     ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
+    return True
 
 
 def _entry_only(writer: MailWriter, update: MailboxUpdate, ground: Ground) -> None:
@@ -151,7 +157,18 @@ def _impose(
         uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
     )
     _shadow(ground, entry.owner, update, plan, None if answered else base)
+    if not (plan.keep or update.partial):
+        _check_crcs(ground, writer, update.state)
     ground.told_again.add(entry.owner)
+
+
+def _check_crcs(ground: Ground, reader: MailReader, told: MailboxState) -> None:
+    """Where nothing of ours was kept, the records are the master's, or something went wrong before: then he
+    is asked to tell all of the mailbox."""
+    state = reader.mailbox_by_id(told.uniqueid)
+    if state is not None and not crcs_agree(told, state):
+        ground.log.shadows.put_item(owner_of(state.name), RESYNC, told.uniqueid, True)
+        ground.notice(f"{state.name} is not what its master has: he is asked for all of it")
 
 
 def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:

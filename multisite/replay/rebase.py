@@ -52,6 +52,11 @@ def identities(record: Record) -> list[Identity]:
     return [(guid, date, savedate, createdmodseq), (guid, date, savedate, 0), (guid, date, 0, 0)]
 
 
+def is_same(told: Record, other: Record) -> bool:
+    """Whether two records of one UID are of one message, and not of a message and a copy of it."""
+    return identity(other) in identities(told)
+
+
 def same_content(one: Record, other: Record) -> bool:
     """Whether two records of a message say the same, modseq and time apart."""
     return (
@@ -123,11 +128,13 @@ class _Rebase:
         known = ours.uid <= self._base.last_uid
         settled = ours.modseq <= self._settled
         theirs = self._theirs.get(ours.uid)
-        if theirs is not None and theirs.guid == ours.guid:
-            return None if settled else _later(theirs, ours)
         if known:
-            # A UID means one message in the master's history, so another GUID cannot be; none is told.
-            return None if settled or theirs is not None else ours
+            # A UID means one message in the master's history.
+            if theirs is not None:
+                return None if settled or theirs.guid != ours.guid else _later(theirs, ours)
+            return None if settled else ours
+        if theirs is not None and is_same(theirs, ours):
+            return None if settled else _later(theirs, ours)
         self._drop(ours, theirs)
         if settled:
             return None

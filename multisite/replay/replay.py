@@ -77,7 +77,7 @@ class Replay:
         operations = self._ground.log.operations
         stuck: set[Owner] = set()
         for entry in list(operations.pending()):
-            if entry.owner not in stuck:
+            if entry.owner not in stuck or entry.verb in SPECIAL:
                 self._carry_out(entry, None)
             if operations.is_pending(entry):
                 stuck.add(entry.owner)
@@ -115,11 +115,15 @@ class Replay:
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
         if master.replica == entry.origin:
-            obey(self._ground, entry, said or parse(entry.line))
-            self.consumed.update(entry.guids)
+            if obey(self._ground, entry, said or parse(entry.line)):
+                self.consumed.update(entry.guids)
+            else:
+                self._pass_on(entry)
         elif master.replica == log.self_id and not self._ground.family.restoring:
-            settle_operation(self._ground, entry, said or parse(entry.line))
-            self.consumed.update(entry.guids)
+            if settle_operation(self._ground, entry, said or parse(entry.line)):
+                self.consumed.update(entry.guids)
+            else:
+                self._pass_on(entry)
         else:
             self._pass_on(entry)
 

@@ -24,10 +24,19 @@ from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
 from multisite.replay.names import WARNING, find_name, move, place
-from multisite.replay.rebase import Identity, identities, identity, same_content
+from multisite.replay.rebase import Identity, identities, identity, is_same, same_content
 from multisite.replay.small import apply_small
 from multisite.replay.stage import PacketStage
-from sync_client.engine.conflict import Action, Adopt, Counters, ExpungeRemote, Renumber, Rewrite, settle
+from sync_client.engine.conflict import (
+    Action,
+    Adopt,
+    Counters,
+    ExpungeRemote,
+    Renumber,
+    Rewrite,
+    settle,
+    two_messages,
+)
 
 SETTLED_FIELDS = ("acl", "options", "usergroups", "annotations")
 
@@ -38,12 +47,14 @@ def base_of(entry: Entry) -> Base:
     return Base(int(modseq), int(last_uid)) if modseq.isdigit() and last_uid.isdigit() else Base()
 
 
-def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> None:
-    """Settle one operation of another replica. Raises `MessagesMissing` if it has to wait."""
+def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
+    """Settle one operation of another replica; False if its messages were not taken into the store. Raises
+    `MessagesMissing` if it has to wait."""
     ground.told_again.add(entry.owner)
+    taken = True
     match said.name:
         case "MAILBOX":
-            _mailbox(ground, entry, said.update)
+            taken = _mailbox(ground, entry, said.update)
         case "RENAME":
             _rename(ground, entry, said.argument)
         case "UNMAILBOX":
@@ -55,28 +66,28 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> None:
         case _:
             apply_small(ground, entry.owner, said)
     ground.log.masters.settle(entry.owner, {entry.origin: entry.id})
+    return taken
 
 
 # -- mailboxes
 
 
-def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     owner, state = entry.owner, update.state
     lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
     if lacking:
         raise MessagesMissing(tuple(lacking))
     there = find_name(ground, owner, state.uniqueid)
     if there is None:
-        _new_mailbox(ground, entry, update)
-        return
+        return _new_mailbox(ground, entry, update)
     if "name" in _changed(entry) and entry.attributes.get("base", "0:0") != "0:0":
         _call(ground, entry, state.name, there[1], there[2])
     if state.intermediate or state.tombstone:
-        return
+        return True
     writer = ground.hand.writer(owner, entry.octets)
     local = writer.mailbox_by_id(state.uniqueid)
     if local is None or local.intermediate:
-        return
+        return False
     before = local.highestmodseq
     base = base_of(entry)
     _settle_records(ground, writer, local, update, base)
@@ -86,8 +97,14 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
         uidvalidity=state.uidvalidity,
         highestmodseq=max(state.highestmodseq, writer_modseq(writer, state.uniqueid)) + 1,
         last_uid=state.last_uid,
+        foldermodseq=state.foldermodseq,
+        raclmodseq=state.raclmodseq,
+        xconvmodseq=state.xconvmodseq,
     )
     _follow(ground, entry, base, before, writer_modseq(writer, state.uniqueid))
+    if "resync" in entry.attributes:
+        _tell_again(ground, state.uniqueid)
+    return True
 
 
 def writer_modseq(reader: MailReader, uniqueid: str) -> int:
@@ -100,13 +117,13 @@ def _changed(entry: Entry) -> set[str]:
     return set(entry.attributes.get("changed", "").split(","))
 
 
-def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
+def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     """A mailbox that is not here: born there, or deleted here while it got new mail there."""
     state, base = update.state, base_of(entry)
     if base.modseq and not any(
         record.uid > base.last_uid and not record.expunged for batch in update.records for record in batch
     ):
-        return
+        return False
     ground.log.objects.note(state.uniqueid, entry.owner, ground.creator(entry))
     name = place(ground, state.uniqueid, state.name, ground.creator(entry))
     made = replace(
@@ -121,6 +138,7 @@ def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> None:
     if not (state.intermediate or state.tombstone):
         writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
         ground.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
+    return True
 
 
 def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -> None:
@@ -195,17 +213,25 @@ def plan_settling(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: i
     actions: list[Action] = []
     for record in theirs:
         mine = ours.by_uid.get(record.uid)
-        if mine is not None and mine.guid == record.guid:
-            actions += _same_message(_Pair(mine, record), base)
-            continue
         if record.uid <= base.last_uid:
-            continue  # cleaned up here since: the other's is out of date
-        twin = ours.by_identity.get(identity(record))
+            # One that is not here any more was cleaned up since: the other's is out of date.
+            if mine is not None and mine.guid == record.guid:
+                actions += _same_message(_Pair(mine, record), base)
+            continue
+        twin = mine if mine is not None and is_same(mine, record) else ours.by_identity.get(identity(record))
         if twin is not None:
             actions += _same_message(_Pair(twin, record), base)
-            continue
-        actions += [act for act in settle(mine, record, counters) if not isinstance(act, ExpungeRemote)]
+        elif mine is not None and mine.guid == record.guid:
+            # A message and a copy of it, born apart under one UID.
+            actions += _both(two_messages(mine, record))
+        else:
+            actions += _both(settle(mine, record, counters))
     return actions
+
+
+def _both(actions: Sequence[Action]) -> list[Action]:
+    """What is to be done here; the other hears of it by what is told."""
+    return [act for act in actions if not isinstance(act, ExpungeRemote)]
 
 
 def _same_message(pair: _Pair, base: Base) -> list[Action]:

@@ -83,7 +83,7 @@ def settle(master: Record | None, replica: Record | None, counters: Counters) ->
             return []
         if master.guid == replica.guid:
             return _same_message(master, replica)
-        return _two_messages(master, replica)
+        return two_messages(master, replica)
     if master is not None:
         return _master_only(master, counters)
     if replica is not None:
@@ -196,7 +196,8 @@ def _same_message(master: Record, replica: Record) -> list[Action]:
     return [Rewrite(master)]
 
 
-def _two_messages(master: Record, replica: Record) -> list[Action]:
+def two_messages(master: Record, replica: Record) -> list[Action]:
+    """What becomes of two messages that have one UID: every live one survives under a new one."""
     moved: list[tuple[bytes, Action]] = []
     if not master.expunged:
         moved.append((master.guid, Renumber(master)))

@@ -17,6 +17,7 @@ from common.errors import CyrusSyncError, StoreError
 from common.model import MailboxState, Record, Seen
 from common.names import Owner, inbox_of, is_deleted
 from common.stores.mailstore import MailWriter
+from common.stores.native.store import NativeStore
 from multisite.export import Wish
 from multisite.importing import Import
 from multisite.member import Member
@@ -51,12 +52,19 @@ class History:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
+        self._seconds = 1_700_000_000.0
+        # Every site has one clock, on which a change takes anything from no time to seconds.
+        NativeStore.__init__.__kwdefaults__["clock"] = self.clock
         self.sites = family_of(self.directory, *self.names)
         self.flying: list[tuple[Site, Path]] = []
         self._count = 0
         self._now = 1_700_000_000
         for user in self.users:
             self._born(self.chance.choice(self.sites), user)
+
+    def clock(self) -> float:
+        self._seconds += self.chance.choice((0, 0, 0.3, 1, 3))
+        return self._seconds
 
     def _born(self, site: Site, user: str) -> None:
         with site.store() as store, store.write(Owner("user", user)) as writer:
