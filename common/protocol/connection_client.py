@@ -19,17 +19,15 @@ from enum import Enum
 
 from common.errors import ReplyError
 from common.protocol import dlist
-from common.protocol.buffer import Buffer
 from common.protocol.events import (
     NEED_DATA,
     Answer,
     Challenge,
-    ConnectionClosed,
     Event,
     Fatal,
-    NeedData,
     Reply,
 )
+from common.protocol.receiving import ReceivingEnd, Rules
 from common.protocol.value_stream import Bulk, ValueStream
 
 CLIENT_LIMITS = dlist.Limits(max_literal=64 * 1024 * 1024, max_value=128 * 1024 * 1024, max_items=4_000_000)
@@ -85,85 +83,34 @@ MOVES: dict[tuple[State, Move], State] = {
     **{(state, Move.BROKEN): State.FAILED for state in State if state is not State.CLOSED},
     **{(state, Move.EOF): State.CLOSED for state in State},
 }
-"""All that may happen, and what is expected then. Anything else is a mistake of ours (KeyError)."""
+"""See `Rules.moves`."""
 
 
-class ClientConnection:
+class ClientConnection(ReceivingEnd[State, Move]):
     """The server's stream."""
 
+    _BREAKING = (dlist.ParseError, ReplyError)
+
     def __init__(self, limits: dlist.Limits = CLIENT_LIMITS, *, tagged: bool = False) -> None:
-        self._limits = limits
+        super().__init__(limits, State.GREETING)
         self._tagged = tagged
         self._replies = 0
         self._bare = _IMAP_BARE if tagged else _BARE
-        self._buffer = Buffer()
-        self._state = State.GREETING
-        self._eof = False
-        self._searched = 0
         self._name = dlist.AstringReader(limits)
         self._answer = ""
         self._value: ValueStream | None = None
-
-    @property
-    def state(self) -> State:
-        return self._state
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that are held and not yet part of an event."""
-        return len(self._buffer)
-
-    def receive_data(self, data: bytes) -> None:
-        """More bytes of the server."""
-        if self._state not in (State.FAILED, State.CLOSED):
-            self._buffer.append(data)
-
-    def receive_eof(self) -> None:
-        """The server will send nothing more."""
-        self._eof = True
 
     def expect_greeting(self) -> None:
         """The server will greet again, as after STARTTLS. To be called between two lines."""
         self._move(Move.GREETING_EXPECTED)
 
-    def trailing_data(self) -> bytes:
-        """Takes out what was received behind the last event, for the layer that begins there."""
-        self._searched = 0
-        return self._buffer.clear()
-
-    def next_event(self) -> Event:
-        """What the server said next."""
-        if self._state is State.CLOSED:
-            return ConnectionClosed(clean=False)
-        event: Event = NEED_DATA
-        if self._state is not State.FAILED:
-            try:
-                event = self._read()
-            except (dlist.ParseError, ReplyError) as error:
-                event = self._break(error.message)
-        self._buffer.compact()
-        if isinstance(event, NeedData) and self._eof:
-            clean = self._state is State.LINE and not self._buffer
-            self._move(Move.EOF)
-            return ConnectionClosed(clean)
-        return event
-
     # -- reading
-
-    def _move(self, move: Move) -> None:
-        self._state = MOVES[self._state, move]
 
     def _break(self, why: str) -> Fatal:
         self._move(Move.BROKEN)
         self._value = None
         self._buffer.clear()
         return Fatal(why.encode())
-
-    def _read(self) -> Event:
-        while True:
-            event = _READERS[self._state](self)
-            if event is not None:
-                return event
 
     def _take_line(self) -> bytes | None:
         try:
@@ -276,4 +223,4 @@ _READERS = {
     State.VALUE: ClientConnection._read_value,
     State.LINE_END: ClientConnection._read_line_end,
 }
-"""Who reads in which state: an event, or None to go on in the state that is now."""
+ClientConnection.rules = Rules(MOVES, _READERS, State.CLOSED, State.FAILED, Move.EOF, (State.LINE,))

@@ -19,19 +19,17 @@ from typing import Any
 
 from common.errors import ReplyError
 from common.protocol import dlist
-from common.protocol.buffer import Buffer
 from common.protocol.commands import DLIST_VERBS, Command, find
 from common.protocol.events import (
     NEED_DATA,
-    ConnectionClosed,
     DlistCommand,
     Event,
     Fatal,
-    NeedData,
     Refused,
     SaslLine,
     SessionCommand,
 )
+from common.protocol.receiving import ReceivingEnd, Rules
 from common.protocol.skip import LineSkipper
 from common.protocol.value_stream import Bulk, ValueStream
 
@@ -93,22 +91,20 @@ MOVES: dict[tuple[State, Move], State] = {
     **{(state, Move.OUT_OF_STEP): State.FAILED for state in State if state is not State.CLOSED},
     **{(state, Move.EOF): State.CLOSED for state in State},
 }
-"""All that may happen, and what is expected then. Anything else is a mistake of ours (KeyError)."""
+"""See `Rules.moves`."""
 
 
-class ServerConnection:
+class ServerConnection(ReceivingEnd[State, Move]):
     """One client's stream. `authenticated` is the session's to set; `denial` may be set to another reply
     than `LOGIN_FIRST` for a user who is logged in and still may do nothing."""
 
+    _BREAKING = (dlist.OutOfStep,)
+
     def __init__(self, limits: dlist.Limits = dlist.DEFAULT_LIMITS) -> None:
+        super().__init__(limits, State.COMMAND)
         self.denial: bytes | None = LOGIN_FIRST
         """What GET, APPLY and RESTORE are answered, unread; None: they are read."""
-        self._limits = limits
-        self._buffer = Buffer()
-        self._state = State.COMMAND
-        self._eof = False
         self._verb = ""
-        self._searched = 0
         self._name: dlist.AstringReader | None = None
         self._command: tuple[str, bool, Command | None] = ("", False, None)
         self._value: ValueStream | None = None
@@ -119,10 +115,6 @@ class ServerConnection:
     # -- for the session
 
     @property
-    def state(self) -> State:
-        return self._state
-
-    @property
     def authenticated(self) -> bool:
         """Whether GET, APPLY and RESTORE are read."""
         return self.denial is None
@@ -131,47 +123,9 @@ class ServerConnection:
     def authenticated(self, yes: bool) -> None:
         self.denial = None if yes else LOGIN_FIRST
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that are held and not yet part of an event."""
-        return len(self._buffer)
-
-    def receive_data(self, data: bytes) -> None:
-        """More bytes of the client."""
-        if self._state not in (State.FAILED, State.CLOSED):
-            self._buffer.append(data)
-
-    def receive_eof(self) -> None:
-        """The client will send nothing more."""
-        self._eof = True
-
     def expect_sasl_line(self) -> None:
         """The next line answers a challenge. To be called between events, when a command was delivered."""
         self._move(Move.SASL_EXPECTED)
-
-    def trailing_data(self) -> bytes:
-        """Takes out what was received behind the last event, for the layer that begins there."""
-        self._searched = 0
-        return self._buffer.clear()
-
-    def next_event(self) -> Event:
-        """What the client said next."""
-        event: Event = NEED_DATA
-        if self._state is State.CLOSED:
-            return ConnectionClosed(clean=False)
-        if self._state is not State.FAILED:
-            try:
-                event = self._read()
-            except dlist.OutOfStep as error:
-                self._move(Move.OUT_OF_STEP)
-                self._buffer.clear()
-                return Fatal(b"* Fatal error: " + error.message.encode("ascii", "replace"))
-        self._buffer.compact()
-        if isinstance(event, NeedData) and self._eof:
-            clean = self._state in (State.COMMAND, State.FAILED) and not self._buffer
-            self._move(Move.EOF)
-            return ConnectionClosed(clean)
-        return event
 
     # -- what is sent
 
@@ -205,14 +159,10 @@ class ServerConnection:
 
     # -- reading
 
-    def _move(self, move: Move) -> None:
-        self._state = MOVES[self._state, move]
-
-    def _read(self) -> Event:
-        while True:
-            event = _READERS[self._state](self)
-            if event is not None:
-                return event
+    def _break(self, why: str) -> Fatal:
+        self._move(Move.OUT_OF_STEP)
+        self._buffer.clear()
+        return Fatal(b"* Fatal error: " + why.encode("ascii", "replace"))
 
     def _read_command(self) -> Event | None:
         buffer = self._buffer
@@ -357,4 +307,6 @@ _READERS = {
     State.SASL: ServerConnection._read_sasl,
     State.SKIPPING: ServerConnection._read_past,
 }
-"""Who reads in which state: an event, or None to go on in the state that is now."""
+ServerConnection.rules = Rules(
+    MOVES, _READERS, State.CLOSED, State.FAILED, Move.EOF, (State.COMMAND, State.FAILED)
+)
