@@ -20,7 +20,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +33,7 @@ from .running import (
     Rolling,
     default_ground,
     dying_with_us,
+    finish,
     free_port,
     identity,
     processes_of,
@@ -255,30 +255,8 @@ class Cyrus:
         """Run one of Cyrus's own programs with this installation's configuration."""
         return self._run([str(PROGRAMS / program), "-C", str(conf or self.config), *args], timeout)
 
-    def _run(self, command: list[str], timeout: float, env: dict[str, str] | None = None) -> Finished:
-        begun = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=env,
-            **identity(),  # type: ignore[call-overload]
-        )
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            err += f"\n(killed after {timeout:g} s)".encode()
-        return Finished(
-            command,
-            process.returncode,
-            out.decode(errors="replace"),
-            err.decode(errors="replace"),
-            time.monotonic() - begun,
-        )
+    def _run(self, command: list[str], timeout: float) -> Finished:
+        return finish(command, timeout, identity())
 
     def client_config(self, to: Address, extra: dict[str, str] | None = None) -> Path:
         """An imapd.conf for sync_client: this installation's, and whom to talk to."""
@@ -313,16 +291,7 @@ class Cyrus:
     def roll(self, *args: str, to: Address, extra: dict[str, str] | None = None) -> Rolling:
         """Start a rolling sync_client (``-R``) and leave it running."""
         conf = self.client_config(to, extra)
-        output = self.root / f"rolling{self._clients}.out"
-        with output.open("wb") as sink:
-            process = subprocess.Popen(
-                [*dying_with_us(), str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                cwd="/",
-                **identity(),  # type: ignore[call-overload]
-            )
-        rolling = Rolling(process, output)
+        command = [str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args]
+        rolling = Rolling(command, self.root / f"rolling{self._clients}.out", **identity())
         self._rolling.append(rolling)
         return rolling

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -30,6 +29,7 @@ from .cyrus import (
     Rolling,
     default_ground,
     dying_with_us,
+    finish,
     free_port,
     until,
 )
@@ -180,27 +180,7 @@ class Ours:
         self.mailstore("verify", *users).check()
 
     def _run(self, command: list[str], timeout: float, stdin: bytes = b"") -> Finished:
-        begun = time.monotonic()
-        try:
-            done = subprocess.run(
-                command,
-                input=stdin,
-                capture_output=True,
-                cwd="/",
-                timeout=timeout,
-                env=environment(),
-                check=False,
-            )
-            status, out, err = done.returncode, done.stdout, done.stderr
-        except subprocess.TimeoutExpired as late:
-            status, out, err = -9, late.stdout or b"", (late.stderr or b"") + b"\n(killed: too slow)"
-        return Finished(
-            command,
-            status,
-            out.decode(errors="replace"),
-            err.decode(errors="replace"),
-            time.monotonic() - begun,
-        )
+        return finish(command, timeout, {"env": environment()}, stdin)
 
     def client_config(self, to: Address, extra: dict[str, str] | None = None) -> Path:
         """An imapd.conf for our sync_client: this installation's, and whom to talk to."""
@@ -228,16 +208,7 @@ class Ours:
     def roll(self, *args: str, to: Address, extra: dict[str, str] | None = None) -> Rolling:
         """Start a rolling sync_client (``-R``) and leave it running."""
         conf = self.client_config(to, extra)
-        output = self.root / f"rolling{self._clients}.out"
-        with output.open("wb") as sink:
-            process = subprocess.Popen(
-                [*dying_with_us(), str(BIN / "sync_client"), "-C", str(conf), "-R", "-v", *args],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                cwd="/",
-                env=environment(),
-            )
-        rolling = Rolling(process, output)
+        command = [str(BIN / "sync_client"), "-C", str(conf), "-R", "-v", *args]
+        rolling = Rolling(command, self.root / f"rolling{self._clients}.out", env=environment())
         self._rolling.append(rolling)
         return rolling

@@ -80,12 +80,47 @@ class Finished:
         return f"{' '.join(self.command)} -> {self.status}\nstdout:\n{self.out}\nstderr:\n{self.err}"
 
 
+def finish(command: list[str], timeout: float, how: dict[str, object], stdin: bytes = b"") -> Finished:
+    """Run a command to its end, or kill it after `timeout` seconds. `how`: more for `subprocess`."""
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        **how,  # type: ignore[call-overload]
+    )
+    try:
+        out, err = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        err += f"\n(killed after {timeout:g} s)".encode()
+    return Finished(
+        command,
+        process.returncode,
+        out.decode(errors="replace"),
+        err.decode(errors="replace"),
+        time.monotonic() - begun,
+    )
+
+
 class Rolling:
     """A sync_client that was left running. Ended by its process id, at the latest where its ``with`` ends."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        self.process = process
+    def __init__(self, command: list[str], output: Path, **how: object) -> None:
+        """`how`: more for `subprocess`."""
         self.output = output
+        with output.open("wb") as sink:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                [*dying_with_us(), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd="/",
+                **how,  # type: ignore[call-overload]
+            )
 
     def __enter__(self) -> Rolling:
         return self
