@@ -53,11 +53,7 @@ class IntoBay:
     def send(self, prefix: str, target: tuple[str, str], write: Callable[[Place], Exported]) -> Exported:
         host, its_class = target
         packets = _Packets(self, self._unsent(host, its_class), prefix)
-        try:
-            done = write(packets.place)
-        except BaseException:
-            unsent.forget(self._directory)  # export has removed what it had written
-            raise
+        done = write(packets.place)  # if this fails, the next command finds the note and tidies up
         if done.paths:
             self._order(packets.left, done.paths)
         unsent.forget(self._directory)

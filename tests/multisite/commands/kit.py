@@ -13,6 +13,7 @@ from pathlib import Path
 from common.names import Owner, owner_of
 from mailstore import cli as mailstore
 from multisite import multitool
+from multisite.family import Family
 from multisite.shipping import cli as shipping_server
 from multisite.shipping import site as shipping_site
 from multisite.shipping.children import fork
@@ -60,6 +61,10 @@ class Server(Site):
     def mails(self) -> str:
         path = self.directory / "mails"
         return path.read_text() if path.exists() else ""
+
+    def family_keys(self, name: str) -> str:
+        """The public keys of a replica, as they are known here."""
+        return Family.load(self.directory / "conf/multisite").find(name).keys
 
     @property
     def bay(self) -> Path:
