@@ -102,7 +102,6 @@ class _Export:
         self._mine = self._log.epochs.row(self._log.self_id)
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
-        self._sent: set[tuple[str, bytes]] = set()
         self._messages_in_packet = 0
         self._covered: Row = dict(self._known)
         self._begun: Row = dict(self._known)
@@ -148,7 +147,8 @@ class _Export:
     # -- one operation
 
     def _entry(self, entry: Entry) -> None:
-        wanted = [guid for guid in entry.guids if self._must_send(entry, guid)]
+        # Any other message has gone with the operation that brought it into the log, now or earlier.
+        wanted = self._log.operations.introduced_by(entry)
         if wanted:
             missing = self._bodies.lacking(entry.owner, wanted)
             if missing:
@@ -174,14 +174,6 @@ class _Export:
             self._member.warn(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
         gone = missing - damaged
         return without_messages(entry, gone) if gone else entry
-
-    def _must_send(self, entry: Entry, guid: bytes) -> bool:
-        """Whether the target may lack the message, as far as is known, and has not been sent it just now."""
-        key = (owner_text(entry.owner), guid)
-        if key in self._sent or self._log.operations.known_to(entry.owner, guid, self._known):
-            return False
-        self._sent.add(key)
-        return True
 
     def _messages(self, entry: Entry, guids: list[bytes]) -> None:
         for batch in self._bodies.batches(entry.owner, guids):

@@ -35,6 +35,7 @@ class State(enum.IntEnum):
 
 _COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets"
 _MOST_LINE = 128 << 20
+_GUIDS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,20 @@ class Operations:
         return bool(
             self._db.row("SELECT 1 FROM introduced WHERE owner = ? AND guid = ?", (owner_text(owner), guid))
         )
+
+    def introduced_by(self, entry: Entry) -> list[bytes]:
+        """Those of its messages that came into the log with this operation, in its order."""
+        owner = owner_text(entry.owner)
+        found: set[bytes] = set()
+        for begin in range(0, len(entry.guids), _GUIDS_A_QUERY):
+            part = entry.guids[begin : begin + _GUIDS_A_QUERY]
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(
+                f"SELECT guid FROM introduced WHERE owner = ? AND seq = ? AND guid IN ({marks})",
+                (owner, entry.seq, *part),
+            )
+            found.update(guid for (guid,) in rows)
+        return [guid for guid in entry.guids if guid in found]
 
     def introducers(self, guid: bytes) -> list[Owner]:
         """Owners of whom operations have brought the message into the log."""

@@ -60,8 +60,8 @@ class Header:
     is in *this* physical packet, and what of each origin it builds on; `row` is the last operation of each
     origin that the sender has. `logical` is the same for all physical packets of one export, `number` counts
     them from 1. Times are Unix seconds. `wanted` are GUIDs (20 bytes) of messages that the sender lacks.
-    `sealed` is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a writer
-    fills it in.
+    `sealed` is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a
+    writer fills it in.
     """
 
     kind: str

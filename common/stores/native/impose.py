@@ -72,7 +72,7 @@ class Imposing(ApplyMailbox):
         guids = {record.uid: record.guid for record in records}
         others = [mine.uid for mine in there.values() if mine.guid != guids[mine.uid]]
         self._forget_records(box, tally, others)
-        old, new, fresh = [], [], []
+        old, new, fresh, again = [], [], [], []
         for record in records:
             mine = there.get(record.uid)
             if mine is None or mine.guid != record.guid:
@@ -80,8 +80,11 @@ class Imposing(ApplyMailbox):
             elif mine != record:
                 old.append(mine)
                 new.append(record._replace(size=mine.size))
+                if mine.expunged and not record.expunged:
+                    again.append(record)
         if fresh:
             self.insert_records(box.id, tally, fresh, stored=intake.take(fresh))
+        intake.take(again)
         self.update_records(box.id, tally, old, new)
 
     def _impose_header(self, box: Box, update: MailboxUpdate, tally: Tally, keep: Sequence[Record]) -> None:
