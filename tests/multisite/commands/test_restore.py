@@ -1,0 +1,135 @@
+"""restorereplica: a server comes back from a backup, and gets back what it had told the others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.multisite.commands.kit import Server, exchange, send
+
+Three = tuple[Server, Server, Server]
+Capture = pytest.CaptureFixture[str]
+
+
+def back_up(server: Server, where: Path) -> None:
+    for part in ("conf", "spool"):
+        shutil.copytree(server.directory / part, where / part)
+
+
+def restore(server: Server, where: Path) -> None:
+    for part in ("conf", "spool"):
+        shutil.rmtree(server.directory / part)
+        shutil.copytree(where / part, server.directory / part)
+
+
+@pytest.fixture
+def restored(three: Three, tmp_path: Path) -> Three:
+    """Boston was restored from a backup that is older than what it told the others, and got mail since."""
+    boston, sanfran, bangalore = three
+    boston.create("user/bob")
+    boston.deliver("bob", "before the backup")
+    exchange(list(three), tmp_path)
+    back_up(boston, tmp_path / "backup")
+    boston.deliver("bob", "after the backup")
+    assert send(boston, sanfran, tmp_path)
+    boston.deliver("bob", "told to nobody: lost")
+    restore(boston, tmp_path / "backup")
+    boston.deliver("bob", "after the restore")
+    return boston, sanfran, bangalore
+
+
+def test_a_restored_replica_gets_back_what_it_had_told(
+    restored: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    boston, sanfran, bangalore = restored
+    capfd.readouterr()
+    assert boston.multitool("restorereplica") == 0
+    said = capfd.readouterr().out
+    assert said.startswith("This replica is sealed; the answers of these replicas are awaited: ")
+    assert "bangalore@mail sanfran_hub@mail" in said
+    for server in (sanfran, bangalore):
+        assert send(boston, server, tmp_path), "it asks"
+        assert send(server, boston, tmp_path), "and is answered"
+    exchange(list(restored), tmp_path, most=12)
+    expected = ["after the backup", "after the restore", "before the backup"]
+    for server in restored:
+        assert server.subjects("user.bob") == expected
+    assert boston.dump() == sanfran.dump() == bangalore.dump()
+    capfd.readouterr()
+    assert sanfran.multitool("lsreplica", "-long", "boston_hub") == 0
+    assert "restored:      never" not in capfd.readouterr().out
+
+
+def test_while_it_is_sealed_nothing_is_told(restored: Three, tmp_path: Path, capfd: Capture) -> None:
+    boston, sanfran, _ = restored
+    assert boston.multitool("restorereplica", "sanfran_hub") == 0
+    capfd.readouterr()
+    for arguments in (
+        ("rename", "user/bob", "user/bill"),
+        ("chmaster", "sanfran_hub", "bob"),
+        ("chreplica", "-host", "x", "bangalore"),
+        ("rmreplica", "bangalore"),
+        ("mkreplica", "-export", "-out", str(tmp_path / "repl"), "tokyo:tokyo"),
+    ):
+        assert boston.multitool(*arguments) == 75
+        assert "this replica is being restored" in capfd.readouterr().err
+    assert boston.multitool("restorereplica") == 75
+    assert "A restore has been begun; the answers of these replicas are awaited: sanfran_hub@mail" in (
+        capfd.readouterr().out
+    )
+    assert send(boston, sanfran, tmp_path)
+    assert sanfran.subjects("user.bob") == ["after the backup", "before the backup"]
+
+
+def test_override_ends_it_without_the_answers(restored: Three, tmp_path: Path, capfd: Capture) -> None:
+    boston, sanfran, _ = restored
+    assert boston.multitool("restorereplica") == 0
+    for server in (boston, sanfran):
+        assert send(server, sanfran if server is boston else boston, tmp_path)
+    assert boston.multitool("restorereplica", "-override", "bangalore") == 64
+    capfd.readouterr()
+    assert boston.multitool("restorereplica", "-override") == 0
+    assert "without the answers of bangalore" in capfd.readouterr().err
+    assert boston.multitool("restorereplica", "-override") == 1
+    exchange(list(restored), tmp_path, most=12)
+    for server in restored:
+        assert server.subjects("user.bob") == ["after the backup", "after the restore", "before the backup"]
+
+
+def test_force_begins_anew(restored: Three, tmp_path: Path, capfd: Capture) -> None:
+    boston, sanfran, bangalore = restored
+    assert boston.multitool("restorereplica") == 0
+    assert send(boston, sanfran, tmp_path)
+    assert boston.multitool("restorereplica", "-force", "sanfran_hub") == 0
+    for server in (sanfran,):
+        assert send(boston, server, tmp_path)
+        assert send(server, boston, tmp_path)
+    exchange([boston, sanfran, bangalore], tmp_path, most=12)
+    assert boston.dump() == sanfran.dump() == bangalore.dump()
+
+
+def test_a_packet_of_before_the_restore_is_refused(restored: Three, tmp_path: Path, capfd: Capture) -> None:
+    boston, sanfran, bangalore = restored
+    sanfran.deliver("bob", "for the old Boston")
+    assert sanfran.syncreplica("-export", "-out", tmp_path / "old", "boston_hub") == 0
+    assert boston.multitool("restorereplica") == 0
+    for server in (sanfran, bangalore):
+        assert send(boston, server, tmp_path)
+        assert send(server, boston, tmp_path)
+    capfd.readouterr()
+    assert boston.syncreplica("-import", tmp_path / "old") == 1
+    assert "Replica incarnation is old" in capfd.readouterr().err
+    exchange(list(restored), tmp_path, most=12)
+    for server in restored:
+        assert "for the old Boston" in server.subjects("user.bob")
+
+
+def test_chepoch_actual_says_that_a_restore_is_needed(restored: Three, capfd: Capture) -> None:
+    boston, sanfran, _ = restored
+    with sanfran.member() as member:
+        known = member.log.epochs.row(member.family.self_id)
+        number = known[member.family.find("boston_hub").id]
+    assert boston.multitool("chepoch", "-force", "sanfran_hub", f"boston_hub={number + 10}") == 0
+    assert "multitool restorereplica is needed" in capfd.readouterr().err
