@@ -69,22 +69,19 @@ class Imposing(ApplyMailbox):
         if not records:
             return
         there = {mine.uid: mine for mine in self.records_by_uid(box.id, [one.uid for one in records])}
-        guids = {record.uid: record.guid for record in records}
-        others = [mine.uid for mine in there.values() if mine.guid != guids[mine.uid]]
-        self._forget_records(box, tally, others)
-        old, new, fresh, again = [], [], [], []
+        old, new, fresh, replaced = [], [], [], []
         for record in records:
             mine = there.get(record.uid)
-            if mine is None or mine.guid != record.guid:
+            if mine is None or mine.guid != record.guid or (mine.expunged and not record.expunged):
+                # An expunged record may have lost its message: the live one is a new row with one.
                 fresh.append(record)
+                replaced += [mine.uid] if mine is not None else []
             elif mine != record:
                 old.append(mine)
                 new.append(record._replace(size=mine.size))
-                if mine.expunged and not record.expunged:
-                    again.append(record)
+        self._forget_records(box, tally, replaced)
         if fresh:
             self.insert_records(box.id, tally, fresh, stored=intake.take(fresh))
-        intake.take(again)
         self.update_records(box.id, tally, old, new)
 
     def _impose_header(self, box: Box, update: MailboxUpdate, tally: Tally, keep: Sequence[Record]) -> None:
