@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
 from multisite.commands import COMMANDS
 from multisite.commands.context import Context
+from multisite.options import DASHES
 
 INTERRUPTED = 130
 
@@ -20,7 +21,7 @@ def run(name: str, argv: Sequence[str]) -> int:
         command = entry.chosen(argv)
     except UsageError as error:
         grammars = [one.GRAMMAR for one in entry.load()]
-        if any(word.lstrip("-") in ("h", "he", "hel", "help") for word in argv):
+        if any(word[:1] in DASHES and "help".startswith(word.lstrip(DASHES) or "-") for word in argv):
             print("\n\n".join(grammar.help() for grammar in grammars))
             return EX_OK
         print(f"{name}: {error}", *(one.usage() for one in grammars), sep="\n", file=sys.stderr)
