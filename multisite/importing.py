@@ -231,7 +231,7 @@ class Import:
             self._commit(ground, replay)
             answered = note_answer(member, header)
         if answered:
-            open_again(member, self)
+            open_again(member, self.settle_all_left)
         return count
 
     def _wanted(self, ground: Ground, replay: Replay) -> None:

@@ -9,9 +9,8 @@ changed here meanwhile is recorded, and what others have said of its owners is s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from multisite.errors import MultisiteError
 from multisite.family import Replica
@@ -20,9 +19,6 @@ from multisite.oplog.masters import Base
 from multisite.packet import Header
 from multisite.replay.ground import Ground
 from multisite.replay.members import announce
-
-if TYPE_CHECKING:
-    from multisite.importing import Import
 
 ANSWER = b""
 """Stands among the messages that were asked for where a packet is owed even if it carries nothing."""
@@ -49,11 +45,12 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     return siblings
 
 
-def open_again(member: Member, importing: Import) -> None:
-    """Open a sealed replica, whether or not everybody has answered (``-override``)."""
+def open_again(member: Member, settle_left: Callable[[], object]) -> None:
+    """Open a sealed replica, whether or not everybody has answered (``-override``). `settle_left`: settle
+    what others have said meanwhile (`multisite.importing.Import.settle_all_left`)."""
     myself = replace(member.myself, version=member.myself.version + 1)
     announce(member, replace(member.family.with_replica(myself), restoring={}))
-    importing.settle_all_left()
+    settle_left()
     for error in member.capture.everything():
         member.warn(f"not all changes could be recorded: {error}")
 
