@@ -32,7 +32,8 @@ def hand_over(member: Member, owner: Owner, to: Replica) -> None:
         return
     with log.db.transaction():
         for state in log.shadows.mailboxes(owner):
-            base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
+            told = log.masters.base(state.uniqueid).told_id
+            base = Base(state.highestmodseq, state.last_uid, told, state.highestmodseq)
             log.masters.put_base(state.uniqueid, base)
         log.proclaim(owner, Master(master.version + 1, to.id))
 
