@@ -126,6 +126,23 @@ def test_capital_l_uses_the_local_form_of_commands(pair):
     assert b"LOCAL_MAILBOX user.alice" in client.out
 
 
+def test_capital_l_renames_and_deletes_in_the_local_form_too(pair):
+    pair.master.create("alice", "bob")
+    folder(pair, "alice", "old")
+    folder(pair, "alice", "gone")
+    assert pair.run("-u", "alice", "bob").process.returncode == 0
+    pair.master.store.rename("user.alice.old", "user.alice.new", log=True)
+    with pair.master.store.write(Owner("user", "alice")) as box:
+        box.delete("user.alice.gone", delayed=False)
+    with pair.master.store.write(Owner("user", "bob")) as box:
+        box.delete("user.bob", delayed=False)
+    said = commands(pair.run("-L", "-vv", "-u", "alice")) + commands(pair.run("-L", "-vv", "-R", "-1"))
+    for verb in ("RENAME", "UNMAILBOX", "UNUSER"):
+        assert f"APPLY LOCAL_{verb}" in said and f"APPLY {verb}" not in said, said
+    assert not pair.replica.has("bob") and not pair.replica.has("alice", "user.alice.gone")
+    assert pair.replica.has("alice", "user.alice.new")
+
+
 def test_capital_o_forces_the_replica(pair):
     pair.master.create("alice")
     plain, forced = pair.run("-vv", "-u", "alice"), pair.run("-O", "-vv", "-u", "alice")

@@ -1,0 +1,64 @@
+"""What happens before the first run of a rolling client."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from sync_client import start
+
+
+class Threads:
+    """Work off the reactor that ends when a test says so."""
+
+    def __init__(self) -> None:
+        self.working: list[tuple[Any, Deferred[Any]]] = []
+
+    def run(self, function: Any, *arguments: Any) -> Deferred[Any]:
+        self.working.append((function, Deferred()))
+        return self.working[-1][1]
+
+
+@pytest.fixture
+def parts() -> Any:
+    reactor = SimpleNamespace(addSystemEventTrigger=lambda *_: None)
+    return SimpleNamespace(reactor=reactor, threads=Threads(), store=object())
+
+
+def behind_sweep(parts: Any, **arguments: Any) -> list[str]:
+    """What has been run."""
+    ran: list[str] = []
+
+    def run() -> Deferred[int]:
+        ran.append("run")
+        return succeed(0)
+
+    job: Any = SimpleNamespace(arguments=SimpleNamespace(**{"once": False, "input_file": None, **arguments}))
+    start._behind_sweep(job, parts, run)
+    return ran
+
+
+def test_a_rolling_client_does_not_wait_for_the_sweep(parts: Any) -> None:
+    assert behind_sweep(parts) == ["run"]
+    assert [function for function, _ in parts.threads.working] == [start.sweep]
+
+
+def test_a_single_run_comes_behind_the_sweep_and_finds_its_lines(parts: Any) -> None:
+    ran = behind_sweep(parts, once=True)
+    assert ran == []
+    parts.threads.working[0][1].callback([])
+    assert ran == ["run"]
+
+
+def test_a_sweep_that_fails_stops_nothing(parts: Any) -> None:
+    ran = behind_sweep(parts, once=True)
+    parts.threads.working[0][1].errback(OSError(28, "No space left on device"))
+    assert ran == ["run"]
+
+
+def test_with_a_file_as_the_log_nothing_is_swept(parts: Any) -> None:
+    assert behind_sweep(parts, input_file="log") == ["run"]
+    assert parts.threads.working == []
