@@ -105,7 +105,10 @@ def _long(header: Header) -> Iterator[str]:
     yield f"Made: {when(header.created)}, logical packet {header.logical}"
     yield from (f"Target: {one.name} ({one.id}), incarnation {one.incarnation}" for one in header.targets)
     for origin, there in sorted(header.ranges.items()):
-        yield f"Operations {there.start} to {there.end} of {name(origin)}"
+        if there.start > 1:
+            yield f"Builds on {there.start - 1} operations of {name(origin)}"
+        if there.end >= there.start:
+            yield f"Operations {there.start} to {there.end} of {name(origin)}"
     for origin, number in sorted(header.row.items()):
         yield f"The sender has {number} of {name(origin)}"
     if header.wanted:

@@ -56,6 +56,7 @@ def test_lspacket_short_and_long(pair: Pair, packet: Path, capfd: Capture) -> No
         last = member.log.operations.last(me)
     assert f"From: bangalore ({me}), incarnation 0" in said
     assert f" to {last} of bangalore ({me})" in said
+    assert f" operations of bangalore ({me})" in said and "Builds on 1 operations of boston_hub (" in said
     assert f"The sender has {last} of bangalore ({me})" in said
     assert bangalore.multitool("lspacket", "-long", "-short", packet) == 64
 
