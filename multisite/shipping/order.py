@@ -120,6 +120,12 @@ class Order:
             route=(),
         )
 
+    def has_room(self) -> bool:
+        """True if the order stays readable, whatever is still written into it: deliveries, failures, hops."""
+        hop = "h" * 64
+        worst = self.delivered(self.destinations, hop, 10**10).failed(self.destinations, hop, 1, 10**10)
+        return len(worst.text()) <= LONGEST_ORDER * 3 // 4
+
     # -- the text
 
     def text(self) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from multisite.shipping.bays import choose_bay, free_name
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.digest import digest_file, digest_flow
+from multisite.shipping.errors import ShippingError
 from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_all, write_temporary
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order
@@ -37,7 +38,7 @@ def new_order(
     lifetime = site.conf.expiration(storage_class)
     if expires is None:
         expires = now + lifetime if lifetime else 0
-    return Order(
+    order = Order(
         data_path=os.fspath(data),
         original_path=os.fspath(data),
         origin=site.name,
@@ -48,6 +49,9 @@ def new_order(
         notify=tuple(notify),
         comments=tuple(comments),
     )
+    if not order.has_room():
+        raise ShippingError("too many destinations, or too long a comment, for one order; make several")
+    return order
 
 
 def measured(order: Order, data: Path) -> Order:

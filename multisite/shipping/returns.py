@@ -71,11 +71,18 @@ def welcome_home(site: Site, order: Order, path: Path) -> None:
 def _take_home(site: Site, lock: Held, data_path: Path) -> None:
     order = lock.order if lock.order.returning else lock.order.turned_round(site.clock())
     kept = data_path
-    if data_path.exists() and site.in_a_bay(data_path.parent):
+    if not data_path.exists():
+        site.log.error(f"{lock.path} has come to its end, and its data file {data_path} is not there")
+        text = f"Its data file is not there any more (it may be in a return bay):\n  {data_path}\n"
+        tell(site, order, f"{data_path.name} could not be delivered to {' '.join(order.undelivered)}", text)
+        lock.remove()
+        return
+    if site.in_a_bay(data_path.parent):
         bay = choose_bay(site.return_bays(order.storage_class), data_path.stat().st_size)
         kept = _move(data_path, bay)
-    lock.remove()
+    # Told first: killed in between, it is told twice, which is better than never.
     welcome_home(site, order, kept)
+    lock.remove()
 
 
 def _give_up(site: Site, lock: Held, data_path: Path) -> None:
@@ -102,11 +109,15 @@ def _move(path: Path, bay: Bay) -> Path:
             continue
         except OSError:  # another file system
             temporary = temporary_in(bay.incoming)
-            shutil.copyfile(path, temporary)
-            with temporary.open("rb+") as file:
-                bay.adopt(file.fileno())
-                os.fsync(file.fileno())
-            rename_new(temporary, wanted)
+            try:
+                shutil.copyfile(path, temporary)
+                with temporary.open("rb+") as file:
+                    bay.adopt(file.fileno())
+                    os.fsync(file.fileno())
+                rename_new(temporary, wanted)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
             sync_directory(wanted.parent)
             remove(path)
             return wanted
