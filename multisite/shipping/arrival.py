@@ -17,7 +17,14 @@ from pathlib import Path
 
 from multisite.shipping.bays import Bay, choose_bay, free_name
 from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import TEMPORARY, rename_new, sync_directory, temporary_in, write_temporary
+from multisite.shipping.files import (
+    TEMPORARY,
+    remove,
+    rename_new,
+    sync_directory,
+    temporary_in,
+    write_temporary,
+)
 from multisite.shipping.ledger import Arrival, Ledger
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order, Passage
@@ -87,12 +94,25 @@ def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, temporary: 
             _same_file(temporary, onward, chosen.bay)
             sync_directory(onward.parent)
         record["onward"] = os.fsdecode(onward)
-    return complete(ledger, ledger.arrive(record))
+    sync_directory(temporary.parent)
+    arrived = complete(ledger, ledger.arrive(record))
+    if arrived is None:
+        raise ShippingError(f"{temporary} has vanished before it came into its bay")
+    return arrived
 
 
-def complete(ledger: Ledger, arrival: Arrival) -> Arrived:
-    """Take the steps that are left. Afterwards the arrival is done and on disk."""
+def complete(ledger: Ledger, arrival: Arrival) -> Arrived | None:
+    """Take the steps that are left. Afterwards the arrival is done and on disk.
+
+    None if its data has vanished before the first step: nobody was told that it has come, so it is forgotten
+    and can come again."""
     record = arrival.record
+    first = record.get("here") or record["onward"]
+    if not arrival.intents and not Path(first).exists():
+        if "onward" in record:
+            remove(Path(record["onward"]))
+        ledger.void(arrival)
+        return None
     bay = Bay(Path(record["bay"]))
     here = order_path = None
     order = Order.parse(record["order"].encode("utf-8", "surrogateescape"))
@@ -121,9 +141,8 @@ def recover(site: Site) -> list[Arrived]:
     for path in sorted(directory.glob("*")) if directory.is_dir() else ():
         try:
             with Ledger.open_path(path) as ledger:
-                for arrival in ledger.arrivals:
-                    if not arrival.done:
-                        found = complete(ledger, arrival)
+                for arrival in list(ledger.arrivals):
+                    if not arrival.done and (found := complete(ledger, arrival)):
                         completed.append(found)
                         site.log.info(f"completed the arrival of {found.here or found.order_path}")
                 if ledger.outdated(site.clock()):
@@ -142,15 +161,21 @@ def _sweep(directory: Path) -> None:
     """Remove what killed transfers have left: not locked by a receiver, and a day old."""
     for path in directory.glob(f"{TEMPORARY}*") if directory.is_dir() else ():
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime < _STALE:
+            if time.time() - path.lstat().st_mtime < _STALE:
                 continue
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever may write into the bay may have put a pipe there, on which a plain open would wait.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _place(ledger: Ledger, arrival: Arrival, part: str, wanted: Path) -> Path:
     temporary = Path(arrival.record[part])
+    if part in arrival.intents and _is_same(temporary, Path(arrival.intents[part]["path"])):
+        temporary.unlink()  # renamed in two steps, and stopped between them
     while temporary.exists():
         path = free_name(wanted)
         ledger.intend(arrival, part, temporary, path)
@@ -164,11 +189,20 @@ def _place(ledger: Ledger, arrival: Arrival, part: str, wanted: Path) -> Path:
 def _rename_order(temporary: Path, wanted: Path) -> Path:
     names = alternatives(wanted.name)
     path = wanted
+    if _is_same(temporary, wanted):
+        temporary.unlink()
     while temporary.exists():
         path = wanted.with_name(next(names))
         with contextlib.suppress(FileExistsError):
             rename_new(temporary, path)
     return path
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _same_file(one: Path, other: Path, bay: Bay) -> None:

@@ -49,16 +49,24 @@ def run_handler(site: Site, arrived: Arrived) -> None:
         _run(site, command, "the receipt handler")
 
 
-def imports_by_itself(site: Site, arrived: Arrived) -> bool:
-    """True if `syncreplica -import -receive` is to be run for what has come."""
+def imports_by_itself(site: Site) -> bool:
+    """True if this host has a replica, and may run `syncreplica -import -receive` without being asked."""
+    return site.import_on_arrival and (site.family_directory / "family.yaml").exists()
+
+
+def is_to_import(site: Site, arrived: Arrived) -> bool:
+    """True if what has come is an update packet for this host, and its class has no handler."""
     return (
-        site.import_on_arrival
-        and not arrived.order.returning
+        not arrived.order.returning
         and arrived.here is not None
         and arrived.here.name.startswith(UPDATE_PACKET)
         and handler_command(site, arrived) is None
-        and (site.family_directory / "family.yaml").exists()
     )
+
+
+def packets_wait(site: Site) -> bool:
+    """True if update packets lie in a bay for this host."""
+    return any(any(bay.incoming.glob(f"{UPDATE_PACKET}*")) for bay in site.all_bays())
 
 
 def import_command(site: Site) -> list[str]:

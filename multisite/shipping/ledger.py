@@ -4,6 +4,7 @@ One file for each order, ``received/<hash of its identifier and data>``, of JSON
 
     {"do": "arrive", …}    the data is whole and on disk under temporary names, for these destinations
     {"do": "intend", …}    this temporary file is about to be renamed to that path
+    {"do": "void"}         instead: the data was gone before anything else was done, nothing has come
     {"do": "done"}         everything is in its place; the sender may be told
 
 A rename never replaces and is one step, so afterwards it is plain what has happened: the temporary file
@@ -97,6 +98,11 @@ class Ledger:
         self._append({"do": "done"})
         arrival.done = True
 
+    def void(self, arrival: Arrival) -> None:
+        """`arrival` has come to nothing, and is forgotten."""
+        self._append({"do": "void", "time": arrival.record["time"]})
+        self.arrivals.remove(arrival)
+
     def outdated(self, now: float) -> bool:
         """True once no sender can come with this order any more."""
         latest = 0
@@ -130,5 +136,7 @@ class Ledger:
                 self.arrivals.append(Arrival(record))
             elif what == "intend":
                 self.arrivals[-1].intents[record["part"]] = record
+            elif what == "void":
+                self.arrivals.pop()
             else:
                 self.arrivals[-1].done = True

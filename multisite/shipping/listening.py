@@ -4,10 +4,17 @@ and later a transfer port."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
+import time
 from dataclasses import dataclass, field
 
 from common.errors import ConfigError
+
+_STILL_HELD = 1.0
+"""Seconds to wait for a port. A child of a service that was killed may hold it until it has closed what is
+not its own."""
 
 
 @dataclass
@@ -24,27 +31,37 @@ class Endpoint:
 
 def bind(text: str, default_port: int) -> Endpoint:
     """The sockets of ``host``, ``host:port``, ``[v6]:port`` or ``*``."""
+    end = time.monotonic() + _STILL_HELD
+    while True:
+        try:
+            return _bind(text, default_port)
+        except (OSError, OverflowError) as error:
+            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not in_use or time.monotonic() > end:
+                where = f"{text} (contact port: {default_port})"
+                raise ConfigError(f"multisite_listen: cannot listen on {where}: {error}") from None
+        time.sleep(0.05)
+
+
+def _bind(text: str, default_port: int) -> Endpoint:
     host, port = text, default_port
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         port = int(rest[1:]) if rest[:1] == ":" and rest[1:].isdigit() else default_port
     elif text.count(":") == 1 and text.partition(":")[2].isdigit():
         host, port = text.partition(":")[0], int(text.partition(":")[2])
-    try:
-        if host in ("*", ""):
-            family, host = (
-                (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
-            )
-        else:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = tcp(family, host, port)
-        datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    if host in ("*", ""):
+        family, host = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
+    else:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(tcp(family, host, port))
+        datagrams = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
         if host == "::":
             datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         datagrams.setblocking(False)
         datagrams.bind((host, port))
-    except OSError as error:
-        raise ConfigError(f"multisite_listen: cannot listen on {text} port {port}: {error}") from None
+        stack.pop_all()
     return Endpoint(family, host, listener, datagrams)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
 from pathlib import Path
 
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
@@ -20,26 +21,29 @@ from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
 from multisite.shipping.transfer import SILENCE, Header, Proofs
 
+_WAIT_EVERY = 10.0
 _DRAINED = 64 * 1024 * 1024
 
 
-def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> Arrived | None:
-    """Serve one transfer on a blocking socket. None if nothing new came; errors are told to the sender
-    and logged here."""
+def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> list[Arrived]:
+    """Serve one transfer on a blocking socket. What has arrived by it: also what a killed one had left half
+    done. Errors are told to the sender and logged here."""
+    found: list[Arrived] = []
     sock.settimeout(SILENCE)
     peer = _peer(sock)
     try:
         header = Header.decode(encoded)
         check_host(header.sender)
         with Ledger.open(site.home / "received", header.order, header.digest) as ledger:
-            for arrival in ledger.arrivals:
-                if not arrival.done:
-                    complete(ledger, arrival)
+            for arrival in list(ledger.arrivals):
+                if not arrival.done and (completed := complete(ledger, arrival)):
+                    site.log.info(f"completed the arrival of {completed.here or completed.order_path}")
+                    found.append(completed)
             chosen = plan(site, header, ledger.accepted())
             if chosen is None:
                 _say(sock, f"HAVE {proofs.make('have', encoded)}")
                 site.log.info(f"received already: {header.order.data_name} from {header.sender}")
-                return None
+                return found
             _say(sock, f"GO {proofs.make('go', encoded)}")
             temporary = _take(sock, header, chosen)
             try:
@@ -48,19 +52,19 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
                 if not ledger.arrivals or ledger.arrivals[-1].done:
                     temporary.unlink(missing_ok=True)
                 raise
+        found.append(arrived)
         where = " and ".join(str(p) for p in (arrived.here, arrived.order_path) if p)
         site.log.info(
             f"received {header.order.data_name} ({header.size} bytes) from {header.sender} ({peer}): {where}"
         )
         _say(sock, f"DONE {proofs.make('done', encoded)}")
-        return arrived
     except ShippingError as error:
         site.log.error(f"refused a file from {peer}: {error}")
         _refuse(sock, str(error))
     except OSError as error:
         site.log.error(f"a transfer from {peer} failed: {error}")
         _refuse(sock, f"it cannot be stored: {error.strerror or error}")
-    return None
+    return found
 
 
 def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
@@ -81,13 +85,36 @@ def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
                 f"what came is not what was announced ({name}): the data file was changed or damaged"
             )
         chosen.bay.adopt(descriptor)
-        os.fsync(descriptor)
+        _sync(sock, descriptor)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
     return temporary
+
+
+def _sync(sock: socket.socket, descriptor: int) -> None:
+    """fsync, which can take minutes for a large file: the sender hears that there is still somebody here."""
+    failures: list[OSError] = []
+
+    def sync() -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            failures.append(error)
+
+    worker = threading.Thread(target=sync)
+    worker.start()
+    try:
+        worker.join(_WAIT_EVERY)
+        while worker.is_alive():
+            _say(sock, "WAIT the file is being brought to disk")
+            worker.join(_WAIT_EVERY)
+    finally:
+        worker.join()
+    if failures:
+        raise failures[0]
 
 
 def _write(descriptor: int, view: memoryview) -> None:

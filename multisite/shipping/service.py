@@ -20,14 +20,22 @@ import resource
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 from multisite.shipping import contact, question
 from multisite.shipping.arrival import Arrived, recover
 from multisite.shipping.children import MAX_CHILDREN, fork
-from multisite.shipping.handler import handler_command, imports_by_itself, run_handler, run_import
+from multisite.shipping.files import write_all
+from multisite.shipping.handler import (
+    handler_command,
+    imports_by_itself,
+    is_to_import,
+    packets_wait,
+    run_handler,
+    run_import,
+)
 from multisite.shipping.listening import Endpoint, bind, tcp
 from multisite.shipping.order import Order
 from multisite.shipping.receive import receive
@@ -241,8 +249,8 @@ class Service:
             )
         finally:
             self._slots.release()
-        if arrived:
-            await self._after(_decode_arrived(arrived))
+        for one in _decode_arrived(arrived):
+            await self._after(one)
 
     async def _wait_for_slot(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -259,15 +267,14 @@ class Service:
 
     def _receive_in_child(self, sock: socket.socket, proofs: Proofs, header: bytes, reply: int) -> int:
         sock.setblocking(True)
-        arrived = receive(self.site, sock, proofs, header)
-        if arrived:
+        for arrived in receive(self.site, sock, proofs, header):
             with contextlib.suppress(BrokenPipeError):  # the service was killed meanwhile
-                os.write(reply, _encode_arrived(arrived))
+                write_all(reply, memoryview(_encode_arrived(arrived)))
         return 0
 
     async def _after(self, arrived: Arrived) -> None:
         """What follows an arrival, in a child of its own: mail, and the receipt handler or an import."""
-        if imports_by_itself(self.site, arrived):
+        if imports_by_itself(self.site) and is_to_import(self.site, arrived):
             await self._import()
         if not arrived.order.returning and handler_command(self.site, arrived) is None:
             return
@@ -312,22 +319,32 @@ class Service:
         os.close(writing)
         if sock:
             sock.close()
+        os.set_blocking(reading, False)
         descriptor = os.pidfd_open(pid)
+        said = b""
         try:
+            # Read first: a child that has more to say than a pipe holds does not end before it is heard.
+            while True:
+                await readable(reading)
+                more = os.read(reading, 1 << 16)
+                if not more:
+                    break
+                said += more
             await readable(descriptor)
         finally:
             os.close(descriptor)
-            os.set_blocking(reading, False)
-            with contextlib.suppress(BlockingIOError):
-                said = os.read(reading, 1 << 20)
             os.close(reading)
         os.waitpid(pid, 0)
         return said
 
     async def _keep_house(self) -> None:
+        begins = True
         while True:
             for arrived in recover(self.site):
                 await self._after(arrived)
+            if begins and imports_by_itself(self.site) and packets_wait(self.site):
+                await self._import()  # they came just before the service stopped
+            begins = False
             await asyncio.sleep(_DAY)
 
 
@@ -343,16 +360,17 @@ def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
 def _encode_arrived(arrived: Arrived) -> bytes:
     order = arrived.order.text().decode("utf-8", "surrogateescape")
     paths = [os.fsdecode(path) if path else None for path in (arrived.here, arrived.order_path)]
-    return json.dumps([order, *paths]).encode("ascii")
+    return json.dumps([order, *paths]).encode("ascii") + b"\n"
 
 
-def _decode_arrived(data: bytes) -> Arrived:
-    order, here, order_path = json.loads(data)
-    return Arrived(
-        Order.parse(order.encode("utf-8", "surrogateescape")),
-        Path(here) if here else None,
-        Path(order_path) if order_path else None,
-    )
+def _decode_arrived(data: bytes) -> Iterator[Arrived]:
+    for line in data.splitlines():
+        order, here, order_path = json.loads(line)
+        yield Arrived(
+            Order.parse(order.encode("utf-8", "surrogateescape")),
+            Path(here) if here else None,
+            Path(order_path) if order_path else None,
+        )
 
 
 def _raise_file_limit() -> None:

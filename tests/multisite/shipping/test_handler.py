@@ -54,6 +54,18 @@ def test_a_packet_is_imported_where_the_switch_says_so(hosts: Three, calls: Path
     assert lines_of(calls) == [f"-import -receive -C {hub.config_file}: sync_boston_1"]
 
 
+def test_what_came_just_before_a_stop_is_imported_at_the_start(hosts: Three, calls: Path) -> None:
+    hub = hosts[1]
+    hub.configure(options=[SWITCH])
+    join_family(hub)
+    (hub.bay / "incoming").mkdir(parents=True)
+    (hub.bay / "incoming/sync_boston_1").write_bytes(b"1")
+    hub.start()
+    wait_until(lambda: lines_of(calls))
+    hub.stop()
+    assert lines_of(calls) == [f"-import -receive -C {hub.config_file}: sync_boston_1"]
+
+
 @pytest.mark.parametrize("lacking", ["switch", "family", "name", "handler", "here"])
 def test_nothing_is_imported_without(hosts: Three, calls: Path, lacking: str) -> None:
     boston, hub, bangalore = hosts
