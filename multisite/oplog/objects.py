@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from common.names import MAX_MAILBOX_NAME, Owner, is_inbox
+from common.names import MAX_MAILBOX_NAME, Owner, deleted_name, is_inbox, live_name, parent_of
 from multisite.oplog.database import Database
 from multisite.oplog.operations import owner_from, owner_text
 
@@ -27,19 +27,36 @@ class Object(NamedTuple):
     local: str = ""
 
 
-def generated_name(name: str, replica: str) -> str:
-    """`name` with the replica in front of its last component; an INBOX becomes a mailbox below itself.
+def generated_name(name: str, replica: str, number: int = 0) -> str:
+    """`name` with the replica in front of its last component, and `number` behind it if that is taken too.
+
+    It stays with the owner whom it belongs to: an INBOX and a top-level shared mailbox get a name below
+    themselves, one that was set aside by delayed delete keeps its time at the end.
 
     >>> generated_name("user.bob.Projects", "boston_hub")
     'user.bob.boston_hub_Projects'
     >>> generated_name("user.bob", "boston_hub")
     'user.bob.boston_hub_INBOX'
+    >>> generated_name("projects", "boston_hub", 1)
+    'projects.boston_hub_projects_1'
+    >>> generated_name("DELETED.user.bob.Projects.6B013001", "boston_hub")
+    'DELETED.user.bob.boston_hub_Projects.6B013001'
     """
-    mark = _UNFIT.sub("_", replica)
-    if is_inbox(name):
-        return f"{name}.{mark}_INBOX"
+    live = live_name(name)
+    if live != name:
+        stamp = name.rpartition(".")[2]
+        room = MAX_MAILBOX_NAME - (len(name) - len(live))
+        return deleted_name(_generated(live, replica, number, room), int(stamp, 16))
+    return _generated(name, replica, number, MAX_MAILBOX_NAME)
+
+
+def _generated(name: str, replica: str, number: int, room: int) -> str:
     parent, dot, last = name.rpartition(".")
-    return f"{parent}{dot}{mark}_{last}"[:MAX_MAILBOX_NAME]
+    if parent_of(name) is None:
+        parent, dot, last = name, ".", "INBOX" if is_inbox(name) else last.rpartition("!")[2]
+    behind = f"_{number}" if number else ""
+    made = f"{parent}{dot}{_UNFIT.sub('_', replica)}_{last}"
+    return made[: room - len(behind)] + behind
 
 
 class Objects:

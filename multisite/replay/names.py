@@ -25,11 +25,9 @@ def place(ground: Ground, uniqueid: str, wanted: str, creator: str) -> str:
     known = objects.get(uniqueid)
     if known and known.wanted == wanted and _holder(ground, known.local) == uniqueid:
         return known.local
-    first = name = generated_name(wanted, ground.family.name_of(creator))
-    number = 0
-    while _holder(ground, name) not in ("", uniqueid):
+    replica, number = ground.family.name_of(creator), 0
+    while _holder(ground, name := generated_name(wanted, replica, number)) not in ("", uniqueid):
         number += 1
-        name = f"{first}_{number}"
     objects.set_names(uniqueid, wanted, name)
     ground.warn(WARNING.format(name=name))
     ground.notice(
