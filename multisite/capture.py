@@ -140,34 +140,30 @@ class Capture:
 
     async def _user(self, owner: Owner) -> None:
         with self._store.read(owner) as reader:
-            alive = reader.mailbox(inbox_of(owner.name)) is not None
-            deleted = [state.name for state in reader.mailboxes() if is_deleted(state.name)]
-        if alive:
+            states = [state.name for state in reader.mailboxes() if not state.name.endswith(".#sieve")]
+        if inbox_of(owner.name) in states:
             await self._engine.user(owner.name)
             return
-        shadows = self._log.shadows
-        if any(not is_deleted(state.name) for state in shadows.mailboxes(owner)):
-            await self._engine.unuser(owner.name)
-        await self._deleted(owner, deleted)
-
-    async def _deleted(self, owner: Owner, deleted: list[str]) -> None:
-        """What delayed delete has set aside of a user who is gone, and what was removed of that since."""
         told = {state.name for state in self._log.shadows.mailboxes(owner)}
-        if deleted:
-            await self._engine.mailboxes(deleted)
-        for name in sorted(told - set(deleted)):
-            await self._engine.unmailbox(name)
+        if any(not is_deleted(name) for name in told) and all(is_deleted(name) for name in states):
+            await self._engine.unuser(owner.name)
+        # Without INBOX he may still have mailboxes: those that are set aside, or kept from a deletion.
+        await self._one_by_one(owner, states)
 
-    async def _shared(self, owner: Owner) -> None:
-        with self._store.read(owner) as reader:
-            names = [state.name for state in reader.mailboxes()]
-            roots = {quota.root: quota.limits for quota in reader.quotas()}
+    async def _one_by_one(self, owner: Owner, names: list[str]) -> None:
+        """Mailboxes by their names, and those that are told of and gone."""
         told = {state.name for state in self._log.shadows.mailboxes(owner)}
         if names or told:
             await self._engine.mailboxes([*names, *sorted(told - set(names))])
         for name in sorted(told - set(names), reverse=True):
             if self._log.shadows.by_name(name) is not None:
                 await self._engine.unmailbox(name)
+
+    async def _shared(self, owner: Owner) -> None:
+        with self._store.read(owner) as reader:
+            names = [state.name for state in reader.mailboxes()]
+            roots = {quota.root: quota.limits for quota in reader.quotas()}
+        await self._one_by_one(owner, names)
         known = {quota.root: quota.limits for quota in self._log.shadows.quotas(owner)}
         for root in sorted({*roots, *known}):
             if roots.get(root) != known.get(root):

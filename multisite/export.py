@@ -25,6 +25,8 @@ from multisite.oplog.operations import Entry, owner_from, owner_text
 from multisite.packet import CREATION, UPDATE, Header, Operation, PacketWriter, PublicKeys, Range, Target
 
 NO_LIMIT = 1 << 62
+_HEADS = 4096
+"""Octets of a packet's header, and of what stands between its contents."""
 
 Place = Callable[[int, int], Path]
 """``place(n, octets)``: where physical packet number n goes; `octets` is an estimate of its size."""
@@ -72,19 +74,19 @@ def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exporte
     """
     bring_up_to_date(member, member.warn)
     made = _Export(member, target, place, wish)
+    done = made.exported
     try:
         made.write()
+        if done.paths:
+            log = member.log
+            with log.db.transaction():
+                log.epochs.exported(
+                    target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=wish.comment
+                )
+                log.fulfilled(target.id)
     except BaseException:
         made.give_up()
         raise
-    done = made.exported
-    if done.paths:
-        log = member.log
-        with log.db.transaction():
-            log.epochs.exported(
-                target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=wish.comment
-            )
-            log.fulfilled(target.id)
     return done
 
 
@@ -118,7 +120,7 @@ class _Export:
             self._open()
         self._requested()
         for entry in self._log.operations.lacking(self._known):
-            if self._enough():
+            if self._is_enough(entry):
                 self.exported.complete = False
                 break
             self._entry(entry)
@@ -127,15 +129,16 @@ class _Export:
         if self._writer is not None:
             self._close(last=True)
 
-    def _enough(self) -> bool:
-        """Whether the packets that may be written are full. At least one operation always goes."""
+    def _is_enough(self, following: Entry) -> bool:
+        """Whether the packets that may be written cannot hold one more operation with its messages, if those
+        could not be compressed. At least one operation always goes."""
         if not self._wish.limit or not self.exported.operations:
             return False
-        return len(self.exported.paths) >= self._wish.limit or (
-            len(self.exported.paths) == self._wish.limit - 1
-            and self._writer is not None
-            and not self._writer.fits(self._max, 64 << 10)
-        )
+        needed = len(following.line) + following.octets + _HEADS
+        left = self._wish.limit - len(self.exported.paths)
+        if left == 1 and self._writer is not None:
+            return not self._writer.fits(self._max, needed)
+        return needed > left * self._max - (self._writer.size if self._writer is not None else 0)
 
     def give_up(self) -> None:
         """Remove everything that this export has written."""

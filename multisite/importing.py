@@ -30,6 +30,7 @@ from multisite.replay.names import give_back
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
 from multisite.restoring import note_answer, note_restore, open_again
+from multisite.shipping.files import TEMPORARY
 
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""
@@ -75,7 +76,8 @@ def packets_in(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(one for one in path.iterdir() if one.is_file() and _looks_like_one(one))
+            inside = [one for one in path.iterdir() if not one.name.startswith(TEMPORARY)]
+            found += sorted(one for one in inside if one.is_file() and _looks_like_one(one))
         else:
             found.append(path)
     return list(dict.fromkeys(found))

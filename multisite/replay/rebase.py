@@ -106,10 +106,12 @@ class _Rebase:
             if record.uid > base.last_uid:
                 for key in identities(record):
                     self._by_identity.setdefault(key, record)
+        self._alive: set[Identity] = set()
         self._plan = Plan(told_modseq=highestmodseq)
 
     def plan(self, ours: Iterable[Record]) -> Plan:
-        told = self._base.told_modseq
+        told, ours = self._base.told_modseq, list(ours)
+        self._alive = {identity(record) for record in ours if not record.expunged}
         for record in sorted(ours, key=lambda one: (one.modseq > told, one.modseq, one.uid)):
             kept = self._kept(record)
             if kept is None:
@@ -138,6 +140,8 @@ class _Rebase:
         self._drop(ours, theirs)
         if settled:
             return None
+        if ours.expunged and identity(ours) in self._alive:
+            return None  # the message got another UID here, and was not removed
         twin = self._by_identity.get(identity(ours))
         if twin is not None:
             return _later(twin, ours)

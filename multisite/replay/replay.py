@@ -30,6 +30,11 @@ from multisite.replay.settle import settle_operation
 SPECIAL = frozenset(("MASTER", "REPLICA", "RESTORED"))
 
 
+def said_as_master(entry: Entry) -> bool:
+    """Whether its origin was the owner's master when it said this: only then it states what is settled."""
+    return "settled" in entry.attributes
+
+
 class Replay:
     """Carries out operations on the ground; the caller commits the log and lays down the hand."""
 
@@ -114,7 +119,10 @@ class Replay:
         master = log.masters.of(entry.owner)
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
-        if master.replica == entry.origin:
+        if master.replica == entry.origin and not said_as_master(entry):
+            # He said it before he knew that he is master, and tells all of it anew when he knows.
+            self._pass_on(entry)
+        elif master.replica == entry.origin:
             if obey(self._ground, entry, said or parse(entry.line)):
                 self.consumed.update(entry.guids)
             else:
