@@ -17,6 +17,7 @@ from typing import Any
 import sdnotify
 from twisted.internet.defer import Deferred
 
+from common.allocator import few_arenas
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from common.stores import open_store
@@ -67,6 +68,7 @@ class _Parts:
     """What both kinds of runs are made of."""
 
     def __init__(self, job: Job, reactor: Any) -> None:
+        few_arenas()
         arguments = job.arguments
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)

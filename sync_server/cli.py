@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import sdnotify
 from twisted.internet.defer import Deferred
 
+from common.allocator import few_arenas
 from common.config import Config
 from common.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, CyrusSyncError, UsageError
 from sync_server.listener import Listeners
@@ -131,6 +132,7 @@ def run(config: Config, settings: ServerSettings) -> int:
     """Open everything, serve until a signal, close everything."""
     from twisted.internet import reactor as installed
 
+    few_arenas()
     reactor: Any = installed
     if os.geteuid() == 0:
         log.warning("running as root; a user that owns the store's directories is enough")

@@ -36,8 +36,8 @@ _DESCRIPTORS = 12
 """What an owner may cost whose files are kept open."""
 
 _MOST_OPEN = 128
-_MOST_WARM = 16
-_MOST_HOT = 2
+_MOST_WARM = 32
+_MOST_HOT = 8
 
 
 class Heat(IntEnum):

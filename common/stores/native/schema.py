@@ -25,7 +25,7 @@ MIGRATIONS: Mapping[int, str] = {}
 
 _SQL = _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
 _BUSY_MS = 5000
-_PAGES_KIB = 4096
+_PAGES_KIB = 2048
 
 
 def schema_sql() -> str:
