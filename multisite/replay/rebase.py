@@ -101,17 +101,20 @@ class _Rebase:
         self._settled = settled_modseq
         self._modseq = highestmodseq
         self._last_uid = last_uid
-        self._by_identity: dict[Identity, Record] = {}
+        self._by_identity: dict[Identity, list[Record]] = {}
         for record in word.records.values():
             if record.uid > base.last_uid:
-                for key in identities(record):
-                    self._by_identity.setdefault(key, record)
+                for key in dict.fromkeys(identities(record)):
+                    self._by_identity.setdefault(key, []).append(record)
+        self._taken: set[int] = set()
+        """UIDs of his records that are found to be one of ours: a message may be there twice."""
         self._alive: set[Identity] = set()
         self._plan = Plan(told_modseq=highestmodseq)
 
     def plan(self, ours: Iterable[Record]) -> Plan:
         told, ours = self._base.told_modseq, list(ours)
         self._alive = {identity(record) for record in ours if not record.expunged}
+        self._taken = {record.uid for record in ours if self._is_his(record)}
         for record in sorted(ours, key=lambda one: (one.modseq > told, one.modseq, one.uid)):
             kept = self._kept(record)
             if kept is None:
@@ -142,14 +145,20 @@ class _Rebase:
             return None
         if ours.expunged and identity(ours) in self._alive:
             return None  # the message got another UID here, and was not removed
-        twin = self._by_identity.get(identity(ours))
+        twins = self._by_identity.get(identity(ours), ())
+        twin = next((one for one in twins if one.uid not in self._taken), None)
         if twin is not None:
+            self._taken.add(twin.uid)
             return _later(twin, ours)
         if ours.uid > self._their_last_uid:
             self._plan.drop.discard(ours.uid)
             return ours
         self._last_uid += 1
         return ours._replace(uid=self._last_uid)
+
+    def _is_his(self, ours: Record) -> bool:
+        theirs = self._theirs.get(ours.uid)
+        return theirs is not None and is_same(theirs, ours)
 
     def _drop(self, ours: Record, theirs: Record | None) -> None:
         self._plan.drop.add(ours.uid)
