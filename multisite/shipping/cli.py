@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sdnotify
 
 from common.config import DEFAULT_PATH, Config
 from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
-from multisite.options import Grammar, Option
+from multisite.options import Grammar, Option, Parsed
 from multisite.shipping.key import make_key
 from multisite.shipping.run import deliver, poll, sources
 from multisite.shipping.site import Site
@@ -42,43 +42,61 @@ GRAMMAR = Grammar(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; the exit status."""
+    return run_command(GRAMMAR, argv, _check, _run)
+
+
+def run_command(
+    grammar: Grammar,
+    argv: Sequence[str] | None,
+    check: Callable[[Parsed], None],
+    run: Callable[[Parsed], int],
+) -> int:
+    """A command of shipping from its words to its exit status: help, `check` (UsageError), then `run`."""
     try:
-        options = GRAMMAR.parse(sys.argv[1:] if argv is None else argv)
+        options = grammar.parse(sys.argv[1:] if argv is None else argv)
         if "help" in options:
-            print(GRAMMAR.help())
+            print(grammar.help())
             return EX_OK
-        modes = [name for name in ("poll", "receiver", "makekey") if name in options]
-        if len(modes) + bool(options.operands) != 1:
-            raise UsageError("either -poll or the orders to work on are needed (or -receiver, or -makekey)")
-        if "sclass" in options and modes not in (["poll"], []):
-            raise UsageError(f"-sclass says nothing with -{modes[0]}")
+        check(options)
     except UsageError as error:
-        print(f"shipping_server: {error}\n{GRAMMAR.usage()}", file=sys.stderr)
+        print(f"{grammar.program}: {error}\n{grammar.usage()}", file=sys.stderr)
         return EX_USAGE
     try:
-        config = Config.load(options.text("C") or DEFAULT_PATH, program="shipping_server")
-        site = Site.from_config(config)
-        storage_class = options.text("sclass")
-        if "makekey" in options:
-            make_key(site.key_file)
-            print(f"made {site.key_file}; every host of the family needs this same file, and nobody else")
-        elif "receiver" in options:
-            from multisite.shipping.service import serve  # what only the receiving side needs
-
-            os.umask(0o077)
-            serve(site, _ready)
-        elif "poll" in options:
-            return EX_OK if poll(site, storage_class) else EX_FAILURE
-        else:
-            found = sources([Path(operand) for operand in options.operands])
-            return EX_OK if all(deliver(site, found, storage_class)) else EX_FAILURE
-        return EX_OK
+        return run(options)
     except CyrusSyncError as error:
-        print(f"shipping_server: {error}", file=sys.stderr)
+        print(f"{grammar.program}: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
-        print(f"shipping_server: {error}", file=sys.stderr)
+        print(f"{grammar.program}: {error}", file=sys.stderr)
         return EX_TEMPFAIL
+
+
+def _check(options: Parsed) -> None:
+    modes = [name for name in ("poll", "receiver", "makekey") if name in options]
+    if len(modes) + bool(options.operands) != 1:
+        raise UsageError("either -poll or the orders to work on are needed (or -receiver, or -makekey)")
+    if "sclass" in options and modes not in (["poll"], []):
+        raise UsageError(f"-sclass says nothing with -{modes[0]}")
+
+
+def _run(options: Parsed) -> int:
+    config = Config.load(options.text("C") or DEFAULT_PATH, program="shipping_server")
+    site = Site.from_config(config)
+    storage_class = options.text("sclass")
+    if "makekey" in options:
+        make_key(site.key_file)
+        print(f"made {site.key_file}; every host of the family needs this same file, and nobody else")
+    elif "receiver" in options:
+        from multisite.shipping.service import serve  # what only the receiving side needs
+
+        os.umask(0o077)
+        serve(site, _ready)
+    elif "poll" in options:
+        return EX_OK if poll(site, storage_class) else EX_FAILURE
+    else:
+        found = sources([Path(operand) for operand in options.operands])
+        return EX_OK if all(deliver(site, found, storage_class)) else EX_FAILURE
+    return EX_OK
 
 
 def _ready() -> None:

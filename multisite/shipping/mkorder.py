@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
+from common.errors import EX_FAILURE, EX_OK, UsageError
 from multisite.dates import parse_datetime
 from multisite.options import Grammar, Option, Parsed
+from multisite.shipping.cli import run_command
 from multisite.shipping.conf import DEFAULT_CLASS, check_address
 from multisite.shipping.errors import BadFileName, ShippingError
 from multisite.shipping.files import write_new
@@ -59,34 +60,21 @@ GRAMMAR = Grammar(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; the exit status."""
-    try:
-        options = GRAMMAR.parse(sys.argv[1:] if argv is None else argv)
-        if "help" in options:
-            print(GRAMMAR.help())
-            return EX_OK
-        _check(options)
-    except UsageError as error:
-        print(f"mkorder: {error}\n{GRAMMAR.usage()}", file=sys.stderr)
-        return EX_USAGE
-    try:
-        site = Site.from_config(
-            Config.load(options.text("C") or DEFAULT_PATH, program="mkorder"), program="mkorder"
-        )
-        path, order = make_order(site, options)
-        print(f'Shipping order "{path}" generated.')
-        if "fship" not in options:
-            return EX_OK
-        print("Attempting to forward/deliver generated packets...")
-        if not all(deliver(site, [path])):
-            return EX_FAILURE
-        print(f"-- Forwarded/delivered packet {order.data_path}")
+    return run_command(GRAMMAR, argv, _check, _run)
+
+
+def _run(options: Parsed) -> int:
+    config = Config.load(options.text("C") or DEFAULT_PATH, program="mkorder")
+    site = Site.from_config(config, program="mkorder")
+    path, order = make_order(site, options)
+    print(f'Shipping order "{path}" generated.')
+    if "fship" not in options:
         return EX_OK
-    except CyrusSyncError as error:
-        print(f"mkorder: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"mkorder: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+    print("Attempting to forward/deliver generated packets...")
+    if not all(deliver(site, [path])):
+        return EX_FAILURE
+    print(f"-- Forwarded/delivered packet {order.data_path}")
+    return EX_OK
 
 
 def make_order(site: Site, options: Parsed) -> tuple[Path, Order]:
