@@ -308,6 +308,10 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
     if local.highestmodseq in (base_of(entry).modseq, followed) or local.intermediate:
         others = [s for s in writer.mailboxes() if not s.intermediate and not is_deleted(s.name)]
         if not (is_inbox(local.name) and len(others) > 1):
+            if ground.log.shadows.get(uniqueid) is None:
+                # Somebody may have it from the word of a replica that was taken for the master: so all are
+                # told that it is gone, though they were never told by us that it is there.
+                ground.log.shadows.put(there[0], local)
             writer.apply_unmailbox(local.name)
             ground.log.objects.set_names(uniqueid, "", "")
             return
