@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from common.errors import StoreCorrupt
 from common.model import MessageBody
 from common.names import Owner
 from common.protocol.mailboxes import MailboxLine
 from common.stores.frames import content_pieces, frame_content
-from common.stores.mailstore import MailStore
+from common.stores.mailstore import MailReader, MailStore
 from common.wire.outgoing import mailbox_pieces
 from multisite.oplog.log import Log
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import parse
 from multisite.replay.stage import Held
+
+_log = logging.getLogger(__name__)
 
 PARTITION = "default"
 """What stands as the partition of a message in a packet: its mailbox says where it goes."""
@@ -39,6 +43,8 @@ class Bodies:
         self._store = store
         self._log = log
         self._held = Held(log.db)
+        self.damaged: set[bytes] = set()
+        """Messages that the store has and cannot read."""
 
     def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
         """Those of the messages that can be had, unfolded, in batches of bounded size."""
@@ -47,12 +53,32 @@ class Bodies:
             found: set[bytes] = set()
             with self._store.read(owner) as reader:
                 stored = reader.has_guids(wanted)
-                for batch in reader.bodies([g for g in wanted if g in stored], PARTITION):
+                for batch in self._readable(reader, [g for g in wanted if g in stored]):
                     found.update(body.guid for body in batch)
                     yield batch
             held = [body for g in wanted if g not in found and (body := self._held.get(g))]
             for body in held:
                 yield [_unfolded(body)]
+
+    def _readable(self, reader: MailReader, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
+        """Those that the store can read. One damaged message holds up nobody else's mail."""
+        left = dict.fromkeys(guids)
+        try:
+            for batch in reader.bodies(guids, PARTITION):
+                _check_large(batch)
+                for body in batch:
+                    left.pop(body.guid, None)
+                yield batch
+            return
+        except StoreCorrupt as error:
+            _log.error("a message cannot be read: %s", error)
+        for guid in left:
+            try:
+                for batch in reader.bodies([guid], PARTITION):
+                    _check_large(batch)
+                    yield batch
+            except StoreCorrupt:
+                self.damaged.add(guid)
 
     def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
         """Those of the messages that are nowhere here."""
@@ -76,6 +102,14 @@ class Bodies:
                 for record in batch
                 if record.guid in guids and not record.expunged
             }
+
+
+def _check_large(batch: Sequence[MessageBody]) -> None:
+    """A large message is read while it is written, when it is too late to leave it out."""
+    for body in batch:
+        if not isinstance(body.data, bytes):
+            for _ in body.data:
+                pass
 
 
 def _unfolded(body: MessageBody) -> MessageBody:

@@ -158,6 +158,8 @@ class _Export:
                 entry = self._spared(entry, missing)
                 wanted = [guid for guid in wanted if guid not in missing]
             self._messages(entry, wanted)
+            for guid in sorted(self._bodies.damaged.intersection(wanted)):
+                self._left_out(entry, guid)
         told = Operation(
             entry.origin, entry.id, entry.time, owner_text(entry.owner), entry.line, entry.attributes
         )
@@ -174,9 +176,12 @@ class _Export:
         expunged; any other is damaged, and the target will ask for it."""
         damaged = self._bodies.live(entry, missing)
         for guid in sorted(damaged):
-            self._member.warn(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
+            self._left_out(entry, guid)
         gone = missing - damaged
         return without_messages(entry, gone) if gone else entry
+
+    def _left_out(self, entry: Entry, guid: bytes) -> None:
+        self._member.warn(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
 
     def _messages(self, entry: Entry, guids: list[bytes]) -> None:
         for batch in self._bodies.batches(entry.owner, guids):
