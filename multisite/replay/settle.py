@@ -160,6 +160,7 @@ def _settle_records(
     uniqueid = local.uniqueid
     records = [record for batch in update.records for record in batch]
     actions = plan_settling(_Ours(writer, uniqueid, base, records), records, base, local.last_uid)
+    actions = mark_left(actions, local.highestmodseq + 1)
     for kept in [act for act in actions if isinstance(act, Adopt) and act.keep_uid]:
         _adopt(writer, uniqueid, kept, ground.stage)
     writer.raise_counters(uniqueid, last_uid=update.state.last_uid)
@@ -171,6 +172,18 @@ def _settle_records(
     rewritten = {act.record.uid: act.record for act in actions if isinstance(act, Rewrite)}
     if rewritten:
         writer.rewrite_records(uniqueid, list(rewritten.values()))
+
+
+def mark_left(actions: Sequence[Action], modseq: int) -> list[Action]:
+    """`actions` with the records that renumbered messages leave behind made records of something else: an
+    expunged record of the same identity would read as a removal of the message itself."""
+    moved = {act.record.uid for act in actions if isinstance(act, Renumber)}
+    return [
+        Rewrite(act.record._replace(createdmodseq=modseq))
+        if isinstance(act, Rewrite) and act.record.expunged and act.record.uid in moved
+        else act
+        for act in actions
+    ]
 
 
 def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, stage: PacketStage) -> None:
