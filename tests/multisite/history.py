@@ -10,16 +10,21 @@ import hashlib
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
+from unittest.mock import patch
+from uuid import UUID
 
 from common.errors import CyrusSyncError, StoreError
 from common.model import MailboxState, Record, Seen
 from common.names import Owner, inbox_of, is_deleted
-from common.stores.mailstore import MailWriter
+from common.stores.mailstore import MailReader, MailStore, MailWriter
 from common.stores.native.store import NativeStore
 from multisite.export import Wish
 from multisite.importing import Import
+from multisite.mastership import hand_over, take_over
 from multisite.member import Member
 from multisite.oplog.database import Database
 from multisite.replay.names import give_back
@@ -35,12 +40,15 @@ class Killed(BaseException):
 
 @dataclass
 class History:
-    """`directory` holds everything; `users` are mailbox owners, each born at a random site."""
+    """`directory` holds everything. `users` and `shared` (top-level mailboxes) are each born at a random site.
+    `ways`: what happens besides what always does (`WAYS`)."""
 
     directory: Path
     seed: int
     names: tuple[str, ...] = ("boston", "sanfran", "bangalore")
     users: tuple[str, ...] = ("bob", "eve")
+    shared: tuple[str, ...] = ()
+    ways: frozenset[str] = frozenset()
     accepted: dict[bytes, str] = field(default_factory=dict)
     """GUID -> what it is, of every message that a site took and nobody has removed."""
     story: list[str] = field(default_factory=list)
@@ -53,23 +61,43 @@ class History:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self._seconds = 1_700_000_000.0
-        # Every site has one clock, on which a change takes anything from no time to seconds.
-        NativeStore.__init__.__kwdefaults__["clock"] = self.clock
-        self.sites = family_of(self.directory, *self.names)
+        self._patches = ExitStack()
+        # Every site has one clock, on which a change takes anything from no time to seconds; and what is
+        # random otherwise comes of the seed, too.
+        clock = patch.dict(NativeStore.__init__.__kwdefaults__, clock=self.clock)
+        ids = random.Random(self.seed)
+        self._patches.enter_context(clock)
+        self._patches.enter_context(patch("secrets.choice", ids.choice))
+        self._patches.enter_context(patch("uuid.uuid4", lambda: UUID(int=ids.getrandbits(128), version=4)))
+        self.owners = [Owner("user", name) for name in self.users]
+        self.owners += [Owner("shared", name) for name in self.shared]
+        self.acts = [*ACTS, *(act for way in sorted(self.ways) for act in WAYS[way])]
+        self.sites = family_of(self.directory, *self.names, clock=self._log_clock)
         self.flying: list[tuple[Site, Path]] = []
         self._count = 0
         self._now = 1_700_000_000
-        for user in self.users:
-            self._born(self.chance.choice(self.sites), user)
+        for owner in self.owners:
+            self._born(self.chance.choice(self.sites), owner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.close()
+
+    def _log_clock(self) -> float:
+        """For the log and its packets: it says which was made first."""
+        self._seconds += 1
+        return self._seconds
 
     def clock(self) -> float:
         self._seconds += self.chance.choice((0, 0, 0.3, 1, 3))
         return self._seconds
 
-    def _born(self, site: Site, user: str) -> None:
-        with site.store() as store, store.write(Owner("user", user)) as writer:
-            writer.create(inbox_of(user))
-        self.story.append(f"{user} born at {site.name}")
+    def _born(self, site: Site, owner: Owner) -> None:
+        with site.store() as store, store.write(owner) as writer:
+            writer.create(root_of(owner))
+        self.story.append(f"{owner} born at {site.name}")
 
     # -- one step
 
@@ -85,22 +113,26 @@ class History:
 
     def change(self, site: Site) -> None:
         """A user of the site does something."""
-        user = self.chance.choice(self.users)
-        owner = Owner("user", user)
+        owner = self.chance.choice(self.owners)
+        if "handing over" in self.ways and self.chance.random() < 0.12:
+            self._hand_over(site, owner)
+            return
         with site.store() as store:
             with store.read(owner) as reader:
-                mailboxes = [
-                    s for s in reader.mailboxes() if not is_deleted(s.name) and "#sieve" not in s.name
-                ]
-                if not any(s.name == inbox_of(user) for s in mailboxes):
+                mailboxes = in_use(reader)
+                if not any(s.name == root_of(owner) for s in mailboxes):
+                    if self.chance.random() < 0.2:
+                        self._born_again(site, store, owner)
                     return
                 mailbox = self.chance.choice(mailboxes)
-                records = [r for batch in reader.records(mailbox.uniqueid) for r in batch if not r.expunged]
-            act = self.chance.choice(ACTS)
+                records = live(reader, mailbox)
+            act = self.chance.choice(self.acts)
             self.story.append(f"{site.name}: {act.__name__} {mailbox.name}")
             try:
                 if act is _rename:
-                    self._rename(site, store, owner, mailbox)
+                    self._rename(store, owner, mailbox)
+                elif act is _leave:
+                    self._leave(store, owner)
                 else:
                     with store.write(owner) as writer:
                         act(self, writer, mailbox, records)
@@ -109,12 +141,51 @@ class History:
             except CyrusSyncError as error:
                 self.story.append(f"   {error}")
 
-    def _rename(self, site: Site, store: object, owner: Owner, mailbox: MailboxState) -> None:
-        if mailbox.name == inbox_of(owner.name):
-            return
-        new = f"{inbox_of(owner.name)}.{self.chance.choice(FOLDERS)}"
+    def _rename(self, store: MailStore, owner: Owner, mailbox: MailboxState) -> None:
+        if mailbox.name == root_of(owner) or mailbox.name.endswith("_INBOX"):
+            return  # the INBOX of another site is renamed there
+        others = self.owners if "moving away" in self.ways and self.chance.random() < 0.3 else [owner]
+        new = f"{root_of(self.chance.choice(others))}.{self.chance.choice(FOLDERS)}"
         self.story.append(f"   to {new}")
-        store.rename(mailbox.name, new, log=True)  # type: ignore[attr-defined]
+        store.rename(mailbox.name, new, log=True)
+
+    def _leave(self, store: MailStore, owner: Owner) -> None:
+        """All that a user has here goes with him."""
+        if owner.kind != "user" or self.chance.random() < 0.6:
+            return
+        with store.write(owner) as writer:
+            for mailbox in in_use(writer):
+                for record in live(writer, mailbox):
+                    self.accepted.pop(record.guid, None)
+            writer.delete(root_of(owner), delayed=self.delayed())
+        self.story.append(f"   {owner} is gone")
+
+    def delayed(self) -> bool:
+        """Whether the next deletion is a delayed one."""
+        return "setting aside" in self.ways and self.chance.random() < 0.5
+
+    def _born_again(self, site: Site, store: MailStore, owner: Owner) -> None:
+        try:
+            with store.write(owner) as writer:
+                writer.create(root_of(owner))
+            self.story.append(f"{owner} born again at {site.name}")
+        except CyrusSyncError as error:
+            self.story.append(f"   {error}")
+
+    def _hand_over(self, site: Site, owner: Owner) -> None:
+        """The master hands over; seldom somebody else takes over without asking him."""
+        to = self.chance.choice(self.sites)
+        with site.member() as member:
+            master = member.log.masters.of(owner)
+            if master is None:
+                return
+            other = member.family.find(to.name)
+            if master.replica == member.family.self_id:
+                hand_over(member, owner, other)
+                self.story.append(f"{site.name}: {owner} is handed over to {to.name}")
+            elif self.chance.random() < 0.1:
+                take_over(member, owner, other, site.heard.append)
+                self.story.append(f"{site.name}: {owner} is given to {to.name}")
 
     def message(self) -> tuple[bytes, int, str]:
         self._count += 1
@@ -250,7 +321,7 @@ class History:
                     if state is None:
                         continue
                     new = f"{thing.wanted}_{other.name}_{thing.uniqueid[:4]}"
-                    if state.name == inbox_of(thing.owner.name):
+                    if state.name == root_of(thing.owner):
                         new = f"{state.name}.former_{other.name}"
                     with other.store() as store:
                         store.rename(state.name, new, log=True)
@@ -269,7 +340,9 @@ class History:
             if dump != dumps[first]:
                 found.append(f"{name} differs from {first}")
         for site in self.sites:
-            have = {guid for user in self.users for guids in site.guids(user).values() for guid in guids}
+            with site.store() as store:
+                owners = list(store.owners())
+            have = {guid for owner in owners for guid in site.guids_of(owner)}
             for guid, what in self.accepted.items():
                 if guid not in have:
                     found.append(f"{site.name} lacks {what} {guid.hex()[:8]}")
@@ -313,32 +386,44 @@ def _expunge(history: History, writer: MailWriter, mailbox: MailboxState, record
 
 
 def _copy(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    others = [s for s in writer.mailboxes() if not is_deleted(s.name) and "#sieve" not in s.name]
     if records:
-        target = history.chance.choice(others)
+        target = history.chance.choice(in_use(writer))
         move = history.chance.random() < 0.3 and target.name != mailbox.name
         writer.copy(mailbox.name, [history.chance.choice(records).uid], target.name, move=move)
 
 
 def _create(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    user = writer.owner.name
-    writer.create(f"{inbox_of(user)}.{history.chance.choice(FOLDERS)}")
+    writer.create(f"{root_of(writer.owner)}.{history.chance.choice(FOLDERS)}")
 
 
 def _delete(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    if mailbox.name != inbox_of(writer.owner.name):
-        writer.delete(mailbox.name, delayed=False)
+    if mailbox.name != root_of(writer.owner):
+        writer.delete(mailbox.name, delayed=history.delayed())
         for record in records:
             history.accepted.pop(record.guid, None)
 
 
+def _expire(history: History, writer: MailWriter, _: MailboxState, __: list[Record]) -> None:
+    """What was set aside is removed for good."""
+    aside = [state for state in writer.mailboxes() if is_deleted(state.name)]
+    if aside:
+        gone = history.chance.choice(aside)
+        for record in live(writer, gone):
+            history.accepted.pop(record.guid, None)
+        writer.delete(gone.name, delayed=False)
+
+
+def _leave(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
+    raise AssertionError("is done by the history")
+
+
 def _rename(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    raise AssertionError("is done by the store")
+    raise AssertionError("is done by the history")
 
 
 def _meta(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
     chance = history.chance
-    match chance.randrange(6):
+    match chance.choice((1, 2, 3)) if writer.owner.kind == "shared" else chance.randrange(6):
         case 0:
             writer.subscribe(mailbox.name, chance.random() < 0.6)
         case 1:
@@ -346,7 +431,7 @@ def _meta(history: History, writer: MailWriter, mailbox: MailboxState, _: list[R
         case 2:
             writer.annotate(mailbox.name, "/comment", "", str(chance.random()).encode())
         case 3:
-            writer.set_quota(inbox_of(writer.owner.name), {"STORAGE": chance.randrange(1000, 9000)})
+            writer.set_quota(root_of(writer.owner), {"STORAGE": chance.randrange(1000, 9000)})
         case 4:
             writer.put_script(chance.choice(("main", "holiday")), b"# %d\r\nkeep;\r\n" % chance.randrange(99))
         case 5:
@@ -366,6 +451,33 @@ ACTS: tuple[Callable[[History, MailWriter, MailboxState, list[Record]], None], .
     _rename,
     _meta,
 )
+
+WAYS = {
+    "handing over": (),
+    "setting aside": (_append, _delete, _expire),
+    "leaving": (_append, _append, _leave),
+    "moving away": (_append, _rename),
+}
+"""What may happen in a history besides, and the acts that come with it."""
+
+
+def root_of(owner: Owner) -> str:
+    """The INBOX of a user, the top-level mailbox of anybody else."""
+    return inbox_of(owner.name) if owner.kind == "user" else owner.name
+
+
+def in_use(reader: MailReader) -> list[MailboxState]:
+    """The mailboxes that people see."""
+    return [
+        state
+        for state in reader.mailboxes()
+        if not is_deleted(state.name) and "#sieve" not in state.name and not state.intermediate
+    ]
+
+
+def live(reader: MailReader, mailbox: MailboxState) -> list[Record]:
+    """Its messages."""
+    return [one for batch in reader.records(mailbox.uniqueid) for one in batch if not one.expunged]
 
 
 # -- sudden death
@@ -397,7 +509,7 @@ class dying:
             commit(db)
 
         Database.execute = dying_execute  # type: ignore[method-assign,assignment]
-        Database.commit = dying_commit  # type: ignore[method-assign]
+        Database.commit = dying_commit  # type: ignore[method-assign,assignment]
 
     def __exit__(self, *_: object) -> None:
         Database.execute = self._execute  # type: ignore[method-assign]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Site:
     directory: Path
     heard: list[str] = field(default_factory=list)
     packets: int = 0
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ class Site:
 
     @contextmanager
     def member(self) -> Iterator[Member]:
-        with Member.open(self.config, warn=self.heard.append) as member:
+        with Member.open(self.config, warn=self.heard.append, clock=self.clock) as member:
             yield member
 
     # -- packets
@@ -83,8 +85,15 @@ class Site:
 
     def guids(self, user: str) -> dict[str, list[bytes]]:
         """Live messages by mailbox name."""
+        return self._guids(Owner("user", user))
+
+    def guids_of(self, owner: Owner) -> set[bytes]:
+        """Live messages, wherever he has them."""
+        return {guid for guids in self._guids(owner).values() for guid in guids}
+
+    def _guids(self, owner: Owner) -> dict[str, list[bytes]]:
         found: dict[str, list[bytes]] = {}
-        with self.store() as store, store.read(Owner("user", user)) as reader:
+        with self.store() as store, store.read(owner) as reader:
             for state in reader.mailboxes():
                 found[state.name] = [
                     record.guid
@@ -95,9 +104,9 @@ class Site:
         return found
 
 
-def family_of(directory: Path, *names: str) -> list[Site]:
+def family_of(directory: Path, *names: str, clock: Callable[[], float] = time.time) -> list[Site]:
     """Sites of one family, the first of which made it."""
-    sites = [Site(name, directory / name) for name in names]
+    sites = [Site(name, directory / name, clock=clock) for name in names]
     create_family(sites[0].config, "mail", sites[0].name, f"{sites[0].name}.example.org")
     for site in sites[1:]:
         where = directory / f"creation-{site.name}"
