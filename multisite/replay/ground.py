@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.names import Owner
 from multisite.family import Family
@@ -27,6 +27,9 @@ class Ground:
     notice: Callable[[str], None]
     told_again: set[Owner]
     """Owners of whom this replica has something new to tell: they are captured afterwards."""
+    reached: dict[str, int] = field(default_factory=dict)
+    """Of mailboxes by uniqueid: the last pending operation (its seq) that the mail store has carried out
+    already, since somebody died before the log knew."""
 
     def partition(self, wanted: str) -> str:
         """`wanted` if this server has it, else its default."""

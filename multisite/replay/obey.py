@@ -80,13 +80,14 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         _entry_only(writer, update, ground)
         ground.log.shadows.put(owner, state)
         return True
-    if local is None and update.since is not None:
-        # We have deleted it, which the master does not know yet: he will tell all of it, or that it is gone.
-        return False
-    if local is None or not _apply(ground, writer, local, update):
+    if entry.seq > ground.reached.get(uniqueid, 0):
+        if local is None and update.since is not None:
+            # We have deleted it, which the master does not know yet: he will tell all of it, or that it is
+            # gone.
+            return False
         if local is None:
             _apply_new(ground, writer, update)
-        else:
+        elif not _apply(ground, writer, local, update):
             _impose(ground, entry, writer, local, update)
             return True
     masters = ground.log.masters
@@ -94,6 +95,18 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     masters.put_base(uniqueid, Base(state.highestmodseq, state.last_uid, base.told_id, state.highestmodseq))
     ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
     return True
+
+
+def note_reached(ground: Ground, entry: Entry, told: MailboxState) -> None:
+    """Note a pending operation whose outcome is here to the last record. It and those before it are not done
+    once more: on top of what came after them, they would look like changes of ours."""
+    with ground.hand.reader(entry.owner) as reader:
+        local = reader.mailbox_by_id(told.uniqueid)
+    if local is None or local.intermediate or told.intermediate or told.tombstone:
+        return
+    counters = [(one.uidvalidity, one.last_uid, one.highestmodseq) for one in (local, told)]
+    if counters[0] == counters[1] and crcs_agree(told, local):
+        ground.reached[told.uniqueid] = entry.seq
 
 
 def _entry_only(writer: MailWriter, update: MailboxUpdate, ground: Ground) -> None:

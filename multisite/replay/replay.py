@@ -24,7 +24,7 @@ from multisite.oplog.transaction import Transaction, parse
 from multisite.packet import Operation
 from multisite.replay.ground import Ground
 from multisite.replay.members import note_replica
-from multisite.replay.obey import obey
+from multisite.replay.obey import note_reached, obey
 from multisite.replay.settle import settle_operation
 
 SPECIAL = frozenset(("MASTER", "REPLICA", "RESTORED"))
@@ -81,7 +81,12 @@ class Replay:
         """Operations that had to wait, or were begun by somebody who died."""
         operations = self._ground.log.operations
         stuck: set[Owner] = set()
-        for entry in list(operations.pending()):
+        pending = list(operations.pending())
+        self._ground.reached = {}
+        for entry in pending:
+            if entry.verb == "MAILBOX" and said_as_master(entry):
+                note_reached(self._ground, entry, parse(entry.line).update.state)
+        for entry in pending:
             if entry.owner not in stuck or entry.verb in SPECIAL:
                 self._carry_out(entry, None)
             if operations.is_pending(entry):
