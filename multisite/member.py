@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from common.config import Config
-from common.errors import CyrusSyncError
+from common.errors import CyrusSyncError, StoreError
 from common.stores import open_store
 from common.stores.mailstore import MailStore
 from common.synclog.log import SyncLog
@@ -82,6 +82,8 @@ class Member:
             member = cls(config, store, log, Family.load(directory), warn=warn)
             try:
                 yield member
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
             finally:
                 member.publish()
 

@@ -61,6 +61,8 @@ class Database:
     def __init__(self, directory: Path, *, readonly: bool = False) -> None:
         """Raises `StoreError` where the file cannot be used."""
         self.path = directory / FILE
+        self._within = False
+        self._failure: sqlite3.Error | None = None
         try:
             if not readonly:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -105,32 +107,59 @@ class Database:
             version += 1
 
     def execute(self, statement: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
-        return self._connection.execute(statement, values)
+        self._check_whole()
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
 
     def executemany(self, statement: str, rows: Iterator[Any] | list[Any]) -> None:
-        self._connection.executemany(statement, rows)
+        self._check_whole()
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
 
     def row(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         """The first row, or None."""
-        return self._connection.execute(statement, values).fetchone()
+        return self.execute(statement, values).fetchone()
+
+    def _note(self, error: sqlite3.Error) -> None:
+        """A transaction in which something failed can only be undone, whoever has caught the error; SQLite
+        may have undone it already."""
+        if self._within:
+            self._failure = error
+
+    def _check_whole(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, durable at its end. Nests: only the outermost one commits."""
-        if self._connection.in_transaction:
+        """All or nothing, durable at its end. Nests: only the outermost one commits. Where a statement
+        failed nothing is committed, and what it raised is raised at the end again."""
+        if self._within:
             yield
             return
         self._connection.execute("BEGIN IMMEDIATE")
+        self._within = True
         try:
             yield
+            self._check_whole()
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+        finally:
+            self._within, self._failure = False, None
 
     def commit(self) -> None:
         """Make durable what a `transaction` around has done so far, and go on in a new one."""
-        if self._connection.in_transaction:
+        if self._within:
+            self._check_whole()
             self._connection.execute("COMMIT")
             self._connection.execute("BEGIN IMMEDIATE")
 

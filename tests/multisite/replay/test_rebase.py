@@ -149,7 +149,7 @@ def test_one_that_he_has_and_expunged_stays_expunged() -> None:
 
 @pytest.mark.parametrize("knows", [{"createdmodseq": 0}, {"savedate": 0, "createdmodseq": 0}])
 def test_a_master_who_knows_fewer_dates_has_the_message_all_the_same(knows: dict[str, int]) -> None:
-    told = plan([record(15, "12", createdmodseq=12)], [record(12, modseq=120)._replace(**knows)])
+    told = plan([record(15, "12", createdmodseq=12)], [record(12, modseq=120, **knows)])
     assert (told.keep, told.drop) == ([], {12})
 
 
