@@ -99,6 +99,8 @@ class Database:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreError(f"{self.path} is of version {version}, newer than this program's {VERSION}")
+        if any(number not in MIGRATIONS for number in range(version, VERSION)):
+            raise StoreError(f"cannot use the operations log {self.path}: it is of no version that ever was")
         if version < VERSION:
             shutil.copyfile(self.path, self.path.with_name(f"{FILE}.v{version}"))
         while version < VERSION:

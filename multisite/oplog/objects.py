@@ -51,11 +51,12 @@ def generated_name(name: str, replica: str, number: int = 0) -> str:
 
 
 def _generated(name: str, replica: str, number: int, room: int) -> str:
-    parent, dot, last = name.rpartition(".")
-    if parent_of(name) is None:
-        parent, dot, last = name, ".", "INBOX" if is_inbox(name) else last.rpartition("!")[2]
+    domain, bang, inner = name.rpartition("!")
+    parent, dot, last = inner.rpartition(".")
+    if parent_of(inner) is None:
+        parent, dot, last = inner, ".", "INBOX" if is_inbox(inner) else last
     behind = f"_{number}" if number else ""
-    made = f"{parent}{dot}{_UNFIT.sub('_', replica)}_{last}"
+    made = f"{domain}{bang}{parent}{dot}{_UNFIT.sub('_', replica)}_{last}"
     return made[: room - len(behind)] + behind
 
 
