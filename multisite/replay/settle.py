@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from common.names import is_deleted, is_inbox
+from common.names import Owner, is_deleted, is_inbox
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import MailReader, MailWriter
 from multisite.errors import MessagesMissing
@@ -80,6 +80,8 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     there = find_name(ground, owner, state.uniqueid)
     if there is None:
         return _new_mailbox(ground, entry, update)
+    if ground.log.objects.get(state.uniqueid) is None:
+        there = _made_before(ground, entry, state.name, there)
     if "name" in _changed(entry) and entry.attributes.get("base", "0:0") != "0:0":
         _call(ground, entry, state.name, there[1], there[2])
     if state.intermediate or state.tombstone:
@@ -139,6 +141,19 @@ def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
         ground.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
     return True
+
+
+def _made_before(
+    ground: Ground, entry: Entry, wanted: str, there: tuple[Owner, str, str]
+) -> tuple[Owner, str, str]:
+    """Somebody has made the mailbox here who died before the log knew: which name it should have is noted
+    again, so that a generated one is not told to the others as if it had been given here."""
+    uniqueid, (_, name, partition) = entry.attributes.get("uniqueid", ""), there
+    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
+    target = place(ground, uniqueid, wanted, ground.creator(entry))
+    if target != name:
+        move(ground, uniqueid, name, target, partition)
+    return entry.owner, target, partition
 
 
 def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -> None:

@@ -165,7 +165,7 @@ def killed(line: list[str], after: float) -> bool:
     return process.returncode != 0
 
 
-def moments(line: list[str], kills: int) -> Iterator[float]:
+def when_to_kill(line: list[str], kills: int) -> Iterator[float]:
     """When to kill. Runs the command once."""
     whole = run(line)
     chance = random.Random(SEED)
@@ -180,7 +180,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(pair: Pair) -> None:
     shutil.copytree(pair.boston.directory, pair.directory / "boston.exported")
     outcomes: list[bool] = []
     slow = command(pair.bangalore, "-import", packet, before=SMALL_STEPS)
-    for number, moment in enumerate(moments(slow, KILLS)):
+    for number, moment in enumerate(when_to_kill(slow, KILLS)):
         before = SMALL_STEPS if number % 4 else ""
         pair.begin_again()
         shutil.rmtree(pair.boston.directory)
@@ -208,28 +208,64 @@ class Killed(BaseException):
     """Instead of a signal."""
 
 
-@pytest.mark.parametrize("when", [("before",), ("after",), ("before", "after"), ("after", "before", "after")])
-def test_an_import_that_was_killed_between_store_and_log(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, when: tuple[str, ...]
-) -> None:
-    """The one moment when the mail store has what the log does not know: nothing of it is taken for a change
-    that was made here."""
-    (packet,) = pair.boston.export_to(pair.bangalore, pair.trip)
+def import_killed(site: Site, packet: Path, moment: str) -> None:
+    """Import and die, before the mail store is committed, or after it and before the log is."""
     unchanged = Import._commit
-    for moment in when:
 
-        def commit(importing: Import, ground: Ground, replay: Replay, moment: str = moment) -> None:
-            if replay.consumed or moment == "before":
-                if moment == "after":
-                    ground.hand.lay_down()
-                raise Killed
-            unchanged(importing, ground, replay)
+    def commit(importing: Import, ground: Ground, replay: Replay) -> None:
+        if replay.consumed or moment == "before":
+            if moment == "after":
+                ground.hand.lay_down()
+            raise Killed
+        unchanged(importing, ground, replay)
 
-        with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setattr(Import, "_commit", commit)
-            pair.bangalore.import_from([packet])
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Import, "_commit", commit)
+        site.import_from([packet])
+
+
+MOMENTS = [("before",), ("after",), ("before", "after"), ("after", "before", "after")]
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_what_is_in_the_store_and_not_in_the_log_is_not_taken_for_a_change_made_here(
+    pair: Pair, moments: tuple[str, ...]
+) -> None:
+    (packet,) = pair.boston.export_to(pair.bangalore, pair.trip)
+    for moment in moments:
+        import_killed(pair.bangalore, packet, moment)
     assert pair.bangalore.import_from([packet]).applied == [packet]
     pair.check_that_all_is_well()
+
+
+def settle_at_master(pair: Pair, moments: tuple[str, ...]) -> list[dict[str, list[bytes]]]:
+    """Bangalore has changed alice too, and made folders of the same names. Boston, her master, imports it and
+    dies at these moments. What both have at last: live messages by folder."""
+    pair.begin_again()
+    change(pair.bangalore, random.Random(SEED + 1))
+    (packet,) = pair.bangalore.export_to(pair.boston, pair.trip)
+    for moment in moments:
+        import_killed(pair.boston, packet, moment)
+    assert pair.boston.import_from([packet]).applied == [packet]
+    exchange_until_quiet([pair.boston, pair.bangalore], pair.directory)
+    both = (pair.boston.guids("alice"), pair.bangalore.guids("alice"))
+    return [{name: sorted(guids) for name, guids in site.items()} for site in both]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Pair) -> list[dict[str, list[bytes]]]:
+    """What comes of it if nobody dies."""
+    return settle_at_master(made, ())
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_a_master_that_was_killed_settles_everything_once(
+    pair: Pair, undisturbed: list[dict[str, list[bytes]]], moments: tuple[str, ...]
+) -> None:
+    """Generated names are told to nobody as if they had been given, either."""
+    boston, bangalore = settle_at_master(pair, moments)
+    assert "user.alice.bangalore_f0" in boston and "user.alice.boston_f0" in bangalore
+    assert [boston, bangalore] == undisturbed
 
 
 @pytest.mark.parametrize("way", ["out", "ship"])
@@ -240,7 +276,7 @@ def test_an_export_that_was_killed_leaves_whole_packets_or_none(pair: Pair, way:
     line = command(pair.boston, "-export", "-maxsize", "40k", *how, "bangalore")
     then = pair.believed()
     outcomes: list[bool] = []
-    for moment in moments(line, (KILLS + 1) // 2):
+    for moment in when_to_kill(line, (KILLS + 1) // 2):
         pair.begin_again()
         outcomes.append(killed(line, moment))
         left = packets_in(where)
