@@ -137,6 +137,8 @@ def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     )
     writer = ground.hand.writer(entry.owner, entry.octets)
     writer.apply_mailbox(replace(update, state=made, since=None), ground.stage)
+    # Whatever was told of it before, it is told as a whole now: others may have deleted it.
+    ground.log.shadows.drop(state.uniqueid)
     if not (state.intermediate or state.tombstone):
         writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
         ground.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
