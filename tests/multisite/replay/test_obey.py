@@ -1,0 +1,223 @@
+"""The master's word at the other replicas: applied or imposed, and what of theirs is kept on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.stores.native.impose import Imposing
+from tests.multisite.mail import (
+    BOB,
+    append,
+    create,
+    delete,
+    expunge,
+    flag,
+    message,
+    names,
+    records,
+    rename,
+    same_everywhere,
+    state,
+)
+from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> list[Site]:
+    """Boston is Bob's master; he has two messages everywhere."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    create(sites[0], "user.bob", "user.bob.Work")
+    append(sites[0], "user.bob", message(1), message(2))
+    exchange_until_quiet(sites, tmp_path)
+    return sites
+
+
+@pytest.fixture
+def imposed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the mailboxes that were imposed, not applied."""
+    done: list[str] = []
+    original = Imposing.impose_mailbox
+
+    def watched(self: Imposing, update: object, *args: object, **options: object) -> None:
+        done.append(update.state.name)  # type: ignore[attr-defined]
+        original(self, update, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Imposing, "impose_mailbox", watched)
+    yield done
+
+
+def told(site: Site) -> int:
+    """How many operations of its own a site has told."""
+    with site.member() as member:
+        return member.log.operations.last(member.family.self_id)
+
+
+def test_where_nothing_was_changed_here_his_word_is_applied_and_nothing_told(
+    sites: list[Site], tmp_path: Path, imposed: list[str]
+) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", message(3))
+    flag(boston, "user.bob", 1, "\\Seen")
+    before = told(sanfran)
+    carry(boston, sanfran, tmp_path / "t")
+    assert imposed == [] and told(sanfran) == before
+    assert records(sanfran, "user.bob") == records(boston, "user.bob")
+
+
+def test_where_something_was_changed_here_his_word_is_imposed_and_ours_kept(
+    sites: list[Site], tmp_path: Path, imposed: list[str]
+) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", message(3))
+    flag(sanfran, "user.bob", 2, "\\Flagged")
+    carry(boston, sanfran, tmp_path / "t")
+    assert imposed == ["user.bob"]
+    assert [one.flags for one in records(sanfran, "user.bob")] == ["", "\\Flagged", ""]
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert [one.flags for one in records(boston, "user.bob")] == ["", "\\Flagged", ""]
+
+
+def test_what_was_not_told_is_told_before_it_is_covered(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", message("from boston"))
+    (ours,) = append(sanfran, "user.bob", message("from sanfran"))
+    before = told(sanfran)
+    carry(boston, sanfran, tmp_path / "t")
+    assert told(sanfran) > before
+    assert ours in sanfran.guids("bob")["user.bob"]
+
+
+def test_a_uid_that_was_given_away_twice_raises_uidvalidity(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    before = state(sanfran, "user.bob").uidvalidity
+    append(boston, "user.bob", message("from boston"))
+    append(sanfran, "user.bob", message("from sanfran"))
+    carry(boston, sanfran, tmp_path / "t")
+    assert state(sanfran, "user.bob").uidvalidity == before + 1
+    assert any("UIDVALIDITY rises" in line for line in sanfran.heard)
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert state(boston, "user.bob").uidvalidity >= before + 1, "everybody's"
+
+
+def test_uidvalidity_stays_where_no_uid_was_given_away_twice(sites: list[Site], tmp_path: Path) -> None:
+    before = state(sites[0], "user.bob").uidvalidity
+    append(sites[1], "user.bob", message("from sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    assert {state(site, "user.bob").uidvalidity for site in sites} == {before}
+
+
+def test_expunged_here_and_flagged_by_the_master_is_expunged_everywhere(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    expunge(sanfran, "user.bob", 1)
+    flag(boston, "user.bob", 1, "\\Seen")
+    carry(boston, sanfran, tmp_path / "t")
+    assert [one.expunged for one in records(sanfran, "user.bob")] == [True, False]
+    exchange_until_quiet(sites, tmp_path)
+    assert len(boston.guids("bob")["user.bob"]) == 1 and same_everywhere(sites)
+
+
+# -- deletions
+
+
+def test_a_mailbox_that_the_master_deletes_is_deleted(sites: list[Site], tmp_path: Path) -> None:
+    delete(sites[0], "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    assert all(names(site) == ["user.bob"] for site in sites)
+
+
+def test_one_with_mail_that_he_has_not_seen_is_kept_and_comes_back(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    (new,) = append(sanfran, "user.bob.Work", message("unseen"))
+    delete(boston, "user.bob.Work")
+    carry(boston, sanfran, tmp_path / "t")
+    assert any("has new mail here: it is kept" in line for line in sanfran.heard)
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert new in site.guids("bob")["user.bob.Work"]
+    assert same_everywhere(sites)
+
+
+def test_new_flags_do_not_keep_what_the_master_deletes(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob.Work", message("old"))
+    exchange_until_quiet(sites, tmp_path)
+    flag(sanfran, "user.bob.Work", 1, "\\Seen")
+    delete(boston, "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    assert all(names(site) == ["user.bob"] for site in sites)
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_a_user_whom_the_master_deletes_is_gone(sites: list[Site], tmp_path: Path, delayed: bool) -> None:
+    delete(sites[0], "user.bob", delayed=delayed)
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert not any(name.startswith("user.") for name in names(site))
+    assert same_everywhere(sites)
+
+
+def test_one_with_new_mail_here_is_kept(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    (new,) = append(sanfran, "user.bob", message("unseen"))
+    delete(boston, "user.bob")
+    carry(boston, sanfran, tmp_path / "t")
+    assert any("he is kept" in line for line in sanfran.heard)
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert new in site.guids("bob")["user.bob"]
+    assert same_everywhere(sites)
+
+
+# -- two births
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["told by the lower", "told by the higher"])
+def test_a_user_who_was_born_twice_has_one_master_and_the_mail_of_both(tmp_path: Path, first: int) -> None:
+    sites = family_of(tmp_path, "boston", "sanfran")
+    ids = {}
+    for site in sites:
+        create(site, "user.bob", "user.bob.Work")
+        append(site, "user.bob", message(f"from {site.name}"))
+        append(site, "user.bob.Work", message(f"work at {site.name}"))
+        with site.member() as member:
+            member.record()
+            ids[member.family.self_id] = site
+    lower = ids[min(ids)]
+    other = next(site for site in sites if site is not lower)
+    carry(sites[first], sites[1 - first], tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        with site.member() as member:
+            master = member.log.masters.of(BOB)
+            assert master is not None and member.family.name_of(master.replica) == lower.name
+        mine, others = f"user.bob.{other.name}_INBOX", f"user.bob.{lower.name}_INBOX"
+        assert mine in names(site) or others in names(site)
+        found = [guid for guids in site.guids("bob").values() for guid in guids]
+        assert len(found) == len(set(found)) == 4
+    warning = "multitool: Warning: To avoid name conflict,\ngenerated name "
+    assert any(line.startswith(warning) and "_INBOX" in line for line in lower.heard)
+    with lower.member() as member:
+        thing = next(one for one in member.log.objects.in_conflict() if one.wanted == "user.bob")
+    assert thing.local == f"user.bob.{other.name}_INBOX"
+
+
+def test_after_both_are_renamed_all_agree(tmp_path: Path) -> None:
+    sites = family_of(tmp_path, "boston", "sanfran")
+    for site in sites:
+        create(site, "user.bob")
+        append(site, "user.bob", message(f"from {site.name}"))
+    exchange_until_quiet(sites, tmp_path)
+    with sites[0].member() as member:
+        ids = {member.family.find(site.name).id: site for site in sites}
+    higher = ids[max(ids)]
+    rename(higher, "user.bob", "user.bob.Former")
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert sorted(names(sites[0])) == ["user.bob", "user.bob.Former"]
