@@ -29,13 +29,24 @@ def place(ground: Ground, uniqueid: str, wanted: str, creator: str) -> str:
     while _holder(ground, name := generated_name(wanted, replica, number)) not in ("", uniqueid):
         number += 1
     objects.set_names(uniqueid, wanted, name)
-    ground.warn(WARNING.format(name=name))
-    ground.notice(
-        f"the mailbox {uniqueid} of {ground.family.name_of(creator)} wants the name {wanted}, which"
-        f" {_holder(ground, wanted)} has here; settle it with: multitool rename {name} NEW-NAME,"
-        " at the master replica of either"
-    )
+    ground.generated[uniqueid] = name
     return name
+
+
+def warn_of_generated(ground: Ground) -> None:
+    """Warn of the names that were generated since the last time, but for those that are not needed any more:
+    what a packet tells may be settled in the same packet."""
+    generated, ground.generated = ground.generated, {}
+    for uniqueid, name in generated.items():
+        known = ground.log.objects.get(uniqueid)
+        if known is None or not known.wanted or known.local != name:
+            continue
+        ground.warn(WARNING.format(name=name))
+        ground.notice(
+            f"the mailbox {uniqueid} of {ground.family.name_of(known.creator)} wants the name {known.wanted},"
+            f" which {_holder(ground, known.wanted)} has here; settle it with: multitool rename {name}"
+            " NEW-NAME, at the master replica of either"
+        )
 
 
 def _holder(ground: Ground, name: str) -> str:
