@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 from tests.common.stores.conformance_common import CommonConformance
+from tests.common.stores.conformance_imposing import ImposingConformance
 from tests.common.stores.conformance_local import LocalConformance
 from tests.common.stores.conformance_replica import ReplicaConformance
 
 
-class StoreConformance(ReplicaConformance, LocalConformance, CommonConformance):
+class StoreConformance(ReplicaConformance, LocalConformance, ImposingConformance, CommonConformance):
     """Everything."""
