@@ -26,7 +26,7 @@ from multisite.member import Member
 from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
 from multisite.replay.ground import Ground
 from multisite.replay.hand import Hand
-from multisite.replay.names import give_back
+from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
 from multisite.restoring import note_answer, note_restore, open_again
@@ -258,6 +258,7 @@ class Import:
         ground.stage.forget(replay.consumed)
         replay.consumed.clear()
         self._member.log.db.commit()
+        warn_of_generated(ground)
 
     def settle_all_left(self) -> None:
         """Settle what others have said while this replica could not (`multisite.restoring`)."""

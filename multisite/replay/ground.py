@@ -27,6 +27,8 @@ class Ground:
     notice: Callable[[str], None]
     told_again: set[Owner]
     """Owners of whom this replica has something new to tell: they are captured afterwards."""
+    generated: dict[str, str] = field(default_factory=dict)
+    """By uniqueid: names that were generated and not warned of yet."""
     reached: dict[str, int] = field(default_factory=dict)
     """Of mailboxes by uniqueid: the last pending operation (its seq) that the mail store has carried out
     already, since somebody died before the log knew."""
