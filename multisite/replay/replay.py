@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from common.errors import CyrusSyncError, StoreError
 from common.names import Owner
+from multisite.bodies import without_messages
 from multisite.errors import MessagesMissing, MultisiteError
 from multisite.family import replica_from
 from multisite.oplog.masters import Base, Master, prevails
@@ -105,6 +106,10 @@ class Replay:
                 self._by_master(entry, said)
             log.operations.set_state(entry.seq, State.DONE)
         except MessagesMissing as error:
+            spared = self._without_expunged(entry, set(error.guids))
+            if spared is not None:
+                self._carry_out(spared, None)
+                return
             self._wait(entry)
             log.want(entry.owner, error.guids)
             self._ground.notice(f"{entry.verb} of {entry.owner} waits: {error}")
@@ -114,6 +119,29 @@ class Replay:
             error.at(user=str(entry.owner), command=entry.verb, origin=entry.origin)
             self._wait(entry)
             self._ground.notice(f"operation {entry.id} of {entry.origin} waits: {error}")
+
+    def _without_expunged(self, entry: Entry, missing: set[bytes]) -> Entry | None:
+        """The operation without those of the missing messages that a later one of its origin says are
+        expunged: nobody needs to wait for them. None if there is none."""
+        uniqueid = entry.attributes.get("uniqueid")
+        if entry.verb != "MAILBOX":
+            return None
+        gone: set[int] = set()
+        for later in self._ground.log.operations.of_owner(entry.owner):
+            about = (later.origin, later.verb, later.attributes.get("uniqueid"))
+            if later.seq > entry.seq and about == (entry.origin, "MAILBOX", uniqueid):
+                for record in parse(later.line).records:
+                    if record.expunged:
+                        gone.add(record.uid)
+                    else:
+                        gone.discard(record.uid)
+        records = [record for record in parse(entry.line).records if not record.expunged]
+        needed = {record.guid for record in records if record.uid not in gone}
+        spared = missing - needed
+        if not spared:
+            return None
+        self._ground.log.unwant(spared)
+        return without_messages(entry, spared)
 
     def _wait(self, entry: Entry) -> None:
         self._ground.log.operations.set_state(entry.seq, State.WAITS)

@@ -148,6 +148,25 @@ def test_a_damaged_message_is_left_out_named_and_asked_for(
     assert sanfran.dump() == bangalore.dump()
 
 
+def test_nobody_waits_for_a_damaged_message_that_was_expunged_since(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", message("good", 4000))
+    raw = message("bad", 4000)
+    append(boston, "user.bob", raw)
+    damage(boston, raw)
+    carry(boston, sanfran, tmp_path / "t")
+    assert sanfran.guids("bob") == {}
+    expunge(boston, "user.bob", 2)
+    carry(boston, sanfran, tmp_path / "t")
+    assert len(sanfran.guids("bob")["user.bob"]) == 1
+    with sanfran.member() as member:
+        assert member.log.wanted() == () and list(member.log.operations.pending()) == []
+    exchange_until_quiet([boston, sanfran], tmp_path)
+    assert same_everywhere([boston, sanfran])
+
+
 # -- sizes
 
 
