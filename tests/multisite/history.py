@@ -40,7 +40,7 @@ class Killed(BaseException):
 
 @dataclass
 class History:
-    """`directory` holds everything. `users` and `shared` (top-level mailboxes) are each born at a random site.
+    """`directory` holds everything. `users` and `shared` (top-level mailboxes) are born at random sites.
     `ways`: what happens besides what always does (`WAYS`)."""
 
     directory: Path
