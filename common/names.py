@@ -123,10 +123,11 @@ def is_inbox(name: str) -> bool:
 
 def parent_of(name: str) -> str | None:
     """The name one level up, None at the top (``user`` is not a mailbox)."""
-    parent, dot, _ = name.rpartition(".")
-    if not dot or parent == "user" or parent.endswith("!user"):
+    domain, bang, inner = name.rpartition("!")
+    parent, dot, _ = inner.rpartition(".")
+    if not dot or parent == "user":
         return None
-    return parent
+    return f"{domain}{bang}{parent}"
 
 
 def sort_key(name: str) -> str:
