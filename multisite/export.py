@@ -21,7 +21,7 @@ from multisite.family import Replica
 from multisite.importing import bring_up_to_date
 from multisite.member import Member
 from multisite.oplog.epochs import Row
-from multisite.oplog.operations import Entry, owner_from, owner_text
+from multisite.oplog.operations import Entry, owner_text
 from multisite.packet import CREATION, UPDATE, Header, Operation, PacketWriter, PublicKeys, Range, Target
 
 NO_LIMIT = 1 << 62
@@ -201,13 +201,15 @@ class _Export:
     def _requested(self) -> None:
         """Messages that the target has asked for."""
         for guid in self._log.requested(self._target.id):
-            row = self._log.db.row("SELECT owner FROM introduced WHERE guid = ? LIMIT 1", (guid,))
-            if row is not None:
-                for batch in self._bodies.batches(owner_from(row[0]), [guid]):
+            for owner in self._log.operations.introducers(guid):
+                sent = self._messages_in_packet, len(self.exported.paths)
+                for batch in self._bodies.batches(owner, [guid]):
                     self._room_for(sum(body.size for body in batch), "a message that was asked for")
                     assert self._writer is not None
                     self._writer.messages(batch)
                     self._messages_in_packet += len(batch)
+                if sent != (self._messages_in_packet, len(self.exported.paths)):
+                    break
 
     # -- physical packets
 

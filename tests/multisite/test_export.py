@@ -317,6 +317,20 @@ def test_what_was_asked_for_is_forgotten_when_it_was_sent(sites: list[Site], tmp
     assert boston.export_to(sanfran, tmp_path / "t") == []
 
 
+def test_what_was_asked_for_is_found_with_whoever_has_it(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    create(boston, "user.eve")
+    (guid,) = append(boston, "user.bob", message(1))
+    append(boston, "user.eve", message(1))
+    carry(boston, sanfran, tmp_path / "t")
+    expunge(boston, "user.bob", 1)
+    clean_up(boston)
+    carry(boston, sanfran, tmp_path / "t")
+    with boston.member() as member:
+        member.log.request(member.family.find("sanfran").id, [guid])
+    assert messages_of(boston.export_to(sanfran, tmp_path / "t")) == [guid]
+
+
 def test_sealed_packets_are_for_their_target_only(sites: list[Site], tmp_path: Path) -> None:
     boston, sanfran, bangalore = sites
     exchange_until_quiet(sites, tmp_path)
