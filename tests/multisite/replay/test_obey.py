@@ -91,6 +91,21 @@ def test_what_was_not_told_is_told_before_it_is_covered(sites: list[Site], tmp_p
     assert ours in sanfran.guids("bob")["user.bob"]
 
 
+def test_so_is_what_no_line_of_the_action_log_speaks_of(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    config = sanfran.directory / "imapd.conf"
+    text = config.read_text()
+    config.write_text(text.replace("sync_log_channels: multisite", "sync_log_channels: other"))
+    (ours,) = append(sanfran, "user.bob", message("a line that was lost"))
+    config.write_text(text)
+    append(boston, "user.bob", message("from boston"))
+    before = told(sanfran)
+    carry(boston, sanfran, tmp_path / "t")
+    assert told(sanfran) > before
+    exchange_until_quiet(sites, tmp_path)
+    assert ours in boston.guids("bob")["user.bob"] and same_everywhere(sites)
+
+
 def test_a_uid_that_was_given_away_twice_raises_uidvalidity(sites: list[Site], tmp_path: Path) -> None:
     boston, sanfran, _ = sites
     before = state(sanfran, "user.bob").uidvalidity
