@@ -97,6 +97,8 @@ def test_so_is_what_no_line_of_the_action_log_speaks_of(sites: list[Site], tmp_p
     text = config.read_text()
     config.write_text(text.replace("sync_log_channels: multisite", "sync_log_channels: other"))
     (ours,) = append(sanfran, "user.bob", message("a line that was lost"))
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.set_acl("user.bob", "zoe", "lrs")
     config.write_text(text)
     append(boston, "user.bob", message("from boston"))
     before = told(sanfran)
@@ -104,6 +106,7 @@ def test_so_is_what_no_line_of_the_action_log_speaks_of(sites: list[Site], tmp_p
     assert told(sanfran) > before
     exchange_until_quiet(sites, tmp_path)
     assert ours in boston.guids("bob")["user.bob"] and same_everywhere(sites)
+    assert "zoe\tlrs" in state(boston, "user.bob").acl
 
 
 def test_a_uid_that_was_given_away_twice_raises_uidvalidity(sites: list[Site], tmp_path: Path) -> None:
