@@ -174,6 +174,8 @@ class Import:
                 f" this replica was restored at {family.myself.incarnation}"
             )
         sender = family.replicas.get(header.sender)
+        if sender is not None and sender.removed:
+            raise NotApplied(f"{sender.name} was removed from the family (multitool rmreplica)")
         if sender is not None and header.sender_incarnation < sender.incarnation:
             raise NotApplied(
                 f"Replica incarnation is old: {sender.name} was restored at {sender.incarnation} since"

@@ -16,6 +16,7 @@ from common.errors import CyrusSyncError, StoreError
 from common.stores.staging import Staging
 from multisite.creation import make_replica
 from multisite.importing import Gap, Import, Need, packets_in
+from multisite.membership import remove_replica
 from multisite.oplog.database import Database
 from multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
 from multisite.replay.hand import Hand
@@ -190,6 +191,13 @@ def test_a_packet_of_an_older_incarnation_of_its_sender(sites: list[Site], trave
         family = member.family
         member.set_family(family.with_replica(replace(family.find("boston"), incarnation=1_800_000_000)))
     assert "boston was restored at 1800000000 since" in str(refusal(sanfran, path))
+
+
+def test_a_packet_of_a_replica_that_was_removed(sites: list[Site], travel: Path) -> None:
+    path = packet(sites[0], sites[1], travel)
+    with sites[1].member() as member:
+        remove_replica(member, member.family.find(sites[0].name), force=True)
+    assert "removed" in str(refusal(sites[1], path))
 
 
 def test_a_packet_of_a_newer_format(sites: list[Site], travel: Path) -> None:
