@@ -20,6 +20,10 @@ from .imap import parse
 _LITERAL_AT_END = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
 
 
+class NoSuchMailbox(AssertionError):
+    """The mailbox that a command names is not, or no longer, there."""
+
+
 class Csync:
     """A csync session that is logged in as the administrator."""
 
@@ -66,6 +70,8 @@ class Csync:
     def ok(self, line: bytes) -> list[bytes]:
         """The ``*`` lines of a command that must succeed."""
         final, lines = self.command(line)
+        if final.startswith("NO IMAP_MAILBOX_NONEXISTENT"):
+            raise NoSuchMailbox(line[:200], final)
         assert final.startswith("OK"), (line[:200], final)
         return lines
 
@@ -124,7 +130,10 @@ def _state_of(address: Address, user: str, expunged: bool) -> dict[str, Any]:
             if b"i" in header.get("MBOXTYPE", b""):
                 state["mailboxes"][name] = {"MBOXTYPE": header["MBOXTYPE"], "UNIQUEID": header["UNIQUEID"]}
                 continue
-            ((_, full),) = csync.get(f"FULLMAILBOX {_astring(name)}")
+            try:
+                ((_, full),) = csync.get(f"FULLMAILBOX {_astring(name)}")
+            except NoSuchMailbox as gone:  # deleted or renamed since it was listed
+                raise _Changed from gone
             if any(full[key] != header[key] for key in ("SYNC_CRC", "HIGHESTMODSEQ", "LAST_UID")):
                 raise _Changed
             state["mailboxes"][name] = _comparable_mailbox(full, expunged)
