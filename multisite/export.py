@@ -61,8 +61,13 @@ def packet_name(prefix: str, replica: str, when: float, number: int) -> str:
     >>> packet_name("sync", "hub", 0, 1).startswith("sync_hub_01-Jan-70.")
     True
     """
+    return f"{packet_prefix(prefix, replica, when)}_{number}"
+
+
+def packet_prefix(prefix: str, replica: str, when: float) -> str:
+    """A packet's name without its number."""
     moment = time.strftime("%d-%b-%y.%H.%M.%S", time.localtime(when))
-    return f"{prefix}_{replica}_{moment}_{os.getpid()}_{number}"
+    return f"{prefix}_{replica}_{moment}_{os.getpid()}"
 
 
 def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exported:

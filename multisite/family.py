@@ -18,7 +18,7 @@ from typing import Any, Self
 import yaml
 
 from multisite.errors import MultisiteError, NoFamily, UnknownReplica
-from multisite.shipping.files import sync_directory, write_temporary
+from multisite.shipping.files import write_over
 
 FILE = "family.yaml"
 DEFAULT_CLASS = "-default"
@@ -130,9 +130,7 @@ class Family:
             values["restoring"] = dict(self.restoring)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = write_temporary(directory, text.encode(), 0o640)
-        temporary.replace(directory / FILE)
-        sync_directory(directory)
+        write_over(directory / FILE, text.encode(), 0o640)
 
     # -- replicas
 

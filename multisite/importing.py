@@ -273,8 +273,7 @@ class Import:
     def _capture(self, ground: Ground) -> None:
         """Tell what came of what others said."""
         again, ground.told_again = ground.told_again, set()
-        for owner, error in self._member.capture.owners(sorted(again)).items():
-            self._notice(f"{owner}: {error}")
+        self._capture_owners(sorted(again))
 
     @contextmanager
     def _replay(self) -> Iterator[tuple[Ground, Replay]]:

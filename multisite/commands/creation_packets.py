@@ -9,7 +9,7 @@ from pathlib import Path
 
 from multisite.commands.context import Context
 from multisite.member import Member
-from multisite.shipping.files import sync_directory, write_temporary
+from multisite.shipping.files import write_over
 from multisite.shipping.notify import send_mail
 
 FILE = "creation_packets.json"
@@ -32,9 +32,7 @@ def tell_of_creation_packets(context: Context, member: Member, paths: Sequence[P
     )
     site = context.site
     send_mail(site, site.conf.administrators, f"creation packet at {socket.gethostname()}", text)
-    temporary = write_temporary(member.directory, json.dumps(sorted({*told, *new})).encode(), 0o640)
-    temporary.replace(member.directory / FILE)
-    sync_directory(member.directory)
+    write_over(member.directory / FILE, json.dumps(sorted({*told, *new})).encode(), 0o640)
 
 
 def _told(member: Member) -> list[str]:

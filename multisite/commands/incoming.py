@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.errors import UsageError
+from multisite.commands.context import Context
 from multisite.importing import packets_in
+from multisite.options import Parsed
 from multisite.shipping.bays import Bay
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.files import TEMPORARY
@@ -16,6 +19,23 @@ def storage_bays(site: Site, storage_class: str | None = None) -> list[Bay]:
     """The bays for traffic to its destination, of one class or of all, each once."""
     classes = [storage_class] if storage_class else [DEFAULT_CLASS, *site.conf.bays]
     return list(dict.fromkeys(bay for name in classes for bay in site.bays(name)))
+
+
+def check_sources(options: Parsed, wanted: str) -> None:
+    """Either ``-receive``, with ``-sclass`` or without, or operands; `wanted` says what those are. Raises
+    `UsageError`."""
+    if ("receive" in options) == bool(options.operands):
+        raise UsageError(f"either -receive or {wanted} are needed")
+    if "sclass" in options and "receive" not in options:
+        raise UsageError("-sclass goes with -receive")
+
+
+def waiting(context: Context) -> list[Path]:
+    """The packets that the options of an import mean."""
+    options = context.options
+    if "receive" in options:
+        return waiting_in_bays(context.site, options.text("sclass"))
+    return waiting_in(Path(operand).absolute() for operand in options.operands)
 
 
 def waiting_in_bays(site: Site, storage_class: str | None = None) -> list[Path]:

@@ -10,7 +10,7 @@ from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
 from multisite.creation import make_replica
 from multisite.errors import MultisiteError
-from multisite.export import Wish, packet_name
+from multisite.export import Wish, packet_prefix
 from multisite.family import check_replica_name
 from multisite.member import Member
 from multisite.membership import remove_replica
@@ -74,7 +74,7 @@ def _parse(operand: str) -> New:
 def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) -> None:
     outlet, wish = how
     storage_class = context.options.text("sclass") or ""
-    prefix = packet_name("repl", member.myself.name, time.time(), 0).rpartition("_")[0]
+    prefix = packet_prefix("repl", member.myself.name, time.time())
     written = False
     try:
         done = outlet.send(

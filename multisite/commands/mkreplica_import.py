@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import EX_OK, UsageError
+from common.errors import EX_OK
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.incoming import waiting_in, waiting_in_bays
+from multisite.commands.incoming import check_sources, waiting
 from multisite.creation import import_replica
 from multisite.importing import NotApplied
 from multisite.options import Grammar, Option
@@ -30,11 +30,7 @@ GRAMMAR = Grammar(
 
 def run(context: Context) -> int:
     """Make it."""
-    options = context.options
-    if ("receive" in options) == bool(options.operands):
-        raise UsageError("either -receive or the creation packets are needed")
-    if "sclass" in options and "receive" not in options:
-        raise UsageError("-sclass goes with -receive")
+    check_sources(context.options, "the creation packets")
     family = import_replica(
         context.config, _creation_packets(context), warn=context.warn, notice=context.notice
     )
@@ -45,13 +41,8 @@ def run(context: Context) -> int:
 
 def _creation_packets(context: Context) -> list[Path]:
     """Those among what is named. A file that is named itself has to be one."""
-    options = context.options
-    if "receive" in options:
-        paths = waiting_in_bays(context.site, options.text("sclass"))
-    else:
-        paths = waiting_in(Path(operand).absolute() for operand in options.operands)
-    named = {Path(operand).absolute() for operand in options.operands}
-    found = [path for path in paths if path in named or _is_creation(path)]
+    named = {Path(operand).absolute() for operand in context.options.operands}
+    found = [path for path in waiting(context) if path in named or _is_creation(path)]
     if not found:
         raise NotApplied("there is no creation packet")
     return found

@@ -7,7 +7,7 @@ import time
 from common.errors import EX_FAILURE, EX_OK, UsageError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
-from multisite.export import Wish, export, packet_name
+from multisite.export import Wish, export, packet_prefix
 from multisite.family import Replica
 from multisite.member import Member
 from multisite.options import Grammar, Option
@@ -48,7 +48,7 @@ def run(context: Context) -> int:
 
 def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, Wish]) -> None:
     outlet, wish = how
-    prefix = packet_name("sync", member.myself.name, time.time(), 0).rpartition("_")[0]
+    prefix = packet_prefix("sync", member.myself.name, time.time())
     done = outlet.send(
         prefix,
         (target.host, target.storage_class),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.creation_packets import tell_of_creation_packets
 from multisite.commands.diagnosis import diagnose, say_refused
-from multisite.commands.incoming import waiting_in, waiting_in_bays
+from multisite.commands.incoming import check_sources, waiting
 from multisite.commands.sending import check_comments
 from multisite.errors import UnknownReplica
 from multisite.importing import Import, Result
@@ -44,7 +44,7 @@ def run(context: Context) -> int:
     with context.member() as member:
         _check_family(member, options.text("invob"))
         if "diagnose" in options:
-            return EX_OK if diagnose(context, member, _waiting(context)) else EX_FAILURE
+            return EX_OK if diagnose(context, member, waiting(context)) else EX_FAILURE
         result = _import(context, member)
         if comments and result.applied:
             context.log.info(f"comment: {' '.join(comments)}")
@@ -56,23 +56,13 @@ def run(context: Context) -> int:
 
 
 def _check(options: Parsed) -> None:
-    if ("receive" in options) == bool(options.operands):
-        raise UsageError("either -receive or the packets to apply are needed")
-    if "sclass" in options and "receive" not in options:
-        raise UsageError("-sclass goes with -receive")
+    check_sources(options, "the packets to apply")
     check_comments(options)
 
 
 def _check_family(member: Member, wanted: str | None) -> None:
     if wanted is not None and wanted.removeprefix("vob:").lstrip("\\/@") != member.family.name:
         raise UnknownReplica(f"{wanted}: this is the family {member.family.name!r}")
-
-
-def _waiting(context: Context) -> list[Path]:
-    options = context.options
-    if "receive" in options:
-        return waiting_in_bays(context.site, options.text("sclass"))
-    return waiting_in(Path(operand).absolute() for operand in options.operands)
 
 
 def _import(context: Context, member: Member) -> Result:
@@ -87,7 +77,7 @@ def _import(context: Context, member: Member) -> Result:
         _remove(context, path)
 
     importing = Import(member, applied, context.notice)
-    while new := [path for path in _waiting(context) if path not in known]:
+    while new := [path for path in waiting(context) if path not in known]:
         known.update(new)
         # Those that had to wait may go now.
         result = importing.run([*whole.refused, *new])

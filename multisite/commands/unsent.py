@@ -15,7 +15,7 @@ from pathlib import Path
 
 from multisite.member import Member
 from multisite.shipping.bays import Bay
-from multisite.shipping.files import remove, sync_directory, write_temporary
+from multisite.shipping.files import remove, write_over
 from multisite.shipping.names import order_name
 from multisite.shipping.placing import measured, new_order, place_order
 from multisite.shipping.site import Site
@@ -36,9 +36,7 @@ class Unsent:
 
     def note(self, directory: Path) -> None:
         """Write it down, durably."""
-        temporary = write_temporary(directory, json.dumps(asdict(self)).encode(), 0o640)
-        temporary.replace(directory / FILE)
-        sync_directory(directory)
+        write_over(directory / FILE, json.dumps(asdict(self)).encode(), 0o640)
 
     def with_packet(self, path: Path) -> Unsent:
         return replace(self, paths=(*self.paths, os.fspath(path)))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from multisite.family import Family, Replica
+from multisite.family import Family, Replica, replica_from
 from multisite.member import Member
 from multisite.oplog.log import Log
 from multisite.oplog.operations import FAMILY, Entry
@@ -28,20 +26,20 @@ def announce(member: Member, family: Family) -> None:
         tell_replica(member.log, member.myself)
 
 
-def note_replica(ground: Ground, entry: Entry, read: Callable[[Any], Replica]) -> None:
+def note_replica(ground: Ground, entry: Entry) -> None:
     """Take over what an operation says of a replica, if it is newer than what is known of it."""
     family = ground.family
-    said = read(json.loads(entry.attributes["replica"]))
+    said = replica_from(json.loads(entry.attributes["replica"]))
     known = family.replicas.get(said.id)
     if known is not None and (known.version, known.text()) >= (said.version, said.text()):
         return
     other = family.named(said.name, but=said.id)
     if other is not None and not said.removed:
-        name = f"{family.name_of(said.creator or entry.origin)}_{said.name}"
+        name = generated = f"{family.name_of(said.creator or entry.origin)}_{said.name}"
         number = 0
         while family.named(name, but=said.id):
             number += 1
-            name = f"{family.name_of(said.creator or entry.origin)}_{said.name}_{number}"
+            name = f"{generated}_{number}"
         if known is None or known.name != name:
             ground.warn(WARNING.format(name=name))
         said = replace(said, name=name, wanted=said.name)

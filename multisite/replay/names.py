@@ -8,7 +8,7 @@ stays, so that any later rename of either undoes what was generated.
 from __future__ import annotations
 
 from common.errors import ReplyError
-from common.names import Owner, owner_of
+from common.names import Owner, is_deleted, owner_of
 from multisite.oplog.objects import generated_name
 from multisite.replay.ground import Ground
 
@@ -93,6 +93,13 @@ def _find(ground: Ground, uniqueid: str) -> tuple[Owner, str, str] | None:
     with ground.hand.store.read(owner) as reader:
         state = reader.mailbox_by_id(uniqueid)
     return (owner, state.name, state.partition) if state else None
+
+
+def mailboxes_left(ground: Ground, owner: Owner) -> list[str]:
+    """The names of an owner's mailboxes here, without intermediate ones, deleted ones and that of scripts."""
+    with ground.hand.reader(owner) as reader:
+        names = [state.name for state in reader.mailboxes() if not state.intermediate]
+    return [name for name in names if not (is_deleted(name) or name.endswith(".#sieve"))]
 
 
 def find_name(ground: Ground, owner: Owner, uniqueid: str) -> tuple[Owner, str, str] | None:

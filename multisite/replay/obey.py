@@ -11,17 +11,16 @@ from dataclasses import replace
 
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, Record
-from common.names import Owner, is_deleted, owner_of
+from common.names import Owner, owner_of
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import ChangesKept, MailReader, MailWriter
-from multisite.errors import MessagesMissing
 from multisite.oplog.items import remember, script_digest
 from multisite.oplog.masters import Base
 from multisite.oplog.operations import Entry
 from multisite.oplog.shadows import RESYNC
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
-from multisite.replay.names import WARNING, find_name, move, place
+from multisite.replay.names import WARNING, find_name, mailboxes_left, move, place
 from multisite.replay.rebase import Plan, changed_here, plan_rebase
 from multisite.replay.small import apply_small
 from sync_client.engine.compare import crcs_agree
@@ -63,9 +62,7 @@ def obey(ground: Ground, entry: Entry, said: Transaction) -> bool:
 def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     owner, state = entry.owner, update.state
     uniqueid = state.uniqueid
-    lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
-    if lacking:
-        raise MessagesMissing(tuple(lacking))
+    ground.stage.require(ground.hand.store, owner, entry.guids)
     ground.log.objects.note(uniqueid, owner, ground.creator(entry))
     name = place(ground, uniqueid, state.name, ground.creator(entry))
     there = find_name(ground, owner, uniqueid)
@@ -266,9 +263,7 @@ def _is_news(record: Record, base: Base, answered: bool) -> bool:
 
 def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
     """What is left of a user whose mailboxes are gone; one who has mailboxes here keeps what he has."""
-    with ground.hand.reader(entry.owner) as reader:
-        left = [s.name for s in reader.mailboxes() if not (s.intermediate or is_deleted(s.name))]
-    left = [name for name in left if not name.endswith(".#sieve")]
+    left = mailboxes_left(ground, entry.owner)
     if left:
         ground.notice(f"{entry.owner} was deleted by his master but has {left[0]} here: he is kept")
         ground.told_again.add(entry.owner)

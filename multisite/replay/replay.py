@@ -18,7 +18,6 @@ from common.errors import CyrusSyncError, StoreError
 from common.names import Owner
 from multisite.bodies import without_messages
 from multisite.errors import MessagesMissing, MultisiteError
-from multisite.family import replica_from
 from multisite.oplog.masters import Base, Master, prevails
 from multisite.oplog.operations import FAMILY, Entry, State, owner_from, verb_of
 from multisite.oplog.transaction import Transaction, parse
@@ -170,9 +169,7 @@ class Replay:
 
     def _pass_on(self, entry: Entry) -> None:
         """Keep the messages that the packet brought for it: whoever is told of it needs them."""
-        lacking = self._ground.stage.lacking(self._ground.hand.store, entry.owner, entry.guids)
-        if lacking:
-            raise MessagesMissing(tuple(lacking))
+        self._ground.stage.require(self._ground.hand.store, entry.owner, entry.guids)
         self._ground.stage.hold(entry.guids)
 
     # -- the family, and whose word counts
@@ -181,7 +178,7 @@ class Replay:
         if entry.verb == "MASTER":
             self._master(entry)
         elif entry.owner == FAMILY:
-            note_replica(self._ground, entry, replica_from)
+            note_replica(self._ground, entry)
 
     def _master(self, entry: Entry) -> None:
         log, owner = self._ground.log, entry.owner

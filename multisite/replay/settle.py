@@ -17,13 +17,12 @@ from common.model import MailboxState, MailboxUpdate, MessageBody, Record
 from common.names import Owner, is_deleted, is_inbox
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import MailReader, MailWriter
-from multisite.errors import MessagesMissing
 from multisite.oplog.items import script_digest
 from multisite.oplog.masters import Base
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
-from multisite.replay.names import WARNING, find_name, move, place
+from multisite.replay.names import WARNING, find_name, mailboxes_left, move, place
 from multisite.replay.rebase import Identity, identities, identity, is_same, same_content
 from multisite.replay.small import apply_small
 from multisite.replay.stage import PacketStage
@@ -74,9 +73,7 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
 
 def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     owner, state = entry.owner, update.state
-    lacking = ground.stage.lacking(ground.hand.store, owner, entry.guids)
-    if lacking:
-        raise MessagesMissing(tuple(lacking))
+    ground.stage.require(ground.hand.store, owner, entry.guids)
     there = find_name(ground, owner, state.uniqueid)
     if there is None:
         return _new_mailbox(ground, entry, update)
@@ -352,18 +349,11 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
 
 
 def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
-    with ground.hand.reader(entry.owner) as reader:
-        left = [s for s in reader.mailboxes() if not (s.intermediate or is_deleted(s.name))]
-    left = [state for state in left if not state.name.endswith(".#sieve")]
-    if not left:
-        apply_unuser(ground, entry)
-    else:
+    """What is left of a user whose mailboxes are gone; of one who has mailboxes here all is told again."""
+    if mailboxes_left(ground, entry.owner):
         ground.log.shadows.drop_items(entry.owner)
-
-
-def apply_unuser(ground: Ground, entry: Entry) -> None:
-    """Nothing is left but what belongs to the user himself."""
-    ground.hand.writer(entry.owner).apply_unuser()
+    else:
+        ground.hand.writer(entry.owner).apply_unuser()
 
 
 # -- scripts

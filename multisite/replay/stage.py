@@ -10,6 +10,7 @@ from common.names import Owner
 from common.stores.mailstore import MailStore
 from common.stores.queries import stage_stored
 from common.stores.staging import Staging
+from multisite.errors import MessagesMissing
 from multisite.oplog.database import Database
 
 
@@ -95,6 +96,12 @@ class PacketStage(Staging):
                 stored = reader.has_guids(missing)
             missing = [guid for guid in missing if guid not in stored]
         return missing
+
+    def require(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> None:
+        """Raises `MessagesMissing` if any of these messages is nowhere."""
+        missing = self.lacking(store, owner, guids)
+        if missing:
+            raise MessagesMissing(tuple(missing))
 
     def take_stored(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> None:
         """Stage what another owner has of these messages: those that a rename brings along."""

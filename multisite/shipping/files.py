@@ -46,6 +46,12 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def write_over(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Make `path` hold `data`, on disk; what it was before is there until then."""
+    write_temporary(path.parent, data, mode).replace(path)
+    sync_directory(path.parent)
+
+
 def write_temporary(directory: Path, data: bytes, mode: int = 0o600) -> Path:
     """A durable unfinished file with `data`; the caller renames it."""
     temporary = temporary_in(directory)
