@@ -14,7 +14,7 @@ import yaml
 
 from multisite.errors import MultisiteError
 from multisite.family import Family
-from multisite.shipping.files import sync_directory, write_temporary
+from multisite.shipping.files import write_over
 
 FILE = "epochs.yaml"
 
@@ -73,5 +73,4 @@ def write_standing(directory: Path, standing: Standing) -> None:
     path, text = directory / FILE, standing.text()
     if path.exists() and path.read_bytes() == text:
         return
-    write_temporary(directory, text, 0o640).replace(path)
-    sync_directory(directory)
+    write_over(path, text, 0o640)

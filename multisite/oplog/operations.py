@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import zstandard
@@ -140,17 +140,7 @@ class Operations:
                 " ON CONFLICT (replica, origin) DO UPDATE SET id = excluded.id",
                 (self.origin, entry.origin, entry.id),
             )
-        return Entry(
-            entry.origin,
-            entry.id,
-            entry.time,
-            entry.owner,
-            entry.line,
-            entry.attributes,
-            entry.guids,
-            entry.octets,
-            int(seq or 0),
-        )
+        return replace(entry, seq=int(seq or 0))
 
     def last(self, origin: str) -> int:
         """The number of the last operation of `origin` that is in this log."""

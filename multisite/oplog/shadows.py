@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from common.model import Annotation, MailboxAnnotation, MailboxState, Quota, Seen, SieveScript
-from common.names import Owner
+from common.names import Owner, owner_of
 from multisite.oplog.database import Database
 from multisite.oplog.operations import owner_from, owner_text
 
@@ -173,12 +173,5 @@ def remember_annotation(shadows: Shadows, mailbox: str, entry: str, userid: str,
         return
     kept: Iterable[Annotation] = [n for n in state.annotations if (n.entry, n.userid) != (entry, userid)]
     added = [Annotation(entry, userid, 0, value)] if value else []
-    owner = owner_of_state(state)
     notes = tuple(sorted([*kept, *added], key=lambda note: (note.entry, note.userid)))
-    shadows.put(owner, replace(state, annotations=notes))
-
-
-def owner_of_state(state: MailboxState) -> Owner:
-    from common.names import owner_of
-
-    return owner_of(state.name)
+    shadows.put(owner_of(state.name), replace(state, annotations=notes))
