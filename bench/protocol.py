@@ -10,6 +10,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from common.model import Annotation, Record
 from common.protocol import codec, dlist
@@ -95,9 +96,9 @@ def measure_records(count: int) -> None:
         wire = b"APPLY MAILBOX %(MBOXNAME user.alice RECORD (" + items + b"))\r\n"
         if receive(wire) != count:
             raise AssertionError("records were lost")
-        row(f"records printed, {kind}", rate(count, lambda records=records: print_records(records)))  # type: ignore[misc]
-        row(f"records read, {kind}", rate(count, lambda wire=wire: receive(wire)))  # type: ignore[misc]
-        row(f"both CRCs, {kind}", rate(count, lambda records=records: mailbox_crcs(records)))  # type: ignore[misc]
+        row(f"records printed, {kind}", rate(count, partial(print_records, records)))
+        row(f"records read, {kind}", rate(count, partial(receive, wire)))
+        row(f"both CRCs, {kind}", rate(count, partial(mailbox_crcs, records)))
 
 
 def measure_messages(count: int, size: int) -> None:

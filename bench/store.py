@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from bench.mail import Post
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record
@@ -21,6 +22,8 @@ from common.protocol.crc import mailbox_crcs
 from common.stores.native.layout import Layout
 from common.stores.native.store import NativeStore
 from common.stores.staging import Staging
+
+T = TypeVar("T")
 
 
 def make_records(messages: list[bytes]) -> list[Record]:
@@ -31,7 +34,7 @@ def make_records(messages: list[bytes]) -> list[Record]:
     ]  # fmt: skip
 
 
-def batches(items: list, size: int) -> Iterator[list]:  # type: ignore[type-arg]
+def batches(items: list[T], size: int) -> Iterator[list[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

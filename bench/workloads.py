@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tests.interop.cyrus import Address
 
@@ -15,6 +16,8 @@ from .ends import End, last_uids, rolling
 from .mail import Post
 from .processes import Ran, Server, peak, run, tree
 from .relay import Relay
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -92,7 +95,7 @@ class Pair:
         return ran
 
 
-def _settled(answers: Callable[[], list]) -> list:  # type: ignore[type-arg]
+def _settled(answers: Callable[[], list[T]]) -> list[T]:
     """What a relay has noted, as soon as there is something: its line is written after the client's end."""
     deadline = time.monotonic() + 5
     while not (noted := answers()) and time.monotonic() < deadline:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import secrets
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 from multisite.shipping.errors import CannotReach, Refused
 from multisite.shipping.key import proof, proves
@@ -87,9 +88,9 @@ def meet(site: Site, host: str) -> Meeting:
     raise CannotReach(f"{host} does not answer: {'; '.join(reasons)}")
 
 
-def _ask_tcp(sock: socket.socket, address: object, line: bytes) -> bytes:
+def _ask_tcp(sock: socket.socket, address: tuple[Any, ...], line: bytes) -> bytes:
     sock.settimeout(TCP_WAIT)
-    sock.connect(address)  # type: ignore[arg-type]
+    sock.connect(address)
     sock.sendall(line)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < LONGEST_LINE:
@@ -100,9 +101,9 @@ def _ask_tcp(sock: socket.socket, address: object, line: bytes) -> bytes:
     return reply
 
 
-def _ask_udp(sock: socket.socket, address: object, line: bytes) -> bytes:
+def _ask_udp(sock: socket.socket, address: tuple[Any, ...], line: bytes) -> bytes:
     # Connected, so that datagrams of others are not seen and a closed port is an error at once.
-    sock.connect(address)  # type: ignore[arg-type]
+    sock.connect(address)
     for number, wait in enumerate(UDP_WAITS, 1):
         sock.settimeout(wait)
         sock.send(line)
