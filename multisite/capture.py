@@ -78,7 +78,7 @@ class Capture:
                 lines = parse_lines(claimed.read(), _passed_over)
                 by_owner: dict[Owner, list[LogLine]] = {}
                 for line in lines:
-                    for owner in owners_of(line):
+                    for owner in sorted(owners_of(line)):
                         by_owner.setdefault(owner, []).append(line)
                 failed = self._settled_owners(by_owner)
                 again = [line for owner in failed for line in by_owner[owner]]
@@ -124,11 +124,24 @@ class Capture:
         failure: CyrusSyncError | None = None
         with self._log.db.transaction():
             try:
-                finished(self._owner(owner))
+                try:
+                    finished(self._owner(owner))
+                finally:
+                    self._tell_taken_over()
             except CyrusSyncError as error:
                 failure = error
         if failure is not None:
             raise failure
+
+    def _tell_taken_over(self) -> None:
+        """What was another master's mailbox until now is told as a whole: what the others have of it need
+        not be what it is here."""
+        taken_over, self.recorder.taken_over = self.recorder.taken_over, set()
+        told = [state for uniqueid in taken_over if (state := self._log.shadows.get(uniqueid))]
+        for state in told:
+            self._log.shadows.drop(state.uniqueid)
+        for owner in sorted({owner_of(state.name) for state in told}):
+            finished(self._owner(owner))
 
     async def _owner(self, owner: Owner) -> None:
         if owner == SERVER:

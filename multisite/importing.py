@@ -26,6 +26,7 @@ from multisite.member import Member
 from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
 from multisite.replay.ground import Ground
 from multisite.replay.hand import Hand
+from multisite.replay.inboxes import give_inboxes, note_inboxless
 from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
@@ -273,6 +274,7 @@ class Import:
     def _capture(self, ground: Ground) -> None:
         """Tell what came of what others said."""
         again, ground.told_again = ground.told_again, set()
+        note_inboxless(ground, again)
         self._capture_owners(sorted(again))
 
     @contextmanager
@@ -309,11 +311,12 @@ class Import:
             self._commit(ground, replay)
 
     def _afterwards(self) -> None:
-        """Names that are free again go to whom they belong; what waited is tried again."""
+        """What waited is tried again; names that are free go to whom they belong; nobody is without INBOX."""
         log = self._member.log
         with log.db.transaction(), self._replay() as (ground, replay):
             replay.try_pending()
             give_back(ground)
+            give_inboxes(ground)
             self._commit(ground, replay)
             self._prune_held()
 

@@ -62,6 +62,10 @@ class Recorder:
         self._shadows = log.shadows
         self.recorded = 0
         """Operations written so far."""
+        self.taken_over: set[str] = set()
+        """Mailboxes (uniqueids) renamed to an owner whose master is this replica, from one of another
+        master, whose word of them ends here. They are to be told as a whole, so what they differ in is not
+        recorded."""
 
     def ready(self) -> Deferred[None]:
         return succeed(None)
@@ -120,6 +124,8 @@ class Recorder:
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
         log, state = self._log, update.state
+        if state.uniqueid in self.taken_over:
+            return succeed(None)
         owner = owner_of(state.name)
         shadow = self._shadows.get(state.uniqueid)
         log.claim(owner)
@@ -157,6 +163,8 @@ class Recorder:
             return fail(MailboxNonexistent().at(mailbox=old))
         owner = owner_of(new)
         self._log.claim(owner)
+        if self._log.is_master(owner) and not self._log.is_master(owner_of(old)):
+            self.taken_over.add(state.uniqueid)
         before = self._log.objects.wanted_name(state.uniqueid, old)
         after = self._log.objects.wanted_name(state.uniqueid, new)
         self._shadows.rename(state.uniqueid, owner, new, partition)

@@ -157,9 +157,11 @@ class MailWriter(MailReader, Protocol):
         *,
         force: bool = False,
         sieve_mailbox: bool = True,
+        without_inbox: bool = False,
     ) -> None:
         """ "APPLY MAILBOX, step by step", 1-13. `force` skips the checks that it relaxes; without
-        `sieve_mailbox` a mailbox of type ``f`` is refused with `BadParameters`.
+        `sieve_mailbox` a mailbox of type ``f`` is refused with `BadParameters`; `without_inbox` allows a
+        user's mailbox to be made before, or after, his INBOX is there.
 
         On a CRC mismatch in step 13 `ChangesKept` (a `SyncChecksum`) is raised and the changes stay. Any
         other error leaves everything as it was: `MailboxMoved`, `SyncChanged`, `SyncChecksum`,
@@ -334,13 +336,14 @@ class MailStore(Protocol):
         uidvalidity: int = 0,
         log: bool,
         timeout: float = 5.0,
+        without_inbox: bool = False,
     ) -> None:
         """Rename one mailbox (not its children) and/or move it to `partition`, within an owner or
         from one to another; leaves a tombstone under the old name. `log` = a local change, with a new
         highestmodseq and foldermodseq; else only name, partition and (if given) uidvalidity change.
 
         What is done already, or was interrupted, may be asked for again. Subscriptions, seen state and
-        quota roots stay where they are. `MailboxNonexistent`; `UnknownFailure` if `new` is taken;
-        `PartitionUnknown`; `MailboxLocked`."""
+        quota roots stay where they are. `MailboxNonexistent`; `UnknownFailure` if `new` is taken or, but
+        for `without_inbox`, its owner has no INBOX; `PartitionUnknown`; `MailboxLocked`."""
 
     def close(self) -> None: ...

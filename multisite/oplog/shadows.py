@@ -19,6 +19,9 @@ from multisite.oplog.operations import owner_from, owner_text
 RESYNC = "resync"
 """Kind of the items that name mailboxes of which the master is to be asked for everything."""
 
+INBOXLESS = "inboxless"
+"""Kind of the server's items that name users who may have mailboxes and no INBOX."""
+
 _FIELDS = [field.name for field in fields(MailboxState)]
 
 

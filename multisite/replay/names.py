@@ -59,7 +59,7 @@ def _holder(ground: Ground, name: str) -> str:
 def move(ground: Ground, uniqueid: str, old: str, new: str, partition: str) -> None:
     """Give a mailbox its name here, and note it in the shadow: nothing that others need to be told."""
     ground.hand.lay_down()
-    ground.hand.store.rename(old, new, partition=partition, log=False)
+    ground.hand.store.rename(old, new, partition=partition, log=False, without_inbox=True)
     ground.log.shadows.rename(uniqueid, owner_of(new), new, partition)
     known = ground.log.objects.get(uniqueid)
     if known is not None:

@@ -116,7 +116,7 @@ def _entry_only(writer: MailWriter, update: MailboxUpdate, ground: Ground) -> No
 
 def _apply_new(ground: Ground, writer: MailWriter, update: MailboxUpdate) -> None:
     try:
-        writer.apply_mailbox(replace(update, since=None), ground.stage)
+        writer.apply_mailbox(replace(update, since=None), ground.stage, without_inbox=True)
     except ChangesKept as error:
         ground.notice(f"{update.state.name}: {error}")
 

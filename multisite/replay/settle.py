@@ -133,7 +133,7 @@ def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         sync_crc_annot=None,
     )
     writer = ground.hand.writer(entry.owner, entry.octets)
-    writer.apply_mailbox(replace(update, state=made, since=None), ground.stage)
+    writer.apply_mailbox(replace(update, state=made, since=None), ground.stage, without_inbox=True)
     # Whatever was told of it before, it is told as a whole now: others may have deleted it.
     ground.log.shadows.drop(state.uniqueid)
     if not (state.intermediate or state.tombstone):

@@ -342,6 +342,9 @@ class History:
         for site in self.sites:
             with site.store() as store:
                 owners = list(store.owners())
+                found += [
+                    f"{site.name} has {owner} without INBOX" for owner in owners if lacks_root(store, owner)
+                ]
             have = {guid for owner in owners for guid in site.guids_of(owner)}
             for guid, what in self.accepted.items():
                 if guid not in have:
@@ -464,6 +467,13 @@ WAYS = {
 def root_of(owner: Owner) -> str:
     """The INBOX of a user, the top-level mailbox of anybody else."""
     return inbox_of(owner.name) if owner.kind == "user" else owner.name
+
+
+def lacks_root(store: MailStore, owner: Owner) -> bool:
+    """Whether a user has mailboxes and no INBOX."""
+    with store.read(owner) as reader:
+        names = [state.name for state in in_use(reader)]
+    return owner.kind == "user" and bool(names) and root_of(owner) not in names
 
 
 def in_use(reader: MailReader) -> list[MailboxState]:

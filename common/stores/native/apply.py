@@ -57,6 +57,7 @@ class ApplyMailbox(RecordChanges):
         *,
         force: bool = False,
         sieve_mailbox: bool = True,
+        without_inbox: bool = False,
     ) -> None:
         state = update.state
         try:
@@ -66,7 +67,7 @@ class ApplyMailbox(RecordChanges):
                     self._apply_entry(state)
                 return
             with self.savepoint():
-                self._apply_real(update, staged, force)
+                self._apply_real(update, staged, force, without_inbox)
             self._compare_crcs(state)
         except ReplyError as error:
             error.at(mailbox=state.name, uniqueid=state.uniqueid)
@@ -117,7 +118,9 @@ class ApplyMailbox(RecordChanges):
             self.raise_owner(modseq=state.highestmodseq)
         self.log("MAILBOX", name, chained=True)
 
-    def _apply_real(self, update: MailboxUpdate, staged: StagedMessages, force: bool) -> None:
+    def _apply_real(
+        self, update: MailboxUpdate, staged: StagedMessages, force: bool, without_inbox: bool
+    ) -> None:
         state = update.state
         box = self.find_box("name", state.name)
         if box and box.state.uniqueid != state.uniqueid:
@@ -127,7 +130,7 @@ class ApplyMailbox(RecordChanges):
             box = None
         fresh = box is None
         if box is None:
-            box = self._create(state)
+            box = self._create(state, without_inbox)
         self._check_since(box.state, update.since, fresh)
         self._check_counters(box.state, state, force, fresh)
         tally = Tally(box)
@@ -137,10 +140,11 @@ class ApplyMailbox(RecordChanges):
             self.log("APPEND", state.name, chained=True)
         self.log("MAILBOX", state.name, chained=True)
 
-    def _create(self, state: MailboxState) -> Box:
+    def _create(self, state: MailboxState, without_inbox: bool) -> Box:
         if self.find_box("uniqueid", state.uniqueid) or self._around.other_holder(state.uniqueid):
             raise MailboxMoved()
-        self._require_inbox(state.name)
+        if not without_inbox:
+            self._require_inbox(state.name)
         partition = self._around.check_partition(state.partition)
         return self.insert_box(
             replace(
@@ -155,8 +159,7 @@ class ApplyMailbox(RecordChanges):
     def _require_inbox(self, name: str) -> None:
         if self.owner.kind != "user" or is_deleted(name) or is_inbox(name):
             return
-        inbox = self.find_box("name", inbox_of(self.owner.name))
-        if inbox is None:
+        if self.find_box("name", inbox_of(self.owner.name)) is None:
             raise UnknownFailure(f"{self.owner} has no INBOX")
 
     def _check_since(self, local: MailboxState, since: Since | None, fresh: bool) -> None:

@@ -32,15 +32,25 @@ class Move(NamedTuple):
     partition: str
     uidvalidity: int
     local: bool
+    without_inbox: bool
 
 
 def rename(
-    store: NativeStore, old: str, new: str, *, partition: str, uidvalidity: int, log: bool, timeout: float
+    store: NativeStore,
+    old: str,
+    new: str,
+    *,
+    partition: str,
+    uidvalidity: int,
+    log: bool,
+    timeout: float,
+    without_inbox: bool = False,
 ) -> None:
     """See `MailStore.rename`."""
     check_mailbox_name(old)
     check_mailbox_name(new)
-    move = Move(old, new, store.layout.check_partition(partition) if partition else "", uidvalidity, log)
+    partition = store.layout.check_partition(partition) if partition else ""
+    move = Move(old, new, partition, uidvalidity, log, without_inbox)
     source, target = owner_of(old), owner_of(new)
     if source == target:
         with store.write(source, create=False, timeout=timeout) as writer:
@@ -57,7 +67,7 @@ def _rename_within(writer: Writer, move: Move) -> None:
             return
         raise MailboxNonexistent().at(mailbox=old)
     if old != new:
-        _make_room(writer, new, box.state.uniqueid)
+        _make_room(writer, move, box.state.uniqueid)
     columns = _changed_columns(writer, box, move)
     if old != new:
         writer.rename_box(box, new, **columns)
@@ -101,11 +111,12 @@ def _was_done(reader: Reader, old: str, new: str) -> bool:
     return there is not None and not there.intermediate and old in reader.former_names(there.uniqueid)
 
 
-def _make_room(writer: Writer, new: str, uniqueid: str) -> None:
-    """Raises unless a mailbox may get the name `new`; an intermediate of that name gives way."""
+def _make_room(writer: Writer, move: Move, uniqueid: str) -> None:
+    """Raises unless a mailbox may get its new name; an intermediate of that name gives way."""
+    new = move.new
     there = writer.find_box("name", new)
     if there is None:
-        if writer.owner.kind == "user" and not is_inbox(new) and not is_deleted(new):
+        if writer.owner.kind == "user" and not (move.without_inbox or is_inbox(new) or is_deleted(new)):
             inbox = writer.find_box("name", inbox_of(writer.owner.name))
             if inbox is None:
                 raise UnknownFailure(f"{writer.owner} has no INBOX").at(mailbox=new)
@@ -141,7 +152,7 @@ def _copy_box(leaving: Writer, arriving: Writer, box: Box, move: Move) -> Box:
         return there
     if arriving.find_box("uniqueid", uniqueid):
         raise MailboxMoved().at(mailbox=move.new, uniqueid=uniqueid)
-    _make_room(arriving, move.new, uniqueid)
+    _make_room(arriving, move, uniqueid)
     arriving.change(move.partition or box.state.partition)
     arriving.raise_owner(modseq=box.state.highestmodseq)
     columns = _changed_columns(arriving, box, move)

@@ -186,8 +186,18 @@ class NativeStore:
         uidvalidity: int = 0,
         log: bool,
         timeout: float = 5.0,
+        without_inbox: bool = False,
     ) -> None:
-        rename(self, old, new, partition=partition, uidvalidity=uidvalidity, log=log, timeout=timeout)
+        rename(
+            self,
+            old,
+            new,
+            partition=partition,
+            uidvalidity=uidvalidity,
+            log=log,
+            timeout=timeout,
+            without_inbox=without_inbox,
+        )
 
     def close(self) -> None:
         with self._lock:

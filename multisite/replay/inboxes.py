@@ -1,0 +1,42 @@
+"""Users who have mailboxes and no INBOX: their master gives them one.
+
+A user is deleted at one site while another makes a mailbox of his, or two sites each rename the INBOX that
+the other holds to. Nothing of his is lost by that; but neither IMAP nor a live replica knows a user without
+INBOX. He is given one when all packets at hand are applied: his own may be among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from common.names import SERVER, Owner, inbox_of
+from multisite.oplog.operations import owner_from, owner_text
+from multisite.oplog.shadows import INBOXLESS
+from multisite.replay.ground import Ground
+from multisite.replay.names import mailboxes_left
+
+
+def note_inboxless(ground: Ground, owners: Iterable[Owner]) -> None:
+    """Remember, in the log, which of these `give_inboxes` has to look at."""
+    for owner in owners:
+        if _lacks_inbox(ground, owner):
+            ground.log.shadows.put_item(SERVER, INBOXLESS, owner_text(owner), True)
+
+
+def give_inboxes(ground: Ground) -> None:
+    """Make what is still missing; everybody is told of it."""
+    for text, _ in ground.log.shadows.items(SERVER, INBOXLESS):
+        owner = owner_from(text)
+        if ground.log.is_master(owner) and _lacks_inbox(ground, owner):
+            left = mailboxes_left(ground, owner)
+            ground.hand.writer(owner).create(inbox_of(owner.name))
+            ground.told_again.add(owner)
+            ground.notice(f"{owner} has {left[0]} and had no INBOX: he was given a new one")
+        ground.log.shadows.drop_item(SERVER, INBOXLESS, text)
+
+
+def _lacks_inbox(ground: Ground, owner: Owner) -> bool:
+    if owner.kind != "user":
+        return False
+    names = mailboxes_left(ground, owner)
+    return bool(names) and inbox_of(owner.name) not in names
