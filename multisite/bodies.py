@@ -47,18 +47,24 @@ class Bodies:
         """Messages that the store has and cannot read."""
 
     def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
-        """Those of the messages that can be had, unfolded, in batches of bounded size."""
+        """Those of the messages of operations on an owner that can be had, unfolded, in batches of bounded
+        size."""
+        places = self._log.places(owner)
         for begin in range(0, len(guids), _AT_ONCE):
-            wanted = guids[begin : begin + _AT_ONCE]
-            found: set[bytes] = set()
-            with self._store.read(owner) as reader:
-                stored = reader.has_guids(wanted)
-                for batch in self._readable(reader, [g for g in wanted if g in stored]):
-                    found.update(body.guid for body in batch)
-                    yield batch
-            held = [body for g in wanted if g not in found and (body := self._held.get(g))]
-            for body in held:
-                yield [_unfolded(body)]
+            left = dict.fromkeys(guids[begin : begin + _AT_ONCE])
+            for place in places:
+                if not left:
+                    break
+                with self._store.read(place) as reader:
+                    stored = reader.has_guids(left)
+                    for batch in self._readable(reader, [g for g in left if g in stored]):
+                        for body in batch:
+                            left.pop(body.guid, None)
+                        yield batch
+            for guid in left:
+                held = self._held.get(guid)
+                if held is not None:
+                    yield [_unfolded(held)]
 
     def _readable(self, reader: MailReader, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
         """Those that the store can read. One damaged message holds up nobody else's mail."""
@@ -82,9 +88,12 @@ class Bodies:
 
     def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
         """Those of the messages that are nowhere here."""
-        with self._store.read(owner) as reader:
-            stored = reader.has_guids(guids)
-        return {guid for guid in guids if guid not in stored and guid not in self._held}
+        left = set(guids)
+        for place in self._log.places(owner):
+            if left:
+                with self._store.read(place) as reader:
+                    left -= reader.has_guids(left)
+        return {guid for guid in left if guid not in self._held}
 
     def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:
         """Those of the messages that are needed and should be here: the mailbox of the operation has them,
@@ -94,7 +103,7 @@ class Bodies:
             if entry.id > settled.get(entry.origin, 0):
                 return set(guids)
         uniqueid = entry.attributes.get("uniqueid", "")
-        with self._store.read(entry.owner) as reader:
+        with self._store.read(self._store.owner_of_uniqueid(uniqueid) or entry.owner) as reader:
             # One that has no record at all any more was expunged and cleaned up.
             return {
                 record.guid

@@ -101,9 +101,17 @@ class Capture:
         begun: dict[Owner, CyrusSyncError] = {
             owner: MultisiteError("operations on this owner were begun and not ended").at(user=str(owner))
             for owner in owners
-            if self._log.operations.begun(owner)
+            if self._is_half_done(owner)
         }
         return begun | self.owners(owner for owner in owners if owner not in begun)
+
+    def _is_half_done(self, owner: Owner) -> bool:
+        """Whether operations on the owner, or on one in whom mailboxes of his were made, were begun."""
+        if not self._log.operations.begun():
+            return False
+        with self._store.read(owner) as reader:
+            homes = {self._log.home(state.uniqueid, state.name) for state in reader.mailboxes()}
+        return any(self._log.operations.begun(one) for one in {owner, *homes})
 
     def owners(self, owners: Iterable[Owner]) -> dict[Owner, CyrusSyncError]:
         """Record what these have; nobody's failure stops the others."""
@@ -124,24 +132,11 @@ class Capture:
         failure: CyrusSyncError | None = None
         with self._log.db.transaction():
             try:
-                try:
-                    finished(self._owner(owner))
-                finally:
-                    self._tell_taken_over()
+                finished(self._owner(owner))
             except CyrusSyncError as error:
                 failure = error
         if failure is not None:
             raise failure
-
-    def _tell_taken_over(self) -> None:
-        """What was another master's mailbox until now is told as a whole: what the others have of it need
-        not be what it is here."""
-        taken_over, self.recorder.taken_over = self.recorder.taken_over, set()
-        told = [state for uniqueid in taken_over if (state := self._log.shadows.get(uniqueid))]
-        for state in told:
-            self._log.shadows.drop(state.uniqueid)
-        for owner in sorted({owner_of(state.name) for state in told}):
-            finished(self._owner(owner))
 
     async def _owner(self, owner: Owner) -> None:
         if owner == SERVER:

@@ -331,14 +331,17 @@ class Import:
         log = self._member.log
         owners = log.operations.introducers(guid)
         for owner in owners:
-            with self._member.store.read(owner) as reader:
-                stored = bool(reader.has_guids([guid]))
+            stored = any(self._stores(place, guid) for place in log.places(owner))
             if not stored and (
                 log.operations.has_pending(owner)
                 or not log.operations.known_to(owner, guid, log.masters.settled(owner))
             ):
                 return False
         return bool(owners)
+
+    def _stores(self, owner: Owner, guid: bytes) -> bool:
+        with self._member.store.read(owner) as reader:
+            return bool(reader.has_guids([guid]))
 
 
 def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:

@@ -31,7 +31,7 @@ def hand_over(member: Member, owner: Owner, to: Replica) -> None:
     if to.id == log.self_id:
         return
     with log.db.transaction():
-        for state in log.shadows.mailboxes(owner):
+        for state in log.shadows.at_home(owner):
             told = log.masters.base(state.uniqueid).told_id
             base = Base(state.highestmodseq, state.last_uid, told, state.highestmodseq)
             log.masters.put_base(state.uniqueid, base)

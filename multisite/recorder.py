@@ -62,10 +62,6 @@ class Recorder:
         self._shadows = log.shadows
         self.recorded = 0
         """Operations written so far."""
-        self.taken_over: set[str] = set()
-        """Mailboxes (uniqueids) renamed to an owner whose master is this replica, from one of another
-        master, whose word of them ends here. They are to be told as a whole, so what they differ in is not
-        recorded."""
 
     def ready(self) -> Deferred[None]:
         return succeed(None)
@@ -124,24 +120,23 @@ class Recorder:
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
         log, state = self._log, update.state
-        if state.uniqueid in self.taken_over:
-            return succeed(None)
-        owner = owner_of(state.name)
         shadow = self._shadows.get(state.uniqueid)
-        log.claim(owner)
-        log.objects.note(state.uniqueid, owner, self._creator(state.uniqueid))
+        home = log.home(state.uniqueid, state.name)
+        log.claim(home)
+        log.objects.note(state.uniqueid, home, self._creator(state.uniqueid))
         wanted = log.objects.wanted_name(state.uniqueid, state.name)
         new = _New(shadow.last_uid if shadow else 0)
         told = replace(update, state=replace(state, name=wanted), records=new.watch(update.records))
         line = b"".join(piece.data for piece in mailbox_pieces(told, local=False))
-        attributes = self._attributes(owner, state.uniqueid)
+        attributes = self._attributes(home, state.uniqueid)
         attributes["changed"] = ",".join(_changed(shadow, state))
-        if self._shadows.item(owner, RESYNC, state.uniqueid):
+        if self._shadows.item(home, RESYNC, state.uniqueid):
             attributes["resync"] = "1"
-            self._shadows.drop_item(owner, RESYNC, state.uniqueid)
-        guids = new.guids | self._unknown(owner, new.older)
-        entry = self._record(owner, line, attributes, list(guids), sum(guids.values()))
-        self._shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
+            self._shadows.drop_item(home, RESYNC, state.uniqueid)
+        guids = new.guids | self._unknown(home, new.older)
+        entry = self._record(home, line, attributes, list(guids), sum(guids.values()))
+        shadow = replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state
+        self._shadows.put(owner_of(state.name), shadow)
         base = log.masters.base(state.uniqueid)
         told_base = base._replace(told_id=entry.id, told_modseq=state.highestmodseq)
         log.masters.put_base(state.uniqueid, told_base)
@@ -161,16 +156,14 @@ class Recorder:
         state = self._shadows.by_name(old)
         if state is None:
             return fail(MailboxNonexistent().at(mailbox=old))
-        owner = owner_of(new)
-        self._log.claim(owner)
-        if self._log.is_master(owner) and not self._log.is_master(owner_of(old)):
-            self.taken_over.add(state.uniqueid)
+        home = self._log.home(state.uniqueid, old)
+        self._log.claim(home)
+        self._log.objects.note(state.uniqueid, home, self._creator(state.uniqueid))
         before = self._log.objects.wanted_name(state.uniqueid, old)
         after = self._log.objects.wanted_name(state.uniqueid, new)
-        self._shadows.rename(state.uniqueid, owner, new, partition)
-        self._log.objects.note(state.uniqueid, owner, self._creator(state.uniqueid))
+        self._shadows.rename(state.uniqueid, owner_of(new), new, partition)
         line = COMMANDS["APPLY", "RENAME"].line(before, after, partition, uidvalidity)
-        self._record(owner, line, self._attributes(owner, state.uniqueid))
+        self._record(home, line, self._attributes(home, state.uniqueid))
         return succeed(None)
 
     def unmailbox(
@@ -179,11 +172,11 @@ class Recorder:
         state = self._shadows.by_name(name)
         if state is None:
             return fail(MailboxNonexistent().at(mailbox=name))
-        owner = owner_of(name)
-        self._log.claim(owner)
+        home = self._log.home(state.uniqueid, name)
+        self._log.claim(home)
         wanted = self._log.objects.wanted_name(state.uniqueid, name)
         line = COMMANDS["APPLY", "UNMAILBOX"].line(wanted, state.uniqueid, state.uidvalidity)
-        self._record(owner, line, self._attributes(owner, state.uniqueid))
+        self._record(home, line, self._attributes(home, state.uniqueid))
         self._forget(state.uniqueid)
         return succeed(None)
 
@@ -204,10 +197,10 @@ class Recorder:
         return succeed(None)
 
     def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
-        owner = owner_of(mailbox)
+        home = self._log.home(uniqueid, mailbox)
         wanted = self._log.objects.wanted_name(uniqueid, mailbox)
         line = COMMANDS["APPLY", "EXPUNGE"].line(wanted, uniqueid, uids)
-        self._record(owner, line, self._attributes(owner, uniqueid))
+        self._record(home, line, self._attributes(home, uniqueid))
         return succeed(None)
 
     # -- what else belongs to an owner

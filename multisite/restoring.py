@@ -36,7 +36,7 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     with log.db.transaction():
         for owner in log.masters.of_replica(log.self_id):
             # What the backup holds is what its log tells: operations of ours that come back build on that.
-            for state in log.shadows.mailboxes(owner):
+            for state in log.shadows.at_home(owner):
                 base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
                 log.masters.put_base(state.uniqueid, base)
     myself = replace(member.myself, incarnation=incarnation)

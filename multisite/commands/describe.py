@@ -71,7 +71,8 @@ def _mailbox(view: View, naming: Naming, name: str) -> Iterator[str]:
     with view.store.read(owner) as reader:
         state = reader.mailbox(name)
     assert state is not None
-    known, master = log.objects.get(state.uniqueid), log.masters.of(owner)
+    known = log.objects.get(state.uniqueid)
+    master = log.masters.of(known.owner if known else owner)
     yield f"mailbox {naming.external(name)}"
     yield f"  uniqueid:      {state.uniqueid}"
     yield f"  made at:       {family.name_of(known.creator) if known else 'not recorded yet'}"

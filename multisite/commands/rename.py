@@ -94,12 +94,12 @@ def _pairs(member: Member, naming: Naming, source: str, target: str) -> list[tup
 
 
 def _check_master(member: Member, name: str) -> None:
-    """Raises `NotMaster` unless the mailbox was made here, or its owner is mastered here."""
+    """Raises `NotMaster` unless the mailbox was made here, or the owner in whom is mastered here."""
     log, family, owner = member.log, member.family, owner_of(name)
     with member.store.read(owner) as reader:
         state = reader.mailbox(name)
     known = log.objects.get(state.uniqueid) if state else None
-    master = log.masters.of(owner)
+    master = log.masters.of(known.owner if known else owner)
     masters = dict.fromkeys(
         one for one in (known.creator if known else "", master.replica if master else "") if one
     )

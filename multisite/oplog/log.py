@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from common.names import Owner
+from common.names import Owner, owner_of
 from multisite.oplog.database import Database
 from multisite.oplog.epochs import Epochs
 from multisite.oplog.masters import Master, Masters
@@ -47,6 +47,20 @@ class Log:
         self.masters.put(owner, master)
         attributes = {"version": str(master.version), "replica": master.replica}
         self.operations.append(owner, b"APPLY MASTER %()\r\n", time=self.now(), attributes=attributes)
+
+    # -- where things belong, and where they are
+
+    def home(self, uniqueid: str, name: str) -> Owner:
+        """By whose master operations on a mailbox go: the owner in whom it was made. `name`: what a new one
+        is called."""
+        known = self.objects.get(uniqueid)
+        return known.owner if known else owner_of(name)
+
+    def places(self, owner: Owner) -> list[Owner]:
+        """The owner, and others to whom mailboxes were renamed whose home he is: where messages of
+        operations on him may be stored."""
+        elsewhere = {owner_of(state.name) for state in self.shadows.at_home(owner)} - {owner}
+        return [owner, *sorted(elsewhere)]
 
     # -- messages that are asked for
 

@@ -18,7 +18,8 @@ _UNFIT = re.compile(r"[./^]")
 
 
 class Object(NamedTuple):
-    """`wanted` and `local` are "" for a mailbox that has the name that it should have."""
+    """`owner` is the one in whom it was made, its *home*: whatever it is renamed to, all operations on it go
+    by his master. `wanted` and `local` are "" for a mailbox that has the name that it should have."""
 
     uniqueid: str
     owner: Owner
@@ -73,10 +74,9 @@ class Objects:
         return _object(found) if found else None
 
     def note(self, uniqueid: str, owner: Owner, creator: str) -> None:
-        """A mailbox came into being; who made it is remembered for good."""
+        """A mailbox came into being; in whom, and who made it, is remembered for good."""
         self._db.execute(
-            "INSERT INTO objects (uniqueid, owner, creator) VALUES (?, ?, ?)"
-            " ON CONFLICT (uniqueid) DO UPDATE SET owner = excluded.owner",
+            "INSERT OR IGNORE INTO objects (uniqueid, owner, creator) VALUES (?, ?, ?)",
             (uniqueid, owner_text(owner), creator),
         )
 

@@ -111,9 +111,10 @@ CREATE TABLE followed (
 -- Who made a mailbox, and the name it should have where another one has that name here.
 CREATE TABLE objects (
     uniqueid TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
+    owner TEXT NOT NULL,                -- in whom it was made: his master is the mailbox's for good
     creator TEXT NOT NULL,
     wanted TEXT NOT NULL DEFAULT '',    -- internal name; '' = it has the name that it should have
     local TEXT NOT NULL DEFAULT ''      -- the generated name that it got instead
 ) WITHOUT ROWID;
+CREATE INDEX objects_of_owner ON objects (owner);
 CREATE INDEX objects_by_wanted ON objects (wanted) WHERE wanted <> '';

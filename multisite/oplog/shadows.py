@@ -68,9 +68,6 @@ class Shadows:
         """The log says nothing of the mailbox any more: if it is in the store it is told of anew."""
         self._db.execute("DELETE FROM shadows WHERE uniqueid = ?", (uniqueid,))
 
-    def drop_mailboxes(self, owner: Owner) -> None:
-        self._db.execute("DELETE FROM shadows WHERE owner = ?", (owner_text(owner),))
-
     def get(self, uniqueid: str) -> MailboxState | None:
         found = self._db.row("SELECT state FROM shadows WHERE uniqueid = ?", (uniqueid,))
         return state_from(found[0]) if found else None
@@ -83,6 +80,14 @@ class Shadows:
         """All of an owner, by name."""
         rows = self._db.execute(
             "SELECT state FROM shadows WHERE owner = ? ORDER BY name", (owner_text(owner),)
+        )
+        return [state_from(text) for (text,) in rows.fetchall()]
+
+    def at_home(self, owner: Owner) -> list[MailboxState]:
+        """All mailboxes that were made in an owner, whoever has them now, by name."""
+        rows = self._db.execute(
+            "SELECT state FROM objects o JOIN shadows s USING (uniqueid) WHERE o.owner = ? ORDER BY s.name",
+            (owner_text(owner),),
         )
         return [state_from(text) for (text,) in rows.fetchall()]
 

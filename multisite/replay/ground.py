@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from common.names import Owner
+from multisite.errors import MessagesMissing
 from multisite.family import Family
 from multisite.oplog.log import Log
 from multisite.oplog.operations import Entry
@@ -26,7 +27,8 @@ class Ground:
     warn: Callable[[str], None]
     notice: Callable[[str], None]
     told_again: set[Owner]
-    """Owners of whom this replica has something new to tell: they are captured afterwards."""
+    """Owners of whom this replica has something new to tell, or who have mailboxes of which it has: they are
+    captured afterwards."""
     generated: dict[str, str] = field(default_factory=dict)
     """By uniqueid: names that were generated and not warned of yet."""
     reached: dict[str, int] = field(default_factory=dict)
@@ -36,6 +38,20 @@ class Ground:
     def partition(self, wanted: str) -> str:
         """`wanted` if this server has it, else its default."""
         return wanted if wanted in self.partitions else self.defaultpartition
+
+    def require(self, entry: Entry) -> None:
+        """Raises `MessagesMissing` if any of the messages of an operation is nowhere."""
+        places = self.log.places(entry.owner) if entry.guids else ()
+        missing = self.stage.lacking(self.hand.store, places, entry.guids)
+        if missing:
+            raise MessagesMissing(tuple(missing))
+
+    def at_hand(self, entry: Entry, target: Owner) -> None:
+        """The messages of an operation that other mailboxes of its owner have, which were renamed to somebody
+        else, or were not while this one was: staged for `target`."""
+        places = [owner for owner in self.log.places(entry.owner) if owner != target] if entry.guids else ()
+        if places:
+            self.stage.take_stored(self.hand.store, places, target, entry.guids)
 
     def creator(self, entry: Entry) -> str:
         """The replica where the mailbox of an operation was made."""

@@ -61,9 +61,6 @@ def move(ground: Ground, uniqueid: str, old: str, new: str, partition: str) -> N
     ground.hand.lay_down()
     ground.hand.store.rename(old, new, partition=partition, log=False, without_inbox=True)
     ground.log.shadows.rename(uniqueid, owner_of(new), new, partition)
-    known = ground.log.objects.get(uniqueid)
-    if known is not None:
-        ground.log.objects.note(uniqueid, owner_of(new), known.creator)
 
 
 def give_back(ground: Ground) -> None:

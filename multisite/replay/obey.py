@@ -60,17 +60,19 @@ def obey(ground: Ground, entry: Entry, said: Transaction) -> bool:
 
 
 def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
-    owner, state = entry.owner, update.state
+    state = update.state
     uniqueid = state.uniqueid
-    ground.stage.require(ground.hand.store, owner, entry.guids)
-    ground.log.objects.note(uniqueid, owner, ground.creator(entry))
+    ground.require(entry)
+    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
     name = place(ground, uniqueid, state.name, ground.creator(entry))
+    owner = owner_of(name)
     there = find_name(ground, owner, uniqueid)
     partition = there[2] if there else ground.partition(state.partition)
     if there and there[1] != name:
         move(ground, uniqueid, there[1], name, partition)
     state = replace(state, name=name, partition=partition)
     update = replace(update, state=state)
+    ground.at_hand(entry, owner)
     writer = ground.hand.writer(owner, entry.octets)
     local = writer.mailbox_by_id(uniqueid)
     if state.intermediate or state.tombstone:
@@ -97,7 +99,10 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
 def note_reached(ground: Ground, entry: Entry, told: MailboxState) -> None:
     """Note a pending operation whose outcome is here to the last record. It and those before it are not done
     once more: on top of what came after them, they would look like changes of ours."""
-    with ground.hand.reader(entry.owner) as reader:
+    there = find_name(ground, entry.owner, told.uniqueid)
+    if there is None:
+        return
+    with ground.hand.reader(there[0]) as reader:
         local = reader.mailbox_by_id(told.uniqueid)
     if local is None or local.intermediate or told.intermediate or told.tombstone:
         return
@@ -166,18 +171,19 @@ def _impose(
     log.masters.put_base(
         uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
     )
-    _shadow(ground, entry.owner, update, plan, None if answered else base)
+    owner = owner_of(state.name)
+    _shadow(ground, owner, update, plan, None if answered else base)
     if not (plan.keep or update.partial):
-        _check_crcs(ground, writer, update.state)
-    ground.told_again.add(entry.owner)
+        _check_crcs(ground, entry, writer, update.state)
+    ground.told_again.add(owner)
 
 
-def _check_crcs(ground: Ground, reader: MailReader, told: MailboxState) -> None:
+def _check_crcs(ground: Ground, entry: Entry, reader: MailReader, told: MailboxState) -> None:
     """Where nothing of ours was kept, the records are the master's, or something went wrong before: then he
     is asked to tell all of the mailbox."""
     state = reader.mailbox_by_id(told.uniqueid)
     if state is not None and not crcs_agree(told, state):
-        ground.log.shadows.put_item(owner_of(state.name), RESYNC, told.uniqueid, True)
+        ground.log.shadows.put_item(entry.owner, RESYNC, told.uniqueid, True)
         ground.notice(f"{state.name} is not what its master has: he is asked for all of it")
 
 
@@ -230,7 +236,7 @@ def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
     if (there[1], there[2]) != (target, partition):
         move(ground, uniqueid, there[1], target, partition)
     else:
-        ground.log.shadows.rename(uniqueid, entry.owner, target, partition)
+        ground.log.shadows.rename(uniqueid, owner_of(target), target, partition)
 
 
 def _unmailbox(ground: Ground, entry: Entry) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from common.errors import CyrusSyncError, StoreError
-from common.names import Owner
+from common.names import Owner, owner_of
 from multisite.bodies import without_messages
 from multisite.errors import MessagesMissing, MultisiteError
 from multisite.oplog.masters import Base, Master, prevails
@@ -51,11 +51,8 @@ class Replay:
         """A new operation of a packet: into the log, to be carried out with others (`carry_out_taken`). One
         of our own is one that a restore from backup has undone."""
         owner = owner_from(operation.owner)
-        if owner not in self._captured:
-            # What has been changed here and not told yet comes first: no word of others may cover it.
-            self._captured.add(owner)
-            if operation.origin != self._ground.log.self_id:
-                self._capture([owner])
+        if operation.origin != self._ground.log.self_id:
+            self._capture_first(owner, operation.attributes.get("uniqueid", ""))
         said = None if verb_of(operation.line) in SPECIAL else parse(operation.line)
         messages = said.messages if said else {}
         entry = Entry(
@@ -69,6 +66,14 @@ class Replay:
             sum(messages.values()),
         )
         self._taken.append((self._ground.log.operations.add(entry), said))
+
+    def _capture_first(self, owner: Owner, uniqueid: str) -> None:
+        """What has been changed here and not told yet comes first: no word of others may cover it."""
+        shadow = self._ground.log.shadows.get(uniqueid) if uniqueid else None
+        for one in dict.fromkeys([owner, owner_of(shadow.name)] if shadow else [owner]):
+            if one not in self._captured:
+                self._captured.add(one)
+                self._capture([one])
 
     def carry_out_taken(self) -> None:
         """Carry out what was taken. The log has it, durably, as begun: whoever dies now finds it so, and does
@@ -169,7 +174,7 @@ class Replay:
 
     def _pass_on(self, entry: Entry) -> None:
         """Keep the messages that the packet brought for it: whoever is told of it needs them."""
-        self._ground.stage.require(self._ground.hand.store, entry.owner, entry.guids)
+        self._ground.require(entry)
         self._ground.stage.hold(entry.guids)
 
     # -- the family, and whose word counts
@@ -197,7 +202,7 @@ class Replay:
     def demoted(self, owner: Owner) -> None:
         """Another's claim prevails: all that was said here is to be settled by him."""
         log = self._ground.log
-        for state in log.shadows.mailboxes(owner):
+        for state in log.shadows.at_home(owner):
             base = log.masters.base(state.uniqueid)
             log.masters.put_base(
                 state.uniqueid, Base(0, 0, base.told_id, max(base.told_modseq, state.highestmodseq))
@@ -208,13 +213,14 @@ class Replay:
         last master had not taken in is settled."""
         log = self._ground.log
         self._ground.hand.lay_down()
-        self._capture([owner])
+        places = log.places(owner)
+        self._capture(places)
         settled = log.masters.settled(owner)
-        for state in log.shadows.mailboxes(owner):
+        for state in log.shadows.at_home(owner):
             log.masters.put_base(state.uniqueid, Base())
-        log.shadows.drop_mailboxes(owner)
+            log.shadows.drop(state.uniqueid)
         log.shadows.drop_items(owner)
-        self._ground.told_again.add(owner)
+        self._ground.told_again.update(places)
         self.settle_left(owner, settled)
 
     def settle_left(self, owner: Owner, settled: Mapping[str, int]) -> None:

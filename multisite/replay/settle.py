@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from common.names import Owner, is_deleted, is_inbox
+from common.names import Owner, is_deleted, is_inbox, owner_of
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import MailReader, MailWriter
 from multisite.oplog.items import script_digest
@@ -50,6 +50,9 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
     """Settle one operation of another replica; False if its messages were not taken into the store. Raises
     `MessagesMissing` if it has to wait."""
     ground.told_again.add(entry.owner)
+    there = find_name(ground, entry.owner, entry.attributes.get("uniqueid", ""))
+    if there is not None:
+        ground.told_again.add(there[0])
     taken = True
     match said.name:
         case "MAILBOX":
@@ -72,17 +75,19 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
 
 
 def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
-    owner, state = entry.owner, update.state
-    ground.stage.require(ground.hand.store, owner, entry.guids)
-    there = find_name(ground, owner, state.uniqueid)
+    state = update.state
+    ground.require(entry)
+    there = find_name(ground, entry.owner, state.uniqueid)
     if there is None:
         return _new_mailbox(ground, entry, update)
     if ground.log.objects.get(state.uniqueid) is None:
         there = _made_before(ground, entry, state.name, there)
+    owner = there[0]
     if "name" in _changed(entry) and entry.attributes.get("base", "0:0") != "0:0":
-        _call(ground, entry, state.name, there[1], there[2])
+        owner = owner_of(_call(ground, entry, state.name, there[1], there[2]))
     if state.intermediate or state.tombstone:
         return True
+    ground.at_hand(entry, owner)
     writer = ground.hand.writer(owner, entry.octets)
     local = writer.mailbox_by_id(state.uniqueid)
     if local is None or local.intermediate:
@@ -132,7 +137,9 @@ def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         sync_crc=0,
         sync_crc_annot=None,
     )
-    writer = ground.hand.writer(entry.owner, entry.octets)
+    ground.at_hand(entry, owner_of(name))
+    ground.told_again.add(owner_of(name))
+    writer = ground.hand.writer(owner_of(name), entry.octets)
     writer.apply_mailbox(replace(update, state=made, since=None), ground.stage, without_inbox=True)
     # Whatever was told of it before, it is told as a whole now: others may have deleted it.
     ground.log.shadows.drop(state.uniqueid)
@@ -152,7 +159,7 @@ def _made_before(
     target = place(ground, uniqueid, wanted, ground.creator(entry))
     if target != name:
         move(ground, uniqueid, name, target, partition)
-    return entry.owner, target, partition
+    return owner_of(target), target, partition
 
 
 def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -> None:
@@ -295,25 +302,28 @@ def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
         _call(ground, entry, asked.new, there[1], there[2])
 
 
-def _call(ground: Ground, entry: Entry, wanted: str, name: str, partition: str) -> None:
-    """Give a mailbox the name that the other gave it: told to everybody as this replica's word."""
+def _call(ground: Ground, entry: Entry, wanted: str, name: str, partition: str) -> str:
+    """Give a mailbox the name that the other gave it: told to everybody as this replica's word. Returns
+    what it is called here then."""
     uniqueid = entry.attributes.get("uniqueid", "")
     shadow = ground.log.shadows.get(uniqueid)
     if ground.log.objects.wanted_name(uniqueid, name) == wanted:
-        return
+        return name
     target = place(ground, uniqueid, wanted, ground.creator(entry))
     if target == name:
         _tell_again(ground, uniqueid)
-        return
+        return name
     try:
         move(ground, uniqueid, name, target, partition)
     except ReplyError as error:
         ground.notice(f"{name} cannot be renamed to {target} as {entry.origin} did: {error}")
         _tell_again(ground, uniqueid)
-        return
+        return name
+    ground.told_again.add(owner_of(target))
     if shadow is not None:
         # The shadow keeps the old name, so that the rename is captured and told.
-        ground.log.shadows.put(entry.owner, shadow)
+        ground.log.shadows.put(owner_of(shadow.name), shadow)
+    return target
 
 
 def _tell_again(ground: Ground, uniqueid: str) -> None:

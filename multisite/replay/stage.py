@@ -10,7 +10,6 @@ from common.names import Owner
 from common.stores.mailstore import MailStore
 from common.stores.queries import stage_stored
 from common.stores.staging import Staging
-from multisite.errors import MessagesMissing
 from multisite.oplog.database import Database
 
 
@@ -88,22 +87,21 @@ class PacketStage(Staging):
         else:
             self.clear()
 
-    def lacking(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> list[bytes]:
-        """Those of these messages that are nowhere: not staged, not held, not stored by the owner."""
+    def lacking(self, store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
+        """Those of these messages that are nowhere: not staged, not held, not stored by any of the owners."""
         missing = [guid for guid in guids if not self.is_good(guid)]
-        if missing:
+        for owner in owners if missing else ():
             with store.read(owner) as reader:
                 stored = reader.has_guids(missing)
             missing = [guid for guid in missing if guid not in stored]
         return missing
 
-    def require(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> None:
-        """Raises `MessagesMissing` if any of these messages is nowhere."""
-        missing = self.lacking(store, owner, guids)
-        if missing:
-            raise MessagesMissing(tuple(missing))
-
-    def take_stored(self, store: MailStore, owner: Owner, guids: Sequence[bytes]) -> None:
-        """Stage what another owner has of these messages: those that a rename brings along."""
-        with store.read(owner) as reader:
-            stage_stored(reader, self, "", [guid for guid in guids if guid not in self])
+    def take_stored(
+        self, store: MailStore, owners: Iterable[Owner], target: Owner, guids: Sequence[bytes]
+    ) -> None:
+        """Stage those of these messages that others than `target` have: he is about to need them."""
+        missing = self.lacking(store, [target], guids)
+        for owner in owners if missing else ():
+            with store.read(owner) as reader:
+                stage_stored(reader, self, "", missing)
+            missing = [guid for guid in missing if guid not in self]

@@ -144,7 +144,7 @@ class History:
     def _rename(self, store: MailStore, owner: Owner, mailbox: MailboxState) -> None:
         if mailbox.name == root_of(owner) or mailbox.name.endswith("_INBOX"):
             return  # the INBOX of another site is renamed there
-        others = self.owners if "moving away" in self.ways and self.chance.random() < 0.3 else [owner]
+        others = self.owners if "moving away" in self.ways and self.chance.random() < 0.5 else [owner]
         new = f"{root_of(self.chance.choice(others))}.{self.chance.choice(FOLDERS)}"
         self.story.append(f"   to {new}")
         store.rename(mailbox.name, new, log=True)
@@ -316,12 +316,14 @@ class History:
                 with other.member() as member:
                     mine = member.family.self_id == thing.creator
                 if mine:
-                    with other.store() as store, store.read(thing.owner) as reader:
-                        state = reader.mailbox_by_id(thing.uniqueid)
+                    with other.store() as store:
+                        owner = store.owner_of_uniqueid(thing.uniqueid) or thing.owner
+                        with store.read(owner) as reader:
+                            state = reader.mailbox_by_id(thing.uniqueid)
                     if state is None:
                         continue
                     new = f"{thing.wanted}_{other.name}_{thing.uniqueid[:4]}"
-                    if state.name == root_of(thing.owner):
+                    if state.name == root_of(owner):
                         new = f"{state.name}.former_{other.name}"
                     with other.store() as store:
                         store.rename(state.name, new, log=True)
@@ -459,7 +461,7 @@ WAYS = {
     "handing over": (),
     "setting aside": (_append, _delete, _expire),
     "leaving": (_append, _append, _leave),
-    "moving away": (_append, _rename),
+    "moving away": (_append, _append, _rename, _rename, _rename),
 }
 """What may happen in a history besides, and the acts that come with it."""
 

@@ -207,8 +207,8 @@ def test_the_log_tells_the_wanted_name_until_somebody_renames_the_mailbox(log: L
     assert objects.in_conflict() == []
 
 
-def test_who_made_a_mailbox_is_remembered_for_good(log: Log) -> None:
+def test_who_made_a_mailbox_and_in_whom_is_remembered_for_good(log: Log) -> None:
     log.objects.note("id", BOB, B)
     log.objects.note("id", EVE, A)
     known = log.objects.get("id")
-    assert known is not None and (known.owner, known.creator) == (EVE, B)
+    assert known is not None and (known.owner, known.creator) == (BOB, B)

@@ -1,0 +1,166 @@
+"""Users whose INBOX went while something else of theirs came; and mailboxes that change their master."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import UnknownFailure
+from common.names import Owner
+from multisite.oplog.shadows import INBOXLESS
+from tests.multisite.mail import (
+    BOB,
+    append,
+    create,
+    delete,
+    message,
+    names,
+    records,
+    rename,
+    same_everywhere,
+    state,
+)
+from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
+
+GIVEN = "he was given a new one"
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> list[Site]:
+    """Boston is Bob's master; he has an INBOX with one message, and a folder, everywhere."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    create(sites[0], "user.bob", "user.bob.Work")
+    append(sites[0], "user.bob", message(1))
+    exchange_until_quiet(sites, tmp_path)
+    return sites
+
+
+def test_who_has_new_mail_in_a_folder_only_is_given_an_inbox_by_his_master(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    (new,) = append(sanfran, "user.bob.Work", message("unseen"))
+    delete(boston, "user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert names(site) == ["user.bob", "user.bob.Work"]
+        assert site.guids("bob") == {"user.bob": [], "user.bob.Work": [new]}
+    assert same_everywhere(sites)
+    assert any(f"bob has user.bob.Work and had no INBOX: {GIVEN}" in line for line in boston.heard)
+    assert not any(GIVEN in line for site in sites[1:] for line in site.heard)
+
+
+def test_a_folder_made_elsewhere_outlives_the_user_and_holds_up_nothing(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    create(sanfran, "user.bob.New")
+    delete(boston, "user.bob")
+    carry(sanfran, boston, tmp_path / "t")
+    with boston.member() as member:
+        assert not member.log.operations.has_pending(BOB)
+    exchange_until_quiet(sites, tmp_path)
+    assert all(names(site) == ["user.bob", "user.bob.New"] for site in sites)
+    assert same_everywhere(sites)
+
+
+def test_the_master_makes_a_folder_of_a_user_who_was_deleted_elsewhere(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    delete(sanfran, "user.bob")
+    with sanfran.member() as member:
+        member.record()
+    create(boston, "user.bob.New")
+    (new,) = append(boston, "user.bob", message("news"))
+    carry(boston, sanfran, tmp_path / "t")
+    assert names(sanfran) == ["user.bob.New"]
+    exchange_until_quiet(sites, tmp_path)
+    assert all(new in site.guids("bob")["user.bob"] for site in sites)
+    assert same_everywhere(sites) and not any(GIVEN in line for site in sites for line in site.heard)
+
+
+def test_his_own_inbox_with_new_mail_comes_back_whatever_came_before_it(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    """The folder is told, and applied, before INBOX: no other INBOX may have taken the name meanwhile."""
+    boston, sanfran, _ = sites
+    create(sanfran, "user.bob.New")
+    with sanfran.member() as member:
+        member.record()
+    (new,) = append(sanfran, "user.bob", message("unseen"))
+    uniqueid = state(sanfran, "user.bob").uniqueid
+    delete(boston, "user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert new in site.guids("bob")["user.bob"] and state(site, "user.bob").uniqueid == uniqueid
+    assert same_everywhere(sites)
+
+
+def test_where_two_sites_rename_each_others_inbox_a_third_takes_the_place(tmp_path: Path) -> None:
+    sites = family_of(tmp_path, "boston", "sanfran")
+    for site in sites:
+        create(site, "user.bob")
+        append(site, "user.bob", message(f"from {site.name}"))
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        other = next(name for name in names(site) if name.endswith("_INBOX"))
+        rename(site, other, f"user.bob.from_{site.name}")
+        rename(site, "user.bob", f"user.bob.former_{site.name}") if site is sites[0] else None
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert "user.bob" in names(site)
+    found = [guid for guids in sites[0].guids("bob").values() for guid in guids]
+    assert len(found) == len(set(found)) == 2
+    assert same_everywhere(sites)
+
+
+def test_what_was_noted_of_a_user_is_forgotten_when_he_has_an_inbox(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    create(sanfran, "user.bob.New")
+    delete(boston, "user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        with site.member() as member:
+            assert not member.log.shadows.items(Owner("server", ""), INBOXLESS)
+
+
+def test_nobody_at_a_keyboard_makes_a_folder_without_inbox(sites: list[Site]) -> None:
+    with pytest.raises(UnknownFailure):
+        create(sites[0], "user.eve.Work")
+
+
+# -- from one master's word to another's
+
+
+@pytest.mark.parametrize("mover", [0, 1, 2], ids=["the old master", "the new master", "somebody else"])
+def test_a_mailbox_that_is_renamed_to_an_owner_of_another_master_keeps_its_uids(
+    sites: list[Site], tmp_path: Path, mover: int
+) -> None:
+    append(sites[0], "user.bob.Work", *(message(f"work {n}") for n in range(5)))
+    create(sites[1], "user.eve")
+    exchange_until_quiet(sites, tmp_path)
+    before = records(sites[0], "user.bob.Work")
+    rename(sites[mover], "user.bob.Work", "user.eve.Work")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert [(one.uid, one.guid) for one in records(site, "user.eve.Work")] == [
+            (one.uid, one.guid) for one in before
+        ]
+        assert "user.bob.Work" not in names(site)
+    assert same_everywhere(sites)
+
+
+@pytest.mark.parametrize("mover", [0, 1, 2], ids=["the old master", "the new master", "somebody else"])
+def test_mail_that_came_to_it_meanwhile_goes_with_it(sites: list[Site], tmp_path: Path, mover: int) -> None:
+    create(sites[1], "user.eve")
+    exchange_until_quiet(sites, tmp_path)
+    new = [append(site, "user.bob.Work", message(f"from {site.name}"))[0] for site in sites]
+    rename(sites[mover], "user.bob.Work", "user.eve.Work")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert sorted(site.guids("eve")["user.eve.Work"]) == sorted(new)
+    assert same_everywhere(sites)
