@@ -80,6 +80,11 @@ def inbox_of(userid: str) -> str:
     return f"{domain}!{inbox}" if at else inbox
 
 
+def root_of(owner: Owner) -> str:
+    """The INBOX of a user, the top-level mailbox of shared ones."""
+    return inbox_of(owner.name) if owner.kind == "user" else owner.name
+
+
 def live_name(name: str) -> str:
     """The name a deleted mailbox had; any other name unchanged."""
     found = _DELETED.match(name)

@@ -16,44 +16,54 @@ from multisite.errors import MultisiteError, NotMaster
 from multisite.family import Replica
 from multisite.importing import Import
 from multisite.member import Member
+from multisite.oplog.log import Log
 from multisite.oplog.masters import Base, Master
 
 
 def hand_over(member: Member, owner: Owner, to: Replica) -> None:
     """Make `to` the master of an owner whose master is here. Raises `NotMaster`."""
     log = member.log
-    _record(member, owner)
-    master = log.masters.of(owner)
-    if master is None:
-        raise MultisiteError(f"{owner} has no master: nobody has changed anything")
-    if master.replica != log.self_id:
-        raise NotMaster(f"the master of {owner} is {member.family.name_of(master.replica)}")
-    if to.id == log.self_id:
-        return
     with log.db.transaction():
-        for state in log.shadows.at_home(owner):
-            told = log.masters.base(state.uniqueid).told_id
-            base = Base(state.highestmodseq, state.last_uid, told, state.highestmodseq)
-            log.masters.put_base(state.uniqueid, base)
-        log.proclaim(owner, Master(master.version + 1, to.id))
+        for home in _recorded_homes(member, owner):
+            master = log.masters.of(home)
+            assert master is not None
+            if master.replica != log.self_id:
+                raise NotMaster(f"the master of {owner} is {member.family.name_of(master.replica)}")
+            if to.id != log.self_id:
+                _hand_over(log, home, Master(master.version + 1, to.id))
+
+
+def _hand_over(log: Log, owner: Owner, master: Master) -> None:
+    for state in log.shadows.at_home(owner):
+        told = log.masters.base(state.uniqueid).told_id
+        base = Base(state.highestmodseq, state.last_uid, told, state.highestmodseq)
+        log.masters.put_base(state.uniqueid, base)
+    log.proclaim(owner, master)
 
 
 def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str], None]) -> None:
     """Make `to` the master of an owner, though the master does not say so."""
     log = member.log
-    _record(member, owner)
-    master = log.masters.of(owner)
-    if master is None:
-        raise MultisiteError(f"{owner} has no master: nobody has changed anything")
-    if master.replica == log.self_id:
-        hand_over(member, owner, to)
-    elif master.replica != to.id:
-        _Claim(member, lambda path: None, notice).claim(owner, Master(master.version + 1, to.id))
+    for home in _recorded_homes(member, owner):
+        master = log.masters.of(home)
+        assert master is not None
+        said = Master(master.version + 1, to.id)
+        if master.replica == log.self_id and to.id != log.self_id:
+            with log.db.transaction():
+                _hand_over(log, home, said)
+        elif master.replica != to.id:
+            _Claim(member, lambda path: None, notice).claim(home, said)
 
 
-def _record(member: Member, owner: Owner) -> None:
+def _recorded_homes(member: Member, owner: Owner) -> list[Owner]:
+    """All whose mastership is the owner's (`Log.homes`), after what was changed here is in the log. Raises
+    `MultisiteError` if there is nobody."""
     for error in member.capture.owners([owner]).values():
         raise error
+    homes = member.log.homes(owner)
+    if not homes:
+        raise MultisiteError(f"{owner} has no master: nobody has changed anything")
+    return homes
 
 
 class _Claim(Import):

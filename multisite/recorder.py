@@ -12,6 +12,7 @@ creator        the replica where the mailbox was made
 base           ``modseq:last_uid`` of the master's state that a change made elsewhere is built on
 changed        names of header fields that differ from what the log said before
 settled        ``origin:id,…``: what of others' changes the master's state contains
+reign          ``version:replica``: the master whose word this is, or whose state it is built on
 resync         the records there are not what the master told: he is asked to tell all of them
 =============  ===================================================================================
 """
@@ -279,6 +280,9 @@ class Recorder:
         if uniqueid:
             found["uniqueid"] = uniqueid
             found["creator"] = self._creator(uniqueid)
+        master = log.masters.of(owner)
+        if master is not None:
+            found["reign"] = master.reign
         if log.is_master(owner):
             settled = log.masters.settled(owner)
             found["settled"] = ",".join(f"{origin}:{number}" for origin, number in sorted(settled.items()))

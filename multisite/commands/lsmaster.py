@@ -22,12 +22,13 @@ def run(context: Context) -> int:
     naming = Naming(context.config)
     well = True
     with context.look() as view:
-        masters = view.log.masters
+        log, masters = view.log, view.log.masters
         owners = [naming.owner(word) for word in context.options.operands] or sorted(
             owner for replica in view.family.replicas for owner in masters.of_replica(replica)
         )
         for owner in owners:
-            master = masters.of(owner)
+            homes = log.homes(owner)
+            master = masters.of(homes[0]) if homes else None
             if master is None:
                 context.complain(f"{owner} has no master: nobody has changed anything")
                 well = False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from common.names import Owner, owner_of
+from common.names import Owner, owner_of, root_of
 from multisite.oplog.database import Database
 from multisite.oplog.epochs import Epochs
 from multisite.oplog.masters import Master, Masters
@@ -55,6 +55,13 @@ class Log:
         is called."""
         known = self.objects.get(uniqueid)
         return known.owner if known else owner_of(name)
+
+    def homes(self, owner: Owner) -> list[Owner]:
+        """Who has to be mastered by a replica for its word to count for an owner, whom he is renamed from
+        first; without those who have no master."""
+        root = self.shadows.by_name(root_of(owner))
+        found = [self.home(root.uniqueid, root.name), owner] if root else [owner]
+        return [one for one in dict.fromkeys(found) if self.masters.of(one)]
 
     def places(self, owner: Owner) -> list[Owner]:
         """The owner, and others to whom mailboxes were renamed whose home he is: where messages of

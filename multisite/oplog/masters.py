@@ -21,6 +21,11 @@ class Master(NamedTuple):
     version: int
     replica: str
 
+    @property
+    def reign(self) -> str:
+        """As it stands with what is said under it: ``version:replica``."""
+        return f"{self.version}:{self.replica}"
+
 
 def prevails(one: Master, other: Master) -> bool:
     """Whether `one` is master if both were said."""

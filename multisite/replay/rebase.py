@@ -133,11 +133,11 @@ class _Rebase:
         known = ours.uid <= self._base.last_uid
         settled = ours.modseq <= self._settled
         theirs = self._theirs.get(ours.uid)
-        if known:
+        if known and (theirs is None or theirs.guid == ours.guid):
             # A UID means one message in the master's history.
-            if theirs is not None:
-                return None if settled or theirs.guid != ours.guid else _later(theirs, ours)
-            return None if settled else ours
+            if settled:
+                return None
+            return ours if theirs is None else _later(theirs, ours)
         if theirs is not None and is_same(theirs, ours):
             return None if settled else _later(theirs, ours)
         self._drop(ours, theirs)

@@ -30,9 +30,11 @@ from multisite.replay.settle import settle_operation
 SPECIAL = frozenset(("MASTER", "REPLICA", "RESTORED"))
 
 
-def said_as_master(entry: Entry) -> bool:
-    """Whether its origin was the owner's master when it said this: only then it states what is settled."""
-    return "settled" in entry.attributes
+def is_word_of(master: Master | None, entry: Entry) -> bool:
+    """Whether its origin said this as the master that is known here. What it said in an earlier reign, or in
+    one that another's claim has ended, need not contain what has been said in this one."""
+    said = entry.attributes.get("reign")
+    return master is not None and "settled" in entry.attributes and said == master.reign
 
 
 class Replay:
@@ -89,7 +91,7 @@ class Replay:
         pending = list(operations.pending())
         self._ground.reached = {}
         for entry in pending:
-            if entry.verb == "MAILBOX" and said_as_master(entry):
+            if entry.verb == "MAILBOX" and is_word_of(self._ground.log.masters.of(entry.owner), entry):
                 note_reached(self._ground, entry, parse(entry.line).update.state)
         for entry in pending:
             if entry.owner not in stuck or entry.verb in SPECIAL:
@@ -156,7 +158,7 @@ class Replay:
         master = log.masters.of(entry.owner)
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
-        if master.replica == entry.origin and not said_as_master(entry):
+        if master.replica == entry.origin and not is_word_of(master, entry):
             # He said it before he knew that he is master, and tells all of it anew when he knows.
             self._pass_on(entry)
         elif master.replica == entry.origin:
@@ -192,15 +194,16 @@ class Replay:
         if before is not None and not prevails(said, before):
             return
         log.masters.put(owner, said)
-        if before is None or before.replica == said.replica:
+        if before is None:
             return
-        if before.replica == log.self_id:
-            self.demoted(owner)
-        elif said.replica == log.self_id:
+        if said.replica == log.self_id:
             self.promoted(owner)
+        elif entry.origin != before.replica or said.version != before.version + 1:
+            # He was not made master by the one before: nothing here is built on his state.
+            self.forget_bases(owner)
 
-    def demoted(self, owner: Owner) -> None:
-        """Another's claim prevails: all that was said here is to be settled by him."""
+    def forget_bases(self, owner: Owner) -> None:
+        """Another's claim prevails: what was said here, and is here, is to be settled by him."""
         log = self._ground.log
         for state in log.shadows.at_home(owner):
             base = log.masters.base(state.uniqueid)

@@ -46,6 +46,12 @@ def base_of(entry: Entry) -> Base:
     return Base(int(modseq), int(last_uid)) if modseq.isdigit() and last_uid.isdigit() else Base()
 
 
+def in_this_reign(ground: Ground, entry: Entry) -> bool:
+    """Whether the base of an operation is a state of this master: another's modseqs mean something else."""
+    master = ground.log.masters.of(entry.owner)
+    return master is not None and entry.attributes.get("reign") == master.reign
+
+
 def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
     """Settle one operation of another replica; False if its messages were not taken into the store. Raises
     `MessagesMissing` if it has to wait."""
@@ -166,7 +172,8 @@ def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -
     """Remember as long as all that happened to a mailbox since a base came from one replica: then that one
     may delete it, too."""
     masters, uniqueid = ground.log.masters, entry.attributes.get("uniqueid", "")
-    if before <= base.modseq or before == masters.followed(uniqueid, entry.origin):
+    built_on_ours = in_this_reign(ground, entry) and before <= base.modseq
+    if built_on_ours or before == masters.followed(uniqueid, entry.origin):
         masters.put_followed(uniqueid, entry.origin, after)
     else:
         masters.drop_followed(uniqueid)
@@ -341,8 +348,7 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
     local = writer.mailbox_by_id(uniqueid)
     if local is None:
         return
-    followed = ground.log.masters.followed(uniqueid, entry.origin)
-    if local.highestmodseq in (base_of(entry).modseq, followed) or local.intermediate:
+    if _is_all_known(ground, entry, local) or local.intermediate:
         others = [s for s in writer.mailboxes() if not s.intermediate and not is_deleted(s.name)]
         if not (is_inbox(local.name) and len(others) > 1):
             if ground.log.shadows.get(uniqueid) is None:
@@ -356,6 +362,14 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
         f"{local.name} was deleted at {ground.family.name_of(entry.origin)} but changed here since: it stays"
     )
     _tell_again(ground, uniqueid)
+
+
+def _is_all_known(ground: Ground, entry: Entry, local: MailboxState) -> bool:
+    """Whether who deleted a mailbox had seen, or done, all that has been done to it."""
+    masters = ground.log.masters
+    if local.highestmodseq == masters.followed(local.uniqueid, entry.origin):
+        return True
+    return in_this_reign(ground, entry) and local.highestmodseq == base_of(entry).modseq
 
 
 def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from common.errors import CyrusSyncError, StoreError
 from common.model import MailboxState, Record, Seen
-from common.names import Owner, inbox_of, is_deleted
+from common.names import Owner, is_deleted, root_of
 from common.stores.mailstore import MailReader, MailStore, MailWriter
 from common.stores.native.store import NativeStore
 from multisite.export import Wish
@@ -464,11 +464,6 @@ WAYS = {
     "moving away": (_append, _append, _rename, _rename, _rename),
 }
 """What may happen in a history besides, and the acts that come with it."""
-
-
-def root_of(owner: Owner) -> str:
-    """The INBOX of a user, the top-level mailbox of anybody else."""
-    return inbox_of(owner.name) if owner.kind == "user" else owner.name
 
 
 def lacks_root(store: MailStore, owner: Owner) -> bool:

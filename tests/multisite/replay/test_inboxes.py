@@ -1,4 +1,4 @@
-"""Users whose INBOX went while something else of theirs came; and mailboxes that change their master."""
+"""Users whose INBOX went while something else of theirs came."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.multisite.mail import (
     delete,
     message,
     names,
-    records,
     rename,
     same_everywhere,
     state,
@@ -131,36 +130,3 @@ def test_what_was_noted_of_a_user_is_forgotten_when_he_has_an_inbox(
 def test_nobody_at_a_keyboard_makes_a_folder_without_inbox(sites: list[Site]) -> None:
     with pytest.raises(UnknownFailure):
         create(sites[0], "user.eve.Work")
-
-
-# -- from one master's word to another's
-
-
-@pytest.mark.parametrize("mover", [0, 1, 2], ids=["the old master", "the new master", "somebody else"])
-def test_a_mailbox_that_is_renamed_to_an_owner_of_another_master_keeps_its_uids(
-    sites: list[Site], tmp_path: Path, mover: int
-) -> None:
-    append(sites[0], "user.bob.Work", *(message(f"work {n}") for n in range(5)))
-    create(sites[1], "user.eve")
-    exchange_until_quiet(sites, tmp_path)
-    before = records(sites[0], "user.bob.Work")
-    rename(sites[mover], "user.bob.Work", "user.eve.Work")
-    exchange_until_quiet(sites, tmp_path)
-    for site in sites:
-        assert [(one.uid, one.guid) for one in records(site, "user.eve.Work")] == [
-            (one.uid, one.guid) for one in before
-        ]
-        assert "user.bob.Work" not in names(site)
-    assert same_everywhere(sites)
-
-
-@pytest.mark.parametrize("mover", [0, 1, 2], ids=["the old master", "the new master", "somebody else"])
-def test_mail_that_came_to_it_meanwhile_goes_with_it(sites: list[Site], tmp_path: Path, mover: int) -> None:
-    create(sites[1], "user.eve")
-    exchange_until_quiet(sites, tmp_path)
-    new = [append(site, "user.bob.Work", message(f"from {site.name}"))[0] for site in sites]
-    rename(sites[mover], "user.bob.Work", "user.eve.Work")
-    exchange_until_quiet(sites, tmp_path)
-    for site in sites:
-        assert sorted(site.guids("eve")["user.eve.Work"]) == sorted(new)
-    assert same_everywhere(sites)

@@ -118,9 +118,10 @@ def test_where_both_say_the_same_nothing_of_ours_is_kept() -> None:
     assert plan([record(3, flags="\\Flagged \\seen", last_updated=2000)], [ours]).keep == []
 
 
-def test_a_uid_of_the_base_that_means_another_message_now_is_the_masters() -> None:
+def test_a_uid_of_the_base_that_means_another_message_now_is_the_masters_and_ours_gets_a_new_one() -> None:
     told = plan([record(3, "another")], [record(3, modseq=120, flags="\\Seen")])
-    assert (told.keep, told.drop, told.reused) == ([], set(), False)
+    assert [one.guid for one in told.keep] == [record(3).guid] and told.keep[0].uid > 10
+    assert (told.drop, told.reused) == ({3}, True)
 
 
 # -- not settled, new here

@@ -1,0 +1,162 @@
+"""Whose word counts for a mailbox that was renamed to another user, and where two claim to be master."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.names import Owner
+from common.stores.native.rename import rename_user
+from common.stores.native.store import NativeStore
+from multisite.mastership import hand_over, take_over
+from tests.multisite.mail import BOB, append, create, message, names, records, rename, same_everywhere
+from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
+
+EVE = Owner("user", "eve")
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> list[Site]:
+    """Boston is Bob's master and sanfran is Eve's; he has an INBOX with one message, and a folder."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    create(sites[0], "user.bob", "user.bob.Work")
+    create(sites[1], "user.eve")
+    append(sites[0], "user.bob", message(1))
+    exchange_until_quiet(sites, tmp_path)
+    return sites
+
+
+def master_of(owner: Owner, site: Site) -> str:
+    """By name, as a site sees it."""
+    with site.member() as member:
+        master = member.log.masters.of(member.log.homes(owner)[0])
+        assert master is not None
+        return member.family.name_of(master.replica)
+
+
+def give(site: Site, owner: Owner, to: str, *, force: bool = False) -> None:
+    with site.member() as member:
+        if force:
+            take_over(member, owner, member.family.find(to), site.heard.append)
+        else:
+            hand_over(member, owner, member.family.find(to))
+
+
+# -- mailboxes that change their user
+
+
+MOVERS = pytest.mark.parametrize(
+    "mover", [0, 1, 2], ids=["the old master", "the new master", "somebody else"]
+)
+
+
+@MOVERS
+def test_a_mailbox_that_is_renamed_to_an_owner_of_another_master_keeps_its_uids(
+    sites: list[Site], tmp_path: Path, mover: int
+) -> None:
+    append(sites[0], "user.bob.Work", *(message(f"work {n}") for n in range(5)))
+    exchange_until_quiet(sites, tmp_path)
+    before = records(sites[0], "user.bob.Work")
+    rename(sites[mover], "user.bob.Work", "user.eve.Work")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert [(one.uid, one.guid) for one in records(site, "user.eve.Work")] == [
+            (one.uid, one.guid) for one in before
+        ]
+        assert "user.bob.Work" not in names(site)
+    assert same_everywhere(sites)
+
+
+@MOVERS
+def test_mail_that_came_to_it_meanwhile_goes_with_it(sites: list[Site], tmp_path: Path, mover: int) -> None:
+    new = [append(site, "user.bob.Work", message(f"from {site.name}"))[0] for site in sites]
+    rename(sites[mover], "user.bob.Work", "user.eve.Work")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert sorted(site.guids("eve")["user.eve.Work"]) == sorted(new)
+    assert same_everywhere(sites)
+
+
+def test_its_messages_are_found_for_a_copy_that_stays_behind(sites: list[Site], tmp_path: Path) -> None:
+    """Whoever has the message has it in Eve's mailbox, and it is not sent twice."""
+    boston = sites[0]
+    (guid,) = append(boston, "user.bob.Work", message("work"))
+    exchange_until_quiet(sites, tmp_path)
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.copy("user.bob.Work", [1], "user.bob", move=False)
+    with boston.member() as member:
+        member.record()
+    rename(boston, "user.bob.Work", "user.eve.Work")
+    exchange_until_quiet(sites, tmp_path)
+    append(boston, "user.eve.Work", message("more"))
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert guid in site.guids("bob")["user.bob"] and guid in site.guids("eve")["user.eve.Work"]
+    assert same_everywhere(sites)
+
+
+@MOVERS
+def test_a_user_who_is_renamed_takes_his_master_along(sites: list[Site], tmp_path: Path, mover: int) -> None:
+    new = [append(site, "user.bob", message(f"from {site.name}"))[0] for site in sites]
+    with sites[mover].store() as store:
+        assert isinstance(store, NativeStore)
+        rename_user(store, "bob", "robert")
+    exchange_until_quiet(sites, tmp_path)
+    robert = Owner("user", "robert")
+    for site in sites:
+        assert not names(site) and set(new) < set(site.guids("robert")["user.robert"])
+        assert master_of(robert, site) == "boston"
+    assert same_everywhere(sites)
+    give(sites[0], robert, "bangalore")
+    exchange_until_quiet(sites, tmp_path)
+    append(sites[2], "user.robert", message("at the new master"))
+    exchange_until_quiet(sites, tmp_path)
+    assert [master_of(robert, site) for site in sites] == ["bangalore"] * 3
+    with sites[2].member() as member:
+        assert member.log.is_master(BOB), "his INBOX was made in Bob"
+    assert same_everywhere(sites)
+
+
+# -- two who think that they may say who is master
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_handed_over_and_taken_away_at_once_loses_no_mail(
+    sites: list[Site], tmp_path: Path, first: int
+) -> None:
+    boston, _, bangalore = sites
+    new = [append(site, "user.bob", message(f"before at {site.name}"))[0] for site in sites]
+    give(boston, BOB, "sanfran")
+    give(bangalore, BOB, "bangalore", force=True)
+    new += [append(site, "user.bob", message(f"after at {site.name}"))[0] for site in sites]
+    carry(sites[first], sites[first - 1], tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    assert len({master_of(BOB, site) for site in sites}) == 1
+    for site in sites:
+        assert set(new) < set(site.guids("bob")["user.bob"])
+        assert len(site.guids("bob")["user.bob"]) == 7
+    assert same_everywhere(sites)
+
+
+@pytest.mark.parametrize("heard_by", ["lower", "higher"])
+def test_two_masters_of_a_user_born_twice_hand_him_to_each_other(tmp_path: Path, heard_by: str) -> None:
+    """Both hand-overs have the same version, and neither knew of the other's mail of the same UID."""
+    sites = family_of(tmp_path, "boston", "sanfran")
+    for site in sites:
+        create(site, "user.bob")
+        with site.member() as member:
+            member.record()
+            one_id = member.family.self_id
+            lower, higher = sites if member.family.find("boston").id <= one_id else sites[::-1]
+    carry(higher, lower, tmp_path / "t")
+    new = append(higher, "user.bob", message("where it was born"))
+    give(higher, BOB, lower.name)
+    new += append(lower, f"user.bob.{higher.name}_INBOX", message("under the same UID"))
+    give(lower, BOB, higher.name)
+    first, second = (higher, lower) if heard_by == "lower" else (lower, higher)
+    carry(first, second, tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        found = [guid for guids in site.guids("bob").values() for guid in guids]
+        assert sorted(found) == sorted(new)
