@@ -124,12 +124,12 @@ class Recorder:
         shadow = self._shadows.get(state.uniqueid)
         home = log.home(state.uniqueid, state.name)
         log.claim(home)
-        log.objects.note(state.uniqueid, home, self._creator(state.uniqueid))
+        log.objects.note(state.uniqueid, home, log.creator(state.uniqueid))
         wanted = log.objects.wanted_name(state.uniqueid, state.name)
         new = _New(shadow.last_uid if shadow else 0)
         told = replace(update, state=replace(state, name=wanted), records=new.watch(update.records))
         line = b"".join(piece.data for piece in mailbox_pieces(told, local=False))
-        attributes = self._attributes(home, state.uniqueid)
+        attributes = log.attributes(home, state.uniqueid)
         attributes["changed"] = ",".join(_changed(shadow, state))
         if self._shadows.item(home, RESYNC, state.uniqueid):
             attributes["resync"] = "1"
@@ -147,10 +147,6 @@ class Recorder:
         """Those of these messages that no operation has brought into the log yet."""
         return {g: size for g, size in guids.items() if not self._log.operations.introduced(owner, g)}
 
-    def _creator(self, uniqueid: str) -> str:
-        known = self._log.objects.get(uniqueid)
-        return known.creator if known else self._log.self_id
-
     def rename(
         self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
     ) -> Deferred[None]:
@@ -159,12 +155,12 @@ class Recorder:
             return fail(MailboxNonexistent().at(mailbox=old))
         home = self._log.home(state.uniqueid, old)
         self._log.claim(home)
-        self._log.objects.note(state.uniqueid, home, self._creator(state.uniqueid))
+        self._log.objects.note(state.uniqueid, home, self._log.creator(state.uniqueid))
         before = self._log.objects.wanted_name(state.uniqueid, old)
         after = self._log.objects.wanted_name(state.uniqueid, new)
         self._shadows.rename(state.uniqueid, owner_of(new), new, partition)
         line = COMMANDS["APPLY", "RENAME"].line(before, after, partition, uidvalidity)
-        self._record(home, line, self._attributes(home, state.uniqueid))
+        self._record(home, line, self._log.attributes(home, state.uniqueid))
         return succeed(None)
 
     def unmailbox(
@@ -177,7 +173,7 @@ class Recorder:
         self._log.claim(home)
         wanted = self._log.objects.wanted_name(state.uniqueid, name)
         line = COMMANDS["APPLY", "UNMAILBOX"].line(wanted, state.uniqueid, state.uidvalidity)
-        self._record(home, line, self._attributes(home, state.uniqueid))
+        self._record(home, line, self._log.attributes(home, state.uniqueid))
         self._forget(state.uniqueid)
         return succeed(None)
 
@@ -193,7 +189,7 @@ class Recorder:
         for state in sorted(gone, key=lambda one: sort_key(one.name), reverse=True):
             self.unmailbox(state.name, uniqueid=state.uniqueid, uidvalidity=state.uidvalidity)
         self._log.claim(owner)
-        self._record(owner, COMMANDS["APPLY", "UNUSER"].line(userid), self._attributes(owner))
+        self._record(owner, COMMANDS["APPLY", "UNUSER"].line(userid), self._log.attributes(owner))
         self._shadows.drop_items(owner)
         return succeed(None)
 
@@ -201,7 +197,7 @@ class Recorder:
         home = self._log.home(uniqueid, mailbox)
         wanted = self._log.objects.wanted_name(uniqueid, mailbox)
         line = COMMANDS["APPLY", "EXPUNGE"].line(wanted, uniqueid, uids)
-        self._record(home, line, self._attributes(home, uniqueid))
+        self._record(home, line, self._log.attributes(home, uniqueid))
         return succeed(None)
 
     # -- what else belongs to an owner
@@ -272,24 +268,7 @@ class Recorder:
         self._log.claim(owner)
         line = COMMANDS["APPLY", name].line(*arguments)
         remember(self._shadows, owner, name, parse(line).argument)
-        return self._record(owner, line, self._attributes(owner) | (more or {}))
-
-    def _attributes(self, owner: Owner, uniqueid: str = "") -> dict[str, str]:
-        log = self._log
-        found: dict[str, str] = {}
-        if uniqueid:
-            found["uniqueid"] = uniqueid
-            found["creator"] = self._creator(uniqueid)
-        master = log.masters.of(owner)
-        if master is not None:
-            found["reign"] = master.reign
-        if log.is_master(owner):
-            settled = log.masters.settled(owner)
-            found["settled"] = ",".join(f"{origin}:{number}" for origin, number in sorted(settled.items()))
-        elif uniqueid:
-            base = log.masters.base(uniqueid)
-            found["base"] = f"{base.modseq}:{base.last_uid}"
-        return found
+        return self._record(owner, line, self._log.attributes(owner) | (more or {}))
 
     def _record(
         self,

@@ -48,6 +48,29 @@ class Log:
         attributes = {"version": str(master.version), "replica": master.replica}
         self.operations.append(owner, b"APPLY MASTER %()\r\n", time=self.now(), attributes=attributes)
 
+    def creator(self, uniqueid: str) -> str:
+        """The replica where a mailbox was made; this one for a mailbox that nobody has told of."""
+        known = self.objects.get(uniqueid)
+        return known.creator if known else self.self_id
+
+    def attributes(self, owner: Owner, uniqueid: str = "") -> dict[str, str]:
+        """What goes with everything that this replica tells of an owner, and of a mailbox
+        (`multisite.recorder`)."""
+        found: dict[str, str] = {}
+        if uniqueid:
+            found["uniqueid"] = uniqueid
+            found["creator"] = self.creator(uniqueid)
+        master = self.masters.of(owner)
+        if master is not None:
+            found["reign"] = master.reign
+        if master is not None and master.replica == self.self_id:
+            settled = self.masters.settled(owner)
+            found["settled"] = ",".join(f"{origin}:{number}" for origin, number in sorted(settled.items()))
+        elif uniqueid:
+            base = self.masters.base(uniqueid)
+            found["base"] = f"{base.modseq}:{base.last_uid}"
+        return found
+
     # -- where things belong, and where they are
 
     def home(self, uniqueid: str, name: str) -> Owner:

@@ -22,6 +22,7 @@ from multisite.oplog.masters import Base, Master, prevails
 from multisite.oplog.operations import FAMILY, Entry, State, owner_from, verb_of
 from multisite.oplog.transaction import Transaction, parse
 from multisite.packet import Operation
+from multisite.replay.deletions import tell_deletions
 from multisite.replay.ground import Ground
 from multisite.replay.members import note_replica
 from multisite.replay.obey import note_reached, obey
@@ -218,6 +219,7 @@ class Replay:
         self._ground.hand.lay_down()
         places = log.places(owner)
         self._capture(places)
+        tell_deletions(self._ground, owner)
         settled = log.masters.settled(owner)
         for state in log.shadows.at_home(owner):
             log.masters.put_base(state.uniqueid, Base())

@@ -160,3 +160,53 @@ def test_two_masters_of_a_user_born_twice_hand_him_to_each_other(tmp_path: Path,
     for site in sites:
         found = [guid for guids in site.guids("bob").values() for guid in guids]
         assert sorted(found) == sorted(new)
+
+
+def test_what_the_new_master_had_deleted_before_he_was_master_is_deleted(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, bangalore = sites
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.subscribe("user.bob")
+        writer.set_quota("user.bob", {"STORAGE": 1000})
+        writer.put_script("main", b"keep;\r\n")
+        writer.activate_script("main")
+        writer.put_script("other", b"discard;\r\n")
+    exchange_until_quiet(sites, tmp_path)
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.delete("user.bob.Work", delayed=False)
+        writer.subscribe("user.bob", False)
+        writer.set_quota("user.bob", None)
+        writer.activate_script(None)
+        writer.delete_script("other")
+    with sanfran.member() as member:
+        member.record()
+    give(boston, BOB, "sanfran")
+    carry(boston, sanfran, tmp_path / "t")
+    carry(sanfran, bangalore, tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert "user.bob.Work" not in names(site)
+        with site.store() as store, store.read(BOB) as reader:
+            assert reader.meta(with_sieve=False).subscriptions == ()
+            assert reader.quotas() == []
+            assert [(one.filename, one.active) for one in reader.sieve_scripts()] == [("main.script", False)]
+    assert same_everywhere(sites)
+
+
+def test_what_was_made_again_since_is_not_deleted(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.subscribe("user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.subscribe("user.bob", False)
+    exchange_until_quiet(sites, tmp_path)
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.subscribe("user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    give(boston, BOB, "sanfran")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        with site.store() as store, store.read(BOB) as reader:
+            assert reader.meta(with_sieve=False).subscriptions == ("user.bob",)

@@ -1,0 +1,45 @@
+"""Deletions, told again by a new master.
+
+What he has he tells anew; what he, or somebody whom he obeyed, had deleted before is told anew, too: others
+may have taken that word for nobody's, as it was said in a reign that they did not know.
+"""
+
+from __future__ import annotations
+
+from common.names import Owner
+from common.stores.mailstore import MailReader
+from multisite.oplog.operations import Entry
+from multisite.oplog.transaction import parse
+from multisite.replay.ground import Ground
+
+VERBS = frozenset(("UNMAILBOX", "UNSUB", "UNQUOTA", "UNANNOTATION", "UNSIEVE", "UNACTIVATE_SIEVE"))
+
+
+def tell_deletions(ground: Ground, owner: Owner) -> None:
+    """Append what the log says was deleted and is not here. The caller has laid down the hand."""
+    log = ground.log
+    last = {entry.line: entry for entry in log.operations.of_owner(owner) if entry.verb in VERBS}
+    with ground.hand.reader(owner) as reader:
+        gone = [entry for entry in last.values() if _is_gone(ground, reader, entry)]
+    for entry in gone:
+        attributes = log.attributes(owner, entry.attributes.get("uniqueid", ""))
+        log.operations.append(owner, entry.line, time=log.now(), attributes=attributes)
+
+
+def _is_gone(ground: Ground, reader: MailReader, entry: Entry) -> bool:
+    said = parse(entry.line)
+    match said.name:
+        case "UNMAILBOX":
+            return ground.hand.store.owner_of_uniqueid(entry.attributes.get("uniqueid", "")) is None
+        case "UNSUB":
+            return said.argument.mailbox not in reader.meta(with_sieve=False).subscriptions
+        case "UNQUOTA":
+            return reader.quota(said.argument) is None
+        case "UNANNOTATION":
+            note = said.argument
+            there = {(one.entry, one.userid) for one in reader.annotations(note.mailbox)}
+            return (note.entry, note.userid) not in there
+        case "UNSIEVE":
+            return reader.sieve_content(said.argument.filename) is None
+        case _:
+            return not any(script.active for script in reader.sieve_scripts())
