@@ -201,16 +201,16 @@ class Replay:
             self.promoted(owner)
         elif entry.origin != before.replica or said.version != before.version + 1:
             # He was not made master by the one before: nothing here is built on his state.
-            self.forget_bases(owner)
+            self._forget_bases(owner, said_by_us=before.replica == log.self_id)
 
-    def forget_bases(self, owner: Owner) -> None:
-        """Another's claim prevails: what was said here, and is here, is to be settled by him."""
+    def _forget_bases(self, owner: Owner, *, said_by_us: bool) -> None:
+        """Another's claim prevails: what is here is to be settled by him. If it was said by us he knows it as
+        soon as he has answered us; if by a third, nobody can tell how much of it he knows."""
         log = self._ground.log
         for state in log.shadows.at_home(owner):
-            base = log.masters.base(state.uniqueid)
-            log.masters.put_base(
-                state.uniqueid, Base(0, 0, base.told_id, max(base.told_modseq, state.highestmodseq))
-            )
+            told_id = log.masters.base(state.uniqueid).told_id
+            told_modseq = state.highestmodseq if said_by_us and told_id else 0
+            log.masters.put_base(state.uniqueid, Base(0, 0, told_id, told_modseq))
 
     def promoted(self, owner: Owner) -> None:
         """Our word counts from now on: all of the owner is told anew, and what others have said and the
