@@ -14,8 +14,8 @@ from typing import Any
 
 from common.model import SYSTEM_FLAGS, MailboxState, Record
 from common.names import SERVER, Owner, sort_key
-from common.sieve import SIEVE_FOLDER
 from common.stores.mailstore import MailReader, MailStore
+from common.stores.queries import is_sieve
 from mailstore.canonical import Line, octets
 
 FORMAT = 1
@@ -103,7 +103,7 @@ def _owner(store: MailStore, owner: Owner, scope: Scope) -> dict[str, Any]:
 def _mailboxes(store: MailStore, owner: Owner, scope: Scope) -> Iterator[dict[str, Any]]:
     with store.read(owner) as reader:
         for mailbox in sorted(reader.mailboxes(), key=lambda one: sort_key(one.name)):
-            if mailbox.name.endswith("." + SIEVE_FOLDER) and not scope.sieve_mailbox:
+            if is_sieve(mailbox) and not scope.sieve_mailbox:
                 continue
             yield _mailbox(reader, mailbox, scope)
 

@@ -79,11 +79,14 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         _entry_only(writer, update, ground)
         ground.log.shadows.put(owner, state)
         return True
+    in_part = update.partial
     if entry.seq > ground.reached.get(uniqueid, 0):
         if local is None and update.since is not None:
             # We have deleted it, which the master does not know yet: he will tell all of it, or that it is
-            # gone.
-            return False
+            # gone. New mail we keep at once, as he may make us master before he has heard of it.
+            if not entry.guids:
+                return False
+            in_part = True
         if local is None:
             _apply_new(ground, writer, update)
         elif not _apply(ground, writer, local, update):
@@ -92,7 +95,7 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
     masters = ground.log.masters
     base = masters.base(uniqueid)
     masters.put_base(uniqueid, Base(state.highestmodseq, state.last_uid, base.told_id, state.highestmodseq))
-    ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if update.partial else state)
+    ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if in_part else state)
     return True
 
 

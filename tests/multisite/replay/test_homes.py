@@ -210,3 +210,44 @@ def test_what_was_made_again_since_is_not_deleted(sites: list[Site], tmp_path: P
     for site in sites:
         with site.store() as store, store.read(BOB) as reader:
             assert reader.meta(with_sieve=False).subscriptions == ("user.bob",)
+
+
+def test_new_mail_in_what_the_new_master_had_deleted_before_comes_back(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.delete("user.bob.Work", delayed=False)
+    with sanfran.member() as member:
+        member.record()
+    (new,) = append(boston, "user.bob.Work", message("unseen"))
+    give(boston, BOB, "sanfran")
+    carry(boston, sanfran, tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert new in site.guids("bob")["user.bob.Work"]
+    assert same_everywhere(sites)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_third_who_was_made_master_keeps_what_he_had_from_one_whose_claim_failed(
+    tmp_path: Path, first: int
+) -> None:
+    """Two sites claim Bob; one hands him to a third, who has heard more from the other than the giver had."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    one, other, third = sites[first], sites[1 - first], sites[2]
+    for site in (one, other):
+        create(site, "user.bob")
+        with site.member() as member:
+            member.record()
+    carry(one, other, tmp_path / "t")
+    new = append(one, "user.bob", *(message(f"unheard of {n}") for n in range(3)))
+    carry(one, third, tmp_path / "t")
+    with other.member() as member:
+        if not member.log.is_master(BOB):
+            return  # the other's claim has failed at once
+    give(other, BOB, third.name)
+    carry(other, third, tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    for site in sites:
+        assert set(new) <= {guid for guids in site.guids("bob").values() for guid in guids}
