@@ -20,7 +20,7 @@ import resource
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,9 @@ class Service:
         self._listen(self._keep_house())
         self._ready()
         await self._stop.wait()
-        for task in (*self._listeners, *self._strangers):
-            task.cancel()
+        await _end([*self._listeners, *self._strangers, *self._tasks])
+        # Not earlier: the loop still has the numbers of these sockets until whoever waits on them has ended.
+        # It would take a new pipe that gets one of the numbers for what it watches already, and never look.
         for endpoint in endpoints:
             for sock in (endpoint.contact, endpoint.datagrams, endpoint.transfers):
                 if sock is not None:
@@ -355,6 +356,13 @@ def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
         await Service(site, ready).run()
 
     asyncio.run(main())
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel, and wait until all have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _encode_arrived(arrived: Arrived) -> bytes:

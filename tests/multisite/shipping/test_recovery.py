@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -15,12 +16,13 @@ import pytest
 
 from common.errors import ConfigError
 from multisite.shipping import arrival, listening, receive, returns
-from multisite.shipping.children import fork
+from multisite.shipping.children import MAX_CHILDREN, fork
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.listening import bind
 from multisite.shipping.order import LONGEST_ORDER, Order
 from multisite.shipping.run import poll
 from multisite.shipping.sender import LockedOrder
+from multisite.shipping.service import Service
 from tests.multisite.shipping.kit import Host, age, unfinished, wait_until
 
 Three = tuple[Host, Host, Host]
@@ -108,6 +110,34 @@ def test_orders_that_are_longer_than_a_pipe_hold_up_nobody(hosts: Three) -> None
     assert boston.shipping_server("-poll") == 0
     assert len(hub.incoming()) == 11
     hub.stop()
+
+
+def test_children_that_begin_while_the_service_stops_are_heard_to_their_end(hosts: Three) -> None:
+    """Their pipes get the numbers of the sockets that are being closed."""
+
+    def speak(reply: int) -> int:
+        time.sleep(0.2)
+        os.write(reply, b"heard")
+        return 0
+
+    async def stop_at_work() -> list[bytes]:
+        listens = asyncio.Event()
+        service = Service(hosts[1].site(), listens.set)
+
+        async def work() -> bytes:
+            await service._stop.wait()
+            return await service._in_child(speak)
+
+        running = asyncio.ensure_future(service.run())
+        await listens.wait()
+        works = [asyncio.ensure_future(work()) for _ in range(MAX_CHILDREN)]
+        await asyncio.sleep(0)
+        service._stop.set()
+        async with asyncio.timeout(10):
+            await running
+            return await asyncio.gather(*works)
+
+    assert asyncio.run(stop_at_work()) == [b"heard"] * MAX_CHILDREN
 
 
 def test_a_pipe_in_a_bay_that_is_named_as_an_unfinished_file_stops_nobody(hosts: Three) -> None:
