@@ -23,7 +23,7 @@ from multisite.shipping.order import LONGEST_ORDER, Order
 from multisite.shipping.run import poll
 from multisite.shipping.sender import LockedOrder
 from multisite.shipping.service import Service
-from tests.multisite.shipping.kit import Host, age, unfinished, wait_until
+from tests.multisite.shipping.kit import Host, age, free_port, unfinished, wait_until
 
 Three = tuple[Host, Host, Host]
 
@@ -286,8 +286,8 @@ def test_a_clock_that_goes_back_delays_and_doubles_nothing(hosts: Three) -> None
 
 def test_a_port_that_a_killed_service_still_holds_is_waited_for() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+        port = free_port()  # for TCP too: a connection of somebody else may have the number that UDP gives
+        held.bind(("127.0.0.1", port))
         threading.Timer(0.1, held.close).start()
         endpoint = bind(f"127.0.0.1:{port}", 1)
         endpoint.contact.close()
