@@ -56,3 +56,16 @@ def test_the_mail_is_the_same_every_time_and_of_the_size_asked_for() -> None:
 def test_mail_is_fit_for_a_real_server() -> None:
     for message in [*Post(3).alike(200), *Post(3).mixed(100)]:
         assert b"\n" not in message.replace(b"\r\n", b"")
+
+
+def test_a_file_is_shipped_beside_its_copies() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.shipping", "--size", "100000", "--rounds", "1"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "shipping_server" in done.stdout
