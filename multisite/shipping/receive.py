@@ -10,18 +10,20 @@ import fcntl
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
 from multisite.shipping.digest import algorithm, digest_flow
 from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import temporary_in, write_all
+from multisite.shipping.files import begin_writing_back, temporary_in, write_all
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
 from multisite.shipping.transfer import SILENCE, Header, Proofs
 
 _WAIT_EVERY = 10.0
+_WRITE_BACK = 32 * 1024 * 1024
 _DRAINED = 64 * 1024 * 1024
 
 
@@ -75,9 +77,7 @@ def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         name = algorithm(header.digest)
-        count, digest = digest_flow(
-            sock.recv_into, lambda block: _write(descriptor, block), header.size, name
-        )
+        count, digest = digest_flow(sock.recv_into, _writer(descriptor), header.size, name)
         if count != header.size:
             raise Refused(f"the data ended {header.size - count} bytes too early")
         if digest != header.digest:
@@ -117,8 +117,19 @@ def _sync(sock: socket.socket, descriptor: int) -> None:
         raise failures[0]
 
 
-def _write(descriptor: int, view: memoryview) -> None:
-    write_all(descriptor, view)
+def _writer(descriptor: int) -> Callable[[memoryview], None]:
+    """Writes blocks one after the other; the disk is at work meanwhile, not only at the end."""
+    written = begun = 0
+
+    def write(block: memoryview) -> None:
+        nonlocal written, begun
+        write_all(descriptor, block)
+        written += len(block)
+        if written - begun >= _WRITE_BACK:
+            begin_writing_back(descriptor, begun, written - begun)
+            begun = written
+
+    return write
 
 
 def _say(sock: socket.socket, line: str) -> None:

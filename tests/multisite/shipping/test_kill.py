@@ -189,7 +189,7 @@ def test_a_full_disk_at_the_receiver_is_told_and_the_file_waits(
     boston, hub, _ = hosts
     order = boston.packet("one", b"1" * 70_000, hub.name)
     with monkeypatch.context() as patch:
-        patch.setattr("multisite.shipping.receive._write", _disk_full)
+        patch.setattr("multisite.shipping.receive.write_all", _disk_full)
         hub.start()
     assert boston.shipping_server(order) == 1
     assert "it cannot be stored: No space left on device" in boston.log()

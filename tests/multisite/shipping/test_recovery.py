@@ -166,6 +166,20 @@ def test_a_sender_is_told_to_wait_while_its_file_is_brought_to_disk(monkeypatch:
     assert set(lines) == {"WAIT the file is being brought to disk"}
 
 
+def test_a_large_file_is_on_its_way_to_disk_while_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(receive, "_WRITE_BACK", 10)
+    monkeypatch.setattr(receive, "begin_writing_back", lambda _, offset, count: begun.append((offset, count)))
+    with (tmp_path / "file").open("wb") as file:
+        write = receive._writer(file.fileno())
+        for _ in range(7):
+            write(memoryview(b"four"))
+    assert begun == [(0, 12), (12, 12)]
+    assert (tmp_path / "file").read_bytes() == b"four" * 7
+
+
 def test_a_disk_that_fails_at_last_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "broken")
