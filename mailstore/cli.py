@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 from common.config import DEFAULT_PATH
 from common.errors import EX_FAILURE, EX_TEMPFAIL, EX_USAGE, CyrusSyncError
@@ -18,7 +18,7 @@ from mailstore.errors import EXIT_STATUS
 class _Parser(argparse.ArgumentParser):
     """argparse, but a senseless command line is EX_USAGE."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 

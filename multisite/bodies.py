@@ -49,18 +49,17 @@ class Bodies:
     def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
         """Those of the messages of operations on an owner that can be had, unfolded, in batches of bounded
         size."""
-        places = self._log.places(owner)
         for begin in range(0, len(guids), _AT_ONCE):
             left = dict.fromkeys(guids[begin : begin + _AT_ONCE])
-            for place in places:
-                if not left:
-                    break
+            for place in self._log.places(owner):
                 with self._store.read(place) as reader:
                     stored = reader.has_guids(left)
                     for batch in self._readable(reader, [g for g in left if g in stored]):
                         for body in batch:
                             left.pop(body.guid, None)
                         yield batch
+                if not left:
+                    break
             for guid in left:
                 held = self._held.get(guid)
                 if held is not None:
@@ -90,9 +89,10 @@ class Bodies:
         """Those of the messages that are nowhere here."""
         left = set(guids)
         for place in self._log.places(owner):
-            if left:
-                with self._store.read(place) as reader:
-                    left -= reader.has_guids(left)
+            with self._store.read(place) as reader:
+                left -= reader.has_guids(left)
+            if not left:
+                break
         return {guid for guid in left if guid not in self._held}
 
     def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -86,11 +86,11 @@ class Log:
         found = [self.home(root.uniqueid, root.name), owner] if root else [owner]
         return [one for one in dict.fromkeys(found) if self.masters.of(one)]
 
-    def places(self, owner: Owner) -> list[Owner]:
+    def places(self, owner: Owner) -> Iterator[Owner]:
         """The owner, and others to whom mailboxes were renamed whose home he is: where messages of
         operations on him may be stored."""
-        elsewhere = {owner_of(state.name) for state in self.shadows.at_home(owner)} - {owner}
-        return [owner, *sorted(elsewhere)]
+        yield owner
+        yield from self.shadows.elsewhere(owner)
 
     # -- messages that are asked for
 

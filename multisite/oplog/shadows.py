@@ -91,6 +91,20 @@ class Shadows:
         )
         return [state_from(text) for (text,) in rows.fetchall()]
 
+    def owner_of(self, uniqueid: str) -> Owner | None:
+        """Who has a mailbox."""
+        found = self._db.row("SELECT owner FROM shadows WHERE uniqueid = ?", (uniqueid,))
+        return owner_from(found[0]) if found else None
+
+    def elsewhere(self, owner: Owner) -> list[Owner]:
+        """Who else has mailboxes that were made in an owner."""
+        rows = self._db.execute(
+            "SELECT DISTINCT s.owner FROM objects o JOIN shadows s USING (uniqueid)"
+            " WHERE o.owner = ?1 AND s.owner <> ?1 ORDER BY s.owner",
+            (owner_text(owner),),
+        )
+        return [owner_from(text) for (text,) in rows.fetchall()]
+
     def owners(self) -> set[Owner]:
         """Owners of whom the log says that something is alive."""
         rows = self._db.execute("SELECT owner FROM shadows UNION SELECT owner FROM shadow_items")

@@ -41,17 +41,14 @@ class Ground:
 
     def require(self, entry: Entry) -> None:
         """Raises `MessagesMissing` if any of the messages of an operation is nowhere."""
-        places = self.log.places(entry.owner) if entry.guids else ()
-        missing = self.stage.lacking(self.hand.store, places, entry.guids)
+        missing = self.stage.lacking(self.hand.store, self.log.places(entry.owner), entry.guids)
         if missing:
             raise MessagesMissing(tuple(missing))
 
     def at_hand(self, entry: Entry, target: Owner) -> None:
         """The messages of an operation that other mailboxes of its owner have, which were renamed to somebody
         else, or were not while this one was: staged for `target`."""
-        places = [owner for owner in self.log.places(entry.owner) if owner != target] if entry.guids else ()
-        if places:
-            self.stage.take_stored(self.hand.store, places, target, entry.guids)
+        self.stage.take_stored(self.hand.store, self.log.places(entry.owner), target, entry.guids)
 
     def creator(self, entry: Entry) -> str:
         """The replica where the mailbox of an operation was made."""

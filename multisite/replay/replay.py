@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from common.errors import CyrusSyncError, StoreError
-from common.names import Owner, owner_of
+from common.names import Owner
 from multisite.bodies import without_messages
 from multisite.errors import MessagesMissing, MultisiteError
 from multisite.oplog.masters import Base, Master, prevails
@@ -72,9 +72,9 @@ class Replay:
 
     def _capture_first(self, owner: Owner, uniqueid: str) -> None:
         """What has been changed here and not told yet comes first: no word of others may cover it."""
-        shadow = self._ground.log.shadows.get(uniqueid) if uniqueid else None
-        for one in dict.fromkeys([owner, owner_of(shadow.name)] if shadow else [owner]):
-            if one not in self._captured:
+        now_of = self._ground.log.shadows.owner_of(uniqueid) if uniqueid else None
+        for one in (owner, now_of):
+            if one is not None and one not in self._captured:
                 self._captured.add(one)
                 self._capture([one])
 
@@ -217,7 +217,7 @@ class Replay:
         last master had not taken in is settled."""
         log = self._ground.log
         self._ground.hand.lay_down()
-        places = log.places(owner)
+        places = list(log.places(owner))
         self._capture(places)
         tell_deletions(self._ground, owner)
         settled = log.masters.settled(owner)

@@ -56,9 +56,9 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
     """Settle one operation of another replica; False if its messages were not taken into the store. Raises
     `MessagesMissing` if it has to wait."""
     ground.told_again.add(entry.owner)
-    there = find_name(ground, entry.owner, entry.attributes.get("uniqueid", ""))
-    if there is not None:
-        ground.told_again.add(there[0])
+    now_of = ground.log.shadows.owner_of(entry.attributes.get("uniqueid", ""))
+    if now_of is not None:
+        ground.told_again.add(now_of)
     taken = True
     match said.name:
         case "MAILBOX":

@@ -90,10 +90,14 @@ class PacketStage(Staging):
     def lacking(self, store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
         """Those of these messages that are nowhere: not staged, not held, not stored by any of the owners."""
         missing = [guid for guid in guids if not self.is_good(guid)]
-        for owner in owners if missing else ():
+        if not missing:
+            return []
+        for owner in owners:
             with store.read(owner) as reader:
                 stored = reader.has_guids(missing)
             missing = [guid for guid in missing if guid not in stored]
+            if not missing:
+                break
         return missing
 
     def take_stored(
@@ -101,7 +105,11 @@ class PacketStage(Staging):
     ) -> None:
         """Stage those of these messages that others than `target` have: he is about to need them."""
         missing = self.lacking(store, [target], guids)
-        for owner in owners if missing else ():
+        if not missing:
+            return
+        for owner in owners:
             with store.read(owner) as reader:
                 stage_stored(reader, self, "", missing)
             missing = [guid for guid in missing if guid not in self]
+            if not missing:
+                return
