@@ -324,7 +324,7 @@ class History:
                         continue
                     new = f"{thing.wanted}_{other.name}_{thing.uniqueid[:4]}"
                     if state.name == root_of(owner):
-                        new = f"{state.name}.former_{other.name}"
+                        new = f"{state.name}.former_{other.name}_{thing.uniqueid[:4]}"
                     with other.store() as store:
                         store.rename(state.name, new, log=True)
                     with other.member() as member:
