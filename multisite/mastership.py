@@ -23,13 +23,14 @@ from multisite.oplog.masters import Base, Master
 def hand_over(member: Member, owner: Owner, to: Replica) -> None:
     """Make `to` the master of an owner whose master is here. Raises `NotMaster`."""
     log = member.log
-    with log.db.transaction():
-        for home in _recorded_homes(member, owner):
-            master = log.masters.of(home)
-            assert master is not None
-            if master.replica != log.self_id:
-                raise NotMaster(f"the master of {owner} is {member.family.name_of(master.replica)}")
-            if to.id != log.self_id:
+    homes = _recorded_homes(member, owner)
+    here = {home: master for home, master in homes.items() if master.replica == log.self_id}
+    if not here:
+        names = dict.fromkeys(member.family.name_of(master.replica) for master in homes.values())
+        raise NotMaster(f"the master of {owner} is {' and '.join(names)}")
+    if to.id != log.self_id:
+        with log.db.transaction():
+            for home, master in here.items():
                 _hand_over(log, home, Master(master.version + 1, to.id))
 
 
@@ -44,9 +45,7 @@ def _hand_over(log: Log, owner: Owner, master: Master) -> None:
 def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str], None]) -> None:
     """Make `to` the master of an owner, though the master does not say so."""
     log = member.log
-    for home in _recorded_homes(member, owner):
-        master = log.masters.of(home)
-        assert master is not None
+    for home, master in _recorded_homes(member, owner).items():
         said = Master(master.version + 1, to.id)
         if master.replica == log.self_id and to.id != log.self_id:
             with log.db.transaction():
@@ -55,7 +54,7 @@ def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str],
             _Claim(member, lambda path: None, notice).claim(home, said)
 
 
-def _recorded_homes(member: Member, owner: Owner) -> list[Owner]:
+def _recorded_homes(member: Member, owner: Owner) -> dict[Owner, Master]:
     """All whose mastership is the owner's (`Log.homes`), after what was changed here is in the log. Raises
     `MultisiteError` if there is nobody."""
     for error in member.capture.owners([owner]).values():

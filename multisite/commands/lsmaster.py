@@ -27,8 +27,7 @@ def run(context: Context) -> int:
             owner for replica in view.family.replicas for owner in masters.of_replica(replica)
         )
         for owner in owners:
-            homes = log.homes(owner)
-            master = masters.of(homes[0]) if homes else None
+            master = next(iter(log.homes(owner).values()), None)
             if master is None:
                 context.complain(f"{owner} has no master: nobody has changed anything")
                 well = False

@@ -79,12 +79,12 @@ class Log:
         known = self.objects.get(uniqueid)
         return known.owner if known else owner_of(name)
 
-    def homes(self, owner: Owner) -> list[Owner]:
-        """Who has to be mastered by a replica for its word to count for an owner, whom he is renamed from
-        first; without those who have no master."""
+    def homes(self, owner: Owner) -> dict[Owner, Master]:
+        """By whose masters operations on an owner go: first the one in whom his INBOX (or top-level mailbox)
+        was made, which is another than he if he was renamed. Without those who have no master."""
         root = self.shadows.by_name(root_of(owner))
         found = [self.home(root.uniqueid, root.name), owner] if root else [owner]
-        return [one for one in dict.fromkeys(found) if self.masters.of(one)]
+        return {one: master for one in found if (master := self.masters.of(one))}
 
     def places(self, owner: Owner) -> Iterator[Owner]:
         """The owner, and others to whom mailboxes were renamed whose home he is: where messages of

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from common.errors import ReplyError
 from common.names import SERVER, Owner, inbox_of
 from multisite.oplog.operations import owner_from, owner_text
 from multisite.oplog.shadows import INBOXLESS
@@ -29,7 +30,11 @@ def give_inboxes(ground: Ground) -> None:
         owner = owner_from(text)
         if ground.log.is_master(owner) and _lacks_inbox(ground, owner):
             left = mailboxes_left(ground, owner)
-            ground.hand.writer(owner).create(inbox_of(owner.name))
+            try:
+                ground.hand.writer(owner).create(inbox_of(owner.name))
+            except ReplyError as error:
+                ground.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
+                continue
             ground.told_again.add(owner)
             ground.notice(f"{owner} has {left[0]} and had no INBOX: he was given a new one")
         ground.log.shadows.drop_item(SERVER, INBOXLESS, text)
