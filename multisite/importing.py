@@ -30,7 +30,7 @@ from multisite.replay.inboxes import give_inboxes, note_inboxless
 from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
-from multisite.restoring import note_answer, note_restore, open_again
+from multisite.restoring import ANSWER, note_answer, note_restore, open_again
 from multisite.shipping.files import TEMPORARY
 
 COMMIT_EVERY = 64 << 20
@@ -229,8 +229,9 @@ class Import:
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
-                # An origin has what it did itself, and what the sender knows of it.
-                log.epochs.raise_to(origin, {origin: there.end})
+                # An origin has what it did itself; but for one that was restored, and tells what it has left.
+                if origin != header.sender and ANSWER not in log.requested(origin):
+                    log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
             self._commit(ground, replay)

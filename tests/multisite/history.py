@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from multisite.mastership import hand_over, take_over
 from multisite.member import Member
 from multisite.oplog.database import Database
 from multisite.replay.names import give_back
+from multisite.restoring import begin
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
 FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "$Junk", "Label")
@@ -114,6 +115,9 @@ class History:
     def change(self, site: Site) -> None:
         """A user of the site does something."""
         owner = self.chance.choice(self.owners)
+        if "going back" in self.ways and self.chance.random() < 0.06:
+            self._go_back(site)
+            return
         if "handing over" in self.ways and self.chance.random() < 0.12:
             self._hand_over(site, owner)
             return
@@ -160,6 +164,27 @@ class History:
             writer.delete(root_of(owner), delayed=self.delayed())
         self.story.append(f"   {owner} is gone")
 
+    def _go_back(self, site: Site) -> None:
+        """A backup is made; or the site burns down, and comes back from the one that there is."""
+        backup = site.directory.with_name(f"{site.name}.backup")
+        if not backup.exists():
+            shutil.copytree(site.directory, backup)
+            self.story.append(f"{site.name}: backup")
+            return
+        if any(is_sealed(one) for one in self.sites):
+            return  # who waits for answers himself is not asked
+        shutil.rmtree(site.directory)
+        backup.rename(site.directory)
+        others = [one for one in self.sites if one is not site]
+        heard = set().union(*(all_known(one, self.accepted) for one in others))
+        with site.store() as store:
+            heard |= {guid for owner in store.owners() for guid in site.guids_of(owner)}
+        for guid in set(self.accepted) - heard:
+            del self.accepted[guid]
+        with site.member() as member:
+            begin(member, [member.family.find(one.name) for one in others])
+        self.story.append(f"{site.name}: back from backup")
+
     def delayed(self) -> bool:
         """Whether the next deletion is a delayed one."""
         return "setting aside" in self.ways and self.chance.random() < 0.5
@@ -177,7 +202,7 @@ class History:
         to = self.chance.choice(self.sites)
         with site.member() as member:
             master = member.log.masters.of(owner)
-            if master is None:
+            if master is None or member.sealed:
                 return
             other = member.family.find(to.name)
             if master.replica == member.family.self_id:
@@ -459,6 +484,7 @@ ACTS: tuple[Callable[[History, MailWriter, MailboxState, list[Record]], None], .
 
 WAYS = {
     "handing over": (),
+    "going back": (_append,),
     "setting aside": (_append, _delete, _expire),
     "leaving": (_append, _append, _leave),
     "moving away": (_append, _append, _rename, _rename, _rename),
@@ -471,6 +497,18 @@ def lacks_root(store: MailStore, owner: Owner) -> bool:
     with store.read(owner) as reader:
         names = [state.name for state in in_use(reader)]
     return owner.kind == "user" and bool(names) and root_of(owner) not in names
+
+
+def is_sealed(site: Site) -> bool:
+    """Whether a site waits for what it has lost."""
+    with site.member() as member:
+        return member.sealed
+
+
+def all_known(site: Site, guids: Iterable[bytes]) -> set[bytes]:
+    """Those of the messages that a site has heard of."""
+    with site.member() as member:
+        return {guid for guid in guids if member.log.operations.introducers(guid)}
 
 
 def in_use(reader: MailReader) -> list[MailboxState]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from multisite.errors import MultisiteError, SiteSealed
+from multisite.export import Wish
 from multisite.importing import Import
 from multisite.restoring import begin, open_again
 from tests.multisite.mail import (
@@ -189,3 +190,25 @@ def test_a_second_restore_is_a_later_incarnation(sites: list[Site]) -> None:
         with sites[0].member() as member:
             found.append(member.myself.incarnation)
     assert found[0] < found[1]
+
+
+def test_a_replica_that_knows_what_it_has_lost_is_sent_all_of_it(sites: list[Site], tmp_path: Path) -> None:
+    """Of an answer only the first packet arrives, which says how far the others are; then it asks again."""
+    boston, sanfran, _ = sites
+    put_back = back_up(boston)
+    expected = {append(boston, "user.bob", message(f"told {n}", 4000))[0] for n in range(9)}
+    exchange_until_quiet(sites, tmp_path)
+    put_back()
+    restore(boston, "sanfran", "bangalore")
+    carry(boston, sanfran, tmp_path / "t")
+    first, *lost = sanfran.export_to(boston, tmp_path / "t", Wish(max_size=3000))
+    assert lost and boston.import_from([first]).refused == {}
+    assert row(boston)["boston"] < row(boston, sanfran)["boston"]
+    with sanfran.member() as member, member.log.db.transaction():
+        (export,) = member.log.epochs.exports(member.family.find("boston").id)[-1:]
+        member.log.epochs.put(member.family.find("boston").id, export.row)
+    carry(boston, sanfran, tmp_path / "t")
+    carry(sanfran, boston, tmp_path / "t")
+    exchange_until_quiet(sites, tmp_path)
+    assert not sealed(boston) and same_everywhere(sites)
+    assert expected < all_mail(boston)
