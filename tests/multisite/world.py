@@ -17,7 +17,7 @@ from mailstore.canonical import write_yaml
 from mailstore.state import Scope, state_of
 from multisite.creation import create_family, import_replica, make_replica
 from multisite.export import Wish, export, packet_name
-from multisite.importing import Import, Result
+from multisite.importing import Gap, Import, Result
 from multisite.member import Member
 
 
@@ -139,7 +139,11 @@ def exchange(sites: list[Site], directory: Path, rounds: int = 3) -> None:
 
 
 def exchange_until_quiet(sites: list[Site], directory: Path, most: int = 12) -> None:
-    """Everybody to everybody until nobody has anything to tell; AssertionError if that never is."""
+    """Everybody to everybody until nobody has anything to tell; AssertionError if that never is.
+
+    Who is being restored may be told what builds on what it has lost: it keeps that until it has its answers.
+    """
+    kept: dict[str, list[Path]] = {site.name: [] for site in sites}
     for _ in range(most):
         sent = 0
         for source in sites:
@@ -147,8 +151,18 @@ def exchange_until_quiet(sites: list[Site], directory: Path, most: int = 12) -> 
                 if source is not target:
                     paths = source.export_to(target, directory / "travel")
                     sent += len(paths)
-                    refused = target.import_from(paths).refused
-                    assert not refused, refused
+                    kept[target.name] = _imported(target, kept[target.name], paths)
         if not sent:
+            assert not any(kept.values()), kept
             return
     raise AssertionError(f"there is still something to tell after {most} rounds")
+
+
+def _imported(target: Site, kept: list[Path], paths: list[Path]) -> list[Path]:
+    """Import; what is left waiting. What was kept may have come to nothing: it has been sent again."""
+    with target.member() as member:
+        sealed = member.sealed
+    refused = target.import_from([*kept, *paths]).refused
+    waiting = [path for path, error in refused.items() if isinstance(error, Gap)]
+    assert (sealed or not waiting) and set(refused) <= {*waiting, *kept}, refused
+    return waiting
