@@ -49,6 +49,15 @@ def warn_of_generated(ground: Ground) -> None:
         )
 
 
+def warn_of_set_aside(ground: Ground, name: str, aside: str) -> None:
+    """Somebody has deleted a mailbox (delayed delete) who did not know all the mail in it. That is not
+    lost, but goes with the mailbox when that expires."""
+    ground.warn(
+        f"{name} was deleted elsewhere and has new mail here: it is set aside with it as {aside};"
+        " mailstore rename brings it back"
+    )
+
+
 def _holder(ground: Ground, name: str) -> str:
     """The uniqueid of the mailbox that is called `name` here, "" if none is (an intermediate gives way)."""
     with ground.hand.reader(owner_of(name)) as reader:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, Record
-from common.names import Owner, owner_of
+from common.names import Owner, is_deleted, owner_of
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import ChangesKept, MailReader, MailWriter
 from multisite.oplog.items import remember, script_digest
@@ -20,7 +20,14 @@ from multisite.oplog.operations import Entry
 from multisite.oplog.shadows import RESYNC
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
-from multisite.replay.names import WARNING, find_name, mailboxes_left, move, place
+from multisite.replay.names import (
+    WARNING,
+    find_name,
+    mailboxes_left,
+    move,
+    place,
+    warn_of_set_aside,
+)
 from multisite.replay.rebase import Plan, changed_here, plan_rebase
 from multisite.replay.small import apply_small
 from sync_client.engine.compare import crcs_agree
@@ -236,6 +243,8 @@ def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
     ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
     target = place(ground, uniqueid, asked.new, ground.creator(entry))
     partition = ground.partition(asked.partition)
+    if is_deleted(target) and not is_deleted(there[1]) and _has_news(ground, entry, there[0]):
+        warn_of_set_aside(ground, there[1], target)
     if (there[1], there[2]) != (target, partition):
         move(ground, uniqueid, there[1], target, partition)
     else:
@@ -247,11 +256,7 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
     log, uniqueid = ground.log, entry.attributes.get("uniqueid", "")
     there = find_name(ground, entry.owner, uniqueid)
     if there is not None:
-        base = log.masters.base(uniqueid)
-        answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
-        with ground.hand.reader(there[0]) as reader:
-            ours = _ours(reader, uniqueid, base)
-        if any(_is_news(record, base, answered) for record in ours):
+        if _has_news(ground, entry, there[0]):
             log.masters.drop_base(uniqueid)
             log.shadows.drop(uniqueid)
             ground.told_again.add(there[0])
@@ -261,6 +266,15 @@ def _unmailbox(ground: Ground, entry: Entry) -> None:
     log.shadows.drop(uniqueid)
     log.masters.drop_base(uniqueid)
     log.objects.set_names(uniqueid, "", "")
+
+
+def _has_news(ground: Ground, entry: Entry, owner: Owner) -> bool:
+    """Whether the mailbox of an operation, which `owner` has, holds mail that the master cannot know."""
+    log, uniqueid = ground.log, entry.attributes.get("uniqueid", "")
+    base = log.masters.base(uniqueid)
+    answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
+    with ground.hand.reader(owner) as reader:
+        return any(_is_news(record, base, answered) for record in _ours(reader, uniqueid, base))
 
 
 def _is_news(record: Record, base: Base, answered: bool) -> bool:

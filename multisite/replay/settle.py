@@ -22,7 +22,14 @@ from multisite.oplog.masters import Base
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import Transaction
 from multisite.replay.ground import Ground
-from multisite.replay.names import WARNING, find_name, mailboxes_left, move, place
+from multisite.replay.names import (
+    WARNING,
+    find_name,
+    mailboxes_left,
+    move,
+    place,
+    warn_of_set_aside,
+)
 from multisite.replay.rebase import Identity, identities, identity, is_same, same_content
 from multisite.replay.small import apply_small
 from multisite.replay.stage import PacketStage
@@ -306,6 +313,11 @@ def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
     there = find_name(ground, entry.owner, uniqueid)
     if there is not None:
         ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
+        if is_deleted(asked.new) and not is_deleted(there[1]):
+            with ground.hand.reader(there[0]) as reader:
+                local = reader.mailbox_by_id(uniqueid)
+            if local is not None and not _is_all_known(ground, entry, local):
+                warn_of_set_aside(ground, there[1], asked.new)
         _call(ground, entry, asked.new, there[1], there[2])
 
 

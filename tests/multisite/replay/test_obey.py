@@ -239,3 +239,31 @@ def test_after_both_are_renamed_all_agree(tmp_path: Path) -> None:
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert sorted(names(sites[0])) == ["user.bob", "user.bob.Former"]
+
+
+# -- delayed deletes of what has new mail
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["by its master", "elsewhere"])
+def test_new_mail_in_what_is_set_aside_is_warned_of_and_comes_back_by_a_rename(
+    sites: list[Site], tmp_path: Path, who: int
+) -> None:
+    deleting, other = sites[who], sites[1 - who]
+    (new,) = append(other, "user.bob.Work", message("unseen"))
+    delete(deleting, "user.bob.Work", delayed=True)
+    carry(deleting, other, tmp_path / "t")
+    warning = "user.bob.Work was deleted elsewhere and has new mail here: it is set aside with it as DELETED."
+    assert any(line.startswith(warning) for line in other.heard)
+    exchange_until_quiet(sites, tmp_path)
+    (aside,) = (name for name in names(other) if name.startswith("DELETED.user.bob.Work."))
+    rename(other, aside, "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    assert all(new in site.guids("bob")["user.bob.Work"] for site in sites)
+    assert same_everywhere(sites)
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["by its master", "elsewhere"])
+def test_nobody_is_warned_of_what_holds_nothing_new(sites: list[Site], tmp_path: Path, who: int) -> None:
+    delete(sites[who], "user.bob.Work", delayed=True)
+    exchange_until_quiet(sites, tmp_path)
+    assert not any("set aside" in line for site in sites for line in site.heard)
