@@ -157,6 +157,11 @@ class Family:
         found = self.replicas.get(replica)
         return found.name if found else replica
 
+    def was_restored(self, replica: str) -> bool:
+        """Whether a replica has ever come back from a backup, as far as is known here."""
+        found = self.replicas.get(replica)
+        return found is not None and found.incarnation > 0
+
     def selector(self, replica: str) -> str:
         return f"{self.name_of(replica)}@{self.name}"
 

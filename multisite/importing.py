@@ -30,7 +30,7 @@ from multisite.replay.inboxes import give_inboxes, note_inboxless
 from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage
-from multisite.restoring import ANSWER, note_answer, note_restore, open_again
+from multisite.restoring import note_answer, note_restore, open_again
 from multisite.shipping.files import TEMPORARY
 
 COMMIT_EVERY = 64 << 20
@@ -51,6 +51,10 @@ class Need:
     origin: str
     required: int
     held: int
+
+
+class OldSender(NotApplied):
+    """The packet was made by a replica that has come back from an older backup since."""
 
 
 class Gap(NotApplied):
@@ -149,7 +153,12 @@ class Import:
             if header.kind == CREATION:
                 result.creation.append(path)
                 raise NotApplied("it is a creation packet (multitool mkreplica -import)")
-            self._check(header)
+            try:
+                self._check(header)
+            except OldSender:
+                packet.verify(self._key_of(header))
+                self._take_wanted(packet)
+                raise
             packet.verify(self._key_of(header))
             gap = self._gap(header)
             if gap is not None:
@@ -178,7 +187,7 @@ class Import:
         if sender is not None and sender.removed:
             raise NotApplied(f"{sender.name} was removed from the family (multitool rmreplica)")
         if sender is not None and header.sender_incarnation < sender.incarnation:
-            raise NotApplied(
+            raise OldSender(
                 f"Replica incarnation is old: {sender.name} was restored at {sender.incarnation} since"
             )
 
@@ -229,8 +238,8 @@ class Import:
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
-                # An origin has what it did itself; but for one that was restored, and tells what it has left.
-                if origin != header.sender and ANSWER not in log.requested(origin):
+                # An origin has what it did itself; but one that was ever restored has what it says.
+                if not ground.family.was_restored(origin):
                     log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
@@ -239,6 +248,19 @@ class Import:
         if answered:
             open_again(member, self.settle_all_left)
         return count
+
+    def _take_wanted(self, packet: PacketReader) -> None:
+        """The messages of a refused packet are what they are: those that operations wait for, which had come
+        with it before its import died, may be nowhere else."""
+        wanted = set(self._member.log.wanted(1 << 30))
+        if not wanted:
+            return
+        with self._member.log.db.transaction(), self._replay() as (ground, replay):
+            for item in packet.items(self._member.staging):
+                if isinstance(item, Messages):
+                    ground.stage.add([body for body in item.bodies if body.guid in wanted])
+            self._wanted(ground, replay)
+            self._commit(ground, replay)
 
     def _wanted(self, ground: Ground, replay: Replay) -> None:
         """Messages that were waited for may have come."""

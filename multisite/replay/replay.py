@@ -159,15 +159,16 @@ class Replay:
         master = log.masters.of(entry.owner)
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
-        if master.replica == entry.origin and not is_word_of(master, entry):
-            # He said it before he knew that he is master, and tells all of it anew when he knows.
-            self._pass_on(entry)
-        elif master.replica == entry.origin:
+        ours = master.replica == log.self_id
+        if is_word_of(master, entry):
             if obey(self._ground, entry, said or parse(entry.line)):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
-        elif master.replica == log.self_id and not self._ground.family.restoring:
+        elif master.replica == entry.origin and not ours:
+            # He said it before he knew that he is master, and tells all of it anew when he knows.
+            self._pass_on(entry)
+        elif ours and (entry.origin == log.self_id or not self._ground.family.restoring):
             if settle_operation(self._ground, entry, said or parse(entry.line)):
                 self.consumed.update(entry.guids)
             else:

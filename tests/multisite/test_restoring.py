@@ -11,6 +11,7 @@ import pytest
 from multisite.errors import MultisiteError, SiteSealed
 from multisite.export import Wish
 from multisite.importing import Import
+from multisite.replay.replay import Replay
 from multisite.restoring import begin, open_again
 from tests.multisite.mail import (
     append,
@@ -212,3 +213,28 @@ def test_a_replica_that_knows_what_it_has_lost_is_sent_all_of_it(sites: list[Sit
     exchange_until_quiet(sites, tmp_path)
     assert not sealed(boston) and same_everywhere(sites)
     assert expected < all_mail(boston)
+
+
+def test_a_packet_that_is_too_old_still_gives_the_messages_that_are_nowhere_else(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its import had died when the log knew of them and the store did not; then its sender burned down."""
+    boston, sanfran, _ = sites
+    put_back = back_up(boston)
+    (new,) = append(boston, "user.bob", message("half taken in"))
+    (packet,) = boston.export_to(sanfran, tmp_path / "t")
+
+    def die(self: Replay) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Replay, "carry_out_taken", die)
+        sanfran.import_from([packet])
+    put_back()
+    restore(boston, "sanfran", "bangalore")
+    carry(boston, sanfran, tmp_path / "t")
+    assert new not in all_mail(sanfran)
+    (error,) = sanfran.import_from([packet]).refused.values()
+    assert "incarnation is old" in str(error) and new in all_mail(sanfran)
+    exchange_until_quiet(sites, tmp_path)
+    assert new in all_mail(boston) and same_everywhere(sites)
