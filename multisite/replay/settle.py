@@ -76,6 +76,9 @@ def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
             _unmailbox(ground, entry)
         case "UNUSER":
             _unuser(ground, entry, said)
+        case _ if entry.owner.kind == "user" and not mailboxes_left(ground, entry.owner):
+            # He was deleted here. If he comes back with new mail he is told as a whole, this included.
+            pass
         case "SIEVE":
             _sieve(ground, entry, said)
         case _:

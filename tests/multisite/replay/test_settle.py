@@ -341,3 +341,25 @@ def test_a_script_that_was_changed_elsewhere_is_replaced(sites: list[Site], tmp_
     put_script(sanfran, "main", b"discard;\r\n")
     equal(sites, tmp_path)
     assert scripts(boston) == {"main.script": b"discard;\r\n"}
+
+
+@pytest.mark.parametrize("with_mail", [False, True], ids=["goes with him", "comes back with new mail"])
+def test_what_else_was_changed_elsewhere_of_a_user_who_is_deleted_here(
+    sites: list[Site], tmp_path: Path, with_mail: bool
+) -> None:
+    boston, sanfran = sites
+    with sanfran.store() as store, store.write(BOB) as writer:
+        writer.set_quota("user.bob", {"STORAGE": 5000})
+        writer.subscribe("user.bob.Work")
+        writer.put_script("main", b"keep;\r\n")
+    with sanfran.member() as member:
+        member.record()
+    if with_mail:
+        append(sanfran, "user.bob", b"Subject: new\r\n\r\n")
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.delete("user.bob", delayed=False)
+    equal(sites, tmp_path)
+    for site in sites:
+        with site.store() as store, store.read(BOB) as reader:
+            assert len(reader.quotas()) == len(reader.sieve_scripts()) == with_mail
+            assert len(reader.meta(with_sieve=False).subscriptions) == with_mail
