@@ -337,6 +337,23 @@ def test_one_who_is_asked_for_a_message_that_he_never_had_says_nothing(
     assert messages_of(bangalore.export_to(sanfran, travel)) == []
 
 
+def test_a_message_that_is_nowhere_any_more_is_taken_from_whoever_delivers_it_again(
+    sites: list[Site], travel: Path
+) -> None:
+    boston, sanfran, bangalore = sites
+    (guid,) = append(boston, "user.bob", message("burned with Boston"))
+    for site in (sanfran, bangalore):
+        path = packet(boston, site, travel)
+        site.import_from([rewritten(path, boston, without=[guid])])
+    append(sanfran, "user.bob", message("burned with Boston"))
+    for source, target in [(sanfran, bangalore), (bangalore, sanfran)] * 2:
+        target.import_from(source.export_to(target, travel))
+    for site in (sanfran, bangalore):
+        assert guid in site.guids("bob")["user.bob"]
+        with site.member() as member:
+            assert list(member.log.operations.pending()) == [] and member.log.wanted() == ()
+
+
 # -- passing on
 
 
