@@ -16,7 +16,7 @@ from common.wire.outgoing import mailbox_pieces
 from multisite.oplog.log import Log
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import parse
-from multisite.replay.stage import Held
+from multisite.replay.stage import Held, not_stored
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +87,7 @@ class Bodies:
 
     def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
         """Those of the messages that are nowhere here."""
-        left = set(guids)
-        for place in self._log.places(owner):
-            with self._store.read(place) as reader:
-                left -= reader.has_guids(left)
-            if not left:
-                break
+        left = not_stored(self._store, self._log.places(owner), guids)
         return {guid for guid in left if guid not in self._held}
 
     def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:

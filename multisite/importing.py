@@ -29,7 +29,7 @@ from multisite.replay.hand import Hand
 from multisite.replay.inboxes import give_inboxes, note_inboxless
 from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
-from multisite.replay.stage import Held, PacketStage
+from multisite.replay.stage import Held, PacketStage, not_stored
 from multisite.restoring import note_answer, note_restore, open_again
 from multisite.shipping.files import TEMPORARY
 
@@ -354,17 +354,12 @@ class Import:
         log = self._member.log
         owners = log.operations.introducers(guid)
         for owner in owners:
-            stored = any(self._stores(place, guid) for place in log.places(owner))
-            if not stored and (
+            if not_stored(self._member.store, log.places(owner), [guid]) and (
                 log.operations.has_pending(owner)
                 or not log.operations.known_to(owner, guid, log.masters.settled(owner))
             ):
                 return False
         return bool(owners)
-
-    def _stores(self, owner: Owner, guid: bytes) -> bool:
-        with self._member.store.read(owner) as reader:
-            return bool(reader.has_guids([guid]))
 
 
 def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:

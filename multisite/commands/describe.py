@@ -72,7 +72,7 @@ def _mailbox(view: View, naming: Naming, name: str) -> Iterator[str]:
         state = reader.mailbox(name)
     assert state is not None
     known = log.objects.get(state.uniqueid)
-    master = log.masters.of(known.owner if known else owner)
+    master = log.masters.of(log.home(state.uniqueid, name))
     yield f"mailbox {naming.external(name)}"
     yield f"  uniqueid:      {state.uniqueid}"
     yield f"  made at:       {family.name_of(known.creator) if known else 'not recorded yet'}"

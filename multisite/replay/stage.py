@@ -13,6 +13,18 @@ from common.stores.staging import Staging
 from multisite.oplog.database import Database
 
 
+def not_stored(store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
+    """Those of these messages that none of the owners has. Asks no more of them than it takes."""
+    left = list(guids)
+    for owner in owners if left else ():
+        with store.read(owner) as reader:
+            stored = reader.has_guids(left)
+        left = [guid for guid in left if guid not in stored]
+        if not left:
+            break
+    return left
+
+
 class Held:
     """Messages that wait in the database for an operation, or to be passed on."""
 
@@ -89,16 +101,7 @@ class PacketStage(Staging):
 
     def lacking(self, store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
         """Those of these messages that are nowhere: not staged, not held, not stored by any of the owners."""
-        missing = [guid for guid in guids if not self.is_good(guid)]
-        if not missing:
-            return []
-        for owner in owners:
-            with store.read(owner) as reader:
-                stored = reader.has_guids(missing)
-            missing = [guid for guid in missing if guid not in stored]
-            if not missing:
-                break
-        return missing
+        return not_stored(store, owners, [guid for guid in guids if not self.is_good(guid)])
 
     def take_stored(
         self, store: MailStore, owners: Iterable[Owner], target: Owner, guids: Sequence[bytes]

@@ -144,7 +144,7 @@ class ApplyMailbox(RecordChanges):
         if self.find_box("uniqueid", state.uniqueid) or self._around.other_holder(state.uniqueid):
             raise MailboxMoved()
         if not without_inbox:
-            self._require_inbox(state.name)
+            self.require_inbox(state.name)
         partition = self._around.check_partition(state.partition)
         return self.insert_box(
             replace(
@@ -156,11 +156,12 @@ class ApplyMailbox(RecordChanges):
             )
         )
 
-    def _require_inbox(self, name: str) -> None:
+    def require_inbox(self, name: str) -> None:
+        """Raises `UnknownFailure` for the name of a user's mailbox where he has no INBOX."""
         if self.owner.kind != "user" or is_deleted(name) or is_inbox(name):
             return
         if self.find_box("name", inbox_of(self.owner.name)) is None:
-            raise UnknownFailure(f"{self.owner} has no INBOX")
+            raise UnknownFailure(f"{self.owner} has no INBOX").at(mailbox=name)
 
     def _check_since(self, local: MailboxState, since: Since | None, fresh: bool) -> None:
         if since is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from common.errors import MailboxMoved, MailboxNonexistent, UnknownFailure
 from common.model import MessageBody, Record
-from common.names import Owner, check_mailbox_name, inbox_of, is_deleted, is_inbox, owner_of
+from common.names import Owner, check_mailbox_name, inbox_of, is_deleted, owner_of
 from common.stores.native.intake import store_bodies
 from common.stores.native.reader import Reader
 from common.stores.native.tally import Tally
@@ -116,10 +116,8 @@ def _make_room(writer: Writer, move: Move, uniqueid: str) -> None:
     new = move.new
     there = writer.find_box("name", new)
     if there is None:
-        if writer.owner.kind == "user" and not (move.without_inbox or is_inbox(new) or is_deleted(new)):
-            inbox = writer.find_box("name", inbox_of(writer.owner.name))
-            if inbox is None:
-                raise UnknownFailure(f"{writer.owner} has no INBOX").at(mailbox=new)
+        if not move.without_inbox:
+            writer.require_inbox(new)
         return
     if not there.state.intermediate:
         raise UnknownFailure("Mailbox already exists").at(mailbox=new, uniqueid=uniqueid)
