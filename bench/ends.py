@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from common.names import Owner, inbox_of
 from tests.interop.csync import Csync
@@ -36,7 +36,7 @@ class End(Protocol):
         """The command line of a sync_client."""
 
     @property
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         """What `subprocess` needs to run that command as the right user."""
 
     @property
@@ -57,7 +57,7 @@ class RealEnd:
         self._known: set[tuple[str, str]] = set()
 
     @property
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         return identity()
 
     @property
@@ -99,7 +99,7 @@ class OurEnd:
     """An installation of ours."""
 
     kind = "ours"
-    identity: ClassVar[dict[str, object]] = {}
+    identity: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, ours: Ours) -> None:
         self.ours = ours
@@ -168,5 +168,5 @@ def rolling(end: End, to: Address, delay: int, deflate: bool) -> subprocess.Pope
         stderr=subprocess.DEVNULL,
         cwd="/",
         env=environment(),
-        **end.identity,  # type: ignore[call-overload]
+        **end.identity,
     )

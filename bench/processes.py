@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.interop.ours import environment
 
@@ -91,7 +92,7 @@ class Ran:
     text: str
 
 
-def run(command: list[str], identity: dict[str, object], timeout: float = 3600) -> Ran:
+def run(command: list[str], identity: dict[str, Any], timeout: float = 3600) -> Ran:
     """Run a command to its end and measure it."""
     begun = time.monotonic()
     process = subprocess.Popen(
@@ -101,7 +102,7 @@ def run(command: list[str], identity: dict[str, object], timeout: float = 3600) 
         stderr=subprocess.STDOUT,
         cwd="/",
         env=environment(),
-        **identity,  # type: ignore[call-overload]
+        **identity,
     )
     highest, over = [0], threading.Event()
 

@@ -146,7 +146,7 @@ class MessageBody(NamedTuple):
     @property
     def octets(self) -> int:
         """How many bytes `data` holds. Raises TypeError for pieces of a frame that have no length."""
-        return self.size if self.encoding == "identity" else len(self.data)  # type: ignore[arg-type]
+        return self.size if self.encoding == "identity" else len(self.data)  # type: ignore[arg-type] # TypeError, as promised
 
 
 MessageSource = Iterable[Sequence[MessageBody]]

@@ -130,7 +130,8 @@ def wait_until(condition: Callable[[], bool], what: str, *processes: subprocess.
             raise Failed(f"{what}: not at the replica after {PATIENCE:.0f} s (logs: {DATA}/*.log)")
         for process in processes:
             if process.poll() is not None:
-                raise Failed(f"{process.args[0]} ended with status {process.returncode}: see {DATA}/*.log")  # type: ignore[index]
+                program = process.args[0]  # type: ignore[index] # always started with a list
+                raise Failed(f"{program} ended with status {process.returncode}: see {DATA}/*.log")
         time.sleep(0.003)
     return time.monotonic() - begun
 

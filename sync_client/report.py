@@ -70,7 +70,7 @@ def set_up(cfg: Config, *, stderr: bool, to_syslog: bool = True, ident: str = "s
         said.setLevel(logging.WARNING)
         handlers.append(said)
     for handler in handlers:
-        handler.ours = True  # type: ignore[attr-defined]
+        handler.ours = True  # type: ignore[attr-defined] # a mark of ours
         root.addHandler(handler)
     _adopt_twisted()
 

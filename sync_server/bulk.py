@@ -47,7 +47,7 @@ class Records:
             self.in_memory += len(batch)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 (closed by `close`)
         data = pickle.dumps([tuple(record) for record in batch], pickle.HIGHEST_PROTOCOL)
         at = self._batches[-1][0] + self._batches[-1][1] if self._batches else 0
         self._write(data, at)

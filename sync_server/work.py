@@ -33,7 +33,7 @@ class Spool:
     """A message too large for memory on its way to the staging area: pieces from a nameless file."""
 
     def __init__(self, directory: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (closed by `close`)
 
     def write(self, data: bytes) -> None:
         """May block; OSError when the disk is full."""

@@ -60,7 +60,7 @@ def certificate_user(certificate: object) -> str | None:
         return None
     from cryptography import x509  # slow to load
 
-    subject: x509.Name = certificate.to_cryptography().subject  # type: ignore[attr-defined]
+    subject: x509.Name = certificate.to_cryptography().subject  # type: ignore[attr-defined] # Twisted's interface lacks it
     names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[-1].value).lower() if names else None
 

@@ -61,7 +61,7 @@ class ShippingLog:
             return
         handler.append_nul = False
         handler.ident = f"{self._program}[{os.getpid()}]: "
-        handler.handleError = lambda record: None  # type: ignore[method-assign]
+        handler.handleError = lambda record: None  # type: ignore[method-assign] # no syslog, no noise
         handler.emit(logging.LogRecord(self._program, logging.ERROR, "", 0, _one_line(text), None, None))
         handler.close()
 

@@ -186,7 +186,7 @@ class Cyrus:
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                **identity(),  # type: ignore[call-overload]
+                **identity(),
             )
         for port in self.ports.values():
             until(partial(self._accepts, port), f"{self.name}: port {port} accepts")

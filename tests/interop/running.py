@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
-def identity() -> dict[str, object]:
+def identity() -> dict[str, Any]:
     """Arguments for `subprocess` that make a child the user cyrus, with that user's groups."""
     if os.geteuid() != 0:
         return {}
