@@ -6,12 +6,11 @@ holds the same message twice gets it twice. So an import that was interrupted ca
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from common.names import Owner, inbox_of, is_inbox, owner_of
+from common.names import Owner, inbox_of, owner_of
 from common.stores.mailstore import MailStore, MailWriter
 from mailstore.folders import create_with_parents
 from mailstore.selection import records_of
@@ -50,7 +49,7 @@ class Importer:
             if self._batch and self._batch[-1].folder != message.folder:
                 self._flush()
             self._batch.append(message)
-            self._batch_bytes += len(message.raw)
+            self._batch_bytes += message.in_memory
             if len(self._batch) >= BATCH_MESSAGES or self._batch_bytes >= BATCH_BYTES:
                 self._flush()
         self._flush()
@@ -58,9 +57,6 @@ class Importer:
         return self.done
 
     def _name(self, folder: tuple[str, ...]) -> str:
-        """Where a folder goes; one called INBOX at the top is the target itself."""
-        if folder and folder[0].upper() == "INBOX" and is_inbox(self._target):
-            folder = folder[1:]
         return ".".join((self._target, *folder))
 
     def _flush(self) -> None:
@@ -72,7 +68,7 @@ class Importer:
             had = self._messages_in(writer, name)
             new = []
             for message in batch:
-                guid = hashlib.sha1(message.raw).digest()
+                guid = message.guid
                 if had[guid] > 0:
                     had[guid] -= 1
                     self.done.present += 1

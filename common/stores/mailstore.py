@@ -214,9 +214,10 @@ class MailWriter(MailReader, Protocol):
     def append(
         self,
         mailbox: str,
-        messages: Iterable[tuple[bytes, int, str]],
+        messages: Iterable[tuple[bytes | MessageBody, int, str]],
     ) -> list[int]:
-        """Append (raw message, internaldate, flags); the new UIDs."""
+        """Append (raw message, internaldate, flags); the new UIDs. A large message may come as a body in
+        pieces, which are read only here; `ProtocolError` where they are not what its GUID says."""
 
     def set_flags(
         self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()

@@ -14,7 +14,7 @@ from common.stores.mailstore import MailReader
 from mailstore.context import Context
 from mailstore.errors import BadInput, OverQuota
 from mailstore.flags import flag_text
-from mailstore.sources.message import to_crlf
+from mailstore.sources.content import to_crlf
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from common.errors import ReplyError
 from mailstore.flags import is_keyword
-from mailstore.sources.message import Report, SourceMessage, component, record_flags, stored_form
+from mailstore.sources.content import Changed, Span, as_body, stored_pieces
+from mailstore.sources.message import Report, SourceMessage, component, from_top, record_flags
 
 _LETTERS = {
     "D": "\\Draft",
@@ -66,7 +67,7 @@ class MaildirSource:
             if line in ("", "V\t2"):
                 continue
             try:
-                found.append(tuple(component(part) for part in re.split(separator, line)))
+                found.append(from_top(tuple(component(part) for part in re.split(separator, line))))
             except ReplyError as error:
                 self._report(f"subscription to {line!r} left out: {error}")
         return found
@@ -89,7 +90,7 @@ class MaildirSource:
 
     def _named(self, directory: Path, parts: list[str]) -> Iterator[tuple[tuple[str, ...], Path]]:
         try:
-            yield tuple(component(part) for part in parts), directory
+            yield from_top(tuple(component(part) for part in parts)), directory
         except ReplyError as error:
             self._report(f"{directory}: folder left out: {error}")
 
@@ -98,8 +99,8 @@ class MaildirSource:
         found = [(entry, part) for part in ("cur", "new") for entry in _files(directory / part)]
         for entry, part in sorted(found, key=lambda item: _delivery_order(item[0].name)):
             try:
-                raw = Path(entry.path).read_bytes()
-                when = int(entry.stat().st_mtime)
+                raw = as_body(Changed(Span(Path(entry.path)), stored_pieces))
+                status = entry.stat()
             except OSError as error:
                 self._report(f"{entry.path}: left out: {error.strerror}")
                 continue
@@ -107,7 +108,7 @@ class MaildirSource:
                 self._report(f"{entry.path}: left out: it is empty")
                 continue
             flags = _flags(entry.name, keywords) if part == "cur" else ""
-            yield SourceMessage(folder, stored_form(raw), max(when, 1), flags, len(raw))
+            yield SourceMessage(folder, raw, max(int(status.st_mtime), 1), flags, status.st_size)
 
 
 def _files(directory: Path) -> list[os.DirEntry[str]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mailstore.errors import NoInput
+from mailstore.sources.content import stored_form
 from mailstore.sources.message import (
     Report,
     SourceMessage,
@@ -21,7 +22,6 @@ from mailstore.sources.message import (
     parse_date,
     record_flags,
     status_flags,
-    stored_form,
 )
 
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)

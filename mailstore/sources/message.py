@@ -1,17 +1,18 @@
-"""A message on its way into a store, and what all sources need: line ends, dates, flags in header fields."""
+"""A message on its way into a store, and what all sources need: names, dates, flags in header fields."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from email.utils import mktime_tz, parsedate_tz
 from typing import NamedTuple, Protocol
 
+from common.model import MessageBody
 from common.names import check_mailbox_name
 from mailstore.flags import flag_text, is_keyword
 from mailstore.utf7 import ascii_name
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = {"R": "\\Seen"}
 _X_STATUS = {"A": "\\Answered", "F": "\\Flagged", "D": "\\Deleted", "T": "\\Draft"}
@@ -26,14 +27,24 @@ Report = Callable[[str], None]
 class SourceMessage(NamedTuple):
     """`folder` is the path below the target, as components of an internal name; () is the target itself.
 
-    `raw` has CRLF line ends, `flags` is as a record has them, `consumed` is its size at the source.
+    `raw` is what is to be stored (a large message is read from its source when it is wanted), `flags` is
+    as a record has them, `consumed` is its size at the source.
     """
 
     folder: tuple[str, ...]
-    raw: bytes
+    raw: bytes | MessageBody
     internaldate: int
     flags: str
     consumed: int
+
+    @property
+    def guid(self) -> bytes:
+        return hashlib.sha1(self.raw).digest() if isinstance(self.raw, bytes) else self.raw.guid
+
+    @property
+    def in_memory(self) -> int:
+        """How many octets of it are held."""
+        return len(self.raw) if isinstance(self.raw, bytes) else 0
 
 
 class Source(Protocol):
@@ -52,15 +63,9 @@ class Source(Protocol):
         """The folders that the user has subscribed to."""
 
 
-def to_crlf(raw: bytes) -> bytes:
-    """`raw` with every bare LF as CRLF."""
-    return _BARE_LF.sub(b"\r\n", raw) if b"\n" in raw else raw
-
-
-def stored_form(raw: bytes) -> bytes:
-    """What is kept of a file: one whose first line ends in CRLF is taken as it is."""
-    end = raw.find(b"\n")
-    return raw if end > 0 and raw[end - 1] == 0x0D else to_crlf(raw)
+def from_top(folder: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a source's folder belongs: one called INBOX at its top is the target itself."""
+    return folder[1:] if folder and folder[0].upper() == "INBOX" else folder
 
 
 def component(name: str) -> str:

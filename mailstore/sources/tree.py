@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.errors import ReplyError
 from mailstore.errors import BadInput
+from mailstore.sources.content import stored_form
 from mailstore.sources.maildir import MaildirSource, is_maildir
 from mailstore.sources.mbox import MboxSource, is_mbox
 from mailstore.sources.message import (
@@ -19,11 +20,11 @@ from mailstore.sources.message import (
     SourceMessage,
     component,
     date_of,
+    from_top,
     header_of,
     is_gone,
     record_flags,
     status_flags,
-    stored_form,
 )
 
 
@@ -91,7 +92,7 @@ class TreeSource:
 
     def _below(self, folder: tuple[str, ...], name: str) -> tuple[str, ...] | None:
         try:
-            return (*folder, component(name))
+            return from_top((*folder, component(name)))
         except ReplyError as error:
             self._report(f"{name}: folder left out: {error}")
             return None

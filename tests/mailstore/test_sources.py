@@ -5,7 +5,8 @@ import pytest
 
 from mailstore.errors import BadInput, NoInput
 from mailstore.sources import open_source
-from mailstore.sources.message import SourceMessage, parse_date, stored_form, to_crlf
+from mailstore.sources.content import stored_form, to_crlf
+from mailstore.sources.message import SourceMessage, parse_date
 
 
 class Heard(list[str]):
@@ -98,7 +99,7 @@ def test_what_cannot_be_imported_is_reported(tmp_path: Path) -> None:
 def test_subscriptions_are_read_in_every_form(tmp_path: Path, text: str) -> None:
     maildir(tmp_path)
     (tmp_path / "subscriptions").write_text(text)
-    assert open_source(tmp_path, Heard()).subscriptions() == [("Work",), ("Work", "2026"), ("INBOX",)]
+    assert open_source(tmp_path, Heard()).subscriptions() == [("Work",), ("Work", "2026"), ()]
 
 
 # -- mbox
@@ -199,12 +200,12 @@ def test_mboxes_and_maildirs_in_a_tree_are_folders_too(tmp_path: Path) -> None:
     put(tmp_path / "md" / ".sub" / "cur" / "1.a:2,S", b"Subject: m\n\n")
     messages, _ = read(tmp_path)
     assert [(m.folder, m.raw) for m in messages] == [
-        (("Inbox",), b"Subject: i\r\n\r\n"),
+        ((), b"Subject: i\r\n\r\n"),
         (("Local", "Old"), b"Subject: o\r\n\r\n"),
         (("md", "sub"), b"Subject: m\r\n\r\n"),
     ]
     source = open_source(tmp_path, Heard())
-    assert source.folders() == [("Inbox",), ("Local", "Old"), ("md",), ("md", "sub")]
+    assert source.folders() == [(), ("Local", "Old"), ("md",), ("md", "sub")]
     assert source.size() == sum(m.consumed for m in messages)
 
 

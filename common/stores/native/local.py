@@ -19,11 +19,14 @@ from common.stores.native.transaction import Box
 
 _MESSAGES_AT_ONCE = 500
 
+_Message = tuple[bytes | MessageBody, int, str]
+"""What `append` takes: the message, its internaldate, its flags."""
+
 
 class LocalMessages(RecordChanges):
     """The verbs on messages."""
 
-    def append(self, mailbox: str, messages: Iterable[tuple[bytes, int, str]]) -> list[int]:
+    def append(self, mailbox: str, messages: Iterable[_Message]) -> list[int]:
         box = self.require_box(mailbox)
         modseq, now = self.next_modseq(), self._around.now()
         uids: list[int] = []
@@ -33,41 +36,35 @@ class LocalMessages(RecordChanges):
         for group in _groups(messages):
             texts = [flags_text(flags.split()) for _, _, flags in group]
             keywords = with_keywords(keywords, keywords_of(texts))
-            guids = self._keep(raw for raw, _, _ in group)
+            bodies = [_body_of(raw) for raw, _, _ in group]
+            self._keep(bodies)
             records = []
-            for (raw, date, _), text, guid in zip(group, texts, guids, strict=True):
+            for (_, date, _), text, (_, guid, size, *_) in zip(group, texts, bodies, strict=True):
                 last += 1
-                records.append(Record(last, modseq, now, text, False, date, len(raw), guid, 0, now, modseq))
-            self.insert_records(box.id, tally, records, stored=set(guids))
+                records.append(Record(last, modseq, now, text, False, date, size, guid, 0, now, modseq))
+            self.insert_records(box.id, tally, records, stored={body.guid for body in bodies})
             uids += [record.uid for record in records]
         if uids:
             self._appended(box, tally, modseq, last, keywords)
         return uids
 
-    def _keep(self, messages: Iterable[bytes]) -> list[bytes]:
-        """Store raw messages; their GUIDs."""
-        texts: dict[bytes, bytes] = {}
-        guids = []
-        for raw in messages:
-            if not raw:
-                raise UnknownFailure("an empty message cannot be stored")
-            guid = hashlib.sha1(raw).digest()
-            texts[guid] = raw
-            guids.append(guid)
-        known = self.has_guids(texts) - self.damaged
-        new = {guid: raw for guid, raw in texts.items() if guid not in known}
-        small = {guid: raw for guid, raw in new.items() if len(raw) <= LARGE}
+    def _keep(self, bodies: Sequence[MessageBody]) -> None:
+        """Store the messages that are not stored yet."""
+        known = self.has_guids({body.guid for body in bodies}) - self.damaged
+        new = {body.guid: body for body in bodies if body.guid not in known}
+        small = {
+            guid: body.data
+            for guid, body in new.items()
+            if isinstance(body.data, bytes) and body.size <= LARGE
+        }
         frames = zip(small.items(), compress_all(list(small.values())), strict=True)
         store_bodies(
             self,
             (MessageBody("", guid, len(raw), frame, "zstd") for (guid, raw), frame in frames),
             checked=True,
         )
-        store_bodies(
-            self, (MessageBody("", guid, len(raw), raw) for guid, raw in new.items() if guid not in small)
-        )
+        store_bodies(self, (body for guid, body in new.items() if guid not in small))
         self.damaged.difference_update(new)
-        return guids
 
     def _appended(self, box: Box, tally: Tally, modseq: int, last: int, keywords: tuple[str, ...]) -> None:
         """Header and log after new messages."""
@@ -197,13 +194,21 @@ class LocalMessages(RecordChanges):
         self._rewrite(box, [uid], change)
 
 
-def _groups(messages: Iterable[tuple[bytes, int, str]]) -> Iterator[list[tuple[bytes, int, str]]]:
+def _body_of(message: bytes | MessageBody) -> MessageBody:
+    if isinstance(message, bytes):
+        message = MessageBody("", hashlib.sha1(message).digest(), len(message), message)
+    if not message.size:
+        raise UnknownFailure("an empty message cannot be stored")
+    return message
+
+
+def _groups(messages: Iterable[_Message]) -> Iterator[list[_Message]]:
     """Messages in groups of bounded number and size."""
-    group: list[tuple[bytes, int, str]] = []
+    group: list[_Message] = []
     size = 0
     for message in messages:
         group.append(message)
-        size += len(message[0])
+        size += len(message[0]) if isinstance(message[0], bytes) else 0
         if len(group) >= _MESSAGES_AT_ONCE or size >= 4 * 1024 * 1024:
             yield group
             group, size = [], 0
