@@ -142,12 +142,9 @@ class RemoteDenied(ReplyError):
 
 
 class UnknownFailure(ReplyError):
-    """A refusal for which the protocol has no code. Its message is for people: on the wire every one of
-    them reads ``NO Unknown error``, as a real server has it."""
-
-    @property
-    def reply(self) -> str:
-        return ReplyError.text
+    """A refusal for which the protocol has no code. A real server says ``NO Unknown error`` and logs why;
+    here its message stands behind the NO, so that the master's administrator reads it. A client takes every
+    text that begins with none of the codes for "remote denied"."""
 
 
 class PartitionUnknown(ReplyError):

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
 from common.protocol.events import DlistCommand
+from common.stores import disk
 from sync_server import replies
 from sync_server.handlers import HANDLERS, Answer, Blocking, Handler, Request
 from sync_server.outbox import Outbox, Slot
@@ -125,21 +126,27 @@ class Commands:
         """The one place that turns an exception into an answer."""
         self.refused += 1
         why, address = str(error), self._address(request)
+        if isinstance(error, OSError):
+            why = disk.why(error)
         if isinstance(error, CyrusSyncError):
             why, address = error.message, self._address(request, error.address)
         if isinstance(error, ReplyError):
             said = error.reply.strip()
             log.warning("NO %s%s %s", said, "" if why in said else f": {why}", address)
-            return b"NO " + error.reply.encode("ascii", "replace")
+            if not error.code:
+                return replies.refusal(error.message)
+            return b"NO " + error.reply.encode("ascii", "replace") + _which(error)
         if isinstance(error, StoreError | OSError) and not _surprising(error):
             log.error("cannot store: %s %s", why, address)
-        elif isinstance(error, PeerError):
+            return replies.refusal(why)
+        if isinstance(error, PeerError):
             log.warning("refused: %s %s", why, address)
-        else:
-            log.error(
-                "unexpected %s: %s %s", type(error).__name__, why, address, exc_info=error.__cause__ or error
-            )
-        return replies.UNKNOWN_ERROR
+            return replies.refusal(why)
+        log.error(
+            "unexpected %s: %s %s", type(error).__name__, why, address, exc_info=error.__cause__ or error
+        )
+        inner = error.__cause__ or error
+        return replies.refusal(f"internal error ({type(inner).__name__}), see the log of the replica")
 
     async def _after_penalty(self, reply: bytes, request: Request) -> None:
         key = (self._client.rpartition(":")[0], request.title, tuple(request.subject.items()), reply)
@@ -153,6 +160,14 @@ class Commands:
         parts = {"client": self._client, "login": self._login, "command": request.title}
         parts |= request.subject | (more or {})
         return "[" + " ".join(f"{key}={value}" for key, value in parts.items() if value) + "]"
+
+
+def _which(error: ReplyError) -> bytes:
+    """The message that is meant, where the client cannot know it."""
+    guid = error.address.get("guid", "")
+    if not guid or guid in error.message or not error.message:
+        return b""
+    return f" ({guid})".encode("ascii", "replace")
 
 
 def _surprising(error: Exception) -> bool:

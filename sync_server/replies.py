@@ -20,6 +20,7 @@ UNKNOWN_NAME = b"NO IMAP_PROTOCOL_ERROR Protocol error"
 LOGIN_FIRST = b"NO Please authenticate first"
 PERMISSION_DENIED = b"NO Permission denied"
 UNKNOWN_ERROR = b"NO Unknown error"
+"""Where nothing better can be said."""
 
 INVALID_MECHANISM = b"BAD Invalid mechanism"
 ALREADY_AUTHENTICATED = b"BAD Already authenticated"
@@ -29,6 +30,9 @@ TLS_TWICE = b"BAD Already did a successful Starttls"
 TLS_AFTER_COMPRESS = b"BAD Can't Starttls after Compress"
 
 COMPRESSED_ALREADY = b"NO Compression already active: DEFLATE"
+
+LONGEST_REASON = 400
+"""Octets of a reason behind NO: a real client logs the line as it is."""
 
 SHUTTING_DOWN = b"BYE shutting down"
 TOO_MANY = b"* Fatal error: Too many connections"
@@ -58,6 +62,15 @@ def not_imap(tag: bytes) -> bytes:
 
 def fatal(text: str) -> bytes:
     return b"* Fatal error: " + text.encode("ascii", "replace")
+
+
+def refusal(reason: str) -> bytes:
+    """NO with the reason why the replica cannot do it, in place of a code. Whoever replicates to us is an
+    administrator, so paths may be named. Text that would read as a code is not let through."""
+    text = " ".join(reason.split())[:LONGEST_REASON].encode("ascii", "replace")
+    if not text:
+        return UNKNOWN_ERROR
+    return b"NO " + (b"error: " + text if text.startswith(b"IMAP_") else text)
 
 
 def line(reply: bytes) -> bytes:

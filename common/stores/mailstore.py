@@ -165,7 +165,7 @@ class MailWriter(MailReader, Protocol):
 
         On a CRC mismatch in step 13 `ChangesKept` (a `SyncChecksum`) is raised and the changes stay. Any
         other error leaves everything as it was: `MailboxMoved`, `SyncChanged`, `SyncChecksum`,
-        `PartitionUnknown`; `UnknownFailure` (NO Unknown error) where the INBOX is missing or the type
+        `PartitionUnknown`; `UnknownFailure` (a NO without a code) where the INBOX is missing or the type
         differs; `ProtocolError` for records out of order, beyond the counters, or whose message is
         missing, damaged, or of another size. Message bytes are checked against their GUIDs here, however
         they were staged, at the latest."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from common.errors import ProtocolError, StoreCorrupt, StoreError
 from common.model import MessageBody
+from common.stores import disk
 from common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
 
 DEFAULT_MEMORY = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ class Staging:
                     elif not _is_small(body):
                         self._add_large(body, split(body.data) if isinstance(body.data, bytes) else body.data)
         except OSError as error:
-            raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
+            raise StoreError(f"cannot stage messages: {disk.why(error, str(self._directory))}") from error
         if refused is not None:
             raise refused
 
@@ -98,7 +99,7 @@ class Staging:
                 else:
                     self._spill_pieces(body)
         except OSError as error:
-            raise StoreError(f"cannot stage messages: {error.strerror or error}") from error
+            raise StoreError(f"cannot stage messages: {disk.why(error, str(self._directory))}") from error
 
     def _add_small(self, bodies: Sequence[MessageBody]) -> None:
         texts = [body.data for body in bodies if isinstance(body.data, bytes)]

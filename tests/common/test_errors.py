@@ -31,9 +31,10 @@ def test_anything_else_is_a_refusal_without_a_code(text: str) -> None:
     assert type(error) is RemoteDenied and error.message == (text or "Unknown error")
 
 
-def test_what_has_no_code_is_an_unknown_error_whatever_it_says_to_people() -> None:
+def test_what_has_no_code_says_its_reason() -> None:
     error = UnknownFailure("the folder has no inbox")
-    assert error.reply == "Unknown error" and str(error) == "the folder has no inbox"
+    assert error.reply == "the folder has no inbox" and UnknownFailure().reply == "Unknown error"
+    assert type(reply_error(error.reply)) is RemoteDenied
 
 
 @pytest.mark.parametrize(

@@ -373,7 +373,8 @@ def test_restore_of_a_message_that_was_not_sent_changes_nothing(server: RunningS
     make(server, "alice")
     with Client(server) as client:
         back = b"RESTORE MAILBOX %(MBOXNAME user.alice RECORD (" + record(1, OTHER) + b"))"
-        unchanged(server, client, back, b"NO Unknown error")
+        reason = b"NO a message of the backup was not sent, or is not what its GUID says"
+        unchanged(server, client, back, reason)
 
 
 # -- a full disk
@@ -390,6 +391,7 @@ def test_on_a_full_disk_changes_are_refused_reading_goes_on_and_space_helps(serv
         update = mailbox(b"user.alice", ID, [MESSAGE, *large], highestmodseq=4)
         answers.append(client.ask(update))
         assert answers[-1].startswith(b"NO "), answers
+        assert any(answer.startswith(b"NO ") and b"no room left" in answer for answer in answers), answers
         assert client.ask(b"GET USER alice") == b"OK success"
         assert client.ask(b"GET FULLMAILBOX user.alice") == b"OK success"
         assert b" LAST_UID 1 " in server.talk([b"GET FULLMAILBOX user.alice"])

@@ -277,7 +277,7 @@ def test_a_failure_while_staging_is_the_answer_at_the_end(tmp_path: Path) -> Non
     talk.replica.failures["message"] = [OSError(28, "No space left on device")]
     one = b"%%{default %s 3}\r\nabc" % HEX
     assert talk.send(b"APPLY MESSAGE (" + one + b" " + one + b")\r\nNOOP\r\n") == (
-        b"NO Unknown error\r\nOK Noop completed\r\n"
+        b"NO no room left: No space left on device: mail store\r\nOK Noop completed\r\n"
     )
 
 

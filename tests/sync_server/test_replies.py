@@ -12,11 +12,14 @@ from common.errors import (
     MailboxMoved,
     MailboxNonexistent,
     MailboxNotSupported,
+    ProtocolError,
     ReplyError,
+    StoreCorrupt,
     StoreError,
     SyncBadSieve,
     SyncChanged,
     SyncChecksum,
+    UnknownFailure,
 )
 from common.names import BadName
 from tests.sync_server.conversation import Conversation
@@ -179,6 +182,10 @@ def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
     heard = [talk.ask(b"APPLY UNMAILBOX user.x").decode() for _ in REPLY_ERRORS]
     assert sorted(heard) == [f"NO {code} {text}" for code, text in sorted(CODES.items())]
 
+_NO_MESSAGE = b"NO IMAP_PROTOCOL_ERROR a record without its message (" + b"ab" * 20 + b")"
+_READ_ONLY = b"NO cannot be written: Read-only file system: /mail/x"
+_INTERNAL = b"NO internal error (ZeroDivisionError), see the log of the replica"
+
 
 @pytest.mark.parametrize(
     ("error", "reply"),
@@ -192,9 +199,15 @@ def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
         (SyncBadSieve(), b"NO IMAP_SYNC_BADSIEVE Sieve script compilation failure"),
         (BadName(), b"NO IMAP_MAILBOX_BADNAME Invalid mailbox name"),
         (ReplyError(), b"NO Unknown error"),
-        (StoreError("disk full"), b"NO Unknown error"),
-        (OSError(28, "No space left on device"), b"NO Unknown error"),
-        (ZeroDivisionError("a mistake of ours"), b"NO Unknown error"),
+        (UnknownFailure("alice has no INBOX"), b"NO alice has no INBOX"),
+        (UnknownFailure("IMAP_SYNC_CHANGED is no reason"), b"NO error: IMAP_SYNC_CHANGED is no reason"),
+        (ProtocolError("a record without its message").at(guid="ab" * 20), _NO_MESSAGE),
+        (StoreError("disk full"), b"NO disk full"),
+        (StoreError("two\r\nOK lines"), b"NO two OK lines"),
+        (StoreCorrupt("index damaged: malformed").at(user="alice"), b"NO index damaged: malformed"),
+        (OSError(28, "No space left on device"), b"NO no room left: No space left on device: mail store"),
+        (OSError(30, "Read-only file system", "/mail/x"), _READ_ONLY),
+        (ZeroDivisionError("a mistake of ours"), _INTERNAL),
         (SyncChecksum("a text\r\nOK success"), b"NO IMAP_SYNC_CHECKSUM a text  OK success"),
     ],
 )

@@ -5,7 +5,7 @@ step 10 and the changes of step 11 are one pass over the records, batch by batch
 
 Refusals that the protocol does not fix: a live new record whose message was never staged and is not
 stored, whose staged bytes have another SHA-1 or another length, records out of order, beyond LAST_UID
-or HIGHESTMODSEQ: ``IMAP_PROTOCOL_ERROR``. A parent or INBOX that does not exist: ``NO Unknown error``.
+or HIGHESTMODSEQ: ``IMAP_PROTOCOL_ERROR``. A parent or INBOX that does not exist: NO with that reason.
 """
 
 from __future__ import annotations

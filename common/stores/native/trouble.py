@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,14 @@ import zstandard
 
 from common.errors import CyrusSyncError, MailboxLocked, ProtocolError, StoreCorrupt, StoreError
 from common.names import Owner
+from common.stores import disk
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SQLITE_WORDS = {
+    "readonly database": "it cannot be written: a read-only file system, or another user's file",
+    "unable to open": "it cannot be opened: the partition is gone or not mounted, or permission is denied",
+    "disk I/O": "the disk cannot be read or written",
+}
+"""What SQLite's own words mean to an administrator."""
 _DAMAGE = ("malformed", "not a database", "disk image", "no such table", "no such column", "corrupt")
 
 
@@ -23,8 +28,7 @@ def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
     if isinstance(error, CyrusSyncError):
         return error.at(user=str(owner))
     if isinstance(error, OSError):
-        room = "no room left: " if error.errno in _NO_ROOM else ""
-        found = StoreError(f"{room}{error.strerror or text}: {error.filename or 'mail store'}")
+        found = StoreError(disk.why(error))
     elif isinstance(error, OverflowError):
         found = ProtocolError("number out of range")
     elif isinstance(error, UnicodeError):
@@ -38,7 +42,8 @@ def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
     elif isinstance(error, sqlite3.OperationalError) and "full" in text:
         found = StoreError(f"no room left: {text}")
     else:
-        found = StoreError(f"index: {text}")
+        meaning = next((words for sign, words in _SQLITE_WORDS.items() if sign in text), "")
+        found = StoreError(f"index: {meaning} ({text})" if meaning else f"index: {text}")
     return found.at(user=str(owner))
 
 

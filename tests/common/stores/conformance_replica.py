@@ -181,10 +181,10 @@ class ReplicaConformance(Conformance):
             apply(store, update_of("user.bob", [], uniqueid="id-" + INBOX))
         assert not store.exists(BOB)
 
-    def test_a_folder_without_inbox_is_an_unknown_error(self, store):
+    def test_a_folder_without_inbox_is_refused_with_that_reason(self, store):
         with pytest.raises(ReplyError) as caught:
             apply(store, update_of("user.nobody.x", []))
-        assert caught.value.reply == "Unknown error"
+        assert caught.value.reply == "nobody has no INBOX" and not caught.value.code
         assert list(store.owners()) == []
 
     def test_another_uniqueid_under_the_name_is_moved(self, store, inbox):
@@ -220,10 +220,10 @@ class ReplicaConformance(Conformance):
         with store.read(ALICE) as reader:
             assert reader.mailbox(INBOX + ".x") is None
 
-    def test_another_type_is_an_unknown_error(self, store, inbox):
+    def test_another_type_is_refused_with_that_reason(self, store, inbox):
         with pytest.raises(ReplyError) as caught:
             apply(store, update_of(INBOX, [], inbox, mbtype="c"))
-        assert caught.value.reply == "Unknown error"
+        assert caught.value.reply == "mailbox is of type e, not c" and not caught.value.code
         apply(store, update_of(INBOX, [], inbox, mbtype="e"))
 
     @pytest.mark.parametrize(
