@@ -33,7 +33,7 @@ from mailstore.errors import NoSuchMailbox, NoSuchUser
 from mailstore.utf7 import ascii_name
 
 LOCK_SECONDS = 60.0
-_RANGE = re.compile(r"(\d+|\*)(?::(\d+|\*))?")
+_RANGE = re.compile(r"([0-9]{1,10}|\*)(?::([0-9]{1,10}|\*))?")
 
 
 class Context:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.config import Config
 from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
+from common.numbers import decimal
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +99,7 @@ def lock_holder(directory: Path) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.read(fd, 32).strip()
-        return int(text) if text.isdigit() else 0
+        return decimal(os.read(fd, 32).strip(), default=0)
     finally:
         os.close(fd)
     return None

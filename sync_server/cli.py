@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from common.allocator import few_arenas
 from common.config import Config
 from common.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, CyrusSyncError, UsageError
+from common.numbers import decimal
 from sync_server.listener import Listeners
 from sync_server.logs import start_logging
 from sync_server.service import Service
@@ -54,9 +55,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _ssf(text: str) -> int:
-    if not text.isdigit() or int(text) > 10000:
+    bits = decimal(text, 10000)
+    if bits is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not a strength in bits")
-    return int(text)
+    return bits
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from typing import Self
 
 from common.config import Config
 from common.errors import ConfigError
+from common.numbers import decimal
 
 DEFAULT_PORT = 2005
 LOGIN_SECONDS = 60.0
@@ -51,9 +52,10 @@ class Address:
 def _port(text: str) -> int:
     if text in ("", "csync"):
         return DEFAULT_PORT
-    if text.isdigit() and int(text) < 65536:
-        return int(text)
-    raise ValueError(f"'{text}' is not a port number")
+    number = decimal(text, 65535)
+    if number is None:
+        raise ValueError(f"'{text}' is not a port number")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

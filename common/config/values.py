@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(r"(-?)((?:\d+[dhms])*)(\d*)", re.IGNORECASE)
-_DURATION_PART = re.compile(r"(\d+)([dhms])", re.IGNORECASE)
+_DURATION = re.compile(r"(-?)((?:\d+[dhms])*)(\d*)", re.IGNORECASE | re.ASCII)
+_DURATION_PART = re.compile(r"(\d+)([dhms])", re.IGNORECASE | re.ASCII)
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_SIZE = re.compile(r"(-?\d+)\s*([kmg]?)(i?)(b?)", re.IGNORECASE)
+_SIZE = re.compile(r"(-?\d+)\s*([kmg]?)(i?)(b?)", re.IGNORECASE | re.ASCII)
+_INTEGER = re.compile(r"(-?)(?:0x([0-9a-f]{1,16})|0([0-7]{1,22})|(0|[1-9][0-9]{0,19}))", re.IGNORECASE)
 _POWER = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -30,17 +31,11 @@ def switch(text: str) -> bool:
 
 def integer(text: str) -> int:
     """A number in C's notation: decimal, ``0x`` hexadecimal, leading 0 octal."""
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
-    try:
-        if digits[:1] == "0" and digits[1:].isdigit():
-            return sign * int(digits, 8)
-        if digits[:2].lower() == "0x":
-            return sign * int(digits, 16)
-        if digits.isascii() and digits.isdigit():
-            return sign * int(digits)
-    except ValueError:
-        pass
-    raise ValueError(f"'{text}' is not a number")
+    found = _INTEGER.fullmatch(text)
+    if not found:
+        raise ValueError(f"'{text}' is not a number")
+    value = int(found[2], 16) if found[2] else int(found[3], 8) if found[3] else int(found[4])
+    return -value if found[1] else value
 
 
 def duration(text: str, unit: str = "s") -> int:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from common.errors import ProtocolError, StoreCorrupt, StoreError
 from common.model import MessageBody
+from common.numbers import decimal
 from common.stores import disk
 from common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
 
@@ -272,7 +273,7 @@ def remove_left_overs(directory: Path) -> int:
     removed = 0
     for path in directory.glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if decimal(pid) is not None and not Path(f"/proc/{pid}").exists():
             path.unlink(missing_ok=True)
             removed += 1
     return removed

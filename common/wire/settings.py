@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import ConfigError
+from common.numbers import decimal
 from common.wire.policy import Policy
 from common.wire.sasl.client import Credentials
 from common.wire.tls_settings import ClientTLSSettings
@@ -61,9 +62,10 @@ def parse_server(text: str) -> Server:
 
 def port_number(text: str) -> int:
     """A port by number or service name. Raises ValueError."""
-    if text.isdigit():
-        if 0 < int(text) < 65536:
-            return int(text)
+    number = decimal(text)
+    if number is not None:
+        if 0 < number < 65536:
+            return number
     elif text in _WELL_KNOWN:
         return _WELL_KNOWN[text]
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.errors import UsageError
 from common.names import SERVER, owner_of
+from common.numbers import number
 from mailstore.context import Context
 from mailstore.errors import NoInput, NoSuchMessage
 from mailstore.selection import records_of, select
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("entry", metavar="ENTRY", nargs="?")
     parser.add_argument("value", metavar="VALUE", nargs="?")
     parser.add_argument("--user", metavar="USER", default="", help="private to this user")
-    parser.add_argument("--uid", metavar="UID", type=int, default=0, help="of this message")
+    parser.add_argument("--uid", metavar="UID", type=number, default=0, help="of this message")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 
 from common.names import Owner
+from common.numbers import number
 from mailstore.context import Context
 from mailstore.errors import BadInput
 from mailstore.sample import USERS, fill
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=1, help="another number makes other mail")
+    parser.add_argument("--seed", type=number, default=1, help="another number makes other mail")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

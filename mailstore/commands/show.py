@@ -8,6 +8,7 @@ import argparse
 import time
 
 from common.model import MailboxState, Record
+from common.numbers import number
 from common.stores.mailstore import MailReader
 from mailstore.context import Context
 from mailstore.errors import NoSuchMessage
@@ -15,7 +16,7 @@ from mailstore.errors import NoSuchMessage
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mailbox", metavar="MAILBOX")
-    parser.add_argument("uid", metavar="UID", type=int)
+    parser.add_argument("uid", metavar="UID", type=number)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-i", "--index", action="store_true", help="the index's record instead of the message")
     what.add_argument("-H", "--header", action="store_true", help="the header only")

@@ -10,13 +10,14 @@ import time
 
 from common.errors import UsageError
 from common.names import Owner
+from common.numbers import number
 from mailstore.context import Context
 from mailstore.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="or shared:NAME")
-    parser.add_argument("number", metavar="NUMBER", type=int, nargs="?")
+    parser.add_argument("number", metavar="NUMBER", type=number, nargs="?")
     parser.add_argument("name", metavar="NAME", nargs="?", help="another name for it (user/alice/Found)")
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from common.config import DEFAULT_PATH, Config
 from common.errors import UsageError
+from common.numbers import decimal
 from common.stores import open_store
 from common.stores.mailstore import MailStore
 from multisite.family import Family, Replica
@@ -82,9 +83,10 @@ class Context:
         minutes = self.options.text("lockwait")
         if minutes is None:
             return LOCK_SECONDS
-        if not (minutes.isascii() and minutes.isdigit()) or len(minutes) > 6:
+        number = decimal(minutes, 999_999)
+        if number is None:
             raise UsageError(f"-lockwait {minutes}: a number of minutes is needed")
-        return int(minutes) * 60.0
+        return number * 60.0
 
     @contextlib.contextmanager
     def member(self) -> Iterator[Member]:

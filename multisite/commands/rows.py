@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from common.errors import UsageError
+from common.model import MAX_MODSEQ
+from common.numbers import decimal
 from multisite.family import Family
 from multisite.oplog.epochs import Row
 
@@ -24,8 +26,9 @@ def parse_entries(family: Family, words: tuple[str, ...]) -> Row:
     row: Row = {}
     for word in words:
         name, equals, number = word.rpartition("=")
-        if not equals or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        count = decimal(number, MAX_MODSEQ)
+        if not equals or count is None:
             raise UsageError(f"{word}: replica=number is needed")
         origin = name.removeprefix("oid:")
-        row[origin if origin in family.replicas else family.find(origin).id] = int(number)
+        row[origin if origin in family.replicas else family.find(origin).id] = count
     return row

@@ -12,6 +12,7 @@ from dataclasses import replace
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, Record
 from common.names import Owner, is_deleted, owner_of
+from common.numbers import decimal
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import ChangesKept, MailReader, MailWriter
 from multisite.oplog.items import remember, script_digest
@@ -37,7 +38,8 @@ def settled_vector(entry: Entry) -> dict[str, int]:
     """What of others' operations the master had taken in when he said this."""
     text = entry.attributes.get("settled", "")
     pairs = [pair.partition(":") for pair in text.split(",") if pair]
-    return {origin: int(number) for origin, _, number in pairs if number.isdigit()}
+    said = {origin: decimal(number) for origin, _, number in pairs}
+    return {origin: number for origin, number in said.items() if number is not None}
 
 
 def obey(ground: Ground, entry: Entry, said: Transaction) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from common.errors import ReplyError
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record
 from common.names import Owner, is_deleted, is_inbox, owner_of
+from common.numbers import decimal
 from common.protocol.codec import RenameRequest
 from common.stores.mailstore import MailReader, MailWriter
 from multisite.oplog.items import script_digest
@@ -49,8 +50,8 @@ SETTLED_FIELDS = ("acl", "options", "usergroups", "annotations")
 
 def base_of(entry: Entry) -> Base:
     """The master's state that an operation was built on; zeros for one of a replica that knew of none."""
-    modseq, _, last_uid = entry.attributes.get("base", "").partition(":")
-    return Base(int(modseq), int(last_uid)) if modseq.isdigit() and last_uid.isdigit() else Base()
+    modseq, last_uid = map(decimal, entry.attributes.get("base", "").partition(":")[::2])
+    return Base() if modseq is None or last_uid is None else Base(modseq, last_uid)
 
 
 def in_this_reign(ground: Ground, entry: Entry) -> bool:

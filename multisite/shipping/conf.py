@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.numbers import decimal
 from multisite.shipping.errors import BadFileName, ShippingConfError
 from multisite.shipping.names import check_host, same_host
 
 DEFAULT_CLASS = "-default"
 MAX_CLASSES = 64
 DAY = 86400
-_SIZE = re.compile(r"(\d+)\s*([kmg]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18})\s*([kmg]?)", re.IGNORECASE | re.ASCII)
 _POWER = {"": 1024, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -131,9 +132,10 @@ def _one(arguments: list[str]) -> str:
 
 
 def _number(text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+    number = decimal(text, most)
+    if number is None or number < least:
         raise ValueError(f"'{text}' is not a number from {least} to {most}")
-    return int(text)
+    return number
 
 
 def _directory(text: str) -> Path:
@@ -144,7 +146,7 @@ def _directory(text: str) -> Path:
 
 def _max_data_size(conf: ShippingConf, arguments: list[str]) -> None:
     found = _SIZE.fullmatch(" ".join(arguments))
-    if not found or not found[1].isascii():
+    if not found:
         raise ValueError(f"'{' '.join(arguments)}' is not a size (a number, with k, m or g)")
     conf.max_data_size = int(found[1]) * _POWER[found[2].lower()] or None
 

@@ -18,6 +18,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from common.numbers import decimal
 from multisite.shipping.errors import CannotReach, Refused
 from multisite.shipping.key import proof, proves
 from multisite.shipping.site import Site
@@ -117,8 +118,8 @@ def _ask_udp(sock: socket.socket, address: tuple[Any, ...], line: bytes) -> byte
 
 def _port(key: bytes, nonce: str, reply: bytes) -> int | None:
     words = reply.decode("ascii", "replace").split()
-    if len(words) != 5 or words[0] != "SHIP1" or words[2] != nonce or not words[3].isdigit():
+    if len(words) != 5 or words[0] != "SHIP1" or words[2] != nonce:
         return None
     if not proves(key, words[4], "port", nonce.encode(), words[3].encode()):
         return None
-    return int(words[3]) if int(words[3]) <= 65535 else None
+    return decimal(words[3], 65535)

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from common.errors import ConfigError
+from common.numbers import decimal
 
 _STILL_HELD = 1.0
 """Seconds to wait for a port. A child of a service that was killed may hold it until it has closed what is
@@ -35,6 +36,8 @@ def bind(text: str, default_port: int) -> Endpoint:
     while True:
         try:
             return _bind(text, default_port)
+        except ValueError as error:
+            raise ConfigError(f"multisite_listen: {error}") from None
         except (OSError, OverflowError) as error:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() > end:
@@ -44,12 +47,7 @@ def bind(text: str, default_port: int) -> Endpoint:
 
 
 def _bind(text: str, default_port: int) -> Endpoint:
-    host, port = text, default_port
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = int(rest[1:]) if rest[:1] == ":" and rest[1:].isdigit() else default_port
-    elif text.count(":") == 1 and text.partition(":")[2].isdigit():
-        host, port = text.partition(":")[0], int(text.partition(":")[2])
+    host, port = _address(text, default_port)
     if host in ("*", ""):
         family, host = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
     else:
@@ -63,6 +61,23 @@ def _bind(text: str, default_port: int) -> Endpoint:
         datagrams.bind((host, port))
         stack.pop_all()
     return Endpoint(family, host, listener, datagrams)
+
+
+def _address(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port. Raises ValueError. An IPv6 address without brackets has no port."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"'{text}' is not [IPv6 address]:port")
+        colon, typed = rest[:1], rest[1:]
+    elif text.count(":") == 1:
+        host, colon, typed = text.partition(":")
+    else:
+        return text, default_port
+    port = decimal(typed, 65535) if colon else default_port
+    if port is None:
+        raise ValueError(f"'{text}': a port must be a number from 0 to 65535")
+    return host, port
 
 
 def tcp(family: int, host: str, port: int) -> socket.socket:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from common.numbers import decimal
 from multisite.dates import format_datetime
 from multisite.shipping.conf import DEFAULT_CLASS, check_address
 from multisite.shipping.digest import check as check_digest
@@ -262,9 +263,10 @@ def _date(seconds: int) -> str:
 
 def _number(text: str, digits: int) -> int:
     first = text.strip().partition(" ")[0]
-    if not (first.isascii() and first.isdigit()) or len(first) > digits:
+    number = decimal(first)
+    if number is None or len(first) > digits:
         raise ValueError(f"'{text[:40]}' does not begin with a number of at most {digits} digits")
-    return int(first)
+    return number
 
 
 def _seconds(text: str) -> int:

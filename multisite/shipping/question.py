@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.numbers import decimal
 from multisite.shipping.errors import CannotReach, Refused, ShippingError
 from multisite.shipping.key import proof, proves
 from multisite.shipping.site import Site
@@ -218,6 +219,4 @@ async def answer(site: Site, sock: socket.socket, question: Question) -> None:
 
 
 def _number(text: str, most: int) -> int | None:
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) > most:
-        return None
-    return int(text)
+    return decimal(text, most)

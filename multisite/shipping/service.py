@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.numbers import decimal
 from multisite.shipping import contact, question
 from multisite.shipping.arrival import Arrived, recover
 from multisite.shipping.children import MAX_CHILDREN, fork
@@ -231,10 +232,10 @@ class Service:
             challenge = f"SHIP1 CHALLENGE {proofs.server} {proofs.make('receiver')}\n"
             await loop.sock_sendall(sock, challenge.encode())
             words = (await read_line(sock, 200)).decode("ascii", "replace").split()
-            if len(words) != 4 or words[:2] != ["SHIP1", "HEADER"] or not words[2].isdigit():
+            if len(words) != 4 or words[:2] != ["SHIP1", "HEADER"]:
                 return
-            length = int(words[2])
-            if length > LONGEST_HEADER:
+            length = decimal(words[2], LONGEST_HEADER)
+            if length is None:
                 return
             header = await read_exactly(sock, length)
         if not proofs.hold(words[3], "sender", header):

@@ -39,7 +39,9 @@ ITERATIONS = 15000
 SALT_BYTES = 16
 _HEADER = '# SCRAM verifiers, written by "mailstore passwd"\n'
 _DECOY = "*decoy"
-_VERIFIER = re.compile(r"(SCRAM-SHA-(?:256|1))\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
+_VERIFIER = re.compile(
+    r"(SCRAM-SHA-(?:256|1))\$([0-9]+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)"
+)
 _USER = re.compile(r"[^\s*#\x00-\x1f\x7f][^\s\x00-\x1f\x7f]*\Z")
 
 
