@@ -19,6 +19,7 @@ EX_USAGE = 64
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+EX_INTERRUPTED = 130
 
 
 class CyrusSyncError(Exception):

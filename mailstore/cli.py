@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, NoReturn, TextIO
+from typing import BinaryIO, TextIO
 
+from common.commands import Parser, add_version, run_command
 from common.config import DEFAULT_PATH
-from common.errors import EX_FAILURE, EX_TEMPFAIL, EX_USAGE, CyrusSyncError
 from mailstore.commands import COMMANDS
 from mailstore.context import Context
 from mailstore.errors import EXIT_STATUS
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a senseless command line is EX_USAGE."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
-
-
 def parser(*commands: str) -> argparse.ArgumentParser:
     """The command line, with the arguments of `commands`."""
-    top = _Parser(
+    top = Parser(
         prog="mailstore",
         description="Look at, fill, change, check and clean up a mail store. Mailboxes are named as an "
         "administrator names them (user/alice/Work with unixhierarchysep). Changes are written to the "
@@ -34,6 +25,7 @@ def parser(*commands: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    add_version(top)
     found = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, entry in COMMANDS.items():
         if name not in commands:
@@ -59,26 +51,16 @@ def main(
     stderr: TextIO | None = None,
 ) -> int:
     """Run one command; the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = parser(*argv).parse_args(argv)
-    context = Context(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
-    try:
-        return COMMANDS[args.command].load().run(args, context)
-    except CyrusSyncError as error:
-        context.warn(str(error))
-        return error.exit_status
-    except BrokenPipeError:
-        # Whoever was reading our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EX_FAILURE
-    except OSError as error:
-        context.warn(str(error))
-        return EX_TEMPFAIL
-    except KeyboardInterrupt:
-        context.warn("interrupted")
-        return 130
-    finally:
-        context.close()
+
+    def work(words: list[str]) -> int:
+        args = parser(*words).parse_args(words)
+        context = Context(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
+        try:
+            return COMMANDS[args.command].load().run(args, context)
+        finally:
+            context.close()
+
+    return run_command("mailstore", work, argv, stderr=stderr)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ shared mailbox can be meant too, it is `shared:board`.
 **-C** *FILE*
 :   Read this instead of `/etc/imapd.conf`.
 
+**--version**
+:   Print the version and end.
+
 ## COMMANDS
 """
 

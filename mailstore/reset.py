@@ -10,8 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from common.commands import Parser, add_version, run_command
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_USAGE, CyrusSyncError
+from common.errors import EX_OK, UsageError
 from common.names import Owner, check_userid
 from common.stores import open_store
 from common.stores.native.store import NativeStore
@@ -28,7 +29,7 @@ EXIT STATUS
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="sync_reset",
         description="Remove users with all their mailboxes (deleted ones too), subscriptions, seen state, "
         "Sieve scripts and quotas from this store, and log nothing of it: a replica that follows this "
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    add_version(found)
     found.add_argument("-v", dest="verbose", action="store_true", help="name each user that was removed")
     found.add_argument("-f", dest="force", action="store_true", help="obligatory: yes, remove them")
     found.add_argument("-L", dest="local", action="store_true", help="local only (as it is anyway)")
@@ -46,27 +48,23 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    try:
-        args = parser().parse_args(argv)
-    except SystemExit as done:
-        raise SystemExit(EX_USAGE if done.code else 0) from None
+    return run_command("sync_reset", _run, argv)
+
+
+def _run(words: list[str]) -> int:
+    args = parser().parse_args(words)
     if not args.force:
-        print("sync_reset: nothing was removed: -f is obligatory", file=sys.stderr)
-        return EX_USAGE
+        raise UsageError("nothing was removed: -f is obligatory")
+    users = [Owner("user", check_userid(user)) for user in args.users]
+    store = open_store(Config.load(args.config, "sync_reset"), log=False)
     try:
-        users = [Owner("user", check_userid(user)) for user in args.users]
-        store = open_store(Config.load(args.config, "sync_reset"), log=False)
-        try:
-            for owner in users:
-                there = _reset(store, owner)
-                if args.verbose:
-                    print(f"{owner.name}: {'removed' if there else 'was not there'}")
-        finally:
-            store.close()
-    except CyrusSyncError as error:
-        print(f"sync_reset: {error}", file=sys.stderr)
-        return max(error.exit_status, EX_FAILURE)
-    return 0
+        for owner in users:
+            there = _reset(store, owner)
+            if args.verbose:
+                print(f"{owner.name}: {'removed' if there else 'was not there'}")
+    finally:
+        store.close()
+    return EX_OK
 
 
 def _reset(store: NativeStore, owner: Owner) -> bool:

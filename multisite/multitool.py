@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from common.errors import EX_OK, EX_USAGE
+from common.commands import Misuse, run_command, version_text
+from common.errors import EX_OK, UsageError
 from multisite.commands import COMMANDS
 from multisite.commands.context import EXIT_STATUS
 from multisite.commands.running import run
-from multisite.options import DASHES
+from multisite.options import HELP, VERSION, wants
 
 SHIPPING = {
     "mkorder": "make a shipping order for a file (mkorder(8))",
@@ -38,10 +39,12 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script multitool; the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    return run_command("multitool", _run, argv)
+
+
+def _run(words: list[str]) -> int:
     if not words:
-        print(usage(), file=sys.stderr)
-        return EX_USAGE
+        raise Misuse("a command is needed", "multitool", usage())
     name, *rest = words
     if name == "mkorder":
         from multisite.shipping import mkorder
@@ -52,17 +55,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return cli.main(rest)
     if name in COMMANDS:
-        return run(name, rest)
-    if name[0:1] in DASHES and "help".startswith(name.lstrip(DASHES) or "-"):
+        return _subcommand(name, rest)
+    if wants(name, HELP):
         print(usage())
         return EX_OK
-    print(f"multitool: there is no command {name!r} (multitool -help)", file=sys.stderr)
-    return EX_USAGE
+    if wants(name, VERSION):
+        print(version_text("multitool"))
+        return EX_OK
+    raise UsageError(f"there is no command {name!r} (multitool -help)")
 
 
 def syncreplica(argv: Sequence[str] | None = None) -> int:
     """The console script syncreplica; the exit status."""
-    return run("syncreplica", sys.argv[1:] if argv is None else argv)
+    return _subcommand("syncreplica", argv)
+
+
+def _subcommand(name: str, argv: Sequence[str] | None) -> int:
+    """What a subcommand says, it says in its own name."""
+    return run_command(name, lambda words: run(name, words), argv)
 
 
 if __name__ == "__main__":

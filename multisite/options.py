@@ -11,13 +11,17 @@ that a word processor has turned into a typographic one counts as a dash, and ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from common.errors import UsageError
+from common.commands import Misuse, version_text
+from common.errors import EX_OK, UsageError
 
 DASHES = "-‐‑‒–—−"
 """What counts as a dash in front of an option: hyphen-minus and its typographic relatives."""
+
+
+HELP, VERSION = "help", "version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,16 @@ class Option:
 
     def answers_to(self, typed: str) -> bool:
         return len(typed) >= self.shortest and self.name.startswith(typed)
+
+
+ABOUT_ITSELF = (Option("h/elp", "", "this text"), Option(VERSION, "", "print the version and end"))
+"""What every command says of itself."""
+
+
+def wants(word: str, option: str) -> bool:
+    """Whether a word of a command line is an option of `ABOUT_ITSELF`, one dash or two."""
+    typed = word.lstrip(DASHES) or "-"
+    return word[:1] in DASHES and any(o.name == option and o.answers_to(typed) for o in ABOUT_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +131,21 @@ class Grammar:
             lines.append(f"  -{option.spelling}{' ' + option.argument if option.argument else ''}")
             lines.append(f"        {option.help}")
         return "\n".join([*lines, "", self._epilog] if self._epilog else lines)
+
+
+def run_words(program: str, grammar: Grammar, words: Sequence[str], work: Callable[[Parsed], int]) -> int:
+    """Parse `words`, say what they ask of the command itself, or do the work; the exit status.
+
+    A `UsageError` is raised as `Misuse`, with the synopsis.
+    """
+    try:
+        options = grammar.parse(words)
+        if HELP in options:
+            print(grammar.help())
+        elif VERSION in options:
+            print(version_text(program))
+        else:
+            return work(options)
+    except UsageError as error:
+        raise Misuse(str(error), program, grammar.usage()) from None
+    return EX_OK

@@ -10,8 +10,8 @@ import argparse
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
+from common.commands import Parser, add_version
 from common.config.config import DEFAULT_PATH
 from common.config.values import duration
 from common.errors import UsageError
@@ -71,14 +71,9 @@ class Arguments:
     critical: int
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def parser() -> argparse.ArgumentParser:
     """The parser, for `parse` and the manual page's test."""
-    p = _Parser(
+    p = Parser(
         prog="sync_client",
         description="Replicate mail to a server that runs sync_server.",
         epilog=EPILOG,
@@ -127,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
     state.add_argument("--format", choices=("text", "json", "yaml"), default="text")
     state.add_argument("--warning", metavar="N", default="60", help="age of oldest change (60)")
     state.add_argument("--critical", metavar="N", default="600", help="the same (600)")
+    add_version(p)
     p.add_argument("names", nargs="*", metavar="NAME", help="what the mode works on")
     return p
 

@@ -8,14 +8,14 @@ there is the reactor made.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common.commands import complain, run_command
 from common.config import Config
-from common.errors import EX_SOFTWARE, EX_USAGE, CyrusSyncError, UsageError
+from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from common.synclog.writer import log_path
 from common.wire.settings import ClientSettings
 from sync_client import names, report
@@ -34,28 +34,18 @@ class NoServer(CyrusSyncError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    try:
-        arguments = parse(sys.argv[1:] if argv is None else argv)
-        return _run(arguments)
-    except CyrusSyncError as error:
-        print(f"sync_client: {error}", file=sys.stderr)
-        if error.exit_status == EX_USAGE:
-            parser().print_usage(sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+    return run_command("sync_client", _run, argv, usage=lambda: parser().format_usage())
 
 
-def _run(arguments: Arguments) -> int:
+def _run(words: list[str]) -> int:
+    arguments = parse(words)
     cfg = Config.load(arguments.config, program="sync_client")
     if arguments.mode is Mode.STATUS:
         return _status(arguments, cfg)
     settings = _client_settings(arguments, cfg)
     if arguments.startup_wait:
-        print(
-            f"Waiting for {arguments.startup_wait} seconds for a debugger, process {os.getpid()}",
-            file=sys.stderr,
+        complain(
+            "sync_client", f"waiting {arguments.startup_wait} seconds for a debugger, process {os.getpid()}"
         )
         time.sleep(arguments.startup_wait)
     if arguments.mode is Mode.ROLLING:
@@ -134,7 +124,7 @@ def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
         return [names.prefix(text, separator) for text in typed], 0
 
     def tell(error: CyrusSyncError) -> None:
-        print(f"sync_client: {error}", file=sys.stderr)
+        complain("sync_client", str(error))
 
     if arguments.mode is Mode.MAILBOXES:
         return names.check_each(typed, lambda name: names.mailbox(name, separator), tell)

@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
+from common.commands import LostOutput, disregard_output
 from common.config import Config
 from common.errors import CyrusSyncError, ReplyError
 from sync_client.engine.errors import ItemsFailed
@@ -135,6 +136,8 @@ class Reporter:
     def __init__(
         self, *, verbose: int = 0, verbose_logging: bool = False, channel: str = "", server: str = ""
     ) -> None:
+        self.on_lost_output: Callable[[LostOutput], None] = _say_lost
+        """Told once when standard output takes no more; operations are not printed from then on."""
         self._verbose = verbose
         self._verbose_logging = verbose_logging
         self._channel = channel
@@ -143,7 +146,11 @@ class Reporter:
     def operation(self, line: str) -> None:
         """An operation that the engine does (``MAILBOX user.alice``)."""
         if self._verbose:
-            print(line, flush=True)
+            try:
+                print(line, flush=True)
+            except LostOutput as lost:
+                self._verbose = 0
+                self.on_lost_output(lost)
         if self._verbose_logging:
             log.info("%s", line)
 
@@ -158,6 +165,12 @@ class Reporter:
     def trace(self) -> Trace | None:
         """Where the protocol trace goes (``-v -v``): stderr; None if it is not wanted."""
         return _trace if self._verbose > 1 else None
+
+
+def _say_lost(lost: LostOutput) -> None:
+    """Replicating is what matters."""
+    disregard_output()
+    log.warning("operations are not printed any more: standard output: %s", lost.reason.strerror)
 
 
 Trace = Callable[[Literal["<", ">"], bytes], None]

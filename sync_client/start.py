@@ -18,6 +18,7 @@ import sdnotify
 from twisted.internet.defer import Deferred
 
 from common.allocator import few_arenas
+from common.commands import LostOutput
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from common.stores import open_store
@@ -119,10 +120,11 @@ def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
 
 
 def run_one_shot(job: Job) -> int:
-    """``-u``, ``-m``, ``-A``, ``-s``."""
+    """``-u``, ``-m``, ``-A``, ``-s``. If nobody reads ``-v``: `LostOutput`, after what was under way."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    lost: list[LostOutput] = []
 
     def begin() -> tuple[Deferred[int], Callable[[], None]]:
         parts = _Parts(job, reactor)
@@ -142,9 +144,17 @@ def run_one_shot(job: Job) -> int:
             status = await shot.go()
             return status or (EX_FAILURE if job.bad_names else EX_OK)
 
+        def nobody_reads(loss: LostOutput) -> None:
+            lost.append(loss)
+            reactor.callFromThread(shot.stop)
+
+        parts.reporter.on_lost_output = nobody_reads
         return Deferred.fromCoroutine(work()), shot.stop
 
-    return _until_done(reactor, begin)
+    status = _until_done(reactor, begin)
+    if lost:
+        raise lost[0]
+    return status
 
 
 def _items(job: Job, store: NativeStore) -> list[Item]:

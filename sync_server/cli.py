@@ -14,14 +14,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import sdnotify
 from twisted.internet.defer import Deferred
 
 from common.allocator import few_arenas
+from common.commands import Parser, add_version, run_command
 from common.config import Config
-from common.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, CyrusSyncError, UsageError
+from common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
 from common.numbers import decimal
 from sync_server.listener import Listeners
 from sync_server.logs import start_logging
@@ -49,11 +50,6 @@ exit status:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def _ssf(text: str) -> int:
     bits = decimal(text, 10000)
     if bits is None:
@@ -63,7 +59,7 @@ def _ssf(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = _Parser(
+    made = Parser(
         prog="sync_server",
         description="Be the replica: take what sync_client of another machine sends, and keep it.",
         epilog=_EPILOG,
@@ -89,22 +85,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="log to stderr, not to syslog (so on a terminal anyway)",
     )
+    add_version(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; returns the exit status."""
-    try:
-        options = parser().parse_args(argv)
-    except UsageError as error:
-        print(f"sync_server: {error}\n{parser().format_usage()}", end="", file=sys.stderr)
-        return EX_USAGE
-    try:
-        config = Config.load(options.config, program="sync_server")
-        settings = ServerSettings.from_config(config, options.ssf)
-    except ConfigError as error:
-        print(f"sync_server: {error}", file=sys.stderr)
-        return EX_CONFIG
+    return run_command("sync_server", _run, argv)
+
+
+def _run(words: list[str]) -> int:
+    options = parser().parse_args(words)
+    config = Config.load(options.config, program="sync_server")
+    settings = ServerSettings.from_config(config, options.ssf)
     start_logging(
         to_stderr=options.stderr or sys.stderr.isatty(),
         verbose=options.verbose,
@@ -117,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(config, settings)
     except CyrusSyncError as error:
         log.critical("%s", error)
-        print(f"sync_server: {error}", file=sys.stderr)
-        return error.exit_status
+        raise
     except Exception:
         log.critical("internal error", exc_info=True)
         return EX_SOFTWARE

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from common.commands import Parser, add_version, complain, run_command
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_USAGE, CyrusSyncError
-from common.synclog.lines import parse_lines
+from common.errors import EX_OK, UsageError
+from common.synclog.lines import format_line, parse_lines
 from common.synclog.writer import ActionLog
 
 FLAGS = {
@@ -34,7 +35,7 @@ EXIT STATUS
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="cyr_synclog",
         description="Append a line to the action log of every channel, as a mail daemon does when it has "
         "changed something. Mailbox names are internal ones (user.alice.Work). Without one of the flags, "
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    add_version(found)
     kinds = found.add_mutually_exclusive_group()
     for letter, (kind, text) in FLAGS.items():
         kinds.add_argument(
@@ -57,28 +59,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    args = parser_exit(argv)
+    return run_command("cyr_synclog", _run, argv, usage=lambda: parser().format_usage())
+
+
+def _run(words: list[str]) -> int:
+    args = parser().parse_args(words)
+    line = _line(args)
     try:
-        line = _line(args)
-        log = ActionLog.from_config(Config.load(args.config, "cyr_synclog"))
-        if not log:
-            print("cyr_synclog: sync_log is off: nothing was logged", file=sys.stderr)
-        log.write([line])
-    except CyrusSyncError as error:
-        print(f"cyr_synclog: {error}", file=sys.stderr)
-        return error.exit_status
+        format_line(*line)
     except ValueError as error:
-        print(f"cyr_synclog: {error}", file=sys.stderr)
-        return EX_USAGE
-    return 0
-
-
-def parser_exit(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, with EX_USAGE where argparse would exit with 2."""
-    try:
-        return parser().parse_args(argv)
-    except SystemExit as done:
-        raise SystemExit(EX_USAGE if done.code else 0) from None
+        raise UsageError(str(error)) from None
+    log = ActionLog.from_config(Config.load(args.config, "cyr_synclog"))
+    if not log:
+        complain("cyr_synclog", "sync_log is off: nothing was logged")
+    log.write([line])
+    return EX_OK
 
 
 def _line(args: argparse.Namespace) -> tuple[str, ...]:
@@ -86,12 +81,12 @@ def _line(args: argparse.Namespace) -> tuple[str, ...]:
     if args.kind:
         return (args.kind, *values)
     if len(values) != 1:
-        raise ValueError("without a flag, the whole line is one argument (quote it for the shell)")
+        raise UsageError("without a flag, the whole line is one argument (quote it for the shell)")
     problems: list[str] = []
     data = args.value.encode("utf-8", "surrogateescape")
     found = parse_lines(data, lambda line, problem: problems.append(problem))
     if problems or len(found) != 1:
-        raise ValueError(f"not a line of the action log: {problems[0] if problems else 'not one line'}")
+        raise UsageError(f"not a line of the action log: {problems[0] if problems else 'not one line'}")
     return (found[0].type, *found[0].args)
 
 

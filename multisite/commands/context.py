@@ -16,7 +16,7 @@ from common.stores.mailstore import MailStore
 from multisite.family import Family, Replica
 from multisite.member import Member, directory_of
 from multisite.oplog.log import Log
-from multisite.options import Option, Parsed
+from multisite.options import ABOUT_ITSELF, Option, Parsed
 from multisite.shipping.log import ShippingLog
 from multisite.shipping.site import Site
 
@@ -30,7 +30,7 @@ COMMON_OPTIONS = (
     Option("lockw/ait", "minutes", "how long to wait while another command is at work here (10 seconds)"),
     Option("v/erbose", "", f"say on stderr what otherwise stands in {LOG} only"),
     Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
-    Option("h/elp", "", "this text"),
+    *ABOUT_ITSELF,
 )
 """Of every command."""
 

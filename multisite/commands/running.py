@@ -1,50 +1,28 @@
-"""Running a subcommand: parse, help, errors to exit statuses."""
+"""Running a subcommand of multitool: which module its words are for, and what they ask of it."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
-from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
+from common.commands import Misuse, version_text
+from common.errors import EX_OK, UsageError
 from multisite.commands import COMMANDS
 from multisite.commands.context import Context
-from multisite.options import DASHES
-
-INTERRUPTED = 130
+from multisite.options import HELP, VERSION, run_words, wants
 
 
-def run(name: str, argv: Sequence[str]) -> int:
-    """Run the command of this name; the exit status."""
+def run(name: str, words: Sequence[str]) -> int:
+    """Run the command of this name; the exit status. Raises what `common.commands` makes a status of."""
     entry = COMMANDS[name]
     try:
-        command = entry.chosen(argv)
+        command = entry.chosen(words)
     except UsageError as error:
         grammars = [one.GRAMMAR for one in entry.load()]
-        if any(word[:1] in DASHES and "help".startswith(word.lstrip(DASHES) or "-") for word in argv):
+        if any(wants(word, HELP) for word in words):
             print("\n\n".join(grammar.help() for grammar in grammars))
             return EX_OK
-        print(f"{name}: {error}", *(one.usage() for one in grammars), sep="\n", file=sys.stderr)
-        return EX_USAGE
-    try:
-        options = command.GRAMMAR.parse(argv)
-        if "help" in options:
-            print(command.GRAMMAR.help())
+        if any(wants(word, VERSION) for word in words):
+            print(version_text(name))
             return EX_OK
-        return command.run(Context(name, options))
-    except UsageError as error:
-        print(f"{name}: {error}\n{command.GRAMMAR.usage()}", file=sys.stderr)
-        return EX_USAGE
-    except CyrusSyncError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        # Whoever was reading our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EX_FAILURE
-    except OSError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        raise Misuse(str(error), name, "\n".join(grammar.usage() for grammar in grammars)) from None
+    return run_words(name, command.GRAMMAR, words, lambda options: command.run(Context(name, options)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import sdnotify
 
+from common.commands import run_command
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, EX_USAGE, CyrusSyncError, UsageError
-from multisite.options import Grammar, Option, Parsed
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
 from multisite.shipping.key import make_key
 from multisite.shipping.run import deliver, poll, sources
 from multisite.shipping.site import Site
@@ -32,7 +33,7 @@ GRAMMAR = Grammar(
         Option("rec/eiver", "", "run in the foreground and receive what other hosts send"),
         Option("makek/ey", "", "make the family key; copy the file to the other hosts"),
         Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
-        Option("h/elp", "", "this text"),
+        *ABOUT_ITSELF,
     ],
     "[order-file | directory …]",
     "Carry out shipping orders: those in the bays (-poll), or the files and directories that are named.",
@@ -42,33 +43,11 @@ GRAMMAR = Grammar(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; the exit status."""
-    return run_command(GRAMMAR, argv, _check, _run)
 
+    def work(words: list[str]) -> int:
+        return run_words("shipping_server", GRAMMAR, words, _run)
 
-def run_command(
-    grammar: Grammar,
-    argv: Sequence[str] | None,
-    check: Callable[[Parsed], None],
-    run: Callable[[Parsed], int],
-) -> int:
-    """A command of shipping from its words to its exit status: help, `check` (UsageError), then `run`."""
-    try:
-        options = grammar.parse(sys.argv[1:] if argv is None else argv)
-        if "help" in options:
-            print(grammar.help())
-            return EX_OK
-        check(options)
-    except UsageError as error:
-        print(f"{grammar.program}: {error}\n{grammar.usage()}", file=sys.stderr)
-        return EX_USAGE
-    try:
-        return run(options)
-    except CyrusSyncError as error:
-        print(f"{grammar.program}: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"{grammar.program}: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+    return run_command("shipping_server", work, argv)
 
 
 def _check(options: Parsed) -> None:
@@ -80,6 +59,7 @@ def _check(options: Parsed) -> None:
 
 
 def _run(options: Parsed) -> int:
+    _check(options)
     config = Config.load(options.text("C") or DEFAULT_PATH, program="shipping_server")
     site = Site.from_config(config)
     storage_class = options.text("sclass")

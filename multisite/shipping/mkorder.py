@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.commands import run_command
 from common.config import DEFAULT_PATH, Config
 from common.errors import EX_FAILURE, EX_OK, UsageError
 from multisite.dates import parse_datetime
-from multisite.options import Grammar, Option, Parsed
-from multisite.shipping.cli import run_command
+from multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
 from multisite.shipping.conf import DEFAULT_CLASS, check_address
 from multisite.shipping.errors import BadFileName, ShippingError
 from multisite.shipping.files import write_new
@@ -50,7 +50,7 @@ GRAMMAR = Grammar(
         Option("cop/y", "", "ship a copy; the file itself stays as it is"),
         Option("out", "order-path", "write the order to this file"),
         Option("C", "file", f"imapd.conf to read ({DEFAULT_PATH})"),
-        Option("h/elp", "", "this text"),
+        *ABOUT_ITSELF,
     ],
     "destination …",
     "Make a shipping order for a file. Without -ship, -fship and -out the order is written beside the file.",
@@ -60,10 +60,15 @@ GRAMMAR = Grammar(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; the exit status."""
-    return run_command(GRAMMAR, argv, _check, _run)
+
+    def work(words: list[str]) -> int:
+        return run_words("mkorder", GRAMMAR, words, _run)
+
+    return run_command("mkorder", work, argv)
 
 
 def _run(options: Parsed) -> int:
+    _check(options)
     config = Config.load(options.text("C") or DEFAULT_PATH, program="mkorder")
     site = Site.from_config(config, program="mkorder")
     path, order = make_order(site, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import socket
 import subprocess
@@ -306,3 +307,66 @@ def test_names_come_from_standard_input(pair):
         check=False,
     )
     assert done.returncode == 0 and pair.replica.has("alice")
+
+
+# -- output that nobody reads
+
+
+def unread(pair: Pair, *options: str) -> subprocess.Popen[bytes]:
+    """A client whose standard output is a pipe without a reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.Popen(
+            [BIN / "sync_client", "-C", pair.master.conf, *options],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+    finally:
+        os.close(writer)
+
+
+def test_v_of_a_run_that_nobody_reads_ends_it_quietly(pair):
+    users = [f"user{number}" for number in range(150)]
+    pair.master.create(*users)
+    process = unread(pair, "-v", "-A")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, b"")
+    assert not all(pair.replica.has(user) for user in users), "it went on"
+    assert pair.run("-A").process.returncode == 0
+    assert pair.same()
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_v_of_a_run_whose_output_is_lost_is_said(pair, redirection):
+    pair.master.create("alice")
+    done = subprocess.run(
+        [
+            *("sh", "-c", f'exec "$@" {redirection}', "sh"),
+            *(BIN / "sync_client", "-C", pair.master.conf, "-v", "-u", "alice"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"sync_client: cannot write to standard output: .*\n", done.stderr)
+
+
+def test_v_of_a_rolling_client_that_nobody_reads_does_not_stop_it(pair):
+    pair.master.create("alice")
+    process = unread(pair, "-v", "-R", "-d", "1")
+    try:
+        pair.master.deliver("alice", "one")
+        until(lambda: pair.replica.has("alice") and pair.replica.messages("alice") == 1, "the first", 60)
+        pair.master.deliver("alice", "two")
+        until(lambda: pair.replica.messages("alice") == 2, "the second", 60)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert said.count(b"operations are not printed any more: standard output: Broken pipe\n") == 1
+    assert said.count(b"\n") == 1
