@@ -182,6 +182,7 @@ def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
     heard = [talk.ask(b"APPLY UNMAILBOX user.x").decode() for _ in REPLY_ERRORS]
     assert sorted(heard) == [f"NO {code} {text}" for code, text in sorted(CODES.items())]
 
+
 _NO_MESSAGE = b"NO IMAP_PROTOCOL_ERROR a record without its message (" + b"ab" * 20 + b")"
 _READ_ONLY = b"NO cannot be written: Read-only file system: /mail/x"
 _INTERNAL = b"NO internal error (ZeroDivisionError), see the log of the replica"
