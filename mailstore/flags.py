@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from common.errors import UsageError
 from common.model import SYSTEM_FLAGS
+from mailstore.utf7 import encode
 
 _KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~}]+")
 SETTABLE = {flag.lower(): flag for flag in SYSTEM_FLAGS if flag != "\\Expunged"}
@@ -26,6 +27,17 @@ def check_flags(typed: Iterable[str]) -> list[str]:
 def is_keyword(word: str) -> bool:
     """True for what IMAP allows as a keyword (an atom without a backslash)."""
     return bool(_KEYWORD.fullmatch(word)) and len(word) <= 200
+
+
+def keyword_of(name: str) -> str | None:
+    """A keyword as IMAP can say it: other letters than ASCII's in modified UTF-7, as Thunderbird does it.
+    None for what cannot be one.
+
+    >>> keyword_of("Später"), keyword_of("two words")
+    ('Sp&AOQ-ter', None)
+    """
+    found = name if name.isascii() else encode(name)
+    return found if is_keyword(found) else None
 
 
 def flag_text(typed: Iterable[str]) -> str:

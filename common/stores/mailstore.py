@@ -215,9 +215,18 @@ class MailWriter(MailReader, Protocol):
         self,
         mailbox: str,
         messages: Iterable[tuple[bytes | MessageBody, int, str]],
+        *,
+        uids: Iterable[int] = (),
     ) -> list[int]:
         """Append (raw message, internaldate, flags); the new UIDs. A large message may come as a body in
-        pieces, which are read only here; `ProtocolError` where they are not what its GUID says."""
+        pieces, which are read only here; `ProtocolError` where they are not what its GUID says.
+
+        `uids` are UIDs that the messages bring along, in the same order. One that is above all that the
+        mailbox has used is taken; for others, 0 for instance, the next one is."""
+
+    def number_anew(self, mailbox: str, uidvalidity: int) -> None:
+        """Give a mailbox that never held a message another UIDVALIDITY, a lower one too; `UnknownFailure`
+        for one that did."""
 
     def set_flags(
         self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()
@@ -309,9 +318,6 @@ class MailStore(Protocol):
     def owners(self) -> Iterator[Owner]:
         """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
         of whom nothing is alive."""
-
-    def userids(self) -> list[str]:
-        """Everybody of whom files are stored, in order; some may be deleted. Costs no look into anybody."""
 
     def exists(self, owner: Owner) -> bool:
         """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root."""

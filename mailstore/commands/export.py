@@ -1,9 +1,11 @@
 """export: write a user's mail as a Maildir++ or as mbox files.
 
-DIR must be empty or not exist. maildir: octet for octet as stored, flags in the file names, keywords in
-dovecot-keywords (26 a folder), internal dates as times of modification, subscriptions in the file
-"subscriptions"; mailstore import reads all of it back. mbox: one file a mailbox, LF line ends, flags in
-Status, X-Status and X-Keywords."""
+DIR must be empty or not exist. maildir: as Dovecot keeps it, with UIDs and UIDVALIDITY in dovecot-uidlist, so
+that a Dovecot that serves it is to clients what we were; octet for octet as stored, flags in the file names,
+keywords in dovecot-keywords (26 a folder, further ones in our own cyrus-sync-keywords), internal dates as
+times of modification, subscriptions in the file "subscriptions". A dot inside a name is written \\2e, as
+Dovecot's plugin listescape has it. mailstore import reads all of it back. mbox: one file a mailbox, LF line
+ends, flags in Status, X-Status and X-Keywords."""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from mailstore.targets.maildir import MaildirTarget
 from mailstore.targets.mbox import MboxTarget
 from mailstore.targets.walk import Target, export_owner
 
-_TARGETS: dict[str, Callable[[Path], Target]] = {"maildir": MaildirTarget, "mbox": MboxTarget}
+_TARGETS: dict[str, Callable[[Path, Callable[[str], None]], Target]] = {
+    "maildir": MaildirTarget,
+    "mbox": lambda path, notice: MboxTarget(path),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
         raise BadInput(f"{args.directory} is there and not an empty directory")
     args.directory.mkdir(parents=True, exist_ok=True)
-    target: Target = _TARGETS[args.format](args.directory)
+    target: Target = _TARGETS[args.format](args.directory, context.warn)
     reader: MailReader
     with store.read(owner) as reader:
         done = export_owner(reader, target, context.warn)

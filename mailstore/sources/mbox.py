@@ -14,6 +14,7 @@ from pathlib import Path
 from mailstore.errors import NoInput
 from mailstore.sources.content import stored_form
 from mailstore.sources.message import (
+    Counters,
     Report,
     SourceMessage,
     date_of,
@@ -56,6 +57,10 @@ class MboxSource:
 
     def subscriptions(self) -> list[tuple[str, ...]]:
         return []
+
+    def counters(self, folder: tuple[str, ...]) -> Counters | None:
+        """An mbox has none that clients know."""
+        return None
 
     def messages(self) -> Iterator[SourceMessage]:
         try:

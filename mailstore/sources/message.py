@@ -10,13 +10,14 @@ from typing import NamedTuple, Protocol
 
 from common.model import MessageBody
 from common.names import check_mailbox_name
-from mailstore.flags import flag_text, is_keyword
+from mailstore.flags import flag_text, keyword_of
 from mailstore.utf7 import ascii_name
 
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = {"R": "\\Seen"}
 _X_STATUS = {"A": "\\Answered", "F": "\\Flagged", "D": "\\Deleted", "T": "\\Draft"}
 _MOZILLA = {0x0001: "\\Seen", 0x0002: "\\Answered", 0x0004: "\\Flagged", 0x1000: "$Forwarded"}
+_STATUS_WORD = re.compile(r"[ADFNORTU]*")
 _MOZILLA_EXPUNGED = 0x0008
 _ENCODED_DOT = "&AC4-"
 """How `mailstore export` writes a dot inside a name, where dots separate levels."""
@@ -28,7 +29,7 @@ class SourceMessage(NamedTuple):
     """`folder` is the path below the target, as components of an internal name; () is the target itself.
 
     `raw` is what is to be stored (a large message is read from its source when it is wanted), `flags` is
-    as a record has them, `consumed` is its size at the source.
+    as a record has them, `consumed` is its size at the source, `uid` the UID that it has there (0 = none).
     """
 
     folder: tuple[str, ...]
@@ -36,6 +37,7 @@ class SourceMessage(NamedTuple):
     internaldate: int
     flags: str
     consumed: int
+    uid: int = 0
 
     @property
     def guid(self) -> bytes:
@@ -45,6 +47,14 @@ class SourceMessage(NamedTuple):
     def in_memory(self) -> int:
         """How many octets of it are held."""
         return len(self.raw) if isinstance(self.raw, bytes) else 0
+
+
+class Counters(NamedTuple):
+    """What an IMAP server said of a folder. `guid` is its own name for it, "" if there is none."""
+
+    uidvalidity: int
+    next_uid: int
+    guid: str
 
 
 class Source(Protocol):
@@ -61,6 +71,9 @@ class Source(Protocol):
 
     def subscriptions(self) -> list[tuple[str, ...]]:
         """The folders that the user has subscribed to."""
+
+    def counters(self, folder: tuple[str, ...]) -> Counters | None:
+        """What clients know a folder by; None where the source has no UIDs."""
 
 
 def from_top(folder: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,11 +124,32 @@ def parse_date(text: str) -> int | None:
 
 def status_flags(header: bytes) -> list[str]:
     """The flags that Status, X-Status, X-Keywords and X-Mozilla-Status tell."""
-    flags = [_STATUS[c] for c in field(header, b"Status").decode("latin-1") if c in _STATUS]
-    flags += [_X_STATUS[c] for c in field(header, b"X-Status").decode("latin-1") if c in _X_STATUS]
-    flags += [word for word in field(header, b"X-Keywords").decode("latin-1").split() if is_keyword(word)]
+    flags = _letters(field(header, b"Status"), _STATUS) + _letters(field(header, b"X-Status"), _X_STATUS)
+    return flags + _keywords(field(header, b"X-Keywords")) + mozilla_flags(header)
+
+
+def _letters(value: bytes, known: dict[str, str]) -> list[str]:
+    """Flags of a Status field: letters that mail programs write, each once. Other words are another's:
+    a bug tracker's ``Status: RESOLVED`` says nothing of the message."""
+    found = value.decode("latin-1").replace(" ", "")
+    if not _STATUS_WORD.fullmatch(found) or len(set(found)) < len(found):
+        return []
+    return [known[letter] for letter in found if letter in known]
+
+
+def _keywords(value: bytes) -> list[str]:
+    try:
+        words = value.decode("utf-8").split()
+    except UnicodeDecodeError:
+        words = value.decode("latin-1").split()
+    return [keyword for keyword in map(keyword_of, words) if keyword is not None]
+
+
+def mozilla_flags(header: bytes) -> list[str]:
+    """The flags and keywords that Thunderbird keeps in a message: X-Mozilla-Status, X-Mozilla-Keys."""
     mozilla = mozilla_status(header)
-    return flags + [flag for bit, flag in _MOZILLA.items() if mozilla & bit]
+    flags = [flag for bit, flag in _MOZILLA.items() if mozilla & bit]
+    return flags + _keywords(field(header, b"X-Mozilla-Keys"))
 
 
 def mozilla_status(header: bytes) -> int:

@@ -15,6 +15,7 @@ from mailstore.sources.content import stored_form
 from mailstore.sources.maildir import MaildirSource, is_maildir
 from mailstore.sources.mbox import MboxSource, is_mbox
 from mailstore.sources.message import (
+    Counters,
     Report,
     Source,
     SourceMessage,
@@ -53,6 +54,14 @@ class TreeSource:
 
     def subscriptions(self) -> list[tuple[str, ...]]:
         return [folder + below for folder, box in self._boxes for below in box.subscriptions()]
+
+    def counters(self, folder: tuple[str, ...]) -> Counters | None:
+        for above, box in self._boxes:
+            if folder[: len(above)] == above:
+                found = box.counters(folder[len(above) :])
+                if found is not None:
+                    return found
+        return None
 
     def messages(self) -> Iterator[SourceMessage]:
         for folder, path in self._files:

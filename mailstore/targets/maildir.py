@@ -1,73 +1,88 @@
-"""Write a Maildir++ that Dovecot, Courier and `mailstore import` read."""
+"""Write a Maildir++ as Dovecot does, which Courier and `mailstore import` read as well.
+
+``dovecot-uidlist`` has the UIDs and UIDVALIDITY that clients know, ``dovecot-keywords`` what the letters a to
+z mean; where names of files cannot say it all (more than 26 keywords), our own ``cyrus-sync-keywords`` does.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from common.model import SYSTEM_FLAGS, Record
-
-_LETTERS = {
-    "\\Draft": "D",
-    "\\Flagged": "F",
-    "$Forwarded": "P",
-    "\\Answered": "R",
-    "\\Seen": "S",
-    "\\Deleted": "T",
-}
-_KEYWORDS = 26
+from common.model import MailboxState, Record
+from mailstore.errors import BadInput
+from mailstore.maildir import letters, names
+from mailstore.maildir.subscriptions import write_subscriptions
+from mailstore.maildir.uidlist import mailbox_guid, write_uidlist
 
 
 class MaildirTarget:
-    """A Maildir at `path`."""
+    """A Maildir at `path`. `notice` hears, in a line each, of what Dovecot will not see."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, notice: Callable[[str], None]) -> None:
         self._root = path
-        self._directory = path
-        self._keywords: list[str] = []
-        self._make(path)
+        self._notice = notice
+        self._highest = 0
 
-    def begin(self, folder: tuple[str, ...]) -> None:
-        name = "".join("." + part.replace("^", "&AC4-") for part in folder)
-        self._directory = self._root / name if folder else self._root
-        self._keywords = []
-        self._make(self._directory)
-        if folder:
-            (self._directory / "maildirfolder").touch()
+    def begin(self, folder: tuple[str, ...], mailbox: MailboxState) -> None:
+        name = names.directory_name(folder)
+        self._directory = self._root / name if name else self._root
+        self._mailbox = mailbox
+        self._table = letters.LetterTable()
+        self._entries: list[tuple[int, str]] = []
+        self._more: list[tuple[str, list[str]]] = []
+        self._highest = max(self._highest, mailbox.uidvalidity)
+        self._make(name)
+        whole = names.full_name(folder)
+        if name:
+            (self._directory / "maildirfolder").write_text("" if whole == name else f"{whole}\n", "ascii")
+        if whole != name:
+            self._notice(f"{mailbox.name}: its name is too long for a directory, it is written as {name}")
 
     def add(self, record: Record, raw: bytes) -> None:
-        letters = self._flag_letters(record.flags)
-        path = (
-            self._directory
-            / "cur"
-            / f"{record.internaldate}.U{record.uid:010d}.export,S={len(raw)}:2,{letters}"
-        )
+        base = f"{record.internaldate}.U{record.uid:010d}.export,S={len(raw)},W={_lines_as_crlf(raw)}"
+        flags, left = self._table.letters(record.flags)
+        path = self._directory / "cur" / f"{base}:2,{flags}"
         path.write_bytes(raw)
-        os.utime(path, (record.internaldate, record.internaldate))
+        with contextlib.suppress(OverflowError, OSError):  # the name says what a file system cannot hold
+            os.utime(path, (record.internaldate, record.internaldate))
+        self._entries.append((record.uid, base))
+        if left:
+            self._more.append((base, left))
 
     def end(self) -> None:
-        if self._keywords:
-            lines = "".join(f"{number} {name}\n" for number, name in enumerate(self._keywords))
-            (self._directory / "dovecot-keywords").write_text(lines, encoding="utf-8")
+        box = self._mailbox
+        guid = mailbox_guid(box.uniqueid)
+        uidlist = write_uidlist(box.uidvalidity, box.last_uid + 1, guid, self._entries)
+        (self._directory / "dovecot-uidlist").write_bytes(uidlist)
+        if self._table.keywords:
+            (self._directory / "dovecot-keywords").write_bytes(letters.write_keywords(self._table.keywords))
+        if self._more:
+            (self._directory / letters.MORE_KEYWORDS).write_bytes(letters.write_more_keywords(self._more))
+            self._notice(
+                f"{box.name}: a Maildir has letters for {letters.MAX_KEYWORDS} keywords; {len(self._more)} "
+                f"messages have more, in {letters.MORE_KEYWORDS}, which only mailstore import reads"
+            )
 
     def subscribe(self, folders: list[tuple[str, ...]]) -> None:
         if folders:
-            lines = "".join(".".join(folder or ("INBOX",)).replace("^", "&AC4-") + "\n" for folder in folders)
-            (self._root / "subscriptions").write_text(lines, encoding="utf-8")
+            wanted = [names.directory_name(folder)[1:] or "INBOX" for folder in folders]
+            (self._root / "subscriptions").write_bytes(write_subscriptions(wanted))
 
-    @staticmethod
-    def _make(directory: Path) -> None:
+        # Where Dovecot looks for the UIDVALIDITY of the next folder that is made.
+        (self._root / "dovecot-uidvalidity").write_text(f"{self._highest:08x}", "ascii")
+        (self._root / f"dovecot-uidvalidity.{self._highest:08x}").touch()
+
+    def _make(self, name: str) -> None:
+        """The folder's directories. Two folders never get the same, even where case is ignored."""
+        if name and self._directory.exists():
+            raise BadInput(f"{self._directory}: two folders have the same name on this file system")
         for part in ("cur", "new", "tmp"):
-            (directory / part).mkdir(parents=True, exist_ok=True)
+            (self._directory / part).mkdir(parents=True, exist_ok=True)
 
-    def _flag_letters(self, flags: str) -> str:
-        letters = set()
-        for flag in flags.split():
-            if flag in _LETTERS:
-                letters.add(_LETTERS[flag])
-            elif flag not in SYSTEM_FLAGS:
-                if flag not in self._keywords and len(self._keywords) < _KEYWORDS:
-                    self._keywords.append(flag)
-                if flag in self._keywords:
-                    letters.add(chr(ord("a") + self._keywords.index(flag)))
-        return "".join(sorted(letters))
+
+def _lines_as_crlf(raw: bytes) -> int:
+    """Dovecot's virtual size: what the message takes with CRLF at the end of every line."""
+    return len(raw) + raw.count(b"\n") - raw.count(b"\r\n")

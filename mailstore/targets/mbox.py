@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from common.model import Record
+from common.model import MailboxState, Record
 from mailstore.utf7 import decode
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
@@ -21,7 +21,7 @@ class MboxTarget:
         self._root = path
         self._file: BinaryIO | None = None
 
-    def begin(self, folder: tuple[str, ...]) -> None:
+    def begin(self, folder: tuple[str, ...], mailbox: MailboxState) -> None:
         names = [decode(part).replace("^", ".").replace("/", "_") for part in folder or ("INBOX",)]
         directory = self._root.joinpath(*(f"{name}.sbd" for name in names[:-1]))
         directory.mkdir(parents=True, exist_ok=True)

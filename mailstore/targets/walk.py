@@ -10,14 +10,16 @@ from common.model import MailboxState, Record
 from common.names import inbox_of, is_deleted
 from common.sieve import SIEVE_FOLDER
 from common.stores.mailstore import MailReader
+from mailstore.errors import BadInput
 from mailstore.selection import records_of
 
 
 class Target(Protocol):
     """Takes mailboxes one after another."""
 
-    def begin(self, folder: tuple[str, ...]) -> None:
-        """A mailbox; `folder` is its path below the INBOX, () the INBOX itself, components as stored."""
+    def begin(self, folder: tuple[str, ...], mailbox: MailboxState) -> None:
+        """A mailbox; `folder` is its path below the INBOX, () the INBOX itself, components as stored. Raises
+        `BadInput` where it can have no place of its own."""
 
     def add(self, record: Record, raw: bytes) -> None:
         """A message of that mailbox, in the order of UIDs."""
@@ -46,12 +48,19 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
         folder = _below(top, mailbox.name)
         if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
             continue
-        target.begin(folder)
+        try:
+            target.begin(folder, mailbox)
+        except BadInput as error:
+            done.missing += 1
+            report(f"{mailbox.name}: left out: {error}")
+            continue
         _export_mailbox(reader, mailbox, target, report, done)
         target.end()
         done.mailboxes += 1
-    subscribed = (_below(top, name) for name in reader.meta(with_sieve=False).subscriptions)
-    target.subscribe([folder for folder in subscribed if folder is not None])
+    subscribed = {name: _below(top, name) for name in reader.meta(with_sieve=False).subscriptions}
+    for name in (name for name, folder in subscribed.items() if folder is None):
+        report(f"subscription to {name} not written: that mailbox is another's")
+    target.subscribe([folder for folder in subscribed.values() if folder is not None])
     return done
 
 

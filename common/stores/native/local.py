@@ -26,10 +26,11 @@ _Message = tuple[bytes | MessageBody, int, str]
 class LocalMessages(RecordChanges):
     """The verbs on messages."""
 
-    def append(self, mailbox: str, messages: Iterable[_Message]) -> list[int]:
+    def append(self, mailbox: str, messages: Iterable[_Message], *, uids: Iterable[int] = ()) -> list[int]:
         box = self.require_box(mailbox)
         modseq, now = self.next_modseq(), self._around.now()
-        uids: list[int] = []
+        wanted = iter(uids)
+        taken: list[int] = []
         tally = Tally(box)
         keywords = box.state.userflags
         last = box.state.last_uid
@@ -40,13 +41,24 @@ class LocalMessages(RecordChanges):
             self._keep(bodies)
             records = []
             for (_, date, _), text, (_, guid, size, *_) in zip(group, texts, bodies, strict=True):
-                last += 1
+                last = max(last + 1, next(wanted, 0))
                 records.append(Record(last, modseq, now, text, False, date, size, guid, 0, now, modseq))
             self.insert_records(box.id, tally, records, stored={body.guid for body in bodies})
-            uids += [record.uid for record in records]
-        if uids:
+            taken += [record.uid for record in records]
+        if taken:
             self._appended(box, tally, modseq, last, keywords)
-        return uids
+        return taken
+
+    def number_anew(self, mailbox: str, uidvalidity: int) -> None:
+        box = self.require_box(mailbox)
+        if box.state.last_uid or not 0 < uidvalidity <= MAX_UID:
+            raise UnknownFailure("the mailbox has given out UIDs already").at(mailbox=mailbox)
+        if uidvalidity == box.state.uidvalidity:
+            return
+        modseq = self.next_modseq()
+        self.set_columns(box.id, uidvalidity=uidvalidity, highestmodseq=modseq, foldermodseq=modseq)
+        self.raise_owner(uidvalidity=uidvalidity)
+        self.log("MAILBOX", mailbox)
 
     def _keep(self, bodies: Sequence[MessageBody]) -> None:
         """Store the messages that are not stored yet."""

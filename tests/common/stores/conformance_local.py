@@ -82,6 +82,26 @@ class LocalConformance(Conformance):
         assert bodies_in(mail) == [ONE, TWO, THREE]
         assert sums_agree(mail, ALICE)
 
+    def test_append_takes_uids_that_lie_above_all_that_were_used(self, mail):
+        with mail.write(ALICE) as writer:
+            messages = [(message(number), 5, "") for number in range(10, 15)]
+            assert writer.append(INBOX, messages, uids=[7, 0, 2, 20]) == [7, 8, 9, 20, 21]
+        assert [record.uid for record in records_in(mail)] == [1, 2, 7, 8, 9, 20, 21]
+        assert mailbox_in(mail).last_uid == 21
+        assert sums_agree(mail, ALICE)
+
+    def test_a_mailbox_that_never_held_a_message_may_be_numbered_anew(self, mail, log):
+        with mail.write(ALICE) as writer:
+            before = writer.mailbox(INBOX + ".Work")
+            writer.number_anew(INBOX + ".Work", 17)
+            after = writer.mailbox(INBOX + ".Work")
+            assert after.uidvalidity == 17
+            assert after.highestmodseq == after.foldermodseq > before.highestmodseq
+            assert writer.create(INBOX + ".Next").uidvalidity > before.uidvalidity
+        assert ("MAILBOX", INBOX + ".Work") in log.take()
+        with pytest.raises(ReplyError), mail.write(ALICE) as writer:
+            writer.number_anew(INBOX, 17)
+
     def test_append_refuses_an_empty_message_and_a_bad_flag(self, mail):
         for bad in [(b"", 5, ""), (ONE, 5, "a(b"), (ONE, 5, "\\Expunged")]:
             with pytest.raises(ReplyError), mail.write(ALICE) as writer:
