@@ -63,6 +63,10 @@ class Replica(Protocol):
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
         """One snapshot: the state and all its records. Raises MailboxNonexistent."""
 
+    def get_users(self) -> Deferred[list[str]]:
+        """Userids of everybody of whom anything is stored, some perhaps deleted. Only where
+        ``X-CYRUS-SYNC-USERS`` was agreed."""
+
     def get_quota(self, root: str) -> Deferred[Quota | None]: ...
 
     def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:

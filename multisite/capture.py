@@ -64,7 +64,9 @@ class Capture:
         self._log = log
         self._channel = channel
         self.recorder = Recorder(log)
-        options = Options(no_copyback=True, batchsize=RECORDS, batch_bytes=MESSAGE_BYTES, notice=_log.info)
+        options = Options(
+            no_copyback=True, batchsize=RECORDS, batch_bytes=MESSAGE_BYTES, notice=_log.info, remark=_log.info
+        )
         self._engine = Engine(store, self.recorder, AtOnce(), options)
 
     def changed(self) -> list[CyrusSyncError]:

@@ -84,6 +84,10 @@ class Recorder:
     def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
         return succeed([state for name in names if (state := self._shadows.by_name(name))])
 
+    def get_users(self) -> Deferred[list[str]]:
+        """Nobody asks a log."""
+        return succeed([])
+
     def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
         return succeed([state for one in uniqueids if (state := self._shadows.get(one))])
 

@@ -25,7 +25,8 @@ modes (exactly one):
 
 exit status:
   0   everything was done; or rolling replication was stopped by its shutdown file
-  1   something could not be replicated, or there is no connection
+  1   something could not be replicated, is on neither side, or on the replica
+      alone; there is nobody here; or there is no connection
   64  usage error        70  no server is configured       78  bad configuration
   75  stopped by a signal, or another client works on the channel
 """

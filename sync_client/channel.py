@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from common.config import Config
+from common.config.options import OPTIONS
 from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
 from common.numbers import decimal
 
@@ -45,6 +46,29 @@ def channel_directory(cfg: Config, channel: str) -> Path:
     except OSError as error:
         raise StoreError(f"cannot make {directory}: {error.strerror}") from error
     return directory
+
+
+def channel_warnings(cfg: Config, channel: str) -> list[str]:
+    """What makes a rolling client wait in vain: a log that nobody writes."""
+    if not cfg.switch("sync_log"):
+        return [f"{cfg.path}: sync_log is off: what goes by this file logs nothing to replicate"]
+    channels = cfg.words("sync_log_channels")
+    if channel in channels:
+        return []
+    which = f"the channel {channel}" if channel else 'the default channel (written "")'
+    return [f"{cfg.where('sync_log_channels')}{which} is not among them: nothing is logged for it"]
+
+
+def check_known(cfg: Config, channel: str) -> None:
+    """Raises `UsageError` for a channel that nothing in imapd.conf speaks of: mistyped, it would quietly be
+    the default one."""
+    if channel in cfg.words("sync_log_channels") or (cfg.configdirectory / "sync" / channel).is_dir():
+        return
+    if not any(cfg.is_channel_set(name, channel) for name in OPTIONS):
+        raise UsageError(
+            f"there is no channel '{channel}': {cfg.path} names it neither in sync_log_channels nor in an"
+            f" option ({channel}_sync_host)"
+        )
 
 
 class ChannelLock:

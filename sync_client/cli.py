@@ -21,7 +21,7 @@ from common.wire.settings import ClientSettings
 from sync_client import names, report
 from sync_client.arguments import Arguments, Mode, parse, parser
 from sync_client.background import go_to_background, is_supervised
-from sync_client.channel import ChannelLock, channel_directory
+from sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
 from sync_client.status import Thresholds, read_status, render
 
 
@@ -30,6 +30,10 @@ class NoServer(CyrusSyncError):
 
     exit_status = EX_SOFTWARE
     text = "sync_host not defined"
+
+
+class NothingToDo(CyrusSyncError):
+    """A run that was asked for names nobody and nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +46,8 @@ def _run(words: list[str]) -> int:
     cfg = Config.load(arguments.config, program="sync_client")
     if arguments.mode is Mode.STATUS:
         return _status(arguments, cfg)
+    if arguments.channel and arguments.mode is not Mode.ROLLING:
+        check_known(cfg, arguments.channel)
     settings = _client_settings(arguments, cfg)
     if arguments.startup_wait:
         complain(
@@ -99,7 +105,8 @@ def _status(arguments: Arguments, cfg: Config) -> int:
     thresholds = Thresholds(arguments.warning, arguments.critical)
     directory = cfg.configdirectory / "sync" / arguments.channel
     log = log_path(cfg, arguments.channel)
-    found = read_status(directory, arguments.channel, time.time(), thresholds, log)
+    warning = "; ".join(channel_warnings(cfg, arguments.channel))
+    found = read_status(directory, arguments.channel, time.time(), thresholds, log=log, warning=warning)
     print(render(found, arguments.format))
     return int(found["exit_status"])
 
@@ -119,6 +126,9 @@ def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
     typed = list(arguments.names)
     if arguments.input_file is not None:
         typed += names.read_names(arguments.input_file)
+        if not typed:
+            where = "standard input" if arguments.input_file == "-" else arguments.input_file
+            raise NothingToDo(f"no names in {where}: nothing was done")
     separator = cfg.switch("unixhierarchysep")
     if arguments.mode is Mode.ALL:
         return [names.prefix(text, separator) for text in typed], 0

@@ -33,6 +33,10 @@ class Settings:
     """Items under way at once."""
 
 
+LONGEST_ERROR = 1000
+"""Letters of an error that are kept for `status`."""
+
+
 @dataclass(slots=True)
 class Facts:
     """What `status` shows; times in Unix seconds, None = never or not now."""
@@ -45,7 +49,33 @@ class Facts:
     runs: int = 0
     items: int = 0
     failures: int = 0
+    messages: int = 0
+    """Messages that the replica has taken, and their octets."""
+    bytes: int = 0
     last_error: str = ""
+    last_error_at: float | None = None
+    last_error_over: float | None = None
+    """Since when it is mended; None while it is not."""
+    _about_connection: bool = False
+
+    def sent(self, messages: int, octets: int) -> None:
+        """The replica has taken messages."""
+        self.messages += messages
+        self.bytes += octets
+
+    def trouble(self, text: str, now: float, *, connection: bool = False) -> None:
+        """Something went wrong; `connection`: it is over as soon as there is a connection again."""
+        self.last_error, self.last_error_at, self.last_error_over = text[:LONGEST_ERROR], now, None
+        self._about_connection = connection
+
+    def connection_again(self, now: float) -> None:
+        if self._about_connection:
+            self.mended(now)
+
+    def mended(self, now: float) -> None:
+        """What went wrong last has been done since."""
+        if self.last_error and self.last_error_over is None:
+            self.last_error_over = now
 
 
 def reason_of(error: Exception) -> str:

@@ -82,14 +82,24 @@ class OneShot:
     report: ReportFailure = say_nothing
     say: Callable[[str], None] = _log.error
     random: Callable[[], float] = random.random
+    everybody: tuple[str, Sequence[str]] | None = None
+    """With ``-A``: the prefix, and the users of the master: who else is on the replica is told at the end."""
     _run: Run | None = None
     _waiting: Deferred[Any] | None = None
     _stopped: bool = False
     _failed: bool = False
+    _remarks: set[str] = field(default_factory=set)
     _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
         self._backoff = Backoff(self.maxwait, self.random, self.patience)
+
+    def remark(self, text: str) -> None:
+        """Something is not the same on both sides, and the run cannot help it: said once, status 1."""
+        if text not in self._remarks:
+            self._remarks.add(text)
+            self.say(text)
+        self._failed = True
 
     def stop(self) -> None:
         """End after the items under way; give up waiting for a connection."""
@@ -128,6 +138,8 @@ class OneShot:
         )
         try:
             outcome = await self._run.go()
+            if self.everybody is not None and not (outcome.remaining or outcome.broken or self._stopped):
+                await session.engine.alone(*self.everybody)
         finally:
             self._run = None
             await session.close()

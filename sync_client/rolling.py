@@ -256,6 +256,7 @@ class Rolling:
         now = self.clock.seconds()
         self._session, self._session_lost, self._session_good = session, None, False
         self._last_command = self.facts.connected = now
+        self.facts.connection_again(now)
         session.on_lost(lambda error: self._session_ended(session, error))
         self._feed(Event.CONNECTED)
 
@@ -264,7 +265,7 @@ class Rolling:
         if failure.check(CancelledError) or self.state is not State.CONNECTING:
             return
         error = failure.value
-        self.facts.last_error = reason_of(error)
+        self.facts.trouble(reason_of(error), self.clock.seconds(), connection=True)
         if not isinstance(error, CyrusSyncError):
             _log.error("connecting failed: %s", failure.getTraceback())
         if self.settings.connect_once or (isinstance(error, NotGranted) and self.facts.runs == 0):
@@ -283,7 +284,9 @@ class Rolling:
             self._later(TROUBLE_PAUSE)
             return
         wait = self._backoff.next() or 0
-        why = f" ({self.facts.last_error})" if self.facts.last_error else ""
+        why = (
+            f" ({self.facts.last_error})" if self.facts.last_error and not self.facts.last_error_over else ""
+        )
         self.say(f"{self._trouble} server '{self.connector.server}', retrying in {wait} seconds{why}")
         self._trouble = _NO_CONNECTION
         self._later(wait)
@@ -292,7 +295,7 @@ class Rolling:
         if session is not self._session:
             return
         self._session_lost = error
-        self.facts.last_error = reason_of(error)
+        self.facts.trouble(reason_of(error), self.clock.seconds(), connection=True)
         if self.settings.connect_once and isinstance(error, QuietLogout) and self._run is None:
             self.stop(EX_OK)
         else:
@@ -380,12 +383,15 @@ class Rolling:
         """What the run means for what comes next."""
         self.facts.items += outcome.done
         self.facts.failures += len(outcome.failed)
+        if outcome.failed:
+            failure = outcome.failed[-1]
+            self.facts.trouble(f"{failure.item}: {failure.error}", self.clock.seconds())
         self._pause = 0 if outcome.complete else TROUBLE_PAUSE
         self._careful = bool(outcome.suspects)
         if outcome.done:
             self._session_good = True
         if outcome.broken is not None:
-            self.facts.last_error = reason_of(outcome.broken)
+            self.facts.trouble(reason_of(outcome.broken), self.clock.seconds(), connection=not outcome.failed)
             self._trouble = "Can not go on with"
             if self.settings.connect_once and isinstance(outcome.broken, QuietLogout):
                 self.stop(EX_OK)
@@ -394,6 +400,8 @@ class Rolling:
         self._backoff.succeeded()
         if outcome.complete:
             self.facts.last_success = taken
+            if not self.source.set_aside:
+                self.facts.mended(self.clock.seconds())
             self.facts.oldest_change = taken if self.source.pending() else None
         if self.settings.once and self.exit_status == EX_OK and not outcome.complete:
             self.exit_status = outcome.exit_status
@@ -402,7 +410,7 @@ class Rolling:
     def _stuck(self, error: Exception) -> Event:
         """The log cannot be read or written: nothing to do but wait, the work stays where it is."""
         _log.error("%s", error)
-        self.facts.last_error = str(error)
+        self.facts.trouble(str(error), self.clock.seconds())
         self._session_good = False
         self._trouble = "Can not work for"
         self._pause = TROUBLE_PAUSE
@@ -410,7 +418,7 @@ class Rolling:
 
     def _run_crashed(self, failure: Any) -> None:
         _log.error("unexpected failure of a run: %s", failure.getTraceback())
-        self.facts.last_error = repr(failure.value)
+        self.facts.trouble(repr(failure.value), self.clock.seconds())
         self._session_good = False
         self._trouble = "Can not work for"
         self._pause = TROUBLE_PAUSE

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from common.allocator import few_arenas
 from common.commands import LostOutput
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
+from common.names import to_external
 from common.stores import open_store
 from common.stores.native.store import NativeStore
 from common.stores.native.sweep import sweep
@@ -30,11 +31,12 @@ from common.synclog.writer import log_path
 from common.wire.settings import ClientSettings
 from sync_client import oneshot
 from sync_client.arguments import Arguments, Mode
-from sync_client.channel import channel_directory
+from sync_client.channel import channel_directory, channel_warnings
 from sync_client.connecting import WireConnector
 from sync_client.engine import Options, RemoteCache
 from sync_client.engine.all_users import read_everybody
-from sync_client.facts import Settings
+from sync_client.facts import Facts, Settings
+from sync_client.foreign import cyrus_spool, nobody_here
 from sync_client.names import read_input
 from sync_client.quarantine import Quarantine
 from sync_client.report import Reporter, log
@@ -42,7 +44,7 @@ from sync_client.rolling import Rolling
 from sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
 from sync_client.status import StatusFile
 from sync_client.watch import FileWatch, NoWatch
-from sync_client.work import Item
+from sync_client.work import Item, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,25 @@ class _Parts:
             channel=arguments.channel,
             server=job.settings.server,
         )
+        self.facts = Facts()
+        self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
+        """May be replaced before the first connection."""
         self.connector = WireConnector(
             reactor,
             job.settings,
             self.store,
             self.threads,
-            engine_options(job, self.reporter, reactor),
+            replace(
+                engine_options(job, self.reporter, reactor),
+                remark=self._pass_on,
+                sent=self.facts.sent,
+            ),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
         )
+
+    def _pass_on(self, text: str) -> None:
+        self.remark(text)
 
 
 def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
@@ -112,6 +124,9 @@ def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
         spool_dir=job.directory,
         report=reporter.operation,
         notice=lambda text: log.info("%s", text),
+        strict=not rolling,
+        external=lambda name: to_external(name, cfg.switch("unixhierarchysep")),
+        here=cfg.servername,
         clock=reactor,
     )
 
@@ -139,8 +154,19 @@ def run_one_shot(job: Job) -> int:
             say=lambda text: log.error("%s", text),
         )
 
+        parts.remark = shot.remark
+
         async def work() -> int:
             shot.items = await parts.threads.run(_items, job, parts.store)
+            if job.arguments.mode is Mode.ALL:
+                if not shot.items:
+                    shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
+                here = [item.owner.name for item in shot.items if item.kind is Kind.USER]
+                shot.everybody = "".join(job.names), here
+            elif not any(parts.store.userids()) and (found := cyrus_spool(job.cfg)):
+                shot.remark(
+                    f"{found} belongs to a real Cyrus IMAP server: this program does not read its mail"
+                )
             status = await shot.go()
             return status or (EX_FAILURE if job.bad_names else EX_OK)
 
@@ -187,20 +213,6 @@ def rolling_settings(job: Job) -> Settings:
     )
 
 
-def channel_warnings(job: Job) -> list[str]:
-    """What makes a rolling client wait in vain: a log that nobody writes."""
-    if job.arguments.input_file is not None:
-        return []
-    cfg, channel = job.cfg, job.arguments.channel
-    if not cfg.switch("sync_log"):
-        return [f"{cfg.path}: sync_log is off: what goes by this file logs nothing to replicate"]
-    channels = cfg.words("sync_log_channels")
-    if channel in channels:
-        return []
-    which = f"the channel {channel}" if channel else 'the default channel (written "")'
-    return [f"{cfg.where('sync_log_channels')}{which} is not among them: nothing is logged for it"]
-
-
 def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
     """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
     from twisted.internet import reactor as installed
@@ -228,6 +240,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             blocking=parts.threads.run,
             watch=watch,
             observer=observer,
+            facts=parts.facts,
             owner_of_uniqueid=parts.store.owner_of_uniqueid,
             report=parts.reporter.failure,
             say=lambda text: log.error("%s", text),
@@ -250,8 +263,9 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             rolling.stop(EX_TEMPFAIL)
 
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
-        for warning in channel_warnings(job):
-            log.warning("%s", warning)
+        if job.arguments.input_file is None:
+            for warning in channel_warnings(job.cfg, job.arguments.channel):
+                log.warning("%s", warning)
         log.info("rolling replication to %s begins", parts.connector.server)
         ended = _behind_sweep(job, parts, rolling.run)
         systemd.notify("READY=1")

@@ -77,12 +77,16 @@ class StatusFile:
             "last_run": facts.last_run,
             "last_success": facts.last_success,
             "oldest_change": facts.oldest_change,
-            "queue": rolling.queue,
+            "under_way": rolling.queue,
             "set_aside": rolling.source.set_aside,
             "runs": facts.runs,
             "items_done": facts.items,
             "items_failed": facts.failures,
+            "messages_sent": facts.messages,
+            "bytes_sent": facts.bytes,
             "last_error": facts.last_error,
+            "last_error_at": facts.last_error_at,
+            "last_error_over": facts.last_error_over,
         }
 
 
@@ -108,11 +112,19 @@ class Thresholds:
 
 
 def read_status(
-    directory: Path, channel: str, now: float, thresholds: Thresholds, log: Path | None = None
+    directory: Path,
+    channel: str,
+    now: float,
+    thresholds: Thresholds,
+    *,
+    log: Path | None = None,
+    warning: str = "",
 ) -> dict[str, Any]:
     """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`).
 
-    `log` is the channel's log where it is not in `directory`.
+    `queue` counts the lines that wait in the log and its run file, `queue_set_aside` those of owners who are
+    set aside; `under_way` the items of the present run. `log` is the channel's log where it is not in
+    `directory`; `warning` what makes a client of the channel wait in vain.
     """
     log = log or directory / "log"
     try:
@@ -129,13 +141,30 @@ def read_status(
     if holder is None:
         found["state"] = "not running"
         found["connected_since"] = None
+        found["under_way"] = 0
     found["log_bytes"] = sum(path.stat().st_size for path in waiting if path.exists())
+    found["queue"] = sum(_lines(path) for path in waiting)
+    found["queue_set_aside"] = _lines(directory / "quarantine.log")
     found["oldest_change_seconds"] = lag
     found["quarantine"] = _quarantine(directory)
     found["set_aside"] = len(found["quarantine"])
     found["reasons"], found["exit_status"] = _judge(found, lag, thresholds)
+    if warning:
+        found["reasons"].append(warning)
     found["result"] = _WORDS[found["exit_status"]]
     return found
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file, 0 if there is none (any more)."""
+    count = 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                count += block.count(b"\n")
+    except OSError:
+        return 0
+    return count
 
 
 def _lag(known: dict[str, Any], waiting: list[Path], now: float) -> int | None:
@@ -188,7 +217,16 @@ def render(found: dict[str, Any], form: str) -> str:
     return "\n".join(lines)
 
 
-_TIMES = ("started", "connected_since", "last_run", "last_success", "oldest_change", "updated")
+_TIMES = (
+    "started",
+    "connected_since",
+    "last_run",
+    "last_success",
+    "last_error_at",
+    "last_error_over",
+    "oldest_change",
+    "updated",
+)
 
 
 def _readable(key: str, value: Any) -> Any:

@@ -20,7 +20,7 @@ from common.errors import BadParameters, MailboxNonexistent, ProtocolError
 from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from common.names import BadName
 from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
+from common.protocol.commands import COMMANDS, UNMAILBOX_ID, USERS, ZSTD
 from common.protocol.connection_server import ServerConnection
 from common.protocol.events import DlistCommand
 from common.stores.queries import FullMailbox
@@ -28,7 +28,7 @@ from sync_server.work import Bulk, Work
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, USERS, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -208,6 +208,18 @@ def _full_mailbox(state: MailboxState, records: RecordSource) -> Generator[bytes
             yield separator + codec.encode_records(batch, server=True)
             separator = b" "
     yield codec.MAILBOX_TAIL + b"\r\n"
+
+
+USERS_AT_ONCE = 10_000
+"""Userids in one answer to XUSERS; the client asks on from the last."""
+
+
+async def get_xusers(request: Request) -> Answer:
+    after = codec.decode_after(request.value)
+    if USERS not in request.replica.capabilities:
+        raise ProtocolError(f"{USERS} was not agreed")
+    found = await request.replica.get_users(after, USERS_AT_ONCE)
+    return [line("XUSERS", codec.encode_names(found))] if found else None
 
 
 async def get_quota(request: Request) -> Answer:

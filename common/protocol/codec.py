@@ -89,6 +89,11 @@ def decode_uniqueids(value: Any) -> list[str]:
     return [fields.uniqueid(item, "a uniqueid") for item in fields.listed(value, "the list of uniqueids")]
 
 
+def decode_after(value: Any) -> str:
+    """The userid after which a list goes on, "" for its beginning; it need not be anybody's."""
+    return fields.text(value, "the userid")
+
+
 def decode_root(value: Any) -> str:
     return fields.mailbox_name(value, "the quota root")
 

@@ -76,6 +76,10 @@ ZSTD = "X-CYRUS-SYNC-ZSTD"
 """The capability under which messages travel as zstd frames (``docs/protocol-extension.md``)."""
 
 
+USERS = "X-CYRUS-SYNC-USERS"
+"""The capability under which a server lists its users (``docs/protocol-extension.md``)."""
+
+
 UNMAILBOX_ID = "UNMAILBOX-ID"
 """The capability under which UNMAILBOX says which mailbox it means, not only its name."""
 
@@ -103,6 +107,7 @@ _DECLARED = (
         ("MAILBOX",),
         errors=(MailboxNonexistent,),
     ),
+    Command("GET", "XUSERS", "str", codec.decode_after, _same, ("XUSERS",), since=USERS),
     Command("GET", "QUOTA", "str", codec.decode_root, _same, ("QUOTA",)),
     Command("GET", "ANNOTATION", "str", codec.decode_annotation_mailbox, _same, ("ANNOTATION",)),
     Command(

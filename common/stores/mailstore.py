@@ -319,6 +319,9 @@ class MailStore(Protocol):
         """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
         of whom nothing is alive."""
 
+    def userids(self) -> list[str]:
+        """Everybody of whom files are stored, in order; some may be deleted. Costs no look into anybody."""
+
     def exists(self, owner: Owner) -> bool:
         """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root."""
 

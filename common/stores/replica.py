@@ -9,6 +9,7 @@ itself alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ class StoreReplica:
         def find(scope: Scope) -> tuple[MailboxState, RecordSource]:
             scope.settle()
             return full_mailbox(self.store, name)
+
+        return self._session(find)
+
+    def get_users(self, after: str = "", most: int = 2**62) -> Deferred[list[str]]:
+        """In order of userid, those that come after `after`, at most `most`."""
+
+        def find(scope: Scope) -> list[str]:
+            scope.settle()
+            return list(islice((name for name in self.store.userids() if name > after), most))
 
         return self._session(find)
 

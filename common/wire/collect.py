@@ -150,6 +150,10 @@ class OneCollector(ListCollector):
         return self._found[0] if self._found else None
 
 
+def userids() -> ListCollector:
+    return ListCollector("XUSERS", codec.decode_subscriptions)
+
+
 def missing_guids() -> ListCollector:
     return ListCollector("MISSING", codec.decode_guids)
 

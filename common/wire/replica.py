@@ -145,6 +145,15 @@ class WireReplica:
         found = self._get("FULLMAILBOX", FullMailboxCollector(), name, mailbox=name)
         return found.addCallback(self.dialect.incoming_full)
 
+    def get_users(self) -> Deferred[list[str]]:
+        return Deferred.fromCoroutine(self._all_users())
+
+    async def _all_users(self) -> list[str]:
+        found: list[str] = []
+        while page := await self._get("XUSERS", collect.userids(), found[-1] if found else ""):
+            found += page
+        return found
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._get("QUOTA", collect.one_quota(), root, mailbox=root)
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from common.errors import CyrusSyncError
 from common.names import inbox_of
 from common.stores.mailstore import MailStore
+from sync_client.engine.alone import tell_of_users
 from sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
 from sync_client.engine.errors import UsersFailed
 from sync_client.engine.mailboxes import sync_mailboxes
@@ -52,6 +53,7 @@ async def sync_all_users(session: Session, prefix: str = "", done: set[str] | No
     users, shared = await session.threads.run(read_everybody, session.store, prefix, session.sieve_mailbox)
     left = [f"user:{name}" for name in users] + [f"mailbox:{name}" for name in shared]
     await sync_each(session, [item for item in left if item not in done], _sync_one(session, done))
+    await tell_of_users(session, prefix, users)
 
 
 def _sync_one(session: Session, done: set[str]) -> Work:

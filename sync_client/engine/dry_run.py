@@ -92,6 +92,9 @@ class DryRunReplica:
             lambda answer: (self._show([answer[0]])[0], answer[1])
         )
 
+    def get_users(self) -> Deferred[list[str]]:
+        return self._replica.get_users()
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._replica.get_quota(root)
 

@@ -7,12 +7,13 @@ that the connection is of no more use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from common.replica import Replica
 from common.stores.mailstore import MailStore
 from sync_client.engine import quotas, removal, seen, subscriptions
 from sync_client.engine.all_users import sync_all_users, sync_users
+from sync_client.engine.alone import tell_of_users
 from sync_client.engine.annotations import sync_annotations
 from sync_client.engine.concurrency import Threads
 from sync_client.engine.mailboxes import sync_mailboxes
@@ -41,6 +42,10 @@ class Engine:
     async def all_users(self, prefix: str = "", done: set[str] | None = None) -> None:
         """Every user, and every shared mailbox singly; `done` lets a new engine go on after this one."""
         await sync_all_users(self.session, prefix, done)
+
+    async def alone(self, prefix: str, here: Collection[str]) -> None:
+        """Tell of users whom only the replica has, where it lists them; `here`: those of the master."""
+        await tell_of_users(self.session, prefix, here)
 
     async def mailboxes(self, names: Sequence[str]) -> None:
         """MAILBOX lines: a group of names, asked for in one request. `FoldersFailed` as above."""

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
 from common.model import MailboxState
 from common.names import Owner, sort_key
+from sync_client.engine.alone import tell_of_mailbox
 from sync_client.engine.concurrency import Failed, as_sync_error, forgiving, is_fatal, settle_all, start
 from sync_client.engine.errors import FoldersFailed
 from sync_client.engine.mailbox import finish, reserve, send
@@ -48,6 +49,10 @@ class FolderRun:
     """Where it has them, for the next round."""
     rounds: int = 0
     looked: bool = False
+    full: bool = False
+    """Everything of an owner is compared."""
+    told: set[str] = field(default_factory=set)
+    """Uniqueids of the mailboxes of the replica that were told of."""
 
     def next_round(self) -> bool:
         """True; raises `SyncChanged` when the replica has been asked anew too often."""
@@ -80,8 +85,7 @@ async def start_folders(
     remote = [*remote, *(state for state in run.elsewhere if state.uniqueid not in known)]
     run.elsewhere = []
     survey = await session.threads.run(_survey, session, run, remote, tuple(cached))
-    for line in survey.notices:
-        session.options.notice(line)
+    await _tell_of_alone(session, run, survey)
     deleted = await _delete(session, run, survey.deletes)
     if await _rename(session, run, survey, remote, deleted):
         return None
@@ -90,6 +94,18 @@ async def start_folders(
     session.remember(survey.agreeing)
     pending = await _send_waves(session, updates, names)
     return start(_collect(session, run, pending))
+
+
+async def _tell_of_alone(session: Session, run: FolderRun, survey: Survey) -> None:
+    """Each mailbox that only the replica has, once a run."""
+    for theirs, reason in survey.alone:
+        if theirs.uniqueid in run.told:
+            continue
+        run.told.add(theirs.uniqueid)
+        if run.full or session.options.strict:
+            await tell_of_mailbox(session, theirs, reason)
+        else:
+            session.options.notice(f"only the replica has {theirs.name} ({theirs.uniqueid}): {reason}")
 
 
 async def look_for_moved(session: Session, run: FolderRun) -> bool:

@@ -69,6 +69,8 @@ class Sent:
                 )
             if errors:
                 raise next(filter(is_fatal, errors), (refused + errors)[0])
+            if self._prepared is not None and self._prepared.upload and not refused:
+                session.options.sent(len(self._prepared.upload), self._prepared.upload_size)
         finally:
             await self._close(session)
 

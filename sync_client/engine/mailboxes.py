@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from common.errors import MailboxNonexistent
 from common.model import MailboxState
 from common.names import Owner, owner_of, owner_user
+from sync_client.engine.alone import names_nowhere
 from sync_client.engine.concurrency import all_of, forgiving, start
 from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
 from sync_client.engine.meta import sync_meta_locked
@@ -50,6 +51,9 @@ async def _sync_folders(session: Session, names: Sequence[str]) -> None:
         if asked:
             session.report("MAILBOXES", *asked)
             remote += await forgiving(session.replica.get_mailboxes(asked), MailboxNonexistent) or []
+        if session.options.strict and run.rounds == 1:
+            for name in await session.threads.run(names_nowhere, session.store, wanted, remote):
+                session.options.remark(f"no such mailbox: {session.options.external(name)}")
         folders = await start_folders(session, run, remote, tuple(remembered))
         remembered = {}
         if folders is None:

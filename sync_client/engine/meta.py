@@ -21,7 +21,10 @@ async def sync_meta(session: Session, userid: str) -> None:
     session.begin()
     try:
         async with session.locks.hold([userid]):
-            await sync_meta_locked(session, userid)
+            if await session.threads.run(session.store.exists, Owner("user", userid)):
+                await sync_meta_locked(session, userid)
+            elif session.options.strict:
+                session.options.remark(f"no such user: {userid}")
     except CyrusSyncError as error:
         error.at(user=userid)
         raise

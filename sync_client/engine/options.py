@@ -24,6 +24,14 @@ def _silent(line: str) -> None:
     """Verbose lines go nowhere unless asked for."""
 
 
+def _uncounted(messages: int, octets: int) -> None:
+    """Nobody keeps count."""
+
+
+def _as_it_is(name: str) -> str:
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Everything that varies between runs. The defaults are those of a one-shot run."""
@@ -63,5 +71,16 @@ class Options:
     """Verbose lines (``MAILBOX user.alice``)."""
     notice: Callable[[str], None] = field(default=_log.info)
     """What an administrator should know although it is no error."""
+    remark: Callable[[str], None] = field(default=_log.warning)
+    """What is not the same on both sides and stays so until somebody acts: not an error of the run, but a
+    one-shot run ends with status 1."""
+    sent: Callable[[int, int], None] = _uncounted
+    """Told of messages that the replica has taken, and of their octets."""
+    strict: bool = False
+    """A name that neither side has is worth a remark: somebody has typed it."""
+    external: Callable[[str], str] = _as_it_is
+    """A mailbox's name as administrators write it."""
+    here: str = "THIS-HOST"
+    """This server's name, for what to type on the replica."""
     clock: Any = None
     """An IReactorTime for retries of locks; None = the running reactor."""

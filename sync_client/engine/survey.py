@@ -30,7 +30,8 @@ class Survey:
     """The replica's states of mailboxes that need nothing."""
     renames: list[Rename] = field(default_factory=list)
     deletes: list[MailboxState] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    alone: list[tuple[MailboxState, str]] = field(default_factory=list)
+    """Mailboxes that only the replica has and that may not be deleted there, with the reason."""
     replica_names: list[str] = field(default_factory=list)
     """Where RESERVE may look."""
 
@@ -132,15 +133,9 @@ class Surveyor:
         tombstone = self._tombstone(theirs, owner)
         if tombstone is None:
             if not theirs.intermediate:
-                found.notices.append(
-                    f"{theirs.name} ({theirs.uniqueid}) exists on the replica only and was never deleted"
-                    " here: left alone"
-                )
+                found.alone.append((theirs, "it was never deleted here"))
         elif 0 < tombstone.modseq < theirs.highestmodseq:
-            found.notices.append(
-                f"{theirs.name} ({theirs.uniqueid}) was deleted here but changed on the replica since:"
-                " left alone"
-            )
+            found.alone.append((theirs, "it was deleted here but changed on the replica since"))
         else:
             found.deletes.append(theirs)
 

@@ -9,6 +9,7 @@ from common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, Reply
 from common.model import Quota, UserMeta, UserState
 from common.names import Owner, inbox_of
 from common.stores.mailstore import MailStore
+from sync_client.engine.alone import tell_of_user
 from sync_client.engine.concurrency import all_of, forgiving, start
 from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
 from sync_client.engine.quotas import sync_quotas
@@ -45,13 +46,15 @@ async def sync_user(session: Session, userid: str) -> None:
 
 
 async def _sync_locked(session: Session, userid: str) -> None:
-    run = FolderRun({Owner("user", userid): None})
+    run = FolderRun({Owner("user", userid): None}, full=True)
     while run.next_round():
         session.report("USER", userid)
         remote = await _ask(session, userid)
         local = await session.threads.run(_read_user, session.store, userid, not session.sieve_mailbox)
         if local is None:
             session.report("Does not exist locally", userid)
+            if not await tell_of_user(session, userid, remote) and session.options.strict:
+                session.options.remark(f"no such user: {userid}")
             return
         folders = await start_folders(session, run, remote.mailboxes)
         if folders is None:

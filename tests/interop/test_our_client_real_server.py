@@ -195,10 +195,14 @@ def test_a_deleted_folder_goes_and_one_that_was_never_ours_stays(
     replicate(ours, replica, user)
     with replica.imap(user) as imap:
         imap.ok("CREATE", "INBOX/theirs")
+        imap.append("INBOX/theirs", message("one"), message("two"))
     with write(ours, user) as box:
         box.delete(f"{inbox}.short")
         box.delete(f"{inbox}.gone", delayed=False)
-    ours.sync_client("-u", user, to=replica.csync).check()
+    for _ in range(2):
+        done = ours.sync_client("-u", user, to=replica.csync)
+        assert done.status == 1, "what only the replica has is told every time"
+        assert f"only the replica has user/{user}/theirs" in done.err and "with 2 messages" in done.err
     assert set(view(replica, user).mailboxes) == {"INBOX", "INBOX/theirs"}
 
 

@@ -16,9 +16,10 @@ from common.config.options import OPTIONS
 from common.errors import UsageError
 from sync_client import names
 from sync_client.arguments import parse
+from sync_client.channel import channel_warnings
 from sync_client.cli import _client_settings, _names, main
 from sync_client.report import Reporter
-from sync_client.start import Job, channel_warnings, engine_options, rolling_settings
+from sync_client.start import Job, engine_options, rolling_settings
 
 
 @pytest.fixture
@@ -286,18 +287,17 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
 
 
 def test_a_log_that_nobody_writes_is_pointed_out(conf):
-    assert "sync_log is off" in channel_warnings(job(conf))[0]
+    assert "sync_log is off" in channel_warnings(Config.load(conf), "")[0]
     add(conf, "sync_log: yes")
-    assert channel_warnings(job(conf)) == []
-    assert "channel north is not among them" in channel_warnings(job(conf, "-n", "north"))[0]
+    assert channel_warnings(Config.load(conf), "") == []
+    assert "channel north is not among them" in channel_warnings(Config.load(conf), "north")[0]
 
 
 def test_the_default_channel_is_gone_once_another_one_is_named(conf):
     add(conf, "sync_log: yes", "sync_log_channels: north")
-    assert channel_warnings(job(conf, "-n", "north")) == []
-    (warning,) = channel_warnings(job(conf))
+    assert channel_warnings(Config.load(conf), "north") == []
+    (warning,) = channel_warnings(Config.load(conf), "")
     assert f"{conf}:4: sync_log_channels" in warning and "the default channel" in warning
-    assert channel_warnings(job(conf, "-f", "x")) == []
 
 
 # -- status

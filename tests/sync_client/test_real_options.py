@@ -61,8 +61,71 @@ def test_u_reports_who_fails_and_goes_on(pair, tmp_path):
     assert pair.replica.has("alice") and pair.replica.has("bob")
 
 
-def test_u_of_an_unknown_user_is_no_error(pair):
-    assert pair.run("-u", "nobody").process.returncode == 0
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-u", "nobody"], "no such user: nobody"),
+        (["-s", "nobody"], "no such user: nobody"),
+        (["-m", "user/nobody/Work"], "no such mailbox: user/nobody/Work"),
+        (["-A", "x"], "no users here, and no shared mailboxes, whose name begins with 'x'"),
+    ],
+)
+def test_who_or_what_is_nowhere_is_named_and_the_rest_is_done(pair, options, said):
+    pair.master.create("alice")
+    client = pair.run(*options, *(["alice"] if options[0] == "-u" else []))
+    assert client.process.returncode == 1
+    assert client.err.decode() == said + "\n"
+    assert pair.replica.has("alice") is (options[0] == "-u")
+
+
+def test_an_empty_store_has_no_users_and_a_real_cyrus_is_recognised(pair):
+    client = pair.run("-A")
+    assert client.process.returncode == 1
+    assert f"no users here: there is no mail in {pair.master.root}/mail" in client.err.decode()
+    spool = pair.master.root / "mail" / "a" / "user" / "alice"
+    spool.mkdir(parents=True)
+    (spool / "cyrus.header").write_bytes(b"")
+    for options in (["-A"], ["-u", "alice"]):
+        client = pair.run(*options)
+        assert client.process.returncode == 1
+        assert f"{spool}/cyrus.header belongs to a real Cyrus" in client.err.decode()
+
+
+def test_a_file_without_names_and_a_channel_that_is_not_there_are_pointed_out(pair, tmp_path):
+    empty = tmp_path / "names"
+    empty.write_text("# nobody\n")
+    client = pair.run("-u", "-f", str(empty))
+    assert client.process.returncode == 1 and f"no names in {empty}".encode() in client.err
+    client = pair.run("-u", "-f", str(tmp_path / "none"))
+    assert client.process.returncode == 64 and b"none" in client.err
+    client = pair.run("-n", "nroth", "-u", "alice")
+    assert client.process.returncode == 64 and b"there is no channel 'nroth'" in client.err
+
+
+def test_who_is_on_the_replica_alone_is_told_each_time_with_what_to_type(pair):
+    pair.master.create("alice")
+    pair.master.add("sync_authname: cyrus", "sync_password: secret")
+    there = ["-S", f"127.0.0.1:{pair.server.port}"]
+    assert pair.run(*there, "-A").process.returncode == 0
+    pair.replica.create("bob")
+    for text in ("one", "two"):
+        pair.replica.deliver("bob", text)
+    folder_of_replica = "user.alice.Split"
+    with pair.replica.store.write(Owner("user", "alice")) as writer:
+        writer.create(folder_of_replica)
+    pair.replica.deliver("alice", "three", folder_of_replica)
+    for _ in range(2):
+        client = pair.run(*there, "-A")
+        said = client.err.decode()
+        assert client.process.returncode == 1
+        assert "only the replica has user/alice/Split" in said and "with 1 message:" in said
+        assert "only the replica has the user bob, with 1 mailbox and 2 messages" in said
+        assert "sync_client -S master.example -u bob" in said
+    client = pair.run("-u", "bob")
+    assert client.process.returncode == 1 and b"only the replica has the user bob" in client.err
+    client = pair.run(*there, "-A", "a")
+    assert b"bob" not in client.err, "somebody asked for those with an a"
+    assert pair.replica.has("bob") and pair.replica.has("alice", folder_of_replica)
 
 
 def test_m_takes_names_as_administrators_type_them(pair):
@@ -215,6 +278,7 @@ def test_capital_s_overrides_the_configured_host(pair):
 )
 def test_the_line_is_plain_unless_compression_is_asked_for(pair, options, compressed):
     pair.master.add("sync_authname: cyrus", "sync_password: secret")
+    pair.master.create("alice")
     client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-vv", *options, "-u", "alice")
     assert client.process.returncode == 0
     assert (b"COMPRESS DEFLATE" in client.err) is compressed
@@ -281,7 +345,7 @@ def test_a_asks_for_replication_archive_where_it_is_offered(pair):
             assert file.readline() == b"EXIT\r\n"
             file.write(b"OK Finished\r\n")
             file.flush()
-        assert client.ended() == 0
+        assert client.ended() == 1, "there is no such user on either side"
 
 
 def test_a_signal_ends_a_one_shot_run_with_75(pair):
@@ -293,7 +357,8 @@ def test_a_signal_ends_a_one_shot_run_with_75(pair):
 
 
 def test_w_waits_and_says_for_whom(pair):
-    client = pair.run("-w", "1", "-u", "nobody")
+    pair.master.create("alice")
+    client = pair.run("-w", "1", "-u", "alice")
     assert client.process.returncode == 0
     assert client.err == f"Waiting for 1 seconds for a debugger, process {client.process.pid}\n".encode()
 

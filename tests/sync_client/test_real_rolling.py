@@ -120,6 +120,9 @@ def test_a_user_whom_the_server_refuses_is_set_aside_while_others_flow(pair):
         assert part in failure, failure
     said = subprocess_status(pair)
     assert said["result"] == "WARNING" and list(said["quarantine"]) == ["bad"]
+    assert "bad" in said["last_error"] and said["last_error_over"] is None and said["queue_set_aside"] > 0
+    until(lambda: subprocess_status(pair)["messages_sent"] == 1, "the message is counted")
+    assert subprocess_status(pair)["bytes_sent"] > 20
     with pair.replica.store.write(Owner("user", "bad")) as writer:
         writer.apply_unuser()
     quarantine.unlink()

@@ -12,6 +12,7 @@ import yaml
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from common.errors import UnknownFailure
 from sync_client.channel import ChannelLock
 from sync_client.facts import Settings
 from sync_client.rolling import Rolling
@@ -146,6 +147,40 @@ def test_waiting_for_a_server_is_a_warning_with_the_reason(tmp_path, lock):
     advance(rig.clock, 2)
     said = rig.status()
     assert said["exit_status"] == 1 and said["reasons"] == ["not connected: Connection refused"]
+
+
+def test_the_queue_is_what_waits_in_the_log_in_the_run_file_and_set_aside(tmp_path, lock):
+    status_path(tmp_path).write_text(json.dumps({"updated": NOW, "under_way": 7}))
+    assert read_status(tmp_path, "", NOW, Thresholds())["queue"] == 0
+    (tmp_path / "log").write_text("USER a\nUSER b\n")
+    (tmp_path / "log-run").write_text("MAILBOX user.c\n")
+    (tmp_path / "quarantine.log").write_text("USER d\n")
+    said = read_status(tmp_path, "", NOW, Thresholds())
+    assert (said["queue"], said["queue_set_aside"], said["under_way"]) == (3, 1, 7)
+    assert "queue: 3" in render(said, "text")
+
+
+def test_the_last_error_is_the_last_and_is_over_when_a_run_has_done_all(tmp_path, lock):
+    rig = Rig(tmp_path)
+    for error in (UnknownFailure("the first"), UnknownFailure("no room left on the replica"), None):
+        rig.answers["USER a"] = error
+        rig.source.lines = ["USER a"]
+        advance(rig.clock, 12)
+        said = rig.status()
+        if error is not None:
+            assert error.message in said["last_error"] and said["last_error_over"] is None
+    assert "no room left on the replica" in said["last_error"]
+    assert said["last_error_at"] < said["last_error_over"]
+
+
+def test_a_connection_that_is_back_is_no_trouble_any_more(tmp_path, lock):
+    rig = Rig(tmp_path, refused())
+    advance(rig.clock, 2)
+    assert rig.status()["last_error_over"] is None
+    advance(rig.clock, 60)
+    said = rig.status()
+    assert said["last_error"] == "Connection refused" and said["last_error_over"] is not None
+    assert said["result"] == "OK"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]"])

@@ -101,6 +101,9 @@ class NotingReplica:
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
         return self._verb("get_full_mailbox", name)
 
+    def get_users(self, after: str, most: int) -> Deferred[list[str]]:
+        return self._verb("get_users", after, default=[])
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._verb("get_quota", root)
 

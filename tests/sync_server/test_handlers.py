@@ -235,8 +235,20 @@ def test_every_declared_command_is_exercised_here() -> None:
     asked = {tuple(c.split(b" ", 2)[:2]) for c, *_ in [*GETS, *CHANGES]}
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
     asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
+    asked |= {(b"GET", b"XUSERS")}
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
+
+
+def test_users_are_listed_in_pages_where_that_was_agreed(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    talk.replica.answers["get_users"] = ["alice", "bob b"]
+    assert talk.ask(b'GET XUSERS ""').startswith(b"NO IMAP_PROTOCOL_ERROR X-CYRUS-SYNC-USERS was not agreed")
+    assert talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-USERS)").startswith(b"* ENABLED (X-CYRUS-SYNC-USERS)")
+    assert talk.ask(b'GET XUSERS ""') == b'* XUSERS (alice "bob b")\r\nOK success'
+    assert talk.replica.events == [("get_users", "")]
+    talk.replica.answers["get_users"] = []
+    assert talk.ask(b'GET XUSERS "bob b"') == b"OK success"
 
 
 def test_capabilities_are_granted_as_far_as_they_are_known(tmp_path: Path) -> None:

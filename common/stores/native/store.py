@@ -90,6 +90,10 @@ class NativeStore:
                 if self.exists(owner):
                     yield owner
 
+    def userids(self) -> list[str]:
+        found = {self.owner_at("user", path) for path in self.layout.directories("user")}
+        return sorted(owner.name for owner in found if owner is not None)
+
     def exists(self, owner: Owner) -> bool:
         if self._opened(owner) is None:
             return False

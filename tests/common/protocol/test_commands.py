@@ -12,7 +12,7 @@ from common.protocol.connection import ServerConnection
 from common.protocol.events import NEED_DATA, DlistCommand
 
 DOCUMENTED = {
-    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX QUOTA ANNOTATION FETCH FETCH_SIEVE",
+    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS QUOTA ANNOTATION FETCH FETCH_SIEVE",
     "APPLY": "MESSAGE XFRAME RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB SEEN"
     " ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
     "RESTORE": "MAILBOX",
@@ -24,6 +24,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("GET", "MAILBOXES"): (["user.a", "user.b c"],),
     ("GET", "UNIQUEIDS"): (["id1"],),
     ("GET", "FULLMAILBOX"): ("user.a",),
+    ("GET", "XUSERS"): ("",),
     ("GET", "QUOTA"): ("user.a",),
     ("GET", "ANNOTATION"): ("",),
     ("GET", "FETCH"): ("user.a", "default", "id1", bytes(20), 4),

@@ -55,6 +55,7 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "get_mailboxes": lambda names: ("GET MAILBOXES", *names),
     "get_uniqueids": lambda uniqueids: ("GET UNIQUEIDS", *uniqueids),
     "get_full_mailbox": lambda name: ("GET FULLMAILBOX", name),
+    "get_users": lambda: ("GET XUSERS",),
     "get_quota": lambda root: ("GET QUOTA", root),
     "get_annotations": lambda mailbox: ("GET ANNOTATION", mailbox),
     "fetch": lambda mailbox, partition, uniqueid, guid, uid: ("GET FETCH", mailbox, uid),

@@ -40,9 +40,22 @@ def test_a_mailbox_deleted_here_is_deleted_there(alice: World) -> None:
 def test_a_mailbox_of_the_replica_that_was_never_here_is_left_alone(alice: World) -> None:
     with write(alice.replica) as writer:
         writer.create(A)
-    assert alice.sync() == [("GET USER", "alice")]
+    deliver(alice.replica, A, "one", "two")
+    for _ in range(2):
+        assert alice.sync() == [("GET USER", "alice"), ("GET FULLMAILBOX", A)]
     assert names(alice.replica) == [INBOX, A]
-    assert "left alone" in alice.notices[0]
+    assert len(alice.remarks) == 2, "it is told every time"
+    assert f"only the replica has {A}" in alice.remarks[0] and "with 2 messages" in alice.remarks[0]
+    assert f"sync_client -S THIS-HOST -m {A}" in alice.remarks[0], "what to type"
+
+
+def test_of_a_single_mailbox_that_rolling_asks_for_it_is_only_a_notice(alice: World) -> None:
+    with write(alice.replica) as writer:
+        writer.create(A)
+    alice.mailboxes(A)
+    assert alice.remarks == [] and f"only the replica has {A}" in alice.notices[0]
+    alice.mailboxes(A, strict=True)
+    assert f"only the replica has {A}" in alice.remarks[0], "somebody has typed it"
 
 
 def test_force_does_not_delete_it_either(alice: World) -> None:
@@ -65,9 +78,9 @@ def test_a_mailbox_deleted_here_and_written_there_since_is_left_alone(alice: Wor
     delete(alice, A)
     for _ in range(9):
         deliver(alice.replica, A, "news for the replica")
-    assert alice.sync() == [("GET USER", "alice")]
+    assert alice.sync() == [("GET USER", "alice"), ("GET FULLMAILBOX", A)]
     assert A in names(alice.replica)
-    assert "changed on the replica since" in alice.notices[0]
+    assert "changed on the replica since" in alice.remarks[0]
 
 
 def test_a_deleted_name_given_to_another_mailbox_makes_room_first(alice: World) -> None:

@@ -113,7 +113,8 @@ def test_message_annotations_travel_with_their_record(alice: World) -> None:
 def test_a_user_without_inbox_here_is_left_alone_there(alice: World) -> None:
     with write(alice.replica, "bob") as writer:
         writer.create("user.bob")
-    assert alice.sync("bob") == [("GET USER", "bob")]
+    assert alice.sync("bob") == [("GET USER", "bob"), ("GET FULLMAILBOX", "user.bob")]
+    assert "only the replica has the user bob, with 1 mailbox and 0 messages" in alice.remarks[0]
     assert alice.lines[-1] == "Does not exist locally bob"
     assert names(alice.replica, "bob") == ["user.bob"]
 

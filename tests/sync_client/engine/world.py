@@ -72,7 +72,10 @@ class World:
         self.clock = Clock()
         self.master = make_store(directory / "master", self.clock)
         self.replica = make_store(directory / "replica", self.clock)
-        self.options = Options(notice=self._notice, report=self._report, spool_dir=directory, **options)
+        self.options = Options(
+            notice=self._notice, report=self._report, remark=self._remark, spool_dir=directory, **options
+        )
+        self.remarks: list[str] = []
         self.notices: list[str] = []
         self.lines: list[str] = []
         self.sieve_mailbox = True
@@ -80,6 +83,9 @@ class World:
 
     def _notice(self, line: str) -> None:
         self.notices.append(line)
+
+    def _remark(self, line: str) -> None:
+        self.remarks.append(line)
 
     def _report(self, line: str) -> None:
         self.lines.append(line)

@@ -1,0 +1,42 @@
+"""Is this another server's mail? A real Cyrus's spool under our configuration reads as an empty store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from common.config import Config
+
+_LOOKS = 2000
+"""Directories that are looked into, at most."""
+
+
+def cyrus_spool(cfg: Config) -> Path | None:
+    """A file by which a real Cyrus is known: its list of mailboxes, or the header of one."""
+    for name in ("mailboxes.db", "db/mailboxes.db"):
+        path = cfg.configdirectory / name
+        if path.exists():
+            return path
+    looks = 0
+    for top in cfg.partitions.values():
+        for place, _, files in os.walk(top):
+            if "cyrus.header" in files:
+                return Path(place) / "cyrus.header"
+            looks += 1
+            if looks >= _LOOKS:
+                return None
+    return None
+
+
+def nobody_here(cfg: Config, prefix: str) -> str:
+    """Why ``-A`` finds nothing to do."""
+    found = cyrus_spool(cfg)
+    if found is not None:
+        return (
+            f"no users here: {found} belongs to a real Cyrus IMAP server, whose mail this program does not"
+            " read; its own sync_client replicates it"
+        )
+    where = ", ".join(str(path) for path in cfg.partitions.values())
+    if prefix:
+        return f"no users here, and no shared mailboxes, whose name begins with '{prefix}'"
+    return f"no users here: there is no mail in {where}"
