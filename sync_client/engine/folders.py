@@ -97,9 +97,11 @@ async def start_folders(
 
 
 async def _tell_of_alone(session: Session, run: FolderRun, survey: Survey) -> None:
-    """Each mailbox that only the replica has, once a run."""
+    """Each mailbox that only the replica has, once a run. One whose name another of ours is to get
+    gives way, or is told of when it does not."""
+    ours = {item.name for item in survey.updates}
     for theirs, reason in survey.alone:
-        if theirs.uniqueid in run.told:
+        if theirs.uniqueid in run.told or theirs.name in ours:
             continue
         run.told.add(theirs.uniqueid)
         if run.full or session.options.strict:
