@@ -148,9 +148,9 @@ def _random_id() -> str:
 
 _TOKEN = re.compile(
     rb"""
-      (?P<blank> [ \t\r\n\x80-\xff]+ | \#[^\n]*\n? | /\*(?:[^*]|\*(?!/))*+\*/ )
-    | (?P<text>  text:[ \t]*(?:\#[^\r\n]*)?\r?\n (?:(?!\.\r?(?:\n|\Z))[^\n]*\n)*+ \.\r?(?:\n|\Z) )
-    | (?P<quoted> "(?:[^"\\]|\\.)*+" )
+      (?P<blank> [ \t\r\n\x80-\xff]+ | \#[^\n]*\n? | /\*.*?\*/ )
+    | (?P<text>  text:[ \t]*(?:\#[^\r\n]*)?\r?\n (?:.*?\n)?? \.\r?(?:\n|\Z) )
+    | (?P<quoted> " )
     | (?P<number> [0-9]+[KMGkmg]?(?![A-Za-z0-9_]) )
     | (?P<tag>   :[A-Za-z_][A-Za-z0-9_]* )
     | (?P<word>  (?!text:)[A-Za-z_][A-Za-z0-9_]* )
@@ -158,6 +158,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+_QUOTED = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+){0,200}', re.DOTALL)
+"""What stands in quotes, or the first 200 escapes of it: a match remembers every turn of a group."""
 
 
 class _Token(NamedTuple):
@@ -191,16 +193,29 @@ def _tokens(script: bytes) -> list[_Token]:
         if not found:
             raise _Wrong(_why_no_token(script, position), position)
         kind = found.lastgroup or ""
+        end = _end_of_quoted(script, found.end()) if kind == "quoted" else found.end()
         if kind != "blank":
-            tokens.append(_Token("string" if kind in ("text", "quoted") else kind, found[0], position))
-        position = found.end()
+            tokens.append(
+                _Token("string" if kind in ("text", "quoted") else kind, script[position:end], position)
+            )
+        position = end
     tokens.append(_Token("end", b"", len(script)))
     return tokens
 
 
+def _end_of_quoted(script: bytes, start: int) -> int:
+    """The position behind the quote that closes a string; its text begins at `start`."""
+    end = start
+    while found := _QUOTED.match(script, end):
+        end = found.end()
+        if script[end : end + 1] == b'"':
+            return end + 1
+        if end + 1 >= len(script):
+            break
+    raise _Wrong("the string that begins here is not closed", start - 1)
+
+
 def _why_no_token(script: bytes, position: int) -> str:
-    if script[position] == 0x22:
-        return "the string that begins here is not closed"
     if script.startswith(b"/*", position):
         return "the comment that begins here is not closed"
     if script[position : position + 5].lower() == b"text:":

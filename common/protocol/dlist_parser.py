@@ -16,16 +16,17 @@ from common.protocol.dlist_types import DEFAULT_LIMITS, MAX_FILE, File, Flag, Li
 
 _SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
 _WORD_END = re.compile(rb'[ \t\r\n\v\f()"]')
-_QUOTED = re.compile(rb'[^"\\\r\n]*+(?:\\[\x00-\xff][^"\\\r\n]*+)*+')
+_QUOTED = re.compile(rb'[^"\\\r\n]*+(?:\\[\x00-\xff][^"\\\r\n]*+){0,200}')
+"""A match remembers every turn of a group, so groups have few turns; after those one matches again."""
 _ESCAPE = re.compile(rb"\\([\x00-\xff])")
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
 _LITERAL_BEGUN = re.compile(rb"\{[0-9]{0,10}(?:(?<=[0-9])\+?(?:\}\r?)?)?")
 _FILE_TAIL = re.compile(rb" ([0-9]{1,10})\}\r?\n")
 _FILE_TAIL_BEGUN = re.compile(rb" ?|(?: [0-9]{1,10}(?:\}\r?)?)")
 _WORD = rb'[^ \t\r\n\v\f()"%\\{][^ \t\r\n\v\f()"]*+ '
-_RUN = re.compile(rb"(?:%s)++" % _WORD)
+_RUN = re.compile(rb"(?:%s){1,200}" % _WORD)
 """Bare words with one space behind each: most of what long lists consist of."""
-_PAIRS = re.compile(rb"(?:%s%s)++" % (_WORD, _WORD))
+_PAIRS = re.compile(rb"(?:%s%s){1,100}" % (_WORD, _WORD))
 
 _LPAREN, _RPAREN, _LBRACE = b"("[0], b")"[0], b"{"[0]
 _PERCENT, _QUOTE, _BACKSLASH, _BLANK = b"%"[0], b'"'[0], b"\\"[0], b" "[0]
@@ -90,14 +91,18 @@ class AstringReader:
         return bytes(buffer[pos : pos + length]), pos + length
 
     def _quoted(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes, int] | None:
-        match = _QUOTED.match(buffer, pos + (self._scanned or 1))
-        assert match is not None
-        end = match.end()
-        if end - pos - 1 > self.limits.max_quoted:
-            raise TooLong("quoted string too long")
-        if end == len(buffer) or (buffer[end] == _BACKSLASH and end + 1 == len(buffer)):
-            self._scanned = end - pos
-            return None
+        end = pos + (self._scanned or 1)
+        while True:
+            match = _QUOTED.match(buffer, end)
+            assert match is not None
+            end = match.end()
+            if end - pos - 1 > self.limits.max_quoted:
+                raise TooLong("quoted string too long")
+            if end == len(buffer) or (buffer[end] == _BACKSLASH and end + 1 == len(buffer)):
+                self._scanned = end - pos
+                return None
+            if buffer[end] != _BACKSLASH:
+                break
         if buffer[end] != _QUOTE:
             raise ParseError("unfinished quoted string")
         self._scanned = 0

@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UNIQUEID = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,127}")
 _PARTITION = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,127}")
 _SEQUENCE_SET = re.compile(
-    rb"(?:[0-9]{1,10}(?::(?:[0-9]{1,10}|\*))?(?:,[0-9]{1,10}(?::(?:[0-9]{1,10}|\*))?)*+)?+"
+    rb"(?:[0-9]{1,10}+(?::(?:[0-9]{1,10}+|\*))?(?:,[0-9]{1,10}+(?::(?:[0-9]{1,10}+|\*))?)*)?"
 )
 _GUID = re.compile(rb"[0-9A-Fa-f]{40}")
 _LETTERS = re.compile(r"[0-9A-Za-z]{0,64}")

@@ -41,7 +41,7 @@ def _real(group: str) -> str:
 
 
 def _virtual(entry: str, value: str) -> str:
-    return rf'(?:%\(ENTRY {entry} USERID "" MODSEQ 0 VALUE ({value})\){_NEXT})?+'
+    return rf'(?:%\(ENTRY {entry} USERID "" MODSEQ 0 VALUE ({value})\){_NEXT})?'
 
 
 _ANNOTATION = re.compile(_real("("))
@@ -49,13 +49,13 @@ _RECORD = re.compile(
     r"%\(UID ([1-9][0-9]{0,8}+) MODSEQ ([0-9]{1,18}+) LAST_UPDATED ([0-9]{1,18}+)"
     r' FLAGS \(([^\x00-\x1f\x7f-\xff()"{%*]*+)\)'
     r" INTERNALDATE ([0-9]{1,18}+) SIZE ([1-9][0-9]{0,8}+) GUID (?!0{40})([0-9a-f]{40})"
-    rf"(?: ANNOTATIONS \(((?:{_real('(?:')}{_NEXT})*+)"
+    rf"(?: ANNOTATIONS \(((?:{_real('(?:')}{_NEXT})*)"
     rf"{_virtual(THRID, '[0-9a-f]{16}')}{_virtual(SAVEDATE, '[0-9]{1,18}+')}"
-    rf"{_virtual(CREATEDMODSEQ, '[0-9]{1,18}+')}\))?+\) ?|((?s:.+))"
+    rf"{_virtual(CREATEDMODSEQ, '[0-9]{1,18}+')}\))?\) ?|((?s:.+))"
 )
 """A record, or, in the last group, all the rest of the slab."""
 
-_PLAIN_START = re.compile(rb'%\(UID [^"{]*+(?:""[^"{]*+)*+')
+_PLAIN_START = re.compile(rb'%\(UID [^"{]*+(?:""[^"{]*+)*')
 
 _uid_of = itemgetter(0)
 _new_record = partial(tuple.__new__, Record)

@@ -21,12 +21,12 @@ _PLAIN = re.compile(
     rb'|[^ \t\r\n\v\f()"{%][^ \t\r\n\v\f()"]*+(?=[ \t\r\n\v\f()"])'
     rb'|%(?!\{)[^ \t\r\n\v\f()"]*+(?=[ \t\r\n\v\f()"])'
     rb'|\{[^ \t\r\n\v\f()"]*+(?=[ \t\v\f()"])'
-    rb'|"(?:[^"\\\n]|\\[^\n])*+")*+'
+    rb'|"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+){0,20}"){0,200}'
 )
-"""Blanks, and whole tokens that announce no content. One match passes over any number of them: somebody who
-sends a megabyte of short words must not cost seconds."""
+"""Blanks, and whole tokens that announce no content. One match passes over many of them: somebody who sends
+a megabyte of short words must not cost seconds. It remembers every turn of a group, so there is an end."""
 _WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
-_QUOTED = re.compile(rb'(?:[^"\\\n]|\\[^\n])*+')
+_QUOTED = re.compile(rb'[^"\\\n]*+(?:\\[^\n][^"\\\n]*+){0,200}')
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
 _LITERAL_BEGUN = re.compile(rb"\{(?:[0-9]{1,10}(?:\+?(?:\}\r?)?)?)?")
 _SIZE = re.compile(rb" ([0-9]{1,10})\}\r?\n")
@@ -141,6 +141,8 @@ class LineSkipper:
         if data[end] == _BACKSLASH:
             if end + 1 == len(data):
                 return end if end > pos else _WAIT
+            if data[end + 1] != _LF:
+                return end  # more escapes than one match takes
             end += 1
         self._in_quotes = False  # the line ends inside the quotes
         self._place = _In.BETWEEN

@@ -62,8 +62,9 @@ _ESCAPE = re.compile(r'([\\"{}])')
 _UNESCAPE = re.compile(r"\\(.)")
 _FORBIDDEN = re.compile(r"[\r\n\x00]")
 
-_ARG = r'[^ \t\r\n()"{][^ \t\r\n()"]*+|"(?:[^"\\\r\n]++|\\[^\r\n])*+"'
-_LINE = re.compile(rf"^([A-Za-z]++) ++({_ARG})(?: ++({_ARG}))?+[ \t\r]*+(?:\n|\Z)", re.MULTILINE)
+_ARG = r'[^ \t\r\n()"{][^ \t\r\n()"]*+|"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+){0,4096}"'
+"""As many escapes as a line has octets at most: a match remembers every turn of a group."""
+_LINE = re.compile(rf"^([A-Za-z]++) ++({_ARG})(?: ++({_ARG}))?[ \t\r]*+(?:\n|\Z)", re.MULTILINE)
 _LITERAL = re.compile(rb"\{(\d{1,9})\+?\}\r?\n")
 _WORD = re.compile(_ARG.encode())
 _BLANKS = re.compile(rb"[ \t\r]*")
