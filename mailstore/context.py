@@ -17,20 +17,21 @@ from common.config import Config
 from common.errors import UsageError
 from common.model import MailboxState
 from common.names import (
+    BadName,
     Owner,
-    check_mailbox_name,
-    check_userid,
-    from_external,
+    in_domain,
     inbox_of,
+    is_inbox,
     owner_of,
-    to_external,
+    owner_user,
 )
+from common.namespace import Namespace
+from common.newnames import check_new_name
 from common.stores import open_store
 from common.stores.mailstore import MailReader, MailStore, MailWriter
 from common.stores.native.store import NativeStore
 from common.synclog.writer import ActionLog
 from mailstore.errors import NoSuchMailbox, NoSuchUser
-from mailstore.utf7 import ascii_name
 
 LOCK_SECONDS = 60.0
 _RANGE = re.compile(r"([0-9]{1,10}|\*)(?::([0-9]{1,10}|\*))?")
@@ -96,25 +97,38 @@ class Context:
     # -- names
 
     @cached_property
-    def unixhierarchysep(self) -> bool:
-        return self.config.switch("unixhierarchysep")
+    def namespace(self) -> Namespace:
+        return Namespace.from_config(self.config)
 
     def internal(self, typed: str) -> str:
         """The internal name of what was typed; raises `BadName`."""
-        return check_mailbox_name(from_external(ascii_name(typed), self.unixhierarchysep))
+        return self.namespace.internal(typed)
+
+    def new_mailbox(self, typed: str) -> str:
+        """The internal name of what is to be made; raises `BadName` for what no Cyrus would create."""
+        return self.new_name(self.internal(typed))
+
+    def new_name(self, name: str) -> str:
+        """The internal `name` if something new may be called so; else raises `BadName`."""
+        return check_new_name(name, domains=self.config.string("virtdomains") != "off")
 
     def external(self, name: str) -> str:
-        return to_external(name, self.unixhierarchysep)
+        return self.namespace.external(name)
 
     def user(self, typed: str) -> Owner:
         """The user of ``alice`` or ``user/alice``; raises `BadName`."""
-        name = typed.removeprefix("user/") if self.unixhierarchysep else typed.removeprefix("user.")
-        return Owner("user", check_userid(name))
+        owner = self.owner(typed)
+        if owner.kind != "user":
+            raise BadName(f"{typed} is no user")
+        return owner
 
     def owner(self, typed: str) -> Owner:
         """As `user`; ``shared:NAME`` is a shared top-level mailbox."""
-        kind, colon, name = typed.partition(":")
-        return Owner("shared", self.internal(name)) if colon and kind == "shared" else self.user(typed)
+        return self.namespace.owner(typed)
+
+    def owner_name(self, owner: Owner) -> str:
+        """What is printed for an owner, and may be typed."""
+        return self.namespace.owner_name(owner)
 
     def owners(self, typed: list[str], store: MailStore) -> Iterator[Owner]:
         """Those that were named, which must exist; all of the store if none was."""
@@ -150,15 +164,24 @@ class Context:
         """The mailbox; raises `NoSuchMailbox`."""
         found = reader.mailbox(name)
         if found is None or found.tombstone:
-            raise NoSuchMailbox(f"no such mailbox: {self.external(name)}")
+            raise NoSuchMailbox(f"no such mailbox: {self.external(name)}{self._domain_hint(name)}")
         return found
 
-    def require_user(self, owner: Owner) -> str:
-        """The internal name of the user's INBOX; raises `NoSuchUser`."""
+    def _domain_hint(self, name: str) -> str:
+        """For who writes the domain at the end, as cyradm has it."""
+        above, _, domain = name.rpartition("@")
+        if not above or "." in domain or is_inbox(name) or owner_user(name) != owner_user(above):
+            return ""
+        meant = in_domain(domain.replace("^", "."), above)
+        return f" (a domain stands at the userid: {self.external(meant)})"
+
+    def require_user(self, owner: Owner, name: str = "") -> str:
+        """The internal name of the user's INBOX; raises `NoSuchUser`. `name` is what is wanted of his."""
         inbox = inbox_of(owner.name)
         with self.store(readonly=True).read(owner) as reader:
             if reader.mailbox(inbox) is None:
-                raise NoSuchUser(f"no such user: {owner.name}").at(user=owner.name)
+                hint = self._domain_hint(name)
+                raise NoSuchUser(f"no such user: {self.owner_name(owner)}{hint}").at(user=owner.name)
         return inbox
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from common.errors import UsageError
 from common.model import SYSTEM_FLAGS
-from mailstore.utf7 import encode
+from common.utf7 import encode
 
 _KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~}]+")
 SETTABLE = {flag.lower(): flag for flag in SYSTEM_FLAGS if flag != "\\Expunged"}

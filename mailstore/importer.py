@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from common.names import Owner, inbox_of, owner_of
-from common.stores.mailstore import MailStore, MailWriter
+from common.names import Owner, inbox_of, owner_of, split_domain
+from common.newnames import check_new_name, fitting
+from common.stores.mailstore import MailReader, MailStore, MailWriter
 from mailstore.folders import create_with_parents
 from mailstore.selection import records_of
 from mailstore.sources.message import Source, SourceMessage
@@ -28,6 +29,8 @@ class Imported:
     messages: int = 0
     present: int = 0
     mailboxes: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Names that no Cyrus would create, and what the mailboxes are called instead."""
 
 
 class Importer:
@@ -41,6 +44,7 @@ class Importer:
         self._had: dict[str, Counter[bytes]] = {}
         self._batch: list[SourceMessage] = []
         self._batch_bytes = 0
+        self._names: dict[tuple[str, ...], str] = {}
         self.done = Imported()
 
     def run(self, source: Source) -> Imported:
@@ -57,7 +61,24 @@ class Importer:
         return self.done
 
     def _name(self, folder: tuple[str, ...]) -> str:
-        return ".".join((self._target, *folder))
+        """Where a folder goes. Raises `BadName` if nothing can be called so."""
+        if folder not in self._names:
+            with self._store.read(self._owner) as reader:
+                self._names[folder] = self._fitting(reader, folder)
+        return self._names[folder]
+
+    def _fitting(self, reader: MailReader, folder: tuple[str, ...]) -> str:
+        """A mailbox that is there keeps its name; a new one gets one that a Cyrus would create."""
+        name, domain = self._target, bool(split_domain(self._target)[0])
+        for level in folder:
+            wanted = f"{name}.{level}"
+            if reader.mailbox(wanted) is None:
+                name = check_new_name(f"{name}.{fitting(level, domain=domain)}")
+                if name != wanted:
+                    self.done.renamed[wanted] = name
+            else:
+                name = wanted
+        return name
 
     def _flush(self) -> None:
         if not self._batch:

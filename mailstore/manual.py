@@ -36,9 +36,15 @@ ends, and written to the action log (if `sync_log` is on), so that **sync_client
 
 Mailboxes are named and printed as an administrator of Cyrus knows them: `user/alice` is the INBOX of alice,
 `user/alice/Work` a folder of hers, `board/Minutes` a shared mailbox; with `unixhierarchysep: no` a dot stands
-for the slash; users of a domain are `user/joe/Work@example.org`. Letters beyond ASCII may be typed as they
-are, and are printed in modified UTF-7, as the protocol carries them. USER is a userid (`alice`); where a
-shared mailbox can be meant too, it is `shared:board`.
+for the slash. A domain stands at the userid: `user/joe@example.org/Work` (unless `virtdomains` is `off`); in
+the name of a folder an `@` is a character like others. (In cyradm the domain stands at the end of all.)
+Letters beyond ASCII may be typed as they are, and are printed in modified UTF-7, as the protocol has them.
+USER is a userid (`alice`, `joe@example.org`); where a shared mailbox can be meant too, it is `shared:board`.
+
+What is printed can be typed, and means that mailbox only. What would be taken for something else is printed
+with `^` (with `unixhierarchysep: no`, in mailbox names, with `/`) and the hex number of a character:
+`user/joe^40example.org` is a user without a domain who has an `@` in his name. `^@` is the `@` of a domain
+where a plain one is not. New mailboxes get names that a Cyrus would create; why one is refused is said.
 
 **-C** *FILE*
 :   Read this instead of `/etc/imapd.conf`.

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from common.commands import Parser, add_version, run_command
 from common.config import DEFAULT_PATH, Config
 from common.errors import EX_OK, UsageError
-from common.names import Owner, check_userid
+from common.names import Owner
+from common.namespace import Namespace
 from common.stores import open_store
 from common.stores.native.store import NativeStore
 from mailstore.context import LOCK_SECONDS
@@ -55,13 +56,15 @@ def _run(words: list[str]) -> int:
     args = parser().parse_args(words)
     if not args.force:
         raise UsageError("nothing was removed: -f is obligatory")
-    users = [Owner("user", check_userid(user)) for user in args.users]
-    store = open_store(Config.load(args.config, "sync_reset"), log=False)
+    config = Config.load(args.config, "sync_reset")
+    names = Namespace.from_config(config)
+    users = [Owner("user", names.userid(user)) for user in args.users]
+    store = open_store(config, log=False)
     try:
         for owner in users:
             there = _reset(store, owner)
             if args.verbose:
-                print(f"{owner.name}: {'removed' if there else 'was not there'}")
+                print(f"{names.user(owner.name)}: {'removed' if there else 'was not there'}")
     finally:
         store.close()
     return EX_OK

@@ -16,6 +16,7 @@ from pathlib import Path
 from common.commands import complain, run_command
 from common.config import Config
 from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
+from common.namespace import Namespace
 from common.synclog.writer import log_path
 from common.wire.settings import ClientSettings
 from sync_client import names, report
@@ -129,13 +130,13 @@ def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
         if not typed:
             where = "standard input" if arguments.input_file == "-" else arguments.input_file
             raise NothingToDo(f"no names in {where}: nothing was done")
-    separator = cfg.switch("unixhierarchysep")
+    space = Namespace.from_config(cfg)
     if arguments.mode is Mode.ALL:
-        return [names.prefix(text, separator) for text in typed], 0
+        return [space.prefix(text) if space.separator in text else text for text in typed], 0
 
     def tell(error: CyrusSyncError) -> None:
         complain("sync_client", str(error))
 
     if arguments.mode is Mode.MAILBOXES:
-        return names.check_each(typed, lambda name: names.mailbox(name, separator), tell)
-    return names.check_each(typed, names.userid, tell)
+        return names.check_each(typed, space.internal, tell)
+    return names.check_each(typed, space.userid, tell)

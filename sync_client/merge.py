@@ -168,8 +168,6 @@ def _plain(name: str) -> bool:
         and name.isascii()
         and name.isprintable()
         and "/" not in name
-        and "^" not in name
-        and "~" not in name
         and ".." not in name
         and "!" not in name
         and name[0] != "."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from common.errors import UsageError
-from common.names import BadName, check_mailbox_name, check_userid, from_external
+from common.names import BadName
 
 
 def read_input(path: str) -> bytes:
@@ -36,18 +36,3 @@ def check_each(
             tell(error)
             bad += 1
     return good, bad
-
-
-def userid(name: str) -> str:
-    """As typed; raises `BadName`."""
-    return check_userid(name)
-
-
-def mailbox(name: str, unixhierarchysep: bool) -> str:
-    """The internal name of what was typed (``user/alice/Work``); raises `BadName`."""
-    return check_mailbox_name(from_external(name, unixhierarchysep))
-
-
-def prefix(text: str, unixhierarchysep: bool) -> str:
-    """What ``-A`` was given: the beginning of a userid, or of a mailbox name in either form."""
-    return from_external(text, unixhierarchysep) if "/" in text else text

@@ -21,7 +21,7 @@ from common.allocator import few_arenas
 from common.commands import LostOutput
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
-from common.names import to_external
+from common.namespace import Namespace
 from common.stores import open_store
 from common.stores.native.store import NativeStore
 from common.stores.native.sweep import sweep
@@ -125,7 +125,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
         report=reporter.operation,
         notice=lambda text: log.info("%s", text),
         strict=not rolling,
-        external=lambda name: to_external(name, cfg.switch("unixhierarchysep")),
+        external=Namespace.from_config(cfg).external,
         here=cfg.servername,
         clock=reactor,
     )

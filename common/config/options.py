@@ -86,6 +86,24 @@ _DECLARED = (
         "a dot (user.alice.Work).",
     ),
     Option(
+        "virtdomains",
+        _ENUM,
+        "userid",
+        _STORE,
+        "Whether the @ of a userid in a mailbox name that people type parts a domain off: "
+        "user/alice@example.org/Work is a folder of alice in the domain example.org (userid, on), or of the "
+        "user whose name has an @ in it (off). Anywhere else an @ is a character like others. "
+        "The values of Cyrus; its own default is off, with which such a user can have no mail there.",
+        choices=("off", "userid", "on"),
+    ),
+    Option(
+        "defaultdomain",
+        _STRING,
+        "internal",
+        _STORE,
+        "With virtdomains, the domain of users without one: alice@internal is alice.",
+    ),
+    Option(
         "delete_mode",
         _ENUM,
         "delayed",

@@ -29,12 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
     for typed in args.mailbox:
-        name = context.internal(typed)
+        name = context.new_mailbox(typed)
         owner = owner_of(name)
-        if owner.kind == "user":
-            context.user(owner.name)
-            if not is_inbox(name):
-                context.require_user(owner)
+        if owner.kind == "user" and not is_inbox(name):
+            context.require_user(owner, name)
         with context.write(owner) as writer:
             there = writer.mailbox(name)
             if there is not None and not there.intermediate and not args.if_missing:

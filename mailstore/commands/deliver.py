@@ -68,10 +68,10 @@ def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
     """The internal name of MAILBOX, which is below the INBOX unless it begins at the top."""
     if typed is None or typed.upper() == "INBOX":
         return inbox
-    separator = "/" if context.unixhierarchysep else "."
-    if typed.startswith(f"user{separator}"):
-        return context.internal(typed)
-    return context.internal(f"{context.external(inbox).partition('@')[0]}{separator}{typed}" + _domain(inbox))
+    names = context.namespace
+    if typed.startswith(f"user{names.separator}"):
+        return names.internal(typed)
+    return names.below(inbox, typed)
 
 
 def check_quota(reader: MailReader, name: str, octets: int, context: Context) -> None:
@@ -89,8 +89,3 @@ def check_quota(reader: MailReader, name: str, octets: int, context: Context) ->
     messages = roots[root].get("MESSAGE")
     if messages is not None and used.get("MESSAGE", 0) >= messages:
         raise OverQuota(f"{context.external(root)} is over quota: {messages} messages")
-
-
-def _domain(inbox: str) -> str:
-    domain, bang, _ = inbox.partition("!")
-    return f"@{domain}" if bang else ""

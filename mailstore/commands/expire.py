@@ -49,10 +49,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         except CyrusSyncError as error:
             # One locked or damaged user must not keep the others' waste.
             failed += 1
-            context.warn(f"{owner}: {error}")
+            context.warn(f"{context.owner_name(owner)}: {error}")
             continue
         if args.verbose:
-            context.print(f"{owner}: {_text(done)}")
+            context.print(f"{context.owner_name(owner)}: {_text(done)}")
         for name in ("records", "mailboxes", "messages", "packs", "bytes"):
             setattr(total, name, getattr(total, name) + getattr(done, name))
     context.print(_text(total))

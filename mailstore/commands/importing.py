@@ -61,6 +61,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         task = progress.add_task(f"importing {args.path.name}", total=source.size())
         importer = Importer(context.store(), target, lambda octets: progress.advance(task, octets))
         done = importer.run(source)
+    for wanted, name in done.renamed.items():
+        level = wanted.rpartition(".")[2]
+        context.warn(f"{context.external(name)}: a Cyrus would create no mailbox called {level}")
     text = f"{done.messages} messages imported into {len(done.mailboxes)} mailboxes"
     context.print(text + (f", {done.present} were there already" if done.present else ""))
     return 1 if problems else 0
@@ -68,17 +71,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def target_of(typed: str, context: Context) -> str:
     """The internal name of TARGET."""
-    separator = "/" if context.unixhierarchysep else "."
+    names = context.namespace
     if typed.startswith("shared:"):
-        return context.internal(typed.removeprefix("shared:"))
-    if typed.startswith(f"user{separator}"):
-        return context.internal(typed)
+        return names.internal(typed.removeprefix("shared:"))
+    if typed.startswith(f"user{names.separator}"):
+        return names.internal(typed)
     userid, slash, below = typed.partition("/")
-    name = inbox_of(context.user(userid).name)
-    if not slash:
-        return name
-    local, at, domain = context.external(name).partition("@")
-    return context.internal(f"{local}{separator}{below}{at}{domain}")
+    name = inbox_of(names.userid(userid))
+    return names.below(name, below) if slash else name
 
 
 def _check_target(target: str, create: bool, context: Context) -> None:
@@ -91,8 +91,10 @@ def _check_target(target: str, create: bool, context: Context) -> None:
         return
     if not create:
         if owner.kind == "user" and is_inbox(missing[0]):
-            raise NoSuchUser(f"no such user: {owner.name} (--create makes one)")
+            raise NoSuchUser(f"no such user: {context.owner_name(owner)} (--create makes one)")
         raise NoSuchMailbox(f"no such mailbox: {context.external(target)} (--create makes one)")
+    for name in missing:
+        context.new_name(name)
     with context.write(owner) as writer:
         for name in missing:
             writer.create(name)

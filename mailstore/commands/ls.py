@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     rows: list[tuple[str, ...]] = []
     if args.user is None:
         for owner in store.owners():
-            name = owner.name if owner.kind == "user" else f"shared:{context.external(owner.name)}"
+            name = context.owner_name(owner)
             with store.read(owner) as reader:
                 boxes = _mailboxes(reader, args.deleted)
                 if args.names:

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    old, new = context.internal(args.old), context.internal(args.new)
+    old = context.internal(args.old)
+    new = old if context.internal(args.new) == old else context.new_mailbox(args.new)
     if old == new:
         if not args.partition:
             raise UsageError("rename: both names are the same")

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     for owner in list(context.owners(args.users, store)):
         found = recount(store, owner)
         if found:
-            context.print(f"{owner}: sums of {found} mailboxes were wrong")
+            context.print(f"{context.owner_name(owner)}: sums of {found} mailboxes were wrong")
         wrong += found
     context.print(f"{wrong} mailboxes corrected")
     if not args.users:

@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 
 from common.config import values
 from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, UsageError
+from common.names import inbox_of
 from common.stores.mailstore import MailStore
 from common.stores.threads import ThreadRunner
 from common.wire.client import ClientSettings, connect
@@ -114,21 +115,31 @@ Wishes = tuple[str, UserWish] | list[Wish]
 def _wishes(args: argparse.Namespace, context: Context, store: MailStore) -> Wishes:
     if args.target and len(args.names) > 1:
         raise UsageError("restore: --as goes with one name only")
-    separator = "/" if context.unixhierarchysep else "."
     only = args.names[0]
-    if len(args.names) == 1 and separator not in only and not only.startswith("shared:"):
+    if len(args.names) == 1 and _is_user(only, context):
         userid = context.user(only).name
         target = context.user(args.target).name if args.target else userid
+        if target != userid:
+            context.new_name(inbox_of(target))
         wish = wish_for_user(store, userid, target)
         if wish is None:
-            raise NoSuchUser(f"no such user: {userid}")
+            raise NoSuchUser(f"no such user: {only}")
         return userid, wish
     found = []
     for name in args.names:
         with context.reading(name.removeprefix("shared:")) as (reader, state):
-            target = context.internal(args.target.removeprefix("shared:")) if args.target else state.name
+            target = context.new_mailbox(args.target.removeprefix("shared:")) if args.target else state.name
             found.append(wish_for_mailbox(reader, state, target))
     return found
+
+
+def _is_user(name: str, context: Context) -> bool:
+    """Whether `name` is a user's, and not that of one mailbox. Where dots part levels, a userid may have
+    them too: then it is a mailbox's unless it begins like a userid alone."""
+    separator = context.namespace.separator
+    if name.startswith(("shared:", f"user{separator}", f"DELETED{separator}")):
+        return False
+    return separator not in name or separator == "."
 
 
 # -- the work

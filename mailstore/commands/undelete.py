@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             return 0
         if args.number not in removed:
             raise UsageError(f"undelete: {args.user} has no removed mailbox {args.number}")
-        name = context.internal(args.name) if args.name else removed[args.number].state.name
+        name = context.new_mailbox(args.name) if args.name else removed[args.number].state.name
         writer.undelete(args.number, name)
     context.print(context.external(name))
     return 0

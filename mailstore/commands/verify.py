@@ -45,7 +45,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
             progress.update(task, description=str(owner), completed=owners)
             for problem in verify(store, owner):
                 problems += 1
-                context.print(f"{owner}: {problem}{_holders(store, owner, problem, context)}")
+                holders = _holders(store, owner, problem, context)
+                context.print(f"{context.owner_name(owner)}: {problem}{holders}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
     context.print(f"{owners} owners checked: {verdict}")
     return 1 if problems else 0

@@ -19,7 +19,7 @@ import hashlib
 import re
 
 from common.names import check_mailbox_name
-from mailstore.utf7 import ascii_name, decode, encode
+from common.utf7 import ascii_name, decode, encode
 
 MAX_FILE_NAME = 255
 """Octets of a directory's name (NAME_MAX of Linux)."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from common.model import Seen
 from common.names import SERVER, Owner, inbox_of
 from common.stores.mailstore import MailStore, MailWriter
+from common.utf7 import encode
 from mailstore.sample.message import SampleMessage
 from mailstore.sample.workshop import START, USERS, messages
-from mailstore.utf7 import encode
 
 SHARED = "board"
 _MANY = 60.0

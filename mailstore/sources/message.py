@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 from common.model import MessageBody
 from common.names import check_mailbox_name
+from common.utf7 import ascii_name
 from mailstore.flags import flag_text, keyword_of
-from mailstore.utf7 import ascii_name
 
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = {"R": "\\Seen"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common.model import MailboxState, Record
-from mailstore.utf7 import decode
+from common.utf7 import decode
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _X_STATUS = {"\\Answered": "A", "\\Flagged": "F", "\\Deleted": "D", "\\Draft": "T"}

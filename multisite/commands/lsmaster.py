@@ -29,8 +29,8 @@ def run(context: Context) -> int:
         for owner in owners:
             master = next(iter(log.homes(owner).values()), None)
             if master is None:
-                context.complain(f"{owner} has no master: nobody has changed anything")
+                context.complain(f"{naming.owner_name(owner)} has no master: nobody has changed anything")
                 well = False
             else:
-                context.print(f"{owner}  {view.family.name_of(master.replica)}")
+                context.print(f"{naming.owner_name(owner)}  {view.family.name_of(master.replica)}")
     return EX_OK if well else EX_FAILURE

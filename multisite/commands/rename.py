@@ -53,7 +53,7 @@ def _mailbox(context: Context, member: Member, old: str, new: str) -> None:
     source = naming.existing(old, member.store)
     if source is None:
         raise MultisiteError(f"there is no mailbox {old}")
-    target = naming.internal(new)
+    target = naming.new(new)
     _check_names(source, target)
     bring_up_to_date(member, context.notice)
     pairs = _pairs(member, naming, source, target)

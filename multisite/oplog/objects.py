@@ -10,11 +10,22 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from common.names import MAX_MAILBOX_NAME, Owner, deleted_name, is_inbox, live_name, parent_of
+from common.names import (
+    MAX_MAILBOX_NAME,
+    Owner,
+    deleted_name,
+    in_domain,
+    is_inbox,
+    live_name,
+    parent_of,
+    split_domain,
+)
 from multisite.oplog.database import Database
 from multisite.oplog.operations import owner_from, owner_text
 
-_UNFIT = re.compile(r"[./^]")
+_UNFIT = re.compile(r"[^A-Za-z0-9_@+=,:-]")
+_CUT_LETTERS = re.compile(r"&[^-]*\Z")
+"""The beginning of letters in modified UTF-7 whose end was cut off."""
 
 
 class Object(NamedTuple):
@@ -52,13 +63,14 @@ def generated_name(name: str, replica: str, number: int = 0) -> str:
 
 
 def _generated(name: str, replica: str, number: int, room: int) -> str:
-    domain, bang, inner = name.rpartition("!")
+    domain, inner = split_domain(name)
     parent, dot, last = inner.rpartition(".")
-    if parent_of(inner) is None:
-        parent, dot, last = inner, ".", "INBOX" if is_inbox(inner) else last
+    if parent_of(name) is None:
+        parent, dot, last = inner, ".", "INBOX" if is_inbox(name) else last
     behind = f"_{number}" if number else ""
-    made = f"{domain}{bang}{parent}{dot}{_UNFIT.sub('_', replica)}_{last}"
-    return made[: room - len(behind)] + behind
+    made = in_domain(domain, f"{parent}{dot}{_UNFIT.sub('_', replica)}_{last}")
+    room -= len(behind)
+    return (made if len(made) <= room else _CUT_LETTERS.sub("", made[:room])) + behind
 
 
 class Objects:

@@ -81,9 +81,9 @@ def test_mail_for_a_locked_user_is_tried_again_and_not_bounced(
 
 
 def test_users_of_a_domain_get_their_mail(site: Site) -> None:
-    site.ok("create", "user/joe@example.org", "user/joe/Work@example.org")
+    site.ok("create", "user/joe@example.org", "user/joe@example.org/Work")
     assert site.ok("deliver", "joe@example.org", "-m", "Work", stdin=MESSAGE).lines == [
-        "user/joe/Work@example.org 1"
+        "user/joe@example.org/Work 1"
     ]
     assert site.log()[-1] == ("MAILBOX", "example.org!user.joe.Work")
 

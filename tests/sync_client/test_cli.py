@@ -14,6 +14,7 @@ import pytest
 from common.config import Config
 from common.config.options import OPTIONS
 from common.errors import UsageError
+from common.namespace import Namespace
 from sync_client import names
 from sync_client.arguments import parse
 from sync_client.channel import channel_warnings
@@ -127,6 +128,20 @@ def test_mailboxes_are_typed_with_dots_where_unixhierarchysep_is_off(conf):
     assert found(conf, "-m", "user.alice.Work") == (["user.alice.Work"], 0)
 
 
+def test_what_mailstore_prints_is_what_u_s_m_and_f_take(conf, tmp_path):
+    mailboxes = ["user.a.bob@example^org", "example.org!user.a.bob", "user.joe@example^org", "-x", "#x"]
+    users = ["alice@example.org", "joe@example.org^", "user.x", "shared:x", ".foo", "-x"]
+    for extra in ("", "virtdomains: off", "unixhierarchysep: no"):
+        add(conf, extra)
+        names = Namespace.from_config(Config.load(conf))
+        printed = [names.external(name) for name in mailboxes]
+        assert found(conf, "-m", *printed) == (mailboxes, 0)
+        (tmp_path / "names").write_text("\n".join(printed))
+        assert found(conf, "-m", "-f", str(tmp_path / "names")) == (mailboxes, 0)
+        for mode in ("-u", "-s"):
+            assert found(conf, mode, *map(names.user, users)) == (users, 0)
+
+
 def test_a_file_of_names_has_comments_and_blank_lines(conf, tmp_path):
     path = tmp_path / "names"
     path.write_text("# the team\nalice\n\n  bob  \n#carol\n")
@@ -152,8 +167,8 @@ def test_a_name_that_cannot_be_one_is_reported_and_the_others_are_done(conf, cap
 
 
 @pytest.mark.parametrize(("typed", "internal"), [("user/a", "user.a"), ("user.a", "user.a"), ("al", "al")])
-def test_the_prefix_of_all_users_may_be_typed_either_way(typed, internal):
-    assert names.prefix(typed, True) == internal
+def test_the_prefix_of_all_users_may_be_typed_either_way(conf, typed, internal):
+    assert found(conf, "-A", typed) == ([internal], 0)
 
 
 def test_reading_a_directory_as_names_is_a_usage_error(tmp_path):

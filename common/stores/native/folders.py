@@ -16,6 +16,7 @@ from common.names import (
     inbox_of,
     is_deleted,
     is_inbox,
+    login_of,
     owner_of,
     parent_of,
     sort_key,
@@ -111,7 +112,7 @@ class LocalFolders(LocalMessages):
     def _first_acl(self, above: Box | None) -> str:
         if above:
             return above.state.acl
-        return f"{self.owner.name}\t{ALL_RIGHTS}\t" if self.owner.kind == "user" else DEFAULT_ACL
+        return f"{login_of(self.owner.name)}\t{ALL_RIGHTS}\t" if self.owner.kind == "user" else DEFAULT_ACL
 
     def delete(self, name: str, *, delayed: bool = True) -> None:
         box = self.require_box(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.names import MAX_MAILBOX_NAME, SERVER, Owner, check_mailbox_name, is_deleted, owner_of
+from common.newnames import check_new_name
 from multisite.errors import MultisiteError
 from multisite.oplog.log import Log
 from multisite.oplog.masters import Base, Master, prevails
@@ -212,3 +213,11 @@ def test_who_made_a_mailbox_and_in_whom_is_remembered_for_good(log: Log) -> None
     log.objects.note("id", EVE, A)
     known = log.objects.get("id")
     assert known is not None and (known.owner, known.creator) == (BOB, B)
+
+
+def test_a_generated_name_is_one_that_a_cyrus_creates() -> None:
+    name = "user.bob." + "x" * 473 + "&APwA/A-"
+    assert len(name) <= MAX_MAILBOX_NAME
+    for replica in ("hub", "hu", "h", "a&b", "50%", "hub_of_all_hubs"):
+        assert check_new_name(generated_name(name.replace("/", ","), replica))
+    assert generated_name("example.org!user.bob.Yahoo!", "hub") == "example.org!user.bob.hub_Yahoo!"
