@@ -46,6 +46,6 @@ def test_every_exit_status_is_explained(status):
 
 def test_the_unit_runs_a_command_line_that_makes_sense():
     unit = (ROOT / "etc/sync_client@.service").read_text()
-    (command,) = re.findall(r"^ExecStart=/usr/bin/env sync_client (.*)$", unit, re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=/usr/local/bin/sync_client (.*)$", unit, re.MULTILINE)
     assert parse(shlex.split(command.replace("%i", "north"))).foreground
     assert "Type=notify" in unit and "SuccessExitStatus=75" in unit

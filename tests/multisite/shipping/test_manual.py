@@ -83,6 +83,6 @@ def test_the_commands_explain_themselves(module: str) -> None:
 
 def test_the_unit_runs_a_command_line_that_makes_sense() -> None:
     unit = (MAN.parents[1] / "etc/shipping_server.service").read_text()
-    (command,) = re.findall(r"^ExecStart=/usr/bin/env shipping_server (.*)$", unit, re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=/usr/local/bin/shipping_server (.*)$", unit, re.MULTILINE)
     assert "receiver" in cli.GRAMMAR.parse(shlex.split(command))
     assert "Type=notify" in unit
