@@ -71,9 +71,9 @@ class StoreError(CyrusSyncError):
 
 
 class StoreCorrupt(StoreError):
-    """What is stored does not agree with itself."""
+    """What is stored does not agree with itself, until an administrator has repaired it. Whoever delivers
+    through us must try again then (an MTA bounces what ends with EX_SOFTWARE)."""
 
-    exit_status = EX_SOFTWARE
     text = "mail store damaged"
 
 

@@ -28,7 +28,7 @@ from common.names import (
 from common.namespace import Namespace
 from common.newnames import check_new_name
 from common.stores import open_store
-from common.stores.mailstore import MailReader, MailStore, MailWriter
+from common.stores.mailstore import MailReader, MailWriter
 from common.stores.native.store import NativeStore
 from common.synclog.writer import ActionLog
 from mailstore.errors import NoSuchMailbox, NoSuchUser
@@ -129,16 +129,6 @@ class Context:
     def owner_name(self, owner: Owner) -> str:
         """What is printed for an owner, and may be typed."""
         return self.namespace.owner_name(owner)
-
-    def owners(self, typed: list[str], store: MailStore) -> Iterator[Owner]:
-        """Those that were named, which must exist; all of the store if none was."""
-        if not typed:
-            yield from store.owners()
-        for name in typed:
-            owner = self.owner(name)
-            if not store.exists(owner):
-                raise NoSuchUser(f"no such user: {name}")
-            yield owner
 
     # -- reading and writing one mailbox
 

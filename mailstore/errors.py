@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from common.errors import EX_TEMPFAIL, CyrusSyncError
+from common.errors import EX_TEMPFAIL, CyrusSyncError, ProtocolError, UsageError
+from common.names import BadName
 
 EX_DATAERR = 65
 EX_NOINPUT = 66
@@ -49,6 +50,27 @@ class NoInput(CyrusSyncError):
 
     exit_status = EX_NOINPUT
     text = "nothing to read"
+
+
+_NEVER = (UsageError, BadInput, NoSuchMailbox, NoSuchUser)
+"""What will be the same at the next try."""
+
+
+def delivery_status(error: BaseException) -> int:
+    """The exit status of a delivery that failed with `error`.
+
+    An MTA (Postfix, Sendmail, Exim) keeps the message for another try after EX_TEMPFAIL, and sends it
+    back after nearly everything else: 1, EX_SOFTWARE and EX_CONFIG among them. So what somebody can put
+    right here (a full disk, a lock, damage, a partition that is not mounted, rights, the configuration) is
+    EX_TEMPFAIL, and so is what nobody has foreseen.
+    """
+    if isinstance(error, BadName):
+        return EX_NOUSER
+    if isinstance(error, ProtocolError):
+        return EX_DATAERR
+    if isinstance(error, _NEVER):
+        return error.exit_status
+    return EX_TEMPFAIL
 
 
 EXIT_STATUS = """\

@@ -1,7 +1,8 @@
 """sync_reset(8): wipe users from this store, without a line in the action log.
 
 For a replica whose copy of a user is to be made anew. What was wiped can be brought back with
-``mailstore undelete`` until ``mailstore expire`` has been there.
+``mailstore undelete`` until ``mailstore expire`` has been there. Of a user whose index is damaged, what is
+left is set aside in the directory above; one who is lost is forgotten.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 
 from common.commands import Parser, add_version, run_command
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_OK, UsageError
+from common.errors import EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
 from common.names import Owner
 from common.namespace import Namespace
 from common.stores import open_store
+from common.stores.native.care.lost import give_up, is_unusable
 from common.stores.native.store import NativeStore
 from mailstore.context import LOCK_SECONDS
 
@@ -23,7 +25,7 @@ EXIT_STATUS = """\
 EXIT STATUS
   0   every user is gone (or was not there)
   64  the command line makes no sense, or -f is missing
-  75  the store could not be written or a user is locked; the users after that one were not touched
+  75  a user is locked, or the store could not be written; all others are gone
   78  the configuration is bad
 """
 
@@ -34,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         prog="sync_reset",
         description="Remove users with all their mailboxes (deleted ones too), subscriptions, seen state, "
         "Sieve scripts and quotas from this store, and log nothing of it: a replica that follows this "
-        "server keeps them. Made for a replica whose copy is to be filled anew.",
+        "server keeps them. Made for a replica whose copy is to be filled anew. A user whose index is "
+        "damaged is set aside with all files; one of whom nothing is left is forgotten.",
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,24 +64,40 @@ def _run(words: list[str]) -> int:
     users = [Owner("user", names.userid(user)) for user in args.users]
     store = open_store(config, log=False)
     try:
-        for owner in users:
-            there = _reset(store, owner)
-            if args.verbose:
-                print(f"{names.user(owner.name)}: {'removed' if there else 'was not there'}")
+        return _reset_all(store, users, names if args.verbose else None)
     finally:
         store.close()
-    return EX_OK
 
 
-def _reset(store: NativeStore, owner: Owner) -> bool:
-    """Remove one user; False if there was nothing to remove."""
+def _reset_all(store: NativeStore, users: Sequence[Owner], said_as: Namespace | None) -> int:
+    """Remove all of them; the exit status. Trouble with one is said and keeps nobody else."""
+    status = EX_OK
+    for owner in users:
+        try:
+            done = _reset(store, owner)
+        except CyrusSyncError as error:
+            print(f"sync_reset: {error}", file=sys.stderr)
+            status = EX_TEMPFAIL
+            continue
+        if said_as is not None:
+            print(f"{said_as.user(owner.name)}: {done}")
+    return status
+
+
+def _reset(store: NativeStore, owner: Owner) -> str:
+    """Remove one user; what was done."""
+    if is_unusable(store, owner):
+        aside = give_up(store, owner, LOCK_SECONDS)
+        if not aside:
+            return "was lost, and is forgotten"
+        return f"the index was damaged; what is left is set aside as {', '.join(map(str, aside))}"
     if not store.exists(owner):
-        return False
+        return "was not there"
     with store.write(owner, create=False, timeout=LOCK_SECONDS) as writer:
         writer.apply_unuser()
         for mailbox in writer.mailboxes():
             writer.apply_unmailbox(mailbox.name)
-    return True
+    return "removed"
 
 
 if __name__ == "__main__":

@@ -8,15 +8,20 @@ annotations, the slots of keywords, and CRCs and quota roots of mailboxes, which
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from common.errors import CyrusSyncError
 from common.model import SYSTEM_FLAGS, MailboxState, Record
 from common.names import SERVER, Owner, sort_key
 from common.stores.mailstore import MailReader, MailStore
+from common.stores.native.trouble import store_trouble
 from common.stores.queries import is_sieve
 from mailstore.canonical import Line, octets
+
+T = TypeVar("T")
 
 FORMAT = 1
 
@@ -52,15 +57,48 @@ class Scope:
     sieve_mailbox: bool = True
 
 
-def state_of(store: MailStore, owners: Iterable[Owner], *, server: bool, scope: Scope) -> dict[str, Any]:
-    """The tree; owners are read one after another while it is written."""
-    tree: dict[str, Any] = {"format": FORMAT, "owners": (_owner(store, owner, scope) for owner in owners)}
+Trouble = Callable[[Owner, CyrusSyncError], None]
+"""Told of what cannot be read."""
+
+
+def let_out(_owner: Owner, error: CyrusSyncError) -> None:
+    """The `Trouble` of who wants everything or nothing."""
+    raise error
+
+
+def state_of(
+    store: MailStore, owners: Iterable[Owner], *, server: bool, scope: Scope, trouble: Trouble = let_out
+) -> dict[str, Any]:
+    """The tree; owners are read one after another while it is written. In the place of what cannot be read
+    stands an ``error``, and `trouble` is told."""
+    tree: dict[str, Any] = {"format": FORMAT, "owners": _owners(store, owners, scope, trouble)}
     if server:
-        tree["server"] = _server(store)
+        tree["server"] = _server(store, trouble)
     return tree
 
 
-def _owner(store: MailStore, owner: Owner, scope: Scope) -> dict[str, Any]:
+def _owners(
+    store: MailStore, owners: Iterable[Owner], scope: Scope, trouble: Trouble
+) -> Iterator[dict[str, Any]]:
+    for owner in owners:
+        try:
+            yield _owner(store, owner, scope, trouble)
+        except CyrusSyncError as error:
+            trouble(owner, error)
+            yield {owner.kind: owner.name, "error": error.message}
+
+
+def _as_far_as_legible(items: Iterable[T], owner: Owner, trouble: Trouble) -> Iterator[T | Line]:
+    """`items` until they cannot be read further."""
+    try:
+        yield from items
+    except (CyrusSyncError, sqlite3.Error, OSError) as error:
+        found = store_trouble(error, owner)
+        trouble(owner, found)
+        yield Line(error=found.message)
+
+
+def _owner(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> dict[str, Any]:
     with store.read(owner) as reader:
         meta = reader.meta(with_sieve=False)
         used = {usage.root: usage.used for usage in reader.usage()}
@@ -96,19 +134,19 @@ def _owner(store: MailStore, owner: Owner, scope: Scope) -> dict[str, Any]:
         "seen": iter(seen),
         "quotas": iter(quotas),
         "sieve": iter(sieve),
-        "mailboxes": _mailboxes(store, owner, scope),
+        "mailboxes": _as_far_as_legible(_mailboxes(store, owner, scope, trouble), owner, trouble),
     }
 
 
-def _mailboxes(store: MailStore, owner: Owner, scope: Scope) -> Iterator[dict[str, Any]]:
+def _mailboxes(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> Iterator[dict[str, Any]]:
     with store.read(owner) as reader:
         for mailbox in sorted(reader.mailboxes(), key=lambda one: sort_key(one.name)):
             if is_sieve(mailbox) and not scope.sieve_mailbox:
                 continue
-            yield _mailbox(reader, mailbox, scope)
+            yield _mailbox(reader, mailbox, scope, trouble)
 
 
-def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope) -> dict[str, Any]:
+def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> dict[str, Any]:
     tree: dict[str, Any] = {
         name: getattr(mailbox, name) for name in _PLAIN if scope.partitions or name != "partition"
     }
@@ -117,7 +155,7 @@ def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope) -> dict[st
         Line(entry=one.entry, userid=one.userid, value=octets(one.value))
         for one in sorted(mailbox.annotations, key=lambda one: (one.entry, one.userid))
     )
-    tree["records"] = _records(reader, mailbox, scope)
+    tree["records"] = _as_far_as_legible(_records(reader, mailbox, scope), reader.owner, trouble)
     return tree
 
 
@@ -164,9 +202,13 @@ def _acl(acl: str) -> dict[str, str]:
     return Line(sorted(zip(parts[::2], parts[1::2], strict=False)))
 
 
-def _server(store: MailStore) -> dict[str, Any]:
-    with store.read(SERVER) as reader:
-        found = reader.annotations("")
+def _server(store: MailStore, trouble: Trouble) -> dict[str, Any]:
+    try:
+        with store.read(SERVER) as reader:
+            found = reader.annotations("")
+    except CyrusSyncError as error:
+        trouble(SERVER, error)
+        return {"error": error.message}
     return {
         "annotations": iter(
             [Line(entry=one.entry, userid=one.userid, value=octets(one.value)) for one in found]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from common.errors import StoreCorrupt
+from common.errors import StoreCorrupt, StoreError
 from common.model import MessageBody
 from common.names import Owner
 from common.protocol.mailboxes import MailboxLine
@@ -52,18 +53,26 @@ class Bodies:
         for begin in range(0, len(guids), _AT_ONCE):
             left = dict.fromkeys(guids[begin : begin + _AT_ONCE])
             for place in self._log.places(owner):
-                with self._store.read(place) as reader:
-                    stored = reader.has_guids(left)
-                    for batch in self._readable(reader, [g for g in left if g in stored]):
-                        for body in batch:
-                            left.pop(body.guid, None)
-                        yield batch
+                try:
+                    yield from self._of_place(place, left)
+                except StoreError as error:
+                    _log.error("messages of %s cannot be read: %s", place, error)
+                    self.damaged.update(left)
                 if not left:
                     break
             for guid in left:
                 held = self._held.get(guid)
                 if held is not None:
                     yield [_unfolded(held)]
+
+    def _of_place(self, place: Owner, left: dict[bytes, None]) -> Iterator[Sequence[MessageBody]]:
+        """Those of the messages that one owner has; they are taken out of `left`."""
+        with self._store.read(place) as reader:
+            stored = reader.has_guids(left)
+            for batch in self._readable(reader, [guid for guid in left if guid in stored]):
+                for body in batch:
+                    left.pop(body.guid, None)
+                yield batch
 
     def _readable(self, reader: MailReader, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
         """Those that the store can read. One damaged message holds up nobody else's mail."""
@@ -86,8 +95,11 @@ class Bodies:
                 self.damaged.add(guid)
 
     def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
-        """Those of the messages that are nowhere here."""
-        left = not_stored(self._store, self._log.places(owner), guids)
+        """Those of the messages that are nowhere here, as far as one can see."""
+        left = list(guids)
+        for place in self._log.places(owner):
+            with contextlib.suppress(StoreError):
+                left = not_stored(self._store, [place], left)
         return {guid for guid in left if guid not in self._held}
 
     def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:
@@ -98,14 +110,17 @@ class Bodies:
             if entry.id > settled.get(entry.origin, 0):
                 return set(guids)
         uniqueid = entry.attributes.get("uniqueid", "")
-        with self._store.read(self._store.owner_of_uniqueid(uniqueid) or entry.owner) as reader:
-            # One that has no record at all any more was expunged and cleaned up.
-            return {
-                record.guid
-                for batch in reader.records(uniqueid)
-                for record in batch
-                if record.guid in guids and not record.expunged
-            }
+        try:
+            with self._store.read(self._store.owner_of_uniqueid(uniqueid) or entry.owner) as reader:
+                # One that has no record at all any more was expunged and cleaned up.
+                return {
+                    record.guid
+                    for batch in reader.records(uniqueid)
+                    for record in batch
+                    if record.guid in guids and not record.expunged
+                }
+        except StoreError:
+            return set(guids)
 
 
 def _check_large(batch: Sequence[MessageBody]) -> None:

@@ -100,11 +100,13 @@ class Capture:
     def _settled_owners(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
         """`owners`, without those of whom somebody who died has left operations half done: what is in the
         store then is not known to be ours."""
-        begun: dict[Owner, CyrusSyncError] = {
-            owner: MultisiteError("operations on this owner were begun and not ended").at(user=str(owner))
-            for owner in owners
-            if self._is_half_done(owner)
-        }
+        begun: dict[Owner, CyrusSyncError] = {}
+        for owner in owners:
+            try:
+                if self._is_half_done(owner):
+                    raise MultisiteError("operations on this owner were begun and not ended")
+            except CyrusSyncError as error:
+                begun[owner] = error.at(user=str(owner))
         return begun | self.owners(owner for owner in owners if owner not in begun)
 
     def _is_half_done(self, owner: Owner) -> bool:

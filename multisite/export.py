@@ -186,7 +186,7 @@ class _Export:
         return without_messages(entry, gone) if gone else entry
 
     def _left_out(self, entry: Entry, guid: bytes) -> None:
-        self._member.warn(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
+        self._member.omit(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
 
     def _messages(self, entry: Entry, guids: list[bytes]) -> None:
         for batch in self._bodies.batches(entry.owner, guids):

@@ -367,7 +367,7 @@ def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
     if member.log.operations.begun():
         Import(member, lambda _path: None, notice).resume()
     for error in member.record():
-        member.warn(f"not all changes could be recorded: {error}")
+        member.omit(f"not all changes could be recorded: {error}")
 
 
 def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:

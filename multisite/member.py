@@ -57,6 +57,8 @@ class Member:
         self.log = log
         self.family = family
         self.warn = warn
+        self.omissions = 0
+        """What could not be recorded or told, so far."""
         channel = config.string("multisite_channel") or "multisite"
         self.capture = Capture(store, log, SyncLog(log_path(config, channel)))
         self.capture.sealed = self.sealed
@@ -79,6 +81,7 @@ class Member:
             Log(directory, family.self_id, clock) as log,
             contextlib.closing(open_store(config)) as store,
         ):
+            store.partitions.check()
             member = cls(config, store, log, Family.load(directory), warn=warn)
             try:
                 yield member
@@ -86,6 +89,11 @@ class Member:
                 raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
             finally:
                 member.publish()
+
+    def omit(self, text: str) -> None:
+        """Warn of something that is left out, so that the command does not end as if all were done."""
+        self.omissions += 1
+        self.warn(text)
 
     @property
     def myself(self) -> Replica:

@@ -76,6 +76,7 @@ class _Parts:
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)
         self.store: NativeStore = open_store(job.cfg)
+        self.store.partitions.check()
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,

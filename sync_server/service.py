@@ -68,6 +68,7 @@ class Service:
         tls = server_context(config)
         sasl = SaslServer.from_config(config, reactor)
         store = open_store(config)
+        store.partitions.check()
         staging = settings.partitions[config.defaultpartition] / "sync."
         try:
             staging.mkdir(parents=True, exist_ok=True)

@@ -317,16 +317,19 @@ class MailStore(Protocol):
 
     def owners(self) -> Iterator[Owner]:
         """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
-        of whom nothing is alive."""
+        of whom nothing is alive. Who cannot be read, or is known to have been here and is lost, is among
+        them: whoever reads him is told why, and goes on with the next."""
 
     def userids(self) -> list[str]:
         """Everybody of whom files are stored, in order; some may be deleted. Costs no look into anybody."""
 
     def exists(self, owner: Owner) -> bool:
-        """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root."""
+        """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root.
+        `StoreError` where that cannot be told."""
 
     def read(self, owner: Owner) -> AbstractContextManager[MailReader]:
-        """A snapshot; an unknown owner reads as empty."""
+        """A snapshot; an unknown owner reads as empty. `StoreError` for one that is damaged, or lost:
+        known to the store and not there."""
 
     def write(
         self, owner: Owner, *, create: bool = True, timeout: float = 5.0

@@ -12,6 +12,7 @@ from common.names import is_inbox, owner_of
 from mailstore.context import Context
 from mailstore.errors import BadInput
 from mailstore.folders import create_with_parents
+from mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
+    rounds = Rounds(context)
     for typed in args.mailbox:
-        name = context.new_mailbox(typed)
-        owner = owner_of(name)
-        if owner.kind == "user" and not is_inbox(name):
-            context.require_user(owner, name)
-        with context.write(owner) as writer:
-            there = writer.mailbox(name)
-            if there is not None and not there.intermediate and not args.if_missing:
-                raise BadInput(f"there is a mailbox {typed} already")
-            create_with_parents(writer, name, partition=args.partition, acl=acl)
-    return 0
+        with rounds.one(typed):
+            _create(typed, args, acl, context)
+    return rounds.status
+
+
+def _create(typed: str, args: argparse.Namespace, acl: str | None, context: Context) -> None:
+    name = context.new_mailbox(typed)
+    owner = owner_of(name)
+    if owner.kind == "user" and not is_inbox(name):
+        context.require_user(owner, name)
+    with context.write(owner) as writer:
+        there = writer.mailbox(name)
+        if there is not None and not there.intermediate and not args.if_missing:
+            raise BadInput(f"there is a mailbox {typed} already")
+        create_with_parents(writer, name, partition=args.partition, acl=acl)
 
 
 def _entry(item: str) -> str:

@@ -10,6 +10,7 @@ import argparse
 
 from common.names import is_inbox, owner_of
 from mailstore.context import Context
+from mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     delayed = (args.mode or context.config.string("delete_mode")) == "delayed"
+    rounds = Rounds(context)
     for typed in args.mailbox:
-        name = context.internal(typed)
-        if is_inbox(name):
-            context.require_user(owner_of(name))
-        with context.writing(typed) as (writer, mailbox):
-            names = [mailbox.name]
-            if args.recursive and not is_inbox(name):
-                below = mailbox.name + "."
-                names += [
-                    m.name for m in writer.mailboxes() if m.name.startswith(below) and not m.intermediate
-                ]
-            for one in reversed(names):
-                writer.delete(one, delayed=delayed)
-    return 0
+        with rounds.one(typed):
+            _delete(typed, args.recursive, delayed, context)
+    return rounds.status
+
+
+def _delete(typed: str, recursive: bool, delayed: bool, context: Context) -> None:
+    name = context.internal(typed)
+    if is_inbox(name):
+        context.require_user(owner_of(name))
+    with context.writing(typed) as (writer, mailbox):
+        names = [mailbox.name]
+        if recursive and not is_inbox(name):
+            below = mailbox.name + "."
+            names += [m.name for m in writer.mailboxes() if m.name.startswith(below) and not m.intermediate]
+        for one in reversed(names):
+            writer.delete(one, delayed=delayed)

@@ -1,18 +1,24 @@
 """deliver: put one message from standard input into a mailbox, as lmtpd(8) would.
 
 When the command has ended with 0, the message is on disk and in the action log. Line ends become CRLF, a
-"From " line of an mbox in front is dropped. The internal date is the present time. Over quota, nothing is
-delivered and the exit status is 75."""
+"From " line of an mbox in front is dropped. The internal date is the present time.
+
+The exit status is made for an MTA, which tries again after 75 and sends the message back after others: 67 if
+there is no such user or mailbox, 65 if the message cannot be one, 64 if the command line makes no sense. All
+else is 75: over quota, a full disk, a lock, a damaged index, a partition that is not mounted, rights that are
+missing, a bad configuration, a mistake of this program."""
 
 from __future__ import annotations
 
 import argparse
 import time
+import traceback
 
+from common.errors import EX_TEMPFAIL, CyrusSyncError
 from common.names import owner_of
 from common.stores.mailstore import MailReader
 from mailstore.context import Context
-from mailstore.errors import BadInput, OverQuota
+from mailstore.errors import BadInput, OverQuota, delivery_status
 from mailstore.flags import flag_text
 from mailstore.sources.content import to_crlf
 
@@ -41,6 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
+    try:
+        return _deliver(args, context)
+    except KeyboardInterrupt:
+        context.warn("interrupted")
+        return EX_TEMPFAIL
+    except (CyrusSyncError, OSError) as error:
+        context.warn(str(error))
+        return delivery_status(error)
+    except Exception as error:  # nobody's mail goes back to its sender for a mistake of ours
+        context.warn(f"unexpected {type(error).__name__}: {error}")
+        traceback.print_exc(file=context.stderr)
+        return delivery_status(error)
+
+
+def _deliver(args: argparse.Namespace, context: Context) -> int:
     user = context.user(args.user)
     inbox = context.require_user(user)
     name = mailbox_of(args.mailbox, inbox, context)

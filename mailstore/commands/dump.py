@@ -4,7 +4,8 @@ Two stores hold the same if and only if their dumps are the same, octet for octe
 mailbox with its counters, rights and annotations, every message with UID, modseq, flags, dates, size and
 GUID (which stands for the message itself; "message": "missing" if it is not stored), subscriptions, seen
 state, quota limits and use, Sieve scripts, and, without USER, the annotations of the server. Names are
-internal ones.
+internal ones. In the place of what cannot be read stands "error"; it is named on standard error as well, and
+the exit status is 1.
 
 Left out is what two ends of replication may rightly hold apart: expunged messages (but see --expunged),
 tombstones and former names, the modseq of quotas and of mailbox annotations, the slots of keywords, and
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 
+from common.errors import EX_FAILURE
 from mailstore.canonical import write_json, write_yaml
 from mailstore.context import Context
+from mailstore.rounds import Rounds
 from mailstore.state import Scope, state_of
 
 
@@ -38,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     store = context.store(readonly=True)
     scope = Scope(args.expunged, not args.no_partitions, not args.no_sieve_mailbox)
-    tree = state_of(store, context.owners(args.users, store), server=not args.users, scope=scope)
+    rounds = Rounds(context)
+    owners = list(rounds.owners(args.users, store))
+    tree = state_of(store, owners, server=not args.users, scope=scope, trouble=rounds.failed)
     write = write_json if args.format == "json" else write_yaml
     write(tree, lambda text: context.write_bytes(text.encode("utf-8")))
-    return 0
+    return min(rounds.status, EX_FAILURE) if owners and len(args.users) != 1 else rounds.status

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 
 from common.config import values
-from common.errors import CyrusSyncError, UsageError
-from common.stores.native.expire import Expired, expire, stored_owners
+from common.errors import UsageError
+from common.stores.native.expire import Expired, expire
 from mailstore.context import Context
 from mailstore.errors import NoSuchUser
+from mailstore.rounds import Rounds
 
 DEFAULT = "7d"
 
@@ -38,25 +39,19 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if retention < 0:
         raise UsageError("expire: --retention: it cannot be negative")
     store = context.store()
-    owners = [context.owner(user) for user in args.users] or stored_owners(store)
-    for user, owner in zip(args.users, owners, strict=False):
-        if store.directory_of(owner) is None:
-            raise NoSuchUser(f"no such user: {user}")
-    total, failed = Expired(), 0
-    for owner in owners:
-        try:
+    total, rounds = Expired(), Rounds(context)
+    for typed in args.users or store.everybody():
+        with rounds.one(typed):
+            owner = context.owner(typed) if isinstance(typed, str) else typed
+            if store.directory_of(owner) is None and isinstance(typed, str):
+                raise NoSuchUser(f"no such user: {typed}")
             done = expire(store, owner, retention, compact=not args.no_compact)
-        except CyrusSyncError as error:
-            # One locked or damaged user must not keep the others' waste.
-            failed += 1
-            context.warn(f"{context.owner_name(owner)}: {error}")
-            continue
-        if args.verbose:
-            context.print(f"{context.owner_name(owner)}: {_text(done)}")
-        for name in ("records", "mailboxes", "messages", "packs", "bytes"):
-            setattr(total, name, getattr(total, name) + getattr(done, name))
+            if args.verbose:
+                context.print(f"{context.owner_name(owner)}: {_text(done)}")
+            for name in ("records", "mailboxes", "messages", "packs", "bytes"):
+                setattr(total, name, getattr(total, name) + getattr(done, name))
     context.print(_text(total))
-    return 1 if failed else 0
+    return rounds.status
 
 
 def _text(done: Expired) -> str:

@@ -13,6 +13,7 @@ from common.names import is_deleted
 from common.stores.mailstore import MailReader
 from mailstore.context import Context
 from mailstore.errors import NoSuchUser
+from mailstore.rounds import Rounds
 from mailstore.selection import records_of
 
 
@@ -33,20 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     store = context.store(readonly=True)
     rows: list[tuple[str, ...]] = []
+    rounds = Rounds(context)
     if args.user is None:
         for owner in store.owners():
-            name = context.owner_name(owner)
-            with store.read(owner) as reader:
-                boxes = _mailboxes(reader, args.deleted)
-                if args.names:
-                    rows.append((name,))
-                    continue
-                total = (
-                    Count(*map(sum, zip(*(count(reader, box) for box in boxes), strict=True)))
-                    if boxes
-                    else Count(0, 0, 0)
-                )
-            rows.append((name, f"{len(boxes)} mailboxes", *_columns(total)))
+            with rounds.one(owner), store.read(owner) as reader:
+                rows.append((context.owner_name(owner), *_totals(reader, args)))
     else:
         owner = context.owner(args.user)
         if not store.exists(owner):
@@ -58,7 +50,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
                     row += (*_columns(count(reader, box)), f"uid {box.last_uid}", box.partition)
                 rows.append(row)
     _print(rows, context)
-    return 0
+    return rounds.status
+
+
+def _totals(reader: MailReader, args: argparse.Namespace) -> tuple[str, ...]:
+    """What is said of an owner behind the name."""
+    boxes = _mailboxes(reader, args.deleted)
+    if args.names:
+        return ()
+    counts = [count(reader, box) for box in boxes] or [Count(0, 0, 0)]
+    return f"{len(boxes)} mailboxes", *_columns(Count(*map(sum, zip(*counts, strict=True))))
 
 
 def count(reader: MailReader, mailbox: MailboxState) -> Count:

@@ -26,7 +26,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from common.config import values
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, UsageError
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, StoreError, UsageError
 from common.names import inbox_of
 from common.stores.mailstore import MailStore
 from common.stores.threads import ThreadRunner
@@ -35,9 +35,11 @@ from common.wire.replica import WireReplica
 from mailstore.context import Context
 from mailstore.errors import NoSuchUser
 from mailstore.restoring.carry import Carrier
+from mailstore.restoring.plan import BoxPlan
 from mailstore.restoring.show import described, summary
 from mailstore.restoring.survey import Plan, Survey
 from mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
+from mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,12 +70,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
     revive = _revive(args, time.time())
     settings = ClientSettings.from_config(context.config, args.channel, args.to)
     store = context.store(readonly=True)
-    wishes = _wishes(args, context, store)
+    rounds = Rounds(context)
+    wishes = _wishes(args, context, store, rounds)
+    if not wishes:
+        return rounds.status
 
     async def restore(reactor: Any) -> int:
-        return await _Restore(args, context, store, settings, revive, reactor=reactor).go(wishes)
+        run = _Restore(args, context, store, settings, revive, rounds=rounds, reactor=reactor)
+        return await run.go(wishes)
 
-    return _in_reactor(restore)
+    return _in_reactor(restore) or rounds.status
 
 
 # -- the command line
@@ -112,7 +118,7 @@ Wishes = tuple[str, UserWish] | list[Wish]
 """A user here and what is wished of him, or single mailboxes."""
 
 
-def _wishes(args: argparse.Namespace, context: Context, store: MailStore) -> Wishes:
+def _wishes(args: argparse.Namespace, context: Context, store: MailStore, rounds: Rounds) -> Wishes:
     if args.target and len(args.names) > 1:
         raise UsageError("restore: --as goes with one name only")
     only = args.names[0]
@@ -127,7 +133,7 @@ def _wishes(args: argparse.Namespace, context: Context, store: MailStore) -> Wis
         return userid, wish
     found = []
     for name in args.names:
-        with context.reading(name.removeprefix("shared:")) as (reader, state):
+        with rounds.one(name), context.reading(name.removeprefix("shared:")) as (reader, state):
             target = context.new_mailbox(args.target.removeprefix("shared:")) if args.target else state.name
             found.append(wish_for_mailbox(reader, state, target))
     return found
@@ -156,6 +162,7 @@ class _Restore:
         settings: ClientSettings,
         revive: Revive | None,
         *,
+        rounds: Rounds,
         reactor: Any,
     ) -> None:
         self._args = args
@@ -163,6 +170,7 @@ class _Restore:
         self._store = store
         self._settings = settings
         self._revive = revive
+        self._rounds = rounds
         self._reactor = reactor
         self._threads = ThreadRunner(reactor)
 
@@ -179,10 +187,18 @@ class _Restore:
             if isinstance(wishes, tuple):
                 plan = await survey.plan_user(wishes[1], wishes[0])
             else:
-                plan = Plan([await survey.plan_mailbox(wish) for wish in wishes])
+                plan = Plan([box for wish in wishes for box in await self._planned(survey, wish)])
             return await self._decide(plan, Carrier(self._store, survey, self._threads))
         finally:
             await replica.close()
+
+    async def _planned(self, survey: Survey, wish: Wish) -> list[BoxPlan]:
+        """The plan for one mailbox; none where it cannot be made, which is said."""
+        try:
+            return [await survey.plan_mailbox(wish)]
+        except StoreError as error:
+            self._rounds.failed(self._context.external(wish.state.name), error)
+            return []
 
     async def _decide(self, plan: Plan, carrier: Carrier) -> int:
         context, args = self._context, self._args

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from common.stores.native.stats import stats
+from common.stores.native.stats import OwnerStats, stats
 from mailstore.context import Context
+from mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,22 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     store = context.store(readonly=True)
+    rounds = Rounds(context)
     total: dict[str, int] = dict.fromkeys(_FIGURES, 0)
-    for owner in context.owners(args.users, store):
-        total["users" if owner.kind == "user" else "shared"] += 1
-        found = stats(store, owner)
-        if found is None:
-            continue
-        for name, figure in _FIGURES.items():
-            if figure:
-                total[name] += getattr(found, figure)
-        total["waste in packs"] += found.pack_bytes - found.live_pack_bytes
+    for owner in rounds.owners(args.users, store):
+        with rounds.one(owner):
+            found = stats(store, owner)
+            total["users" if owner.kind == "user" else "shared"] += 1
+            if found is not None:
+                _add(total, found)
     if args.format == "json":
         context.print(json.dumps({name.replace(" ", "_"): value for name, value in total.items()}))
-        return 0
+        return rounds.status
     for name, value in total.items():
         context.print(f"{name}: {value}")
-    return 0
+    return rounds.status
+
+
+def _add(total: dict[str, int], found: OwnerStats) -> None:
+    for name, figure in _FIGURES.items():
+        if figure:
+            total[name] += getattr(found, figure)
+    total["waste in packs"] += found.pack_bytes - found.live_pack_bytes
 
 
 _FIGURES = {

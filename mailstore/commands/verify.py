@@ -1,9 +1,11 @@
 """verify: check the whole store, or some users, and name what is wrong.
 
 Every message is read and its SHA-1 compared with its GUID; CRCs, quota use and counters are calculated
-anew; the index, the packs and the registry of mailboxes are checked. Lines of the action log that an earlier
-change could not write are named too; the start of a rolling sync_client writes them. Nothing is changed;
-mailstore repair mends sums and registry. Exit status 1 if something is wrong."""
+anew; the index, the packs and the registry of mailboxes are checked. Who should be here and is not (the
+registry names him, and nothing of him is on any partition) is named, and so is a partition that is not
+mounted. Lines of the action log that an earlier change could not write are named too; the start of a rolling
+sync_client writes them. Nothing is changed; mailstore repair mends sums and registry, mailstore reconstruct
+an index. Exit status 1 if something is wrong."""
 
 from __future__ import annotations
 
@@ -13,11 +15,12 @@ import re
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from common.errors import CyrusSyncError
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from common.names import Owner
 from common.stores.native.store import NativeStore
-from common.stores.native.verify import Problem, verify
+from common.stores.native.verify import Problem, verify, verify_store
 from mailstore.context import Context
+from mailstore.rounds import Rounds
 from mailstore.selection import records_of
 
 _GUID = re.compile(r"\b[0-9a-f]{40}\b")
@@ -35,21 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     store = context.store(readonly=True)
     console = Console(file=context.stderr)
+    rounds = Rounds(context)
     problems = owners = 0
+    if not args.users:
+        for problem in verify_store(store):
+            problems += 1
+            context.print(str(problem))
     columns = TextColumn("checking {task.description}"), MofNCompleteColumn()
     silent = args.no_progress or not console.is_terminal
     with Progress(*columns, console=console, disable=silent) as progress:
         task = progress.add_task("", total=None)
-        for owner in context.owners(args.users, store):
+        for owner in rounds.owners(args.users, store):
             owners += 1
             progress.update(task, description=str(owner), completed=owners)
-            for problem in verify(store, owner):
-                problems += 1
-                holders = _holders(store, owner, problem, context)
-                context.print(f"{context.owner_name(owner)}: {problem}{holders}")
+            with rounds.one(owner):
+                for problem in verify(store, owner):
+                    problems += 1
+                    holders = _holders(store, owner, problem, context)
+                    context.print(f"{context.owner_name(owner)}: {problem}{holders}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
     context.print(f"{owners} owners checked: {verdict}")
-    return 1 if problems else 0
+    return rounds.status or (EX_FAILURE if problems else EX_OK)
 
 
 def _holders(store: NativeStore, owner: Owner, problem: Problem, context: Context) -> str:

@@ -58,7 +58,7 @@ def run(context: Context) -> int:
         outlet.resume(member)
         for one in wanted:
             _make(context, member, one, (outlet, wish))
-    return EX_OK if outlet.deliver() else EX_FAILURE
+    return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
 
 
 def _parse(operand: str) -> New:

@@ -43,7 +43,7 @@ def run(context: Context) -> int:
         outlet.resume(member)
         for target in targets:
             _export(context, member, target, (outlet, wish))
-    return EX_OK if outlet.deliver() else EX_FAILURE
+    return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
 
 
 def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, Wish]) -> None:

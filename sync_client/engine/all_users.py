@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import CyrusSyncError
-from common.names import inbox_of
+from common.errors import CyrusSyncError, StoreError
+from common.names import Owner, inbox_of
 from common.stores.mailstore import MailStore
 from sync_client.engine.alone import tell_of_users
 from sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
@@ -24,22 +24,37 @@ Work = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
 def read_everybody(store: MailStore, prefix: str, sieve_mailbox: bool) -> tuple[list[str], list[str]]:
     """Userids that have an INBOX, and names of shared mailboxes, that begin with `prefix`.
 
-    A user counts if the userid or the name of the INBOX begins so. Blocks on a disk.
+    A user counts if the userid or the name of the INBOX begins so. Who cannot be read is among them (a
+    shared mailbox by its top): the work on him fails, says why, and keeps nobody else. Blocks on a disk.
     """
     users: list[str] = []
     shared: list[str] = []
     for owner in store.owners():
         if owner.kind == "user":
             inbox = inbox_of(owner.name)
-            if owner.name.startswith(prefix) or inbox.startswith(prefix):
-                with store.read(owner) as reader:
-                    if reader.mailbox(inbox) is not None:
-                        users.append(owner.name)
+            wanted = owner.name.startswith(prefix) or inbox.startswith(prefix)
+            if wanted and _has_inbox(store, owner, inbox):
+                users.append(owner.name)
         elif owner.kind == "shared":
-            with store.read(owner) as reader:
-                states = [state for state in reader.mailboxes() if not is_hidden(state, sieve_mailbox)]
-            shared += [state.name for state in states if state.name.startswith(prefix)]
+            names = _shared_names(store, owner, sieve_mailbox)
+            shared += [name for name in names if name.startswith(prefix)]
     return users, shared
+
+
+def _has_inbox(store: MailStore, owner: Owner, inbox: str) -> bool:
+    try:
+        with store.read(owner) as reader:
+            return reader.mailbox(inbox) is not None
+    except StoreError:
+        return True
+
+
+def _shared_names(store: MailStore, owner: Owner, sieve_mailbox: bool) -> list[str]:
+    try:
+        with store.read(owner) as reader:
+            return [state.name for state in reader.mailboxes() if not is_hidden(state, sieve_mailbox)]
+    except StoreError:
+        return [owner.name]
 
 
 async def sync_all_users(session: Session, prefix: str = "", done: set[str] | None = None) -> None:

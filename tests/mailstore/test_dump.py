@@ -154,12 +154,17 @@ def test_a_dump_can_leave_out_the_mailbox_of_scripts(alice: Site) -> None:
     assert len(owner_of(alice)["mailboxes"]) == 3
 
 
-def test_an_unknown_user_is_exit_67(alice: Site) -> None:
-    assert alice.run("dump", "alice", "bob").status == 67
+def test_an_unknown_user_is_exit_67_and_of_several_1(alice: Site) -> None:
+    assert alice.run("dump", "bob").status == 67
+    result = alice.run("dump", "alice", "bob")
+    assert result.status == 1
+    assert "bob" in result.err and "user.alice" in result.out
 
 
 class Endless:
     """A store with one user and one mailbox of very many messages."""
+
+    owner = Owner("user", "al")
 
     def __init__(self, count: int) -> None:
         self.count = count

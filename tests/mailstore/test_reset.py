@@ -45,7 +45,7 @@ def test_a_bad_userid_stops_it_before_anything_is_removed(alice: Site) -> None:
     assert alice.ok("ls", "-1").lines == ["alice"]
 
 
-def test_a_locked_user_is_exit_75_and_those_after_him_are_not_touched(
+def test_a_locked_user_is_exit_75_and_all_others_are_reset(
     alice: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.ok("create", "user/bob")
@@ -54,7 +54,7 @@ def test_a_locked_user_is_exit_75_and_those_after_him_are_not_touched(
     with store.write(Owner("user", "alice")):
         assert main(["-C", str(alice.conf), "-f", "alice", "bob"]) == 75
     store.close()
-    assert alice.ok("ls", "-1").lines == ["alice", "bob"]
+    assert alice.ok("ls", "-1").lines == ["alice"]
 
 
 def test_a_bad_configuration_is_exit_78(tmp_path: Path) -> None:

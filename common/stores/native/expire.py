@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from common.errors import StoreError
 from common.names import Owner, is_deleted
-from common.stores.native.layout import KINDS
 from common.stores.native.schema import sync_directory
 from common.stores.native.store import NativeStore
 from common.stores.native.upkeep import unlink_all
@@ -34,12 +33,6 @@ class Expired:
     packs: int = 0
     bytes: int = 0
     """Bytes by which the packs became smaller."""
-
-
-def stored_owners(store: NativeStore) -> list[Owner]:
-    """Every owner with files, those too of whom nothing is alive any more: they wait for `expire`."""
-    found = {store.owner_at(kind, path) for kind in KINDS for path in store.layout.directories(kind)}
-    return sorted(owner for owner in found if owner is not None)
 
 
 def expire(

@@ -11,6 +11,7 @@ as it is, but for octets outside ``A-Z a-z 0-9 _ - @ + = , .`` (and a dot in fro
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from urllib.parse import unquote
 
 from common.errors import PartitionUnknown
 from common.names import SERVER, Owner
+
+log = logging.getLogger(__name__)
 
 KINDS = {"user": "users", "shared": "shared"}
 INDEX = "index.sqlite"
@@ -71,20 +74,52 @@ class Layout:
         return self.partitions[partition] / KINDS[owner.kind] / digest[:2] / encode_name(owner.name)
 
     def find(self, owner: Owner) -> Path | None:
-        """The directory of `owner`, None if there is none."""
-        for partition in self.partitions:
-            path = self.directory(owner, partition)
+        """The directory of `owner`, None if there is none. Raises OSError where that cannot be seen."""
+        for path in self.places(owner):
             if (path / INDEX).exists():
                 return path
         return None
 
+    def places(self, owner: Owner) -> list[Path]:
+        """Where `owner` may be: one directory for each partition."""
+        return [self.directory(owner, partition) for partition in self.partitions]
+
     def directories(self, kind: str) -> Iterator[Path]:
-        """Every owner's directory of that kind ("user" or "shared"), in no order."""
-        for root in self.partitions.values():
-            top = root / KINDS[kind]
-            if not top.is_dir():
-                continue
-            for group in top.iterdir():
-                for path in group.iterdir():
-                    if (path / INDEX).exists():
-                        yield path
+        """Whatever stands where owners of that kind ("user" or "shared") have their directories, in no order:
+        files and empty directories too, since they may be what is left of somebody. What cannot be listed
+        is logged and passed over."""
+        for partition in self.partitions:
+            yield from self._directories(kind, partition)
+
+    def _directories(self, kind: str, partition: str) -> Iterator[Path]:
+        for group in _listed(self.partitions[partition] / KINDS[kind]):
+            for path in _listed(group):
+                if not path.name.startswith("."):  # no owner's: `encode_name` writes %2E
+                    yield path
+
+    def is_inhabited(self, partition: str) -> bool:
+        """Whether any owner's index is on `partition`."""
+        return any((path / INDEX).exists() for kind in KINDS for path in self._directories(kind, partition))
+
+
+def remains(path: Path) -> str:
+    """What is at the place of an owner who has no index, as one says it; "" for nothing: no directory, or
+    one that somebody who crashed had just begun to fill. Raises OSError."""
+    try:
+        inside = sorted(one.name for one in path.iterdir())
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        return f"{path} is no directory" if path.exists() else ""
+    left = [name for name in inside if name not in (LOCK, f"{INDEX}.new")]
+    return f"{path} has no {INDEX}" if left else ""
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        log.error("%s cannot be listed: %s", directory, error.strerror)
+        return []

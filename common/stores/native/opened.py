@@ -187,7 +187,7 @@ class OpenFiles:
         opened = self._open.get(owner)
         if opened is None:
             return None
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if opened.index_identity() == opened.identity:
                 self._used(owner, opened)
                 return opened

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from common.errors import StoreError
+from common.errors import StoreCorrupt, StoreError
 from common.stores.native.layout import INDEX
 
 VERSION = 1
@@ -68,6 +68,8 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     for a damaged one. An older one must be upgraded first, see `upgrade`."""
     mode = "ro" if readonly else "rw"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
+    if path.is_dir():
+        raise StoreCorrupt(f"index damaged: {path} is a directory")
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -86,8 +88,10 @@ def stored_version(connection: sqlite3.Connection) -> int:
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises `StoreError` unless the index has exactly our version."""
+    """Raises `StoreError` unless the index has exactly our version, `StoreCorrupt` if it has none."""
     found = stored_version(connection)
+    if found == 0:
+        raise StoreCorrupt(f"index damaged: {path} is empty or no index at all")
     if found > VERSION:
         raise StoreError(f"{path}: index version {found} is newer than this program knows ({VERSION})")
     if found < VERSION:
@@ -150,3 +154,12 @@ def sync_file(path: Path) -> None:
 def sync_directory(path: Path) -> None:
     """fsync a directory, so that names made in it last."""
     sync_file(path)
+
+
+def make_directories(directory: Path) -> None:
+    """mkdir -p, with every new name synced in the directory above."""
+    if directory.is_dir():
+        return
+    make_directories(directory.parent)
+    directory.mkdir(exist_ok=True, mode=0o700)
+    sync_directory(directory.parent)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from common.errors import CyrusSyncError, MailboxLocked, StoreError
+from common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from common.names import SERVER, Owner
 from common.stores.mailstore import ChangesKept
 from common.stores.native import schema
-from common.stores.native.layout import INDEX, LOCK, Layout, decode_name
+from common.stores.native.layout import INDEX, KINDS, LOCK, Layout, decode_name, encode_name, remains
 from common.stores.native.locks import FileLock, Gone
 from common.stores.native.opened import OpenFiles, OpenOwner, Session
+from common.stores.native.partitions import PartitionAway, Partitions
 from common.stores.native.reader import Reader
 from common.stores.native.registry import Registry
 from common.stores.native.rename import rename
@@ -71,7 +72,10 @@ class NativeStore:
         self.layout = layout
         self.readonly = readonly
         self.servername = servername
-        self.registry = Registry(layout.home / "registry.sqlite", readonly=readonly)
+        self.registry = Registry(layout.home / "registry.sqlite", self._scan_holders, readonly=readonly)
+        self.partitions = Partitions(
+            layout, readonly=readonly, is_anybody_known=self.registry.is_anybody_known
+        )
         self.unlogged = Unlogged(layout.home / "unlogged")
         self._logs = {False: action_log, True: chain_log}
         self._right_now = right_now
@@ -84,19 +88,22 @@ class NativeStore:
     # -- the contract
 
     def owners(self) -> Iterator[Owner]:
-        for kind in ("user", "shared"):
-            found = {self.owner_at(kind, path) for path in self.layout.directories(kind)}
-            for owner in sorted(owner for owner in found if owner is not None):
-                if self.exists(owner):
-                    yield owner
+        for owner in self.everybody():
+            try:
+                there = self.exists(owner)
+            except CyrusSyncError:
+                there = True  # Who reads him is told why it cannot be done.
+            if there:
+                yield owner
 
     def userids(self) -> list[str]:
         found = {self.owner_at("user", path) for path in self.layout.directories("user")}
         return sorted(owner.name for owner in found if owner is not None)
 
     def exists(self, owner: Owner) -> bool:
-        if self._opened(owner) is None:
-            return False
+        with reporting(owner):
+            if self._opened(owner) is None:
+                return False
         with self.read(owner) as reader:
             return not reader.is_empty()
 
@@ -175,11 +182,16 @@ class NativeStore:
         return next(self.holders(uniqueid), None)
 
     def holders(self, uniqueid: str) -> Iterator[Owner]:
-        """Owners that hold the mailbox: one, but for a rename between two that was interrupted."""
+        """Owners that hold the mailbox: one, but for a rename between two that was interrupted. Of whom
+        nothing can be read must be believed to hold what the registry says."""
         for owner in self.registry.holders(uniqueid):
-            with self.read(owner) as reader:
-                if reader.mailbox_id(uniqueid):
-                    yield owner
+            try:
+                with self.read(owner) as reader:
+                    held = bool(reader.mailbox_id(uniqueid))
+            except StoreError:
+                held = True
+            if held:
+                yield owner
 
     def rename(
         self,
@@ -221,6 +233,25 @@ class NativeStore:
         """Whether anything is ever written to an action log."""
         return any(self._logs.values())
 
+    def everybody(self) -> list[Owner]:
+        """Users in order of userid, then shared top-level mailboxes: everybody of whom anything is on disk
+        (if only a deleted mailbox, a pack or something damaged), or whom the registry names. Never fails
+        for one of them."""
+        found: set[Owner] = set()
+        try:
+            found.update(self.registry.owners())
+        except (CyrusSyncError, sqlite3.Error) as error:
+            log.error("the registry of mailboxes cannot be read: %s", error)
+        hashed = {
+            encode_name(owner.name): owner for owner in found if decode_name(encode_name(owner.name)) is None
+        }
+        for kind in KINDS:
+            for path in self.layout.directories(kind):
+                owner = self.owner_at(kind, path) or hashed.get(path.name)
+                if owner is not None and path in self.layout.places(owner) and _is_somebodys(path):
+                    found.add(owner)
+        return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]
+
     def owner_at(self, kind: str, path: Path) -> Owner | None:
         """Who lives in a directory; None where that cannot be known."""
         name = decode_name(path.name)
@@ -234,9 +265,10 @@ class NativeStore:
         return Owner(kind, name) if name else None
 
     def directory_of(self, owner: Owner) -> Path | None:
-        """Where an owner's files are."""
-        opened = self._opened(owner)
-        return opened.directory if opened else None
+        """Where an owner's files are. Raises `StoreError` where that cannot be told."""
+        with reporting(owner):
+            opened = self._opened(owner)
+            return opened.directory if opened else None
 
     def forget(self, owner: Owner) -> None:
         """Close an owner's files; its directory is about to change or go."""
@@ -248,8 +280,12 @@ class NativeStore:
     # -- finding and opening
 
     def _opened(self, owner: Owner) -> OpenOwner | None:
+        """The owner's open files; None for one who is not stored. `StoreError` for one who should be."""
         with self._lock:
-            return self._find(owner)
+            opened = self._find(owner)
+        if opened is None:
+            self._check_unknown(owner)
+        return opened
 
     def _hold(self, owner: Owner) -> OpenOwner | None:
         """As `_opened`, and not to be closed before `_drop_hold`."""
@@ -257,7 +293,38 @@ class NativeStore:
             opened = self._find(owner)
             if opened:
                 opened.in_use += 1
-            return opened
+        if opened is None:
+            self._check_unknown(owner)
+        return opened
+
+    def _check_unknown(self, owner: Owner) -> None:
+        """Raise unless one who has no index may be taken for somebody who was never here."""
+        if owner == SERVER:
+            return
+        for path in self.layout.places(owner):
+            if left := remains(path):
+                raise StoreCorrupt(f"index lost: {left}; mailstore reconstruct makes one from what is there")
+        known = self.registry.held_by(owner)
+        away = self.partitions.away()
+        if not known and not away:
+            return
+        there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
+        if away:
+            raise PartitionAway(f"{there}: {'; '.join(away.values())}")
+        raise StoreCorrupt(
+            f"lost: {there}; put it back from a backup, or, if that is well, let sync_reset -f forget"
+        )
+
+    def _scan_holders(self) -> Iterator[tuple[str, Owner]]:
+        """Who holds which mailbox, as the indexes say that can be read."""
+        for kind in KINDS:
+            for path in self.layout.directories(kind):
+                owner = self.owner_at(kind, path)
+                if owner is None or not (path / INDEX).exists():
+                    continue
+                with contextlib.suppress(CyrusSyncError), self.read(owner) as reader:
+                    for state in reader.mailboxes():
+                        yield state.uniqueid, owner
 
     def _drop_hold(self, opened: OpenOwner) -> None:
         with self._lock:
@@ -302,6 +369,7 @@ class NativeStore:
             opened = self._hold(owner)
             if opened is None:
                 return None
+            self.partitions.adopt()
             try:
                 lock = FileLock(opened.directory / LOCK, max(deadline - time.monotonic(), 0))
             except (Gone, FileNotFoundError):
@@ -335,8 +403,11 @@ class NativeStore:
         with FileLock(self.layout.home / "create.lock", timeout=10):
             if self._opened(owner) is not None:
                 raise MailboxLocked().at(user=str(owner))
+            if owner != SERVER:
+                self.partitions.check()
+                self.partitions.mark(partition)
             directory = self.layout.directory(owner, partition)
-            _make_directories(directory)
+            schema.make_directories(directory)
             lock = FileLock(directory / LOCK, timeout=0)
             stack.callback(lock.release)
             schema.write_template(directory)
@@ -348,6 +419,7 @@ class NativeStore:
     def remove_owner(self, owner: Owner, directory: Path) -> None:
         """Remove an owner's directory, which holds nothing; the caller holds its lock."""
         self.forget(owner)
+        self.registry.forget(owner)
         gone = directory.with_name(f".removed-{os.getpid()}-{directory.name}"[:255])
         directory.rename(gone)
         schema.sync_directory(gone.parent)
@@ -415,10 +487,9 @@ class _Around:
                 self._store.remove_owner(self._owner, self._made.directory)
 
 
-def _make_directories(directory: Path) -> None:
-    """mkdir -p, with every new name synced in the directory above."""
-    if directory.is_dir():
-        return
-    _make_directories(directory.parent)
-    directory.mkdir(exist_ok=True, mode=0o700)
-    schema.sync_directory(directory.parent)
+def _is_somebodys(path: Path) -> bool:
+    """Whether a directory is an owner's, sound or not."""
+    try:
+        return (path / INDEX).exists() or bool(remains(path))
+    except OSError:
+        return True

@@ -48,11 +48,7 @@ def sweep(store: NativeStore, stop: threading.Event | None = None) -> list[Owner
 
 def _owners(store: NativeStore) -> Iterable[Owner]:
     yield SERVER
-    for kind in ("user", "shared"):
-        for path in store.layout.directories(kind):
-            owner = store.owner_at(kind, path)
-            if owner is not None:
-                yield owner
+    yield from store.everybody()
 
 
 class _Sweep:

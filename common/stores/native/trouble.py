@@ -21,6 +21,11 @@ _SQLITE_WORDS = {
 _DAMAGE = ("malformed", "not a database", "disk image", "no such table", "no such column", "corrupt")
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that a file is not what it should be."""
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGE)
+
+
 def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
     """The `StoreError` (or `StoreCorrupt`, or `MailboxLocked`) that `error` amounts to for `owner`."""
     found: CyrusSyncError
@@ -37,7 +42,7 @@ def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
         found = StoreCorrupt(f"message cannot be decompressed: {text}")
     elif isinstance(error, sqlite3.OperationalError) and "locked" in text:
         found = MailboxLocked()
-    elif isinstance(error, sqlite3.DatabaseError) and any(word in text for word in _DAMAGE):
+    elif is_damage(error):
         found = StoreCorrupt(f"index damaged: {text}")
     elif isinstance(error, sqlite3.OperationalError) and "full" in text:
         found = StoreError(f"no room left: {text}")

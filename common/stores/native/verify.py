@@ -9,9 +9,10 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import CyrusSyncError, StoreCorrupt
+from common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from common.model import NULL_GUID
 from common.names import Owner
 from common.protocol.crc import ANNOT_SEED, mailbox_crcs
@@ -33,7 +34,7 @@ _LOOKS, _PAUSE = 10, 0.1
 
 class Problem(NamedTuple):
     """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
-    registry, log; `where` the mailbox or file."""
+    registry, log, partition; `where` the mailbox, file or partition."""
 
     kind: str
     where: str
@@ -43,9 +44,24 @@ class Problem(NamedTuple):
         return f"{self.kind}: {self.where}: {self.text}"
 
 
+def verify_store(store: NativeStore) -> Iterator[Problem]:
+    """What is wrong with the store apart from any owner: partitions that are away, a damaged registry."""
+    try:
+        for name, text in store.partitions.away().items():
+            yield Problem("partition", name, text)
+        if damage := store.registry.damage():
+            yield Problem("registry", "registry.sqlite", damage)
+    except (sqlite3.Error, StoreError) as error:
+        yield Problem("registry", "registry.sqlite", str(error))
+
+
 def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
-    """Everything that is wrong with one owner, as it is found."""
-    directory = store.directory_of(owner)
+    """Everything that is wrong with one owner, as it is found; that he is lost, too."""
+    try:
+        directory = store.directory_of(owner)
+    except CyrusSyncError as error:
+        yield Problem("index", str(owner), error.message)
+        return
     if directory is None:
         return
     try:
@@ -55,10 +71,10 @@ def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
                 yield from check.everything()
             finally:
                 check.packs.close()
-    except sqlite3.Error as error:
-        yield Problem("index", str(directory), str(store_trouble(error, owner)))
+    except (sqlite3.Error, OSError) as error:
+        yield Problem("index", str(directory), store_trouble(error, owner).args[0])
     except CyrusSyncError as error:
-        yield Problem("index", str(directory), str(error))
+        yield Problem("index", str(directory), error.message)
 
 
 class _Check:
@@ -244,11 +260,27 @@ def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:
     return wrong
 
 
-def rebuild_registry(store: NativeStore) -> int:
-    """Make the registry of mailboxes anew from all indexes; how many mailboxes there are."""
-    holders = []
-    for owner in store.owners():
-        with store.read(owner) as reader:
-            holders += [(state.uniqueid, owner) for state in reader.mailboxes()]
-    store.registry.rebuild(holders)
-    return len(holders)
+class Registered(NamedTuple):
+    """What `rebuild_registry` did: mailboxes that are registered now, owners who could not be asked and stay
+    registered as they were, and where a damaged registry was put."""
+
+    mailboxes: int
+    unknown: list[Owner]
+    aside: Path | None
+
+
+def rebuild_registry(store: NativeStore) -> Registered:
+    """Make the registry of mailboxes anew from all indexes. Who is lost, or cannot be read, stays in it: that
+    is the evidence that he was here."""
+    aside = store.registry.renew()
+    mailboxes, unknown = 0, []
+    for owner in store.everybody():
+        try:
+            with store.read(owner) as reader:
+                held = [state.uniqueid for state in reader.mailboxes()]
+            store.registry.replace(owner, held)
+        except (CyrusSyncError, sqlite3.Error):
+            held = store.registry.held_by(owner)
+            unknown.append(owner)
+        mailboxes += len(held)
+    return Registered(mailboxes, unknown, aside)

@@ -306,7 +306,7 @@ def test_trouble_is_told_in_our_words(raised, kind, words):
 
 
 def test_the_registry_knows_every_possible_holder(tmp_path):
-    registry = Registry(tmp_path / "r.sqlite")
+    registry = Registry(tmp_path / "r.sqlite", lambda: ())
     bob = Owner("user", "bob")
     assert registry.holders("id") == []
     registry.note([("id", ALICE)], ALICE)
@@ -314,9 +314,10 @@ def test_the_registry_knows_every_possible_holder(tmp_path):
     assert registry.holders("id") == [ALICE, bob]
     registry.note([("id", None)], ALICE)
     assert registry.holders("id") == [bob]
-    registry.rebuild([("other", ALICE)])
+    registry.replace(bob, [])
+    registry.replace(ALICE, ["other"])
     assert registry.entries() == [("other", ALICE)]
     registry.close()
-    readonly = Registry(tmp_path / "r.sqlite", readonly=True)
+    readonly = Registry(tmp_path / "r.sqlite", lambda: (), readonly=True)
     assert readonly.holders("other") == [ALICE]
     readonly.close()

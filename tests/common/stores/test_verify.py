@@ -124,7 +124,7 @@ def test_a_mailbox_that_is_not_registered_is_found_and_registered(tmp_path, dire
     store = native_store(tmp_path)
     assert [problem.kind for problem in verify(store, ALICE)] == ["registry"]
     assert store.owner_of_uniqueid("id-" + INBOX) is None
-    assert rebuild_registry(store) == 1
+    assert rebuild_registry(store) == (1, [], None)
     assert list(verify(store, ALICE)) == []
     assert store.owner_of_uniqueid("id-" + INBOX) == ALICE
     store.close()
