@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common import syslog
 from common.commands import complain, run_command
 from common.config import Config
 from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
@@ -62,7 +63,7 @@ def _run(words: list[str]) -> int:
 
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     found, bad = _names(arguments, cfg)
-    report.set_up(cfg, stderr=True)
+    report.set_up(cfg, stderr=True, operations=arguments.verbose_logging)
     from sync_client.start import Job, run_one_shot
 
     return run_one_shot(Job(arguments, cfg, settings, found, bad))
@@ -82,8 +83,10 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
         raise UsageError(f"there is no file {arguments.input_file}")
     foreground = arguments.foreground or arguments.input_file is not None or is_supervised(os.environ)
     if not foreground:
+        if absence := syslog.absence():
+            complain("sync_client", f"{absence}: what the background process has to say waits for one")
         go_to_background()
-    report.set_up(cfg, stderr=foreground)
+    report.set_up(cfg, stderr=foreground, operations=arguments.verbose_logging)
     try:
         if lock is not None:
             lock.write_pid()

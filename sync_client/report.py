@@ -6,22 +6,21 @@ A failure is one line of ``key=value`` with everything that tells it apart::
 reply="IMAP_SYNC_CHECKSUM Checksum Failure" item="MAILBOX user.alice.Work" next="trying USER alice"
 
 It goes to syslog (facility `syslog_facility`, mail if not set), and to stderr while there is one that
-somebody reads. Operations go to stdout with ``-v``, to syslog with ``-l``.
+somebody reads. Operations go to stdout with ``-v``, to syslog with ``-l`` (to stderr, where there is none).
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import syslog
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
+from common import syslog
 from common.commands import LostOutput, disregard_output
 from common.config import Config
 from common.errors import CyrusSyncError, ReplyError
@@ -31,44 +30,38 @@ from sync_client.work import Item
 log = logging.getLogger("sync_client")
 
 _ADDRESS = ("user", "mailbox", "uniqueid", "channel", "command", "reply")
-_PRIORITIES = (
-    (logging.CRITICAL, syslog.LOG_CRIT),
-    (logging.ERROR, syslog.LOG_ERR),
-    (logging.WARNING, syslog.LOG_WARNING),
-    (logging.INFO, syslog.LOG_INFO),
-    (logging.NOTSET, syslog.LOG_DEBUG),
-)
 
 
-class SyslogHandler(logging.Handler):
-    """Records to syslog(3), a line each."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        priority = next(code for level, code in _PRIORITIES if record.levelno >= level)
-        for line in self.format(record).splitlines():
-            syslog.syslog(priority, line)
-
-
-def set_up(cfg: Config, *, stderr: bool, to_syslog: bool = True, ident: str = "sync_client") -> None:
-    """Direct our log records. `stderr`: somebody (or the journal) reads it."""
+def set_up(
+    cfg: Config,
+    *,
+    stderr: bool,
+    to_syslog: bool = True,
+    operations: bool = False,
+    ident: str = "sync_client",
+) -> None:
+    """Direct our log records. `stderr`: somebody (or the journal) reads it. `operations` are wanted too."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for handler in list(root.handlers):
         if getattr(handler, "ours", False):
             root.removeHandler(handler)
+            handler.close()
     handlers: list[logging.Handler] = []
-    if to_syslog and Path("/dev/log").exists():
+    with_syslog = to_syslog and (syslog.SOCKET.exists() or not stderr)
+    if with_syslog:
         prefix = cfg.string("syslog_prefix")
-        facility = (cfg.string("syslog_facility") or "mail").upper()
-        syslog.openlog(
-            f"{prefix}/{ident}" if prefix else ident,
-            syslog.LOG_PID,
-            getattr(syslog, f"LOG_{facility}", syslog.LOG_MAIL),
+        handlers.append(
+            syslog.SyslogHandler(
+                f"{prefix}/{ident}" if prefix else ident,
+                cfg.string("syslog_facility") or "mail",
+                stream=sys.stderr if stderr else None,
+                stream_below=logging.WARNING,
+            )
         )
-        handlers.append(SyslogHandler())
     if stderr:
         said = logging.StreamHandler(sys.stderr)
-        said.setLevel(logging.WARNING)
+        said.setLevel(logging.INFO if operations and not with_syslog else logging.WARNING)
         handlers.append(said)
     for handler in handlers:
         handler.ours = True  # type: ignore[attr-defined] # a mark of ours

@@ -1,39 +1,23 @@
 """Where the server's log goes: syslog (facility mail, ident sync_server) as Cyrus has it, or stderr.
 
-stderr where it is a terminal, where there is no syslog socket, or where it was asked for. Whatever the
-handler meets (a full disk, a syslog that went away) the server goes on. Twisted's own log joins ours.
+stderr where it is a terminal, where there is no syslog socket, or where it was asked for; and what a syslog
+does not take that is not there (`common.syslog`). Whatever the handler meets (a full disk, a syslog that went
+away) the server goes on. Twisted's own log joins ours.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import logging.handlers
-import os
-import socket
 import sys
-from pathlib import Path
 from typing import Any, TextIO, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
+from common import syslog
+
 IDENT = "sync_server"
-SYSLOG_SOCKET = "/dev/log"
-
-
-class _Syslog(logging.handlers.SysLogHandler):
-    """RFC 3164 lines to the local syslog; connects again by itself after a restart of it."""
-
-    append_nul = False
-
-    def __init__(self, path: str, facility: str, prefix: str) -> None:
-        number = logging.handlers.SysLogHandler.facility_names.get(facility.lower())
-        if number is None:
-            number = logging.handlers.SysLogHandler.LOG_MAIL
-        super().__init__(path, number, socket.SOCK_DGRAM)
-        name = f"{prefix}/{IDENT}" if prefix else IDENT
-        self.ident = f"{name}[{os.getpid()}]: "
 
 
 class _OneLine(logging.Formatter):
@@ -53,13 +37,14 @@ def start_logging(
     """Set up the root logger, once per process."""
     logging.raiseExceptions = False
     handler: logging.Handler
-    if to_stderr or not Path(SYSLOG_SOCKET).exists():
+    if to_stderr or not syslog.SOCKET.exists():
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(
             _OneLine("%(asctime)s sync_server[%(process)d] %(levelname)s: %(message)s", "%b %d %H:%M:%S")
         )
     else:
-        handler = _Syslog(SYSLOG_SOCKET, facility, prefix)
+        ident = f"{prefix}/{IDENT}" if prefix else IDENT
+        handler = syslog.SyslogHandler(ident, facility, stream=stream or sys.stderr)
         handler.setFormatter(_OneLine("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

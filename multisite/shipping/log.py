@@ -1,26 +1,27 @@
 """shipping_server_log: every file sent and received and every error, one line each, appended.
 
-Errors go to syslog as well (facility mail). A log that cannot be written stops no shipping; it is said
-once on stderr.
+Errors go to syslog as well (facility mail). A log that cannot be written stops no shipping, neither does a
+syslog that is not there; either is said once on stderr.
 """
 
 from __future__ import annotations
 
-import logging.handlers
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 
-SYSLOG = Path("/dev/log")
+from common.syslog import SOCKET, SyslogHandler
 
 
 class ShippingLog:
     """Appends whole lines, so that several processes may share the file."""
 
-    def __init__(self, path: Path, syslog: Path = SYSLOG, program: str = "shipping_server") -> None:
+    def __init__(self, path: Path, socket: Path = SOCKET, program: str = "shipping_server") -> None:
         self.path = path
-        self._syslog = syslog
+        self._syslog = socket
+        self._handler: SyslogHandler | None = None
         self._program = program
         self._mute = False
 
@@ -53,17 +54,17 @@ class ShippingLog:
             self._mute = True
 
     def _to_syslog(self, text: str) -> None:
-        try:
-            handler = logging.handlers.SysLogHandler(
-                str(self._syslog), logging.handlers.SysLogHandler.LOG_MAIL
+        if self._handler is None:
+            self._handler = SyslogHandler(
+                self._program,
+                path=self._syslog,
+                stream=sys.stderr,
+                stream_below=logging.NOTSET,
+                otherwise=f"errors are in {self.path} alone",
             )
-        except OSError:
-            return
-        handler.append_nul = False
-        handler.ident = f"{self._program}[{os.getpid()}]: "
-        handler.handleError = lambda record: None  # type: ignore[method-assign] # no syslog, no noise
-        handler.emit(logging.LogRecord(self._program, logging.ERROR, "", 0, _one_line(text), None, None))
-        handler.close()
+        self._handler.handle(
+            logging.LogRecord(self._program, logging.ERROR, "", 0, "%s", (_one_line(text),), None)
+        )
 
 
 def _one_line(text: str) -> str:

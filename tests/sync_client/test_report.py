@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import syslog
+import os
+import socket
+from contextlib import contextmanager
 
 import pytest
 
+from common import syslog
 from common.config import Config
 from common.errors import MailboxMoved, RemoteDenied, SyncChecksum
 from sync_client.engine.errors import FoldersFailed
-from sync_client.report import Reporter, failure_lines, quoted, set_up
+from sync_client.report import Reporter, failure_lines, log, quoted, set_up
 from sync_client.work import Item, Kind, owner_of_name
 
 
@@ -72,18 +75,79 @@ def test_values_are_quoted_where_they_must_be(value, shown):
     assert quoted(value) == shown
 
 
-def test_facility_and_prefix_of_syslog_come_from_imapd_conf(tmp_path, monkeypatch):
-    conf = tmp_path / "imapd.conf"
-    conf.write_text(f"configdirectory: {tmp_path}\nsyslog_facility: local3\nsyslog_prefix: master\n")
-    opened = []
-    monkeypatch.setattr("sync_client.report.syslog.openlog", lambda *how: opened.append(how))
-    monkeypatch.setattr("sync_client.report.Path.exists", lambda path: True)
+@pytest.fixture
+def logger(monkeypatch):
     monkeypatch.setattr("sync_client.report._adopt_twisted", lambda: None)
-    kept = logging.getLogger().level
-    set_up(Config.load(conf), stderr=False)
-    set_up(Config.load(conf), stderr=False, to_syslog=False)
-    logging.getLogger().setLevel(kept)
-    assert opened == [("master/sync_client", syslog.LOG_PID, syslog.LOG_LOCAL3)]
+    root = logging.getLogger()
+    kept, level = root.handlers[:], root.level
+    yield root
+    for handler in root.handlers:
+        if handler not in kept:
+            handler.close()
+    root.handlers[:] = kept
+    root.setLevel(level)
+
+
+def configured(tmp_path, text=""):
+    conf = tmp_path / "imapd.conf"
+    conf.write_text(f"configdirectory: {tmp_path}\n{text}")
+    return Config.load(conf)
+
+
+@contextmanager
+def syslog_daemon(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        daemon.settimeout(20)
+        yield daemon
+    path.unlink()
+
+
+def test_facility_and_prefix_of_syslog_come_from_imapd_conf(tmp_path, monkeypatch, logger):
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
+    cfg = configured(tmp_path, "syslog_facility: local3\nsyslog_prefix: master\n")
+    with syslog_daemon(tmp_path / "log") as daemon:
+        set_up(cfg, stderr=False)
+        log.error("two\nlines")
+        assert daemon.recv(999).decode() == f"<155>master/sync_client[{os.getpid()}]: two"
+        assert daemon.recv(999).decode() == f"<155>master/sync_client[{os.getpid()}]: lines"
+        set_up(cfg, stderr=False, to_syslog=False)
+        log.error("nowhere")
+        daemon.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            daemon.recv(1)
+
+
+def test_with_a_stale_syslog_all_is_on_stderr_once(tmp_path, monkeypatch, logger, capsys):
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "log"))
+    set_up(configured(tmp_path), stderr=True)
+    log.info("an operation")
+    log.error("a failure")
+    notice, operation, failure = capsys.readouterr().err.splitlines()
+    assert (
+        "no syslog behind" in notice and operation.endswith("INFO: an operation") and failure == "a failure"
+    )
+
+
+def test_without_a_syslog_operations_that_were_asked_for_are_on_stderr(tmp_path, monkeypatch, logger, capsys):
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "nothing")
+    for operations, said in ((False, ""), (True, "an operation\n")):
+        set_up(configured(tmp_path), stderr=True, operations=operations)
+        log.info("an operation")
+        assert capsys.readouterr().err == said
+
+
+def test_in_the_background_lines_wait_for_a_syslog(tmp_path, monkeypatch, logger, capsys):
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
+    set_up(configured(tmp_path), stderr=False)
+    log.error("before")
+    with syslog_daemon(tmp_path / "log") as daemon:
+        log.error("after")
+        said = [daemon.recv(999).decode().split(": ", 1)[1] for _ in range(3)]
+    assert said == ["syslog is back; 1 lines waited for it, 0 are lost", "before", "after"]
+    assert capsys.readouterr().err == ""
 
 
 def test_operations_go_to_stdout_with_v_only(capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common import syslog
 from sync_server import logs
 
 
@@ -30,7 +31,7 @@ def test_to_syslog_with_facility_mail_and_cyrus_ident(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "log"))
         daemon.settimeout(5)
-        monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(tmp_path / "log"))
+        monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
         logs.start_logging(to_stderr=False, verbose=False)
         logging.getLogger("sync_server").info("login: %s", "alice")
         assert daemon.recv(999).decode() == f"<22>sync_server[{os.getpid()}]: login: alice"
@@ -40,11 +41,26 @@ def test_to_syslog_with_facility_mail_and_cyrus_ident(
 
 
 def test_to_stderr_where_there_is_no_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(tmp_path / "nothing"))
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "nothing")
     stream = io.StringIO()
     logs.start_logging(to_stderr=False, verbose=False, stream=stream)
     logging.getLogger("sync_server").warning("careful")
     assert stream.getvalue().endswith(f" sync_server[{os.getpid()}] WARNING: careful\n")
+
+
+def test_to_stderr_which_says_so_where_nobody_listens_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "log"))
+    stream = io.StringIO()
+    logs.start_logging(to_stderr=False, verbose=False, stream=stream)
+    logging.getLogger("sync_server").warning("careful")
+    logging.getLogger("sync_server").warning("twice")
+    notice, *said = stream.getvalue().splitlines()
+    assert "no syslog behind" in notice and "the log goes to standard error" in notice
+    assert [line.split("]", 1)[1] for line in said] == [" WARNING: careful", " WARNING: twice"]
 
 
 def test_what_a_peer_sent_cannot_forge_a_line() -> None:
