@@ -4,7 +4,15 @@ TARGET is USER or USER/MAILBOX (shared:NAME for a shared mailbox); folders of th
 it. Flags, keywords and internal dates are kept. Messages that the mailbox has already are passed over,
 so an import that was interrupted can be run again. Line ends become CRLF, except in a file whose first
 line ends in CRLF: that is taken as it is. A message that has to be left out is named on standard error,
-and the exit status is then 1."""
+and the exit status is then 1.
+
+A Maildir that Dovecot or Courier has served keeps its UIDs and UIDVALIDITY in mailboxes that hold nothing
+yet, so that clients notice nothing.
+
+A later import of the same source says what differs since the last one: flags, messages and folders that are
+gone (exit status 1). With --update it follows: flags become those of the source, messages that came from
+it and are gone there are expunged, folders that were renamed there are renamed, those that are gone
+deleted (unexpunge and undelete bring them back). What did not come from the source is left alone."""
 
 from __future__ import annotations
 
@@ -23,8 +31,9 @@ from rich.progress import (
 
 from common.names import inbox_of, is_inbox, owner_of
 from mailstore.context import Context
+from mailstore.earlier import Earlier, EarlierImports
 from mailstore.errors import NoSuchMailbox, NoSuchUser
-from mailstore.importer import Importer
+from mailstore.importer import Imported, Importer
 from mailstore.sources import open_source
 
 
@@ -32,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET")
     parser.add_argument("path", metavar="PATH", type=Path)
     parser.add_argument("--create", action="store_true", help="make the user or mailbox if it does not exist")
+    parser.add_argument("--update", action="store_true", help="follow what has changed in the source since")
     parser.add_argument(
         "--no-progress",
         action="store_true",
@@ -41,11 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     target = target_of(args.target, context)
-    problems: list[str] = []
+    problems: dict[str, None] = {}
 
     def report(problem: str) -> None:
-        problems.append(problem)
-        context.warn(problem)
+        if problem not in problems:  # a source may have to be read twice
+            problems[problem] = None
+            context.warn(problem)
 
     source = open_source(args.path, report)
     _check_target(target, args.create, context)
@@ -59,14 +70,47 @@ def run(args: argparse.Namespace, context: Context) -> int:
     )
     with Progress(*columns, console=console, disable=args.no_progress or not console.is_terminal) as progress:
         task = progress.add_task(f"importing {args.path.name}", total=source.size())
-        importer = Importer(context.store(), target, lambda octets: progress.advance(task, octets))
+        inbox = source.counters(())
+        memory = EarlierImports(
+            context.config.configdirectory, target, args.path, inbox.guid if inbox else ""
+        )
+        earlier = _load(memory, context)
+        importer = Importer(
+            context.store(),
+            target,
+            lambda octets: progress.advance(task, octets),
+            report=report,
+            notice=context.warn,
+            earlier=earlier,
+            update=args.update,
+        )
         done = importer.run(source)
+    memory.save(earlier)
     for wanted, name in done.renamed.items():
         level = wanted.rpartition(".")[2]
         context.warn(f"{context.external(name)}: a Cyrus would create no mailbox called {level}")
-    text = f"{done.messages} messages imported into {len(done.mailboxes)} mailboxes"
-    context.print(text + (f", {done.present} were there already" if done.present else ""))
+    context.print(_summary(done))
     return 1 if problems else 0
+
+
+def _load(memory: EarlierImports, context: Context) -> Earlier:
+    try:
+        return memory.load()
+    except ValueError as error:
+        context.warn(f"{memory.path} is damaged ({error}): what earlier imports brought is not known")
+        return Earlier()
+
+
+def _summary(done: Imported) -> str:
+    text = f"{done.messages} messages imported into {len(done.mailboxes)} mailboxes"
+    counts = {
+        "were there already": done.present,
+        "got other flags": done.changed,
+        "expunged": done.expunged,
+        "mailboxes renamed": done.moved,
+        "mailboxes deleted": done.deleted,
+    }
+    return text + "".join(f", {count} {what}" for what, count in counts.items() if count)
 
 
 def target_of(typed: str, context: Context) -> str:

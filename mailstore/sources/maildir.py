@@ -97,8 +97,10 @@ class MaildirSource:
         self._inside = inside or Inside(path)
         self._top = place
         self._directories: dict[str, tuple[str, ...]] = {}
+        self._unread: set[tuple[str, ...] | None] = set()
         self._lists: dict[tuple[str, ...], Uidlist] = {}
         self._folders = self._distinct(self._find_folders())
+        self._places = dict(self._folders)
 
     def size(self) -> int:
         total = 0
@@ -114,9 +116,12 @@ class MaildirSource:
     def folders(self) -> list[tuple[str, ...]]:
         return [folder for folder, _ in self._folders]
 
+    def is_whole(self, folder: tuple[str, ...] | None) -> bool:
+        return folder not in self._unread
+
     def counters(self, folder: tuple[str, ...]) -> Counters | None:
         """What Dovecot (or Courier) gave the folder, if it has seen it."""
-        place = dict(self._folders).get(folder)
+        place = self._places.get(folder)
         if place is None:
             return None
         found = self._uidlist(place)
@@ -124,7 +129,10 @@ class MaildirSource:
 
     def messages(self) -> Iterator[SourceMessage]:
         for folder, place in self._folders:
-            yield from _Reading(self._inside, self._report, folder, place, self._uidlist(place)).messages()
+            reading = _Reading(self._inside, self._report, folder, place, self._uidlist(place))
+            yield from reading.messages()
+            if reading.unread:
+                self._unread.add(folder)
 
     def subscriptions(self) -> list[tuple[str, ...]]:
         wanted = read_subscriptions(self._small("subscriptions"))
@@ -182,6 +190,7 @@ class MaildirSource:
             entries = self._inside.entries(place)
         except OSError as error:
             self._report(f"{self._inside.path(place)}: left out: {error.strerror}")
+            self._unread.add(None)
             return []
         found = []
         for name, kind in entries:
@@ -199,6 +208,7 @@ class MaildirSource:
             return "file"
         except OSError as error:
             self._report(f"{self._inside.path(place)}: left out: {error.strerror}")
+            self._unread.add(None)
             return "other"
 
     def _dotted(self) -> Iterator[_Folder]:
@@ -253,6 +263,7 @@ class MaildirSource:
             return any(name in wanted for name, _ in self._inside.entries(place))
         except OSError as error:
             self._report(f"{self._inside.path(place)}: left out: {error.strerror}")
+            self._unread.add(None)
             return False
 
     def _uidlist(self, place: tuple[str, ...]) -> Uidlist:
@@ -294,6 +305,9 @@ class _Reading:
         self._place = place
         self._uidlist = uidlist
         self._lost: Counter[str] = Counter()
+        self.unread = False
+        """Whether something could not be read that may have been a message."""
+
         self._keywords: dict[str, str] = {}
         self._keywords_of: dict[str, list[str]] = {}
 
@@ -317,6 +331,7 @@ class _Reading:
                 continue
             except OSError as error:
                 self._report(f"{self._inside.path((*self._place, part))}: left out: {error.strerror}")
+                self.unread = True
                 continue
             for name, kind in entries:
                 if kind in ("file", "link") and not name.startswith("."):
@@ -335,6 +350,7 @@ class _Reading:
             return None
         except OSError as error:
             self._report(f"{self._path(file)}: left out: {error.strerror}")
+            self.unread = True
             return None
         if not raw:
             self._report(f"{self._path(file)}: left out: it is empty")

@@ -62,6 +62,10 @@ class MboxSource:
         """An mbox has none that clients know."""
         return None
 
+    def is_whole(self, folder: tuple[str, ...] | None) -> bool:
+        """What of it cannot be read ends the import."""
+        return True
+
     def messages(self) -> Iterator[SourceMessage]:
         try:
             with self.path.open("rb") as file:

@@ -25,6 +25,18 @@ _ENCODED_DOT = "&AC4-"
 Report = Callable[[str], None]
 
 
+class Heard:
+    """A `Report` that knows whether it was ever made."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.anything = False
+
+    def __call__(self, problem: str) -> None:
+        self.anything = True
+        self._report(problem)
+
+
 class SourceMessage(NamedTuple):
     """`folder` is the path below the target, as components of an internal name; () is the target itself.
 
@@ -74,6 +86,9 @@ class Source(Protocol):
 
     def counters(self, folder: tuple[str, ...]) -> Counters | None:
         """What clients know a folder by; None where the source has no UIDs."""
+
+    def is_whole(self, folder: tuple[str, ...] | None) -> bool:
+        """After `messages`: whether every message of the folder was given; None: whether every folder was."""
 
 
 def from_top(folder: tuple[str, ...]) -> tuple[str, ...]:

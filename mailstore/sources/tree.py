@@ -16,6 +16,7 @@ from mailstore.sources.maildir import MaildirSource, is_maildir
 from mailstore.sources.mbox import MboxSource, is_mbox
 from mailstore.sources.message import (
     Counters,
+    Heard,
     Report,
     Source,
     SourceMessage,
@@ -34,7 +35,7 @@ class TreeSource:
 
     def __init__(self, path: Path, report: Report) -> None:
         self.path = path
-        self._report = report
+        self._report = self._heard = Heard(report)
         self._files: list[tuple[tuple[str, ...], Path]] = []
         self._boxes: list[tuple[tuple[str, ...], Source]] = []
         if path.is_dir():
@@ -62,6 +63,10 @@ class TreeSource:
                 if found is not None:
                     return found
         return None
+
+    def is_whole(self, folder: tuple[str, ...] | None) -> bool:
+        """Nothing was left out at all: a directory that could not be read has hidden who knows what."""
+        return not self._heard.anything
 
     def messages(self) -> Iterator[SourceMessage]:
         for folder, path in self._files:

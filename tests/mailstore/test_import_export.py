@@ -73,7 +73,9 @@ def test_progress_is_shown_on_a_terminal_unless_it_is_not_wanted(
         terminal = Terminal()
         assert main(argv, stdout=io.StringIO(), stderr=terminal) == 0
         shown.append(terminal.getvalue())
-    assert shown[0] and not shown[1]
+    named = "mailstore: subscription to Nowhere left out: there is no such folder\n"
+    assert shown[0].replace(named, "")
+    assert not shown[1].replace(named, "")
 
 
 def test_importing_again_adds_nothing(alice: Site, box: Path) -> None:
