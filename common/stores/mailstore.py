@@ -18,12 +18,12 @@ several threads and several processes at once; the unit of locking is the `Owner
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import SyncChecksum
+from common.errors import StoreCorrupt, SyncChecksum
 from common.model import (
     Annotation,
     MailboxAnnotation,
@@ -109,17 +109,29 @@ class MailReader(Protocol):
         """Which of these messages are stored for this owner."""
 
     def bodies(
-        self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity"
+        self,
+        guids: Sequence[bytes],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Callable[[bytes, StoreCorrupt], None] | None = None,
     ) -> MessageSource:
         """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames, unread.
-        Raises `StoreCorrupt` (with guid= in its address) for one that cannot be read. `partition` is
-        only passed on."""
+        For one that cannot be read `unreadable` is called, and it is left out; without it `StoreCorrupt` is
+        raised (with guid= in its address). `partition` is only passed on."""
 
     def body(self, guid: bytes) -> MessageBody | None: ...
 
     def note_damaged(self, guid: bytes) -> None:
         """The stored copy of this message is not what its GUID says: a writer that is next given the
         message stores it anew."""
+
+    def damaged_guids(self) -> set[bytes]:
+        """Messages whose stored copy was found damaged, by anybody, and has not been replaced yet."""
+
+    def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
+        """Reads these messages, as far as they are stored; those that cannot be read, or are not what their
+        GUIDs say. They are marked as damaged."""
 
     def quotas(self) -> list[Quota]: ...
 
@@ -277,6 +289,10 @@ class MailWriter(MailReader, Protocol):
 
     def rewrite_records(self, uniqueid: str, records: Sequence[Record]) -> None:
         """Replace the records of these UIDs; each gets a new modseq, last_updated = now."""
+
+    def heal(self, body: MessageBody) -> None:
+        """Store a message anew whose stored copy is damaged or missing. `ProtocolError` if it is not what its
+        GUID says. The mailboxes that hold it are logged."""
 
     def adopt(self, uniqueid: str, record: Record, body: MessageBody | None, *, keep_uid: bool) -> int:
         """Append a message that came from the replica, or (body None) one already stored; its UID.

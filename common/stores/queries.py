@@ -58,7 +58,11 @@ def stage_stored(reader: MailReader, staging: Staging, partition: str, guids: Se
     stored = reader.has_guids(guids)
     wanted = [guid for guid in guids if guid in stored]
     missing = [guid for guid in guids if guid not in stored]
-    for batch in reader.bodies(wanted, partition, "zstd"):
+
+    def unreadable(guid: bytes, _: StoreCorrupt) -> None:
+        reader.note_damaged(guid)
+
+    for batch in reader.bodies(wanted, partition, "zstd", unreadable=unreadable):
         good = [body for body in batch if _frame_digest(body) == body.guid]
         staging.add_stored(good)
         if len(good) < len(batch):

@@ -45,6 +45,8 @@ class Staging:
         self._directory = directory
         self._limit = memory
         self._messages: dict[bytes, _Staged] = {}
+        self.reserved: set[bytes] = set()
+        """GUIDs that came from the store, where they were read and found sound."""
         self._in_memory = 0
         self._resident: list[bytes] = []
         self._descriptor = -1
@@ -99,6 +101,7 @@ class Staging:
                     self._keep(body, body.data, True)
                 else:
                     self._spill_pieces(body)
+                self.reserved.add(body.guid)
         except OSError as error:
             raise StoreError(f"cannot stage messages: {disk.why(error, str(self._directory))}") from error
 
@@ -222,6 +225,7 @@ class Staging:
     def clear(self) -> None:
         """Forget everything (RESTART)."""
         self._messages.clear()
+        self.reserved.clear()
         self._in_memory = 0
         self._resident.clear()
         self._end = 0

@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 from common.errors import StoreCorrupt
 from common.model import MessageBody
+from common.stores import disk
 from common.stores.frames import LARGE, content_pieces, contents
+from common.stores.native.marks import Marks
 from common.stores.native.packs import PackReader, Place
+
+Unreadable = Callable[[bytes, StoreCorrupt], None]
+"""Told the GUID of a message that cannot be read, and why."""
 
 _GUIDS_AT_ONCE = 500
 _BATCH = 1024 * 1024
@@ -46,7 +51,7 @@ class BodyReader:
         connection: sqlite3.Connection,
         packs: PackReader,
         refresh: Callable[[Sequence[bytes]], dict[bytes, Stored]],
-        damaged: set[bytes],
+        damaged: Marks,
     ) -> None:
         self._connection = connection
         self.packs = packs
@@ -54,10 +59,19 @@ class BodyReader:
         self.damaged = damaged
         """GUIDs whose stored copy was found damaged: a writer that is given such a message stores it anew."""
 
-    def source(self, guids: Sequence[bytes], partition: str, encoding: str) -> BodySource:
-        return BodySource(self, guids, partition, encoding)
+    def source(
+        self, guids: Sequence[bytes], partition: str, encoding: str, unreadable: Unreadable | None
+    ) -> BodySource:
+        return BodySource(self, guids, partition, encoding, unreadable)
 
-    def batches(self, guids: Sequence[bytes], partition: str, encoding: str) -> Iterator[list[MessageBody]]:
+    def batches(
+        self,
+        guids: Sequence[bytes],
+        partition: str,
+        encoding: str,
+        unreadable: Unreadable | None = None,
+    ) -> Iterator[list[MessageBody]]:
+        """`unreadable` is told of messages that cannot be read, which are left out then."""
         batch: list[Stored] = []
         size = 0
         for start in range(0, len(guids), _GUIDS_AT_ONCE):
@@ -68,16 +82,37 @@ class BodyReader:
                 if stored is None:
                     continue
                 if batch and size + stored.size > _BATCH:
-                    yield self._bodies(batch, partition, encoding)
+                    yield self._readable(batch, partition, encoding, unreadable)
                     batch, size = [], 0
                 batch.append(stored)
                 size += stored.size
         if batch:
-            yield self._bodies(batch, partition, encoding)
+            yield self._readable(batch, partition, encoding, unreadable)
 
-    def _bodies(self, batch: list[Stored], partition: str, encoding: str) -> list[MessageBody]:
+    def _readable(
+        self, batch: list[Stored], partition: str, encoding: str, unreadable: Unreadable | None
+    ) -> list[MessageBody]:
+        """The messages of a batch; where it cannot be read as a whole, those that can singly."""
+        try:
+            return self._bodies(batch, partition, encoding, careful=unreadable is not None)
+        except (StoreCorrupt, OSError) as error:
+            found: list[MessageBody] = []
+            for stored in batch:
+                try:
+                    found += self._bodies([stored], partition, encoding, careful=unreadable is not None)
+                except (StoreCorrupt, OSError) as single:
+                    self.damaged.add(stored.guid)
+                    trouble = _trouble(single).at(guid=stored.guid.hex())
+                    if unreadable is None:
+                        raise trouble from error
+                    unreadable(stored.guid, trouble)
+            return found
+
+    def _bodies(
+        self, batch: list[Stored], partition: str, encoding: str, *, careful: bool
+    ) -> list[MessageBody]:
         if len(batch) == 1 and batch[0].size > LARGE:
-            return [self._large(batch[0], partition, encoding)]
+            return [self._large(batch[0], partition, encoding, careful)]
         try:
             frames = self.packs.read_all([stored.place for stored in batch])
         except FileNotFoundError:
@@ -90,34 +125,38 @@ class BodyReader:
         if encoding == "zstd":
             data = frames
         else:
-            data = self._contents(batch, frames)
+            data = contents(frames, [stored.size for stored in batch])
         return [
             MessageBody(partition, stored.guid, stored.size, raw, encoding)
             for stored, raw in zip(batch, data, strict=True)
         ]
 
-    def _contents(self, batch: list[Stored], frames: list[bytes]) -> list[bytes]:
-        try:
-            return contents(frames, [stored.size for stored in batch])
-        except StoreCorrupt:
-            for stored, frame in zip(batch, frames, strict=True):
-                try:
-                    contents([frame], [stored.size])
-                except StoreCorrupt as error:
-                    self.damaged.add(stored.guid)
-                    raise error.at(guid=stored.guid.hex()) from None
-            raise
-
-    def _large(self, stored: Stored, partition: str, encoding: str) -> MessageBody:
-        pieces = LargeBody(self.packs.directory, stored, self.refresh, encoding)
+    def _large(self, stored: Stored, partition: str, encoding: str, careful: bool) -> MessageBody:
+        pieces = LargeBody(self.packs.directory, stored, self.refresh, encoding, self.damaged)
+        if careful:
+            pieces.check_place()
+            if stored.guid in self.damaged:
+                for _ in LargeBody(self.packs.directory, stored, self.refresh, "identity", self.damaged):
+                    pass
         return MessageBody(partition, stored.guid, stored.size, pieces, encoding)
+
+
+def _trouble(error: StoreCorrupt | OSError) -> StoreCorrupt:
+    return error if isinstance(error, StoreCorrupt) else StoreCorrupt(disk.why(error))
 
 
 class BodySource:
     """Messages in batches of about a MiB; may be iterated more than once."""
 
-    def __init__(self, reader: BodyReader, guids: Sequence[bytes], partition: str, encoding: str) -> None:
-        self._arguments = guids, partition, encoding
+    def __init__(
+        self,
+        reader: BodyReader,
+        guids: Sequence[bytes],
+        partition: str,
+        encoding: str,
+        unreadable: Unreadable | None,
+    ) -> None:
+        self._arguments = guids, partition, encoding, unreadable
         self._reader = reader
 
     def __iter__(self) -> Iterator[list[MessageBody]]:
@@ -133,11 +172,30 @@ class LargeBody:
         stored: Stored,
         refresh: Callable[[Sequence[bytes]], dict[bytes, Stored]],
         encoding: str,
+        damaged: Marks,
     ) -> None:
         self._directory = directory
         self._stored = stored
         self._refresh = refresh
         self._encoding = encoding
+        self._damaged = damaged
+
+    def check_place(self) -> None:
+        """Raise `StoreCorrupt` or OSError where the pack is not there, or too short."""
+        packs = PackReader(self._directory)
+        try:
+            stored = self._place_now(packs)
+            last = stored.place.offset + stored.place.length - 1
+            packs.read(Place(stored.place.pack, last, 1))
+        finally:
+            packs.close()
+
+    def _place_now(self, packs: PackReader) -> Stored:
+        try:
+            packs.descriptor(self._stored.place.pack)
+        except FileNotFoundError:
+            return self._refresh([self._stored.guid])[self._stored.guid]
+        return self._stored
 
     def __len__(self) -> int:
         """In bytes, of all pieces together."""
@@ -146,12 +204,10 @@ class LargeBody:
     def __iter__(self) -> Iterator[bytes]:
         packs = PackReader(self._directory)
         try:
-            stored = self._stored
-            try:
-                packs.descriptor(stored.place.pack)
-            except FileNotFoundError:
-                stored = self._refresh([stored.guid])[stored.guid]
-            frame = packs.pieces(stored.place)
+            frame = packs.pieces(self._place_now(packs).place)
             yield from frame if self._encoding == "zstd" else content_pieces(frame)
+        except (StoreCorrupt, OSError) as error:
+            self._damaged.add(self._stored.guid)
+            raise _trouble(error).at(guid=self._stored.guid.hex()) from error
         finally:
             packs.close()

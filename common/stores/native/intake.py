@@ -68,6 +68,7 @@ class Intake:
         self._writer = writer
         self._staged = staged
         self._checked = isinstance(staged, Staging)
+        self._sound: set[bytes] = set()
 
     def take(self, records: Sequence[Record]) -> Collection[bytes]:
         """Store what these new records need and is not stored yet; the GUIDs that are stored then.
@@ -78,15 +79,30 @@ class Intake:
         writer = self._writer
         sizes = {record.guid: record.size for record in records}
         live = {record.guid for record in records if not record.expunged}
-        before = writer.has_guids(sizes) - writer.damaged
+        before = writer.has_guids(sizes)
+        bad = writer.unsound(self._doubtful(before))
+        before -= bad
         kept = set(before)
         wanted = [guid for guid in sizes if guid not in before]
         if wanted:
             store_bodies(writer, self._bodies(wanted, sizes, live, kept), checked=self._checked)
-            writer.damaged.difference_update(kept)
+            writer.stored_anew(bad & kept)
+        self._sound.update(kept)
         if before:
             self._check_sizes(records, writer.stored_sizes(before))
         return kept
+
+    def _doubtful(self, stored: set[bytes]) -> list[bytes]:
+        """Those of the stored messages whose copy is read before it is used: known to be damaged, or sent
+        although we have it. What was reserved has been read. One that nobody has sent is not read: nothing
+        is there that could take its place."""
+        staged, damaged = self._staged, set(self._writer.damaged)
+        reserved = staged.reserved if isinstance(staged, Staging) else ()
+        return [
+            guid
+            for guid in stored
+            if guid not in self._sound and (guid in damaged or (guid in staged and guid not in reserved))
+        ]
 
     def _bodies(
         self, wanted: Sequence[bytes], sizes: dict[bytes, int], live: set[bytes], kept: set[bytes]

@@ -62,7 +62,9 @@ class LocalMessages(RecordChanges):
 
     def _keep(self, bodies: Sequence[MessageBody]) -> None:
         """Store the messages that are not stored yet."""
-        known = self.has_guids({body.guid for body in bodies}) - self.damaged
+        known = self.has_guids({body.guid for body in bodies})
+        bad = self.unsound(known)
+        known -= bad
         new = {body.guid: body for body in bodies if body.guid not in known}
         small = {
             guid: body.data
@@ -76,7 +78,7 @@ class LocalMessages(RecordChanges):
             checked=True,
         )
         store_bodies(self, (body for guid, body in new.items() if guid not in small))
-        self.damaged.difference_update(new)
+        self.stored_anew(bad)
 
     def _appended(self, box: Box, tally: Tally, modseq: int, last: int, keywords: tuple[str, ...]) -> None:
         """Header and log after new messages."""

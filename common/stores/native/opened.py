@@ -26,6 +26,7 @@ from common.stores.native import schema
 from common.stores.native.bodies import BodyReader, Stored, lookup
 from common.stores.native.layout import INDEX, LOCK
 from common.stores.native.locks import FileLock
+from common.stores.native.marks import Marks
 from common.stores.native.packs import PackReader, PackWriter
 from common.stores.native.transaction import Ground
 
@@ -71,7 +72,7 @@ class Session:
 class OpenOwner:
     """The open files of one owner. Safe for several threads."""
 
-    def __init__(self, owner: Owner, directory: Path, damaged: set[bytes], *, readonly: bool) -> None:
+    def __init__(self, owner: Owner, directory: Path, damaged: Marks, *, readonly: bool) -> None:
         self.owner = owner
         self.directory = directory
         self.damaged = damaged

@@ -7,6 +7,7 @@ and the next writer cuts it off. A frame holds its content size and a checksum.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import NamedTuple
 from common.errors import StoreCorrupt
 from common.stores.native.layout import pack_name
 from common.stores.native.schema import sync_directory
+
+log = logging.getLogger(__name__)
 
 PACK_TARGET = 128 * 1024 * 1024
 """A pack that has reached this many bytes is not appended to any more."""
@@ -51,6 +54,7 @@ class PackWriter:
         self._sealed = self._end == 0
         """True where the next frame has to begin a new pack: numbers are never used again, since a reader
         may still have the old file open."""
+        self._checked = False
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._descriptor = -1
@@ -59,8 +63,7 @@ class PackWriter:
 
     def append(self, frame: bytes) -> Place:
         """Add one frame; it is written at the latest at `sync`."""
-        if self._sealed or self._end >= PACK_TARGET:
-            self.next_pack()
+        self._make_room()
         place = Place(self._pack, self._end, len(frame))
         self._buffer.append(frame)
         self._buffered += len(frame)
@@ -68,6 +71,25 @@ class PackWriter:
         if self._buffered >= _BUFFER:
             self.flush()
         return place
+
+    def _make_room(self) -> None:
+        """See to it that the next frame may be appended to the present pack. One that is lost, or shorter
+        than the index says, is left as it is: what is in it, or comes back to it, keeps its place."""
+        if not self._checked:
+            self._checked = True
+            self._sealed = self._sealed or self._is_short()
+        if self._sealed or self._end >= PACK_TARGET:
+            self.next_pack()
+
+    def _is_short(self) -> bool:
+        path = self._directory / pack_name(self._pack)
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            found = 0
+        if found < self._written:
+            log.error("%s has %d octets, the index says %d: a new pack is begun", path, found, self._written)
+        return found < self._written
 
     def append_pieces(self, pieces: Iterable[bytes]) -> Place:
         """Add one large frame that comes in pieces."""
@@ -78,8 +100,7 @@ class PackWriter:
 
     def begin_frame(self) -> Place:
         """Where the frame will stand that `continue_frame` now gives piece by piece."""
-        if self._sealed or self._end >= PACK_TARGET:
-            self.next_pack()
+        self._make_room()
         return Place(self._pack, self._end, 0)
 
     def continue_frame(self, piece: bytes) -> None:
@@ -139,7 +160,9 @@ class PackWriter:
         self._written = mark.end
         self._sealed = mark.end == 0
         if mark.pack and (self._directory / pack_name(mark.pack)).exists():
-            self._open()
+            self._sealed = self._sealed or self._is_short()
+            if not self._sealed:
+                self._open()
 
     def _cut_buffer(self, end: int) -> None:
         kept = b"".join(self._buffer)[: end - self._written]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from common.errors import StoreCorrupt
 from common.model import (
     Annotation,
     MailboxAnnotation,
@@ -192,10 +194,30 @@ class Reader:
         return found
 
     def bodies(
-        self, guids: Sequence[bytes], partition: str = "", encoding: str = "identity"
+        self,
+        guids: Sequence[bytes],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Callable[[bytes, StoreCorrupt], None] | None = None,
     ) -> MessageSource:
         reader = self.bodies_reader
-        return reader.source(guids, partition, encoding) if reader else ()
+        return reader.source(guids, partition, encoding, unreadable) if reader else ()
+
+    def damaged_guids(self) -> set[bytes]:
+        reader = self.bodies_reader
+        return set(reader.damaged) if reader else set()
+
+    def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
+        wanted = list(dict.fromkeys(guids))
+        bad: set[bytes] = set()
+        for batch in self.bodies(wanted, unreadable=lambda guid, _: bad.add(guid)):
+            for body in batch:
+                if not _is_sound(body):
+                    bad.add(body.guid)
+        for guid in bad:
+            self.note_damaged(guid)
+        return bad
 
     def body(self, guid: bytes) -> MessageBody | None:
         for batch in self.bodies([guid]):
@@ -291,6 +313,16 @@ class Reader:
     def highest_modseq(self) -> int:
         row = self._db.execute("SELECT highestmodseq FROM owner").fetchone()
         return int(row[0]) if row else 0
+
+
+def _is_sound(body: MessageBody) -> bool:
+    digest = hashlib.sha1()
+    try:
+        for piece in [body.data] if isinstance(body.data, bytes) else body.data:
+            digest.update(piece)
+    except StoreCorrupt:
+        return False
+    return digest.digest() == body.guid
 
 
 def _seen(row: Sequence[Any]) -> Seen:

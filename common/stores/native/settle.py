@@ -64,16 +64,21 @@ class Settling(SieveChanges):
         self.set_columns(box.id, **tally.columns(), highestmodseq=modseq, userflags=" ".join(keywords))
         self.log("MAILBOX", box.state.name)
 
+    def heal(self, body: MessageBody) -> None:
+        self.change()
+        store_bodies(self, [body])
+        self.stored_anew([body.guid])
+
     def adopt(self, uniqueid: str, record: Record, body: MessageBody | None, *, keep_uid: bool) -> int:
         box = self.box_by_id(uniqueid)
         self.change()
         if body is not None and (
-            record.guid not in self.has_guids([record.guid]) or record.guid in self.damaged
+            record.guid not in self.has_guids([record.guid]) or self.unsound([record.guid])
         ):
             if body.guid != record.guid:
                 raise ProtocolError("message does not match the record").at(uniqueid=uniqueid)
             store_bodies(self, [body])
-            self.damaged.discard(record.guid)
+            self.stored_anew([record.guid])
         size = self.stored_sizes([record.guid]).get(record.guid)
         if size is None:
             raise StoreError("the message to adopt is not stored").at(

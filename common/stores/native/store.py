@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from common.stores.mailstore import ChangesKept
 from common.stores.native import schema
 from common.stores.native.layout import INDEX, KINDS, LOCK, Layout, decode_name, encode_name, remains
 from common.stores.native.locks import FileLock, Gone
+from common.stores.native.marks import MarkedOwners
 from common.stores.native.opened import OpenFiles, OpenOwner, Session
 from common.stores.native.partitions import PartitionAway, Partitions
 from common.stores.native.reader import Reader
@@ -81,7 +81,7 @@ class NativeStore:
         self._right_now = right_now
         self._clock = clock
         self._open = OpenFiles()
-        self._damaged: defaultdict[Owner, set[bytes]] = defaultdict(set)
+        self.marks = MarkedOwners(layout.home / "damaged")
         self._lock = threading.Lock()
         self._mutexes: WeakValueDictionary[Owner, _Mutex] = WeakValueDictionary()
 
@@ -337,7 +337,7 @@ class NativeStore:
         directory = self.layout.find(owner) if owner != SERVER else self._server_directory()
         if directory is None:
             return None
-        opened = OpenOwner(owner, directory, self._damaged[owner], readonly=self.readonly)
+        opened = OpenOwner(owner, directory, self.marks.of(owner), readonly=self.readonly)
         self._open.add(opened)
         return opened
 

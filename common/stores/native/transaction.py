@@ -20,6 +20,7 @@ from common.model import MailboxState
 from common.names import Owner
 from common.stores.mailstore import ChangesKept
 from common.stores.native.bodies import BodyReader, lookup
+from common.stores.native.marks import Marks
 from common.stores.native.packs import PackMark, PackWriter
 from common.stores.native.reader import Reader
 from common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of, storable
@@ -180,7 +181,7 @@ class Transaction(Reader):
         return Box(row[0], state_of(row[4:], notes), *row[1:4])
 
     @property
-    def damaged(self) -> set[bytes]:
+    def damaged(self) -> Marks | set[bytes]:
         """GUIDs whose stored copy is known to be damaged; to be replaced when the message is at hand."""
         return self._ground.bodies.damaged if self._ground else set()
 
@@ -190,6 +191,22 @@ class Transaction(Reader):
             "INSERT OR REPLACE INTO messages (guid, pack, offset, length, size) VALUES (?, ?, ?, ?, ?)",
             sorted(rows),
         )
+
+    def stored_anew(self, guids: Collection[bytes]) -> None:
+        """These messages were damaged, or missing, and are sound now. Mailboxes that hold them are logged:
+        what a replica could not be given can be given now."""
+        if not guids:
+            return
+        self.damaged.difference_update(guids)
+        remaining = iter(guids)
+        while chunk := list(islice(remaining, 500)):
+            marks = ",".join("?" * len(chunk))
+            for (name,) in self._db.execute(
+                "SELECT DISTINCT name FROM mailboxes JOIN records ON records.mailbox = mailboxes.id"
+                f" WHERE deleted_at = 0 AND expunged = 0 AND guid IN ({marks})",
+                chunk,
+            ).fetchall():
+                self.log("MAILBOX", name)
 
     def stored_sizes(self, guids: Iterable[bytes]) -> dict[bytes, int]:
         """Raw sizes of messages that are stored."""

@@ -212,10 +212,12 @@ class _Check:
             for guid, pack, offset, length, size in rows:
                 where = f"{pack_name(pack)} at {offset}"
                 if offset + length > lengths.get(pack, 0):
+                    self.store.marks.of(self.owner).add(guid)
                     yield Problem("pack", where, f"message {guid.hex()} lies outside the pack")
                     continue
                 problem = self._message(guid, Place(pack, offset, length), size)
                 if problem:
+                    self.store.marks.of(self.owner).add(guid)
                     yield Problem("message", where, problem)
 
     def _message(self, guid: bytes, place: Place, size: int) -> str:
