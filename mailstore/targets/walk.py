@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.errors import StoreCorrupt
 from common.model import MailboxState, Record
 from common.names import inbox_of, is_deleted
 from common.sieve import SIEVE_FOLDER
@@ -67,21 +68,35 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
 def _export_mailbox(
     reader: MailReader, mailbox: MailboxState, target: Target, report: Callable[[str], None], done: Exported
 ) -> None:
+    """Message by message: one that cannot be read keeps no other from being written."""
+    damaged: dict[bytes, str] = {}
+
+    def left_out(record: Record) -> None:
+        done.missing += 1
+        why = damaged.get(record.guid, "the message is missing")
+        report(f"{mailbox.name} uid {record.uid}: {why}")
+
+    def unreadable(guid: bytes, error: StoreCorrupt) -> None:
+        damaged[guid] = f"the message {guid.hex()} cannot be read: {error.message}"
+
     for records in records_of(reader, mailbox):
         waiting = iter(records)
-        for batch in reader.bodies([record.guid for record in records]):
+        for batch in reader.bodies([record.guid for record in records], unreadable=unreadable):
             for body in batch:
                 for record in waiting:
                     if record.guid == body.guid:
-                        raw = body.data if isinstance(body.data, bytes) else b"".join(body.data)
+                        try:
+                            raw = body.data if isinstance(body.data, bytes) else b"".join(body.data)
+                        except StoreCorrupt as error:
+                            unreadable(body.guid, error)
+                            left_out(record)
+                            break
                         target.add(record, raw)
                         done.messages += 1
                         break
-                    done.missing += 1
-                    report(f"{mailbox.name} uid {record.uid}: the message is missing")
+                    left_out(record)
         for record in waiting:
-            done.missing += 1
-            report(f"{mailbox.name} uid {record.uid}: the message is missing")
+            left_out(record)
 
 
 def _below(top: str, name: str) -> tuple[str, ...] | None:

@@ -215,3 +215,14 @@ def test_a_message_that_is_missing_is_named_and_the_rest_is_written(alice: Site)
     assert result.status == 1
     assert "uid 2: the message is missing" in result.err
     assert len(list((alice.path / "out" / "cur").iterdir())) == 2
+
+
+def test_an_export_gives_all_that_is_sound_and_names_the_rest(alice: Site, tmp_path: Path) -> None:
+    alice.deliver("alice", 5)
+    (pack,) = (tmp_path / "spool").rglob("pack-000001.zst")
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    pack.write_bytes(data)
+    done = alice.run("export", "alice", str(tmp_path / "out"))
+    assert done.status == 1 and "4 messages of 2 mailboxes written" in done.out
+    assert done.err.count("cannot be read") == 1 and "user.alice uid" in done.err
