@@ -58,7 +58,8 @@ class Replica(Protocol):
 
     def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]: ...
 
-    def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]: ...
+    def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
+        """Those that are there, in any order. A `ReplyError` from one that cannot be asked so."""
 
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
         """One snapshot: the state and all its records. Raises MailboxNonexistent."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from common.errors import MailboxNonexistent, ProtocolError
@@ -138,6 +138,9 @@ class WireReplica:
         return found.addErrback(_nothing, []).addCallback(self.dialect.incoming_all)
 
     def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
+        if not self.dialect.asks_by_id:
+            error = ProtocolError("this release cannot be asked by uniqueid")
+            return fail(error.at(uniqueid=_some(uniqueids)))
         found = self._get("UNIQUEIDS", StateCollector(MailboxState), uniqueids, uniqueid=_some(uniqueids))
         return found.addCallback(self.dialect.incoming_all)
 

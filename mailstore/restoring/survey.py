@@ -159,7 +159,7 @@ class Survey:
         uniqueid = wish.state.uniqueid
         if any(state.uniqueid == uniqueid and state.name != wish.target for state in known):
             return True
-        with suppress(ReplyError):  # releases before 3.2 do not know the command
+        with suppress(ReplyError):  # releases before 3.6 cannot be asked so
             return any(state.name != wish.target for state in await self.replica.get_uniqueids([uniqueid]))
         return False
 

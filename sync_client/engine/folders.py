@@ -120,9 +120,12 @@ async def look_for_moved(session: Session, run: FolderRun) -> bool:
     if not moved or run.looked:
         return False
     run.looked = True
-    asking = session.replica.get_uniqueids([item.uniqueid for item in moved])
     names = {item.uniqueid: item.name for item in moved}
-    for state in await forgiving(asking, ReplyError) or ():
+    found = await forgiving(session.replica.get_uniqueids(list(names)), ReplyError)
+    if found is None:  # a release that cannot be asked so
+        former = await session.threads.run(_former_names, session, moved)
+        found = await forgiving(session.replica.get_mailboxes(former), ReplyError) if former else None
+    for state in found or ():
         if state.uniqueid in names and state.name != names[state.uniqueid]:
             run.elsewhere.append(state)
             run.failures.pop(names[state.uniqueid], None)
@@ -130,6 +133,14 @@ async def look_for_moved(session: Session, run: FolderRun) -> bool:
     if run.elsewhere:
         run.rounds -= 1
     return bool(run.elsewhere)
+
+
+def _former_names(session: Session, moved: Sequence[Item]) -> list[str]:
+    names: list[str] = []
+    for item in moved:
+        with session.store.read(item.owner) as reader:
+            names += reader.former_names(item.uniqueid)
+    return list(dict.fromkeys(names))
 
 
 def _survey(

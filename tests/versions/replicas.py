@@ -35,7 +35,8 @@ KEYS = {
     "USERFLAGS": (3, 12),
 }
 """Keys of ``* MAILBOX`` and the release that first wrote them."""
-COMMANDS = {b"GET UNIQUEIDS": (3, 2), b"APPLY FORCE": (3, 6), b"APPLY CAPABILITIES": (3, 6)}
+COMMANDS = {b"GET UNIQUEIDS": (3, 6), b"APPLY FORCE": (3, 6), b"APPLY CAPABILITIES": (3, 6)}
+"""Commands and the release that first knows them, or survives them: 3.2 dies of an id that it has not."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,18 @@ def test_nothing_is_sent_that_would_be_misunderstood(pair: Pair) -> None:
         assert not re.search(rb"MBOXTYPE \w*e", sent) or since(3, 2)
 
 
+def test_a_mailbox_that_was_another_users_is_found_without_a_question_that_kills(pair: Pair) -> None:
+    pair.sync_user()
+    with write(pair.master, "bob") as box:
+        box.create("user.bob")
+    pair.master.rename("user.alice.Work", "user.bob.Work", log=True)
+    replica = pair.old.connect()
+    pair.old.run(pair.engine(replica).user("bob"))
+    assert names(pair.replica, "bob") == ["user.bob", "user.bob.Work"]
+    assert "user.alice.Work" not in names(pair.replica)
+    assert (b"GET UNIQUEIDS" in pair.old.sent) == pair.release.since(3, 6)
+
+
 @pytest.mark.parametrize(
     ("banner", "release"),
     [
