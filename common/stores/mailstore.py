@@ -188,6 +188,9 @@ class MailWriter(MailReader, Protocol):
     def apply_unmailbox(self, name: str) -> None:
         """Delete at once, leaving a tombstone; `MailboxNonexistent`."""
 
+    def drop_childless(self, name: str) -> None:
+        """Delete the intermediates at and above `name` that have nothing below them (any more)."""
+
     def apply_unuser(self) -> None:
         """Delete mailboxes, subscriptions, seen state and quota roots of the owner, if he exists.
         Intermediates and DELETED. mailboxes stay."""

@@ -22,12 +22,21 @@ def is_sieve(state: MailboxState) -> bool:
     return "f" in state.mbtype
 
 
+def listed(state: MailboxState, sieve_mailbox: bool) -> bool:
+    """Whether a peer is told of this mailbox.
+
+    One that agreed on no SIEVE-MAILBOX is not told of scripts as a mailbox, nor of intermediates: that is a
+    Cyrus before 3.6, and 3.2 neither lists them itself nor survives them in a list.
+    """
+    return sieve_mailbox or not (is_sieve(state) or state.intermediate)
+
+
 def user_state(reader: MailReader, sieve_mailbox: bool) -> UserState:
-    """GET USER. Without SIEVE-MAILBOX the mailbox of scripts is hidden and the scripts are listed.
+    """GET USER, with those mailboxes that are `listed`. Without SIEVE-MAILBOX the scripts are told as files.
 
     Seen state, subscriptions and scripts are told only of a user with a real mailbox, as since 3.6.
     """
-    mailboxes = [state for state in reader.mailboxes() if sieve_mailbox or not is_sieve(state)]
+    mailboxes = [state for state in reader.mailboxes() if listed(state, sieve_mailbox)]
     roots = dict.fromkeys(state.quotaroot for state in mailboxes if state.quotaroot)
     quotas = [quota for root in roots if (quota := reader.quota(root))]
     real = any(not state.intermediate for state in mailboxes)

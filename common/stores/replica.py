@@ -35,13 +35,16 @@ from common.model import (
 from common.names import SERVER, Owner, check_userid, owner_of
 from common.stores.grouping import GroupExecutor, Job, Scope
 from common.stores.mailstore import MailReader, MailStore, MailWriter
-from common.stores.queries import checked_body, full_mailbox, is_sieve, stage_stored, user_state
+from common.stores.queries import checked_body, full_mailbox, listed, stage_stored, user_state
 from common.stores.staging import DEFAULT_MEMORY, Staging
 from common.stores.threads import OrderedQueue, ThreadRunner
 
 SIEVE_MAILBOX = "SIEVE-MAILBOX"
 LOCK_TIMEOUT = 5.0
 """Seconds to wait for an owner's lock before IMAP_MAILBOX_LOCKED is the answer."""
+
+PUT_OFF = 1000
+"""Intermediates that a session may tell of too early; more are forgotten, as nothing is lost with them."""
 
 
 class StoreReplica:
@@ -68,6 +71,7 @@ class StoreReplica:
         self.staging = Staging(staging_dir, staging_memory)
         self._partitions = frozenset(partitions)
         self._forced = False
+        self._put_off: dict[str, MailboxUpdate] = {}
         self._queue: OrderedQueue[Job] = OrderedQueue(threads, GroupExecutor(store, lock_timeout).execute)
 
     def ready(self) -> Deferred[None]:
@@ -95,7 +99,7 @@ class StoreReplica:
             for owner, wanted in _by_owner(names):
                 with scope.reader(owner) as reader:
                     found += [state for name in wanted if (state := reader.mailbox(name))]
-            return [state for state in found if sieve or not is_sieve(state)]
+            return [state for state in found if listed(state, sieve)]
 
         return self._session(find)
 
@@ -109,7 +113,7 @@ class StoreReplica:
                 if owner is not None:
                     with scope.reader(owner) as reader:
                         state = reader.mailbox_by_id(uniqueid)
-                    if state and (sieve or not is_sieve(state)):
+                    if state and listed(state, sieve):
                         found.append(state)
             return found
 
@@ -189,25 +193,45 @@ class StoreReplica:
         sieve, name = SIEVE_MAILBOX in self.capabilities, update.state.name
 
         def apply(writer: MailWriter) -> None:
-            writer.apply_mailbox(update, self.staging, force=self._forced, sieve_mailbox=sieve)
+            try:
+                writer.apply_mailbox(update, self.staging, force=self._forced, sieve_mailbox=sieve)
+            except MailboxMoved:
+                # 3.2 tells of it before it renames the mailbox that has the name, and dies of a NO.
+                if sieve or not update.state.intermediate:
+                    raise
+                if len(self._put_off) < PUT_OFF:
+                    self._put_off[name] = update
 
         return self._write(lambda: owner_of(name), apply)
 
     def rename(
         self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
     ) -> Deferred[None]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+
         def act(scope: Scope) -> None:
             scope.settle()
             self._check_partition(partition)
             self.store.rename(
                 old, new, partition=partition, uidvalidity=uidvalidity, log=False, timeout=scope.timeout
             )
+            if not sieve and old != new:
+                scope.change(owner_of(old), lambda writer: self._tidy(writer, old))
 
         return self._session(act)
+
+    def _tidy(self, writer: MailWriter, name: str) -> None:
+        """`name` is free now. A peer that is told of no intermediates leaves them to us: `listed`."""
+        update = self._put_off.pop(name, None)
+        if update is not None and writer.mailbox(name) is None:
+            writer.apply_mailbox(update, self.staging)
+        writer.drop_childless(name)
 
     def unmailbox(
         self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
     ) -> Deferred[None]:
+        sieve = SIEVE_MAILBOX in self.capabilities
+
         def delete(writer: MailWriter) -> None:
             found = writer.mailbox(name)
             if found is not None and (
@@ -215,6 +239,8 @@ class StoreReplica:
             ):
                 raise MailboxMoved()
             writer.apply_unmailbox(name)
+            if not sieve:
+                self._tidy(writer, name)
 
         return self._write(lambda: owner_of(name), delete)
 
@@ -302,6 +328,7 @@ class StoreReplica:
 
     def _end(self, _: Scope) -> None:
         self.staging.clear()
+        self._put_off.clear()
 
     def _check_partition(self, partition: str) -> None:
         if partition and partition not in self._partitions:

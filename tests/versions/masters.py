@@ -65,6 +65,7 @@ class Master:
             InlineThreads(),  # type: ignore[arg-type]
             partitions=("default", "ssd"),
             staging_dir=tmp_path / "stage",
+            capabilities=frozenset({"SIEVE-MAILBOX"} if release.since(3, 6) else ()),
         )
         self.talk = Conversation(tmp_path, replica=replica)
 

@@ -90,7 +90,7 @@ class ApplyMailbox(RecordChanges):
         there = self.find_box("name", name)
         moved = self.find_box("uniqueid", state.uniqueid)
         if moved and moved.state.name != name:
-            raise MailboxMoved()
+            self._give_way(moved)
         if (
             there
             and not there.state.intermediate
@@ -118,11 +118,23 @@ class ApplyMailbox(RecordChanges):
             self.raise_owner(modseq=state.highestmodseq)
         self.log("MAILBOX", name, chained=True)
 
+    def _give_way(self, there: Box) -> None:
+        """An intermediate is but an entry: whatever has its uniqueid now is what it became.
+
+        A master before 3.6 lists no intermediates, so it does not tell of their renames either.
+        """
+        if not there.state.intermediate:
+            raise MailboxMoved()
+        self.remove_box(there, tombstone=False)
+
     def _apply_real(
         self, update: MailboxUpdate, staged: StagedMessages, force: bool, without_inbox: bool
     ) -> None:
         state = update.state
         box = self.find_box("name", state.name)
+        if box and box.state.intermediate and box.state.uniqueid == state.uniqueid:
+            self._give_way(box)
+            box = None
         if box and box.state.uniqueid != state.uniqueid:
             if not (force or box.state.last_uid == 0):
                 raise MailboxMoved()
@@ -141,7 +153,9 @@ class ApplyMailbox(RecordChanges):
         self.log("MAILBOX", state.name, chained=True)
 
     def _create(self, state: MailboxState, without_inbox: bool) -> Box:
-        if self.find_box("uniqueid", state.uniqueid) or self._around.other_holder(state.uniqueid):
+        if moved := self.find_box("uniqueid", state.uniqueid):
+            self._give_way(moved)
+        if self._around.other_holder(state.uniqueid):
             raise MailboxMoved()
         if not without_inbox:
             self.require_inbox(state.name)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from common.errors import BadParameters, MailboxMoved, MailboxNonexistent
 from common.model import MailboxAnnotation, Quota, Seen
-from common.names import check_mailbox_name, is_deleted, is_inbox
+from common.names import check_mailbox_name, is_deleted, is_inbox, parent_of
 from common.stores.native.folders import LocalFolders
 from common.stores.native.tally import Tally
 
@@ -32,6 +32,19 @@ class ApplyMeta(LocalFolders):
     def apply_unmailbox(self, name: str) -> None:
         self.remove_box(self.box(name))
         self.log("UNMAILBOX", name, chained=True)
+
+    def drop_childless(self, name: str) -> None:
+        names = [state.name for state in self.mailboxes()]
+        above: str | None = name
+        while above is not None and not any(each.startswith(f"{above}.") for each in names):
+            box = self.find_box("name", above)
+            if box is not None and box.state.intermediate:
+                self.remove_box(box, modseq=box.state.foldermodseq)
+                self.log("MAILBOX", above, chained=True)
+                names.remove(above)
+            elif box is not None:
+                return
+            above = parent_of(above)
 
     def apply_unuser(self) -> None:
         """Mailboxes set aside by delayed delete stay, and so do intermediates."""

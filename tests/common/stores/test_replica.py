@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import DeferredList
@@ -12,6 +13,7 @@ from twisted.internet.defer import DeferredList
 from common.errors import (
     BadParameters,
     MailboxLocked,
+    MailboxMoved,
     MailboxNonexistent,
     PartitionUnknown,
     ProtocolError,
@@ -404,3 +406,82 @@ def test_a_very_large_full_mailbox_is_one_snapshot_that_is_let_go(replica, call,
     for _ in range(2):
         assert [record for batch in records for record in batch] == RECORDS
     call(replica.restart)
+
+
+def entry(name: str, uniqueid: str, modseq: int = 7) -> MailboxUpdate:
+    """An intermediate, as a master tells of one."""
+    return MailboxUpdate(MailboxState(uniqueid, name, mbtype="i", highestmodseq=modseq, createdmodseq=3))
+
+
+def names_of(replica, call) -> list[str]:
+    """What is there, told to a peer who is told of everything."""
+    before, replica.capabilities = replica.capabilities, frozenset({"SIEVE-MAILBOX"})
+    try:
+        return [state.name for state in call(replica.get_user, "alice").mailboxes]
+    finally:
+        replica.capabilities = before
+
+
+def test_a_peer_without_the_mailbox_of_scripts_is_told_of_no_intermediate(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    call(replica.mailbox, entry(INBOX + ".a", "idx"))
+    assert names_of(replica, call) == [INBOX, INBOX + ".a"]
+    replica.capabilities = frozenset()
+    assert [state.name for state in call(replica.get_user, "alice").mailboxes] == [INBOX]
+    assert call(replica.get_mailboxes, [INBOX + ".a"]) == []
+    assert call(replica.get_uniqueids, ["idx"]) == []
+
+
+@pytest.mark.parametrize("gone", ["rename", "unmailbox"])
+def test_for_such_a_peer_intermediates_with_nothing_below_them_go(replica, call, store, gone):
+    replica.capabilities = frozenset()
+    apply(store, update_of(INBOX, []))
+    for name in ("a", "a.b", "other"):
+        call(replica.mailbox, entry(f"{INBOX}.{name}", f"id-{name}"))
+    for name in ("a.b.c", "a.x", "other.y"):
+        apply(store, update_of(f"{INBOX}.{name}", []))
+
+    def remove(name):
+        if gone == "rename":
+            call(replica.rename, name, f"DELETED.{name}.00000001", "default")
+        else:
+            call(replica.unmailbox, name)
+
+    remove(INBOX + ".a.b.c")
+    live = [name for name in names_of(replica, call) if name.startswith(INBOX)]
+    assert live == [INBOX, INBOX + ".a", INBOX + ".a.x", INBOX + ".other", INBOX + ".other.y"]
+    with store.read(ALICE) as reader:
+        assert INBOX + ".a.b" in [tombstone.name for tombstone in reader.tombstones()]
+    remove(INBOX + ".a.x")
+    live = [name for name in names_of(replica, call) if name.startswith(INBOX)]
+    assert live == [INBOX, INBOX + ".other", INBOX + ".other.y"]
+
+
+def test_an_intermediate_that_is_told_of_before_its_name_is_free_comes_when_it_is(replica, call, store):
+    replica.capabilities = frozenset()
+    apply(store, update_of(INBOX, []))
+    apply(store, update_of(INBOX + ".a", RECORDS), Stage(*BOTH))
+    apply(store, update_of(INBOX + ".a.b", []))
+    call(replica.mailbox, entry(INBOX + ".a", "between"))
+    with store.read(ALICE) as reader:
+        assert not reader.mailbox(INBOX + ".a").intermediate
+    call(replica.rename, INBOX + ".a", "DELETED.user.alice.a.00000001", "default")
+    with store.read(ALICE) as reader:
+        assert reader.mailbox(INBOX + ".a").uniqueid == "between"
+    replica.capabilities = frozenset({"SIEVE-MAILBOX"})
+    apply(store, update_of(INBOX + ".z", RECORDS), Stage(*BOTH))
+    with pytest.raises(MailboxMoved):
+        call(replica.mailbox, entry(INBOX + ".z", "elsewhere"))
+
+
+def test_what_an_intermediate_became_has_its_id_under_any_name(replica, call, store):
+    apply(store, update_of(INBOX, []))
+    for name in ("a", "b"):
+        call(replica.mailbox, entry(f"{INBOX}.{name}", f"id-{name}"))
+    call(replica.mailbox, replaced(update_of(INBOX + ".a", []), uniqueid="id-a"))
+    call(replica.mailbox, replaced(update_of(INBOX + ".new", []), uniqueid="id-b"))
+    assert names_of(replica, call) == [INBOX, INBOX + ".a", INBOX + ".new"]
+
+
+def replaced(update: MailboxUpdate, **changes: str) -> MailboxUpdate:
+    return replace(update, state=replace(update.state, **changes))
