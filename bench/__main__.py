@@ -15,7 +15,7 @@ import sys
 
 from rich.console import Console
 
-from tests.interop.cyrus import why_unavailable
+from tests.interop.releases import HOST
 
 from .ends import end
 from .ground import NAMES, ground
@@ -65,7 +65,7 @@ def measure(where: str, pair: str, line: str, delay: float, options: argparse.Na
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 1 a measurement failed; 77 a real Cyrus is wanted and there is none."""
     options = arguments(argv)
-    reason = why_unavailable()
+    reason = HOST.why_unavailable()
     if reason and any("real" in pair for pair in options.pairs):
         print(f"bench: no real Cyrus: {reason}", file=sys.stderr)
         return 77

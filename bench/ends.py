@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Protocol
 
 from common.names import Owner, inbox_of
 from tests.interop.csync import Csync
-from tests.interop.cyrus import PROGRAMS, Address, Cyrus
+from tests.interop.cyrus import Address, Cyrus
 from tests.interop.imap import quote
 from tests.interop.ours import BIN, Ours, environment
+from tests.interop.releases import PROGRAMS
 from tests.interop.running import identity
 
 _LOT = 250

@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.interop.cyrus import free_port
 from tests.interop.ours import environment
+from tests.interop.running import free_port
 
 from .ground import NAMES, ground
 from .processes import run

@@ -10,7 +10,7 @@ import pytest
 
 from bench.mail import Post
 from bench.workloads import USUAL
-from tests.interop.cyrus import why_unavailable
+from tests.interop.releases import HOST
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_every_workload_runs_between_our_two_ends() -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(bool(why_unavailable()), reason="no real Cyrus")
+@pytest.mark.skipif(bool(HOST.why_unavailable()), reason="no real Cyrus")
 @pytest.mark.parametrize("pair", ["real-real", "real-ours", "ours-real"])
 def test_the_real_cyrus_can_be_measured_too(pair: str) -> None:
     done = bench("--pairs", pair, "--workloads", "initial", "--line", "deflate")

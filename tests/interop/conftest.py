@@ -1,6 +1,8 @@
 """Fixtures for the tests against the real Cyrus.
 
-Where it cannot be run these tests are skipped, loudly; with CI in the environment that is a failure.
+A test marked ``every_release`` runs with each of `RELEASES`, all others with the machine's own; with
+INTEROP_RELEASE=3.2 all run with that one. What cannot be run is skipped, loudly; with CI in the environment
+that is a failure.
 """
 
 from __future__ import annotations
@@ -10,30 +12,65 @@ from collections.abc import Iterator
 
 import pytest
 
-from .cyrus import Cyrus, why_unavailable
+from .cyrus import Cyrus
+from .releases import HOST, RELEASES, Release, chosen, current, unavailable
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours_alone = [item for item in items if _is_of_ours_alone(item)]
+    if ours_alone:
+        config.hook.pytest_deselected(items=ours_alone)
+        items[:] = [item for item in items if item not in ours_alone]
     for item in items:
         if "/interop/" in str(item.path):
             item.add_marker(pytest.mark.interop)
+            # Of a test's time: a release that is still being made is waited for before it begins.
+            if item.get_closest_marker("timeout") is None and item.get_closest_marker("every_release"):
+                item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
+def _is_of_ours_alone(item: pytest.Item) -> bool:
+    """Of the pairs of ends, two of ours need no other release."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return params.get("pair") == "ours-ours" and params.get("release", str(HOST)) != str(HOST)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("every_release")
+    if marker and "INTEROP_RELEASE" not in os.environ:
+        without = marker.kwargs.get("without", ())
+        wanted = [name for name in RELEASES if name not in without]
+        metafunc.parametrize("release", wanted, indirect=True, scope="session")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reason = why_unavailable()
-    if reason:
-        terminalreporter.section("NOT TESTED AGAINST THE REAL CYRUS", sep="!", red=True, bold=True)
-        terminalreporter.line(f"{reason}: tests/interop was skipped")
+    releases = list(RELEASES.values())
+    missing = unavailable(releases)
+    if missing:
+        terminalreporter.section("NOT TESTED AGAINST EVERY REAL CYRUS", sep="!", red=True, bold=True)
+        for release, reason in missing.items():
+            terminalreporter.line(f"Cyrus {release}: {reason}: what needs it in tests/interop was skipped")
+    there = ", ".join(release.version or str(release) for release in releases if release not in missing)
+    terminalreporter.line(f"real Cyrus: {there or 'none'}")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def real_cyrus() -> None:
-    """Skip everything here where no real Cyrus can be had; in CI, fail."""
-    reason = why_unavailable()
+def release(request: pytest.FixtureRequest) -> Iterator[Release]:
+    """The real Cyrus that the test runs with. Where it cannot be had, skip; in CI, fail."""
+    wanted = RELEASES[getattr(request, "param", str(current()))]
+    wanted.wait()
+    reason = wanted.why_unavailable()
     if reason and os.environ.get("CI"):
-        pytest.fail(f"CI must test against the real Cyrus: {reason}")
+        pytest.fail(f"CI must test against Cyrus {wanted}: {reason}")
     if reason:
-        pytest.skip(f"no real Cyrus: {reason}")
+        pytest.skip(f"no Cyrus {wanted}: {reason}")
+    with chosen(wanted):
+        yield wanted
+
+
+@pytest.fixture(scope="session")
+def real_cyrus(release: Release) -> None:
+    """Whatever starts a real Cyrus begins after the release is chosen, and ends before another is."""
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 
 from .cyrus import ADMIN, PASSWORD, Address
 from .imap import parse
+from .releases import current
 
 _LITERAL_AT_END = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
 
@@ -36,7 +37,7 @@ class Csync:
             self.greeting.append(self._line())
         word = base64.b64encode(f"\0{ADMIN}\0{PASSWORD}".encode())
         self.ok(b"AUTHENTICATE PLAIN " + word)
-        if sieve_mailbox:
+        if sieve_mailbox and b"* SIEVE-MAILBOX\r\n" in self.greeting:  # from 3.6 on
             self.ok(b"APPLY CAPABILITIES (SIEVE-MAILBOX)")
 
     def __enter__(self) -> Csync:
@@ -108,8 +109,9 @@ def state_of(address: Address, user: str, expunged: bool = True) -> dict[str, An
     """All that the server at `address` holds of `user`, in one comparable value; `expunged` records too.
 
     Left out is that in which peers may differ: the modseq of a quota root and QUOTAROOT (informational),
-    USERFLAGS (3.6 knows only flags in use), the order of answers. Where mail changes between two questions,
-    they are asked again.
+    USERFLAGS (3.6 knows only flags in use), the order of answers. Quotas have their names of 3.6. Where the
+    release of the moment keeps scripts in files, they are that, and no mailbox. Where mail changes between
+    two questions, they are asked again.
     """
     for _ in range(20):
         with contextlib.suppress(_Changed):
@@ -122,11 +124,14 @@ class _Changed(Exception):
 
 
 def _state_of(address: Address, user: str, expunged: bool) -> dict[str, Any]:
-    with Csync(address) as csync:
+    files = current().scripts_are_files
+    with Csync(address, sieve_mailbox=not files) as csync:
         answers = csync.get(f"USER {user}")
         state: dict[str, Any] = {"mailboxes": {}}
         for header in _named(answers, "MAILBOX"):
             name = header["MBOXNAME"].decode()
+            if files and name == f"user.{user}.#sieve":
+                continue
             if b"i" in header.get("MBOXTYPE", b""):
                 state["mailboxes"][name] = {"MBOXTYPE": header["MBOXTYPE"], "UNIQUEID": header["UNIQUEID"]}
                 continue
@@ -137,8 +142,11 @@ def _state_of(address: Address, user: str, expunged: bool) -> dict[str, Any]:
             if any(full[key] != header[key] for key in ("SYNC_CRC", "HIGHESTMODSEQ", "LAST_UID")):
                 raise _Changed
             state["mailboxes"][name] = _comparable_mailbox(full, expunged)
+        if files:
+            state["scripts"] = _scripts(csync, user, _named(answers, "SIEVE"))
         state["quota"] = {
-            q["ROOT"]: {k: v for k, v in q.items() if k != "MODSEQ"} for q in _named(answers, "QUOTA")
+            q["ROOT"]: {_QUOTA_NAMES.get(k, k): v for k, v in q.items() if k != "MODSEQ"}
+            for q in _named(answers, "QUOTA")
         }
         state["subscriptions"] = sorted(n for lsub in _named(answers, "LSUB") for n in lsub)
         state["seen"] = {
@@ -151,21 +159,27 @@ def _state_of(address: Address, user: str, expunged: bool) -> dict[str, Any]:
 def scripts_of(address: Address, user: str) -> dict[str, tuple[bytes, bool]]:
     """Sieve scripts as the SIEVE commands see them: name to (content, is it active)."""
     with Csync(address, sieve_mailbox=False) as csync:
-        lines = _named(csync.get(f"META {user}"), "SIEVE")
-        active = {line["FILENAME"].decode() for line in lines if line.get("ISACTIVE", b"0") == b"1"}
-        found = {}
-        for line in lines:
-            name = line["FILENAME"].decode()
-            if name.endswith(".script"):
-                stem = name.removesuffix(".script")
-                ((_, got),) = csync.get(f"FETCH_SIEVE %(USERID {user} FILENAME {_astring(name)})")
-                found[stem] = (got["CONTENT"], f"{stem}.bc" in active)
-        return found
+        return _scripts(csync, user, _named(csync.get(f"META {user}"), "SIEVE"))
+
+
+def _scripts(csync: Csync, user: str, lines: list[Any]) -> dict[str, tuple[bytes, bool]]:
+    active = {line["FILENAME"].decode() for line in lines if line.get("ISACTIVE", b"0") == b"1"}
+    found = {}
+    for line in lines:
+        name = line["FILENAME"].decode()
+        if name.endswith(".script"):
+            stem = name.removesuffix(".script")
+            ((_, got),) = csync.get(f"FETCH_SIEVE %(USERID {user} FILENAME {_astring(name)})")
+            found[stem] = (got["CONTENT"], f"{stem}.bc" in active)
+    return found
 
 
 def _astring(name: str) -> str:
     return name if re.fullmatch(r'[^\s(){%*\\"]+', name) else f'"{name}"'
 
+
+_QUOTA_NAMES = {"MAILBOX": "X-NUM-FOLDERS", "ANNOTATION-STORAGE": "X-ANNOTATION-STORAGE"}
+"""From 3.10 on, and before."""
 
 _NOT_COMPARED = ("QUOTAROOT", "USERFLAGS", "RECORD", "ANNOTATIONS")
 

@@ -28,41 +28,12 @@ from pathlib import Path
 from .imap import Imap
 from .lmtp import deliver
 from .managesieve import ManageSieve
-from .running import (
-    Finished,
-    Rolling,
-    default_ground,
-    dying_with_us,
-    finish,
-    free_port,
-    identity,
-    processes_of,
-    until,
-)
+from .releases import PROGRAMS, Release, current, search_path
+from .running import Finished, Rolling, default_ground, finish, free_port, processes_of, until
 
-PROGRAMS = Path("/usr/lib/cyrus/bin")
 ADMIN = "cyrus"
 PASSWORD = "lab-secret"
 Address = tuple[str, int]
-
-
-def why_unavailable() -> str:
-    """Why no real Cyrus can be run here; "" if one can."""
-    if not (PROGRAMS / "sync_server").exists():
-        return f"{PROGRAMS}/sync_server is not there (Debian: cyrus-imapd cyrus-replication)"
-    if not shutil.which("saslpasswd2", path=_search_path()):
-        return "saslpasswd2 is not there (Debian: sasl2-bin)"
-    try:
-        user = pwd.getpwnam("cyrus")
-    except KeyError:
-        return "there is no user cyrus"
-    if os.geteuid() not in (0, user.pw_uid):
-        return "only root, or the user cyrus, can run Cyrus"
-    return ""
-
-
-def _search_path() -> str:
-    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
 def give_to_cyrus(path: Path) -> None:
@@ -76,10 +47,17 @@ def give_to_cyrus(path: Path) -> None:
 
 class Cyrus:
     """One installation. `settings` are lines of imapd.conf that replace or join the usual ones; ``{root}``
-    in them is its directory."""
+    in them is its directory. `release`: which Cyrus, the current one unless it is given."""
 
-    def __init__(self, root: Path, name: str, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        settings: dict[str, str] | None = None,
+        release: Release | None = None,
+    ) -> None:
         self.root = root
+        self.release = release or current()
         self.name = name
         self.servername = f"{name}.lab"
         self.ports = {service: free_port() for service in ("imap", "lmtp", "csync", "sieve")}
@@ -92,12 +70,16 @@ class Cyrus:
     @classmethod
     @contextmanager
     def running(
-        cls, name: str, settings: dict[str, str] | None = None, ground: Path | None = None
+        cls,
+        name: str,
+        settings: dict[str, str] | None = None,
+        ground: Path | None = None,
+        release: Release | None = None,
     ) -> Iterator[Cyrus]:
         """A started Cyrus in a new directory (below `ground`, else memory if there is any), then gone."""
         root = Path(tempfile.mkdtemp(prefix=f"cy-{name}-", dir=ground or default_ground()))
         try:
-            cyrus = cls(root, name, settings)
+            cyrus = cls(root, name, settings, release)
             cyrus.start()
             try:
                 yield cyrus
@@ -148,15 +130,17 @@ class Cyrus:
             f' sieve cmd="{PROGRAMS}/timsieved -C {imapd_conf}" {listen["sieve"]} prefork=0 maxchild=20\n'
             "}\nEVENTS {\n}\n"
         )
+        root.chmod(0o755)
+        give_to_cyrus(root)
+        command = ["saslpasswd2", "-p", "-c", "-f", f"{root}/conf/sasldb2", "-u", self.servername, ADMIN]
         subprocess.run(
-            ["saslpasswd2", "-p", "-c", "-f", f"{root}/conf/sasldb2", "-u", self.servername, ADMIN],
+            self.release.command(*command),
             input=PASSWORD.encode(),
             check=True,
             capture_output=True,
-            env={"PATH": _search_path()},
+            env={"PATH": search_path()},
+            **self.release.how,
         )
-        root.chmod(0o755)
-        give_to_cyrus(root)
 
     @property
     def sync_log(self) -> Path:
@@ -170,8 +154,7 @@ class Cyrus:
         assert self.master is None
         with (self.root / "master.out").open("ab") as output:
             self.master = subprocess.Popen(
-                [
-                    *dying_with_us(),
+                self.release.command(
                     str(PROGRAMS / "master"),
                     "-D",
                     "-C",
@@ -180,13 +163,14 @@ class Cyrus:
                     str(self.root / "cyrus.conf"),
                     "-p",
                     str(self.root / "conf" / "master.pid"),
-                ],
+                    dying=True,
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                **identity(),
+                **self.release.how,
             )
         for port in self.ports.values():
             until(partial(self._accepts, port), f"{self.name}: port {port} accepts")
@@ -256,7 +240,7 @@ class Cyrus:
         return self._run([str(PROGRAMS / program), "-C", str(conf or self.config), *args], timeout)
 
     def _run(self, command: list[str], timeout: float) -> Finished:
-        return finish(command, timeout, identity())
+        return finish(self.release.command(*command), timeout, self.release.how)
 
     def client_config(self, to: Address, extra: dict[str, str] | None = None) -> Path:
         """An imapd.conf for sync_client: this installation's, and whom to talk to."""
@@ -288,10 +272,26 @@ class Cyrus:
         command = [*program, str(PROGRAMS / "sync_client"), "-C", str(conf), "-o", *args]
         return self._run(command, timeout)
 
+    def follow(self, to: Address, extra: dict[str, str] | None = None) -> Finished:
+        """Carry out what is in the sync log now, once."""
+        if self.release.number >= (3, 6):
+            return self.sync_client("-R", "-1", to=to, extra=extra)
+        # 3.2 knows no -1, but ends after a log that is named.
+        claimed = self.sync_log.with_name("log-followed")
+        self.sync_log.rename(claimed)
+        ran = self.sync_client("-R", "-f", str(claimed), to=to, extra=extra)
+        if ran.status == 0:
+            claimed.unlink()
+        return ran
+
     def roll(self, *args: str, to: Address, extra: dict[str, str] | None = None) -> Rolling:
         """Start a rolling sync_client (``-R``) and leave it running."""
         conf = self.client_config(to, extra)
         command = [str(PROGRAMS / "sync_client"), "-C", str(conf), "-R", "-v", *args]
-        rolling = Rolling(command, self.root / f"rolling{self._clients}.out", **identity())
+        rolling = Rolling(
+            self.release.command(*command, dying=True),
+            self.root / f"rolling{self._clients}.out",
+            **self.release.how,
+        )
         self._rolling.append(rolling)
         return rolling

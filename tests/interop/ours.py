@@ -21,18 +21,8 @@ from common.config import Config
 from common.stores.mailstore import MailStore
 from common.wire.sasl.passwd import PasswordFile
 
-from .cyrus import (
-    ADMIN,
-    PASSWORD,
-    Address,
-    Finished,
-    Rolling,
-    default_ground,
-    dying_with_us,
-    finish,
-    free_port,
-    until,
-)
+from .cyrus import ADMIN, PASSWORD, Address
+from .running import Finished, Rolling, default_ground, dying_with_us, finish, free_port, until
 
 BIN = Path(sys.executable).parent
 
@@ -209,6 +199,8 @@ class Ours:
         """Start a rolling sync_client (``-R``) and leave it running."""
         conf = self.client_config(to, extra)
         command = [str(BIN / "sync_client"), "-C", str(conf), "-R", "-v", *args]
-        rolling = Rolling(command, self.root / f"rolling{self._clients}.out", env=environment())
+        rolling = Rolling(
+            [*dying_with_us(), *command], self.root / f"rolling{self._clients}.out", env=environment()
+        )
         self._rolling.append(rolling)
         return rolling

@@ -115,7 +115,7 @@ class Rolling:
         self.output = output
         with output.open("wb") as sink:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [*dying_with_us(), *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

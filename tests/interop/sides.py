@@ -112,7 +112,7 @@ class RealSide:
         return self.cyrus.sync_client(*args, to=to)
 
     def follow(self, to: Address) -> Finished:
-        return self.cyrus.sync_client("-R", "-1", to=to)
+        return self.cyrus.follow(to)
 
 
 class OurSide:

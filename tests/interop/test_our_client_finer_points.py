@@ -58,6 +58,7 @@ def test_a_large_message_and_a_large_mailbox_go_over(ours: Ours, replica: Cyrus,
     assert large in answer
 
 
+@pytest.mark.every_release
 def test_annotations_with_nul_and_a_change_of_seen_alone(ours: Ours, replica: Cyrus, user: str) -> None:
     inbox, nul = f"user.{user}", b"\0begin \0\0 and end\0"
     with ours.store.write(Owner("user", user)) as box:
@@ -108,6 +109,7 @@ def test_a_client_that_remembers_what_the_real_server_has_sends_the_same(
     assert said(ours, replica, user, cache) == []
 
 
+@pytest.mark.every_release
 def test_a_real_server_with_conversations_and_an_archive_takes_everything(ours: Ours, user: str) -> None:
     settings = {
         "conversations": "1",

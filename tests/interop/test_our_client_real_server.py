@@ -91,6 +91,7 @@ def folder(replica: Cyrus, user: str, name: str = "INBOX") -> dict[int, frozense
     return {uid: seen.flags for uid, seen in view(replica, user).mailboxes[name].messages.items()}
 
 
+@pytest.mark.every_release
 def test_a_real_cyrus_is_filled_and_finds_nothing_to_mend(ours: Ours, replica: Cyrus, user: str) -> None:
     with write(ours, user) as box:
         fill_our_store(box, user)
@@ -116,6 +117,7 @@ def test_a_real_cyrus_is_filled_and_finds_nothing_to_mend(ours: Ours, replica: C
     assert "now" not in checked.out and "now" not in checked.err, checked.describe()
 
 
+@pytest.mark.every_release
 def test_changes_of_messages_follow(ours: Ours, replica: Cyrus, user: str) -> None:
     with write(ours, user) as box:
         fill_our_store(box, user)
@@ -161,6 +163,7 @@ def test_a_message_that_the_replica_has_is_not_sent_again(ours: Ours, replica: C
     assert set(folder(replica, user, "INBOX/copies")) == {1}
 
 
+@pytest.mark.every_release
 def test_renames_and_a_swap_of_names_follow(ours: Ours, replica: Cyrus, user: str) -> None:
     inbox = f"user.{user}"
     with write(ours, user) as box:
@@ -185,6 +188,7 @@ def test_renames_and_a_swap_of_names_follow(ours: Ours, replica: Cyrus, user: st
     )
 
 
+@pytest.mark.every_release
 def test_a_deleted_folder_goes_and_one_that_was_never_ours_stays(
     ours: Ours, replica: Cyrus, user: str
 ) -> None:
@@ -206,6 +210,7 @@ def test_a_deleted_folder_goes_and_one_that_was_never_ours_stays(
     assert set(view(replica, user).mailboxes) == {"INBOX", "INBOX/theirs"}
 
 
+@pytest.mark.every_release
 def test_what_others_have_seen_follows(ours: Ours, replica: Cyrus, user: str) -> None:
     other = f"{user}b"
     with write(ours, user) as box:
@@ -220,6 +225,7 @@ def test_what_others_have_seen_follows(ours: Ours, replica: Cyrus, user: str) ->
         assert imap.status(f"user/{user}/shared")["UNSEEN"] == 1
 
 
+@pytest.mark.every_release
 def test_rolling_carries_the_action_log(ours: Ours, replica: Cyrus, user: str) -> None:
     inbox = f"user.{user}"
     with ours.roll("-d", "1", to=replica.csync):

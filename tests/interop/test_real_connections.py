@@ -62,6 +62,7 @@ def careful(real_cyrus: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Our sync_server with a certificate and no plain text passwords on a bare line."""
     cert, key = certificate(tmp_path_factory.mktemp("tls"))
     settings = {
+        "allowstarttls": "on",  # the default up to 3.8
         "tls_server_cert": str(cert),
         "tls_server_key": str(key),
         "allowplaintext": "no",

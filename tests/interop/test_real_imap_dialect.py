@@ -53,6 +53,7 @@ def sent(proxy: Proxy) -> list[str]:
     return [line for line in proxy.commands("S") if " SYNCAPPLY " in line and " CAPABILITIES " not in line]
 
 
+@pytest.mark.every_release
 def test_a_user_arrives_at_an_imapd_and_a_second_run_has_nothing_to_do(
     ours: Ours, replica: Cyrus, filled: str
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_user_arrives_at_an_imapd_and_a_second_run_has_nothing_to_do(
         assert proxy.commands("S0 SYNC"), "it was within IMAP"
 
 
+@pytest.mark.every_release
 def test_what_changed_at_the_imapd_comes_back(ours: Ours, replica: Cyrus, filled: str) -> None:
     to = imap_of(replica)
     ours.sync_client("-u", filled, to=to, extra=TRY_IMAP).check()
@@ -113,6 +115,7 @@ def secured(real_cyrus: None) -> Iterator[tuple[Cyrus, Path]]:
         give_to_cyrus(root)
         settings = {
             "sasl_mech_list": "PLAIN SCRAM-SHA-256",
+            "allowstarttls": "on",  # the default up to 3.8
             "tls_server_cert": str(server.cert),
             "tls_server_key": str(server.key),
         }

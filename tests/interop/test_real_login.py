@@ -26,7 +26,8 @@ from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 
-from .cyrus import ADMIN, PASSWORD, PROGRAMS, Cyrus, give_to_cyrus
+from .cyrus import ADMIN, PASSWORD, Cyrus, give_to_cyrus
+from .releases import PROGRAMS
 from .running import default_ground, identity
 
 
@@ -55,6 +56,7 @@ def cyrus(real_cyrus: None, certificates: Certificates) -> Iterator[Cyrus]:
     """A real server with TLS and every mechanism that both of us know."""
     settings = {
         "sasl_mech_list": "PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256 EXTERNAL",
+        "allowstarttls": "on",  # the default up to 3.8
         "tls_server_cert": str(certificates.server.cert),
         "tls_server_key": str(certificates.server.key),
         "tls_client_ca_file": str(certificates.ca.cert),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .csync import Csync, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import FOLDERS, SCRIPT, fill_everything, message
@@ -10,6 +12,7 @@ from .running import processes_of, until
 from .view import view
 
 
+@pytest.mark.every_release
 def test_a_user_with_everything_arrives_and_the_second_run_has_nothing_to_do(
     master: Cyrus, replica: Cyrus, user: str
 ) -> None:

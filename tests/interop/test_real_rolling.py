@@ -28,7 +28,7 @@ def follow(master: Cyrus, server: Server) -> None:
     """Carry out the sync log, as a rolling client's next cycle would."""
     for _ in range(2):
         if master.sync_log.exists():
-            master.sync_client("-R", "-1", to=server.csync).check()
+            master.follow(server.csync).check()
     assert not master.sync_log.with_name("log-run").exists()
 
 
@@ -37,6 +37,7 @@ def same(master: Cyrus, server: Server, *users: str) -> None:
         assert differences(state_of(master.csync, user), state_of(server.csync, user)) == []
 
 
+@pytest.mark.every_release
 def test_what_the_daemons_log_is_enough(fresh_master: Cyrus, server: Server, user: str) -> None:
     other = f"{user}b"
     fill_everything(fresh_master, user, other)
@@ -59,6 +60,7 @@ def test_what_the_daemons_log_is_enough(fresh_master: Cyrus, server: Server, use
     same(fresh_master, server, user, other)
 
 
+@pytest.mark.every_release
 def test_a_user_is_renamed(fresh_master: Cyrus, server: Server, user: str) -> None:
     new = f"{user}new"
     fresh_master.create_user(user)
@@ -78,6 +80,7 @@ def test_a_user_is_renamed(fresh_master: Cyrus, server: Server, user: str) -> No
     assert state["subscriptions"] == [f"user.{new}.folder".encode()]
 
 
+@pytest.mark.every_release
 def test_a_user_is_deleted(fresh_master: Cyrus, server: Server, user: str) -> None:
     fresh_master.create_user(user)
     with fresh_master.imap(user) as imap:
@@ -92,6 +95,7 @@ def test_a_user_is_deleted(fresh_master: Cyrus, server: Server, user: str) -> No
     assert not [n for n in state_of(server.csync, user)["mailboxes"] if n.startswith("user.")]
 
 
+@pytest.mark.every_release
 def test_a_client_that_runs_survives_our_restart(fresh_master: Cyrus, user: str) -> None:
     with server_under_test("restarted") as server:
         fresh_master.create_user(user)
@@ -117,9 +121,9 @@ def test_one_locked_user_holds_up_nobody_else(fresh_master: Cyrus, server: Serve
         with server.store.write(Owner("user", user)):
             fresh_master.deliver(message("waits"), user)
             fresh_master.deliver(message("flows"), other)
-            fresh_master.sync_client("-R", "-1", to=proxy.address, timeout=30)
+            fresh_master.follow(proxy.address)
             assert any("IMAP_MAILBOX_LOCKED" in line for line in proxy.conversations[0].answers())
-        fresh_master.sync_client("-R", "-1", to=server.csync).check()
+        fresh_master.follow(server.csync).check()
     same(fresh_master, server, user, other)
 
 

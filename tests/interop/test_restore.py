@@ -39,6 +39,7 @@ def subjects(box: MailboxView) -> set[str]:
     return {found.sha1 for found in box.messages.values()}
 
 
+@pytest.mark.every_release
 def test_users_of_a_lost_server_come_back_from_our_store_as_they_were(
     master: Cyrus, fresh_replica: Cyrus, ours: Ours, user: str
 ) -> None:

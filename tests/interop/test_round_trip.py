@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import fill_everything
@@ -10,6 +12,7 @@ from .proxy import Proxy
 from .view import view
 
 
+@pytest.mark.every_release
 def test_what_went_into_our_store_comes_out_into_a_fresh_cyrus(
     master: Cyrus, fresh_replica: Cyrus, user: str
 ) -> None:

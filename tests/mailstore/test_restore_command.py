@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.cyrus import ADMIN, PASSWORD, dying_with_us
+from tests.interop.cyrus import ADMIN, PASSWORD
 from tests.interop.ours import BIN, Ours, environment
-from tests.interop.running import Finished
+from tests.interop.running import Finished, dying_with_us
 
 from .conftest import MESSAGE, Site
 
