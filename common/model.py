@@ -19,6 +19,11 @@ SYSTEM_FLAGS = ("\\Deleted", "\\Answered", "\\Flagged", "\\Draft", "\\Expunged",
 
 MAX_MODSEQ = 2**63 - 1
 MAX_UID = 2**32 - 1
+MAX_SIZE = 2**32 - 1
+"""Octets of a message: SIZE has 32 bits, on the wire and in cyrus.index."""
+
+FIRST_DATE, LAST_DATE = 1, 2**32 - 1
+"""An internaldate that every Cyrus can hold: cyrus.index has 32 bits for it, and 0 becomes the present."""
 UNLIMITED = 2**32 - 1
 """A quota LIMIT of -1 as the 32-bit number the wire carries."""
 

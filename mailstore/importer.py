@@ -23,7 +23,7 @@ from mailstore.earlier import Earlier, EarlierFolder
 from mailstore.folders import create_with_parents
 from mailstore.following import follow_gone, follow_renames
 from mailstore.selection import records_of
-from mailstore.sources.message import Report, Source, SourceMessage
+from mailstore.sources.message import Report, Source, SourceMessage, held_date
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 8 * 1024 * 1024
@@ -38,6 +38,8 @@ class Imported:
 
     messages: int = 0
     present: int = 0
+    redated: int = 0
+    """Messages whose date no other server could hold."""
     mailboxes: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
     """Names that no Cyrus would create, and what the mailboxes are called instead."""
@@ -252,6 +254,7 @@ class Importer:
         aim.came.update(uids)
         aim.renumbered += sum(uid != want for uid, want in zip(uids, wanted, strict=True) if want)
         self.done.messages += len(new)
+        self.done.redated += sum(held_date(one.internaldate) != one.internaldate for one in new)
 
     # -- the end
 

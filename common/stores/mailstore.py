@@ -234,7 +234,9 @@ class MailWriter(MailReader, Protocol):
         uids: Iterable[int] = (),
     ) -> list[int]:
         """Append (raw message, internaldate, flags); the new UIDs. A large message may come as a body in
-        pieces, which are read only here; `ProtocolError` where they are not what its GUID says.
+        pieces, which are read only here; `ProtocolError` where they are not what its GUID says. A date that
+        no other server could hold becomes the nearest that it can (`FIRST_DATE`, `LAST_DATE`); a message of
+        more than `MAX_SIZE` octets is refused (`UnknownFailure`).
 
         `uids` are UIDs that the messages bring along, in the same order. One that is above all that the
         mailbox has used is taken; for others, 0 for instance, the next one is."""

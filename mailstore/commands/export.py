@@ -4,8 +4,11 @@ DIR must be empty or not exist. maildir: as Dovecot keeps it, with UIDs and UIDV
 that a Dovecot that serves it is to clients what we were; octet for octet as stored, flags in the file names,
 keywords in dovecot-keywords (26 a folder, further ones in our own cyrus-sync-keywords), internal dates as
 times of modification, subscriptions in the file "subscriptions". A dot inside a name is written \\2e, as
-Dovecot's plugin listescape has it. mailstore import reads all of it back. mbox: one file a mailbox, LF line
-ends, flags in Status, X-Status and X-Keywords."""
+Dovecot's plugin listescape has it. mailstore import reads all of it back. mbox: one file a mailbox, in
+mboxrd with LF line ends, flags in Status, X-Status and X-Keywords, UIDs in X-UID; the list mailboxes.tsv
+says which file is which mailbox, and what is subscribed to. A message whose octets an mbox cannot say (bare
+line feeds, no line end at its end, fields of those names) stands as it is behind X-Mailstore-Octets.
+mailstore import brings back the same octets, order, UIDs, flags and dates."""
 
 from __future__ import annotations
 

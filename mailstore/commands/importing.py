@@ -1,5 +1,11 @@
 """import: put mail from a Maildir, an mbox file or a tree of .eml files into a mailbox and its folders.
 
+A tree may hold .eml and .emlx files (Apple Mail, with its flags), MH folders, Maildirs, mbox and MMDF files;
+what else is in it is counted and named. In an mbox a message begins at a line "From sender date" in any
+form that mail programs write; a Content-Length is believed where it ends at such a line. One ">" is
+taken from lines ">From " (mboxrd; files in the older ways, mboxo and mboxcl, cannot tell a ">" that was
+theirs from one that was the message's). What Thunderbird has marked as deleted is left out.
+
 TARGET is USER or USER/MAILBOX (shared:NAME for a shared mailbox); folders of the source are made below
 it. Flags, keywords and internal dates are kept. Messages that the mailbox has already are passed over,
 so an import that was interrupted can be run again. Line ends become CRLF, except in a file whose first
@@ -89,6 +95,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     for wanted, name in done.renamed.items():
         level = wanted.rpartition(".")[2]
         context.warn(f"{context.external(name)}: a Cyrus would create no mailbox called {level}")
+    if done.redated:
+        context.warn(
+            f"{done.redated} messages have dates outside of 1970 to 2106, which Cyrus cannot keep: "
+            "they got the nearest that it can"
+        )
     context.print(_summary(done))
     return 1 if problems else 0
 

@@ -1,4 +1,4 @@
-"""Where mail can be imported from: Maildir++, mbox files, trees of .eml files.
+"""Where mail can be imported from: Maildir++, mbox files, trees of .eml files and of all these.
 
 >>> for message in open_source(Path("~/Maildir").expanduser(), print).messages():    # doctest: +SKIP
 ...     print(message.folder, len(message.raw))
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mailstore.errors import BadInput, NoInput
 from mailstore.sources.maildir import MaildirSource, is_maildir
-from mailstore.sources.mbox import MboxSource, is_mbox
+from mailstore.sources.mbox import MboxSource, recognise
 from mailstore.sources.message import Report, Source
 from mailstore.sources.tree import TreeSource
 
@@ -25,10 +25,13 @@ def open_source(path: Path, report: Report) -> Source:
     try:
         if path.is_dir():
             return MaildirSource(path, report) if is_maildir(path) else TreeSource(path, report)
-        if path.suffix.lower() == ".eml":
-            return TreeSource(path, report)
-        if is_mbox(path):
+        found = recognise(path)
+        if found.form in ("mbox", "mmdf", "blank"):
             return MboxSource(path, report)
+        if path.suffix.lower() in (".eml", ".emlx"):
+            return TreeSource(path, report)
     except OSError as error:
         raise NoInput(f"{path}: {error.strerror}") from error
-    raise BadInput(f"{path}: neither a Maildir, nor an mbox file, nor a folder of .eml files")
+    raise BadInput(
+        f"{path}: {found.why or 'neither a Maildir, nor an mbox file, nor a folder of .eml files'}"
+    )

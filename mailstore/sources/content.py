@@ -6,13 +6,14 @@ a message of more than `LARGE` bytes meanwhile.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, Protocol
 
-from common.model import MessageBody
+from common.model import MAX_SIZE, MessageBody
 from common.stores.frames import LARGE
 
 PIECE = 256 * 1024
@@ -21,10 +22,18 @@ PIECE = 256 * 1024
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
+class Readable(Protocol):
+    """A file that can be opened again and again: a path, or a `mailstore.sources.inside.Placed`."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
+
+    def stat(self) -> os.stat_result: ...
+
+
 class Span:
     """The octets of a file from `start` up to `end` (None = all that follow); may be iterated again."""
 
-    def __init__(self, path: Path, start: int = 0, end: int | None = None) -> None:
+    def __init__(self, path: Readable, start: int = 0, end: int | None = None) -> None:
         self.path = path
         self.start = start
         self.end = end
@@ -58,7 +67,10 @@ class Changed:
 
 
 def as_body(pieces: Iterable[bytes]) -> bytes | MessageBody:
-    """The message that `pieces` make: its octets, or where they are many, what will read them again."""
+    """The message that `pieces` make: its octets, or where they are many, what will read them again.
+
+    Raises OSError for one that is larger than any server can hold.
+    """
     digest = hashlib.sha1()
     size = 0
     held: list[bytes] = []
@@ -69,6 +81,8 @@ def as_body(pieces: Iterable[bytes]) -> bytes | MessageBody:
             held.append(piece)
         else:
             held.clear()
+    if size > MAX_SIZE:
+        raise OSError(errno.EFBIG, "4 GiB or more, which no Cyrus can hold")
     return b"".join(held) if size <= LARGE else MessageBody("", digest.digest(), size, pieces)
 
 

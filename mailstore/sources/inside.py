@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MOST_LINKS = 40
@@ -123,6 +123,25 @@ class Inside:
         while len(held) > 1:
             os.close(held.pop())
         return target[len(self._real) :].split("/")
+
+
+class Placed:
+    """One file below the top, to be opened as a path is."""
+
+    def __init__(self, inside: Inside, place: Sequence[str]) -> None:
+        self._inside = inside
+        self._place = tuple(place)
+
+    def __str__(self) -> str:
+        return self._inside.path(self._place)
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """As `Inside.file`."""
+        return self._inside.file(self._place)
+
+    def stat(self) -> os.stat_result:
+        with self.open("rb") as file:
+            return os.fstat(file.fileno())
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

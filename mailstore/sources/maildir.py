@@ -26,16 +26,9 @@ from mailstore.maildir import letters, names
 from mailstore.maildir.subscriptions import read_courier_subscriptions, read_subscriptions
 from mailstore.maildir.uidlist import Uidlist, read_uidlist
 from mailstore.sources.content import Changed, as_body, file_pieces, stored_form, stored_pieces
+from mailstore.sources.fields import header_of, is_gone, mozilla_flags
 from mailstore.sources.inside import Inside
-from mailstore.sources.message import (
-    Counters,
-    Report,
-    SourceMessage,
-    header_of,
-    is_gone,
-    mozilla_flags,
-    record_flags,
-)
+from mailstore.sources.message import Counters, Report, SourceMessage, record_flags
 
 _PARTS = ("cur", "new")
 _MARKS = ("cur", "new", "tmp", "maildirfolder", "dovecot-uidlist", "courierimapuiddb")
@@ -364,7 +357,7 @@ class _Reading:
             flags += mozilla_flags(header)
         named = _EXPORTED.match(file.base)
         when = int(named[1]) if named else int(status.st_mtime)
-        return SourceMessage(self._folder, raw, max(when, 1), record_flags(flags), status.st_size, uid)
+        return SourceMessage(self._folder, raw, when, record_flags(flags), status.st_size, uid)
 
     def _read(self, file: _File) -> tuple[bytes | MessageBody, os.stat_result]:
         place = (*self._place, file.part, file.name)

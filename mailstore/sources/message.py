@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from email.utils import mktime_tz, parsedate_tz
 from typing import NamedTuple, Protocol
 
-from common.model import MessageBody
+from common.model import FIRST_DATE, LAST_DATE, MessageBody
 from common.names import check_mailbox_name
 from common.utf7 import ascii_name
-from mailstore.flags import flag_text, keyword_of
+from mailstore.flags import flag_text
 
-_HEADER_END = re.compile(rb"\r?\n\r?\n")
-_STATUS = {"R": "\\Seen"}
-_X_STATUS = {"A": "\\Answered", "F": "\\Flagged", "D": "\\Deleted", "T": "\\Draft"}
-_MOZILLA = {0x0001: "\\Seen", 0x0002: "\\Answered", 0x0004: "\\Flagged", 0x1000: "$Forwarded"}
-_STATUS_WORD = re.compile(r"[ADFNORTU]*")
-_MOZILLA_EXPUNGED = 0x0008
 _ENCODED_DOT = "&AC4-"
 """How `mailstore export` writes a dot inside a name, where dots separate levels."""
 
@@ -103,28 +96,6 @@ def component(name: str) -> str:
     return found
 
 
-def header_of(raw: bytes) -> bytes:
-    """The header, unfolded."""
-    end = _HEADER_END.search(raw)
-    return re.sub(rb"\r?\n[ \t]+", b" ", raw[: end.start()] if end else raw)
-
-
-def field(header: bytes, name: bytes) -> bytes:
-    """The first field of that name, stripped; empty if there is none."""
-    found = re.search(rb"^" + re.escape(name) + rb"[ \t]*:([^\r\n]*)", header, re.IGNORECASE | re.MULTILINE)
-    return found[1].strip() if found else b""
-
-
-def date_of(header: bytes) -> int | None:
-    """When the message came: the last Received field's date, else Date; Unix seconds."""
-    received = field(header, b"Received").rpartition(b";")[2]
-    for text in (received, field(header, b"Date")):
-        when = parse_date(text.decode("latin-1"))
-        if when is not None:
-            return when
-    return None
-
-
 def parse_date(text: str) -> int | None:
     """An RFC 5322 date, leniently; None if it is none, or before 1970."""
     parsed = parsedate_tz(text) if text else None
@@ -137,47 +108,9 @@ def parse_date(text: str) -> int | None:
     return when if 0 < when < 2**40 else None
 
 
-def status_flags(header: bytes) -> list[str]:
-    """The flags that Status, X-Status, X-Keywords and X-Mozilla-Status tell."""
-    flags = _letters(field(header, b"Status"), _STATUS) + _letters(field(header, b"X-Status"), _X_STATUS)
-    return flags + _keywords(field(header, b"X-Keywords")) + mozilla_flags(header)
-
-
-def _letters(value: bytes, known: dict[str, str]) -> list[str]:
-    """Flags of a Status field: letters that mail programs write, each once. Other words are another's:
-    a bug tracker's ``Status: RESOLVED`` says nothing of the message."""
-    found = value.decode("latin-1").replace(" ", "")
-    if not _STATUS_WORD.fullmatch(found) or len(set(found)) < len(found):
-        return []
-    return [known[letter] for letter in found if letter in known]
-
-
-def _keywords(value: bytes) -> list[str]:
-    try:
-        words = value.decode("utf-8").split()
-    except UnicodeDecodeError:
-        words = value.decode("latin-1").split()
-    return [keyword for keyword in map(keyword_of, words) if keyword is not None]
-
-
-def mozilla_flags(header: bytes) -> list[str]:
-    """The flags and keywords that Thunderbird keeps in a message: X-Mozilla-Status, X-Mozilla-Keys."""
-    mozilla = mozilla_status(header)
-    flags = [flag for bit, flag in _MOZILLA.items() if mozilla & bit]
-    return flags + _keywords(field(header, b"X-Mozilla-Keys"))
-
-
-def mozilla_status(header: bytes) -> int:
-    """X-Mozilla-Status as a number."""
-    try:
-        return int(field(header, b"X-Mozilla-Status") or b"0", 16)
-    except ValueError:
-        return 0
-
-
-def is_gone(header: bytes) -> bool:
-    """True for what Thunderbird has deleted but not yet cut out of its file."""
-    return bool(mozilla_status(header) & _MOZILLA_EXPUNGED)
+def held_date(when: int) -> int:
+    """The nearest second to `when` that every store can hold."""
+    return min(max(when, FIRST_DATE), LAST_DATE)
 
 
 def record_flags(flags: list[str]) -> str:

@@ -1,4 +1,10 @@
-"""Write mbox files (mboxrd): ``INBOX.mbox``, ``Work.mbox``, ``Work.sbd/2026.mbox`` …"""
+"""Write mbox files (mboxrd): ``INBOX.mbox``, ``Work.mbox``, ``Work.sbd/2026.mbox`` … and their list.
+
+Line ends are LF, lines like postmarks have one ``>`` more. Flags and UIDs are in fields in front of each
+message. A message that would not come back octet for octet is irregular: it has other line ends than CRLF,
+does not end with one, has no end of its header, or fields whose names the file uses. It is written with
+the line ends that it has, behind a field ``X-Mailstore-Octets`` with its length in the file.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +14,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common.model import MailboxState, Record
-from common.utf7 import decode
+from mailstore.mbox_names import Entry, FileNames, write_index
+from mailstore.mboxrd import quoted
+from mailstore.sources.mbox_split import EXACT
+from mailstore.sources.message import held_date
 
-_FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _X_STATUS = {"\\Answered": "A", "\\Flagged": "F", "\\Deleted": "D", "\\Draft": "T"}
+_HEADER_END = re.compile(rb"^\r\n", re.MULTILINE)
+_LONGEST_HEADER = 256 * 1024
+_OWN = re.compile(
+    rb"^(?:>*From |(?:Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|Content-Length|X-Mozilla-Status|"
+    rb"X-Mozilla-Keys|" + EXACT + rb")[ \t]*:)",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 class MboxTarget:
@@ -19,20 +34,30 @@ class MboxTarget:
 
     def __init__(self, path: Path) -> None:
         self._root = path
+        self._names = FileNames()
+        self._files: dict[tuple[str, ...], str] = {}
         self._file: BinaryIO | None = None
+        self._first = ""
 
     def begin(self, folder: tuple[str, ...], mailbox: MailboxState) -> None:
-        names = [decode(part).replace("^", ".").replace("/", "_") for part in folder or ("INBOX",)]
-        directory = self._root.joinpath(*(f"{name}.sbd" for name in names[:-1]))
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / f"{names[-1]}.mbox").open("wb")
+        name = self._files[folder] = self._names.file_of(folder)
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("xb")
+        self._first = f"X-IMAPbase: {mailbox.uidvalidity} {mailbox.last_uid}\n"
 
     def add(self, record: Record, raw: bytes) -> None:
         assert self._file is not None
-        body = raw.replace(b"\r\n", b"\n")
-        when = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(record.internaldate))
-        self._file.write(f"From MAILER-DAEMON {when}\n".encode() + _status(record.flags))
-        self._file.write(_FROM.sub(rb">\1", body) + (b"\n" if body.endswith(b"\n") else b"\n\n"))
+        when = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(held_date(record.internaldate)))
+        self._file.write(f"From MAILER-DAEMON {when}\n".encode())
+        self._file.write(f"{self._first}X-UID: {record.uid}\n".encode() + _status(record.flags))
+        self._first = ""
+        if _is_regular(raw):
+            self._file.write(quoted(raw.replace(b"\r\n", b"\n")) + b"\n")
+        else:
+            text = quoted(raw)
+            self._file.write(EXACT + b": %d\n" % len(text) + text)
+            self._file.write(b"\n" if text.endswith(b"\n") else b"\n\n")
 
     def end(self) -> None:
         assert self._file is not None
@@ -40,7 +65,21 @@ class MboxTarget:
         self._file = None
 
     def subscribe(self, folders: list[tuple[str, ...]]) -> None:
-        """An mbox has no place for it."""
+        wanted = set(folders)
+        write_index(
+            self._root, [Entry(file, folder, folder in wanted) for folder, file in self._files.items()]
+        )
+
+
+def _is_regular(raw: bytes) -> bool:
+    """True for a message that comes back from an mbox as it was, by the rules that all mboxes have."""
+    ends = raw.count(b"\r\n")
+    if raw.count(b"\n") != ends or raw.count(b"\r") != ends or not raw.endswith(b"\r\n"):
+        return False
+    if raw[0] in b" \t":  # it would go on the field before
+        return False
+    header = _HEADER_END.search(raw, 0, _LONGEST_HEADER)
+    return header is not None and not raw.isspace() and not _OWN.search(raw, 0, header.start())
 
 
 def _status(flags: str) -> bytes:

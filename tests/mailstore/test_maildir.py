@@ -10,9 +10,10 @@ from mailstore.maildir import letters, names
 from mailstore.maildir.subscriptions import read_subscriptions, write_subscriptions
 from mailstore.maildir.uidlist import mailbox_guid, read_uidlist, write_uidlist
 from mailstore.sources import open_source
+from mailstore.sources.fields import header_of, status_flags
 from mailstore.sources.inside import Inside, LeadsOut
 from mailstore.sources.maildir import arrival
-from mailstore.sources.message import Counters, SourceMessage, header_of, status_flags
+from mailstore.sources.message import Counters, SourceMessage
 from tests.mailstore.test_sources import Heard, maildir, put, read
 
 ODD = [

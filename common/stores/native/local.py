@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.errors import UnknownFailure
-from common.model import MAX_UID, Annotation, MessageBody, Record
+from common.model import FIRST_DATE, LAST_DATE, MAX_SIZE, MAX_UID, Annotation, MessageBody, Record
 from common.stores.frames import LARGE, compress_all
 from common.stores.native.changes import RecordChanges, chunks
 from common.stores.native.flags import changed_flags, flags_text, keywords_of, with_keywords
@@ -42,6 +42,7 @@ class LocalMessages(RecordChanges):
             records = []
             for (_, date, _), text, (_, guid, size, *_) in zip(group, texts, bodies, strict=True):
                 last = max(last + 1, next(wanted, 0))
+                date = min(max(date, FIRST_DATE), LAST_DATE)
                 records.append(Record(last, modseq, now, text, False, date, size, guid, 0, now, modseq))
             self.insert_records(box.id, tally, records, stored={body.guid for body in bodies})
             taken += [record.uid for record in records]
@@ -213,6 +214,8 @@ def _body_of(message: bytes | MessageBody) -> MessageBody:
         message = MessageBody("", hashlib.sha1(message).digest(), len(message), message)
     if not message.size:
         raise UnknownFailure("an empty message cannot be stored")
+    if message.size > MAX_SIZE:
+        raise UnknownFailure(f"a message of {message.size} octets cannot be replicated")
     return message
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import (
     CyrusSyncError,
+    ProtocolError,
     ReplyError,
 )
 from common.model import (
@@ -81,6 +82,28 @@ class LocalConformance(Conformance):
         assert log.take() == [("APPEND", INBOX), ("MAILBOX", INBOX)]
         assert bodies_in(mail) == [ONE, TWO, THREE]
         assert sums_agree(mail, ALICE)
+
+    @pytest.mark.parametrize(
+        ("date", "held"),
+        [(-1, 1), (0, 1), (1, 1), (2**32 - 1, 2**32 - 1), (2**32, 2**32 - 1), (2**70, 2**32 - 1)],
+    )
+    def test_append_keeps_dates_that_every_cyrus_can_hold(self, mail, date, held):
+        with mail.write(ALICE) as writer:
+            writer.append(INBOX, [(THREE, date, "")])
+        assert records_in(mail)[2].internaldate == held
+        assert sums_agree(mail, ALICE)
+
+    def test_a_large_message_may_come_in_pieces(self, mail):
+        pieces = [b"Subject: large\r\n\r\n", *[b"x" * 70_000 + b"\r\n"] * 20]
+        raw = b"".join(pieces)
+        with mail.write(ALICE) as writer:
+            writer.append(INBOX, [(MessageBody("", guid_of(raw), len(raw), pieces), 5, "")])
+        assert (records_in(mail)[2].guid, records_in(mail)[2].size) == (guid_of(raw), len(raw))
+        assert bodies_in(mail)[2] == raw
+        other = MessageBody("", guid_of(b"another"), len(raw), pieces)
+        with pytest.raises(ProtocolError), mail.write(ALICE) as writer:
+            writer.append(INBOX, [(other, 5, "")])
+        assert len(records_in(mail)) == 3
 
     def test_append_takes_uids_that_lie_above_all_that_were_used(self, mail):
         with mail.write(ALICE) as writer:
