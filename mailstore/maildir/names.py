@@ -4,8 +4,8 @@ A component of an internal name stands as it is. What a Maildir++ cannot say so 
 plugin ``listescape`` (2.4: ``mailbox_list_storage_escape_char = "\"``) does, a backslash and two hexadecimal
 digits: a dot inside a name, a slash, a backslash, a ``~`` in front, an ``&`` that begins no modified UTF-7.
 Without that plugin Dovecot shows the escapes, and the mail all the same. A top-level folder that would be
-taken for the INBOX is written ``\49NBOX``. A name over the limit of a file name is cut; its directory then
-ends in a digest, and its file ``maildirfolder`` holds the name.
+taken for the INBOX has a wide letter, ``&,yk-NBOX``. A name over the limit of a file name is cut; its
+directory then ends in a digest, and its file ``maildirfolder`` holds the name.
 
 >>> directory_name(("Work", "a^b"))
 '.Work.a\\2eb'
@@ -31,6 +31,7 @@ _UNFINISHED = re.compile(r"(?:&[^-]*|\\[0-9a-f]?)\Z")
 _WIDE = {"^": encode("\uff3e"), "/": encode("\uff0f")}
 """What Dovecot may have in a name and we have not, in full width."""
 
+_WIDE_I = {"I": encode("\uff29"), "i": encode("\uff49")}
 _OLD_DOT = "&AC4-"
 """How `mailstore export` wrote a dot inside a name before."""
 
@@ -48,7 +49,9 @@ def full_name(folder: tuple[str, ...]) -> str:
     """As `directory_name`, however long; for `folder_of` it means the same."""
     parts = [_escape(part) for part in folder]
     if folder and folder[0].upper() == "INBOX" and (len(folder) == 1 or folder[0] != "INBOX"):
-        parts[0] = f"\\{ord(folder[0][0]):02x}{folder[0][1:]}"
+        parts[0] = _WIDE_I[folder[0][0]] + folder[0][1:]
+    elif parts and _inbox(parts[0]):
+        parts[0] = parts[0].replace("&", "\\26")
     return "".join(f".{part}" for part in parts)
 
 
@@ -64,7 +67,8 @@ def is_whole(name: str, cut: str) -> bool:
 
 def folder_of(name: str) -> tuple[str, ...]:
     """The folder of a directory ``.Work.2026``. Raises `BadName` for what no store keeps."""
-    return tuple(part_of(part) for part in name[1:].split(".")) if name else ()
+    parts = name[1:].split(".")
+    return tuple(part_of(part) for part in (_inbox(parts[0]) or parts[0], *parts[1:])) if name else ()
 
 
 def part_of(part: str) -> str:
@@ -75,6 +79,14 @@ def part_of(part: str) -> str:
     found = ascii_name(text).replace(".", "^")
     check_mailbox_name(f"x.{found}")
     return found
+
+
+def _inbox(part: str) -> str:
+    """The name of the INBOX that a top-level folder has which `full_name` wrote with a wide letter, or ""."""
+    for letter, wide in _WIDE_I.items():
+        if part.startswith(wide) and (letter + part.removeprefix(wide)).upper() == "INBOX":
+            return letter + part.removeprefix(wide)
+    return ""
 
 
 def _escape(part: str) -> str:

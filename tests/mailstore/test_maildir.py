@@ -19,6 +19,10 @@ from tests.mailstore.test_sources import Heard, maildir, put, read
 ODD = [
     ("INBOX",),
     ("inbox", "x"),
+    ("&,yk-NBOX",),
+    ("&,yk-NBOX", "x"),
+    ("x", "INBOX"),
+    ("x", "&,yk-NBOX"),
     ("INBOX", "INBOX"),
     ("INBOX", "x"),
     ("a_b",),
@@ -61,7 +65,8 @@ def test_a_directory_s_name_leads_back_to_its_folder(folder: tuple[str, ...]) ->
 def test_names_are_written_as_dovecot_s_listescape_has_them() -> None:
     assert names.directory_name(("Work", "v1^2")) == ".Work.v1\\2e2"
     assert names.directory_name(("~x", "a&AC8-b")) == ".\\7ex.a\\26AC8-b"
-    assert names.directory_name(("INBOX",)) == ".\\49NBOX"
+    assert names.directory_name(("INBOX",)) == ".&,yk-NBOX"
+    assert names.directory_name(("&,yk-NBOX",)) == ".\\26,yk-NBOX"
     assert names.directory_name(("INBOX", "x")) == ".INBOX.x"
 
 
