@@ -1,7 +1,8 @@
 """deliver: put one message from standard input into a mailbox, as lmtpd(8) would.
 
 When the command has ended with 0, the message is on disk and in the action log. Line ends become CRLF, a
-"From " line of an mbox in front is dropped. The internal date is the present time.
+"From " line of an mbox in front is dropped. The internal date is the present time. What is then printed may
+be lost (a closed pipe, a full disk): the status stays 0. A large message is read and stored in pieces.
 
 The exit status is made for an MTA, which tries again after 75 and sends the message back after others: 67 if
 there is no such user or mailbox, 65 if the message cannot be one, 64 if the command line makes no sense. All
@@ -11,16 +12,24 @@ missing, a bad configuration, a mistake of this program."""
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import time
 import traceback
+from itertools import chain
 
-from common.errors import EX_TEMPFAIL, CyrusSyncError
+from common.commands import disregard_output
+from common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
 from common.names import owner_of
 from common.stores.mailstore import MailReader
+from mailstore.arriving import arriving, without_postmark
 from mailstore.context import Context
 from mailstore.errors import BadInput, OverQuota, delivery_status
 from mailstore.flags import flag_text
-from mailstore.sources.content import to_crlf
+from mailstore.sources.content import Changed, as_body, crlf_pieces
+
+_ADDRESS = re.compile(r"[\x20-\x3b\x3d\x3f-\x7e]{0,900}")
+"""Printable ASCII without angle brackets; a line of a header has 998 octets at most (RFC 5322, 2.1.1)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,24 +74,35 @@ def _deliver(args: argparse.Namespace, context: Context) -> int:
     user = context.user(args.user)
     inbox = context.require_user(user)
     name = mailbox_of(args.mailbox, inbox, context)
-    raw = context.stdin.read()
-    if raw.startswith(b"From "):
-        raw = raw.partition(b"\n")[2]
-    if not raw:
-        raise BadInput("the message is empty")
-    if b"\0" in raw:
-        raise BadInput("the message has a NUL octet in it")
-    raw = to_crlf(raw)
-    if args.return_path is not None:
-        raw = f"Return-Path: <{args.return_path.strip('<>')}>\r\n".encode() + raw
+    header = b"" if args.return_path is None else _return_path(args.return_path)
     flags = flag_text(args.flags)
+    pieces = arriving(context.stdin, context.store().layout.home)
+    message = as_body(Changed(pieces, lambda raw: chain([header], crlf_pieces(without_postmark(raw)))))
+    size = len(message) if isinstance(message, bytes) else message.size
+    if size == len(header):
+        raise BadInput("the message is empty")
     with context.write(owner_of(name)) as writer:
         context.require(writer, name)
         if not args.ignore_quota:
-            check_quota(writer, name, len(raw), context)
-        (uid,) = writer.append(name, [(raw, int(time.time()), flags)])
-    context.print(f"{context.external(name)} {uid}")
+            check_quota(writer, name, size, context)
+        (uid,) = writer.append(name, [(message, int(time.time()), flags)])
+    # It is done: whoever starts us must not hear that it failed because he does not read what we print.
+    disregard_output()
+    with contextlib.suppress(OSError, ValueError):
+        context.print(f"{context.external(name)} {uid}")
     return 0
+
+
+def _return_path(typed: str) -> bytes:
+    """A Return-Path field. Raises `UsageError` for what is no address, or would be more than one field."""
+    address = typed.removeprefix("<").removesuffix(">")
+    local, at, domain = address.rpartition("@")
+    with contextlib.suppress(UnicodeError):
+        domain = domain.encode("idna").decode("ascii") if not domain.isascii() else domain
+    address = f"{local}{at}{domain}"
+    if not _ADDRESS.fullmatch(address):
+        raise UsageError(f"-r: {typed!a} is no address that a Return-Path can hold")
+    return f"Return-Path: <{address}>\r\n".encode("ascii")
 
 
 def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
