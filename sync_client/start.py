@@ -35,6 +35,7 @@ from sync_client.channel import channel_directory, channel_warnings
 from sync_client.connecting import WireConnector
 from sync_client.engine import Options, RemoteCache
 from sync_client.engine.all_users import read_everybody
+from sync_client.engine.withheld import Withheld, withheld_path
 from sync_client.facts import Facts, Settings
 from sync_client.foreign import cyrus_spool, nobody_here
 from sync_client.names import read_input
@@ -94,6 +95,7 @@ class _Parts:
             replace(
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
+                withheld=Withheld(withheld_path(job.directory, job.settings.server)),
                 sent=self.facts.sent,
             ),
             archive=arguments.stage_to_archive,

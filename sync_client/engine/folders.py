@@ -151,6 +151,7 @@ def _survey(
         partition=session.options.partition,
         sieve_mailbox=session.sieve_mailbox,
         settle=not session.options.no_copyback,
+        withheld=session.options.withheld,
     )
     return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached))
 

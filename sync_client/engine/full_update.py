@@ -30,7 +30,7 @@ from sync_client.engine.conflict import (
     walk,
     without_adopted,
 )
-from sync_client.engine.reading import Item
+from sync_client.engine.reading import Item, Without
 from sync_client.engine.session import Session
 from sync_client.engine.spool import BodySpool
 
@@ -96,14 +96,42 @@ def _dry_walk(session: Session, item: Item, remote: MailboxState, records: Recor
         local = reader.mailbox_by_id(item.uniqueid)
         if local is None:
             return []
-        adopted = _adoptions(reader, local, remote, records)
+        adopted = _adoptions(session, reader, local, remote, records)
         return _not_stored(reader, adopted)
 
 
+def _ours(
+    session: Session, reader: MailReader, uniqueid: str, records: RecordSource
+) -> tuple[RecordSource, dict[int, bytes]]:
+    """The master's records without those that the replica lacks and whose messages cannot be read: there is
+    nothing to be given under another UID. And these, GUID by UID."""
+    ours = reader.records(uniqueid)
+    if session.options.withheld is None:
+        return ours, {}
+    damaged = reader.damaged_guids()
+    bad = reader.unsound(damaged) if damaged else set()
+    lacking: dict[int, bytes] = {}
+    for batch in ours:
+        live = {record.uid: record.guid for record in batch if not record.expunged}
+        stored = reader.has_guids(live.values())
+        lacking.update((u, guid) for u, guid in live.items() if guid in bad or guid not in stored)
+    if not lacking:
+        return ours, {}
+    for batch in records:
+        for record in batch:
+            lacking.pop(record.uid, None)
+    return Without(ours, lacking), lacking
+
+
 def _adoptions(
-    reader: MailReader, local: MailboxState, remote: MailboxState, records: RecordSource
+    session: Session,
+    reader: MailReader,
+    local: MailboxState,
+    remote: MailboxState,
+    records: RecordSource,
 ) -> list[Record]:
-    actions = walk(reader.records(local.uniqueid), records, Counters.of(local, remote))
+    ours, _ = _ours(session, reader, local.uniqueid, records)
+    actions = walk(ours, records, Counters.of(local, remote))
     return [action.record for action in actions if isinstance(action, Adopt)]
 
 
@@ -149,12 +177,16 @@ def _change(
         local = writer.mailbox_by_id(item.uniqueid)
         if local is None:
             return Outcome([])
-        actions = list(walk(writer.records(item.uniqueid), records, Counters.of(local, remote)))
+        ours, lacking = _ours(session, writer, item.uniqueid, records)
+        actions = list(walk(ours, records, Counters.of(local, remote)))
         adopted = [action.record for action in actions if isinstance(action, Adopt)]
         if any(record.guid not in spool for record in _not_stored(writer, adopted)):
             return None
         actions = without_adopted(actions, writer.records(item.uniqueid), records)
         _carry_out(writer, local, remote, actions, spool)
+        if session.options.withheld is not None:
+            below = {uid: guid for uid, guid in lacking.items() if uid <= remote.last_uid}
+            session.options.withheld.put(item.uniqueid, item.name, below)
         return Outcome([action.uid for action in actions if isinstance(action, ExpungeRemote)])
 
 

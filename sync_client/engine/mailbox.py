@@ -16,6 +16,7 @@ anything else         an error with its address; whoever called us goes on with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from common.errors import (
     MailboxMoved,
     ProtocolError,
     ReplyError,
+    StoreCorrupt,
     SyncChanged,
     SyncChecksum,
 )
@@ -34,8 +36,11 @@ from sync_client.engine.compare import counters_to_adopt
 from sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
 from sync_client.engine.full_update import full_update
 from sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
-from sync_client.engine.reading import Bodies, Item, Prepared, Verdict, prepare, wanted_guids
+from sync_client.engine.reading import Bodies, Item, Prepared, Verdict, Without, prepare, wanted_guids
 from sync_client.engine.session import RECORDS_ESTIMATE, Session
+
+MOST_NAMED = 10
+"""Messages of a mailbox that are named when they are withheld."""
 
 
 class Sent:
@@ -46,6 +51,9 @@ class Sent:
         self.state: MailboxState | None = None
         self.partial = False
         self.frames_refused = False
+        self.withheld: dict[int, bytes] = {}
+        """What is left out because it cannot be read, GUID by UID."""
+        self._late: Without | None = None
         self._prepared: Prepared | None = None
         self._uploads = Answers()
         self._answer: Deferred[None] | None = None
@@ -62,6 +70,9 @@ class Sent:
                 except Exception as error:
                     errors.append(as_sync_error(error).at(command="MAILBOX"))
             refused = await self._uploads.errors()
+            if self._late is not None and self._late.skipped:
+                self.withheld = {**self.withheld, **self._late.skipped}
+                session.stage.discard(item.target, self._late.skipped.values())
             if refused and self._prepared is not None:
                 session.stage.discard(item.target, self._prepared.upload)
                 self.frames_refused = session.encoding != "identity" and any(
@@ -84,18 +95,24 @@ class Sent:
     def put(cls, session: Session, item: Item, prepared: Prepared, charged: int) -> Sent:
         """Put the verbs of `prepared` on the line."""
         sent = cls(prepared.verdict)
+        sent.withheld = prepared.withheld
         sent._prepared = prepared
         sent._release = lambda: session.records_in_flight.give(charged)
         update = prepared.update
         if update is None:
             return sent
+        unreadable: set[bytes] | None = None if session.options.withheld is None else set()
         for begin in range(0, len(prepared.upload), UPLOAD_BLOCK):
             block = prepared.upload[begin : begin + UPLOAD_BLOCK]
             encoding = "identity" if item.unfolded else session.encoding
-            bodies = Bodies(session.store, item.owner, block, item.target, encoding)
+            bodies = Bodies(session.store, item.owner, block, item.target, encoding, unreadable=unreadable)
             sent._uploads.expect(session.replica.message(bodies), command="MESSAGE", partition=item.target)
         session.stage.add(item.target, prepared.upload, prepared.upload_size)
         session.report_localizable("MAILBOX", item.name)
+        if unreadable is not None and prepared.upload:
+            # By the time that the records are read, the messages before them have been.
+            sent._late = Without(update.records, (), unreadable)
+            update = replace(update, records=sent._late)
         sent.state = update.state
         sent.partial = update.partial
         sent._answer = session.replica.mailbox(update, local=session.options.local_only)
@@ -121,7 +138,14 @@ def _prepare(session: Session, item: Item) -> Prepared:
     limits = Limits(options.batchsize, options.batch_bytes)
     if not options.no_copyback:
         _adopt_counters(session, item)
-    return prepare(session.store, item, session.stage, limits, may_settle=not options.no_copyback)
+    return prepare(
+        session.store,
+        item,
+        session.stage,
+        limits,
+        may_settle=not options.no_copyback,
+        withheld=None if options.withheld is None else options.withheld.of(item.uniqueid),
+    )
 
 
 def _adopt_counters(session: Session, item: Item) -> None:
@@ -168,6 +192,7 @@ async def finish(session: Session, item: Item, sent: Sent, replica_names: Sequen
         if slow:
             session.settling.give(1)
     await _remember(session, item, sent)
+    _tell_of_withheld(session, item)
 
 
 async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
@@ -179,7 +204,14 @@ async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
             raise
         await _refresh(session, item)
         return False
+    except StoreCorrupt:
+        if item.warned or session.options.withheld is None:
+            raise
+        item.warned = True  # it is known by now which message it was
+        await _refresh(session, item)
+        return False
     except SyncChecksum:
+        await _note_withheld(session, item, sent, partial=True)
         if not item.recalculate:
             await _refresh(session, item)
             item.recalculate = True
@@ -195,6 +227,8 @@ async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
         await _refresh(session, item)
         item.unfolded = True
         return False
+    if sent.verdict is not Verdict.FULL:
+        await _note_withheld(session, item, sent, partial=sent.partial)
     if sent.verdict is Verdict.MOVED:
         raise MailboxMoved("Mailbox was changed under another name, id or partition during the run")
     if sent.verdict is Verdict.FULL:
@@ -204,6 +238,30 @@ async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
         item.remote = after(sent.state)
         return False
     return True
+
+
+async def _note_withheld(session: Session, item: Item, sent: Sent, *, partial: bool) -> None:
+    """Remember what the replica now lacks. After a partial update it may lack more."""
+    withheld = session.options.withheld
+    if withheld is None:
+        return
+    known = withheld.of(item.uniqueid)
+    lacking = {**known, **sent.withheld} if partial else sent.withheld
+    if lacking != known:
+        await session.threads.run(withheld.put, item.uniqueid, item.name, lacking)
+
+
+def _tell_of_withheld(session: Session, item: Item) -> None:
+    lacking = session.options.withheld.of(item.uniqueid) if session.options.withheld is not None else {}
+    if not lacking:
+        return
+    first = ", ".join(f"uid {uid} ({guid.hex()})" for uid, guid in sorted(lacking.items())[:MOST_NAMED])
+    more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+    name = session.options.external(item.name)
+    session.options.remark(
+        f"not replicated, as it cannot be read here: {name} {first}{more}; everything else of {name} is."
+        " It goes over when it can be read again: mailstore repair --from-peer asks the other side for it"
+    )
 
 
 async def _refresh(session: Session, item: Item) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sync_client.engine.cache import RemoteCache
+    from sync_client.engine.withheld import Withheld
 
 _log = logging.getLogger(__name__)
 
@@ -82,5 +83,7 @@ class Options:
     """A mailbox's name as administrators write it."""
     here: str = "THIS-HOST"
     """This server's name, for what to type on the replica."""
+    withheld: Withheld | None = None
+    """What the replica lacks because it cannot be read here. Without it such a message fails its mailbox."""
     clock: Any = None
     """An IReactorTime for retries of locks; None = the running reactor."""

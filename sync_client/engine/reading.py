@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from common.errors import StoreCorrupt
 from common.model import MailboxState, MailboxUpdate, MessageBody, Record, RecordSource, Since
 from common.names import Owner
+from common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from common.stores.mailstore import MailReader, MailStore
 from sync_client.engine.batches import Base, Cut, Limits, fits, partial_state, plan_cuts, select
 from sync_client.engine.compare import counters_to_adopt, differences, intermediate_done, only_crcs
@@ -44,6 +45,8 @@ class Item:
     full_done: bool = False
     unfolded: bool = False
     """Messages are sent as they are, not as frames."""
+    warned: bool = False
+    """A message was found unreadable while it was being sent."""
     cuts: deque[Cut] = field(default_factory=deque)
 
 
@@ -67,6 +70,8 @@ class Prepared:
     """GUIDs of messages to send first, in order of uid."""
     upload_size: int = 0
     records: int = 0
+    withheld: dict[int, bytes] = field(default_factory=dict)
+    """GUID by UID of messages that cannot be read and whose records are left out."""
     snapshot: Snapshot | None = None
     """Open while `update.records` streams from it."""
 
@@ -87,8 +92,18 @@ class Bodies:
     """Messages of one owner by GUID (`common.model.MessageSource`); reads when it is iterated."""
 
     def __init__(
-        self, store: MailStore, owner: Owner, guids: Sequence[bytes], partition: str, encoding: str
+        self,
+        store: MailStore,
+        owner: Owner,
+        guids: Sequence[bytes],
+        partition: str,
+        encoding: str,
+        *,
+        unreadable: set[bytes] | None = None,
     ) -> None:
+        """`unreadable` gets the GUIDs of messages that cannot be read, which are left out; without it they
+        are an error."""
+        self.unreadable = unreadable
         self.store = store
         self.owner = owner
         self.guids = guids
@@ -96,8 +111,35 @@ class Bodies:
         self.encoding = encoding
 
     def __iter__(self) -> Iterator[Sequence[MessageBody]]:
+        left_out = self.unreadable
         with self.store.read(self.owner) as reader:
-            yield from reader.bodies(self.guids, self.partition, self.encoding)
+            yield from reader.bodies(
+                self.guids,
+                self.partition,
+                self.encoding,
+                unreadable=None if left_out is None else lambda guid, _: left_out.add(guid),
+            )
+
+
+class Without:
+    """Records without those of some UIDs, and without live ones whose message has turned out unreadable by
+    then; of these `skipped` gets the GUID by UID. May be read again."""
+
+    def __init__(
+        self, source: RecordSource, uids: Collection[int], unreadable: Collection[bytes] = ()
+    ) -> None:
+        self.skipped: dict[int, bytes] = {}
+        self._source = source
+        self._uids = uids
+        self._unreadable = unreadable
+
+    def __iter__(self) -> Iterator[Sequence[Record]]:
+        for batch in self._source:
+            late = [r for r in batch if r.guid in self._unreadable and not r.expunged]
+            self.skipped.update((record.uid, record.guid) for record in late)
+            kept = [r for r in batch if r.uid not in self._uids and r.uid not in self.skipped]
+            if kept:
+                yield kept
 
 
 class Selected:
@@ -112,14 +154,23 @@ class Selected:
         return select(self._source, self._base, self._cut)
 
 
-def prepare(store: MailStore, item: Item, stage: Stage, limits: Limits, *, may_settle: bool) -> Prepared:
-    """Read `item` again and decide what is sent. `may_settle`: a full update is allowed.
+def prepare(
+    store: MailStore,
+    item: Item,
+    stage: Stage,
+    limits: Limits,
+    *,
+    may_settle: bool,
+    withheld: Mapping[int, bytes] | None = None,
+) -> Prepared:
+    """Read `item` again and decide what is sent. `may_settle`: a full update is allowed. `withheld`: messages
+    that the replica lacks because they could not be read here, GUID by UID.
 
-    Raises `StoreCorrupt` where a live message that must be sent is not stored.
+    Without `withheld` it raises `StoreCorrupt` where a live message that must be sent is not stored.
     """
     snapshot = Snapshot(store, item.owner)
     try:
-        prepared = _prepare(snapshot.reader, item, stage, limits, may_settle)
+        prepared = _prepare(snapshot.reader, item, stage, limits, may_settle=may_settle, withheld=withheld)
     except BaseException:
         snapshot.close()
         raise
@@ -130,7 +181,15 @@ def prepare(store: MailStore, item: Item, stage: Stage, limits: Limits, *, may_s
     return prepared
 
 
-def _prepare(reader: MailReader, item: Item, stage: Stage, limits: Limits, may_settle: bool) -> Prepared:
+def _prepare(
+    reader: MailReader,
+    item: Item,
+    stage: Stage,
+    limits: Limits,
+    *,
+    may_settle: bool,
+    withheld: Mapping[int, bytes] | None,
+) -> Prepared:
     local = reader.mailbox(item.name)
     if local is None:
         return Prepared(Verdict.GONE)
@@ -140,14 +199,55 @@ def _prepare(reader: MailReader, item: Item, stage: Stage, limits: Limits, may_s
     if local.intermediate:
         update = MailboxUpdate(replace(local, partition=item.target), [])
         return Prepared(Verdict.SEND, update)
+    lacking: list[Record] = []
     if remote is not None:
         if may_settle and not item.full_done and local.deletedmodseq > remote.highestmodseq:
             return Prepared(Verdict.FULL)
-        if not item.recalculate and not _differs(reader, local, remote):
-            return Prepared(Verdict.SAME)
+        known = {uid: guid for uid, guid in (withheld or {}).items() if uid <= remote.last_uid}
+        lacking, readable_again = _still_withheld(reader, item.uniqueid, known)
+        if readable_again and may_settle and not item.full_done:
+            return Prepared(Verdict.FULL)
+        lacking += readable_again
+        if not item.recalculate and not _differs(reader, local, remote, lacking):
+            return Prepared(Verdict.SAME, withheld=_by_uid(lacking))
     if item.recalculate:
         local = with_true_crcs(reader, local)
-    return _collect(reader, item, replace(local, partition=item.target), stage, limits)
+    local = replace(subtract(local, lacking), partition=item.target)
+    return _collect(reader, item, local, stage, limits, lacking=lacking, may_withhold=withheld is not None)
+
+
+def _by_uid(records: Iterable[Record]) -> dict[int, bytes]:
+    return {record.uid: record.guid for record in records}
+
+
+def _still_withheld(
+    reader: MailReader, uniqueid: str, known: Mapping[int, bytes]
+) -> tuple[list[Record], list[Record]]:
+    """The live records of messages that were withheld: those that still cannot be read, and the others."""
+    records = [record for uid in sorted(known) for record in _record(reader, uniqueid, uid)]
+    records = [r for r in records if r.guid == known[r.uid] and not r.expunged]
+    guids = {record.guid for record in records}
+    stored = reader.has_guids(guids) if guids else set()
+    bad = (guids - stored) | (reader.unsound(stored) if stored else set())
+    return [r for r in records if r.guid in bad], [r for r in records if r.guid not in bad]
+
+
+def _record(reader: MailReader, uniqueid: str, uid: int) -> list[Record]:
+    for batch in reader.records(uniqueid, above_uid=uid - 1, batch=1):
+        return [record for record in batch if record.uid == uid]
+    return []
+
+
+def subtract(local: MailboxState, records: Sequence[Record]) -> MailboxState:
+    """`local` with the CRCs of a mailbox without these records."""
+    if not records:
+        return local
+    crc, crc_annot = mailbox_crcs(records)
+    return replace(
+        local,
+        sync_crc=local.sync_crc ^ crc,
+        sync_crc_annot=local.sync_crc_annot and local.sync_crc_annot ^ crc_annot ^ ANNOT_SEED,
+    )
 
 
 def needs_update(reader: MailReader, local: MailboxState, remote: MailboxState | None, settle: bool) -> bool:
@@ -161,10 +261,12 @@ def needs_update(reader: MailReader, local: MailboxState, remote: MailboxState |
     return _differs(reader, local, remote)
 
 
-def _differs(reader: MailReader, local: MailboxState, remote: MailboxState) -> bool:
-    fields = differences(local, remote)
+def _differs(
+    reader: MailReader, local: MailboxState, remote: MailboxState, lacking: Sequence[Record] = ()
+) -> bool:
+    fields = differences(subtract(local, lacking), remote)
     if only_crcs(fields):
-        fields = differences(with_true_crcs(reader, local), remote)
+        fields = differences(subtract(with_true_crcs(reader, local), lacking), remote)
     return bool(fields)
 
 
@@ -174,9 +276,20 @@ def with_true_crcs(reader: MailReader, local: MailboxState) -> MailboxState:
     return replace(local, sync_crc=crc, sync_crc_annot=crc_annot)
 
 
-def _collect(reader: MailReader, item: Item, local: MailboxState, stage: Stage, limits: Limits) -> Prepared:
+def _collect(
+    reader: MailReader,
+    item: Item,
+    local: MailboxState,
+    stage: Stage,
+    limits: Limits,
+    *,
+    lacking: Sequence[Record],
+    may_withhold: bool,
+) -> Prepared:
     base = Base.of(item.remote)
-    source = reader.records(item.uniqueid, since_modseq=base.modseq)
+    source: RecordSource = reader.records(item.uniqueid, since_modseq=base.modseq)
+    if lacking:
+        source = Without(source, {record.uid for record in lacking})
     kept: RecordSource | None = None
     if not item.cuts:
         kept = fits(source, base, limits)
@@ -194,13 +307,25 @@ def _collect(reader: MailReader, item: Item, local: MailboxState, stage: Stage, 
         crc_annot = item.remote.sync_crc_annot or 0
         since = Since(item.remote.highestmodseq, item.remote.sync_crc, crc_annot)
     prepared = Prepared(Verdict.SEND, MailboxUpdate(state, kept, since, partial=cut is not None))
-    _find_uploads(reader, item, prepared, base, stage)
+    prepared.withheld = _by_uid(lacking)
+    skipped = _find_uploads(reader, item, prepared, base, stage, may_withhold=may_withhold)
+    if skipped:
+        uids = {record.uid for record in skipped}
+        kept = [list(part) for part in Without(kept, uids)] if isinstance(kept, list) else Without(kept, uids)
+        state = state if cut else subtract(state, skipped)
+        prepared.update = MailboxUpdate(state, kept, since, partial=cut is not None)
+        prepared.withheld.update(_by_uid(skipped))
     return prepared
 
 
-def _find_uploads(reader: MailReader, item: Item, prepared: Prepared, base: Base, stage: Stage) -> None:
+def _find_uploads(
+    reader: MailReader, item: Item, prepared: Prepared, base: Base, stage: Stage, *, may_withhold: bool
+) -> list[Record]:
+    """Enter what has to be uploaded into `prepared`; the records whose messages cannot be read."""
     assert prepared.update is not None
     found: set[bytes] = set()
+    skipped: list[Record] = []
+    damaged = reader.damaged_guids() if may_withhold else set()
     for batch in prepared.update.records:
         prepared.records += len(batch)
         wanted: dict[bytes, Record] = {}
@@ -212,15 +337,24 @@ def _find_uploads(reader: MailReader, item: Item, prepared: Prepared, base: Base
                 if known.expunged and not record.expunged:
                     wanted[record.guid] = record
         stored = reader.has_guids(wanted) if wanted else set()
+        if damaged & stored:
+            stored -= reader.unsound(damaged & stored)
+        if may_withhold:
+            skipped += [
+                r
+                for r in batch
+                if r.guid in wanted and r.guid not in stored and not r.expunged and r.uid > base.uid
+            ]
         for guid, record in wanted.items():
             if guid in stored:
                 found.add(guid)
                 prepared.upload.append(guid)
                 prepared.upload_size += record.size
-            elif not record.expunged:
+            elif not record.expunged and not may_withhold:
                 raise StoreCorrupt(f"message {record.uid} ({guid.hex()}) is not stored").at(
                     user=str(item.owner), mailbox=item.name, uniqueid=item.uniqueid
                 )
+    return skipped
 
 
 def wanted_guids(reader: MailReader, item: Item, stage: Stage, limit: int) -> list[bytes]:

@@ -16,6 +16,7 @@ from common.stores.mailstore import MailReader, MailStore, Tombstone
 from sync_client.engine.compare import counters_to_adopt
 from sync_client.engine.reading import Item, needs_update
 from sync_client.engine.renames import Rename
+from sync_client.engine.withheld import Withheld
 
 _FEW = 20
 """Up to so many names are looked up singly."""
@@ -55,7 +56,16 @@ def latest_tombstones(reader: MailReader) -> dict[str, Tombstone]:
 class Surveyor:
     """Compares what `wanted` names with what the replica reported."""
 
-    def __init__(self, store: MailStore, *, partition: str, sieve_mailbox: bool, settle: bool) -> None:
+    def __init__(
+        self,
+        store: MailStore,
+        *,
+        partition: str,
+        sieve_mailbox: bool,
+        settle: bool,
+        withheld: Withheld | None = None,
+    ) -> None:
+        self._withheld = withheld
         self._store = store
         self._partition = partition
         self._sieve_mailbox = sieve_mailbox
@@ -114,7 +124,8 @@ class Surveyor:
             theirs = self._doubles.get(local.uniqueid, theirs)
         if theirs is not None and _misplaced(local, theirs, target):
             found.renames.append(Rename(local.uniqueid, theirs.name, local.name, target, local.uidvalidity))
-        if needs_update(reader, local, theirs, self._settle):
+        withheld = self._withheld is not None and bool(self._withheld.of(local.uniqueid))
+        if withheld or needs_update(reader, local, theirs, self._settle):
             item = Item(reader.owner, local.name, local.uniqueid, local.partition, target, theirs, cached)
             item.raise_counters = theirs is not None and bool(counters_to_adopt(local, theirs))
             found.updates.append(item)

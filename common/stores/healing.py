@@ -1,0 +1,117 @@
+"""Messages that cannot be read here, fetched by GUID from the other end of a replication and stored anew.
+
+Either end may do it, with any csync server as the peer: GET FETCH names a mailbox, a UID and a GUID, and the
+two ends agree on those. What comes is only taken if it is what its GUID says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
+
+from common.errors import ReplyError
+from common.model import MailboxState, MessageBody
+from common.names import Owner
+from common.replica import Replica
+from common.stores.mailstore import MailStore
+
+_AT_ONCE = 500
+
+
+class Threads(Protocol):
+    """Runs what blocks off the reactor."""
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]: ...
+
+
+class Place(NamedTuple):
+    """Where a message is in a mailbox."""
+
+    guid: bytes
+    mailbox: str
+    uniqueid: str
+    uid: int
+
+
+@dataclass(slots=True)
+class Healed:
+    """What became of damaged messages."""
+
+    healed: list[Place] = field(default_factory=list)
+    """One place of each message that is sound again."""
+    lacking: list[tuple[Place, str]] = field(default_factory=list)
+    """One place of each that the peer could not give either, with the reason."""
+
+
+def damaged_places(store: MailStore, owner: Owner, guids: Collection[bytes]) -> dict[bytes, list[Place]]:
+    """Where live mailboxes of the owner have these messages, not expunged. Reads all records."""
+    found: dict[bytes, list[Place]] = {}
+    with store.read(owner) as reader:
+        for state in reader.mailboxes():
+            for batch in reader.records(state.uniqueid):
+                for record in batch:
+                    if record.guid in guids and not record.expunged:
+                        place = Place(record.guid, state.name, state.uniqueid, record.uid)
+                        found.setdefault(record.guid, []).append(place)
+    return found
+
+
+def unreadable_messages(store: MailStore, owner: Owner) -> set[bytes]:
+    """Every message of the owner's live records that is not stored, or cannot be read. Reads all of them;
+    what is damaged is marked."""
+    bad: set[bytes] = set()
+    with store.read(owner) as reader:
+        for state in reader.mailboxes():
+            for batch in reader.records(state.uniqueid, batch=_AT_ONCE):
+                wanted = {record.guid for record in batch if not record.expunged}
+                stored = reader.has_guids(wanted)
+                bad |= wanted - stored
+                bad |= reader.unsound(stored)
+    return bad
+
+
+async def heal(
+    store: MailStore,
+    replica: Replica,
+    threads: Threads,
+    owner: Owner,
+    *,
+    theirs: Sequence[MailboxState],
+    guids: Collection[bytes],
+    lacks: Callable[[Place], bool] = lambda place: False,
+) -> Healed:
+    """Fetch these messages of `owner` from the peer, whose mailboxes are `theirs`; `lacks`: where the peer is
+    known not to have them. An error that ends the
+    connection is raised; one message's refusal keeps no other from being healed."""
+    done = Healed()
+    places = await threads.run(damaged_places, store, owner, guids)
+    there = {state.uniqueid: state for state in theirs if not state.intermediate}
+    for guid in sorted(places):
+        reason = "the peer has no such message"
+        for place in places[guid]:
+            state = there.get(place.uniqueid)
+            if state is None or place.uid > state.last_uid or lacks(place):
+                continue
+            try:
+                await replica.ready()
+                body = await replica.fetch(state.name, state.partition, state.uniqueid, guid, place.uid)
+                if body is None or body.guid != guid:
+                    reason = "it is damaged at the peer, too"
+                    continue
+                await threads.run(_store, store, owner, body)
+            except ReplyError as error:
+                reason = f"the peer does not give it: {error.message}"
+                continue
+            done.healed.append(place)
+            break
+        else:
+            done.lacking.append((places[guid][0], reason))
+    return done
+
+
+def _store(store: MailStore, owner: Owner, body: MessageBody) -> None:
+    with store.write(owner, create=False, timeout=60) as writer:
+        writer.heal(body)
