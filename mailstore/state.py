@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from common.errors import CyrusSyncError
+from common.errors import CyrusSyncError, StoreCorrupt
 from common.model import SYSTEM_FLAGS, MailboxState, Record
 from common.names import SERVER, Owner, sort_key
 from common.stores.mailstore import MailReader, MailStore
@@ -55,6 +55,8 @@ class Scope:
     expunged: bool = False
     partitions: bool = True
     sieve_mailbox: bool = True
+    verify: bool = False
+    """Messages are read, not only looked up."""
 
 
 Trouble = Callable[[Owner, CyrusSyncError], None]
@@ -155,16 +157,25 @@ def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: T
         Line(entry=one.entry, userid=one.userid, value=octets(one.value))
         for one in sorted(mailbox.annotations, key=lambda one: (one.entry, one.userid))
     )
-    tree["records"] = _as_far_as_legible(_records(reader, mailbox, scope), reader.owner, trouble)
+    tree["records"] = _as_far_as_legible(_records(reader, mailbox, scope, trouble), reader.owner, trouble)
     return tree
 
 
-def _records(reader: MailReader, mailbox: MailboxState, scope: Scope) -> Iterator[Line]:
+def _records(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> Iterator[Line]:
     for batch in reader.records(mailbox.uniqueid):
         stored = reader.has_guids([record.guid for record in batch])
+        bad: set[bytes] = set()
+        if scope.verify:
+            live = {record.guid for record in batch if not record.expunged}
+            bad = reader.unsound(live & stored)
         for record in batch:
             if scope.expunged or not record.expunged:
-                yield _record(record, record.guid in stored)
+                line = _record(record, record.guid in stored)
+                if record.guid in bad and not record.expunged:
+                    line["message"] = "unreadable"
+                    text = f"message {record.guid.hex()} cannot be read"
+                    trouble(reader.owner, StoreCorrupt(text).at(mailbox=mailbox.name, uid=str(record.uid)))
+                yield line
 
 
 def _record(record: Record, stored: bool) -> Line:

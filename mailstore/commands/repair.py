@@ -3,14 +3,25 @@
 CRCs and the sums for quotas are calculated from the records, which are taken as the truth; the registry
 (which user holds which mailbox) from all indexes. Who is lost, or whose index cannot be read, stays
 registered as he was: mailstore verify names him until he is back (mailstore reconstruct makes an index anew)
-or is given up (sync_reset -f). Messages are not touched."""
+or is given up (sync_reset -f).
+
+Messages are not touched, but with --from-peer: then every message is read, and one that is missing or cannot
+be read is fetched, by its GUID, from the other end of the replication, and stored anew. On the master the
+other end is the replica, on a replica its master, where that runs a csync server (ours, or Cyrus's) as well:
+--server, or sync_host of the configuration, says where; login, TLS and so on are those of sync_client. What
+the other end has not either is named, and the exit status is 1."""
 
 from __future__ import annotations
 
 import argparse
 
+from common.errors import EX_OK, UsageError
+from common.stores.healing import unreadable_messages
 from common.stores.native.verify import rebuild_registry, recount
+from common.wire.client import ClientSettings
 from mailstore.context import Context
+from mailstore.from_peer import FromPeer
+from mailstore.reactor import in_reactor
 from mailstore.rounds import Rounds
 
 
@@ -18,9 +29,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "users", metavar="USER", nargs="*", help="or shared:NAME; default: all, and the registry"
     )
+    parser.add_argument(
+        "--from-peer", action="store_true", help="fetch messages that cannot be read from the other end"
+    )
+    parser.add_argument("--server", metavar="HOST[:PORT]", help="the other end, instead of sync_host")
+    parser.add_argument("-n", dest="channel", metavar="CHANNEL", help="use the options of this channel")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
+    if not args.from_peer and (args.server or args.channel):
+        raise UsageError("repair: --server and -n belong to --from-peer")
+    healed = _heal(args, context) if args.from_peer else EX_OK
+    return _recount(args, context) or healed
+
+
+def _heal(args: argparse.Namespace, context: Context) -> int:
+    settings = ClientSettings.from_config(context.config, args.channel, args.server)
+    store = context.store()
+    rounds = Rounds(context)
+    damaged = {}
+    for owner in rounds.owners(args.users, store):
+        with rounds.one(owner):
+            bad = unreadable_messages(store, owner)
+            if bad:
+                damaged[owner] = bad
+    if not damaged:
+        context.print("every message can be read")
+        return rounds.status
+    return in_reactor(FromPeer(context, store, settings, damaged).go) or rounds.status
+
+
+def _recount(args: argparse.Namespace, context: Context) -> int:
     store = context.store()
     rounds = Rounds(context)
     wrong = 0

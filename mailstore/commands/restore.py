@@ -19,11 +19,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from common.config import values
 from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, StoreError, UsageError
@@ -34,6 +31,7 @@ from common.wire.client import ClientSettings, connect
 from common.wire.replica import WireReplica
 from mailstore.context import Context
 from mailstore.errors import NoSuchUser
+from mailstore.reactor import in_reactor
 from mailstore.restoring.carry import Carrier
 from mailstore.restoring.plan import BoxPlan
 from mailstore.restoring.show import described, summary
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         run = _Restore(args, context, store, settings, revive, rounds=rounds, reactor=reactor)
         return await run.go(wishes)
 
-    return _in_reactor(restore) or rounds.status
+    return in_reactor(restore) or rounds.status
 
 
 # -- the command line
@@ -247,26 +245,3 @@ class _Restore:
             raise error
         self._context.warn(str(error))
         return 1
-
-
-def _in_reactor(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
-    """Run the reactor until `work` is over; its result."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    outcome: list[Any] = []
-
-    def over(result: Any) -> None:
-        outcome.append(result)
-        reactor.stop()
-
-    def begin() -> None:
-        Deferred.fromCoroutine(work(reactor)).addBoth(over)
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    if not outcome:
-        raise KeyboardInterrupt
-    if isinstance(outcome[0], int):
-        return outcome[0]
-    raise outcome[0].value

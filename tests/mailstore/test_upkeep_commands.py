@@ -130,3 +130,15 @@ def test_stats_counts_what_there_is(alice: Site) -> None:
     assert found["octets_of_packs"] == pack_of(alice, "alice").stat().st_size
     assert "messages: 3" in alice.ok("stats", "alice").lines
     assert alice.run("stats", "bob").status == 67
+
+
+def test_the_peer_to_heal_from_may_be_named(alice, capsys):
+    alice.deliver("alice", 2)
+    assert "every message can be read" in alice.ok("repair", "--from-peer", "--server", "replica").out
+    done = alice.run("repair", "--server", "replica")
+    assert done.status == 64 and "belong to --from-peer" in done.err
+    done = alice.run("repair", "--from-peer")
+    assert done.status != 0, "nobody is configured as the other end"
+    with alice.conf.open("a") as conf:
+        conf.write("north_sync_host: north.example\n")
+    assert "every message can be read" in alice.ok("repair", "--from-peer", "-n", "north").out

@@ -1,0 +1,72 @@
+"""Messages that cannot be read here, brought back from the other end of the replication."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError
+from common.model import MailboxState
+from common.names import Owner
+from common.replica import Replica
+from common.stores.healing import Healed, heal
+from common.stores.mailstore import MailStore
+from common.stores.threads import ThreadRunner
+from common.wire.client import ClientSettings, connect
+from common.wire.replica import WireReplica
+from mailstore.context import Context
+
+
+class FromPeer:
+    """One run, once the reactor runs. `damaged`: the GUIDs of what cannot be read, by owner."""
+
+    def __init__(
+        self, context: Context, store: MailStore, settings: ClientSettings, damaged: dict[Owner, set[bytes]]
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._settings = settings
+        self._damaged = damaged
+
+    async def go(self, reactor: Any) -> int:
+        """Connect, fetch, store; the exit status: 1 if something could not be healed."""
+        threads = ThreadRunner(reactor)
+        session = await connect(reactor, self._settings)
+        replica = await WireReplica.start(
+            session, {"SIEVE-MAILBOX"}, threads, timeout=self._settings.idle_timeout
+        )
+        status = EX_OK
+        try:
+            for owner, guids in self._damaged.items():
+                try:
+                    theirs = await self._theirs(replica, threads, owner)
+                    done = await heal(self._store, replica, threads, owner, theirs=theirs, guids=guids)
+                except CyrusSyncError as error:
+                    if isinstance(error, PeerError) and not isinstance(error, ReplyError):
+                        raise
+                    self._context.warn(f"{self._context.owner_name(owner)}: {error}")
+                    status = EX_FAILURE
+                else:
+                    self._tell(done)
+                    status = EX_FAILURE if done.lacking else status
+        finally:
+            await replica.close()
+        return status
+
+    async def _theirs(self, replica: Replica, threads: ThreadRunner, owner: Owner) -> list[MailboxState]:
+        if owner.kind == "user":
+            return list((await replica.get_user(owner.name)).mailboxes)
+        return await replica.get_mailboxes(await threads.run(_names, self._store, owner))
+
+    def _tell(self, done: Healed) -> None:
+        context, server = self._context, self._settings.server
+        for place in done.healed:
+            name = context.external(place.mailbox)
+            context.print(f"{name} uid {place.uid}: {place.guid.hex()} healed from {server}")
+        for place, reason in done.lacking:
+            name = context.external(place.mailbox)
+            context.warn(f"{name} uid {place.uid}: {place.guid.hex()} cannot be healed: {reason}")
+
+
+def _names(store: MailStore, owner: Owner) -> list[str]:
+    with store.read(owner) as reader:
+        return [state.name for state in reader.mailboxes()]

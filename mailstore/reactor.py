@@ -1,0 +1,31 @@
+"""Running a coroutine to its end for a command that speaks to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+
+def in_reactor(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
+    """Run the reactor until `work` is over; its result. Once a process."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    outcome: list[Any] = []
+
+    def over(result: Any) -> None:
+        outcome.append(result)
+        reactor.stop()
+
+    def begin() -> None:
+        Deferred.fromCoroutine(work(reactor)).addBoth(over)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if not outcome:
+        raise KeyboardInterrupt
+    if isinstance(outcome[0], int):
+        return outcome[0]
+    raise outcome[0].value
