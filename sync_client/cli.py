@@ -18,6 +18,7 @@ from common.commands import complain, run_command
 from common.config import Config
 from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from common.namespace import Namespace
+from common.stores.native.marks import MarkedOwners
 from common.synclog.writer import log_path
 from common.wire.settings import ClientSettings
 from sync_client import names, report
@@ -110,7 +111,16 @@ def _status(arguments: Arguments, cfg: Config) -> int:
     directory = cfg.configdirectory / "sync" / arguments.channel
     log = log_path(cfg, arguments.channel)
     warning = "; ".join(channel_warnings(cfg, arguments.channel))
-    found = read_status(directory, arguments.channel, time.time(), thresholds, log=log, warning=warning)
+    marked = MarkedOwners(cfg.configdirectory / "store" / "damaged").owners()
+    found = read_status(
+        directory,
+        arguments.channel,
+        time.time(),
+        thresholds,
+        log=log,
+        warning=warning,
+        damaged=len(marked),
+    )
     print(render(found, arguments.format))
     return int(found["exit_status"])
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import sdnotify
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
 from common.allocator import few_arenas
 from common.commands import LostOutput
@@ -38,6 +39,7 @@ from sync_client.engine.all_users import read_everybody
 from sync_client.engine.withheld import Withheld, withheld_path
 from sync_client.facts import Facts, Settings
 from sync_client.foreign import cyrus_spool, nobody_here
+from sync_client.mending import INTERVAL, look_again
 from sync_client.names import read_input
 from sync_client.quarantine import Quarantine
 from sync_client.report import Reporter, log
@@ -85,6 +87,7 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
+        self.withheld = Withheld(withheld_path(job.directory, job.settings.server))
         self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
         """May be replaced before the first connection."""
         self.connector = WireConnector(
@@ -95,7 +98,7 @@ class _Parts:
             replace(
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
-                withheld=Withheld(withheld_path(job.directory, job.settings.server)),
+                withheld=self.withheld,
                 sent=self.facts.sent,
             ),
             archive=arguments.stage_to_archive,
@@ -271,10 +274,31 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
                 log.warning("%s", warning)
         log.info("rolling replication to %s begins", parts.connector.server)
         ended = _behind_sweep(job, parts, rolling.run)
+        if job.arguments.input_file is None and not job.arguments.once:
+            _look_after_damage(job, parts)
         systemd.notify("READY=1")
         return ended, stop
 
     return _until_done(reactor, begin)
+
+
+def _look_after_damage(job: Job, parts: _Parts) -> None:
+    """At once, and at intervals."""
+    sync_log = SyncLog(log_path(job.cfg, job.arguments.channel))
+
+    def look() -> Deferred[None]:
+        looked = parts.threads.run(look_again, parts.store, parts.withheld, sync_log)
+        return looked.addErrback(lambda failure: log.error("cannot look after damage: %s", failure.value))
+
+    ticker = LoopingCall(look)
+    ticker.clock = parts.reactor
+    ticker.start(INTERVAL, now=True)
+
+    def stop() -> None:
+        if ticker.running:
+            ticker.stop()
+
+    parts.reactor.addSystemEventTrigger("before", "shutdown", stop)
 
 
 def _behind_sweep(job: Job, parts: _Parts, run: Callable[[], Deferred[int]]) -> Deferred[int]:

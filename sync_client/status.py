@@ -16,6 +16,7 @@ from typing import Any
 
 from common.errors import StoreError
 from sync_client.channel import lock_holder
+from sync_client.engine.withheld import Withheld
 from sync_client.quarantine_file import owner_key, read_listing, replace_file
 from sync_client.rolling import Rolling
 
@@ -119,12 +120,14 @@ def read_status(
     *,
     log: Path | None = None,
     warning: str = "",
+    damaged: int = 0,
 ) -> dict[str, Any]:
     """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`).
 
     `queue` counts the lines that wait in the log and its run file, `queue_set_aside` those of owners who are
     set aside; `under_way` the items of the present run. `log` is the channel's log where it is not in
-    `directory`; `warning` what makes a client of the channel wait in vain.
+    `directory`; `warning` what makes a client of the channel wait in vain; `damaged`
+    how many owners here have messages that were found damaged.
     """
     log = log or directory / "log"
     try:
@@ -148,6 +151,12 @@ def read_status(
     found["oldest_change_seconds"] = lag
     found["quarantine"] = _quarantine(directory)
     found["set_aside"] = len(found["quarantine"])
+    found["withheld_messages"] = sum(
+        len(entry.messages)
+        for path in directory.glob("withheld-*.json")
+        for entry in Withheld(path).entries()
+    )
+    found["damaged_owners"] = damaged
     found["reasons"], found["exit_status"] = _judge(found, lag, thresholds)
     if warning:
         found["reasons"].append(warning)
@@ -194,6 +203,11 @@ def _judge(found: dict[str, Any], lag: int | None, thresholds: Thresholds) -> tu
         reasons.append((WARNING, f"the oldest change waits for {lag} s"))
     if found["set_aside"]:
         reasons.append((WARNING, f"{found['set_aside']} set aside"))
+    if found["withheld_messages"]:
+        text = f"{found['withheld_messages']} messages cannot be read here and are not replicated"
+        reasons.append((WARNING, text))
+    if found["damaged_owners"]:
+        reasons.append((WARNING, f"{found['damaged_owners']} owners have damaged messages"))
     if found.get("state") == "waiting to reconnect":
         reasons.append((WARNING, f"not connected: {found.get('last_error') or 'no reason known'}"))
     return [text for _, text in reasons], max((level for level, _ in reasons), default=OK)

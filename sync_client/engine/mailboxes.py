@@ -10,6 +10,7 @@ from common.names import Owner, owner_of, owner_user
 from sync_client.engine.alone import names_nowhere
 from sync_client.engine.concurrency import all_of, forgiving, start
 from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
+from sync_client.engine.mending import heal_owner
 from sync_client.engine.meta import sync_meta_locked
 from sync_client.engine.session import Session
 
@@ -54,6 +55,9 @@ async def _sync_folders(session: Session, names: Sequence[str]) -> None:
         if session.options.strict and run.rounds == 1:
             for name in await session.threads.run(names_nowhere, session.store, wanted, remote):
                 session.options.remark(f"no such mailbox: {session.options.external(name)}")
+        for owner in wanted if run.rounds == 1 and asked else ():
+            if owner.kind == "shared":
+                await heal_owner(session, owner, remote)
         folders = await start_folders(session, run, remote, tuple(remembered))
         remembered = {}
         if folders is None:

@@ -1,0 +1,62 @@
+"""Damage that waits: at intervals the rolling client asks whether it can be mended now.
+
+Two kinds of lines go into the channel's log. USER for whoever has messages that were found damaged here
+(by `mailstore verify`, or when they were read) and that the replica may have: they are fetched from there.
+MAILBOX where a message was withheld from the replica because it could not be read, and can be now: a disk
+that is back, a pack that was restored.
+"""
+
+from __future__ import annotations
+
+from common.errors import CyrusSyncError
+from common.names import owner_of
+from common.stores.native.store import NativeStore
+from common.stores.native.trouble import reporting
+from common.synclog.log import SyncLog
+from sync_client.engine.withheld import Withheld
+from sync_client.quarantine import Line
+from sync_client.report import log
+
+INTERVAL = 600
+"""Seconds between two looks."""
+
+
+def look_again(store: NativeStore, withheld: Withheld, sync_log: SyncLog) -> None:
+    """Write the lines that are due. Blocks on disks. Raises `StoreError` where the log cannot be written."""
+    lines = dict.fromkeys([*_marked(store, withheld), *_readable_again(store, withheld)])
+    if lines:
+        sync_log.append(lines)
+
+
+def _marked(store: NativeStore, withheld: Withheld) -> list[Line]:
+    """Whose damage the replica may heal."""
+    lacking = {guid for entry in withheld.entries() for guid in entry.messages.values()}
+    lines: list[Line] = []
+    for owner in store.marks.owners():
+        try:
+            with reporting(owner), store.read(owner) as reader:
+                bad = reader.unsound(reader.damaged_guids() - lacking)
+                names = [state.name for state in reader.mailboxes() if not state.intermediate]
+        except CyrusSyncError as error:
+            log.error("cannot look after the damaged messages of %s: %s", owner, error)
+            continue
+        if bad and owner.kind == "user":
+            lines.append(("USER", owner.name))
+        elif bad:
+            lines += [("MAILBOX", name) for name in names]
+    return lines
+
+
+def _readable_again(store: NativeStore, withheld: Withheld) -> list[Line]:
+    lines: list[Line] = []
+    for entry in withheld.entries():
+        guids = set(entry.messages.values())
+        owner = owner_of(entry.mailbox)
+        try:
+            with reporting(owner), store.read(owner) as reader:
+                stored = reader.has_guids(guids)
+                if stored - reader.unsound(stored):
+                    lines.append(("MAILBOX", entry.mailbox))
+        except CyrusSyncError as error:
+            log.error("cannot look after withheld messages of %s: %s", entry.mailbox, error)
+    return lines
