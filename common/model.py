@@ -24,6 +24,13 @@ MAX_SIZE = 2**32 - 1
 
 FIRST_DATE, LAST_DATE = 1, 2**32 - 1
 """An internaldate that every Cyrus can hold: cyrus.index has 32 bits for it, and 0 becomes the present."""
+
+
+def held_date(when: int) -> int:
+    """The nearest second to `when` that every store can hold."""
+    return min(max(when, FIRST_DATE), LAST_DATE)
+
+
 UNLIMITED = 2**32 - 1
 """A quota LIMIT of -1 as the 32-bit number the wire carries."""
 

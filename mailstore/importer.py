@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from common.errors import ReplyError
-from common.model import MailboxState, MessageBody
+from common.model import MailboxState, MessageBody, held_date
 from common.names import Owner, inbox_of, owner_of, split_domain
 from common.newnames import check_new_name, fitting
 from common.stores.mailstore import MailReader, MailStore, MailWriter
@@ -23,7 +23,7 @@ from mailstore.earlier import Earlier, EarlierFolder
 from mailstore.folders import create_with_parents
 from mailstore.following import follow_gone, follow_renames
 from mailstore.selection import records_of
-from mailstore.sources.message import Report, Source, SourceMessage, held_date
+from mailstore.sources.message import Report, Source, SourceMessage
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 8 * 1024 * 1024

@@ -76,4 +76,7 @@ def describe(record: Record) -> list[str]:
 
 
 def _date(when: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    except (OverflowError, OSError, ValueError):  # a year that no calendar has
+        return f"{when} seconds after 1970"

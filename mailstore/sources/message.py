@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from email.utils import mktime_tz, parsedate_tz
 from typing import NamedTuple, Protocol
 
-from common.model import FIRST_DATE, LAST_DATE, MessageBody
+from common.model import MessageBody
 from common.names import check_mailbox_name
 from common.utf7 import ascii_name
 from mailstore.flags import flag_text
@@ -106,11 +106,6 @@ def parse_date(text: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     return when if 0 < when < 2**40 else None
-
-
-def held_date(when: int) -> int:
-    """The nearest second to `when` that every store can hold."""
-    return min(max(when, FIRST_DATE), LAST_DATE)
 
 
 def record_flags(flags: list[str]) -> str:

@@ -13,11 +13,10 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from common.model import MailboxState, Record
+from common.model import MailboxState, Record, held_date
 from mailstore.mbox_names import Entry, FileNames, write_index
 from mailstore.mboxrd import quoted
 from mailstore.sources.mbox_split import EXACT
-from mailstore.sources.message import held_date
 
 _X_STATUS = {"\\Answered": "A", "\\Flagged": "F", "\\Deleted": "D", "\\Draft": "T"}
 _HEADER_END = re.compile(rb"^\r\n", re.MULTILINE)

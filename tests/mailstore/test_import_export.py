@@ -227,3 +227,18 @@ def test_an_export_gives_all_that_is_sound_and_names_the_rest(alice: Site, tmp_p
     done = alice.run("export", "alice", str(tmp_path / "out"))
     assert done.status == 1 and "4 messages of 2 mailboxes written" in done.out
     assert done.err.count("cannot be read") == 1 and "user.alice uid" in done.err
+
+
+def test_dates_that_no_cyrus_can_keep_become_the_nearest_and_are_said_once(
+    alice: Site, tmp_path: Path
+) -> None:
+    maildir(tmp_path / "md")
+    for number, when in enumerate([-5, 0, 1, 2**32 - 1, 2**32, 2**33]):
+        put(tmp_path / "md" / "cur" / f"{number}.a:2,", b"Subject: %d\n\n" % number, when)
+    kept = [int((tmp_path / "md" / "cur" / f"{n}.a:2,").stat().st_mtime) for n in range(6)]
+    result = alice.run("import", "alice", str(tmp_path / "md"))
+    dates = [record.internaldate for record in alice.records("user.alice")]
+    assert dates == [min(max(when, 1), 2**32 - 1) for when in kept]
+    changed = sum(date != when for date, when in zip(dates, kept, strict=True))
+    assert result.err.count("outside of 1970 to 2106") == 1
+    assert f"{changed} messages have dates" in result.err

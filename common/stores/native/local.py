@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.errors import UnknownFailure
-from common.model import FIRST_DATE, LAST_DATE, MAX_SIZE, MAX_UID, Annotation, MessageBody, Record
+from common.model import MAX_SIZE, MAX_UID, Annotation, MessageBody, Record, held_date
 from common.stores.frames import LARGE, compress_all
 from common.stores.native.changes import RecordChanges, chunks
 from common.stores.native.flags import changed_flags, flags_text, keywords_of, with_keywords
@@ -42,7 +42,7 @@ class LocalMessages(RecordChanges):
             records = []
             for (_, date, _), text, (_, guid, size, *_) in zip(group, texts, bodies, strict=True):
                 last = max(last + 1, next(wanted, 0))
-                date = min(max(date, FIRST_DATE), LAST_DATE)
+                date = held_date(date)
                 records.append(Record(last, modseq, now, text, False, date, size, guid, 0, now, modseq))
             self.insert_records(box.id, tally, records, stored={body.guid for body in bodies})
             taken += [record.uid for record in records]
@@ -119,7 +119,10 @@ class LocalMessages(RecordChanges):
             return
         modseq, now = self.next_modseq(), self._around.now()
         old = [was for was, _ in pairs]
-        new_records = [new._replace(modseq=modseq, last_updated=now) for _, new in pairs]
+        new_records = [
+            new._replace(modseq=modseq, last_updated=now, internaldate=held_date(new.internaldate))
+            for _, new in pairs
+        ]
         keywords = with_keywords(box.state.userflags, keywords_of(new.flags for new in new_records))
         tally = Tally(box)
         self.update_records(box.id, tally, old, new_records)
@@ -180,6 +183,7 @@ class LocalMessages(RecordChanges):
                     last_updated=now,
                     flags=changed_flags(record.flags, (), [drop]),
                     expunged=False,
+                    internaldate=held_date(record.internaldate),
                     savedate=now,
                     createdmodseq=modseq,
                     annotations=tuple(note._replace(modseq=modseq) for note in record.annotations),

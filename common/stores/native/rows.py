@@ -1,7 +1,7 @@
 """Rows of the index as values of `common.model`, and back.
 
-SQLite's integers are signed: conversation ids and odd times of 64 bits are stored as two's complement
-(`to_signed`) and come back as they were.
+SQLite's integers are signed, as times are (one before 1970 is negative, here and in a CRC); conversation
+ids of 64 bits are stored as two's complement (`to_signed`) and come back as they were.
 """
 
 from __future__ import annotations
@@ -98,13 +98,9 @@ def records_of(connection: sqlite3.Connection, mailbox: int, rows: Sequence[tupl
     return [
         Record(
             uid, modseq,
-            updated if updated >= 0 else updated + _WRAP,
-            flags, expunged == 1,
-            date if date >= 0 else date + _WRAP,
-            size, guid,
+            updated, flags, expunged == 1, date, size, guid,
             thrid if thrid >= 0 else thrid + _WRAP,
-            saved if saved >= 0 else saved + _WRAP,
-            created,
+            saved, created,
             notes.get(uid, ()) if count else (),
         )
         for uid, modseq, updated, flags, expunged, date, size, guid, thrid, saved, created, count in rows

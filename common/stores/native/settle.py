@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.errors import ProtocolError, StoreError
-from common.model import Annotation, MessageBody, Record
+from common.model import Annotation, MessageBody, Record, held_date
 from common.stores.native.flags import keywords_of, with_keywords
 from common.stores.native.intake import store_bodies
 from common.stores.native.sieve import SieveChanges
@@ -55,7 +55,8 @@ class Settling(SieveChanges):
             if was is None or was.guid != record.guid:
                 raise StoreError(f"uid {record.uid} is not the record to rewrite").at(uniqueid=uniqueid)
             old.append(was)
-            new.append(record._replace(modseq=modseq, last_updated=now, size=was.size))
+            date = held_date(record.internaldate)
+            new.append(record._replace(modseq=modseq, last_updated=now, internaldate=date, size=was.size))
         if not new:
             return
         tally = Tally(box)
@@ -89,7 +90,12 @@ class Settling(SieveChanges):
             raise StoreError(f"uid {uid} is taken").at(uniqueid=uniqueid)
         modseq, now = self.next_modseq(), self._around.now()
         new = record._replace(
-            uid=uid, modseq=modseq, last_updated=now, size=size, createdmodseq=record.createdmodseq or modseq
+            uid=uid,
+            modseq=modseq,
+            last_updated=now,
+            internaldate=held_date(record.internaldate),
+            size=size,
+            createdmodseq=record.createdmodseq or modseq,
         )
         tally = Tally(box)
         self.insert_records(box.id, tally, [new], stored={record.guid})

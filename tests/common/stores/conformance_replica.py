@@ -67,6 +67,17 @@ class ReplicaConformance(Conformance):
         assert records_in(store) == [record]
         assert bodies_in(store) == [ONE]
 
+    @pytest.mark.parametrize("date", [-(10**9), -1, 2**32, 2**62])
+    def test_a_date_that_came_is_kept_until_the_message_is_changed_here(self, store, date):
+        record = record_of(ONE, 1, internaldate=date)
+        apply(store, MailboxUpdate(state_of(INBOX, [record]), [[record]]), Stage(ONE))
+        assert records_in(store) == [record]
+        assert sums_agree(store, ALICE)
+        with store.write(ALICE) as writer:
+            writer.set_flags(INBOX, [1], add=["\\Seen"])
+        assert records_in(store)[0].internaldate == min(max(date, 1), 2**32 - 1)
+        assert sums_agree(store, ALICE)
+
     def test_records_come_in_batches_of_the_size_asked_for(self, store, inbox):
         with store.read(ALICE) as reader:
             source = reader.records("id-" + INBOX, batch=2)
