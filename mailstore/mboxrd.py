@@ -1,6 +1,6 @@
 """How lines that look like postmarks are told from them inside an mbox (mboxrd): one ``>`` more in front.
 
->>> quoted(b"From here\\n>From there\\n")
+>>> b"".join(quoted_pieces([b"From here\\n>From there\\n"]))
 b'>From here\\n>>From there\\n'
 >>> b"".join(unquoted_pieces([b">From he", b"re\\n>>Fro", b"m there\\n"]))
 b'From here\\n>From there\\n'
@@ -15,23 +15,13 @@ _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
-def quoted(text: bytes) -> bytes:
-    """Text with LF or CRLF line ends, as it stands in an mbox."""
-    return _FROM.sub(rb">\1", text) if b"From " in text else text
-
-
-def unquoted(text: bytes) -> bytes:
-    """What `quoted` made."""
-    return _QUOTED.sub(rb"\1", text) if b">From " in text else text
-
-
 def quoted_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """`quoted` of a text in pieces."""
+    """A text with LF or CRLF line ends, in pieces, as it stands in an mbox."""
     return _by_lines(pieces, _FROM, rb">\1")
 
 
 def unquoted_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """`unquoted` of a text in pieces."""
+    """What `quoted_pieces` made."""
     return _by_lines(pieces, _QUOTED, rb"\1")
 
 

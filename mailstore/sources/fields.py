@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 from mailstore.flags import is_keyword, keyword_of
 from mailstore.sources.message import Report, parse_date, record_flags
@@ -32,8 +33,13 @@ def header_of(raw: bytes) -> bytes:
 
 def field(header: bytes, name: bytes) -> bytes:
     """The first field of that name, stripped; empty if there is none."""
-    found = re.search(rb"^" + re.escape(name) + rb"[ \t]*:([^\r\n]*)", header, re.IGNORECASE | re.MULTILINE)
+    found = _field_pattern(name).search(header)
     return found[1].strip() if found else b""
+
+
+@cache
+def _field_pattern(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"^" + re.escape(name) + rb"[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 def date_of(header: bytes) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailstore.sources.message import parse_date
@@ -80,8 +81,10 @@ class Postmark(NamedTuple):
     when: int | None = None
 
 
+@lru_cache(maxsize=16)
 def read_postmark(line: bytes) -> Postmark:
-    """What `line`, which begins with ``From ``, is. Line ends may be there or not."""
+    """What `line`, which begins with ``From ``, is. Line ends may be there or not. The
+    last ones are remembered: a postmark is the end of one message and the beginning of the next."""
     line = line.rstrip(b"\r\n")
     if len(line) <= LONGEST:
         found = _DATED.fullmatch(line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from common.model import MailboxState, Record
@@ -16,6 +16,7 @@ from mailstore.errors import BadInput
 from mailstore.maildir import letters, names
 from mailstore.maildir.subscriptions import write_subscriptions
 from mailstore.maildir.uidlist import mailbox_guid, write_uidlist
+from mailstore.targets.lines import line_ends
 
 
 class MaildirTarget:
@@ -41,11 +42,13 @@ class MaildirTarget:
         if whole != name:
             self._notice(f"{mailbox.name}: its name is too long for a directory, it is written as {name}")
 
-    def add(self, record: Record, raw: bytes) -> None:
-        base = f"{record.internaldate}.U{record.uid:010d}.export,S={len(raw)},W={_lines_as_crlf(raw)}"
+    def add(self, record: Record, content: Iterable[bytes]) -> None:
+        counted = line_ends(content)
+        base = f"{record.internaldate}.U{record.uid:010d}.export,S={counted.size},W={counted.size_as_crlf}"
         flags, left = self._table.letters(record.flags)
         path = self._directory / "cur" / f"{base}:2,{flags}"
-        path.write_bytes(raw)
+        with path.open("wb") as file:
+            file.writelines(content)
         with contextlib.suppress(OverflowError, OSError):  # the name says what a file system cannot hold
             os.utime(path, (record.internaldate, record.internaldate))
         self._entries.append((record.uid, base))
@@ -81,8 +84,3 @@ class MaildirTarget:
             raise BadInput(f"{self._directory}: two folders have the same name on this file system")
         for part in ("cur", "new", "tmp"):
             (self._directory / part).mkdir(parents=True, exist_ok=True)
-
-
-def _lines_as_crlf(raw: bytes) -> int:
-    """Dovecot's virtual size: what the message takes with CRLF at the end of every line."""
-    return len(raw) + raw.count(b"\n") - raw.count(b"\r\n")

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from common.model import MailboxState, Record, held_date
 from mailstore.mbox_names import Entry, FileNames, write_index
-from mailstore.mboxrd import quoted
+from mailstore.mboxrd import quoted_pieces
 from mailstore.sources.mbox_split import EXACT
+from mailstore.targets.lines import LineEnds, line_ends
 
 _X_STATUS = {"\\Answered": "A", "\\Flagged": "F", "\\Deleted": "D", "\\Draft": "T"}
 _HEADER_END = re.compile(rb"^\r\n", re.MULTILINE)
+_TEXT = re.compile(rb"\S")
 _LONGEST_HEADER = 256 * 1024
 _OWN = re.compile(
     rb"^(?:>*From |(?:Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|Content-Length|X-Mozilla-Status|"
@@ -45,18 +48,20 @@ class MboxTarget:
         self._file = path.open("xb")
         self._first = f"X-IMAPbase: {mailbox.uidvalidity} {mailbox.last_uid}\n"
 
-    def add(self, record: Record, raw: bytes) -> None:
+    def add(self, record: Record, content: Iterable[bytes]) -> None:
         assert self._file is not None
         when = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(held_date(record.internaldate)))
         self._file.write(f"From MAILER-DAEMON {when}\n".encode())
         self._file.write(f"{self._first}X-UID: {record.uid}\n".encode() + _status(record.flags))
         self._first = ""
-        if _is_regular(raw):
-            self._file.write(quoted(raw.replace(b"\r\n", b"\n")) + b"\n")
+        counted = line_ends(content)
+        if _is_regular(content, counted):
+            self._file.writelines(quoted_pieces(piece.replace(b"\r", b"") for piece in content))
         else:
-            text = quoted(raw)
-            self._file.write(EXACT + b": %d\n" % len(text) + text)
-            self._file.write(b"\n" if text.endswith(b"\n") else b"\n\n")
+            octets = sum(map(len, quoted_pieces(content)))
+            self._file.write(EXACT + b": %d\n" % octets)
+            self._file.writelines(quoted_pieces(content))
+        self._file.write(b"\n" if counted.last == b"\n" else b"\n\n")
 
     def end(self) -> None:
         assert self._file is not None
@@ -70,15 +75,21 @@ class MboxTarget:
         )
 
 
-def _is_regular(raw: bytes) -> bool:
+def _is_regular(content: Iterable[bytes], counted: LineEnds) -> bool:
     """True for a message that comes back from an mbox as it was, by the rules that all mboxes have."""
-    ends = raw.count(b"\r\n")
-    if raw.count(b"\n") != ends or raw.count(b"\r") != ends or not raw.endswith(b"\r\n"):
+    if not counted.lf == counted.cr == counted.crlf or counted.last != b"\n":
         return False
-    if raw[0] in b" \t":  # it would go on the field before
+    head = b""
+    for piece in content:
+        head += piece
+        if len(head) >= _LONGEST_HEADER:
+            break
+    if head[0] in b" \t":  # it would go on the field before
         return False
-    header = _HEADER_END.search(raw, 0, _LONGEST_HEADER)
-    return header is not None and not raw.isspace() and not _OWN.search(raw, 0, header.start())
+    header = _HEADER_END.search(head, 0, _LONGEST_HEADER)
+    if header is None or _OWN.search(head, 0, header.start()):
+        return False
+    return any(_TEXT.search(piece) for piece in content)
 
 
 def _status(flags: str) -> bytes:

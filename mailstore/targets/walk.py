@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,8 @@ class Target(Protocol):
         """A mailbox; `folder` is its path below the INBOX, () the INBOX itself, components as stored. Raises
         `BadInput` where it can have no place of its own."""
 
-    def add(self, record: Record, raw: bytes) -> None:
-        """A message of that mailbox, in the order of UIDs."""
+    def add(self, record: Record, content: Iterable[bytes]) -> None:
+        """A message of that mailbox, in the order of UIDs; its pieces may be read several times."""
 
     def end(self) -> None:
         """The mailbox is complete."""
@@ -85,13 +85,15 @@ def _export_mailbox(
             for body in batch:
                 for record in waiting:
                     if record.guid == body.guid:
+                        content = [body.data] if isinstance(body.data, bytes) else body.data
                         try:
-                            raw = body.data if isinstance(body.data, bytes) else b"".join(body.data)
+                            for _ in content:  # to the end: nothing is written of what is damaged
+                                pass
                         except StoreCorrupt as error:
                             unreadable(body.guid, error)
                             left_out(record)
                             break
-                        target.add(record, raw)
+                        target.add(record, content)
                         done.messages += 1
                         break
                     left_out(record)

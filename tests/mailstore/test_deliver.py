@@ -134,6 +134,10 @@ def test_a_large_message_takes_the_memory_of_a_few_blocks(
         measured(alice, *[str(path) if word == "FILE" else word for word in argv], source=path)
         for path in (small, large)
     )
+    out = str(tmp_path / "out")
+    assert measured(alice, "export", "alice", f"{out}1", source=small) < usual + 32
+    assert measured(alice, "export", "alice", f"{out}2", "--format", "mbox", source=small) < usual + 32
+    assert (tmp_path / "out2" / "INBOX.mbox").stat().st_size > large.stat().st_size
     records = alice.records("user.alice")
     assert records[-1].size == large.stat().st_size + 1_200_002
     assert most < usual + 32
