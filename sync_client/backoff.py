@@ -1,7 +1,9 @@
 """How long to wait before the next attempt to connect. Pure: the random source is handed in.
 
-Waits are 15, 30, 60, … seconds, doubling up to `maxwait`, each shortened by up to a tenth so that many
-clients of one server do not come back in step. A connection that did some work starts the series anew.
+Waits are 15, 30, 60, … seconds, doubling up to `maxwait`, as the C client's: monitors know them. So that many
+clients of one server do not come back in step, each begins `Backoff.early`, a part of a second that
+is drawn once in a series: no wait of a series is shorter than the one before. A connection that did some work
+starts the series anew.
 
 >>> waits = Backoff(maxwait=1200, random=lambda: 0.0)
 >>> [waits.next() for _ in range(8)]
@@ -10,15 +12,11 @@ clients of one server do not come back in step. A connection that did some work 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_WAIT = 15
 """Seconds before the second attempt."""
-
-JITTER = 0.1
-"""The share of a wait that chance may take away."""
 
 ONE_SHOT_PATIENCE = 1000
 """Seconds during which a one-shot run goes on trying."""
@@ -34,15 +32,19 @@ class Backoff:
     maxwait: int
     random: Callable[[], float]
     patience: int | None = None
+    early: float = field(default=0.0, init=False)
+    """Seconds, less than one, by which each wait of this series is shortened."""
     _wait: int = field(default=0, init=False)
     _waited: int = field(default=0, init=False)
 
     def next(self) -> int | None:
         """Whole seconds to wait before the next attempt; None when patience is at its end."""
+        if not self._wait:
+            self.early = self.random()
         self._wait = self._wait * 2 if self._wait else FIRST_WAIT
         if self.maxwait > 0:
             self._wait = min(self._wait, self.maxwait)
-        wait = max(1, math.ceil(self._wait * (1 - JITTER * self.random())))
+        wait = self._wait
         if self.patience is not None:
             wait = min(wait, self.patience - self._waited)
             if wait <= 0:

@@ -158,7 +158,7 @@ class OneShot:
         if wait is None:
             return False
         self.say(f"Nothing done at server '{self.connector.server}', retrying in {wait} seconds")
-        return await self._sleep(wait)
+        return await self._sleep(wait - self._backoff.early)
 
     async def _sleep(self, seconds: float) -> bool:
         try:
@@ -196,6 +196,6 @@ class OneShot:
                 )
             finally:
                 self._waiting = None
-            if not await self._sleep(wait):
+            if not await self._sleep(wait - self._backoff.early):
                 return None
         return None

@@ -283,13 +283,13 @@ class Rolling:
             self._backoff.succeeded()
             self._later(TROUBLE_PAUSE)
             return
-        wait = self._backoff.next() or 0
+        wait = self._backoff.next() or 1
         why = (
             f" ({self.facts.last_error})" if self.facts.last_error and not self.facts.last_error_over else ""
         )
         self.say(f"{self._trouble} server '{self.connector.server}', retrying in {wait} seconds{why}")
         self._trouble = _NO_CONNECTION
-        self._later(wait)
+        self._later(wait - self._backoff.early)
 
     def _session_ended(self, session: Session, error: Exception) -> None:
         if session is not self._session:

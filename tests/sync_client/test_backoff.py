@@ -31,12 +31,20 @@ def test_success_starts_the_series_anew():
     assert backoff.next() == 15
 
 
-@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=12, max_size=12))
-def test_chance_shortens_a_wait_by_a_tenth_at_most(chances):
-    drawn = iter(chances)
-    plain = waits(Backoff(1200, lambda: 0.0), 12)
-    for exact, jittered in zip(plain, waits(Backoff(1200, lambda: next(drawn)), 12), strict=True):
-        assert exact * 0.9 <= jittered <= exact
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 2000))
+def test_chance_takes_less_than_a_second_and_no_wait_is_shorter_than_the_one_before(chance, maxwait):
+    backoff = Backoff(maxwait, lambda: chance)
+    taken = [(backoff.next() or 0) - backoff.early for _ in range(12)]
+    assert taken == sorted(taken)
+    assert 0 < taken[0] <= taken[-1] <= maxwait
+
+
+def test_chance_is_asked_once_in_a_series():
+    drawn = iter((0.25, 0.75))
+    backoff = Backoff(20, lambda: next(drawn))
+    assert [(backoff.next(), backoff.early) for _ in range(3)] == [(15, 0.25), (20, 0.25), (20, 0.25)]
+    backoff.succeeded()
+    assert (backoff.next(), backoff.early) == (15, 0.75)
 
 
 def test_a_one_shot_run_is_patient_for_1000_seconds_and_no_longer():
