@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from twisted.internet.defer import fail
+
+from common.errors import MailboxNonexistent, UnknownFailure
 from common.model import MailboxAnnotation, Quota, Seen, SieveScript
 from common.names import SERVER
 from sync_client.engine.annotations import annotation_changes
@@ -74,6 +78,19 @@ def test_server_annotations_are_merged(world: World) -> None:
         ("UNANNOTATION", "", "/old", ""),
     ]
     assert run(world, "annotation", "") == [("GET ANNOTATION", "")]
+
+
+def test_a_replica_that_takes_no_annotations_of_the_server_is_no_failure(world: World) -> None:
+    with world.master.write(SERVER) as writer:
+        writer.annotate("", "/comment", "", b"here")
+    line = world.connect()
+    refused = MailboxNonexistent()
+    line.annotation = lambda _: fail(refused)  # type: ignore[method-assign]
+    finish(world.engine(line).annotation(""))
+    assert world.notices == ["the replica's release takes no annotations of the server itself: left out"]
+    refused = UnknownFailure()
+    with pytest.raises(UnknownFailure):
+        finish(world.engine(line).annotation(""))
 
 
 def test_a_sieve_mailbox_without_that_agreement_is_done_by_commands(alice: World) -> None:
