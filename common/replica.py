@@ -68,6 +68,13 @@ class Replica(Protocol):
         """Userids of everybody of whom anything is stored, some perhaps deleted. Only where
         ``X-CYRUS-SYNC-USERS`` was agreed."""
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        """Whose messages are known to be damaged there. This and the next, and `heal`: only where
+        ``X-CYRUS-SYNC-HEAL`` was agreed."""
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        """The GUIDs of the user's messages that are known to be damaged there."""
+
     def get_quota(self, root: str) -> Deferred[Quota | None]: ...
 
     def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
@@ -130,6 +137,9 @@ class Replica(Protocol):
     def unactivate_sieve(self, userid: str) -> Deferred[None]: ...
 
     # -- the session
+
+    def heal(self, userid: str) -> Deferred[None]:
+        """Store those of the staged messages anew that are damaged with the user."""
 
     def force(self) -> Deferred[None]:
         """APPLY FORCE: relax the checks that protect a replica which is ahead."""

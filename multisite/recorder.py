@@ -88,6 +88,16 @@ class Recorder:
         """Nobody asks a log."""
         return succeed([])
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        """A log has no messages."""
+        return succeed([])
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        return succeed([])
+
+    def heal(self, userid: str) -> Deferred[None]:
+        return succeed(None)
+
     def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
         return succeed([state for one in uniqueids if (state := self._shadows.get(one))])
 

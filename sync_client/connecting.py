@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.protocol.commands import UNMAILBOX_ID, USERS, ZSTD
+from common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
 from common.stores.mailstore import MailStore
 from common.wire.client import ClientSettings, connect
 from common.wire.replica import WireReplica
@@ -16,7 +16,7 @@ from sync_client.facts import NotGranted
 from sync_client.report import Trace
 
 ARCHIVE = "REPLICATION-ARCHIVE"
-WANTED = frozenset({"SIEVE-MAILBOX", UNMAILBOX_ID, USERS, ZSTD})
+WANTED = frozenset({"SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD})
 
 
 class WireSession:

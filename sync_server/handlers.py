@@ -20,7 +20,7 @@ from common.errors import BadParameters, MailboxNonexistent, ProtocolError
 from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from common.names import BadName
 from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID, USERS, ZSTD
+from common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, ZSTD
 from common.protocol.connection_server import ServerConnection
 from common.protocol.events import DlistCommand
 from common.stores.queries import FullMailbox
@@ -28,7 +28,7 @@ from sync_server.work import Bulk, Work
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, USERS, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -216,10 +216,25 @@ USERS_AT_ONCE = 10_000
 
 async def get_xusers(request: Request) -> Answer:
     after = codec.decode_after(request.value)
-    if USERS not in request.replica.capabilities:
-        raise ProtocolError(f"{USERS} was not agreed")
+    _check_agreed(request, USERS)
     found = await request.replica.get_users(after, USERS_AT_ONCE)
     return [line("XUSERS", codec.encode_names(found))] if found else None
+
+
+async def get_xdamaged(request: Request) -> Answer:
+    """Of a user the GUIDs; of "" the users."""
+    userid = codec.decode_after(request.value)
+    _check_agreed(request, HEAL)
+    if userid:
+        guids = await request.replica.get_damaged(codec.decode_userid(request.value))
+        return [line("XDAMAGED", codec.encode_guids(guids))] if guids else None
+    users = await request.replica.get_damaged_users()
+    return [line("XDAMAGED", codec.encode_names(users))] if users else None
+
+
+def _check_agreed(request: Request, capability: str) -> None:
+    if capability not in request.replica.capabilities:
+        raise ProtocolError(f"{capability} was not agreed")
 
 
 async def get_quota(request: Request) -> Answer:
@@ -374,6 +389,13 @@ async def apply_activate_sieve(request: Request) -> Answer:
 
 async def apply_unactivate_sieve(request: Request) -> Answer:
     await request.replica.unactivate_sieve(codec.decode_user(request.value))
+    return None
+
+
+async def apply_xheal(request: Request) -> Answer:
+    userid = codec.decode_userid(request.value)
+    _check_agreed(request, HEAL)
+    await request.replica.heal(userid)
     return None
 
 

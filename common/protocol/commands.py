@@ -80,6 +80,10 @@ USERS = "X-CYRUS-SYNC-USERS"
 """The capability under which a server lists its users (``docs/protocol-extension.md``)."""
 
 
+HEAL = "X-CYRUS-SYNC-HEAL"
+"""The capability under which a replica says which messages are damaged there, and takes them anew."""
+
+
 UNMAILBOX_ID = "UNMAILBOX-ID"
 """The capability under which UNMAILBOX says which mailbox it means, not only its name."""
 
@@ -107,6 +111,7 @@ _DECLARED = (
         ("MAILBOX",),
         errors=(MailboxNonexistent,),
     ),
+    Command("GET", "XDAMAGED", "str", codec.decode_after, _same, ("XDAMAGED",), since=HEAL),
     Command("GET", "XUSERS", "str", codec.decode_after, _same, ("XUSERS",), since=USERS),
     Command("GET", "QUOTA", "str", codec.decode_root, _same, ("QUOTA",)),
     Command("GET", "ANNOTATION", "str", codec.decode_annotation_mailbox, _same, ("ANNOTATION",)),
@@ -233,6 +238,7 @@ _DECLARED = (
     Command("APPLY", "UNSIEVE", _FILE_KEYS, codec.decode_sieve_file, codec.encode_sieve_file),
     Command("APPLY", "ACTIVATE_SIEVE", _FILE_KEYS, codec.decode_sieve_file, codec.encode_sieve_file),
     Command("APPLY", "UNACTIVATE_SIEVE", "%(USERID str)", codec.decode_user, codec.encode_user),
+    Command("APPLY", "XHEAL", "str", codec.decode_userid, _same, since=HEAL),
     Command("APPLY", "FORCE", "%()", codec.decode_nothing, codec.encode_nothing, since="3.6"),
     Command(
         "APPLY",

@@ -344,6 +344,9 @@ class MailStore(Protocol):
     def userids(self) -> list[str]:
         """Everybody of whom files are stored, in order; some may be deleted. Costs no look into anybody."""
 
+    def damaged_owners(self) -> list[Owner]:
+        """Everybody of whom a message was found damaged and has not been replaced yet."""
+
     def exists(self, owner: Owner) -> bool:
         """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root.
         `StoreError` where that cannot be told."""

@@ -135,6 +135,17 @@ class StoreReplica:
 
         return self._session(find)
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        return self._session(
+            lambda _: [owner.name for owner in self.store.damaged_owners() if owner.kind == "user"]
+        )
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        """What is marked, is needed, and still cannot be read."""
+        return self._read(
+            lambda: _user(userid), lambda reader: sorted(reader.unsound(reader.damaged_guids()))
+        )
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._read(lambda: owner_of(root), lambda reader: reader.quota(root))
 
@@ -296,6 +307,15 @@ class StoreReplica:
     def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> Deferred[None]:
         """A change that is no verb of the protocol (a restore), in order with the verbs and as durable."""
         return self._write(lambda: owner, change)
+
+    def heal(self, userid: str) -> Deferred[None]:
+        def replace_damaged(writer: MailWriter) -> None:
+            for guid in writer.unsound(writer.damaged_guids()):
+                body = self.staging.get(guid) if self.staging.is_good(guid) else None
+                if body is not None:
+                    writer.heal(body)
+
+        return self._write(lambda: _user(userid), replace_damaged)
 
     # -- the session
 

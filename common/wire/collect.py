@@ -154,6 +154,14 @@ def userids() -> ListCollector:
     return ListCollector("XUSERS", codec.decode_subscriptions)
 
 
+def damaged_users() -> ListCollector:
+    return ListCollector("XDAMAGED", codec.decode_subscriptions)
+
+
+def damaged_guids() -> ListCollector:
+    return ListCollector("XDAMAGED", codec.decode_guids)
+
+
 def missing_guids() -> ListCollector:
     return ListCollector("MISSING", codec.decode_guids)
 

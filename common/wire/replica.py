@@ -157,6 +157,12 @@ class WireReplica:
             found += page
         return found
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        return self._get("XDAMAGED", collect.damaged_users(), "")
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        return self._get("XDAMAGED", collect.damaged_guids(), userid, user=userid)
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._get("QUOTA", collect.one_quota(), root, mailbox=root)
 
@@ -266,6 +272,9 @@ class WireReplica:
         return self._apply("UNACTIVATE_SIEVE", userid, user=userid)
 
     # -- the session
+
+    def heal(self, userid: str) -> Deferred[None]:
+        return self._apply("XHEAL", userid, user=userid)
 
     def force(self) -> Deferred[None]:
         return self._apply("FORCE")

@@ -95,6 +95,15 @@ class DryRunReplica:
     def get_users(self) -> Deferred[list[str]]:
         return self._replica.get_users()
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        return succeed([])
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        return succeed([])
+
+    def heal(self, userid: str) -> Deferred[None]:
+        return self._change("HEAL", userid)
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._replica.get_quota(root)
 

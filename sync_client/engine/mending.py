@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.errors import ReplyError
 from common.model import MailboxState
 from common.names import Owner
+from common.protocol.commands import HEAL
 from common.stores.healing import heal
 from common.stores.mailstore import MailStore
+from sync_client.engine.concurrency import forgiving
+from sync_client.engine.options import UPLOAD_BLOCK
+from sync_client.engine.reading import Bodies
 from sync_client.engine.session import Session
 
 
@@ -32,6 +37,38 @@ async def heal_owner(session: Session, owner: Owner, theirs: Sequence[MailboxSta
         name = session.options.external(place.mailbox)
         session.report("HEAL", place.mailbox, str(place.uid))
         session.options.notice(f"{name} uid {place.uid} ({place.guid.hex()}) healed from the replica")
+
+
+async def heal_replica(session: Session, userid: str, theirs: Sequence[MailboxState]) -> None:
+    """Send the replica what it says is damaged there, as far as it is sound here."""
+    partition = next((state.partition for state in theirs if state.partition), "")
+    if HEAL not in session.replica.capabilities:
+        return
+    if session.damaged_users is None:
+        session.damaged_users = set()
+        session.damaged_users.update(await forgiving(session.replica.get_damaged_users(), ReplyError) or ())
+    if userid not in session.damaged_users:
+        return
+    session.damaged_users.discard(userid)
+    guids = await forgiving(session.replica.get_damaged(userid), ReplyError)
+    owner = Owner("user", userid)
+    sound = await session.threads.run(_sound, session.store, owner, guids or [])
+    if not sound or not partition:
+        return
+    async with session.stage.hold():
+        for begin in range(0, len(sound), UPLOAD_BLOCK):
+            block = sound[begin : begin + UPLOAD_BLOCK]
+            await session.replica.message(Bodies(session.store, owner, block, partition, "identity"))
+        await session.replica.heal(userid)
+    session.report("HEAL", userid, *(guid.hex() for guid in sound))
+    session.options.notice(f"{len(sound)} damaged messages of {userid} at the replica were sent anew")
+
+
+def _sound(store: MailStore, owner: Owner, guids: Sequence[bytes]) -> list[bytes]:
+    with store.read(owner) as reader:
+        stored = reader.has_guids(guids)
+        bad = reader.unsound(stored)
+        return [guid for guid in guids if guid in stored and guid not in bad]
 
 
 def _damaged(store: MailStore, owner: Owner) -> set[bytes]:

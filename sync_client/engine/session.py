@@ -36,6 +36,8 @@ class Session:
         self.records_in_flight = Budget(RECORDS_IN_FLIGHT)
         self.settling = Budget(2)
         """Full updates and mailboxes of many batches: two at a time, the others flow past."""
+        self.damaged_users: set[str] | None = None
+        """Of whom the replica has damaged messages; None before it was asked."""
         self._forced = False
         self._remembered: list[MailboxState] = []
 

@@ -12,7 +12,7 @@ from common.stores.mailstore import MailStore
 from sync_client.engine.alone import tell_of_user
 from sync_client.engine.concurrency import all_of, forgiving, start
 from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
-from sync_client.engine.mending import heal_owner
+from sync_client.engine.mending import heal_owner, heal_replica
 from sync_client.engine.quotas import sync_quotas
 from sync_client.engine.seen import sync_seen
 from sync_client.engine.session import Session
@@ -53,6 +53,7 @@ async def _sync_locked(session: Session, userid: str) -> None:
         remote = await _ask(session, userid)
         if run.rounds == 1:
             await heal_owner(session, Owner("user", userid), remote.mailboxes)
+            await heal_replica(session, userid, remote.mailboxes)
         local = await session.threads.run(_read_user, session.store, userid, not session.sieve_mailbox)
         if local is None:
             session.report("Does not exist locally", userid)

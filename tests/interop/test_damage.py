@@ -164,3 +164,18 @@ def test_after_sync_reset_a_bad_frame_of_the_replica_is_not_used_again(
     here.sync_client("-u", user, to=peer.csync).check()
     peer.verify(user)
     assert peer.mailstore("dump", "--verify", user).check().out == here.dump(user)
+
+
+def test_damage_that_a_replica_of_ours_has_found_is_healed_by_the_next_run(
+    here: Ours, peer: Cyrus | Ours, user: str
+) -> None:
+    if isinstance(peer, Cyrus):
+        pytest.skip("a real Cyrus does not tell of its damage")
+    fill(here, user, "one", "two", "three")
+    here.sync_client("-u", user, to=peer.csync).check()
+    spoil(peer, user, 1)
+    assert peer.mailstore("verify", user).status == 1
+    said = here.sync_client("-v", "-u", user, to=peer.csync).check().out
+    assert f"HEAL {user}" in said
+    peer.verify(user)
+    assert "HEAL" not in here.sync_client("-v", "-u", user, to=peer.csync).check().out

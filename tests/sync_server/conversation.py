@@ -104,6 +104,15 @@ class NotingReplica:
     def get_users(self, after: str, most: int) -> Deferred[list[str]]:
         return self._verb("get_users", after, default=[])
 
+    def get_damaged_users(self) -> Deferred[list[str]]:
+        return self._verb("get_damaged_users", default=[])
+
+    def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
+        return self._verb("get_damaged", userid, default=[])
+
+    def heal(self, userid: str) -> Deferred[None]:
+        return self._verb("heal", userid)
+
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         return self._verb("get_quota", root)
 

@@ -235,9 +235,21 @@ def test_every_declared_command_is_exercised_here() -> None:
     asked = {tuple(c.split(b" ", 2)[:2]) for c, *_ in [*GETS, *CHANGES]}
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
     asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
-    asked |= {(b"GET", b"XUSERS")}
+    asked |= {(b"GET", b"XUSERS"), (b"GET", b"XDAMAGED"), (b"APPLY", b"XHEAL")}
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
+
+
+def test_damage_is_told_and_healed_where_that_was_agreed(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    talk.replica.answers.update(get_damaged_users=["alice"], get_damaged=[GUID])
+    for command in (b'GET XDAMAGED ""', b"APPLY XHEAL alice"):
+        assert talk.ask(command).startswith(b"NO IMAP_PROTOCOL_ERROR X-CYRUS-SYNC-HEAL was not agreed")
+    assert talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-HEAL)").startswith(b"* ENABLED (X-CYRUS-SYNC-HEAL)")
+    assert talk.ask(b'GET XDAMAGED ""') == b"* XDAMAGED (alice)\r\nOK success"
+    assert talk.ask(b"GET XDAMAGED alice") == b"* XDAMAGED (%s)\r\nOK success" % HEX
+    assert talk.ask(b"APPLY XHEAL alice") == b"OK success"
+    assert talk.replica.events == [("get_damaged_users",), ("get_damaged", "alice"), ("heal", "alice")]
 
 
 def test_users_are_listed_in_pages_where_that_was_agreed(tmp_path: Path) -> None:

@@ -100,6 +100,9 @@ class NativeStore:
         found = {self.owner_at("user", path) for path in self.layout.directories("user")}
         return sorted(owner.name for owner in found if owner is not None)
 
+    def damaged_owners(self) -> list[Owner]:
+        return self.marks.owners()
+
     def exists(self, owner: Owner) -> bool:
         with reporting(owner):
             if self._opened(owner) is None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from common.model import MessageBody
+from common.protocol.commands import HEAL
 from common.stores.frames import LARGE
 from common.stores.native.layout import pack_name
 from sync_client.engine.withheld import Withheld
@@ -163,3 +164,17 @@ def test_without_copyback_it_stays_withheld_and_named(world: World) -> None:
     world.connect()
     finish(world.engine().user("alice"))
     assert len(live(world.replica, INBOX)) == 3
+
+
+def test_a_replica_that_knows_of_its_damage_is_healed_by_the_master(world: World) -> None:
+    world.sync()
+    spoil(world.replica, "two")
+    assert readable(world.replica) == {"one", "three"}
+    assert world.sync() == [("GET USER", "alice")], "a replica that does not tell is not asked"
+    line = world.connect()
+    line.replica.capabilities |= {HEAL}
+    for _ in range(2):
+        finish(world.engine().user("alice"))
+    assert verbs(line.events).count("XHEAL") == 1
+    assert readable(world.replica) == {"one", "two", "three"}
+    assert world.replica.damaged_owners() == []
