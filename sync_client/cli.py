@@ -20,6 +20,7 @@ from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from common.namespace import Namespace
 from common.stores.native.marks import MarkedOwners
 from common.synclog.writer import log_path
+from common.wire.certificates import client_warnings
 from common.wire.settings import ClientSettings
 from sync_client import names, report
 from sync_client.arguments import Arguments, Mode, parse, parser
@@ -120,14 +121,19 @@ def _status(arguments: Arguments, cfg: Config) -> int:
         log=log,
         warning=warning,
         damaged=len(marked),
+        certificates=client_warnings(_client_settings(arguments, cfg)) if _has_server(arguments, cfg) else [],
     )
     print(render(found, arguments.format))
     return int(found["exit_status"])
 
 
+def _has_server(arguments: Arguments, cfg: Config) -> bool:
+    return bool(arguments.server or cfg.string("sync_host", arguments.channel or None))
+
+
 def _client_settings(arguments: Arguments, cfg: Config) -> ClientSettings:
     channel = arguments.channel or None
-    if not (arguments.server or cfg.string("sync_host", channel)):
+    if not _has_server(arguments, cfg):
         raise NoServer(f"{cfg.path}: sync_host not defined, and no server given with -S")
     settings = ClientSettings.from_config(cfg, channel, arguments.server)
     if arguments.compress:

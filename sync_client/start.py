@@ -29,6 +29,7 @@ from common.stores.native.sweep import sweep
 from common.stores.threads import ThreadRunner
 from common.synclog.log import SyncLog
 from common.synclog.writer import log_path
+from common.wire.certificates import client_warnings
 from common.wire.settings import ClientSettings
 from sync_client import oneshot
 from sync_client.arguments import Arguments, Mode
@@ -181,6 +182,7 @@ def run_one_shot(job: Job) -> int:
             reactor.callFromThread(shot.stop)
 
         parts.reporter.on_lost_output = nobody_reads
+        _warn_of_certificates(job.settings)
         return Deferred.fromCoroutine(work()), shot.stop
 
     status = _until_done(reactor, begin)
@@ -262,6 +264,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
                 parts.connector.settings = fresh.settings
                 rolling.reconfigure(rolling_settings(fresh))
                 log.info("read %s again", fresh.cfg.path)
+                _warn_of_certificates(fresh.settings)
             rolling.hurry()
 
         def stop() -> None:
@@ -269,6 +272,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             rolling.stop(EX_TEMPFAIL)
 
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
+        _warn_of_certificates(job.settings)
         if job.arguments.input_file is None:
             for warning in channel_warnings(job.cfg, job.arguments.channel):
                 log.warning("%s", warning)
@@ -330,6 +334,11 @@ def _source(job: Job, parts: _Parts) -> tuple[Source, Any]:
 
 
 # -- the reactor
+
+
+def _warn_of_certificates(settings: ClientSettings) -> None:
+    for warning in client_warnings(settings):
+        log.warning("%s", warning)
 
 
 def _until_done(reactor: Any, begin: Callable[[], tuple[Deferred[int], Callable[[], None]]]) -> int:

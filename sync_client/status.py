@@ -8,7 +8,7 @@ The judgement fits Nagios: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,13 +121,15 @@ def read_status(
     log: Path | None = None,
     warning: str = "",
     damaged: int = 0,
+    certificates: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that is known of a channel, with a judgement (`result`, `exit_status`, `reasons`).
 
     `queue` counts the lines that wait in the log and its run file, `queue_set_aside` those of owners who are
     set aside; `under_way` the items of the present run. `log` is the channel's log where it is not in
     `directory`; `warning` what makes a client of the channel wait in vain; `damaged`
-    how many owners here have messages that were found damaged.
+    how many owners here have messages that were found damaged; `certificates` what is to be said of those
+    that the connection takes.
     """
     log = log or directory / "log"
     try:
@@ -160,6 +162,9 @@ def read_status(
     found["reasons"], found["exit_status"] = _judge(found, lag, thresholds)
     if warning:
         found["reasons"].append(warning)
+    if certificates:
+        found["reasons"] += certificates
+        found["exit_status"] = max(found["exit_status"], WARNING)
     found["result"] = _WORDS[found["exit_status"]]
     return found
 

@@ -34,6 +34,8 @@ log = logging.getLogger("sync_server")
 _M_ARENA_MAX = -8
 """mallopt(3)"""
 
+_A_DAY = 24 * 3600.0
+
 DEFAULT_CONFIG = "/etc/imapd.conf"
 
 _EPILOG = """\
@@ -152,12 +154,17 @@ def run(config: Config, settings: ServerSettings) -> int:
             service.reload_certificates()
             systemd.notify("READY=1")
 
+        def look_daily() -> None:
+            service.look_at_certificates()
+            reactor.callLater(_A_DAY, look_daily)
+
         def started() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
             signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
             systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(listeners.where))
             log.info("ready: %s", settings.banner)
+            look_daily()
 
         reactor.callWhenRunning(started)
         reactor.run(installSignalHandlers=False)

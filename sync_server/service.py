@@ -22,6 +22,7 @@ from common.stores.mailstore import MailStore
 from common.stores.replica import StoreReplica
 from common.stores.staging import remove_left_overs
 from common.stores.threads import ThreadRunner
+from common.wire.certificates import expiry_warnings, server_files
 from common.wire.sasl.server import SaslServer
 from common.wire.tls import ServerTLS, server_context
 from sync_server.penalty import Penalty
@@ -114,6 +115,15 @@ class Service:
             log.error("SIGHUP: the certificates in use stay: %s", error)
         else:
             log.info("SIGHUP: certificates read again")
+        self.look_at_certificates()
+
+    def look_at_certificates(self) -> list[str]:
+        """Warn of certificates that have expired or soon will; the warnings."""
+        settings = self.tls_context.settings if self.tls_context else None
+        warnings = expiry_warnings(server_files(settings))
+        for warning in warnings:
+            log.warning("%s", warning)
+        return warnings
 
     # -- the clock
 

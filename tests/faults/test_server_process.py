@@ -539,3 +539,24 @@ def look_for(server: RunningServer, acknowledged: dict[bytes, bytes], uncertain:
             assert b"MBOXNAME " + name + b" " in answers[at] and record(1, body) in answers[at]
             at += 2
         assert at == len(answers)
+
+
+@pytest.mark.parametrize("days", [3, -3])
+def test_a_certificate_that_ends_is_told_of_at_start_and_at_sighup(tmp_path: Path, days: int) -> None:
+    soon = issue(tmp_path, "soon", days=days)
+    options = {"tls_server_cert": str(soon.cert), "tls_server_key": str(soon.key)}
+    with RunningServer(tmp_path / "server", options=options) as server:
+        wait_for_log(
+            server, "the certificate CN=soon " + ("expires in 2 days" if days > 0 else "has expired 3")
+        )
+        issue(tmp_path, "other")
+        for suffix in ("pem", "key"):
+            (tmp_path / f"other.{suffix}").replace(tmp_path / f"soon.{suffix}")
+        server.signal(signal.SIGHUP)
+        wait_for_log(server, "certificates read again")
+        issue(tmp_path, "soon", days=days + 2 if days > 0 else days - 2)
+        server.signal(signal.SIGHUP)
+        wait_for_log(
+            server, "the certificate CN=soon " + ("expires in 4 days" if days > 0 else "has expired 5 days")
+        )
+        assert "CN=other" not in server.log.read_text()

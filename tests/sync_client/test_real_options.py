@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from common.names import Owner
 from sync_client.engine.locks import lock_name
+from tests.common.wire.kit import issue
 from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica, until
 
 
@@ -436,3 +438,22 @@ def test_v_of_a_rolling_client_that_nobody_reads_does_not_stop_it(pair):
     assert process.returncode == 75
     assert said.count(b"operations are not printed any more: standard output: Broken pipe\n") == 1
     assert said.count(b"\n") == 1
+
+
+# -- certificates
+
+
+@pytest.mark.parametrize("options", [["-u", "alice"], ["-R"]])
+def test_a_certificate_that_ends_is_told_of_at_start_and_at_sighup(pair, tmp_path, options):
+    authority = issue(tmp_path, "authority", days=4, ca=True)
+    pair.master.create("alice")
+    pair.master.add(f"tls_server_ca_file: {authority.cert}", "sync_authname: cyrus", "sync_password: secret")
+    client = pair.client(*options, "-S", f"127.0.0.1:{pair.server.port}")
+    said = f"tls_server_ca_file: {authority.cert}: the certificate CN=authority".encode()
+    until(lambda: said + b" expires in 3 days" in client.err, "a warning at start", 60)
+    if options == ["-R"]:
+        issue(tmp_path, "authority", days=-2, ca=True)
+        client.process.send_signal(signal.SIGHUP)
+        until(lambda: said + b" has expired 2 days ago" in client.err, "a warning at SIGHUP", 60)
+    else:
+        assert client.ended(60) == 0

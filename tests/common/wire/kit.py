@@ -138,7 +138,7 @@ def issue(
     issuer: Issued | None = None,
     *,
     hosts: tuple[str, ...] = (),
-    days: int = 30,
+    days: int = 90,
     ca: bool = False,
 ) -> Issued:
     """A certificate for the common name `name` and for `hosts`, signed by `issuer` or by itself.
