@@ -95,7 +95,7 @@ def test_a_manual_page_renders_without_a_warning(page: Path, width: str) -> None
         **{"MANWIDTH": width, "LC_ALL": "C.UTF-8", "MANPAGER": "cat"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^NAME\n +\S+ +- ", re.sub(".\x08", "", done.stdout), re.MULTILINE)
+    assert re.search(r"^NAME\n +\S+ +- ", re.sub(r".\x08|\x1b\[\d+m", "", done.stdout), re.MULTILINE)
 
 
 # -- completions, as shells use them
