@@ -6,10 +6,10 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import MailboxMoved, MailboxNonexistent, UnknownFailure
+from common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, UnknownFailure
 from common.model import MailboxState
 from common.names import check_mailbox_name, owner_of
-from common.stores.native.bodies import Stored
+from common.stores.native.bodies import BodyReader, Stored
 from common.stores.native.boxes import box_sort
 from common.stores.native.layout import pack_name
 from common.stores.native.packs import Place
@@ -136,7 +136,8 @@ class Upkeep(Settling):
 
     def move_pack(self, number: int) -> None:
         """Write what is needed of a pack into a new one, and forget the old one, whose file may be
-        removed once this is committed."""
+        removed once this is committed. Frames that are not there (the pack is lost, or too short) keep their
+        places, and the pack its length: it may come back."""
         packs, bodies = self.packs, self.bodies_reader
         assert bodies is not None
         rows = self._db.execute(
@@ -147,15 +148,28 @@ class Upkeep(Settling):
             packs.next_pack()
         entries = []
         for stored in moved:
+            if not _is_there(bodies, stored):
+                self.note_damaged(stored.guid)
+                continue
             place = packs.append_pieces(bodies.packs.pieces(stored.place, COPY_AT_ONCE))
             entries.append((stored.guid, place.pack, place.offset, place.length, stored.size))
         self.enter_messages(entries)
-        self._db.execute("UPDATE packs SET length = 0 WHERE pack = ?", (number,))
+        if len(entries) == len(moved):
+            self._db.execute("UPDATE packs SET length = 0 WHERE pack = ?", (number,))
 
     def needless_files(self, directory: Path) -> list[Path]:
         """Pack files that hold nothing the index knows of."""
         known = {pack_name(share.pack) for share in self.pack_shares()}
         return [path for path in sorted(directory.glob("pack-*.zst")) if path.name not in known]
+
+
+def _is_there(bodies: BodyReader, stored: Stored) -> bool:
+    try:
+        for _ in bodies.packs.pieces(stored.place, COPY_AT_ONCE):
+            pass
+    except (StoreCorrupt, OSError):
+        return False
+    return True
 
 
 def unlink_all(paths: list[Path]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from common.model import MessageBody
 from common.names import Owner
+from common.stores.native.expire import expire
 from common.stores.native.layout import pack_name
 from common.stores.native.store import NativeStore
 from common.stores.native.verify import verify
@@ -137,3 +138,21 @@ def test_what_is_stored_anew_is_logged_so_that_a_replica_gets_it(store: NativeSt
         writer.heal(MessageBody("", guid_of("two"), len(raw), raw))
         assert (False, ("MAILBOX", INBOX)) in writer._lines
     assert readable(store) == {"one", "two", "three"}
+
+
+def test_expire_moves_what_is_there_of_a_short_pack_and_keeps_the_places_of_the_rest(
+    store: NativeStore,
+) -> None:
+    pack = directory(store) / pack_name(1)
+    kept = pack.read_bytes()
+    pack.write_bytes(kept[:-5])
+    with store.write(ALICE) as writer:
+        writer.expunge(INBOX, [1])
+        writer._around._store._clock.now += 10  # type: ignore[attr-defined]
+    done = expire(store, ALICE, 0)
+    assert done.messages == 1
+    assert readable(store) == {"two"}
+    pack.write_bytes(kept)
+    assert readable(store) == {"two", "three"}, "the pack has come back"
+    expire(store, ALICE, 0)
+    assert not pack.exists() and readable(store) == {"two", "three"}
