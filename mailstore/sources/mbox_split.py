@@ -23,7 +23,8 @@ EXACT = b"X-Mailstore-Octets"
 """The last of the fields that an export puts before an irregular message: its length in the file."""
 
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|>From ")
-_HEADER_END = re.compile(rb"^\r?\n", re.MULTILINE)
+_BLANK = (b"\n\n", b"\n\r\n")
+_USUAL_HEADER = 8192
 _EXACT = re.compile(
     rb"(?:(?:X-IMAPbase|X-UID|Status|X-Status|X-Keywords): [^\r\n]*\n)*" + EXACT + rb": ([0-9]{1,15})\n",
     re.IGNORECASE,
@@ -109,15 +110,27 @@ def _message(window: Window, begin: int, own_form: bool) -> Place:
 
 def _header_length(window: Window, start: int, end: int) -> int:
     """How many octets from `start` on are header, the blank line that ends it included."""
-    for count in (8192, HEADER_LIMIT):
+    for count in (_USUAL_HEADER, HEADER_LIMIT):
         count = min(count, end - start)
         head = window.take(start, count)
-        blank = _HEADER_END.search(head)
-        if blank:
-            return blank.end()
-        if len(head) < count or count == end - start:
+        blank = _header_end(head)
+        if blank >= 0:
+            return blank
+        if len(head) < count or count == end - start or b"\nFrom " in head:
             return len(head)
     return head.rfind(b"\n") + 1
+
+
+def _header_end(head: bytes) -> int:
+    """Where the first blank line ends, -1 if there is none."""
+    for blank in (b"\n", b"\r\n"):
+        if head.startswith(blank):
+            return len(blank)
+    end = -1
+    for blank in _BLANK:
+        found = head.find(blank, 0, end if end >= 0 else len(head))
+        end = found + len(blank) if found >= 0 else end
+    return end
 
 
 def _blank_line(window: Window, header: int, end: int) -> int:

@@ -89,6 +89,11 @@ def test_messages_without_a_blank_line_between_are_several(tmp_path: Path) -> No
     ]
 
 
+def test_many_messages_without_any_blank_line_are_read_in_one_pass(tmp_path: Path) -> None:
+    found = raws(tmp_path, (MARK + b"Subject: a\n") * 20_000)
+    assert found == [b"Subject: a\r\n"] * 20_000
+
+
 def test_a_postmark_in_text_without_a_header_behind_it_is_text(tmp_path: Path) -> None:
     assert len(raws(tmp_path, MARK + b"Subject: a\n\nwrote:\n" + MARK + b"hello there\n")) == 1
 
