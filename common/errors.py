@@ -80,6 +80,9 @@ class StoreCorrupt(StoreError):
 class PeerError(CyrusSyncError):
     """Anything that the other end of a connection did or failed to do."""
 
+    explained: bool = False
+    """What made the other end do so is known, and the next try leaves it out."""
+
     exit_status = EX_FAILURE
     text = "replication peer failed"
 

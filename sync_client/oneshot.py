@@ -121,6 +121,8 @@ class OneShot:
             left = outcome.remaining
             if outcome.broken is not None:
                 left, width = self._after_break(outcome, width)
+                if outcome.explained:
+                    continue
                 if was_alone and len(left) == before and not await self._pause():
                     break
         if self._stopped:

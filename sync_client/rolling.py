@@ -387,8 +387,8 @@ class Rolling:
             failure = outcome.failed[-1]
             self.facts.trouble(f"{failure.item}: {failure.error}", self.clock.seconds())
         self._pause = 0 if outcome.complete else TROUBLE_PAUSE
-        self._careful = bool(outcome.suspects)
-        if outcome.done:
+        self._careful = bool(outcome.suspects) or outcome.explained
+        if outcome.done or outcome.explained:
             self._session_good = True
         if outcome.broken is not None:
             self.facts.trouble(reason_of(outcome.broken), self.clock.seconds(), connection=not outcome.failed)

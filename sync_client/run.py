@@ -55,6 +55,8 @@ class Outcome:
     broken: Exception | None = None
     suspects: tuple[Owner, ...] = ()
     """Whose work was under way when the connection broke."""
+    explained: bool = False
+    """It broke for a reason that the next try takes into account."""
 
     @property
     def complete(self) -> bool:
@@ -197,7 +199,10 @@ class Run:
 
     def _broke(self, item: Item, error: PeerError) -> None:
         if self.outcome.broken is None:
-            if not isinstance(error, QuietLogout):
+            if error.explained:
+                self.outcome.explained = True
+                self._report(item, error, "reconnecting")
+            elif not isinstance(error, QuietLogout):
                 self.outcome.suspects = tuple(active.owner for active in self._active.values())
                 self._report(item, error, "reconnecting")
             self._break(error)

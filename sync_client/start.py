@@ -37,6 +37,7 @@ from sync_client.channel import channel_directory, channel_warnings
 from sync_client.connecting import WireConnector
 from sync_client.engine import Options, RemoteCache
 from sync_client.engine.all_users import read_everybody
+from sync_client.engine.left_out import FILE, LeftOut
 from sync_client.engine.withheld import Withheld, withheld_path
 from sync_client.facts import Facts, Settings
 from sync_client.foreign import cyrus_spool, nobody_here
@@ -128,6 +129,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
         trust_cache=rolling,
         lock_dir=cfg.configdirectory / "lock",
         skip_dir=job.directory,
+        left_out=LeftOut(job.directory / FILE, job.settings.server),
         spool_dir=job.directory,
         report=reporter.operation,
         notice=lambda text: log.info("%s", text),

@@ -64,7 +64,9 @@ def encode_mailbox(
     if state.deletedmodseq:
         value["DELETEDMODSEQ"] = state.deletedmodseq
     if state.userflags:
-        value["USERFLAGS"] = [dlist.Flag(name.encode()) for name in state.userflags]
+        value["USERFLAGS"] = [
+            name.encode() if name == "NIL" else dlist.Flag(name.encode()) for name in state.userflags
+        ]
     if state.annotations:
         value["ANNOTATIONS"] = encode_annotations(state.annotations)
     if since is not None:

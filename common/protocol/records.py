@@ -64,13 +64,14 @@ class _ReadFlags(dict[str, tuple[str, bool]]):
 
 
 class _WireFlags(dict[tuple[str, bool], str]):
-    """What stands between the parentheses, by (flags, expunged)."""
+    """What stands between the parentheses, by (flags, expunged). A keyword NIL is quoted: a real server
+    that reads it bare takes it for nil, and dies of it."""
 
     def __missing__(self, flags: tuple[str, bool]) -> str:
         words = flags[0].split()
         if flags[1]:
             words.insert(sum(word in _BEFORE_EXPUNGED for word in words), _EXPUNGED)
-        found = " ".join(words)
+        found = " ".join('"NIL"' if word == "NIL" else word for word in words)
         if len(self) >= _CACHED_FLAG_SETS:
             self.clear()
         self[flags] = found

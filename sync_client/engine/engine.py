@@ -7,8 +7,10 @@ that the connection is of no more use.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
+from common.errors import PeerError, ReplyError
 from common.replica import Replica
 from common.stores.mailstore import MailStore
 from sync_client.engine import quotas, removal, seen, subscriptions
@@ -33,7 +35,18 @@ class Engine:
 
     async def user(self, userid: str) -> None:
         """USER: everything of one user. `FoldersFailed` names the mailboxes that failed."""
-        await sync_user(self.session, userid)
+        with self._explaining():
+            await sync_user(self.session, userid)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """An error that ends the connection tells whether the next try knows better."""
+        try:
+            yield
+        except PeerError as error:
+            if not isinstance(error, ReplyError) and self.session.options.left_out.take_news():
+                error.explained = True
+            raise
 
     async def users(self, userids: Sequence[str]) -> None:
         """Several users, many in flight. `UsersFailed` names those that failed."""
@@ -49,7 +62,8 @@ class Engine:
 
     async def mailboxes(self, names: Sequence[str]) -> None:
         """MAILBOX lines: a group of names, asked for in one request. `FoldersFailed` as above."""
-        await sync_mailboxes(self.session, names)
+        with self._explaining():
+            await sync_mailboxes(self.session, names)
 
     async def meta(self, userid: str) -> None:
         """META: \\Seen, subscriptions, Sieve."""

@@ -229,7 +229,8 @@ async def _send_waves(
     session: Session, updates: Sequence[Item], replica_names: Sequence[str]
 ) -> list[tuple[Item, Deferred[None]]]:
     """Put every update on the line; each with the Deferred of its end."""
-    queue = deque(updates)
+    alone = [item for item in updates if session.options.left_out.suspected(item.uniqueid)]
+    queue = deque(item for item in updates if item not in alone)
     pending: list[tuple[Item, Deferred[None]]] = []
     try:
         while queue:
@@ -238,10 +239,22 @@ async def _send_waves(
                 while wave and not session.stage.full:
                     pending.append(await _put(session, wave.popleft(), replica_names))
                 queue.extendleft(reversed(wave))
+        for item in alone:
+            await _nothing_under_way(pending)
+            async with session.stage.hold():
+                pending.append(await _put(session, item, replica_names))
+            await _nothing_under_way(pending)
     except BaseException:
         await settle_all([end for _, end in pending])
         raise
     return pending
+
+
+async def _nothing_under_way(pending: Sequence[tuple[Item, Deferred[None]]]) -> None:
+    """Wait for every answer; raise the error that has ended the connection."""
+    for result in await settle_all([end for _, end in pending]):
+        if isinstance(result, Failed) and is_fatal(result.error):
+            raise result.error
 
 
 async def _next_wave(session: Session, queue: deque[Item], replica_names: Sequence[str]) -> deque[Item]:

@@ -15,6 +15,7 @@ anything else         an error with its address; whoever called us goes on with 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,15 +23,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from common.errors import (
+    ConnectionLost,
     CyrusSyncError,
     MailboxMoved,
     ProtocolError,
     ReplyError,
     StoreCorrupt,
+    SyncBadSieve,
     SyncChanged,
     SyncChecksum,
 )
-from common.model import MailboxState
+from common.model import MailboxState, MessageBody, Record
+from common.sieve import from_message
 from sync_client.engine.batches import Limits, after
 from sync_client.engine.compare import counters_to_adopt
 from sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
@@ -91,6 +95,14 @@ class Sent:
         if self._prepared is not None and self._prepared.snapshot is not None:
             await session.threads.run(self._prepared.snapshot.close)
 
+    def new_records(self, item: Item) -> list[Record]:
+        """The live messages of the update that the replica has not seen."""
+        update = self._prepared.update if self._prepared is not None else None
+        if update is None or not isinstance(update.records, list):
+            return []
+        base = item.remote.last_uid if item.remote is not None else 0
+        return [r for batch in update.records for r in batch if r.uid > base and not r.expunged]
+
     @classmethod
     def put(cls, session: Session, item: Item, prepared: Prepared, charged: int) -> Sent:
         """Put the verbs of `prepared` on the line."""
@@ -128,6 +140,12 @@ async def send(session: Session, item: Item) -> Sent:
     except BaseException:
         session.records_in_flight.give(RECORDS_ESTIMATE)
         raise
+    for name in prepared.left_out:
+        session.options.remark(
+            f"{session.options.external(item.name)}: the Sieve script {name} is left out: "
+            f"{session.options.server} "
+            f"hangs up on it (it cannot compile it, most likely); the next script of that name is tried again"
+        )
     charged = prepared.records if prepared.snapshot is None else RECORDS_ESTIMATE
     session.records_in_flight.change(charged - RECORDS_ESTIMATE)
     return Sent.put(session, item, prepared, charged)
@@ -135,9 +153,11 @@ async def send(session: Session, item: Item) -> Sent:
 
 def _prepare(session: Session, item: Item) -> Prepared:
     options = session.options
-    limits = Limits(options.batchsize, options.batch_bytes)
+    alone = options.left_out.suspected(item.uniqueid)
+    limits = Limits(1 if alone else options.batchsize, options.batch_bytes)
     if not options.no_copyback:
         _adopt_counters(session, item)
+    item.left_out = options.left_out.of(item.uniqueid)
     return prepare(
         session.store,
         item,
@@ -184,6 +204,9 @@ async def finish(session: Session, item: Item, sent: Sent, replica_names: Sequen
                 slow = True
             sent = await _send_again(session, item, replica_names)
     except CyrusSyncError as error:
+        if isinstance(error, ConnectionLost) and session.encoding == "identity":
+            at_mailbox = error.address.get("command", "").endswith("MAILBOX")
+            await session.threads.run(_blame, session, item, sent, at_mailbox)
         await session.forget([item.name])
         user = item.owner.name if item.owner.kind == "user" else None
         error.at(user=user, mailbox=item.name, uniqueid=item.uniqueid)
@@ -262,6 +285,32 @@ def _tell_of_withheld(session: Session, item: Item) -> None:
         f"not replicated, as it cannot be read here: {name} {first}{more}; everything else of {name} is."
         " It goes over when it can be read again: mailstore repair --from-peer asks the other side for it"
     )
+
+
+def _blame(session: Session, item: Item, sent: Sent, at_mailbox: bool) -> None:
+    """The connection broke: find out whether a script in `sent` may be the reason. `at_mailbox`: its
+    message had been taken. Other ends of ours, which take frames, never do so."""
+    state, records = sent.state, sent.new_records(item)
+    if state is None or "f" not in state.mbtype or not records:
+        return
+    left_out = session.options.left_out
+    if not left_out.suspected(item.uniqueid):
+        left_out.suspect(item.uniqueid)
+        return
+    if not at_mailbox or not left_out.again(item.uniqueid, [record.uid for record in records]):
+        return
+    names: dict[int, str] = {}
+    with session.store.read(item.owner) as reader:
+        for record in records:
+            names[record.uid] = f"message {record.uid}"
+            for body in (body for batch in reader.bodies([record.guid]) for body in batch):
+                with contextlib.suppress(SyncBadSieve):
+                    names[record.uid] = from_message(_octets(body)).name
+    left_out.learn(item.uniqueid, names)
+
+
+def _octets(body: MessageBody) -> bytes:
+    return body.data if isinstance(body.data, bytes) else b"".join(body.data)
 
 
 async def _refresh(session: Session, item: Item) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sync_client.engine.left_out import LeftOut
+
 if TYPE_CHECKING:
     from sync_client.engine.cache import RemoteCache
     from sync_client.engine.withheld import Withheld
@@ -77,6 +79,8 @@ class Options:
     one-shot run ends with status 1."""
     sent: Callable[[int, int], None] = _uncounted
     """Told of messages that the replica has taken, and of their octets."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Scripts that the replica cannot take."""
     strict: bool = False
     """A name that neither side has is worth a remark: somebody has typed it."""
     external: Callable[[str], str] = _as_it_is

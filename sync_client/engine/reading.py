@@ -47,6 +47,8 @@ class Item:
     """Messages are sent as they are, not as frames."""
     warned: bool = False
     """A message was found unreadable while it was being sent."""
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """UIDs of messages that the replica cannot take, with what to call them."""
     cuts: deque[Cut] = field(default_factory=deque)
 
 
@@ -72,6 +74,8 @@ class Prepared:
     records: int = 0
     withheld: dict[int, bytes] = field(default_factory=dict)
     """GUID by UID of messages that cannot be read and whose records are left out."""
+    left_out: tuple[str, ...] = ()
+    """Scripts that are not sent, as the replica cannot take them."""
     snapshot: Snapshot | None = None
     """Open while `update.records` streams from it."""
 
@@ -288,8 +292,11 @@ def _collect(
 ) -> Prepared:
     base = Base.of(item.remote)
     source: RecordSource = reader.records(item.uniqueid, since_modseq=base.modseq)
-    if lacking:
-        source = Without(source, {record.uid for record in lacking})
+    missing = _still_there(reader, item.uniqueid, item.left_out) if item.left_out else ()
+    if lacking or item.left_out:
+        source = Without(source, {record.uid for record in lacking} | set(item.left_out))
+    if missing:
+        local = replace(local, sync_crc=0, sync_crc_annot=None)
     kept: RecordSource | None = None
     if not item.cuts:
         kept = fits(source, base, limits)
@@ -301,6 +308,8 @@ def _collect(
         kept = list(select(source, base, cut))
     elif kept is None:
         kept = Selected(source, base, None)
+        if limits.records == 1:
+            kept = list(kept)
     state = partial_state(local, item.remote, cut) if cut else local
     since = None
     if item.since and item.remote is not None and item.remote.highestmodseq:
@@ -308,6 +317,7 @@ def _collect(
         since = Since(item.remote.highestmodseq, item.remote.sync_crc, crc_annot)
     prepared = Prepared(Verdict.SEND, MailboxUpdate(state, kept, since, partial=cut is not None))
     prepared.withheld = _by_uid(lacking)
+    prepared.left_out = missing
     skipped = _find_uploads(reader, item, prepared, base, stage, may_withhold=may_withhold)
     if skipped:
         uids = {record.uid for record in skipped}
@@ -316,6 +326,12 @@ def _collect(
         prepared.update = MailboxUpdate(state, kept, since, partial=cut is not None)
         prepared.withheld.update(_by_uid(skipped))
     return prepared
+
+
+def _still_there(reader: MailReader, uniqueid: str, left_out: Mapping[int, str]) -> tuple[str, ...]:
+    """What is left out and has not been expunged."""
+    records = (record for batch in reader.records(uniqueid) for record in batch)
+    return tuple(left_out[r.uid] for r in records if r.uid in left_out and not r.expunged)
 
 
 def _find_uploads(

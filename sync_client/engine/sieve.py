@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from twisted.internet.defer import Deferred
+
+from common.errors import ProtocolError, RemoteDenied, ReplyError, SyncBadSieve, UnknownFailure
 from common.model import NULL_GUID, SieveScript
 from common.names import Owner
 from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Answers
+from sync_client.engine.concurrency import Answers, start
 from sync_client.engine.session import Session
 
 SCRIPT, BYTECODE = ".script", ".bc"
+_CANNOT_COMPILE = (SyncBadSieve, UnknownFailure, RemoteDenied, ProtocolError)
+"""What servers answer then: the release decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ async def sync_sieve(
     changes = sieve_changes(local, remote)
     answers = Answers()
     replica = session.replica
+    refused: set[str] = set()
     for script in changes.upload:
         content = await session.threads.run(_read_script, session.store, userid, script.filename)
         if content is None:
@@ -72,20 +78,42 @@ async def sync_sieve(
         await replica.ready()
         session.report("SIEVE", userid, script.filename)
         sending = replica.sieve(userid, script.filename, script.last_update, content)
-        answers.expect(sending, command="SIEVE", user=userid)
+        uploading = _uploaded(session, userid, script.filename, sending, refused)
+        answers.expect(start(uploading), command="SIEVE", user=userid)
     for filename in changes.remove:
         await replica.ready()
         session.report("UNSIEVE", userid, filename)
         answers.expect(replica.unsieve(userid, filename), command="UNSIEVE", user=userid)
     if changes.activate is not None:
         session.report("ACTIVATE_SIEVE", userid, changes.activate)
-        answers.expect(
-            replica.activate_sieve(userid, changes.activate), command="ACTIVATE_SIEVE", user=userid
-        )
+        activating = _activated(replica.activate_sieve(userid, changes.activate), refused)
+        answers.expect(start(activating), command="ACTIVATE_SIEVE", user=userid)
     elif changes.deactivate:
         session.report("UNACTIVATE_SIEVE", userid)
         answers.expect(replica.unactivate_sieve(userid), command="UNACTIVATE_SIEVE", user=userid)
     await answers.check()
+
+
+async def _uploaded(
+    session: Session, userid: str, filename: str, answer: Deferred[None], refused: set[str]
+) -> None:
+    """A script that the replica cannot compile is left out and told of; the others go on."""
+    try:
+        await answer
+    except _CANNOT_COMPILE as error:
+        refused.add(filename.removesuffix(SCRIPT))
+        session.options.remark(
+            f"{userid}: the Sieve script {filename.removesuffix(SCRIPT)} is left out: {error.message}"
+        )
+
+
+async def _activated(answer: Deferred[None], refused: set[str]) -> None:
+    """If there is something to activate: what was refused was told of."""
+    try:
+        await answer
+    except ReplyError:
+        if not refused:
+            raise
 
 
 def _read_script(store: MailStore, userid: str, filename: str) -> bytes | None:

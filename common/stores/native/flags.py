@@ -18,6 +18,9 @@ from common.model import SYSTEM_FLAGS
 MAX_KEYWORDS = 128
 """Keywords in one mailbox."""
 
+MAX_KEYWORD = 1000
+"""Octets of a new keyword: a real server refuses a mailbox in which one has 1024."""
+
 _KEPT = tuple(name for name in SYSTEM_FLAGS if name != "\\Expunged")
 _SPELLING = {name.lower(): name for name in _KEPT}
 _IGNORED = {"\\recent"}
@@ -35,7 +38,7 @@ def flags_text(flags: Iterable[str]) -> str:
             system.add(_SPELLING[lower])
         elif lower in _IGNORED:
             continue
-        elif _ATOM.fullmatch(flag):
+        elif _ATOM.fullmatch(flag) and len(flag) <= MAX_KEYWORD:
             keywords.setdefault(lower, flag)
         else:
             raise UnknownFailure(f"{flag[:80]!r} is not a flag that can be set")

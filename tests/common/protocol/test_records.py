@@ -316,3 +316,13 @@ def test_a_keyword_called_nil_survives() -> None:
 def test_bad_annotations_are_bad_parameters(wire: bytes) -> None:
     with pytest.raises(BadParameters):
         decode_annotations(dlist.parse(wire)[0])
+
+
+@given(record_lists)
+def test_a_keyword_nil_is_quoted_and_read_back_either_way(records: list[Record]) -> None:
+    """A real server that reads it bare dies of it; a real client sends it bare."""
+    records = [record._replace(flags="\\Seen NIL nils") for record in records]
+    wire = encode_records(records, server=False)
+    quoted = b'FLAGS (\\Seen "NIL" nils)'
+    assert wire.count(quoted) == sum(not record.expunged for record in records)
+    assert decode_records(wire) == decode_records(wire.replace(quoted, b"FLAGS (\\Seen NIL nils)")) == records

@@ -141,7 +141,7 @@ def test_a_state_that_changed_meanwhile_is_asked_for_once_more(alice: World) -> 
         finish(alice.engine(refusing(alice, SyncChanged, "MAILBOX")).user("alice"))
 
 
-def test_refused_seen_state_does_not_fail_a_user_but_refused_sieve_does(alice: World) -> None:
+def test_refused_seen_state_and_a_refused_script_do_not_fail_a_user_but_are_told_of(alice: World) -> None:
     alice.sieve_mailbox = False
     with write(alice.master) as writer:
         writer.set_seen(Seen("id", 1, 1, 1, "1"))
@@ -151,9 +151,10 @@ def test_refused_seen_state_does_not_fail_a_user_but_refused_sieve_does(alice: W
         finish(alice.engine(refusing(alice, RemoteDenied, "SEEN")).meta("alice"))
     with write(alice.master) as writer:
         writer.put_script("main", b"keep;\r\n")
-    with pytest.raises(SyncBadSieve) as caught:
-        finish(alice.engine(refusing(alice, SyncBadSieve, "SIEVE")).user("alice"))
-    assert caught.value.address == {"user": "alice", "command": "SIEVE"}
+        writer.activate_script("main")
+        writer.put_script("other", b"stop;\r\n")
+    finish(alice.engine(refusing(alice, SyncBadSieve, "SIEVE")).user("alice"))
+    assert len(alice.remarks) == 2 and "the Sieve script main is left out" in alice.remarks[0]
 
 
 def test_a_message_that_the_master_has_lost_fails_its_mailbox_before_anything_is_sent(alice: World) -> None:
