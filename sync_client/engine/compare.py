@@ -88,12 +88,12 @@ def intermediate_done(local: MailboxState, remote: MailboxState | None) -> bool:
 
 
 def counters_to_adopt(local: MailboxState, remote: MailboxState) -> dict[str, int]:
-    """Counters that are higher on the replica and are raised on the master before an update."""
-    return {
-        name: getattr(remote, name)
-        for name in ("uidvalidity", "foldermodseq", "raclmodseq")
-        if getattr(remote, name) > getattr(local, name)
-    }
+    """Counters that are higher on the replica and are raised on the master before an update.
+
+    XCONVMODSEQ only where conversations are counted here: the replica takes no lower one.
+    """
+    names = ("uidvalidity", "foldermodseq", "raclmodseq", *(("xconvmodseq",) if local.xconvmodseq else ()))
+    return {name: getattr(remote, name) for name in names if getattr(remote, name) > getattr(local, name)}
 
 
 def quota_limits(quota: Quota) -> dict[str, int]:

@@ -203,6 +203,7 @@ def _carry_out(
         uniqueid,
         uidvalidity=remote.uidvalidity,
         highestmodseq=remote.highestmodseq + 1 if ahead else 0,
+        xconvmodseq=remote.xconvmodseq,
     )
     for action in actions:
         if isinstance(action, Adopt) and action.keep_uid:
@@ -212,7 +213,6 @@ def _carry_out(
         last_uid=remote.last_uid,
         foldermodseq=remote.foldermodseq,
         raclmodseq=remote.raclmodseq,
-        xconvmodseq=remote.xconvmodseq,
     )
     for action in actions:
         if isinstance(action, Adopt) and not action.keep_uid:

@@ -87,9 +87,8 @@ class LocalMessages(RecordChanges):
             raise UnknownFailure("no UID is left in the mailbox")
         self.set_columns(
             box.id,
-            **tally.columns(),
+            **tally.columns_at(modseq),
             last_uid=last,
-            highestmodseq=modseq,
             last_appenddate=self._around.now(),
             userflags=" ".join(keywords),
         )
@@ -126,7 +125,7 @@ class LocalMessages(RecordChanges):
         keywords = with_keywords(box.state.userflags, keywords_of(new.flags for new in new_records))
         tally = Tally(box)
         self.update_records(box.id, tally, old, new_records)
-        self.set_columns(box.id, **tally.columns(), highestmodseq=modseq, userflags=" ".join(keywords))
+        self.set_columns(box.id, **tally.columns_at(modseq), userflags=" ".join(keywords))
         self._selected(box)
         self.log("MAILBOX", box.state.name)
 

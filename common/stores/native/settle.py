@@ -62,7 +62,7 @@ class Settling(SieveChanges):
         tally = Tally(box)
         self.update_records(box.id, tally, old, new)
         keywords = with_keywords(box.state.userflags, keywords_of(record.flags for record in new))
-        self.set_columns(box.id, **tally.columns(), highestmodseq=modseq, userflags=" ".join(keywords))
+        self.set_columns(box.id, **tally.columns_at(modseq), userflags=" ".join(keywords))
         self.log("MAILBOX", box.state.name)
 
     def heal(self, body: MessageBody) -> None:
@@ -102,9 +102,8 @@ class Settling(SieveChanges):
         keywords = with_keywords(box.state.userflags, keywords_of([new.flags]))
         self.set_columns(
             box.id,
-            **tally.columns(),
+            **tally.columns_at(modseq),
             last_uid=max(box.state.last_uid, uid),
-            highestmodseq=modseq,
             last_appenddate=now,
             userflags=" ".join(keywords),
         )

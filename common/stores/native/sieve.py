@@ -80,7 +80,7 @@ class SieveChanges(ApplyMeta):
         if old:
             gone = old.record._replace(expunged=True, modseq=modseq, last_updated=now)
             self.update_records(box.id, tally, [old.record], [gone])
-        self.set_columns(box.id, **tally.columns(), last_uid=uid, highestmodseq=modseq, last_appenddate=now)
+        self.set_columns(box.id, **tally.columns_at(modseq), last_uid=uid, last_appenddate=now)
         self.log("APPEND", box.state.name, chained=chained)
         self.log("MAILBOX", box.state.name, chained=chained)
 
@@ -126,5 +126,5 @@ class SieveChanges(ApplyMeta):
         tally = Tally(box)
         new = [record._replace(modseq=modseq, last_updated=now) for _, record in changes]
         self.update_records(box.id, tally, [was for was, _ in changes], new)
-        self.set_columns(box.id, **tally.columns(), highestmodseq=modseq)
+        self.set_columns(box.id, **tally.columns_at(modseq))
         self.log("MAILBOX", box.state.name, chained=chained)

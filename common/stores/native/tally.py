@@ -25,6 +25,7 @@ class Tally:
         self.messages = box.messages
         self.bytes = box.bytes
         self.annotation_bytes = box.annotation_bytes
+        self.xconvmodseq = box.state.xconvmodseq
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records; expunged ones do not count."""
@@ -58,3 +59,13 @@ class Tally:
             "bytes": self.bytes,
             "annotation_bytes": self.annotation_bytes,
         }
+
+    def columns_at(self, modseq: int) -> dict[str, int]:
+        """`columns`, and the counters, of a change here that has `modseq`.
+
+        A server with conversations counts the same change in XCONVMODSEQ, and takes none that says less.
+        """
+        columns = {**self.columns(), "highestmodseq": modseq}
+        if self.xconvmodseq:
+            columns["xconvmodseq"] = max(self.xconvmodseq, modseq)
+        return columns

@@ -46,6 +46,28 @@ class LocalConformance(Conformance):
         log.clear()
         return store
 
+    def test_where_conversations_are_counted_a_changed_message_counts_there_too(self, mail):
+        uniqueid = mailbox_in(mail).uniqueid
+        with mail.write(ALICE) as writer:
+            writer.set_flags(INBOX, [1], add=["\\Flagged"])
+        assert mailbox_in(mail).xconvmodseq == 0, "not counted"
+        with mail.write(ALICE) as writer:
+            writer.raise_counters(uniqueid, xconvmodseq=1)
+        for change in (
+            lambda writer: writer.set_flags(INBOX, [1], add=["\\Seen"]),
+            lambda writer: writer.append(INBOX, [(THREE, 1_600_000_000, "")]),
+            lambda writer: writer.expunge(INBOX, [2]),
+            lambda writer: writer.rewrite_records(uniqueid, records_in(mail)[:1]),
+        ):
+            before = mailbox_in(mail).xconvmodseq
+            with mail.write(ALICE) as writer:
+                change(writer)
+            now = mailbox_in(mail)
+            assert before < now.xconvmodseq == now.highestmodseq
+        with mail.write(ALICE) as writer:
+            writer.set_acl(INBOX, "bob", "lr")
+        assert mailbox_in(mail).xconvmodseq < mailbox_in(mail).highestmodseq, "no message was changed"
+
     def test_create_makes_a_mailbox_as_cyrus_does(self, store, log):
         with store.write(ALICE) as writer:
             made = writer.create(INBOX)

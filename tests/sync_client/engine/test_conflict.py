@@ -307,6 +307,34 @@ def test_a_uidvalidity_that_was_raised_on_the_replica_reaches_the_master(alice: 
     both(alice)
 
 
+def count_conversations(world: World) -> None:
+    """As a replica with conversations does; the master hears of it when a conflict is settled."""
+    theirs = state(world.replica, INBOX)
+    with write(world.replica) as writer:
+        writer.raise_counters(theirs.uniqueid, xconvmodseq=theirs.highestmodseq)
+
+
+def test_after_a_settled_conflict_conversations_count_no_less_than_messages(alice: World) -> None:
+    alice.sync()
+    count_conversations(alice)
+    deliver(alice.replica, INBOX, "there")
+    deliver(alice.master, INBOX, "here")
+    alice.sync()
+    ours, theirs = state(alice.master, INBOX), state(alice.replica, INBOX)
+    assert ours.xconvmodseq == ours.highestmodseq == theirs.xconvmodseq
+    assert alice.sync() == [("GET USER", "alice")]
+
+
+def test_a_higher_count_of_conversations_on_the_replica_is_taken_without_a_refusal(alice: World) -> None:
+    alice.sync()
+    ours = state(alice.master, INBOX)
+    for store, count in ((alice.master, ours.highestmodseq - 1), (alice.replica, ours.highestmodseq)):
+        with write(store) as writer:
+            writer.raise_counters(ours.uniqueid, xconvmodseq=count)
+    assert alice.sync() == [("GET USER", "alice")], "nothing else differs"
+    assert state(alice.master, INBOX).xconvmodseq == ours.highestmodseq
+
+
 def test_no_copyback_never_touches_the_master_and_never_asks_for_a_full_mailbox(alice: World) -> None:
     with write(alice.replica) as writer:
         for flag in ("a", "b", "c"):
