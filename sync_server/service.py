@@ -81,7 +81,9 @@ class Service:
         threads = ThreadRunner(reactor)
 
         def make_replica() -> StoreReplica:
-            return StoreReplica(store, threads, partitions=settings.partitions, staging_dir=staging)
+            return StoreReplica(
+                store, threads, partitions=settings.partitions, staging_dir=staging, make_staging_dir=False
+            )
 
         return cls(
             settings,

@@ -63,12 +63,13 @@ class StoreReplica:
         staging_memory: int = DEFAULT_MEMORY,
         capabilities: frozenset[str] = frozenset(),
         lock_timeout: float = LOCK_TIMEOUT,
+        make_staging_dir: bool = True,
     ) -> None:
         """`partitions`: the names that a peer may use; `staging_dir`: where staged messages go that do
-        not fit into `staging_memory` bytes."""
+        not fit into `staging_memory` bytes, made where need be if `make_staging_dir`."""
         self.capabilities = capabilities
         self.store = store
-        self.staging = Staging(staging_dir, staging_memory)
+        self.staging = Staging(staging_dir, staging_memory, make=make_staging_dir)
         self._partitions = frozenset(partitions)
         self._forced = False
         self._put_off: dict[str, MailboxUpdate] = {}

@@ -40,9 +40,11 @@ class _Staged(NamedTuple):
 class Staging:
     """The reserve list of one connection. Used by one thread at a time."""
 
-    def __init__(self, directory: Path, memory: int = DEFAULT_MEMORY) -> None:
-        """`directory`: where the temporary file goes; made when it is needed."""
+    def __init__(self, directory: Path, memory: int = DEFAULT_MEMORY, *, make: bool = True) -> None:
+        """`directory`: where the temporary file goes; made when it is needed, unless `make` is False: on a
+        disk that has gone away meanwhile, it would be made on what is underneath."""
         self._directory = directory
+        self._make = make
         self._limit = memory
         self._messages: dict[bytes, _Staged] = {}
         self.reserved: set[bytes] = set()
@@ -190,7 +192,8 @@ class Staging:
     def _write(self, data: bytes) -> None:
         """Append to the temporary file."""
         if self._descriptor < 0:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            if self._make:
+                self._directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._directory) as file:
                 self._descriptor = os.dup(file.fileno())
         view = memoryview(data)

@@ -200,7 +200,7 @@ class Registry:
         try:
             connection = self._open(create=False)
             return connection.execute(query, arguments).fetchall() if connection else []
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._met(error)
             return None
 
@@ -214,14 +214,14 @@ class Registry:
                         connection.executemany(_DELETE, [(uniqueid, *by) for uniqueid in going])
                         connection.executemany(_INSERT, [(uniqueid, *owner) for uniqueid, owner in coming])
                     return
-                except sqlite3.Error as error:
+                except (sqlite3.Error, UnicodeDecodeError) as error:
                     self._met(error)
             for uniqueid in going:
                 self._substitute()[uniqueid].discard(by)
             for uniqueid, owner in coming:
                 self._substitute()[uniqueid].add(owner)
 
-    def _met(self, error: sqlite3.Error) -> None:
+    def _met(self, error: Exception) -> None:
         """Raises what is no damage."""
         if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
             raise StoreError(f"the registry of mailboxes cannot be opened: {self._path}") from error

@@ -18,11 +18,21 @@ _SQLITE_WORDS = {
     "disk I/O": "the disk cannot be read or written",
 }
 """What SQLite's own words mean to an administrator."""
-_DAMAGE = ("malformed", "not a database", "disk image", "no such table", "no such column", "corrupt")
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "disk image",
+    "no such table",
+    "no such column",
+    "corrupt",
+    "decode",
+)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that a file is not what it should be."""
+    """Whether SQLite says that a file is not what it should be, or has read what is no text."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGE)
 
 
@@ -36,6 +46,8 @@ def store_trouble(error: BaseException, owner: Owner) -> CyrusSyncError:
         found = StoreError(disk.why(error))
     elif isinstance(error, OverflowError):
         found = ProtocolError("number out of range")
+    elif isinstance(error, UnicodeDecodeError):
+        found = StoreCorrupt("index damaged: text that is no text")
     elif isinstance(error, UnicodeError):
         found = ProtocolError("text that is not valid Unicode")
     elif isinstance(error, zstandard.ZstdError):

@@ -8,6 +8,7 @@ that were deleted or changed since may come along where it cannot.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,7 +35,7 @@ class Row(NamedTuple):
 class Pages:
     """A database file, with what of its write-ahead log was committed."""
 
-    def __init__(self, data: bytes, log: bytes = b"") -> None:
+    def __init__(self, data: bytes | mmap.mmap, log: bytes = b"") -> None:
         self._data = data
         self.size, self._reserved = _shape(data, log)
         self._newer = _committed(log, self.size)
@@ -59,7 +60,7 @@ class Pages:
         """Pages that are in no table."""
         free: set[int] = set()
         head = self.page(1)
-        if not head.startswith(_HEADER):
+        if head[:16] != _HEADER:
             return free
         trunk = int.from_bytes(head[32:36], "big")
         while 1 < trunk <= self.count and trunk not in free:
@@ -123,9 +124,9 @@ class Pages:
         return b"".join(pieces)
 
 
-def _shape(data: bytes, log: bytes) -> tuple[int, int]:
+def _shape(data: bytes | mmap.mmap, log: bytes) -> tuple[int, int]:
     """The size of a page, and how much of each is reserved."""
-    if data.startswith(_HEADER):
+    if data[:16] == _HEADER:
         size = int.from_bytes(data[16:18], "big")
         size = 65536 if size == 1 else size
         if size in _SIZES and data[20] <= size - 480:
