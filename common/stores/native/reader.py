@@ -215,8 +215,12 @@ class Reader:
             for body in batch:
                 if not _is_sound(body):
                     bad.add(body.guid)
-        for guid in bad:
-            self.note_damaged(guid)
+        reader = self.bodies_reader
+        if reader and wanted:
+            for guid in bad:
+                reader.damaged.add(guid)
+            # What is sound again (a pack that came back), or gone, is damaged no more.
+            reader.damaged.difference_update(guid for guid in wanted if guid not in bad)
         return bad
 
     def body(self, guid: bytes) -> MessageBody | None:

@@ -205,6 +205,7 @@ class _Check:
 
     def messages(self) -> Iterator[Problem]:
         lengths = dict(self.db.execute("SELECT pack, length FROM packs"))
+        marked = set(self.store.marks.of(self.owner))
         cursor = self.db.execute(
             "SELECT guid, pack, offset, length, size FROM messages ORDER BY pack, offset"
         )
@@ -219,6 +220,8 @@ class _Check:
                 if problem:
                     self.store.marks.of(self.owner).add(guid)
                     yield Problem("message", where, problem)
+                elif guid in marked:
+                    self.store.marks.of(self.owner).discard(guid)
 
     def _message(self, guid: bytes, place: Place, size: int) -> str:
         """What is wrong with one message, "" if nothing is."""

@@ -156,3 +156,15 @@ def test_expire_moves_what_is_there_of_a_short_pack_and_keeps_the_places_of_the_
     assert readable(store) == {"two", "three"}, "the pack has come back"
     expire(store, ALICE, 0)
     assert not pack.exists() and readable(store) == {"two", "three"}
+
+
+def test_a_mark_goes_when_the_message_can_be_read_again(store: NativeStore) -> None:
+    pack = directory(store) / pack_name(1)
+    kept = pack.read_bytes()
+    for look in (lambda: readable(store), lambda: list(verify(store, ALICE))):
+        pack.write_bytes(kept[:-5])
+        look()
+        assert store.damaged_owners() == [ALICE]
+        pack.write_bytes(kept)
+        look()
+        assert store.damaged_owners() == []
