@@ -10,7 +10,7 @@ import getpass
 import sys
 
 from common.errors import UsageError
-from common.wire.sasl.passwd import PasswordFile
+from common.wire.sasl.passwd import PasswordFile, check_same_everywhere
 from mailstore.context import Context
 
 
@@ -27,7 +27,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if not passwords.remove(args.user):
             context.warn(f"{args.user} had no password")
         return 0
-    passwords.set_password(args.user, _read_password(args.user, context))
+    password = _read_password(args.user, context)
+    check_same_everywhere(password, args.user)
+    passwords.set_password(args.user, password)
     return 0
 
 

@@ -194,3 +194,11 @@ def test_a_shared_mailbox_is_no_user(site: Site) -> None:
     assert site.ok("deliver", "shared^3Ax", stdin=MESSAGE).lines == ["user/shared:x 1"]
     assert site.run("deliver", "shared:board", stdin=MESSAGE).status != 0
     assert Owner("user", "shared:x") == owner_of("user.shared:x")
+
+
+def test_mail_in_a_folder_called_sieve_is_no_script(alice: Site) -> None:
+    alice.ok("create", "user/alice/#sieve")
+    alice.ok("deliver", "alice", "-m", "#sieve", stdin=b"Subject: evil\r\n\r\ndiscard;\r\n")
+    assert alice.ok("sieve", "list", "alice").lines == []
+    refused = alice.run("sieve", "put", "alice", "good", stdin=b"keep;\n")
+    assert refused.status != 0 and "mail folder" in refused.err

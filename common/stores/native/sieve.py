@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from common.errors import InvalidUser, MailboxNonexistent
+from common.errors import InvalidUser, MailboxNonexistent, UnknownFailure
 from common.model import MessageBody, Record
 from common.sieve import check_name, check_syntax, name_of, to_message
 from common.stores.native.flags import changed_flags
@@ -87,7 +87,9 @@ class SieveChanges(ApplyMeta):
     def _sieve_box(self, chained: bool) -> Box:
         name = sieve_mailbox(self.owner)
         box = self.find_box("name", name) if name else None
-        if box:
+        if box and "f" not in box.state.mbtype and not box.state.intermediate:
+            raise UnknownFailure("there is a mail folder where scripts are to be").at(mailbox=name)
+        if box and not box.state.intermediate:
             return box
         if self.inbox() is None:
             raise InvalidUser().at(user=str(self.owner))

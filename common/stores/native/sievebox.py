@@ -37,10 +37,10 @@ def sieve_mailbox(owner: Owner) -> str:
 
 def stored_scripts(reader: MailReader) -> dict[str, StoredScript]:
     """The scripts by name, in order of name. Of two with one name the newer counts; a message that is
-    no script is passed over."""
+    no script is passed over, and so is mail in a folder that is only called ``#sieve``."""
     name = sieve_mailbox(reader.owner)
     state = reader.mailbox(name) if name else None
-    if state is None:
+    if state is None or "f" not in state.mbtype:
         return {}
     records = [record for batch in reader.records(state.uniqueid) for record in batch if not record.expunged]
     bodies = {

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scramp import ScramException, ScramMechanism
+from scramp.core import saslprep
 
 from common.errors import StoreCorrupt, StoreError, UsageError
 from common.wire.policy import SCRAM
@@ -231,6 +232,20 @@ class PasswordFile:
         if os.geteuid() == 0:
             old = self.path.stat() if self.path.exists() else self.path.parent.stat()
             os.fchown(file, old.st_uid, old.st_gid)
+
+
+def check_same_everywhere(password: str, user: str) -> None:
+    """Raise `UsageError` unless both ends take the same octets for `password`: SCRAM wants it prepared
+    (SASLprep, RFC 4013), and not every peer does that."""
+    try:
+        same = saslprep(password) == password
+    except ScramException as error:
+        raise UsageError(f"the password cannot be used: {error}").at(user=user) from None
+    if not same:
+        raise UsageError(
+            "the password has characters that SASLprep replaces by others (ligatures, fractions, wide "
+            "letters, odd blanks): not every peer does so, and some could not log in. Choose another"
+        ).at(user=user)
 
 
 def _parse_verifier(text: str) -> Verifier:

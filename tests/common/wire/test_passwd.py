@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import StoreCorrupt, StoreError, UsageError
 from common.wire.sasl import passwd
-from common.wire.sasl.passwd import PasswordFile
+from common.wire.sasl.passwd import PasswordFile, check_same_everywhere
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +154,10 @@ def test_what_root_writes_belongs_to_the_owner_of_the_directory_and_of_the_old_f
     os.chown(file.path, 1235, 5679)
     file.set_password("admin", "two")
     assert (file.path.stat().st_uid, file.path.stat().st_gid) == (1235, 5679)
+
+
+@pytest.mark.parametrize("password", ["\ufb01sh", "\u00aa\u00bd", "a\u00a0b", "so\u00adft"])
+def test_a_password_that_saslprep_changes_is_not_the_same_everywhere(password: str) -> None:
+    with pytest.raises(UsageError, match="SASLprep"):
+        check_same_everywhere(password, "repl")
+    check_same_everywhere("pä ßwörd", "repl")
