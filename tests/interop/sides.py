@@ -5,6 +5,7 @@ For scenarios that must hold on every pair. A folder is named as in ``lists.cyru
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from .cyrus import Address, Cyrus
 from .imap import quote
 from .ours import Ours
 from .running import Finished
+
+PAIRS = (
+    ["real-real"] if os.environ.get("INTEROP_SERVER") == "real" else ["real-ours", "ours-real", "ours-ours"]
+)
+"""Master and replica; two real ones are the judge of a scenario itself."""
 
 
 class Side(Protocol):
@@ -173,10 +179,11 @@ class OurSide:
 
 
 @contextmanager
-def side(kind: str, name: str) -> Iterator[RealSide | OurSide]:
-    """A new, serving end of that kind; gone afterwards, ours not before it was verified."""
+def side(kind: str, name: str, settings: dict[str, str] | None = None) -> Iterator[RealSide | OurSide]:
+    """A new, serving end of that kind; gone afterwards, ours not before it was verified. `settings` are for a
+    real one."""
     if kind == "real":
-        with Cyrus.running(name) as cyrus:
+        with Cyrus.running(name, settings) as cyrus:
             yield RealSide(cyrus)
     else:
         with Ours.installed(name) as ours:

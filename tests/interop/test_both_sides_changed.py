@@ -7,7 +7,6 @@ With INTEROP_SERVER=real it runs between two real ones, as the judge of the scen
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,11 +15,7 @@ import pytest
 
 from .csync import Csync, differences, state_of
 from .fill import message
-from .sides import Side, guids, side
-
-PAIRS = (
-    ["real-real"] if os.environ.get("INTEROP_SERVER") == "real" else ["real-ours", "ours-real", "ours-ours"]
-)
+from .sides import PAIRS, Side, guids, side
 
 
 @pytest.fixture(scope="module", params=PAIRS)
