@@ -251,7 +251,7 @@ def test_poison_in_the_log_blocks_nothing(pair):
     pair.master.create("alice")
     with pair.master.log().open("ab") as file:
         file.write(
-            b"MAILBOX DELETED.user.alice." + b"x" * 500 + b".6B013001\n" + b"MAILBOX user.a/b\nnonsense\n"
+            b"MAILBOX DELETED.user.alice." + b"x" * 1100 + b".6B013001\n" + b"MAILBOX user.a/b\nnonsense\n"
         )
     assert pair.run("-R", "-1").process.returncode == 0
     assert pair.replica.has("alice") and pair.master.done()
