@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.deadlines import scaled
+
 
 @pytest.fixture(autouse=True)
 def _umask_of_its_own() -> Iterator[None]:
@@ -14,3 +16,13 @@ def _umask_of_its_own() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """The time after which a test is ended scales with the machine."""
+    marker = item.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker and marker.args else float(item.config.getini("timeout") or 0)
+    if seconds:
+        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
+    return (yield)

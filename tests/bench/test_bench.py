@@ -10,6 +10,7 @@ import pytest
 
 from bench.mail import Post
 from bench.workloads import USUAL
+from tests.deadlines import scaled
 from tests.interop.releases import HOST
 
 CHECKOUT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ def bench(*args: str) -> subprocess.CompletedProcess[str]:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=scaled(110),
         check=False,
     )
 
@@ -64,7 +65,7 @@ def test_a_file_is_shipped_beside_its_copies() -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=scaled(110),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from common.wire.sasl.passwd import PasswordFile
+from tests.deadlines import scaled
 
 ADMIN = "repl"
 PASSWORD = "s3cret"
@@ -106,8 +107,8 @@ class RunningServer:
                 preexec_fn=self._limit if self._file_size_limit else None,  # noqa: PLW1509
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
             )
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() - began < scaled(READY_SECONDS):
             if self.process.poll() is not None:
                 raise RuntimeError(f"sync_server ended with {self.process.returncode}:\n{self.log_tail()}")
             try:
@@ -146,7 +147,7 @@ class RunningServer:
 
     def wait(self, seconds: float = 20.0) -> int:
         assert self.process is not None
-        return self.process.wait(seconds)
+        return self.process.wait(scaled(seconds))
 
     # -- talking to it
 
@@ -154,13 +155,13 @@ class RunningServer:
         """A TCP connection from a loopback address of its own, or one to the UNIX socket."""
         if trusted:
             line = socket.socket(socket.AF_UNIX)
-            line.settimeout(seconds)
+            line.settimeout(scaled(seconds))
             line.connect(self.socket_path)
             return line
         self._connections += 1
         high, low = divmod(self._connections % 60000 + 300, 250)
         source = (f"127.1.{high}.{low + 1}", 0)
-        return socket.create_connection(("127.0.0.1", self.port), seconds, source)
+        return socket.create_connection(("127.0.0.1", self.port), scaled(seconds), source)
 
     def talk(self, commands: Iterable[bytes], *, seconds: float = 20.0) -> bytes:
         """All commands at once, then EXIT; everything that was said after the greeting's last line."""

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from common.synclog.lines import parse_lines
+from tests.deadlines import until
 from tests.faults.pair import BurningPair, burning_pair
-from tests.sync_client.real import Client, until
+from tests.sync_client.real import Client
 
 pytestmark = pytest.mark.fault
 
@@ -74,7 +75,11 @@ def test_a_replica_with_a_full_disk_catches_up_by_itself_when_there_is_space(pai
         for user in USERS:
             pair.master.deliver(user, f"{user} {number}")
     until(lambda: b"sync failed" in pair.said.read_bytes(), "the client is refused")
-    time.sleep(1.2)  # two more runs meet the same disk
+    refused = pair.said.read_bytes().count(b"sync failed")
+    until(
+        lambda: pair.said.read_bytes().count(b"sync failed") >= refused + 2 * len(USERS),
+        "two more runs meet the same disk",
+    )
     assert waits(pair) == set(USERS), "what cannot be done now is kept"
     assert [pair.replica.messages(user) for user in USERS] == [0] * len(USERS)
     assert not (pair.master.directory() / "quarantine.yaml").exists(), "it is nobody's fault"

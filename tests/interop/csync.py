@@ -14,6 +14,8 @@ import socket
 from types import TracebackType
 from typing import Any
 
+from tests.deadlines import scaled
+
 from .cyrus import ADMIN, PASSWORD, Address
 from .imap import parse
 from .releases import current
@@ -29,7 +31,7 @@ class Csync:
     """A csync session that is logged in as the administrator."""
 
     def __init__(self, address: Address, sieve_mailbox: bool = True) -> None:
-        self.socket = socket.create_connection(address, timeout=30)
+        self.socket = socket.create_connection(address, timeout=scaled(30))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
         self.greeting = [self._line()]

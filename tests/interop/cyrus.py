@@ -25,11 +25,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.deadlines import scaled, until
+
 from .imap import Imap
 from .lmtp import deliver
 from .managesieve import ManageSieve
 from .releases import PROGRAMS, Release, current, search_path
-from .running import Finished, Rolling, default_ground, finish, free_port, processes_of, until
+from .running import Finished, Rolling, default_ground, finish, free_port, processes_of
 
 ADMIN = "cyrus"
 PASSWORD = "lab-secret"
@@ -180,7 +182,7 @@ class Cyrus:
         if self.master.poll() is not None:
             raise AssertionError(f"Cyrus {self.name} ended:\n{(self.root / 'master.out').read_text()}")
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            socket.create_connection(("127.0.0.1", port), timeout=scaled(2)).close()
         except OSError:
             return False
         return True
@@ -206,7 +208,7 @@ class Cyrus:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, last)
             with contextlib.suppress(AssertionError):
-                until(lambda: not processes_of(self.root), "children end", timeout=3)
+                until(lambda: not processes_of(self.root), "children end", 3)
                 return
         raise AssertionError(f"processes of {self.name} are left: {processes_of(self.root)}")
 

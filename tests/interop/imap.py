@@ -13,6 +13,8 @@ import socket
 from types import TracebackType
 from typing import Any
 
+from tests.deadlines import scaled
+
 _LITERAL_AT_END = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
 _TOKEN = re.compile(
     rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|\{(\d+)\+?\}\r\n|([^\s()"]*\[[^\]]*\][^\s()]*|[^\s()"]+))'
@@ -57,7 +59,7 @@ class Imap:
     """A connection that is logged in. `user` is whom we act for, `authname` whose password it is."""
 
     def __init__(self, host: str, port: int, user: str, authname: str, password: str) -> None:
-        self.socket = socket.create_connection((host, port), timeout=60)
+        self.socket = socket.create_connection((host, port), timeout=scaled(60))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
         self.tag = 0

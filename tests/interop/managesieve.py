@@ -7,6 +7,8 @@ import re
 import socket
 from types import TracebackType
 
+from tests.deadlines import scaled
+
 _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
 
 
@@ -14,7 +16,7 @@ class ManageSieve:
     """A connection that is logged in as `user`."""
 
     def __init__(self, host: str, port: int, user: str, authname: str, password: str) -> None:
-        self.socket = socket.create_connection((host, port), timeout=30)
+        self.socket = socket.create_connection((host, port), timeout=scaled(30))
         self.file = self.socket.makefile("rb")
         self._answer()
         word = base64.b64encode(f"{user}\0{authname}\0{password}".encode()).decode()

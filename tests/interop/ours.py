@@ -20,9 +20,10 @@ from pathlib import Path
 from common.config import Config
 from common.stores.mailstore import MailStore
 from common.wire.sasl.passwd import PasswordFile
+from tests.deadlines import scaled, until
 
 from .cyrus import ADMIN, PASSWORD, Address
-from .running import Finished, Rolling, default_ground, dying_with_us, finish, free_port, until
+from .running import Finished, Rolling, default_ground, dying_with_us, finish, free_port
 
 BIN = Path(sys.executable).parent
 
@@ -96,7 +97,7 @@ class Ours:
         assert self.server is None
         with self.log.open("ab") as output:
             self.server = subprocess.Popen(
-                [*dying_with_us(), str(BIN / "sync_server"), "-C", str(self.config), *args],
+                [*dying_with_us(), str(BIN / "sync_server"), "-e", "-C", str(self.config), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -110,7 +111,7 @@ class Ours:
         if self.server.poll() is not None:
             raise AssertionError(f"our sync_server ended:\n{self.log.read_text()}")
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=scaled(2)).close()
         except OSError:
             return False
         return True
@@ -127,7 +128,7 @@ class Ours:
             return None
         self.server.send_signal(how)
         try:
-            status = self.server.wait(15)
+            status = self.server.wait(scaled(15))
         except subprocess.TimeoutExpired:
             self.server.kill()
             self.server.wait()

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
+from tests.deadlines import scaled
+
 Address = tuple[str, int]
 Direction = Literal["c2s", "s2c"]
 Cut = tuple[Direction, int] | None
@@ -129,7 +131,7 @@ class Proxy:
                     server = socket.socket(socket.AF_UNIX)
                     server.connect(self.target)
                 else:
-                    server = socket.create_connection(self.target, timeout=10)
+                    server = socket.create_connection(self.target, timeout=scaled(10))
                     server.settimeout(None)
                     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:

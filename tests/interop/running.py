@@ -11,11 +11,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.deadlines import scaled
 
 
 def identity() -> dict[str, Any]:
@@ -52,16 +53,6 @@ def default_ground() -> Path:
     return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = 20.0, every: float = 0.02) -> object:
-    """The first true value of `condition`; AssertionError naming `what` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(every)
-    return value
-
-
 @dataclass
 class Finished:
     """A command that has ended."""
@@ -93,7 +84,7 @@ def finish(command: list[str], timeout: float, how: dict[str, object], stdin: by
         **how,  # type: ignore[call-overload]
     )
     try:
-        out, err = process.communicate(stdin, timeout)
+        out, err = process.communicate(stdin, scaled(timeout))
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
@@ -139,7 +130,7 @@ class Rolling:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout)
+                self.process.wait(scaled(timeout))
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -16,13 +16,13 @@ import pytest
 from common.model import Seen
 from common.names import Owner
 from common.stores.mailstore import MailWriter
+from tests.deadlines import until
 
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import BINARY, EIGHT_BIT, SCRIPT, message
 from .ours import Ours
 from .proxy import Proxy
-from .running import until
 from .view import view
 
 JANUARY = 1704103200

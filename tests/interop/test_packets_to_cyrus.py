@@ -18,13 +18,14 @@ import pytest
 from common.model import Seen
 from common.names import Owner
 from common.stores.mailstore import MailWriter
+from tests.deadlines import until
 
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import SCRIPT, message
 from .ours import BIN, Ours, environment
 from .proxy import Proxy
-from .running import Finished, finish, until
+from .running import Finished, finish
 from .test_our_client_real_server import JANUARY, fill_our_store
 from .view import view
 

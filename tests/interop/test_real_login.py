@@ -25,6 +25,7 @@ from common.wire.sasl.server import SaslServer
 from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
+from tests.deadlines import scaled
 
 from .cyrus import ADMIN, PASSWORD, Cyrus, give_to_cyrus
 from .releases import PROGRAMS
@@ -363,4 +364,4 @@ def test_saslauthd_tells_right_passwords_from_wrong_ones(reactor: Any, cyrus: Cy
             assert run(reactor, Deferred.fromCoroutine(asked), 20) is right
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(scaled(10))

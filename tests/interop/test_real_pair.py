@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.deadlines import until
+
 from .csync import Csync, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import FOLDERS, SCRIPT, fill_everything, message
 from .proxy import Proxy
-from .running import processes_of, until
+from .running import processes_of
 from .view import view
 
 
@@ -56,7 +58,7 @@ def test_a_rolling_real_client_follows_its_log(fresh_master: Cyrus, replica: Cyr
     with fresh_master.roll("-d", "1", to=replica.csync):
         fresh_master.create_user(user)
         fresh_master.deliver(message("while rolling"), user)
-        until(arrived, "the message is at the replica", timeout=15)
+        until(arrived, "the message is at the replica", 15)
 
 
 def test_an_installation_leaves_no_process_behind(real_cyrus: None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from common.names import Owner
+from tests.deadlines import until
 
 from .csync import differences, state_of
 from .cyrus import Cyrus
@@ -14,7 +15,6 @@ from .fill import fill_everything, message
 from .imap import quote
 from .judge import Server, server_under_test
 from .proxy import Proxy
-from .running import until
 
 
 @pytest.fixture(scope="module")

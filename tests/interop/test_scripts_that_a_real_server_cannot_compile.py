@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from common.names import Owner
+from tests.deadlines import until
 
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import message
 from .ours import Ours
-from .running import until
 
 JANUARY = 1704103200
 BAD = {
@@ -74,7 +74,7 @@ def test_a_rolling_client_goes_on(replica: Cyrus, user: str) -> None:
     with Ours.installed("scripts") as ours:
         fill(ours, user, {"wrong": BAD["unknown extension"]})
         rolling = ours.roll(to=replica.csync)
-        until(lambda: "wrong is left out" in rolling.text(), "it is told of", timeout=60)
+        until(lambda: "wrong is left out" in rolling.text(), "it is told of", 60)
         with ours.store.write(Owner("user", user)) as box:
             box.append(f"user.{user}.Work", [(message("later"), JANUARY, "")])
         until(

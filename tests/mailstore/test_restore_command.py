@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadlines import scaled
 from tests.interop.cyrus import ADMIN, PASSWORD
 from tests.interop.ours import BIN, Ours, environment
 from tests.interop.running import Finished, dying_with_us
@@ -38,7 +39,7 @@ class Source(Site):
     def restore(self, *args: str, stdin: bytes = b"") -> Finished:
         command = [*dying_with_us(), str(BIN / "mailstore"), "-C", str(self.conf), "restore", *args]
         done = subprocess.run(
-            command, input=stdin, capture_output=True, timeout=60, env=environment(), check=False
+            command, input=stdin, capture_output=True, timeout=scaled(60), env=environment(), check=False
         )
         return Finished(command, done.returncode, done.stdout.decode(), done.stderr.decode(), 0)
 
@@ -106,7 +107,7 @@ def test_at_a_terminal_it_asks(source: Source, target: Ours) -> None:
         )
         os.close(theirs)
         os.write(ours, answer)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=scaled(60))
         os.close(ours)
         assert b"Do it? [y/N]" in out
         assert process.returncode == status, out

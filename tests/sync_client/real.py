@@ -10,15 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from common.config import Config
 from common.names import Owner, inbox_of
 from common.stores import open_store
 from common.wire.sasl.passwd import PasswordFile
+from tests.deadlines import scaled, until
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {
@@ -26,15 +25,6 @@ ENVIRONMENT = {
     for key, value in os.environ.items()
     if key not in ("INVOCATION_ID", "NOTIFY_SOCKET", "CYRUS_ISDAEMON")
 }
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
-    """The first true value of `condition`."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.01)
-    return found
 
 
 class Side:
@@ -128,7 +118,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(scaled(20))
             self.process = None
 
 
@@ -159,9 +149,9 @@ class Client:
 
     def ended(self, seconds: float = 20) -> int:
         """Its exit status."""
-        status = self.process.wait(seconds)
+        status = self.process.wait(scaled(seconds))
         for reader in self._readers:
-            reader.join(5)
+            reader.join(scaled(5))
         return status
 
     def kill(self) -> None:

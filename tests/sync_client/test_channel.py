@@ -12,6 +12,7 @@ import pytest
 from common.errors import UsageError
 from sync_client.background import is_supervised
 from sync_client.channel import ChannelBusy, ChannelLock, check_channel, lock_holder
+from tests.deadlines import scaled, until
 
 
 def test_the_lock_is_had_once(tmp_path):
@@ -74,7 +75,7 @@ lock.write_pid()
 while not (directory / "stop").exists():
     time.sleep(0.01)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=scaled(20))
     assert done.returncode == 0
     try:
         wait_for(tmp_path / "said")
@@ -87,9 +88,4 @@ while not (directory / "stop").exists():
 
 
 def wait_for(path: Path, seconds: float = 10) -> None:
-    import time
-
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.01)
+    until(path.exists, f"{path} appears", seconds)

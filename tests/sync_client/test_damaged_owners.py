@@ -15,8 +15,9 @@ import pytest
 from common.names import Owner
 from common.stores.native.partitions import MARKER
 from mailstore.cli import main as mailstore
+from tests.deadlines import until
 from tests.mailstore.damage import KINDS
-from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, Side, paired, serving_replica, until
+from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, Side, paired, serving_replica
 
 USERS = ("alice", "bob", "carol")
 

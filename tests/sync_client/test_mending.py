@@ -13,8 +13,9 @@ from common.synclog.log import SyncLog
 from sync_client import mending
 from sync_client.engine.withheld import Withheld, withheld_path
 from tests.common.stores.test_healing import directory, readable, spoil
+from tests.deadlines import until
 from tests.sync_client.engine.world import ALICE, INBOX, Clock, deliver, guid_of, make_store
-from tests.sync_client.real import Pair, Replica, paired, serving_replica, until
+from tests.sync_client.real import Pair, Replica, paired, serving_replica
 
 
 @pytest.fixture(scope="module")

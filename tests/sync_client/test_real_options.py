@@ -16,7 +16,8 @@ import pytest
 from common.names import Owner
 from sync_client.engine.locks import lock_name
 from tests.common.wire.kit import issue
-from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica, until
+from tests.deadlines import scaled, until
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +400,7 @@ def test_v_of_a_run_that_nobody_reads_ends_it_quietly(pair):
     users = [f"user{number}" for number in range(150)]
     pair.master.create(*users)
     process = unread(pair, "-v", "-A")
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=scaled(60))
     assert (process.returncode, said) == (1, b"")
     assert not all(pair.replica.has(user) for user in users), "it went on"
     assert pair.run("-A").process.returncode == 0
@@ -416,7 +417,7 @@ def test_v_of_a_run_whose_output_is_lost_is_said(pair, redirection):
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
         env=ENVIRONMENT,
     )
@@ -434,7 +435,7 @@ def test_v_of_a_rolling_client_that_nobody_reads_does_not_stop_it(pair):
         until(lambda: pair.replica.messages("alice") == 2, "the second", 60)
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=scaled(60))
     assert process.returncode == 75
     assert said.count(b"operations are not printed any more: standard output: Broken pipe\n") == 1
     assert said.count(b"\n") == 1

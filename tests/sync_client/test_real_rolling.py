@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from common.names import Owner
-from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica, until
+from tests.deadlines import load, scaled, until
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica
 
 KILLS = int(os.environ.get("CYRUS_SYNC_KILLS", "4"))
 
@@ -48,7 +49,7 @@ def test_a_change_after_a_quiet_time_is_at_the_replica_within_a_tenth_of_a_secon
         logged = time.monotonic()
         until(lambda n=number: pair.replica.messages("alice") == n, "the message arrives")
         latencies.append(time.monotonic() - logged)
-    assert min(latencies) < 0.1, latencies
+    assert min(latencies) < 0.1 * load(), latencies
 
 
 def test_the_shutdown_file_stops_it_cleanly_after_its_work(pair, tmp_path):
@@ -158,7 +159,8 @@ def test_the_r_option_goes_to_the_background_after_the_checks(pair, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     pair.master.conf = pair.master.conf.relative_to(tmp_path)  # the daemon works in another directory
     started = pair.run("-r", "-d", "1", "-F", "stop")
-    assert started.process.returncode == 0 and started.out == started.err == b""
+    assert started.process.returncode == 0 and started.out == b""
+    assert started.err == b"" or started.err.startswith(b"sync_client: no syslog behind "), "on some machines"
     pid = int((pair.master.directory() / "sync_client.lock").read_text())
     try:
         assert pid != started.process.pid
@@ -266,7 +268,7 @@ def test_the_console_script_is_installed():
 def test_systemd_is_told_when_it_is_ready_and_when_it_stops(pair, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(tmp_path / "notify"))
-        notify.settimeout(20)
+        notify.settimeout(scaled(20))
         client = pair.client("-R", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         told = b""
         while b"READY=1" not in told or b"STATUS=" not in told:

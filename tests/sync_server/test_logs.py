@@ -30,7 +30,7 @@ def test_to_syslog_with_facility_mail_and_cyrus_ident(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "log"))
-        daemon.settimeout(5)
+        daemon.settimeout(60)
         monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
         logs.start_logging(to_stderr=False, verbose=False)
         logging.getLogger("sync_server").info("login: %s", "alice")

@@ -14,6 +14,7 @@ from common.errors import MailboxLocked, StoreError
 from common.names import Owner
 from common.stores.native.expire import expire
 from tests.common.stores.tools import ALICE, INBOX, Stage, message, native_store, record_of, update_of
+from tests.deadlines import scaled
 
 CAROL = Owner("user", "carol")
 
@@ -26,7 +27,7 @@ def churn(path: Path, seed: int) -> None:
     """Append, expunge, apply, rename to and fro, expire; for ever."""
     rnd = random.Random(seed)
     store = native_store(path)
-    with store.write(ALICE, timeout=30) as writer:
+    with store.write(ALICE, timeout=scaled(30)) as writer:
         if writer.mailbox(INBOX) is None:
             writer.create(INBOX)
     number = seed * 1_000_000
@@ -36,12 +37,12 @@ def churn(path: Path, seed: int) -> None:
             count = rnd.randrange(1, 6)
             texts = [message(number + n, rnd.choice((0, 5000, 60_000))) for n in range(count)]
             number += count
-            with store.write(ALICE, timeout=30) as writer:
+            with store.write(ALICE, timeout=scaled(30)) as writer:
                 writer.append(INBOX, [(text, 1, "\\Seen") for text in texts])
             for n in range(count):
                 say("kept", number - count + n)
         elif what < 8:
-            with store.write(ALICE, timeout=30) as writer:
+            with store.write(ALICE, timeout=scaled(30)) as writer:
                 state = writer.mailbox(INBOX)
                 assert state is not None
                 uid = rnd.randrange(1, state.last_uid + 2)
@@ -62,20 +63,20 @@ def _back_and_forth(store, rnd: random.Random) -> None:  # type: ignore[no-untyp
     """A mailbox that goes from one user to another and back; it is somewhere at any time."""
     here, there = "user.carol.moving", "user.alice.moving"
     for owner, inbox in ((CAROL, "user.carol"), (ALICE, INBOX)):
-        with store.write(owner, timeout=30) as writer:
+        with store.write(owner, timeout=scaled(30)) as writer:
             if writer.mailbox(inbox) is None:
                 writer.create(inbox)
     with store.read(CAROL) as one, store.read(ALICE) as other:
         found = one.mailbox(here), other.mailbox(there)
     if found == (None, None):
         records = [record_of(message(n), n) for n in range(1, 20)]
-        with store.write(CAROL, timeout=30) as writer:
+        with store.write(CAROL, timeout=scaled(30)) as writer:
             writer.apply_mailbox(update_of(here, records), Stage(*(message(n) for n in range(1, 20))))
         say("moving")
     elif found[0] is not None:
-        store.rename(here, there, log=False, timeout=30)
+        store.rename(here, there, log=False, timeout=scaled(30))
     else:
-        store.rename(there, here, log=False, timeout=30)
+        store.rename(there, here, log=False, timeout=scaled(30))
 
 
 def append(path: Path, seed: int) -> None:
@@ -84,7 +85,7 @@ def append(path: Path, seed: int) -> None:
     for n in range(50):
         while True:
             try:
-                with store.write(ALICE, timeout=30) as writer:
+                with store.write(ALICE, timeout=scaled(30)) as writer:
                     if writer.mailbox(INBOX) is None:
                         writer.create(INBOX, partition="other" if seed % 2 else "default")
                     writer.append(INBOX, [(message(seed * 1000 + n), 1, "")])

@@ -10,6 +10,8 @@ import pytest
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.threads import blockingCallFromThread
 
+from tests.deadlines import scaled
+
 
 @pytest.fixture
 def reactor() -> Iterator[Any]:
@@ -19,7 +21,7 @@ def reactor() -> Iterator[Any]:
     thread.start()
     yield own
     own.callFromThread(own.stop)
-    thread.join(10)
+    thread.join(scaled(10))
     assert not thread.is_alive()
 
 

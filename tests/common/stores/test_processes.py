@@ -14,6 +14,7 @@ import pytest
 from common.names import Owner
 from common.stores.native.verify import verify
 from tests.common.stores.tools import ALICE, INBOX, bodies_in, message, native_store
+from tests.deadlines import scaled
 
 pytestmark = pytest.mark.fault
 
@@ -29,7 +30,7 @@ def start(what: str, path: Path, seed: int) -> subprocess.Popen[str]:
 
 
 def finish(child: subprocess.Popen[str]) -> list[list[str]]:
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=scaled(60))
     assert child.returncode == 0, err
     return [line.split() for line in out.splitlines()]
 

@@ -50,6 +50,7 @@ from tests.common.stores.tools import (
     text_of,
     update_of,
 )
+from tests.deadlines import scaled
 
 BOTH = [message(1), message(2)]
 RECORDS = [record_of(message(1), 1), record_of(message(2), 2)]
@@ -256,11 +257,11 @@ def test_a_slow_owner_does_not_stall_another_connection(store, runner, tmp_path,
     def hold():
         with store.write(ALICE):
             held.set()
-            release.wait(10)
+            release.wait(scaled(10))
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(scaled(10))
 
     def both():
         slow = one.sub("alice", INBOX)

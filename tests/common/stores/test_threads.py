@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import DeferredList
 
 from common.stores.threads import MOST_IN_A_HOP, OrderedQueue, Outcome, ThreadRunner, one_by_one
+from tests.deadlines import scaled
 
 
 def test_a_call_runs_off_the_reactor_and_its_error_comes_back(reactor, call):
@@ -95,7 +96,7 @@ def test_a_queue_asks_its_caller_to_wait(reactor, call):
 
 def test_two_queues_run_side_by_side(reactor, call):
     runner = ThreadRunner(reactor, size=2)
-    meet = threading.Barrier(2, timeout=10)
+    meet = threading.Barrier(2, timeout=scaled(10))
     queues = [OrderedQueue(runner, one_by_one) for _ in range(2)]
     results = call(lambda: DeferredList([queue.submit(meet.wait) for queue in queues]))
     assert sorted(place for _, place in results) == [0, 1]

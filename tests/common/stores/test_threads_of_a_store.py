@@ -10,6 +10,7 @@ from common.names import Owner
 from common.stores.native.expire import expire
 from common.stores.native.verify import verify
 from tests.common.stores.tools import guid_of, message, native_store, text_of
+from tests.deadlines import scaled
 
 SECONDS = 1.5
 USERS = [Owner("user", name) for name in ("alice", "bob", "carol")]
@@ -43,7 +44,7 @@ def test_nothing_is_lost_or_torn_when_everything_happens_at_once(tmp_path, monke
     def append(owner: Owner, rnd: random.Random) -> None:
         raw = message(rnd.randrange(10**9), rnd.choice((0, 3000, 50_000)))
         waste = message(rnd.randrange(10**9), 50_000)
-        with store.write(owner, timeout=30) as writer:
+        with store.write(owner, timeout=scaled(30)) as writer:
             kept[owner].add(guid_of(raw))
             uids = writer.append(inbox(owner), [(raw, 1, ""), (waste, 1, "\\Deleted")])
             writer.expunge(inbox(owner), uids[1:])
@@ -71,8 +72,8 @@ def test_nothing_is_lost_or_torn_when_everything_happens_at_once(tmp_path, monke
         with store.read(owner) as reader:
             here = reader.mailbox(name) is not None
         if here:
-            store.rename(name, name + "y", log=True, timeout=30)
-            store.rename(name + "y", name, log=True, timeout=30)
+            store.rename(name, name + "y", log=True, timeout=scaled(30))
+            store.rename(name + "y", name, log=True, timeout=scaled(30))
 
     works = [append, append, read, read, tidy, move]
     threads = [threading.Thread(target=run, args=(work, seed)) for seed, work in enumerate(works)]

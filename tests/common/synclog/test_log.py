@@ -9,6 +9,7 @@ import pytest
 from common.errors import StoreError
 from common.synclog.lines import parse_lines
 from common.synclog.log import ATTEMPTS, ClaimedLog, SyncLog
+from tests.deadlines import scaled
 
 WRITERS = 10
 LINES_EACH = int(os.environ.get("SYNCLOG_RACE_LINES", "1500"))
@@ -91,7 +92,7 @@ def test_a_claim_waits_for_a_writer_that_has_the_file_open(tmp_path: Path) -> No
         pass
     os.write(fd, b"USER bo\n")
     os.close(fd)
-    reader.join(10)
+    reader.join(scaled(10))
     assert seen == [b"USER al\nUSER bo\n"]
 
 
@@ -153,8 +154,8 @@ def test_on_a_full_disk_none_of_the_lines_is_in_the_log(tmp_path: Path) -> None:
     results: multiprocessing.Queue[str] = context.Queue()
     process = context.Process(target=_append_beyond_a_limit, args=(log.path, results))
     process.start()
-    assert "cannot append to the action log" in results.get(timeout=30)
-    process.join(30)
+    assert "cannot append to the action log" in results.get(timeout=scaled(30))
+    process.join(scaled(30))
     assert log.path.read_bytes() == b"USER al\n"
 
 

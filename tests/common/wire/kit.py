@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from common.protocol.events import NEED_DATA, ConnectionClosed
+from tests.deadlines import scaled
 
 
 class Lines:
@@ -96,9 +97,9 @@ def run(reactor: Any, deferred: Deferred[Any], timeout: float = 10.0) -> Any:
 
 def spin(reactor: Any, condition: Any, timeout: float = 10.0) -> None:
     """Spin `reactor` until `condition()` is true."""
-    end = reactor.seconds() + timeout
+    began = reactor.seconds()
     while not condition():
-        assert reactor.seconds() < end, "the condition did not come true in time"
+        assert reactor.seconds() - began < scaled(timeout), "the condition did not come true in time"
         reactor.iterate(0.01)
 
 

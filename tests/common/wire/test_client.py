@@ -34,6 +34,7 @@ from common.wire.settings import ClientSettings, Server, parse_server, port_numb
 from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer, Peer
+from tests.deadlines import scaled
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def tls_for(ca: Issued, directory: Path, host: str = "127.0.0.1") -> ServerTLS:
 
 def settings(port: int, **more: Any) -> ClientSettings:
     usual = ClientSettings(
-        f"127.0.0.1:{port}", "127.0.0.1", port, credentials=Credentials("cyrus", "s3cret"), timeout=5
+        f"127.0.0.1:{port}", "127.0.0.1", port, credentials=Credentials("cyrus", "s3cret"), timeout=scaled(5)
     )
     return replace(usual, **more)
 
@@ -131,7 +132,8 @@ def test_the_configuration_may_name_the_mechanism(
 def test_a_unix_socket_needs_no_login(reactor: Any, listen: Any, tmp_path: Path) -> None:
     server = FakeServer()
     listen(server, tmp_path / "csync")
-    session = run(reactor, connect(reactor, ClientSettings("x", path=str(tmp_path / "csync"), timeout=5)))
+    settings = ClientSettings("x", path=str(tmp_path / "csync"), timeout=scaled(5))
+    session = run(reactor, connect(reactor, settings))
     assert session.mechanism == ""
     assert server.commands == []
     works(reactor, session)

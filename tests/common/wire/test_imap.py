@@ -33,6 +33,7 @@ from common.wire.settings import ClientSettings
 from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
 from tests.common.wire.kit import Issued, issue, make_reactor, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
+from tests.deadlines import scaled
 
 GREETING = b"* OK [CAPABILITY IMAP4rev1] replica.test Cyrus IMAP 3.6.1 server ready"
 CAPABILITY = b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR X-REPLICATION X-SIEVE-MAILBOX"
@@ -216,7 +217,7 @@ def settings(port: int, imap_port: int | None, **more: Any) -> ClientSettings:
         port,
         credentials=Credentials("cyrus", "s3cret"),
         policy=Policy(allow_plaintext=True),
-        timeout=5,
+        timeout=scaled(5),
         imap_port=imap_port,
     )
     return replace(usual, **more)
@@ -271,7 +272,7 @@ def test_where_imap_comes_to_nothing_csync_is_spoken(
 ) -> None:
     said: list[bytes] = []
     ports = listen(Accept(reactor, csync)), listen(imapd(answers, said))
-    session = run(reactor, connect(reactor, settings(*ports, timeout=1 if not answers else 5)))
+    session = run(reactor, connect(reactor, settings(*ports, timeout=1 if not answers else scaled(5))))
     assert said[0] == b"C01 CAPABILITY" and not session.within_imap
     assert session.banner == "replica.test Cyrus sync server 3.6.1"
     closed(reactor, session, csync)

@@ -22,6 +22,7 @@ from common.wire.sasl.passwd import PasswordFile
 from common.wire.sasl.saslauthd import Saslauthd, request
 from common.wire.sasl.server import SaslServer
 from tests.common.wire.kit import make_reactor, run, spin
+from tests.deadlines import scaled
 
 
 @contextmanager
@@ -41,10 +42,10 @@ def daemon(path: Path, answer: bytes, asked: list[bytes]) -> Iterator[None]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield
-        thread.join(5)
+        thread.join(scaled(5))
 
 
-def ask(path: Path, user: str, password: str, realm: str = "", timeout: float = 5) -> bool:
+def ask(path: Path, user: str, password: str, realm: str = "", timeout: float = 60) -> bool:
     reactor = make_reactor()
     asking = Saslauthd(reactor, path, timeout).check(user, password, realm)
     return bool(run(reactor, Deferred.fromCoroutine(asking)))
@@ -130,7 +131,7 @@ def test_the_real_saslauthd_understands_the_question(tmp_path: Path) -> None:
         assert ask(tmp_path, "surely-nobody", "wrong", "realm") is False
     finally:
         process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=10)[0]
+        output = process.communicate(timeout=scaled(10))[0]
     assert b"user=surely-nobody" in output
     assert b"service=csync" in output
     assert b"realm=realm" in output

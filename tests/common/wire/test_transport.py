@@ -22,6 +22,7 @@ from common.wire.deflate import Deflater, Inflater
 from common.wire.tls import ClientTLS, ClientTLSSettings
 from common.wire.transport import HOLD_BYTES, TURN_BYTES, CsyncProtocol
 from tests.common.wire.kit import Lines, Recorder, make_reactor, run, spin
+from tests.deadlines import scaled
 
 
 class Wire(StringTransport):
@@ -392,7 +393,7 @@ def test_what_came_before_a_half_close_is_carried_out_and_answered() -> None:
             handler.held[n].callback(None)
         spin(reactor, lambda: bool(handler.lost))
         assert handler.events == [b"one", b"two", ConnectionClosed(True)]
-        client.settimeout(5)
+        client.settimeout(scaled(5))
         assert client.recv(100) == b"OK 0\r\nOK 1\r\n"
         assert client.recv(100) == b""
     run(reactor, port.stopListening())

@@ -13,6 +13,7 @@ import pytest
 
 from multisite.importing import Import, Result
 from multisite.oplog.database import SiteLock
+from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 
 Pair = tuple[Server, Server]
@@ -294,7 +295,4 @@ def test_the_receipt_handler_imports_what_arrives(pair: Pair) -> None:
     boston_hub.start()
     bangalore.create("user/bob")
     assert bangalore.syncreplica("-export", "-fship", "boston_hub") == 0
-    deadline = time.monotonic() + 30
-    while boston_hub.incoming() or not boston_hub.folders("bob"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: not boston_hub.incoming() and boston_hub.folders("bob"), "it is imported", 30)

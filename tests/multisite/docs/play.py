@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.interop.running import until
+from tests.deadlines import scaled, until
 
 BIN = Path(sys.executable).parent
 DOMAIN = ".example.org"
@@ -175,7 +175,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=100,
+            timeout=scaled(100),
             check=False,
         )
         self.heard.append(f"# at {host}\n{script}\n{self._here(host, done.stdout)}")
@@ -197,7 +197,7 @@ class World:
 
     def _accepts(self, host: str) -> bool:
         try:
-            socket.create_connection((self.addresses[host], self.port), timeout=2).close()
+            socket.create_connection((self.addresses[host], self.port), timeout=scaled(2)).close()
         except OSError:
             return False
         return True

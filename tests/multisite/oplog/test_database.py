@@ -13,6 +13,7 @@ from common.errors import EX_TEMPFAIL, StoreError
 from multisite.errors import SiteLocked
 from multisite.oplog import database
 from multisite.oplog.database import FILE, MIGRATIONS, VERSION, Database, SiteLock
+from tests.deadlines import scaled
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_the_lock_ends_with_its_process_and_may_be_waited_for(tmp_path: Path) ->
     ready = context.Event()
     process = context.Process(target=_hold, args=(tmp_path, ready, 60))
     process.start()
-    assert ready.wait(10)
+    assert ready.wait(scaled(10))
     with pytest.raises(SiteLocked):
         SiteLock(tmp_path, wait=0.1)
     process.kill()

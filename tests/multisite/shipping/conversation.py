@@ -12,6 +12,7 @@ from blake3 import blake3
 from multisite.shipping.contact import meet
 from multisite.shipping.order import Order
 from multisite.shipping.transfer import Header, Proofs
+from tests.deadlines import scaled
 from tests.multisite.shipping.kit import KEY, Host
 
 
@@ -38,7 +39,7 @@ class Conversation:
         meeting = meet(sender.site(), receiver.name)
         self.port = int(meeting.address[1])
         self.key = bytes.fromhex(key)
-        self.sock = socket.create_connection((receiver.name, self.port), timeout=20)
+        self.sock = socket.create_connection((receiver.name, self.port), timeout=scaled(20))
         self.file = self.sock.makefile("rb")
         self.sent = b""
 

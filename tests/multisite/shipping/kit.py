@@ -18,6 +18,7 @@ from multisite.shipping.cli import main
 from multisite.shipping.order import Order
 from multisite.shipping.service import serve
 from multisite.shipping.site import Site
+from tests.deadlines import until
 
 KEY = "5a" * 32
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -153,10 +154,7 @@ def unfinished(host: Host) -> list[str]:
 
 def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """For what another process does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+    until(condition, "another process does it", seconds)
 
 
 def age(path: Path, seconds: int) -> None:

@@ -21,6 +21,7 @@ from multisite.shipping.children import MAX_CHILDREN, run_children
 from multisite.shipping.log import ShippingLog
 from multisite.shipping.order import UNREACHED, Order
 from multisite.shipping.sender import LockedOrder
+from tests.deadlines import scaled
 from tests.multisite.shipping.conversation import Conversation, header_for
 from tests.multisite.shipping.kit import Host, free_port, unfinished
 
@@ -112,7 +113,7 @@ class Contact(threading.Thread):
         super().__init__(daemon=True)
         self.sock = socket.socket(type=kind)
         self.sock.bind((host.name, host.port))
-        self.sock.settimeout(5)
+        self.sock.settimeout(scaled(5))
         self.answer = answer
         self.questions = 0
         if kind == socket.SOCK_STREAM:
@@ -201,7 +202,7 @@ def test_checklist_19_never_more_than_ten_child_processes_and_the_rest_follow(tm
     def job() -> int:
         with counts.open("a") as file:
             file.write("+\n")
-        end = time.monotonic() + 5
+        end = time.monotonic() + scaled(5)
         while counts.read_text().count("+") < MAX_CHILDREN and time.monotonic() < end:
             time.sleep(0.005)
         with counts.open("a") as file:
@@ -229,7 +230,7 @@ def test_checklist_20_the_receiver_takes_ten_at_a_time_and_the_eleventh_waits(pa
         talks[10].sock.settimeout(0.3)
         with pytest.raises(TimeoutError):
             talks[10].sock.recv(1)
-        talks[10].sock.settimeout(20)
+        talks[10].sock.settimeout(scaled(20))
         talks[0].send(b"x")
         assert talks[0].word() == "DONE"
         assert talks[10].sock.recv(3) == b"GO "

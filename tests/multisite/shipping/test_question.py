@@ -17,6 +17,7 @@ from multisite.shipping.children import fork
 from multisite.shipping.errors import CannotReach, Refused, ShippingError
 from multisite.shipping.key import proof
 from multisite.shipping.question import LONGEST_ANSWER, LONGEST_QUESTION, ask
+from tests.deadlines import scaled
 from tests.multisite.shipping.kit import KEY, Host, wait_until
 
 Pair = tuple[Host, Host]
@@ -45,7 +46,7 @@ class Asking:
     def __init__(self, host: Host, key: str = KEY) -> None:
         self.key = bytes.fromhex(key)
         self.mine = secrets.token_hex(32)
-        self.sock = socket.create_connection((host.name, host.port), timeout=20)
+        self.sock = socket.create_connection((host.name, host.port), timeout=scaled(20))
         self.file = self.sock.makefile("rb")
         self.sent = b""
 
