@@ -1,23 +1,28 @@
 """Making a family, and making replicas of it by creation packets.
 
 A creation packet carries the family and the whole log with its messages: whoever imports it starts where the
-one who made it stands. The new replica makes its own keys and tells the others of them in its first packet.
+one who made it stands. It brings the new replica the keys of its birth, which the family knows already. The
+new replica makes keys of its own at once, signed with those, and tells the others in its first packet.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config import Config
-from multisite.errors import MultisiteError
+from multisite import keyring
+from multisite.errors import MultisiteError, NotApplied
 from multisite.export import Exported, Place, Wish, export
 from multisite.family import FILE, Family, Replica, check_replica_name, new_id
-from multisite.importing import Import, NotApplied
-from multisite.member import KEYS, Member, directory_of
-from multisite.packet import CREATION, Header, PacketReader, SecretKeys
+from multisite.importing import Import
+from multisite.member import Member, directory_of
+from multisite.membership import change_keys
+from multisite.packet import CREATION, BadKeys, Header, PacketForged, PacketReader, PublicKeys, SecretKeys
+from multisite.packet.invitation import Invitation
+from multisite.packet.succession import Succession
 from multisite.replay.members import announce, tell_replica
 
 
@@ -29,7 +34,8 @@ def create_family(config: Config, family_name: str, name: str, host: str) -> Fam
     if (directory / FILE).exists():
         raise MultisiteError(f"this server is a replica of a family already: {directory / FILE}")
     own = new_id()
-    myself = Replica(own, check_replica_name(name), host, creator=own, keys=_new_keys(directory), version=1)
+    myself = Replica(own, check_replica_name(name), host, creator=own, version=1, signed=1)
+    myself = myself.with_keys(Succession.begun(keyring.prepare(directory).public))
     family = Family(str(uuid.uuid4()), check_replica_name(family_name), own, {own: myself})
     family.save(directory)
     with Member.open(config) as member:
@@ -39,53 +45,70 @@ def create_family(config: Config, family_name: str, name: str, host: str) -> Fam
     return family
 
 
-def _new_keys(directory: Path) -> str:
-    """Make this server's keys, if it has none; the public halves."""
-    path = directory / KEYS
-    directory.mkdir(parents=True, exist_ok=True)
-    secret = SecretKeys.load(path) if path.exists() else SecretKeys.generate()
-    if not path.exists():
-        secret.save(path)
-    return secret.public.text()
-
-
 def make_replica(
-    member: Member, name: str, host: str, place: Place, wish: Wish, *, storage_class: str = ""
+    member: Member,
+    name: str,
+    host: str,
+    place: Place,
+    wish: Wish,
+    *,
+    storage_class: str = "",
+    passphrase: str | None = None,
 ) -> Exported:
-    """Add a replica to the family and write its creation packet. Raises `MultisiteError` for a name that
-    is taken."""
+    """Add a replica to the family and write its creation packet, under a `passphrase` if one is given. Raises
+    `MultisiteError` for a name that is taken, `BadKeys` where this replica has no keys to sign it with."""
     check_replica_name(name)
     if member.family.named(name) is not None:
         raise MultisiteError(f"there is a replica {name!r} in the family already")
-    made = Replica(new_id(), name, host, creator=member.family.self_id, version=1)
+    history = member.myself.key_history
+    if history is None:
+        raise BadKeys("this replica has no keys to sign the packet with: multitool keys -new makes them")
+    birth = SecretKeys.generate()
+    invitation = Invitation(birth, history.current)
+    text = invitation.sealed(passphrase) if passphrase is not None else invitation.text()
+    made = Replica(new_id(), name, host, creator=member.family.self_id, version=1, signed=1)
+    made = made.with_keys(Succession.begun(birth.public))
     if storage_class:
         made = replace(made, storage_class=storage_class)
     member.set_family(member.family.with_replica(made))
     with member.log.db.transaction():
         tell_replica(member.log, made)
-    return export(member, made, place, replace(wish, kind=CREATION))
+    return export(member, made, place, replace(wish, kind=CREATION, invitation=text))
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """By what the maker of a creation packet is known: a `passphrase` that both ends have, or somebody who
+    compares the fingerprint of its keys and says whether it is right."""
+
+    passphrase: str | None = None
+    is_right: Callable[[PublicKeys], bool] = lambda _keys: False
 
 
 def import_replica(
     config: Config,
     packets: Sequence[Path],
+    pin: Pin,
     *,
     warn: Callable[[str], None],
     notice: Callable[[str], None],
 ) -> Family:
     """Make this server the replica for which creation packets were written. Its store has to be empty.
 
-    Raises `MultisiteError` for a server that has mail or a family, `NotApplied` for other packets."""
+    Raises `MultisiteError` for a server that has mail or a family, `NotApplied` for other packets and those
+    of a maker whose fingerprint is not right, `PacketForged` for a signature or a passphrase that is not."""
     directory = directory_of(config)
     ordered = sorted(packets, key=lambda path: _header(path).number)
     if not ordered:
         raise MultisiteError("there is no creation packet")
     header = _header(ordered[0])
     _check_headers([_header(path) for path in ordered])
+    birth, maker = _pinned(header, pin)
     target = header.targets[0]
     if not (directory / FILE).exists():
-        founder = Replica(header.sender, header.sender_name, creator=header.sender)
-        myself = Replica(target.id, target.name, creator=header.sender)
+        founder = Replica(header.sender, header.sender_name, creator=header.sender).with_keys(maker)
+        myself = Replica(target.id, target.name, creator=header.sender, signed=1)
+        myself = myself.with_keys(Succession.begun(birth.public))
         Family(header.family, header.family_name, target.id, {founder.id: founder, myself.id: myself}).save(
             directory
         )
@@ -97,13 +120,42 @@ def import_replica(
             raise MultisiteError("this server has mail already: a replica begins empty")
         importing = Import(member, lambda _path: None, notice)
         for path in ordered:
-            with PacketReader(path, secret=member.secret()) as packet:
-                packet.verify(None)
+            with PacketReader(path) as packet:
+                packet.verify(maker.current)
                 importing.apply(packet)
+        _have_own_keys(member, birth)
         importing.run([])
-        myself = replace(member.myself, keys=_new_keys(directory), version=member.myself.version + 1)
-        announce(member, member.family.with_replica(myself))
         return member.family
+
+
+def _pinned(header: Header, pin: Pin) -> tuple[SecretKeys, Succession]:
+    """The keys of this replica's birth, and those of the maker of the packet, who is the right one."""
+    if not header.keys or not header.invitation:
+        raise NotApplied("it was made by a release that did not sign creation packets: make it anew")
+    maker = Succession.parse(header.keys)
+    invitation = Invitation.parse(header.invitation, pin.passphrase)
+    if invitation.maker is not None:
+        if invitation.maker != maker.current:
+            raise PacketForged("its maker is not the one with whom the passphrase was agreed")
+    elif not pin.is_right(maker.current):
+        raise NotApplied(
+            f"the keys of {header.sender_name} have to be compared first: the packet shows"
+            f" {maker.current.fingerprint()}. If multitool keys says the same there, import it with"
+            " -fingerprint and these digits"
+        )
+    return invitation.birth, maker
+
+
+def _have_own_keys(member: Member, birth: SecretKeys) -> None:
+    """Give this replica keys of its own, and tell the others."""
+    history = member.myself.key_history
+    if history is not None and history.current != birth.public and member.secret() is not None:
+        return  # an import that was interrupted has made them
+    history = Succession.begun(birth.public)
+    made = keyring.prepare(member.directory)
+    first = member.log.operations.last(member.log.self_id) + 1
+    extended = history.extended(member.family.id, member.log.self_id, first, birth, made.public)
+    change_keys(member, extended)
 
 
 def _header(path: Path) -> Header:

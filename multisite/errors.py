@@ -36,6 +36,23 @@ class SiteSealed(MultisiteError):
     text = "this replica is being restored and takes restoration updates only"
 
 
+class NotApplied(MultisiteError):
+    """A packet was not applied, for now or for good. The message is the reason."""
+
+    text = "was not applied"
+
+
+class UnknownSender(NotApplied):
+    """The packet is of a replica that nobody has told of here. It may be tried again when others were
+    applied."""
+
+
+class BadOperation(MultisiteError):
+    """An operation makes no sense, or its origin may not say it. It is set aside."""
+
+    text = "an operation makes no sense"
+
+
 class NotMaster(MultisiteError):
     """What is to be changed has its master elsewhere."""
 

@@ -23,6 +23,7 @@ from multisite.member import Member
 from multisite.oplog.epochs import Row
 from multisite.oplog.operations import Entry, owner_text
 from multisite.packet import CREATION, UPDATE, Header, Operation, PacketWriter, PublicKeys, Range, Target
+from multisite.signing import retell
 
 NO_LIMIT = 1 << 62
 _HEADS = 4096
@@ -40,6 +41,8 @@ class Wish:
     limit: int = 0
     comment: str = ""
     kind: str = UPDATE
+    invitation: str = ""
+    """Of a creation packet (`multisite.packet.invitation`)."""
 
 
 @dataclass(slots=True)
@@ -183,7 +186,11 @@ class _Export:
         for guid in sorted(damaged):
             self._left_out(entry, guid)
         gone = missing - damaged
-        return without_messages(entry, gone) if gone else entry
+        if not gone:
+            return entry
+        told = without_messages(entry, gone)
+        secret = self._member.secret() if self._member.signs else None
+        return retell(self._member.family.id, told, self._log.self_id, secret) if secret else told
 
     def _left_out(self, entry: Entry, guid: bytes) -> None:
         self._member.omit(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
@@ -245,12 +252,12 @@ class _Export:
     def _seal_to(self) -> Mapping[str, PublicKeys] | None:
         if not self._member.config.switch("multisite_seal") or self._wish.kind == CREATION:
             return None
-        keys = self._member.public(self._target.id)
-        if keys is None:
+        history = self._target.key_history
+        if history is None:
             raise CyrusSyncError(
                 f"{self._target.name} has no public keys in the family file, and multisite_seal is set"
             )
-        return {self._target.id: keys}
+        return {self._target.id: history.current}
 
     def _close(self, *, last: bool) -> None:
         assert self._writer is not None
@@ -289,4 +296,6 @@ class _Export:
             names={one: family.name_of(one) for one in {*self._mine, *ranges}},
             comment=self._wish.comment,
             wanted=self._log.wanted(),
+            keys=history.text() if (history := myself.key_history) else "",
+            invitation=self._wish.invitation if number == 1 else "",
         )

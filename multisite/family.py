@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,18 +18,27 @@ from typing import Any, Self
 import yaml
 
 from multisite.errors import MultisiteError, NoFamily, UnknownReplica
+from multisite.packet.errors import BadKeys
+from multisite.packet.keys import PublicKeys
+from multisite.packet.succession import Succession
 from multisite.shipping.files import write_over
 
 FILE = "family.yaml"
 DEFAULT_CLASS = "-default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ANY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+"""A generated name is made of two."""
 _ID = re.compile(r"[0-9a-f]{32}")
+_LONGEST_TEXT = 64 << 10
+_NUMBERS_END = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One server of the family. `incarnation` is the Unix second of its last restore, 0 if never; the keys
-    are texts of `multisite.packet.PublicKeys`, "" if it has none."""
+    """One server of the family. `incarnation` is the Unix second of its last restore, 0 if never. `keys` are
+    its present public keys (`multisite.packet.PublicKeys`), "" if it has none; `succession` is how they
+    follow from those of its birth (`multisite.packet.succession`). From its operation number `signed` on, all
+    that it says is signed; 0 if it does not sign."""
 
     id: str
     name: str
@@ -40,6 +49,8 @@ class Replica:
     keys: str = ""
     version: int = 0
     removed: bool = False
+    succession: str = ""
+    signed: int = 0
     wanted: str = ""
     """The name that it should have, where another replica has it here; "" = it has it."""
 
@@ -48,25 +59,70 @@ class Replica:
         values = asdict(replace(self, name=self.wanted or self.name, wanted=""))
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
+    @property
+    def key_history(self) -> Succession | None:
+        """All keys that it has had; None if it has none. Raises `BadKeys` for what `replica_from` refuses."""
+        if self.succession:
+            return Succession.parse(self.succession)
+        return Succession.begun(PublicKeys.parse(self.keys)) if self.keys else None
+
+    def with_keys(self, history: Succession) -> Replica:
+        """The same with these keys."""
+        return replace(self, keys=history.current.text(), succession=history.text())
+
 
 def replica_from(values: Any) -> Replica:
-    """A replica out of YAML or an operation; raises `MultisiteError` for what is none."""
+    """A replica out of YAML or an operation; raises `MultisiteError` for anything that `Replica` could not
+    have written: other types, numbers that no database holds, keys that are none."""
+    if not isinstance(values, dict):
+        raise MultisiteError("not a replica: no fields")
+    known = {name: values[name] for name in Replica.__dataclass_fields__ if name in values}
     try:
-        known = {name: values[name] for name in Replica.__dataclass_fields__ if name in values}
         made = Replica(**known)
-        good = (
-            _ID.fullmatch(made.id)
-            and _NAME.fullmatch(made.name)
-            and all(isinstance(x, str) for x in (made.host, made.storage_class, made.keys, made.wanted))
-            and isinstance(made.incarnation, int)
-            and isinstance(made.version, int)
-            and isinstance(made.removed, bool)
-        )
-    except (TypeError, KeyError) as error:
+    except TypeError as error:
         raise MultisiteError(f"not a replica: {error}") from None
-    if not good:
-        raise MultisiteError(f"not a replica: {str(values)[:200]}")
+    wrong = next(_faults(made), None)
+    if wrong is not None:
+        raise MultisiteError(f"not a replica: {wrong}")
     return made
+
+
+def replica_of_text(text: str) -> Replica:
+    """What `Replica.text` wrote. Raises `MultisiteError`."""
+    if len(text) > _LONGEST_TEXT:
+        raise MultisiteError(f"not a replica: {len(text)} characters")
+    try:
+        return replica_from(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise MultisiteError(f"not a replica: {str(error)[:100]}") from None
+
+
+def _faults(one: Replica) -> Iterator[str]:
+    """What is wrong with the fields of a replica."""
+    for name in ("id", "name", "host", "storage_class", "creator", "keys", "succession", "wanted"):
+        if not isinstance(getattr(one, name), str):
+            yield f"{name} is no text"
+            return
+    for name in ("incarnation", "version", "signed"):
+        number = getattr(one, name)
+        if type(number) is not int or not 0 <= number < _NUMBERS_END:
+            yield f"{name} is no number from 0 to 2^63 - 1"
+    if type(one.removed) is not bool:
+        yield "removed is neither true nor false"
+    if not _ID.fullmatch(one.id) or (one.creator and not _ID.fullmatch(one.creator)):
+        yield f"no id of a replica: {one.id[:40]!r}, {one.creator[:40]!r}"
+    if not _ANY_NAME.fullmatch(one.name) or (one.wanted and not _NAME.fullmatch(one.wanted)):
+        yield f"no name of a replica: {one.name[:80]!r}, {one.wanted[:80]!r}"
+    for name, longest in (("host", 255), ("storage_class", 64)):
+        if len(getattr(one, name)) > longest or not getattr(one, name).isprintable():
+            yield f"{name} is longer than {longest}, or has control characters"
+    try:
+        history = one.key_history
+    except BadKeys as error:
+        yield str(error)
+    else:
+        if history is not None and history.current.text() != one.keys:
+            yield "its keys are not the last of those that it has had"
 
 
 def check_replica_name(name: str) -> str:
@@ -90,6 +146,10 @@ class Family:
     replicas: Mapping[str, Replica] = field(default_factory=dict)
     restoring: Mapping[str, int] = field(default_factory=dict)
     """While this replica is being restored: other replica's id -> incarnation whose answer is awaited."""
+    telling: bool = False
+    """Whether the log does not tell yet what the file says of this replica."""
+    awaited: frozenset[str] = frozenset()
+    """Replicas (ids) that had no keys when this one got its own: the first that they show are taken."""
 
     # -- the file
 
@@ -111,6 +171,8 @@ class Family:
                 str(values["self"]),
                 {one.id: one for one in replicas},
                 {str(key): int(number) for key, number in (values.get("restoring") or {}).items()},
+                values.get("telling") is True,
+                frozenset(map(str, values.get("awaited") or ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MultisiteError(f"{path}: not a family file ({error})") from None
@@ -128,6 +190,10 @@ class Family:
         }
         if self.restoring:
             values["restoring"] = dict(self.restoring)
+        if self.telling:
+            values["telling"] = True
+        if self.awaited:
+            values["awaited"] = sorted(self.awaited)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         directory.mkdir(parents=True, exist_ok=True)
         write_over(directory / FILE, text.encode(), 0o640)
@@ -141,6 +207,11 @@ class Family:
     def living(self) -> list[Replica]:
         """All that were not removed, by name."""
         return sorted((one for one in self.replicas.values() if not one.removed), key=lambda one: one.name)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether any replica has keys: then no stranger is believed."""
+        return any(one.keys for one in self.replicas.values())
 
     def find(self, selector: str) -> Replica:
         """The replica that ``name``, ``name@family`` or an id means; raises `UnknownReplica`."""

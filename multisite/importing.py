@@ -21,27 +21,24 @@ from pathlib import Path
 
 from common.errors import CyrusSyncError
 from common.names import Owner
-from multisite.errors import MultisiteError
+from multisite.errors import NotApplied, UnknownSender
 from multisite.member import Member
-from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader, PublicKeys
+from multisite.oplog.operations import Entry, State
+from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
 from multisite.replay.ground import Ground
 from multisite.replay.hand import Hand
 from multisite.replay.inboxes import give_inboxes, note_inboxless
+from multisite.replay.members import announce
 from multisite.replay.names import give_back, warn_of_generated
 from multisite.replay.replay import Replay
 from multisite.replay.stage import Held, PacketStage, not_stored
 from multisite.restoring import note_answer, note_restore, open_again
 from multisite.shipping.files import TEMPORARY
+from multisite.trust import Verdict, judge, learn
 
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""
 COMMIT_OPERATIONS = 2000
-
-
-class NotApplied(MultisiteError):
-    """A packet was not applied, for now or for good. The message is the reason."""
-
-    text = "was not applied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ class Import:
             for path in sorted(waiting, key=self._order):
                 try:
                     self._one(path, result)
-                except Gap as error:
+                except (Gap, UnknownSender) as error:
                     result.refused[path] = error
                 except (PacketError, NotApplied, OSError) as error:
                     result.refused[path] = _as_error(error)
@@ -148,7 +145,7 @@ class Import:
 
     def _one(self, path: Path, result: Result) -> None:
         member = self._member
-        with PacketReader(path, secret=member.secret()) as packet:
+        with PacketReader(path, secrets=member.secrets()) as packet:
             header = packet.header
             if header.kind == CREATION:
                 result.creation.append(path)
@@ -156,13 +153,16 @@ class Import:
             try:
                 self._check(header)
             except OldSender:
-                packet.verify(self._key_of(header))
+                packet.verify(self._judge(header).keys)
                 self._take_wanted(packet)
                 raise
-            packet.verify(self._key_of(header))
+            verdict = self._judge(header)
+            packet.verify(verdict.keys)
+            self._check_own(header)
             gap = self._gap(header)
             if gap is not None:
                 raise gap
+            member.set_family(learn(member.family, header.sender, verdict.history, member.warn))
             result.operations += self.apply(packet)
         result.applied.append(path)
         self._applied(path)
@@ -196,11 +196,20 @@ class Import:
         replica that is being restored lacks."""
         return self._member.sealed and header.sender != self._member.family.self_id
 
-    def _key_of(self, header: Header) -> PublicKeys | None:
-        key = self._member.public(header.sender)
-        if key is None and self._member.config.switch("multisite_require_signature"):
-            raise NotApplied(f"the keys of {header.sender_name} are not in the family file")
-        return key
+    def _judge(self, header: Header) -> Verdict:
+        demanded = self._member.config.switch("multisite_require_signature")
+        return judge(self._member.family, header, unsigned=not demanded)
+
+    def _check_own(self, header: Header) -> None:
+        """Nobody but this replica makes its operations. Some that are not in its log were made before it was
+        restored from a backup, and it takes them back only when it has said so to the others."""
+        mine = self._member.log.self_id
+        there, last = header.ranges.get(mine), self._member.log.operations.last(mine)
+        if there is not None and there.end > last and not self._member.sealed:
+            raise NotApplied(
+                f"it brings operations {last + 1} to {there.end} of this replica, whose log ends at {last}:"
+                " this server was restored from a backup (multitool restorereplica), or the packet is forged"
+            )
 
     def _gap(self, header: Header) -> Gap | None:
         mine = self._member.log.epochs.row(self._member.log.self_id)
@@ -312,6 +321,7 @@ class Import:
             defaultpartition=member.config.defaultpartition,
             warn=member.warn,
             notice=self._notice,
+            founding=member.is_being_made,
             told_again=set(),
         )
         replay = Replay(ground, self._capture_owners)
@@ -364,10 +374,19 @@ class Import:
 
 def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
     """Before anything is told or taken in: end what was begun, then record what was changed here."""
+    if member.family.telling and not member.sealed:
+        announce(member, member.family)
     if member.log.operations.begun():
         Import(member, lambda _path: None, notice).resume()
     for error in member.record():
         member.omit(f"not all changes could be recorded: {error}")
+
+
+def drop_set_aside(member: Member, entry: Entry, notice: Callable[[str], None]) -> None:
+    """Never carry out an operation that is set aside; what waits behind it goes on."""
+    with member.log.db.transaction():
+        member.log.operations.set_state(entry.seq, State.DONE)
+    Import(member, lambda _path: None, notice).run([])
 
 
 def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:

@@ -19,18 +19,19 @@ from common.stores import open_store
 from common.stores.mailstore import MailStore
 from common.synclog.log import SyncLog
 from common.synclog.writer import log_path
+from multisite import keyring
 from multisite.capture import Capture
 from multisite.errors import SiteSealed
 from multisite.family import Family, Replica
 from multisite.oplog.database import SiteLock
 from multisite.oplog.log import Log
-from multisite.packet import PublicKeys, SecretKeys
+from multisite.packet import SecretKeys
+from multisite.signing import sign
 from multisite.standing import standing_of, write_standing
 
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "multisite"
-KEYS = "replica.keys"
 STAGING = "staging"
 
 
@@ -83,6 +84,8 @@ class Member:
         ):
             store.partitions.check()
             member = cls(config, store, log, Family.load(directory), warn=warn)
+            if member.signs:
+                member.sign_operations()
             try:
                 yield member
             except sqlite3.Error as error:
@@ -142,12 +145,27 @@ class Member:
 
     # -- keys
 
+    @property
+    def is_being_made(self) -> bool:
+        """Whether it has the keys of its birth still: its creation packets are being imported."""
+        history = self.myself.key_history
+        return history is not None and len(history.links) == 1 and self.myself.creator != self.myself.id
+
+    @property
+    def signs(self) -> bool:
+        """Whether this replica signs each operation."""
+        return self.myself.signed > 0
+
+    def sign_operations(self) -> None:
+        """From now on, have each operation of this replica signed."""
+        secret = self.secret()
+        if secret is not None:
+            self.log.operations.sign = lambda entry: sign(self.family.id, entry, secret)
+
     def secret(self) -> SecretKeys | None:
         """This replica's secret keys, None if it has none."""
-        path = self.directory / KEYS
-        return SecretKeys.load(path) if path.exists() else None
+        return keyring.present(self.directory, self.myself.keys)
 
-    def public(self, replica: str) -> PublicKeys | None:
-        """Another replica's public keys, None if they are not known."""
-        found = self.family.replicas.get(replica)
-        return PublicKeys.parse(found.keys) if found and found.keys else None
+    def secrets(self) -> list[SecretKeys]:
+        """Those, and the earlier ones: packets may be under way that were sealed for them."""
+        return keyring.all_of(self.directory, self.myself.keys)

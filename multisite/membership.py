@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from multisite import keyring
 from multisite.errors import MultisiteError
 from multisite.family import Replica, check_replica_name
 from multisite.member import Member
-from multisite.replay.members import give_back_names, tell_replica
+from multisite.packet import BadKeys, PublicKeys
+from multisite.packet.succession import Succession
+from multisite.replay.members import announce, give_back_names, tell_replica
 
 
 def change_replica(member: Member, one: Replica) -> Replica:
@@ -47,3 +50,41 @@ def remove_replica(member: Member, one: Replica, *, force: bool = False) -> None
     with member.log.db.transaction():
         member.log.epochs.forget(one.id)
         member.log.fulfilled(one.id)
+
+
+def trust_keys(member: Member, one: Replica, keys: PublicKeys) -> None:
+    """Believe from now on, at this server, what is signed with these keys. Raises `MultisiteError` for this
+    replica's own, which `new_keys` changes."""
+    if one.id == member.family.self_id:
+        raise MultisiteError(f"{one.name} is this replica itself (multitool keys -new)")
+    known = member.family.with_replica(one.with_keys(Succession.begun(keys)))
+    member.set_family(replace(known, awaited=known.awaited - {one.id}))
+
+
+def new_keys(member: Member) -> PublicKeys:
+    """Give this replica new keys, or its first. In a family in which nobody had keys the others are awaited:
+    the first keys that they show are taken."""
+    member.check_unsealed()
+    history, old = member.myself.key_history, member.secret()
+    made = keyring.prepare(member.directory)
+    if history is None:
+        extended = Succession.begun(made.public)
+        awaited = {one.id for one in member.family.living() if not one.keys} - {member.log.self_id}
+        member.set_family(replace(member.family, awaited=frozenset(awaited)))
+    elif old is None:
+        raise BadKeys("the secret keys of this replica are lost: see 'Lost keys' in docs/multisite.md")
+    else:
+        first = member.log.operations.last(member.log.self_id) + 1
+        extended = history.extended(member.family.id, member.log.self_id, max(first, 1), old, made.public)
+    change_keys(member, extended)
+    return made.public
+
+
+def change_keys(member: Member, history: Succession) -> None:
+    """Have these be the keys of this replica, whose secret half waits (`multisite.keyring`), and tell the
+    others, signed with the new ones."""
+    signed = member.myself.signed or member.log.operations.last(member.log.self_id) + 1
+    myself = replace(member.myself.with_keys(history), signed=signed, version=member.myself.version + 1)
+    member.set_family(replace(member.family.with_replica(myself), telling=True))
+    member.sign_operations()
+    announce(member, member.family)

@@ -592,8 +592,8 @@ _DECLARED = (
         _SWITCH,
         "no",
         _SHIPPING,
-        "Apply no packet without a good signature. Otherwise one is required only of replicas whose keys "
-        "are in the family file.",
+        "Apply no packet without a good signature. Otherwise one is required as soon as any replica of the "
+        "family has keys, but for replicas that had none yet when this one got its own.",
         ours=True,
     ),
     Option(

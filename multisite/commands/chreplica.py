@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from common.errors import EX_OK, UsageError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.membership import change_replica
+from multisite.membership import change_replica, trust_keys
 from multisite.options import Grammar, Option
 from multisite.packet import PublicKeys
+from multisite.packet.succession import Succession
 from multisite.shipping.errors import BadFileName
 from multisite.shipping.names import check_host
 
@@ -17,11 +18,12 @@ GRAMMAR = Grammar(
     [
         Option("host", "host", "to which host its packets are shipped"),
         Option("scl/ass", "class", "in which storage class"),
-        Option("key", "text", "its public keys, as lsreplica -long shows them there"),
+        Option("key", "text", "trust these public keys of it, as lsreplica -long shows them there"),
         *COMMON_OPTIONS,
     ],
     "replica",
-    "Change what the family knows of a replica. The others hear of it in the next packets.",
+    "Change what the family knows of a replica. The others hear of it in the next packets; but whose keys\n"
+    "are trusted (-key) is each server's own affair.",
     EXIT_STATUS,
 )
 
@@ -41,7 +43,8 @@ def run(context: Context) -> int:
         if storage_class := options.text("sclass"):
             one = replace(one, storage_class=storage_class)
         if (key := options.text("key")) is not None:
-            one = replace(one, keys=PublicKeys.parse(key).text())
-        made = change_replica(member, one)
+            trust_keys(member, one, PublicKeys.parse(key))
+            one = one.with_keys(Succession.begun(PublicKeys.parse(key)))
+        made = change_replica(member, one) if {"host", "sclass"} & options.values.keys() else one
     context.log.info(f"changed {made.name}: host {made.host}, storage class {made.storage_class}")
     return EX_OK

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from common.errors import CyrusSyncError
 from multisite.commands.context import Context
-from multisite.importing import Gap, Import, Need, NotApplied
+from multisite.errors import NotApplied
+from multisite.importing import Gap, Import, Need
 from multisite.member import Member
 from multisite.oplog.epochs import Row, merged
 from multisite.packet import CREATION, Header, PacketError, PacketReader

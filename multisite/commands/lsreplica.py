@@ -9,6 +9,7 @@ from common.errors import EX_OK
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.family import Family, Replica
 from multisite.options import Grammar, Option
+from multisite.packet import PublicKeys
 
 GRAMMAR = Grammar(
     "multitool lsreplica",
@@ -44,6 +45,8 @@ def replica_lines(family: Family, one: Replica) -> Iterator[str]:
     yield f"  made by:       {family.name_of(one.creator) if one.creator else 'not known'}"
     yield f"  restored:      {when(one.incarnation) if one.incarnation else 'never'}"
     yield f"  public keys:   {one.keys or 'not known'}"
+    if one.keys:
+        yield f"  fingerprint:   {PublicKeys.parse(one.keys).fingerprint()}"
     if one.wanted:
         yield f"  wants to be:   {one.wanted}"
     if one.removed:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from common.errors import EX_FAILURE, EX_OK, UsageError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.keys import fingerprint_of
+from multisite.commands.passphrase import passphrase_of
 from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
 from multisite.creation import make_replica
 from multisite.errors import MultisiteError
@@ -25,12 +27,14 @@ GRAMMAR = Grammar(
     [
         Option("exp/ort", "", "make new replicas, and write their creation packets"),
         Option("workd/ir", "directory", "accepted: temporary files lie beside the packets"),
+        Option("sec/ret", "file", "with a passphrase that the new replica's administrator knows, too"),
         *SENDING_OPTIONS,
         *COMMON_OPTIONS,
     ],
     "host:replica …",
     "Add replicas to the family. The creation packet holds all the mail, for mkreplica -import on a server\n"
-    "that has none. The replica's name must be new in the family.",
+    "that has none. The replica's name must be new in the family. Whoever imports it compares the\n"
+    "fingerprint that is printed, or knows the passphrase in the file that -secret names.",
     EXIT_STATUS,
 )
 
@@ -45,6 +49,7 @@ class New(NamedTuple):
 def run(context: Context) -> int:
     """Make each replica that is named."""
     check_sending(context.options)
+    passphrase_of(context.options)
     if not context.options.operands:
         raise UsageError("what to make is needed: host:replica")
     wanted = [_parse(operand) for operand in context.options.operands]
@@ -80,7 +85,15 @@ def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) 
         done = outlet.send(
             prefix,
             (new.host, storage_class),
-            lambda place: make_replica(member, new.name, new.host, place, wish, storage_class=storage_class),
+            lambda place: make_replica(
+                member,
+                new.name,
+                new.host,
+                place,
+                wish,
+                storage_class=storage_class,
+                passphrase=passphrase_of(context.options),
+            ),
         )
         written = True
     finally:
@@ -88,6 +101,11 @@ def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) 
         if made is not None and not written and not member.log.epochs.exports(made.id):
             # There is no packet of it: it must not stand in the way of another try.
             remove_replica(member, made)
+    if "secret" not in context.options:
+        context.complain(
+            f"to be compared where {new.name} is made: the fingerprint of {member.myself.name} is"
+            f" {fingerprint_of(member.myself)}"
+        )
     context.log.info(
         f"made the replica {new.name} at {new.host}: {done.operations} operations, {done.messages} messages:"
         f" {' '.join(map(str, done.paths))}"

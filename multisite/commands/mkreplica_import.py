@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from common.errors import EX_OK
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.incoming import check_sources, waiting
-from multisite.creation import import_replica
-from multisite.importing import NotApplied
+from multisite.commands.passphrase import passphrase_of
+from multisite.creation import Pin, import_replica
+from multisite.errors import NotApplied
 from multisite.options import Grammar, Option
-from multisite.packet import CREATION, PacketError, PacketReader
+from multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
 
 GRAMMAR = Grammar(
     "multitool mkreplica",
@@ -19,11 +21,14 @@ GRAMMAR = Grammar(
         Option("workd/ir", "directory", "accepted: temporary files lie in the configuration directory"),
         Option("rec/eive", "", "from the creation packets that have arrived in the storage bays"),
         Option("scl/ass", "class", "with -receive: in the bays of this storage class"),
+        Option("fing/erprint", "digits", "of the maker's keys, as multitool keys shows it there"),
+        Option("sec/ret", "file", "with the passphrase with which the packets were made"),
         *COMMON_OPTIONS,
     ],
     "[packet-file | directory …]",
     "Make this server the replica that creation packets are for. Its mail store has to be empty.\n"
-    "The packets stay. If it is interrupted, it can be run again.",
+    "Who made the packets is proved by -fingerprint or by -secret; without either, and on a terminal, you\n"
+    "are asked. The packets stay. If it is interrupted, it can be run again.",
     EXIT_STATUS,
 )
 
@@ -32,11 +37,28 @@ def run(context: Context) -> int:
     """Make it."""
     check_sources(context.options, "the creation packets")
     family = import_replica(
-        context.config, _creation_packets(context), warn=context.warn, notice=context.notice
+        context.config, _creation_packets(context), pin_of(context), warn=context.warn, notice=context.notice
     )
     context.print(f"{family.selector(family.self_id)} is made")
     context.log.info(f"became the replica {family.myself.name} of the family {family.name} ({family.id})")
     return EX_OK
+
+
+def pin_of(context: Context) -> Pin:
+    """By what the maker of the packets is known, as the options say."""
+    return Pin(passphrase_of(context.options), lambda keys: _is_right(context, keys))
+
+
+def _is_right(context: Context, keys: PublicKeys) -> bool:
+    typed = context.options.text("fingerprint")
+    if typed is not None:
+        if not keys.has_fingerprint(typed):
+            raise NotApplied(f"its maker's fingerprint is {keys.fingerprint()}, and not what was given")
+        return True
+    if not sys.stdin.isatty():
+        return False
+    context.print(f"The packets were made with the keys {keys.fingerprint()}")
+    return input("Does multitool keys say the same there? (yes/no) ").strip().lower() == "yes"
 
 
 def _creation_packets(context: Context) -> list[Path]:

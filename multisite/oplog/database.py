@@ -21,12 +21,15 @@ from typing import Any, Self
 from common.errors import StoreError
 from multisite.errors import SiteLocked
 
-VERSION = 2
+VERSION = 3
 FILE = "oplog.db"
 LOCK = "lock"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
-MIGRATIONS: Mapping[int, str] = {1: "CREATE INDEX objects_of_owner ON objects (owner);"}
+MIGRATIONS: Mapping[int, str] = {
+    1: "CREATE INDEX objects_of_owner ON objects (owner);",
+    2: "ALTER TABLE operations ADD COLUMN reason TEXT NOT NULL DEFAULT '';",
+}
 """SQL that takes a file of version N to N + 1, by N. Never changed once released."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,9 @@ from multisite.oplog.database import Database
 FAMILY = Owner("family", "")
 """Owner of the operations that change the family itself."""
 
+SIGNATURE = "by"
+"""The attribute that holds the signature of an operation's origin (`multisite.signing`)."""
+
 
 class State(enum.IntEnum):
     """How far an operation has come here."""
@@ -31,9 +34,12 @@ class State(enum.IntEnum):
     """It cannot be carried out yet: a message is missing, or an earlier one of the same owner waits."""
     BEGUN = 2
     """It may be in the mail store already, and its traces in the log are not."""
+    SET_ASIDE = 3
+    """It makes no sense, or its origin may not say it; the log knows why. It is tried again with each import,
+    until it is dropped (`multitool setaside -drop`)."""
 
 
-_COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets"
+_COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets, reason"
 _MOST_LINE = 128 << 20
 _GUIDS_A_QUERY = 500
 
@@ -52,6 +58,8 @@ class Entry:
     guids: tuple[bytes, ...] = ()
     octets: int = 0
     seq: int = 0
+    reason: str = ""
+    """Why it is set aside."""
 
     @property
     def verb(self) -> str:
@@ -81,6 +89,8 @@ class Operations:
     def __init__(self, database: Database, origin: str) -> None:
         self._db = database
         self.origin = origin
+        self.sign: Callable[[Entry], str] | None = None
+        """Makes the signature of an operation of this replica, if it signs what it says."""
         self._pack = zstandard.ZstdCompressor(level=1)
         self._unpack = zstandard.ZstdDecompressor()
 
@@ -105,20 +115,24 @@ class Operations:
             tuple(guids),
             octets,
         )
+        if self.sign is not None:
+            entry = replace(entry, attributes={**entry.attributes, SIGNATURE: self.sign(entry)})
         return self._insert(entry, State.DONE)
 
     def add(self, entry: Entry) -> Entry:
-        """An operation from elsewhere, begun; raises `MultisiteError` if it is not the next of its origin."""
+        """An operation from elsewhere: begun, or set aside if it has a `reason`. Raises `MultisiteError` if
+        it is not the next of its origin."""
         if entry.id != self.last(entry.origin) + 1:
             raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
-        return self._insert(entry, State.BEGUN)
+        return self._insert(entry, State.SET_ASIDE if entry.reason else State.BEGUN)
 
     def _insert(self, entry: Entry, state: State) -> Entry:
         owner = owner_text(entry.owner)
         with self._db.transaction():
             seq = self._db.execute(
-                "INSERT INTO operations (origin, id, time, owner, attributes, line, guids, octets, state)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO operations"
+                " (origin, id, time, owner, attributes, line, guids, octets, state, reason)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     entry.origin,
                     entry.id,
@@ -129,6 +143,7 @@ class Operations:
                     b"".join(entry.guids),
                     entry.octets,
                     state,
+                    entry.reason,
                 ),
             ).lastrowid
             self._db.executemany(
@@ -161,11 +176,16 @@ class Operations:
         yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
 
     def pending(self) -> Iterator[Entry]:
-        """Operations that wait or were begun."""
+        """Operations that wait, were begun or are set aside."""
         yield from self._select("WHERE state ORDER BY seq", ())
 
-    def set_state(self, seq: int, state: State) -> None:
-        self._db.execute("UPDATE operations SET state = ? WHERE seq = ?", (state, seq))
+    def set_aside(self) -> Iterator[Entry]:
+        """Operations that are set aside."""
+        yield from self._select("WHERE state AND state = ? ORDER BY seq", (State.SET_ASIDE,))
+
+    def set_state(self, seq: int, state: State, reason: str = "") -> None:
+        """`reason` goes with `State.SET_ASIDE`."""
+        self._db.execute("UPDATE operations SET state = ?, reason = ? WHERE seq = ?", (state, reason, seq))
 
     def is_pending(self, entry: Entry) -> bool:
         return bool(self._db.row("SELECT 1 FROM operations WHERE state AND seq = ?", (entry.seq,)))
@@ -242,7 +262,7 @@ class Operations:
                 yield self._entry(row)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        seq, origin, number, time, owner, attributes, line, guids, octets = row
+        seq, origin, number, time, owner, attributes, line, guids, octets, reason = row
         return Entry(
             origin,
             number,
@@ -253,4 +273,5 @@ class Operations:
             tuple(guids[n : n + 20] for n in range(0, len(guids), 20)),
             octets,
             seq,
+            reason,
         )

@@ -11,7 +11,8 @@ CREATE TABLE operations (
     line BLOB NOT NULL,                 -- the csync command with its CRLF, as a zstd frame
     guids BLOB NOT NULL DEFAULT x'',    -- messages that its new records need, 20 bytes each
     octets INTEGER NOT NULL DEFAULT 0,  -- how many bytes these messages have together
-    state INTEGER NOT NULL DEFAULT 0,   -- 0 done, 1 waits (a message is missing), 2 begun
+    state INTEGER NOT NULL DEFAULT 0,   -- 0 done, 1 waits (a message is missing), 2 begun, 3 set aside
+    reason TEXT NOT NULL DEFAULT '',    -- why it is set aside
     UNIQUE (origin, id)
 );
 CREATE INDEX operations_of_owner ON operations (owner, seq);

@@ -23,6 +23,7 @@ MOST_REPLICAS = 10_000
 MOST_WANTED = 50_000
 LONGEST_NAME = 255
 LONGEST_COMMENT = 65536
+LONGEST_KEYS = 32768
 MAX_ID = 2**63 - 1
 """The largest number of an operation, and of an incarnation."""
 SEALED_BYTES = KEY_BYTES + 48
@@ -34,6 +35,10 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _GUID = re.compile(r"[0-9a-f]{40}")
 _YEAR_10000 = 253402300800
+_TEXTS = (
+    *("family_name", "sender_name", "comment", "kind", "family", "sender", "logical"),
+    *("keys", "invitation"),
+)
 
 
 class Target(NamedTuple):
@@ -61,7 +66,8 @@ class Header:
     origin that the sender has. `logical` is the same for all physical packets of one export, `number` counts
     them from 1. Times are Unix seconds. `wanted` are GUIDs (20 bytes) of messages that the sender lacks.
     `sealed` is the content key for each target, encrypted (80 bytes), empty for a packet in the clear; a
-    writer fills it in.
+    writer fills it in. `keys` are all keys that the sender has had (`multisite.packet.succession`), "" where
+    it has none. `invitation` stands in creation packets only (`multisite.packet.invitation`).
     """
 
     kind: str
@@ -82,6 +88,8 @@ class Header:
     comment: str = ""
     wanted: tuple[bytes, ...] = ()
     sealed: Mapping[str, bytes] = field(default_factory=dict)
+    keys: str = ""
+    invitation: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in (UPDATE, CREATION):
@@ -121,6 +129,9 @@ class Header:
         _check_ids("sealed", *self.sealed)
         if any(len(box) != SEALED_BYTES for box in self.sealed.values()):
             raise ValueError("sealed has something that is no sealed key")
+        for name, text in (("keys", self.keys), ("invitation", self.invitation)):
+            if not isinstance(text, str) or len(text) > LONGEST_KEYS or _CONTROL.search(text):
+                raise ValueError(f"{name}: no controls, at most {LONGEST_KEYS} characters")
 
     # -- the text
 
@@ -152,6 +163,10 @@ class Header:
         yield from (f'  - "{guid.hex()}"' for guid in self.wanted)
         if self.sealed:
             yield from _mapping("sealed", {key: quote(encode64(box)) for key, box in self.sealed.items()})
+        if self.keys:
+            yield f"keys: {quote(self.keys)}"
+        if self.invitation:
+            yield f"invitation: {quote(self.invitation)}"
 
     @classmethod
     def parse(cls, text: str) -> Header:
@@ -182,7 +197,7 @@ def _values(found: Any) -> dict[str, Any]:
     missing = {"kind", "family", "sender", "targets", "logical", "number", "last", "created"} - values.keys()
     if missing:
         raise ValueError(f"{', '.join(sorted(missing))} missing")
-    for name in ("family_name", "sender_name", "comment", "kind", "family", "sender", "logical"):
+    for name in _TEXTS:
         values[name] = _text_of(values.get(name, ""), name)
     for name in ("sender_incarnation", "number", "created"):
         values[name] = _number_of(values.get(name, "0"), name)

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +56,16 @@ class PublicKeys:
         except ValueError as error:
             raise BadKeys(f"'{text[:20]}' is not the public keys of a replica: {error}") from None
         return cls(both[:KEY_BYTES], both[KEY_BYTES:])
+
+    def fingerprint(self) -> str:
+        """What two people compare: 32 hexadecimal digits of a SHA-256, in groups of four."""
+        digits = hashlib.sha256(b"cyrus-sync fingerprint 1\n" + self.verify + self.box).hexdigest()[:32]
+        return " ".join(digits[n : n + 4] for n in range(0, 32, 4))
+
+    def has_fingerprint(self, typed: str) -> bool:
+        """Whether `typed`, with blanks, colons and capitals or without, is the `fingerprint`."""
+        digits = re.sub(r"[\s:-]", "", typed).lower()
+        return hmac.compare_digest(digits.encode(), self.fingerprint().replace(" ", "").encode())
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         """True if `signature` (64 bytes) over `message` was made with the secret half."""

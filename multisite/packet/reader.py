@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,11 +46,11 @@ from multisite.packet.stream import Stream
 class PacketReader:
     """An open packet. `header` is what it says of itself, which nobody has verified yet."""
 
-    def __init__(self, path: Path, *, secret: SecretKeys | None = None) -> None:
-        """`secret` opens a sealed packet. Raises `NotAPacket`, `PacketTooNew`, `PacketDamaged` for a header
-        that cannot be read; OSError."""
+    def __init__(self, path: Path, *, secrets: Sequence[SecretKeys] = ()) -> None:
+        """`secrets`: one of them opens a sealed packet. Raises `NotAPacket`, `PacketTooNew`, `PacketDamaged`
+        for a header that cannot be read; OSError."""
         self.path = path
-        self._secret = secret
+        self._secrets = secrets
         self._file = path.open("rb", buffering=0)
         try:
             with self._named():
@@ -98,10 +98,10 @@ class PacketReader:
         """What is in it, in its order. A large message is spooled to a nameless file in `spool_dir` and can
         be read, any number of times, until the next item is asked for.
 
-        Raises `PacketSealed` if `secret` does not open the packet, `PacketDamaged`, and OSError when the
+        Raises `PacketSealed` if none of `secrets` opens the packet, `PacketDamaged`, and OSError when the
         spool's disk is full."""
         with self._named():
-            key = ContentKey.open(self.header.sealed, self._secret) if self.header.sealed else None
+            key = ContentKey.open(self.header.sealed, self._secrets) if self.header.sealed else None
             stream = Stream(self._contents(key))
             while not stream.at_end():
                 head = stream.line(LONGEST_HEAD)

@@ -7,7 +7,8 @@ from reading; who wrote a packet is proved by its signature alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from nacl.exceptions import CryptoError
@@ -39,11 +40,11 @@ class ContentKey:
         return {target: keys.seal(self._key) for target, keys in targets.items()}
 
     @classmethod
-    def open(cls, sealed: Mapping[str, bytes], secret: SecretKeys | None) -> Self:
-        """The key out of whichever box `secret` opens. Raises `PacketSealed` if it opens none."""
-        if secret is None:
+    def open(cls, sealed: Mapping[str, bytes], secrets: Sequence[SecretKeys]) -> Self:
+        """The key out of whichever box one of `secrets` opens. Raises `PacketSealed` if none does."""
+        if not secrets:
             raise PacketSealed("the packet is sealed, and there are no secret keys here to open it")
-        for box in sealed.values():
+        for secret, box in itertools.product(secrets, sealed.values()):
             key = secret.unseal(box)
             if key is not None and len(key) == KEY_BYTES:
                 return cls(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from common.names import Owner
 from common.stores.mailstore import MailReader
+from multisite.errors import MultisiteError
 from multisite.oplog.operations import Entry
 from multisite.oplog.transaction import parse
 from multisite.replay.ground import Ground
@@ -27,7 +28,10 @@ def tell_deletions(ground: Ground, owner: Owner) -> None:
 
 
 def _is_gone(ground: Ground, reader: MailReader, entry: Entry) -> bool:
-    said = parse(entry.line)
+    try:
+        said = parse(entry.line)
+    except MultisiteError:
+        return False  # one that is set aside
     match said.name:
         case "UNMAILBOX":
             return ground.hand.store.owner_of_uniqueid(entry.attributes.get("uniqueid", "")) is None

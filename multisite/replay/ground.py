@@ -26,6 +26,8 @@ class Ground:
     defaultpartition: str
     warn: Callable[[str], None]
     notice: Callable[[str], None]
+    founding: bool
+    """Whether this replica is being made."""
     told_again: set[Owner]
     """Owners of whom this replica has something new to tell, or who have mailboxes of which it has: they are
     captured afterwards."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from multisite.family import Family, Replica, replica_from
+from multisite.family import Family, Replica
 from multisite.member import Member
 from multisite.oplog.log import Log
 from multisite.oplog.operations import FAMILY, Entry
 from multisite.replay.ground import Ground
 from multisite.replay.names import WARNING
+from multisite.vetting import keys_to_believe
 
 
 def tell_replica(log: Log, one: Replica) -> Entry:
@@ -20,19 +20,21 @@ def tell_replica(log: Log, one: Replica) -> Entry:
 
 
 def announce(member: Member, family: Family) -> None:
-    """Write a changed family and tell the others of this replica."""
-    member.set_family(family)
+    """Write a changed family and tell the others of this replica. Whoever crashes between the two is told to
+    do the second by `Family.telling`."""
+    member.set_family(replace(family, telling=True))
     with member.log.db.transaction():
         tell_replica(member.log, member.myself)
+    member.set_family(replace(member.family, telling=False))
 
 
-def note_replica(ground: Ground, entry: Entry) -> None:
+def note_replica(ground: Ground, entry: Entry, said: Replica) -> None:
     """Take over what an operation says of a replica, if it is newer than what is known of it."""
     family = ground.family
-    said = replica_from(json.loads(entry.attributes["replica"]))
     known = family.replicas.get(said.id)
     if known is not None and (known.version, known.text()) >= (said.version, said.text()):
         return
+    said = keys_to_believe(family, entry, said, ground.warn)
     other = family.named(said.name, but=said.id)
     if other is not None and not said.removed:
         name = generated = f"{family.name_of(said.creator or entry.origin)}_{said.name}"

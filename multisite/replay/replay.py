@@ -12,14 +12,16 @@ others flow on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from common.errors import CyrusSyncError, StoreError
 from common.names import Owner
 from multisite.bodies import without_messages
-from multisite.errors import MessagesMissing, MultisiteError
+from multisite.errors import BadOperation, MessagesMissing, MultisiteError
 from multisite.oplog.masters import Base, Master, prevails
-from multisite.oplog.operations import FAMILY, Entry, State, owner_from, verb_of
+from multisite.oplog.operations import Entry, State, owner_from, owner_text
 from multisite.oplog.transaction import Transaction, parse
 from multisite.packet import Operation
 from multisite.replay.deletions import tell_deletions
@@ -27,15 +29,17 @@ from multisite.replay.ground import Ground
 from multisite.replay.members import note_replica
 from multisite.replay.obey import note_reached, obey
 from multisite.replay.settle import settle_operation
+from multisite.vetting import SPECIAL, Said, check_right, read
 
-SPECIAL = frozenset(("MASTER", "REPLICA", "RESTORED"))
+_log = logging.getLogger(__name__)
 
 
 def is_word_of(master: Master | None, entry: Entry) -> bool:
     """Whether its origin said this as the master that is known here. What it said in an earlier reign, or in
     one that another's claim has ended, need not contain what has been said in this one."""
-    said = entry.attributes.get("reign")
-    return master is not None and "settled" in entry.attributes and said == master.reign
+    if master is None or master.replica != entry.origin:
+        return False
+    return "settled" in entry.attributes and entry.attributes.get("reign") == master.reign
 
 
 class Replay:
@@ -46,28 +50,30 @@ class Replay:
         self._ground = ground
         self._capture = capture
         self._captured: set[Owner] = set()
-        self._taken: list[tuple[Entry, Transaction | None]] = []
+        self._taken: list[tuple[Entry, Said]] = []
         self.consumed: set[bytes] = set()
         """Messages that are in the store now."""
 
     def take(self, operation: Operation) -> None:
         """A new operation of a packet: into the log, to be carried out with others (`carry_out_taken`). One
         of our own is one that a restore from backup has undone."""
-        owner = owner_from(operation.owner)
-        if operation.origin != self._ground.log.self_id:
-            self._capture_first(owner, operation.attributes.get("uniqueid", ""))
-        said = None if verb_of(operation.line) in SPECIAL else parse(operation.line)
-        messages = said.messages if said else {}
         entry = Entry(
             operation.origin,
             operation.id,
             operation.time,
-            owner,
+            owner_from(operation.owner),
             operation.line,
             operation.attributes,
-            tuple(messages),
-            sum(messages.values()),
         )
+        try:
+            said = read(entry)
+        except BadOperation as error:
+            self._notice_set_aside(self._ground.log.operations.add(replace(entry, reason=str(error))))
+            return
+        if operation.origin != self._ground.log.self_id:
+            self._capture_first(entry.owner, operation.attributes.get("uniqueid", ""))
+        messages = said.transaction.messages if said.transaction else {}
+        entry = replace(entry, guids=tuple(messages), octets=sum(messages.values()))
         self._taken.append((self._ground.log.operations.add(entry), said))
 
     def _capture_first(self, owner: Owner, uniqueid: str) -> None:
@@ -86,36 +92,46 @@ class Replay:
             self._carry_out(entry, said)
 
     def try_pending(self) -> None:
-        """Operations that had to wait, or were begun by somebody who died."""
+        """Operations that had to wait, were set aside, or were begun by a process that crashed."""
         operations = self._ground.log.operations
         stuck: set[Owner] = set()
         pending = list(operations.pending())
         self._ground.reached = {}
         for entry in pending:
             if entry.verb == "MAILBOX" and is_word_of(self._ground.log.masters.of(entry.owner), entry):
-                note_reached(self._ground, entry, parse(entry.line).update.state)
+                said = _readable(entry)
+                if said is not None:
+                    note_reached(self._ground, entry, said.update.state)
         for entry in pending:
             if entry.owner not in stuck or entry.verb in SPECIAL:
                 self._carry_out(entry, None)
             if operations.is_pending(entry):
                 stuck.add(entry.owner)
 
-    def _carry_out(self, entry: Entry, said: Transaction | None) -> None:
-        """`said` is what `parse` made of its line, if that was done."""
+    def _carry_out(self, entry: Entry, said: Said | None, *, vetted: bool = False) -> None:
+        """`said` is what `read` made of it, if that was done; `vetted`: its origin may say it."""
         log = self._ground.log
         try:
-            if entry.verb in SPECIAL:
-                self._special(entry)
+            said = said or read(entry)
+            if not vetted:
+                ground = self._ground
+                before = log.masters.of(entry.owner)
+                check_right(ground.family, entry, said, before, founding=ground.founding)
+            if said.master is not None:
+                self._master(entry, said.master)
+            elif said.replica is not None:
+                note_replica(self._ground, entry, said.replica)
             elif log.operations.waits(entry):
                 self._wait(entry)
                 return
             else:
-                self._by_master(entry, said)
+                assert said.transaction is not None
+                self._by_master(entry, said.transaction)
             log.operations.set_state(entry.seq, State.DONE)
         except MessagesMissing as error:
             spared = self._without_expunged(entry, set(error.guids))
             if spared is not None:
-                self._carry_out(spared, None)
+                self._carry_out(spared, None, vetted=True)
                 return
             self._wait(entry)
             log.want(entry.owner, error.guids)
@@ -123,9 +139,23 @@ class Replay:
         except StoreError:
             raise
         except CyrusSyncError as error:
-            error.at(user=str(entry.owner), command=entry.verb, origin=entry.origin)
-            self._wait(entry)
-            self._ground.notice(f"operation {entry.id} of {entry.origin} waits: {error}")
+            self._set_aside(entry, str(error))
+        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            # Something that should have been refused before, or a fault of ours: it stops nobody else.
+            _log.exception("operation %d of %s", entry.id, entry.origin)
+            self._set_aside(entry, f"{type(error).__name__}: {error}")
+
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        self._ground.log.operations.set_state(entry.seq, State.SET_ASIDE, reason)
+        self._ground.stage.hold(entry.guids)
+        if reason != entry.reason:
+            self._notice_set_aside(replace(entry, reason=reason))
+
+    def _notice_set_aside(self, entry: Entry) -> None:
+        name, owner = self._ground.family.name_of(entry.origin), owner_text(entry.owner)[:100]
+        self._ground.warn(
+            f"operation {entry.id} of {name} on {owner!r} is set aside: {entry.reason} (multitool setaside)"
+        )
 
     def _without_expunged(self, entry: Entry, missing: set[bytes]) -> Entry | None:
         """The operation without those of the missing messages that a later one of its origin says are
@@ -137,7 +167,8 @@ class Replay:
         for later in self._ground.log.operations.of_owner(entry.owner):
             about = (later.origin, later.verb, later.attributes.get("uniqueid"))
             if later.seq > entry.seq and about == (entry.origin, "MAILBOX", uniqueid):
-                for record in parse(later.line).records:
+                told = _readable(later)
+                for record in told.records if told else ():
                     if record.expunged:
                         gone.add(record.uid)
                     else:
@@ -154,14 +185,14 @@ class Replay:
         self._ground.log.operations.set_state(entry.seq, State.WAITS)
         self._ground.stage.hold(entry.guids)
 
-    def _by_master(self, entry: Entry, said: Transaction | None) -> None:
+    def _by_master(self, entry: Entry, said: Transaction) -> None:
         log = self._ground.log
         master = log.masters.of(entry.owner)
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
         ours = master.replica == log.self_id
         if is_word_of(master, entry):
-            if obey(self._ground, entry, said or parse(entry.line)):
+            if obey(self._ground, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
@@ -169,7 +200,7 @@ class Replay:
             # He said it before he knew that he is master, and tells all of it anew when he knows.
             self._pass_on(entry)
         elif ours and (entry.origin == log.self_id or not self._ground.family.restoring):
-            if settle_operation(self._ground, entry, said or parse(entry.line)):
+            if settle_operation(self._ground, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
@@ -183,15 +214,8 @@ class Replay:
 
     # -- the family, and whose word counts
 
-    def _special(self, entry: Entry) -> None:
-        if entry.verb == "MASTER":
-            self._master(entry)
-        elif entry.owner == FAMILY:
-            note_replica(self._ground, entry)
-
-    def _master(self, entry: Entry) -> None:
+    def _master(self, entry: Entry, said: Master) -> None:
         log, owner = self._ground.log, entry.owner
-        said = Master(int(entry.attributes["version"]), entry.attributes["replica"])
         before = log.masters.of(owner)
         if before is not None and not prevails(said, before):
             return
@@ -237,3 +261,11 @@ class Replay:
                 continue
             if entry.id > settled.get(entry.origin, 0):
                 self._carry_out(entry, None)
+
+
+def _readable(entry: Entry) -> Transaction | None:
+    """What an operation of the log says; None for one that makes no sense."""
+    try:
+        return read(entry).transaction
+    except BadOperation:
+        return None

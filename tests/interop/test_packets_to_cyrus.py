@@ -30,6 +30,12 @@ from .test_our_client_real_server import JANUARY, fill_our_store
 from .view import view
 
 
+def pinned(maker: Ours) -> tuple[str, str]:
+    """What whoever imports a creation packet of `maker` types."""
+    shown = command(maker, "multitool", "keys").check().out
+    return "-fingerprint", " ".join(shown.split()[2:])
+
+
 class Chain:
     """Boston, which has the mail, and Bangalore, which passes it on to a Cyrus."""
 
@@ -40,7 +46,7 @@ class Chain:
         command(boston, "multitool", "mkfamily", "-name", "mail", "boston").check()
         creation = f"bangalore.lab:{bangalore.name}"
         command(boston, "multitool", "mkreplica", "-export", "-out", self._packet, creation).check()
-        command(bangalore, "multitool", "mkreplica", "-import", self._packet).check()
+        command(bangalore, "multitool", "mkreplica", "-import", *pinned(boston), self._packet).check()
         self._packet.unlink()
         self.carry(back=True)
 

@@ -11,7 +11,7 @@ from multisite.errors import MultisiteError
 from multisite.export import Wish
 from multisite.importing import NotApplied
 from tests.multisite.mail import append, create, message, same_everywhere
-from tests.multisite.world import Site, carry
+from tests.multisite.world import TRUSTING, Site, carry
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def made_for(boston: Site, name: str, where: Path, wish: Wish | None = None) -> 
 
 
 def import_at(site: Site, paths: list[Path]) -> None:
-    import_replica(site.config, paths, warn=site.heard.append, notice=site.heard.append)
+    import_replica(site.config, paths, TRUSTING, warn=site.heard.append, notice=site.heard.append)
 
 
 def test_all_the_mail_that_is_there_is_recorded_and_comes_along(boston: Site, tmp_path: Path) -> None:
@@ -40,12 +40,13 @@ def test_all_the_mail_that_is_there_is_recorded_and_comes_along(boston: Site, tm
     import_at(sanfran, made_for(boston, "sanfran", tmp_path / "t"))
     assert len(sanfran.guids("bob")["user.bob"]) == 6 and same_everywhere([boston, sanfran])
     with boston.member() as member:
-        assert member.public(member.family.find("sanfran").id) is None
+        birth = member.family.find("sanfran").key_history
+        assert birth is not None and len(birth.links) == 1, "it has keys from its birth"
     carry(sanfran, boston, tmp_path / "t")
     with boston.member() as one, sanfran.member() as other:
-        secret = other.secret()
-        assert secret is not None
-        assert one.public(other.myself.id) == secret.public, "it has told its keys"
+        secret, history = other.secret(), one.family.find("sanfran").key_history
+        assert secret is not None and history is not None
+        assert history.current == secret.public != birth.current, "it has told its own keys"
         assert one.family.id == other.family.id
 
 

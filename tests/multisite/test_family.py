@@ -9,8 +9,10 @@ import pytest
 from common.errors import EX_CONFIG
 from multisite.errors import MultisiteError, NoFamily, UnknownReplica
 from multisite.family import FILE, Family, Replica, check_replica_name, replica_from
+from multisite.packet import SecretKeys
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
+KEYS = SecretKeys.generate().public.text()
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def family() -> Family:
         A,
         {
             A: Replica(A, "boston", "b.example.org", version=1, creator=A),
-            B: Replica(B, "sanfran", incarnation=1_700_000_000, keys="k", wanted="boston"),
+            B: Replica(B, "sanfran", incarnation=1_700_000_000, keys=KEYS, wanted="boston"),
             C: Replica(C, "old", removed=True),
         },
         {B: 7},

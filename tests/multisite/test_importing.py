@@ -232,19 +232,6 @@ def test_a_packet_that_was_not_signed_by_its_sender_is_refused(sites: list[Site]
     assert sanfran.import_from([path]).refused == {}
 
 
-@pytest.mark.parametrize("required", [False, True])
-def test_a_sender_whose_keys_are_not_known(sites: list[Site], travel: Path, required: bool) -> None:
-    boston, sanfran, _ = sites
-    path = packet(boston, sanfran, travel)
-    with sanfran.member() as member:
-        member.set_family(member.family.with_replica(replace(member.family.find("boston"), keys="")))
-    if required:
-        say(sanfran, "multisite_require_signature: yes")
-        assert "the keys of boston are not in the family file" in str(refusal(sanfran, path))
-    else:
-        assert sanfran.import_from([path]).refused == {}
-
-
 def test_a_packet_that_is_sealed_with_another_key(sites: list[Site], travel: Path) -> None:
     boston, sanfran, _ = sites
     say(boston, "multisite_seal: yes")

@@ -14,6 +14,7 @@ from common.names import Owner, owner_of
 from mailstore import cli as mailstore
 from multisite import multitool
 from multisite.family import Family
+from multisite.member import directory_of
 from multisite.shipping import cli as shipping_server
 from multisite.shipping import site as shipping_site
 from multisite.shipping.children import fork
@@ -122,6 +123,12 @@ class Server(Site):
                         found += re.findall(r"Subject: (.*)\r\n", data.decode("ascii", "replace"))
         return sorted(found)
 
+    def pinned(self) -> tuple[str, str]:
+        """What whoever imports a creation packet of this server types."""
+        history = Family.load(directory_of(self.config)).myself.key_history
+        assert history is not None
+        return "-fingerprint", history.current.fingerprint()
+
     # -- the receiving side of shipping
 
     def start(self) -> None:
@@ -158,7 +165,7 @@ def family(directory: Path, *names: str, port: int = 3710, called: str = "mail")
         path = directory / f"repl_{server.name}"
         made = first.multitool("mkreplica", "-export", "-out", path, f"{server.address}:{server.name}")
         assert made == 0
-        assert server.multitool("mkreplica", "-import", path) == 0
+        assert server.multitool("mkreplica", "-import", *first.pinned(), path) == 0
     exchange(servers, directory)
     return servers
 

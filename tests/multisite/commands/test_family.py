@@ -65,7 +65,7 @@ def test_a_replica_is_made_by_shipping_its_creation_packet(
         assert lines[1].startswith("- shipping order file is ")
         assert lines[3].startswith("-- Forwarded/delivered packet ")
         assert len(hub.incoming()) == 1
-        assert hub.multitool("mkreplica", "-import", "-workdir", tmp_path, "-receive") == 0
+        assert hub.multitool("mkreplica", "-import", *alone.pinned(), "-workdir", tmp_path, "-receive") == 0
     finally:
         hub.stop()
     assert len(hub.incoming()) == 1, "it is kept"
@@ -84,10 +84,10 @@ def test_a_creation_packet_may_be_cut(alone: Server, tmp_path: Path, capfd: Capt
     assert len(list(out.iterdir())) > 2
     last = max(out.iterdir())
     last.rename(tmp_path / "last")
-    assert hub.multitool("mkreplica", "-imp", out) == 1
+    assert hub.multitool("mkreplica", "-imp", *alone.pinned(), out) == 1
     assert "not all parts of the creation packet are here" in capfd.readouterr().err
     (tmp_path / "last").rename(last)
-    assert hub.multitool("mkreplica", "-imp", out) == 0
+    assert hub.multitool("mkreplica", "-imp", *alone.pinned(), out) == 0
     assert hub.subjects("user.bob") == alone.subjects("user.bob")
 
 
@@ -124,7 +124,7 @@ def test_a_creation_packet_that_could_not_be_written_can_be_made_again(
         assert alone.multitool("mkreplica", "-export", "-out", tmp_path / "p", "hub:hub") == 75
     assert alone.multitool("mkreplica", "-export", "-out", tmp_path / "p", "hub:hub") == 0
     hub = Server("hub", tmp_path / "hub")
-    assert hub.multitool("mkreplica", "-import", tmp_path / "p") == 0
+    assert hub.multitool("mkreplica", "-import", *alone.pinned(), tmp_path / "p") == 0
     assert hub.subjects("user.bob") == ["older than the family"]
 
 
@@ -132,7 +132,7 @@ def test_a_server_with_mail_becomes_no_replica(alone: Server, tmp_path: Path, ca
     hub = Server("hub", tmp_path / "hub")
     hub.create("user/eve")
     assert alone.multitool("mkreplica", "-export", "-out", tmp_path / "p", "hub:hub") == 0
-    assert hub.multitool("mkreplica", "-import", tmp_path / "p") == 1
+    assert hub.multitool("mkreplica", "-import", *alone.pinned(), tmp_path / "p") == 1
     assert "this server has mail already" in capfd.readouterr().err
 
 
@@ -213,7 +213,7 @@ def test_a_name_can_be_used_again(pair: Pair, tmp_path: Path) -> None:
     assert bangalore.multitool("rmreplica", "boston_hub") == 0
     assert bangalore.multitool("mkreplica", "-export", "-out", tmp_path / "p", "b:boston_hub") == 0
     again = Server("again", tmp_path / "again")
-    assert again.multitool("mkreplica", "-import", tmp_path / "p") == 0
+    assert again.multitool("mkreplica", "-import", *bangalore.pinned(), tmp_path / "p") == 0
 
 
 # -- the umbrella

@@ -69,7 +69,7 @@ def read(path: Path, secret: SecretKeys | None = None) -> tuple[list[tuple[str, 
     """All messages as (partition, octets), and all operations. GUIDs and sizes are compared."""
     messages: list[tuple[str, bytes]] = []
     operations: list[Operation] = []
-    with PacketReader(path, secret=secret) as packet:
+    with PacketReader(path, secrets=[secret] if secret else []) as packet:
         for item in packet.items(path.parent):
             if isinstance(item, Operation):
                 operations.append(item)

@@ -96,7 +96,7 @@ def test_a_sealed_packet_is_opened_by_each_of_its_targets(tmp_path: Path, secret
 @pytest.mark.parametrize("secret", [None, BOSTON_KEYS])
 def test_nobody_else_opens_it(tmp_path: Path, secret: SecretKeys | None) -> None:
     path = write(tmp_path / "p", mail(SECRET), operation(), seal_to=SEALED)
-    with PacketReader(path, secret=secret) as packet:
+    with PacketReader(path, secrets=[secret] if secret else []) as packet:
         assert set(packet.header.sealed) == {BANGALORE, PARIS}
         with pytest.raises(PacketSealed):
             next(packet.items(tmp_path))
@@ -140,7 +140,7 @@ def test_frames_that_are_swapped_repeated_or_left_out_do_not_open(
     data += b"".join(renumbered(frames[one], n) for n, one in enumerate(order, 1))
     data += end_line(len(order), len(SECRET) + 81)
     path.write_bytes(data + hashlib.sha256(data).hexdigest().encode() + b"\n")
-    with PacketReader(path, secret=BANGALORE_KEYS) as packet:
+    with PacketReader(path, secrets=[BANGALORE_KEYS]) as packet:
         packet.verify()
         with pytest.raises(PacketDamaged, match="does not open"):
             list(packet.items(tmp_path))

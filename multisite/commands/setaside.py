@@ -1,0 +1,64 @@
+"""setaside: operations that packets brought and that cannot be carried out; and dropping them."""
+
+from __future__ import annotations
+
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from multisite.commands.lsreplica import when
+from multisite.errors import MultisiteError
+from multisite.family import Family
+from multisite.importing import drop_set_aside
+from multisite.oplog.operations import Entry, owner_text
+from multisite.options import Grammar, Option
+
+GRAMMAR = Grammar(
+    "multitool setaside",
+    [
+        Option("drop", "", "do not carry out those that are named, ever; what waits behind them goes on"),
+        *COMMON_OPTIONS,
+    ],
+    "[operation …]",
+    "Show the operations that are set aside, or those that are named, as number@replica: from whom they\n"
+    "are, on whom, and why they are not carried out. They are tried again with each import. Later\n"
+    "operations on the same owner wait; everybody else goes on.",
+    EXIT_STATUS,
+)
+
+
+def run(context: Context) -> int:
+    """Show, or drop."""
+    options = context.options
+    if "drop" not in options:
+        with context.look() as view:
+            found = list(view.log.operations.set_aside())
+            shown = _chosen(view.family, found, options.operands) if options.operands else found
+            for entry in shown:
+                context.print(_line(view.family, entry))
+        return EX_FAILURE if shown else EX_OK
+    if not options.operands:
+        raise UsageError("which operations to drop is needed: number@replica")
+    with context.member() as member:
+        found = list(member.log.operations.set_aside())
+        for entry in _chosen(member.family, found, options.operands):
+            context.log.info(f"dropped: {_line(member.family, entry)}")
+            drop_set_aside(member, entry, context.notice)
+    return EX_OK
+
+
+def _chosen(family: Family, found: list[Entry], operands: tuple[str, ...]) -> list[Entry]:
+    by_name = {_name(family, entry): entry for entry in found}
+    unknown = [operand for operand in operands if operand not in by_name]
+    if unknown:
+        raise MultisiteError(f"no operation {unknown[0]} is set aside")
+    return [by_name[operand] for operand in operands]
+
+
+def _name(family: Family, entry: Entry) -> str:
+    return f"{entry.id}@{family.name_of(entry.origin)}"
+
+
+def _line(family: Family, entry: Entry) -> str:
+    return (
+        f"{_name(family, entry)}  {entry.verb} of {owner_text(entry.owner)[:200]}, said {when(entry.time)}:"
+        f" {entry.reason}"
+    )

@@ -1,0 +1,58 @@
+"""The secret keys of this replica, on its disk: ``replica.keys``, and beside it those that it had before.
+
+New keys lie in ``replica.keys.new`` until the family file names them as the present ones: whoever crashed on
+the way there has either the old ones or the new ones, and never none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from multisite.packet import SecretKeys
+from multisite.shipping.files import sync_directory
+
+KEYS = "replica.keys"
+_NEW = "replica.keys.new"
+
+
+def present(directory: Path, public: str) -> SecretKeys | None:
+    """The secret half of the public keys that the family file names; None if there are no keys here. Raises
+    `BadKeys` for a file that is none, or is open to others."""
+    path, new = directory / KEYS, directory / _NEW
+    if new.exists():
+        made = SecretKeys.load(new)
+        if made.public.text() == public:
+            _install(directory)
+            return made
+    return SecretKeys.load(path) if path.exists() else None
+
+
+def all_of(directory: Path, public: str) -> list[SecretKeys]:
+    """The present keys and all before them, the newest first."""
+    now = present(directory, public)
+    old = sorted(_old(directory), key=lambda path: int(path.name.removeprefix(f"{KEYS}.")), reverse=True)
+    return [*([now] if now else []), *map(SecretKeys.load, old)]
+
+
+def prepare(directory: Path) -> SecretKeys:
+    """Make new keys, durably, and have them wait: `present` gives them when the family file names them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _NEW).unlink(missing_ok=True)
+    made = SecretKeys.generate()
+    made.save(directory / _NEW)
+    return made
+
+
+def _install(directory: Path) -> None:
+    path = directory / KEYS
+    if path.exists():
+        # The old ones stay, as a link, before the name is given away.
+        number = 1 + max((int(old.name.removeprefix(f"{KEYS}.")) for old in _old(directory)), default=0)
+        path.replace(directory / f"{KEYS}.{number}")
+    (directory / _NEW).replace(path)
+    sync_directory(directory)
+
+
+def _old(directory: Path) -> list[Path]:
+    found = directory.glob(f"{KEYS}.*")
+    return [path for path in found if path.name.removeprefix(f"{KEYS}.").isdecimal() and path.name.isascii()]

@@ -1,0 +1,77 @@
+"""What a replica signs of each operation: so nobody who only passes it on can change it, or make one up.
+
+    cyrus-sync operation 1 / family / origin / number / time / owner / attributes (JSON) / SHA-256 of the line
+
+One who passes an operation on may have to tell it anew: messages that were cleaned up since are told as
+expunged. Then he signs it himself (`RETOLD` names him), which is allowed for the records of a mailbox only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+from multisite.family import Family
+from multisite.oplog.operations import SIGNATURE, Entry, owner_text
+from multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
+
+RETOLD = "retold"
+"""The attribute that names the replica by whom an operation was told anew."""
+
+
+def statement(family: str, entry: Entry) -> bytes:
+    """What is signed."""
+    attributes = {key: value for key, value in entry.attributes.items() if key != SIGNATURE}
+    words = (
+        "cyrus-sync operation 1",
+        family,
+        entry.origin,
+        str(entry.id),
+        str(entry.time),
+        owner_text(entry.owner),
+        json.dumps(attributes, sort_keys=True, separators=(",", ":")),
+        hashlib.sha256(entry.line).hexdigest(),
+    )
+    return "\n".join(words).encode("utf-8", "surrogatepass")
+
+
+def sign(family: str, entry: Entry, secret: SecretKeys) -> str:
+    """The signature, as it stands in the attributes."""
+    return encode64(secret.sign(statement(family, entry)))
+
+
+def retell(family: str, entry: Entry, teller: str, secret: SecretKeys) -> Entry:
+    """An operation of another's that was changed on its way, signed by the replica `teller`."""
+    told = replace(entry, attributes={**entry.attributes, RETOLD: teller})
+    return replace(told, attributes={**told.attributes, SIGNATURE: sign(family, told, secret)})
+
+
+def fault(family: Family, entry: Entry) -> str:
+    """Why an operation is not believed to be said by its origin; "" if it is."""
+    teller = entry.attributes.get(RETOLD, entry.origin)
+    if teller != entry.origin and entry.verb != "MAILBOX":
+        return f"{entry.verb} was told anew by {family.name_of(teller)}"
+    origin = family.replicas.get(entry.origin)
+    if origin is None:
+        return f"{entry.origin}, who said it, is not known here" if family.has_keys else ""
+    if not origin.signed or entry.id < origin.signed:
+        return ""
+    signer = family.replicas.get(teller)
+    history = signer.key_history if signer else None
+    if history is None:
+        return f"the keys of {family.name_of(teller)} are not known here"
+    # Told anew with the keys of that day, whichever those were.
+    keys = [link.keys for link in history.links] if RETOLD in entry.attributes else [history.at(entry.id)]
+    if not _is_signed(keys, statement(family.id, entry), entry.attributes.get(SIGNATURE, "")):
+        return f"it is not signed by {family.name_of(teller)}"
+    return ""
+
+
+def _is_signed(keys: Iterable[PublicKeys], said: bytes, text: str) -> bool:
+    try:
+        signature = decode64(text, SIGNATURE_BYTES)
+    except ValueError:
+        return False
+    return any(one.verifies(said, signature) for one in keys)

@@ -1,0 +1,191 @@
+"""Whether an operation may be carried out: whether it makes sense, and whether its origin may say it.
+
+`read` looks at the operation alone, before the log has it: whatever is in a packet, nothing that comes
+through here makes a database or a store stumble. `check_right` looks at the family as it is when the
+operation's turn comes. What fails is set aside with the reason; its owner waits, everybody else goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from common.errors import CyrusSyncError
+from common.names import owner_of, root_of
+from common.protocol.codec import RenameRequest
+from multisite.errors import BadOperation
+from multisite.family import Family, Replica, replica_of_text
+from multisite.oplog.masters import Master
+from multisite.oplog.operations import FAMILY, SIGNATURE, Entry, owner_text
+from multisite.oplog.transaction import Transaction, parse
+from multisite.signing import RETOLD, fault
+
+SPECIAL = frozenset(("MASTER", "REPLICA"))
+"""Operations that are about the family and its masters, not about mail."""
+
+_LARGEST = 2**63 - 1
+_NUMBER = r"(?:0|[1-9][0-9]{0,18})"
+_REPLICA = r"[0-9a-f]{32}"
+_ID = re.compile(_REPLICA)
+_FORMS: Mapping[str, re.Pattern[str]] = {
+    "uniqueid": re.compile(r"[0-9A-Za-z_-]{1,128}"),
+    "creator": _ID,
+    "reign": re.compile(rf"{_NUMBER}:{_REPLICA}"),
+    "settled": re.compile(rf"(?:{_REPLICA}:{_NUMBER}(?:,{_REPLICA}:{_NUMBER})*)?"),
+    "base": re.compile(rf"{_NUMBER}:{_NUMBER}"),
+    "changed": re.compile(r"[a-z_,]{0,500}"),
+    "replica": re.compile(_REPLICA),
+    "version": re.compile(_NUMBER),
+    RETOLD: _ID,
+    SIGNATURE: re.compile(r"[0-9A-Za-z+/=]{88}"),
+}
+"""What the attributes that we know look like. Those of later releases pass."""
+_NUMBERS = re.compile(r"[0-9]{19}")
+_KINDS = ("user", "shared", "server", "family")
+
+
+class Said(NamedTuple):
+    """What an operation says, read: one of the three is there."""
+
+    transaction: Transaction | None = None
+    master: Master | None = None
+    replica: Replica | None = None
+
+
+def read(entry: Entry) -> Said:
+    """What an operation says. Raises `BadOperation` for anything that no replica could have written."""
+    try:
+        _check_owner(entry)
+        if entry.verb == "REPLICA":
+            return Said(replica=replica_of_text(entry.attributes.get("replica", "")))
+        _check_attributes(entry)
+        if entry.verb == "MASTER":
+            return Said(master=_master(entry))
+        return Said(transaction=_transaction(entry))
+    except BadOperation:
+        raise
+    except (CyrusSyncError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
+        raise BadOperation(f"{entry.verb or 'it'} cannot be read: {str(error)[:200]}") from None
+
+
+def _check_owner(entry: Entry) -> None:
+    owner = entry.owner
+    known = owner.kind in _KINDS
+    if known and owner.kind in ("user", "shared"):
+        try:
+            known = owner_of(root_of(owner)) == owner
+        except (CyrusSyncError, ValueError):
+            known = False
+    elif known:
+        known = not owner.name
+    if not known:
+        raise BadOperation(f"no owner is called {owner_text(owner)[:100]!r}")
+    if (owner == FAMILY) != (entry.verb == "REPLICA"):
+        raise BadOperation(f"{entry.verb} of {owner_text(owner)}")
+
+
+def _check_attributes(entry: Entry) -> None:
+    for key, value in entry.attributes.items():
+        form = _FORMS.get(key)
+        if form is not None and not form.fullmatch(value):
+            raise BadOperation(f"its {key} makes no sense: {value[:80]!r}")
+        if form is not None and any(int(number) > _LARGEST for number in _NUMBERS.findall(value)):
+            raise BadOperation(f"its {key} has a number that is too large")
+
+
+def _master(entry: Entry) -> Master:
+    if "version" not in entry.attributes or "replica" not in entry.attributes:
+        raise BadOperation("MASTER without a version or a replica")
+    return Master(int(entry.attributes["version"]), entry.attributes["replica"])
+
+
+def _transaction(entry: Entry) -> Transaction:
+    said = parse(entry.line)
+    uniqueid = entry.attributes.get("uniqueid", "")
+    if said.name == "MAILBOX" and said.update.state.uniqueid != uniqueid:
+        raise BadOperation(f"MAILBOX of another mailbox than {uniqueid[:40]!r}")
+    if said.name in ("MAILBOX", "RENAME", "UNMAILBOX") and not uniqueid:
+        raise BadOperation(f"{said.name} without the uniqueid of the mailbox")
+    if isinstance(said.argument, RenameRequest):
+        owner_of(said.argument.new)
+    return said
+
+
+# -- may its origin say it?
+
+
+def check_right(
+    family: Family, entry: Entry, said: Said, before: Master | None, *, founding: bool = False
+) -> None:
+    """Raises `BadOperation` where the origin of an operation may not say that. `before` is the master of its
+    owner until now. `founding`: the log of the family is being read from its beginning, by a replica that is
+    being made; there the first replica introduces itself."""
+    if founding and said.replica is not None and entry.origin not in family.replicas:
+        family = family.with_replica(said.replica)
+    wrong = fault(_with_own_keys(family, entry, said.replica), entry)
+    if wrong:
+        raise BadOperation(wrong)
+    if said.master is not None and (rule := _usurped(entry, said.master, before, family)):
+        raise BadOperation(rule)
+    if said.replica is not None and (rule := _meddled(family, entry, said.replica)):
+        raise BadOperation(rule)
+
+
+def _with_own_keys(family: Family, entry: Entry, said: Replica | None) -> Family:
+    """The family as it is if a replica tells of new keys of its own, which sign that very operation."""
+    known = family.replicas.get(entry.origin)
+    if said is None or known is None or said.id != entry.origin:
+        return family
+    told, had = said.key_history, known.key_history
+    if told is None or had is None or not told.continues(had, family.id, said.id):
+        return family
+    return family.with_replica(known.with_keys(told))
+
+
+def _usurped(entry: Entry, said: Master, before: Master | None, family: Family) -> str:
+    """Whoever says who is master knew the master before: nobody can leap ahead, and be master for good."""
+    if family.has_keys and said.replica not in family.replicas:
+        return f"it makes {family.name_of(said.replica)} a master, who is not in the family"
+    if before is not None and said.version > before.version + 1:
+        return (
+            f"it makes {family.name_of(said.replica)} the master number {said.version} after {before.version}"
+        )
+    return ""
+
+
+def _meddled(family: Family, entry: Entry, said: Replica) -> str:
+    """What one replica says of another: that it is there, its name and host, that it was removed. Its
+    restores and its keys are its own affair."""
+    known = family.replicas.get(said.id)
+    itself = entry.origin == said.id
+    if known is None:
+        return (
+            ""
+            if itself or said.creator == entry.origin or not family.has_keys
+            else (f"{family.name_of(entry.origin)} tells of {said.name}, which it has not made")
+        )
+    if not itself and said.incarnation > known.incarnation:
+        return f"{family.name_of(entry.origin)} says that {known.name} was restored"
+    if known.removed and not said.removed:
+        return f"{known.name} was removed, and is not brought back"
+    return ""
+
+
+def keys_to_believe(family: Family, entry: Entry, said: Replica, warn: Callable[[str], None]) -> Replica:
+    """What is said of a replica, with those of its keys that are to be believed."""
+    known = family.replicas.get(said.id)
+    if known is None or said.keys == known.keys:
+        return said
+    told, had = said.key_history, known.key_history
+    if had is not None and told is not None and told.continues(had, family.id, said.id):
+        return said
+    if had is None and told is not None and entry.origin in (said.id, said.creator):
+        return said
+    if had is not None and (told is None or not had.continues(told, family.id, said.id)):
+        warn(
+            f"{family.name_of(entry.origin)} tells of keys of {known.name} that do not follow from those that"
+            " are known here; they are not taken (multitool chreplica -key, if they are right)"
+        )
+    kept = said.with_keys(had) if had is not None else said
+    return kept
