@@ -37,6 +37,7 @@ from common.errors import (
     CyrusSyncError,
     UsageError,
 )
+from common.printable import printable
 
 Work = Callable[[list[str]], int]
 """What a command does with its words; the exit status. It may raise."""
@@ -106,7 +107,7 @@ def _complain_of(
 
 def complain(program: str, text: str, stderr: TextIO | None = None) -> None:
     """A line for whoever runs the command, which does not belong to the result."""
-    print(f"{program}: {text}", file=stderr or sys.stderr, flush=True)
+    print(f"{program}: {printable(text, lines=True)}", file=stderr or sys.stderr, flush=True)
 
 
 def described(error: OSError) -> str:

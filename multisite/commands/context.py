@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from common.commands import complain
 from common.config import DEFAULT_PATH, Config
 from common.errors import UsageError
+from common.printable import printable
 from common.numbers import decimal
 from common.stores import open_store
 from common.stores.mailstore import MailStore
@@ -109,17 +111,17 @@ class Context:
 
     def print(self, text: str = "") -> None:
         """A line of the result."""
-        print(text, flush=True)
+        print(printable(text, lines=True), flush=True)
 
     def complain(self, text: str) -> None:
         """A line for whoever runs the command, which does not belong to the result."""
-        print(f"{self.program}: {text}", file=sys.stderr, flush=True)
+        complain(self.program, text)
 
     def warn(self, text: str) -> None:
         """What must be seen and is remembered. A warning that says from whom it comes is printed as it is."""
         self.log.info(text)
         if text.startswith("multitool: "):
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text, lines=True), file=sys.stderr, flush=True)
         else:
             self.complain(text)
 

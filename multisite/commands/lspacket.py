@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import EX_FAILURE, EX_OK, UsageError
+from common.printable import printable
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.incoming import waiting_in
 from multisite.commands.lsreplica import when
@@ -52,11 +53,11 @@ def run(context: Context) -> int:
             with PacketReader(path) as packet:
                 header = packet.header
         except (PacketError, OSError) as error:
-            context.complain(f"{path}: {error}")
+            context.complain(printable(f"{path}: {error}"))
             well = False
             continue
         if "short" in options:
-            context.print(str(path))
+            context.print(printable(str(path)))
             continue
         if number:
             context.print()
@@ -77,10 +78,10 @@ def _here(context: Context) -> Here | None:
 
 
 def _lines(path: Path, header: Header, here: Here | None) -> Iterator[str]:
-    yield f"Packet is: {path}"
+    yield f"Packet is: {printable(str(path))}"
     yield f"Packet type: {'Replica Creation' if header.kind == CREATION else 'Update'}"
     yield f"VOB family is: {header.family_name} ({header.family})"
-    yield f"Comment supplied at packet creation is: {header.comment}"
+    yield f"Comment supplied at packet creation is: {printable(header.comment)}"
     yield "Packet intended for the following targets:"
     for target in header.targets:
         yield f"    {target.name}{' *' if _can_import(header, target, here) else ''}"

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from common.printable import printable
 from common.syslog import SOCKET, SyslogHandler
 
 
@@ -36,11 +37,11 @@ class ShippingLog:
     def complain(self, text: str) -> None:
         """An error that whoever runs the command must see too."""
         self.error(text)
-        print(f"{self._program}: {_one_line(text)}", file=sys.stderr, flush=True)
+        print(f"{self._program}: {printable(text)}", file=sys.stderr, flush=True)
 
     def _append(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        line = f"{stamp} {self._program}[{os.getpid()}] {_one_line(text)}\n"
+        line = f"{stamp} {self._program}[{os.getpid()}] {printable(text)}\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
@@ -63,9 +64,5 @@ class ShippingLog:
                 otherwise=f"errors are in {self.path} alone",
             )
         self._handler.handle(
-            logging.LogRecord(self._program, logging.ERROR, "", 0, "%s", (_one_line(text),), None)
+            logging.LogRecord(self._program, logging.ERROR, "", 0, "%s", (printable(text),), None)
         )
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

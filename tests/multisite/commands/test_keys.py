@@ -19,7 +19,7 @@ def shown(server: Server, capfd: Capture) -> dict[str, str]:
     capfd.readouterr()
     assert server.multitool("keys") == 0
     lines = [line.lstrip("* ").split(maxsplit=1) for line in capfd.readouterr().out.splitlines()]
-    return {name: digits for name, digits in lines}
+    return dict(lines)
 
 
 def test_keys_shows_the_same_everywhere_and_changes_this_replicas(
@@ -74,13 +74,13 @@ def test_a_passphrase_stands_for_the_fingerprint(pair: Pair, tmp_path: Path, cap
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "said"), [("short", 0o600, "12 characters"), (PHRASE, 0o644, "chmod 600")]
+    ("secret", "said"), [(("short", 0o600), "12 characters"), ((PHRASE, 0o644), "chmod 600")]
 )
 def test_a_file_with_a_passphrase_is_looked_at_first(
-    pair: Pair, tmp_path: Path, capfd: Capture, text: str, mode: int, said: str
+    pair: Pair, tmp_path: Path, capfd: Capture, secret: tuple[str, int], said: str
 ) -> None:
-    secret = phrase(tmp_path, text, mode)
-    arguments = ("-export", "-secret", secret, "-out", tmp_path / "repl", "tokyo:tokyo")
+    path = phrase(tmp_path, *secret)
+    arguments = ("-export", "-secret", path, "-out", tmp_path / "repl", "tokyo:tokyo")
     assert pair[0].multitool("mkreplica", *arguments) == 64
     assert said in capfd.readouterr().err
     assert pair[0].multitool("lsreplica", "tokyo") == 1, "it was not made"

@@ -224,3 +224,17 @@ def test_a_renamed_replica_is_known_by_its_new_name(pair: Pair, tmp_path: Path, 
 def send_to(source: Server, name: str, target: Server, directory: Path) -> bool:
     path = directory / f"to {name}"
     return source.syncreplica("-export", "-out", path, name) == target.syncreplica("-import", path) == 0
+
+
+def test_what_a_packet_carries_is_shown_with_control_characters_escaped(
+    pair: Pair, tmp_path: Path, capfd: Capture
+) -> None:
+    bangalore, _ = pair
+    bangalore.create("user/bob")
+    path = tmp_path / "pack\x1b[2Jet\nPacket type: fake"
+    comment = "two\nlines \x1b[31mred"
+    assert bangalore.syncreplica("-export", "-c", comment, "-out", path, "boston_hub") == 0
+    lines = listed(bangalore, capfd, "-long", path)
+    assert not any("\x1b" in line for line in lines)
+    assert lines[0].endswith("pack\\x1b[2Jet\\nPacket type: fake") and lines[1] == "Packet type: Update"
+    assert "Comment supplied at packet creation is: two\\nlines \\x1b[31mred" in lines
