@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from multisite.errors import NotApplied, UnknownSender
 from multisite.family import Family
@@ -61,7 +62,7 @@ def _known(family: Family, header: Header, known: Succession, shown: Succession 
     if shown.continues(known, family.id, sender.id):
         return Verdict(shown.current, shown)
     if known.continues(shown, family.id, sender.id):
-        replaced = known.links[len(shown.links)]
+        replaced = next(after for link, after in pairwise(known.links) if link.keys == shown.current)
         # What was under way when its sender changed its keys is still good. The keys of a birth travelled in
         # a creation packet, and sign nothing but the keys that follow.
         if replaced.first > 1 and header.row.get(sender.id, 0) < replaced.first:
@@ -75,7 +76,7 @@ def _known(family: Family, header: Header, known: Succession, shown: Succession 
 def learn(family: Family, sender: str, history: Succession | None, warn: Callable[[str], None]) -> Family:
     """The family with what a packet, which was verified, has shown of its sender's keys."""
     one = family.replicas.get(sender)
-    if one is None or history is None or one.keys == history.current.text():
+    if one is None or history is None or one.key_history == history:
         return family
     if not one.keys:
         warn(

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from common.commands import complain
 from common.config import DEFAULT_PATH, Config
 from common.errors import UsageError
-from common.printable import printable
 from common.numbers import decimal
+from common.printable import printable
 from common.stores import open_store
 from common.stores.mailstore import MailStore
 from multisite.family import Family, Replica

@@ -90,12 +90,13 @@ class Succession:
         return Succession((*self.links, Link(first, new, signature)))
 
     def continues(self, known: Succession, family: str, replica: str) -> bool:
-        """Whether this is `known`, or leads on from it by signatures that are right. Keys that branch off
-        from an earlier pair than the last one known are not believed."""
-        if self.links[: len(known.links)] != known.links:
+        """Whether the last keys of `known` are among these, and lead on to the present ones by signatures
+        that are right. Keys that branch off from an earlier pair are not believed."""
+        place = next((n for n, link in enumerate(self.links) if link.keys == known.current), None)
+        if place is None:
             return False
         before = known.current
-        for link in self.links[len(known.links) :]:
+        for link in self.links[place + 1 :]:
             if not before.verifies(_statement(family, replica, link.first, link.keys), link.signature):
                 return False
             before = link.keys

@@ -100,7 +100,7 @@ def forge_frames(path: Path, folded: list[bytes], stream: int, frames: int | Non
 def sealed_frames(path: Path) -> tuple[ContentKey, list[bytes]]:
     """The key of a sealed packet, and its frames with their lines."""
     with PacketReader(path) as packet:
-        key = ContentKey.open(packet.header.sealed, BANGALORE_KEYS)
+        key = ContentKey.open(packet.header.sealed, [BANGALORE_KEYS])
     _, _, rest = path.read_bytes().partition(b"\n---\n")
     frames = []
     while rest.startswith(b"frame "):
