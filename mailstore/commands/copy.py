@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     target = context.internal(args.target)
     if owner_of(target) != owner_of(context.internal(args.mailbox)):
-        raise UsageError("copy: both mailboxes must belong to the same owner")
+        raise UsageError(f"copy: {args.mailbox} and {args.target} must belong to the same owner")
     with context.writing(args.mailbox) as (writer, mailbox):
         context.require(writer, target)
         uids = select(writer, mailbox, args.uids)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     new = old if context.internal(args.new) == old else context.new_mailbox(args.new)
     if old == new:
         if not args.partition:
-            raise UsageError("rename: both names are the same")
+            raise UsageError(f"rename: {args.old} has that name already")
     elif is_inbox(old) != is_inbox(new):
         raise UsageError("rename: a user can only become a user, a folder only a folder")
     elif new.startswith(old + "."):
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context) -> int:
     if args.partition or args.only:
         raise UsageError("rename: a user is renamed as a whole, and moved in a second step")
+    with context.reading(args.old):  # NoSuchMailbox in the administrator's words
+        pass
     rename_user(context.store(), owner_user(old), owner_user(new), timeout=_TIMEOUT)
     return 0
 

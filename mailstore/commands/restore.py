@@ -129,6 +129,11 @@ def _wishes(args: argparse.Namespace, context: Context, store: MailStore, rounds
         if wish is None:
             raise NoSuchUser(f"no such user: {only}")
         return userid, wish
+    for name in args.names:
+        if _is_user(name, context):
+            raise UsageError(
+                f"restore: {name}: one user at a time, or mailboxes (user/{name}, or shared:{name})"
+            )
     found = []
     for name in args.names:
         with rounds.one(name), context.reading(name.removeprefix("shared:")) as (reader, state):

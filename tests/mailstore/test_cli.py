@@ -94,3 +94,20 @@ def test_the_installed_program_does_it_all(alice: Site) -> None:
 )
 def test_lists_of_uids(typed: str, uids: list[int]) -> None:
     assert sorted(uid for one in parse_uids(typed, 10) for uid in one) == uids
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["restore", "alice", "bob", "--to", "replica"], "alice: one user at a time"),
+        (["copy", "user/alice", "1", "user/bob"], "user/alice and user/bob"),
+        (["rename", "user/none", "user/other"], "user/none"),
+        (["rename", "user/alice", "user/alice"], "user/alice"),
+    ],
+)
+def test_what_is_refused_is_named(site: Site, argv: list[str], named: str) -> None:
+    site.ok("create", "user/alice")
+    site.ok("create", "user/bob")
+    result = site.run(*argv)
+    assert result.status != 0
+    assert named in result.err
