@@ -1,7 +1,8 @@
 """Our client, given the recorded answers of a real server, says what the real client said, byte for byte.
 
 The master is a copy of the real one, made of what the real client sent; each conversation is played with
-the master as it was then. Nothing differs.
+the master as it was then. Nothing differs. (Those of 3.2 and 3.12 say other words for the same: the one sends
+scripts as files, the other asks a second time.)
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ EARLIER = {
     "19-shared-mailbox": [],
     "25-rolling-sieve-quota-seen": ["02-first-user", "06-incremental", "07-meta-changes"],
     "38-conversations": [],
+    "3.10/02-nothing-changed": ["3.10/01-first-users"],
+    "3.10/03-incremental": ["3.10/01-first-users"],
+    "3.10/04-meta-changes": ["3.10/01-first-users", "3.10/03-incremental"],
 }
 """Which conversations filled the master before each one."""
 
@@ -55,6 +59,9 @@ RUNS: dict[str, Callable[[Engine], object]] = {
     "19-shared-mailbox": lambda engine: engine.mailboxes(["shared"]),
     "25-rolling-sieve-quota-seen": _rolling_more,
     "38-conversations": lambda engine: engine.user("jane"),
+    "3.10/02-nothing-changed": lambda engine: engine.user("alice"),
+    "3.10/03-incremental": lambda engine: engine.user("alice"),
+    "3.10/04-meta-changes": lambda engine: engine.user("alice"),
 }
 
 
