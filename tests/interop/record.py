@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.deadlines import until
+
 from .cyrus import Cyrus
 from .fill import SCRIPT, message
 from .imap import quote
 from .proxy import Conversation, Proxy
 from .releases import RELEASES, chosen
-from .running import Finished, until
+from .running import Finished
 
 DATA = Path(__file__).parents[1] / "data" / "transcripts"
 _LITERAL = re.compile(rb"\{(?:\S+ \S+ )?(\d+)\+?\}\r\n$")

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.deadlines import until
+
 from .csync import differences, scripts_of, state_of
 from .cyrus import Address, Cyrus
 from .fill import SCRIPT, message
@@ -18,7 +20,6 @@ from .imap import Imap, quote
 from .judge import Server, server_under_test
 from .proxy import Proxy
 from .releases import Release
-from .running import until
 from .sides import PAIRS, Side, guids, side
 
 pytestmark = pytest.mark.every_release
