@@ -24,5 +24,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     marker = item.get_closest_marker("timeout")
     seconds = marker.args[0] if marker and marker.args else float(item.config.getini("timeout") or 0)
     if seconds:
-        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
+        more = marker.kwargs if marker else {}
+        item.add_marker(pytest.mark.timeout(scaled(seconds), **more), append=False)
     return (yield)

@@ -62,7 +62,14 @@ class Cyrus:
         self.release = release or current()
         self.name = name
         self.servername = f"{name}.lab"
-        self.ports = {service: free_port() for service in ("imap", "lmtp", "csync", "sieve")}
+        services = [
+            "imap",
+            "lmtp",
+            "csync",
+            "sieve",
+            *(["http"] if "httpmodules" in (settings or {}) else []),
+        ]
+        self.ports = {service: free_port() for service in services}
         self.config = root / "imapd.conf"
         self.master: subprocess.Popen[bytes] | None = None
         self._clients = 0
@@ -123,6 +130,9 @@ class Cyrus:
                 Path(value).mkdir(parents=True, exist_ok=True)
         self.config.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
         imapd_conf, listen = self.config, {s: f'listen="127.0.0.1:{p}"' for s, p in self.ports.items()}
+        http = ""
+        if "http" in listen:
+            http = f' http cmd="{PROGRAMS}/httpd -C {imapd_conf}" {listen["http"]} prefork=0 maxchild=20\n'
         (root / "cyrus.conf").write_text(
             f'START {{\n recover cmd="{PROGRAMS}/ctl_cyrusdb -C {imapd_conf} -r"\n}}\n'
             "SERVICES {\n"
@@ -130,13 +140,17 @@ class Cyrus:
             f' lmtp cmd="{PROGRAMS}/lmtpd -C {imapd_conf} -a" {listen["lmtp"]} prefork=0 maxchild=20\n'
             f' csync cmd="{PROGRAMS}/sync_server -C {imapd_conf}" {listen["csync"]} prefork=0 maxchild=50\n'
             f' sieve cmd="{PROGRAMS}/timsieved -C {imapd_conf}" {listen["sieve"]} prefork=0 maxchild=20\n'
-            "}\nEVENTS {\n}\n"
+            f"{http}}}\nEVENTS {{\n}}\n"
         )
         root.chmod(0o755)
         give_to_cyrus(root)
-        command = ["saslpasswd2", "-p", "-c", "-f", f"{root}/conf/sasldb2", "-u", self.servername, ADMIN]
+        self.set_password(ADMIN)
+
+    def set_password(self, user: str) -> None:
+        """Let `user` log in with PASSWORD."""
+        database = f"{self.root}/conf/sasldb2"
         subprocess.run(
-            self.release.command(*command),
+            self.release.command("saslpasswd2", "-p", "-c", "-f", database, "-u", self.servername, user),
             input=PASSWORD.encode(),
             check=True,
             capture_output=True,
