@@ -43,6 +43,8 @@ class Side(Protocol):
 
     def rename(self, user: str, old: str, new: str) -> None: ...
 
+    def rename_user(self, user: str, new: str) -> None: ...
+
     def delete(self, user: str, folder: str) -> None: ...
 
     def subscribe(self, user: str, folder: str, on: bool = True) -> None: ...
@@ -101,6 +103,10 @@ class RealSide:
         with self.cyrus.imap(user) as imap:
             imap.ok("RENAME", quote(self._name(old)), quote(self._name(new)))
 
+    def rename_user(self, user: str, new: str) -> None:
+        with self.cyrus.imap() as admin:
+            admin.ok("RENAME", f"user/{user}", f"user/{new}")
+
     def delete(self, user: str, folder: str) -> None:
         with self.cyrus.imap(user) as imap:
             imap.ok("DELETE", quote(self._name(folder)))
@@ -158,6 +164,9 @@ class OurSide:
 
     def rename(self, user: str, old: str, new: str) -> None:
         self.ours.store.rename(self._name(user, old), self._name(user, new), log=True)
+
+    def rename_user(self, user: str, new: str) -> None:
+        self.ours.mailstore("rename", f"user/{user}", f"user/{new}").check()
 
     def delete(self, user: str, folder: str) -> None:
         with self.ours.store.write(Owner("user", user)) as box:

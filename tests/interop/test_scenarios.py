@@ -54,6 +54,14 @@ def _rename_an_intermediate(imap: Imap) -> None:
     imap.ok("RENAME", "INBOX/a", "INBOX/new")
 
 
+def _rename_above_two_intermediates(imap: Imap) -> None:
+    imap.ok("CREATE", "INBOX/folderA/folderB/folderC")
+    imap.append("INBOX/folderA/folderB/folderC", message("deep"))
+    imap.ok("RENAME", "INBOX/folderA/folderB/folderC", "INBOX/folderZ/folderB/folderC")
+    imap.command("CREATE", "INBOX/folderZ")
+    imap.ok("RENAME", "INBOX/folderZ", "INBOX/folderY")
+
+
 def _rename_below_another(imap: Imap) -> None:
     imap.ok("RENAME", "INBOX/a/b", "INBOX/x/y/z")
     imap.ok("CREATE", "INBOX/a/b/c/d")
@@ -80,6 +88,7 @@ def _rename_and_create_again(imap: Imap) -> None:
 
 STEPS: list[Callable[[Imap], None]] = [
     _rename_an_intermediate,
+    _rename_above_two_intermediates,
     _rename_below_another,
     _delete_under_long_names,
     _delete_and_create_again,
@@ -165,9 +174,7 @@ def sync(master: Side, to: Address, user: str) -> list[str]:
         return changes(proxy)
 
 
-def test_after_a_settled_conflict_with_conversations_all_is_quiet(
-    pair: tuple[Side, Side], release: Release, user: str
-) -> None:
+def test_after_a_settled_conflict_with_conversations_all_is_quiet(pair: tuple[Side, Side], user: str) -> None:
     master, replica = pair
     master.create(user)
     master.append(user, "", message("one"), message("two"), message("three"))
@@ -187,6 +194,28 @@ def test_after_a_settled_conflict_with_conversations_all_is_quiet(
         assert guids(fresh, user) == kept == guids(master, user), "no message was renumbered"
 
 
+def test_a_user_is_renamed_and_only_the_new_name_is_asked_for(pair: tuple[Side, Side], user: str) -> None:
+    """What the old name leaves behind is for the log; the new one has all that there is."""
+    master, replica = pair
+    new = f"{user}new"
+    master.create(user)
+    master.create(user, "foo")
+    master.append(user, "", *(message(f"mail {n}") for n in range(6)))
+    master.append(user, "foo", *(message(f"mail {n}") for n in range(3)))
+    sync(master, replica.csync, user)
+    master.rename_user(user, new)
+    if master.kind == "real" and release.number < (
+        3,
+        12,
+    ):  # they do it by the log alone, whoever the replica is
+        assert master.sync(replica.csync, "-u", new).status == 1
+        return
+    assert sync(master, replica.csync, new)
+    assert sync(master, replica.csync, new) == []
+    assert guids(master, new) == guids(replica, new)
+    assert len(guids(replica, new)[f"user.{new}"]) == 6
+
+
 def test_a_master_that_lost_everything_gets_it_back(pair: tuple[Side, Side], user: str) -> None:
     """The replica goes on as the master, and the other end takes from it what it has not."""
     master, replica = pair
@@ -201,6 +230,18 @@ def test_a_master_that_lost_everything_gets_it_back(pair: tuple[Side, Side], use
     assert differences(state_of(master.csync, user), state_of(replica.csync, user)) == []
     assert sync(replica, master.csync, user) == []
     assert sync(master, replica.csync, user) == []
+
+
+@pytest.mark.every_release(without=("3.2", "3.6"))  # they know no archive at csync
+def test_a_replica_that_archives_is_asked_for_it(real_cyrus: None, user: str) -> None:
+    settings = {"archive_enabled": "1", "archive_days": "1", "archivepartition-default": "{root}/archive"}
+    with side("ours", "master") as master, Cyrus.running("archive", settings) as archive:
+        master.create(user)
+        master.append(user, "", message("one"), message("two"))
+        with Proxy(archive.csync) as proxy:
+            master.sync(proxy.address, "-a", "-u", user).check()
+            assert "* ENABLED (SIEVE-MAILBOX REPLICATION-ARCHIVE)" in proxy.conversations[0].answers()
+        assert differences(state_of(master.csync, user), state_of(archive.csync, user)) == []
 
 
 def test_annotations_of_a_message_are_settled(pair: tuple[Side, Side], user: str) -> None:
