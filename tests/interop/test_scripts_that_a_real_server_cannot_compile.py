@@ -80,7 +80,7 @@ def test_a_rolling_client_goes_on(replica: Cyrus, user: str) -> None:
         until(
             lambda: differences(but_scripts(ours, user), but_scripts(replica, user)) == [],
             "all but the script is there",
-            timeout=60,
+            60,
         )
         assert set(scripts_of(replica.csync, user)) == {"good", "last"}
         assert not (ours.root / "conf" / "sync" / "quarantine.yaml").exists()
