@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from common.allocator import few_arenas
 from common.commands import Parser, add_version, run_command
 from common.config import Config
+from common.descriptors import raise_soft_limit, share_out
 from common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
 from common.numbers import decimal
 from sync_server.listener import Listeners
@@ -124,15 +125,32 @@ def _share_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
+def _say_what_fits(service: Service) -> None:
+    shares, most = share_out(), service.places.most
+    log.info(
+        "%d open files are permitted: %d connections fit, %d are kept for administrators, %d may be of one"
+        " address, %d not logged in (%d of one address); %d threads, %d users kept open",
+        *(shares.limit, most.connections, most.kept, most.per_address),
+        *(most.strangers, most.strangers_per_address, shares.threads, shares.owners),
+    )
+    if most.connections < service.settings.max_connections:
+        log.warning(
+            "sync_max_connections: %d connections do not fit %d open files (LimitNOFILE=, ulimit -n)",
+            *(service.settings.max_connections, shares.limit),
+        )
+
+
 def run(config: Config, settings: ServerSettings) -> int:
     """Open everything, serve until a signal, close everything."""
     from twisted.internet import reactor as installed
 
     few_arenas()
+    raise_soft_limit()
     reactor: Any = installed
     if os.geteuid() == 0:
         log.warning("running as root; a user that owns the store's directories is enough")
     service = Service.open(config, settings, reactor)
+    _say_what_fits(service)
     systemd = sdnotify.SystemdNotifier()
     listeners = Listeners(service)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from twisted.internet.protocol import Factory, Protocol
 from common.errors import ConfigError
 from common.wire.transport import CsyncProtocol
 from sync_server import replies
+from sync_server.places import origin
 from sync_server.replies import line
 from sync_server.service import Service
 from sync_server.session import Session
@@ -30,9 +30,6 @@ from sync_server.settings import Address
 log = logging.getLogger("sync_server")
 
 GRACE_SECONDS = 30.0
-_RESERVED_FILES = 100
-_FILES_PER_CONNECTION = 6
-"""A socket, the index (three files), a pack, a staged file."""
 
 
 class CsyncFactory(Factory):
@@ -40,9 +37,8 @@ class CsyncFactory(Factory):
 
     noisy = False
 
-    def __init__(self, service: Service, most: int | None = None) -> None:
+    def __init__(self, service: Service) -> None:
         self.service = service
-        self.most = most or most_connections()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         trusted = isinstance(addr, UNIXAddress)
@@ -54,22 +50,16 @@ class CsyncFactory(Factory):
         )
 
     def _connected(self, proto: CsyncProtocol, trusted: bool) -> None:
-        if len(self.service.sessions) >= self.most:
-            log.error(
-                "closing: %d connections are open, the most that fit [client=%s]", self.most, proto.peer
-            )
-            proto.write(line(replies.TOO_MANY))
+        places, address = self.service.places, "" if trusted else origin(proto.peer)
+        why = places.refusal(address)
+        if why:
+            places.complain(address, why)
+            proto.write(line(replies.bye(why)))
             proto.lose()
             return
         session = Session(proto, self.service, trusted=trusted)
         self.service.sessions.add(session)
         session.begin()
-
-
-def most_connections() -> int:
-    """How many connections the process has files for."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, (soft - _RESERVED_FILES) // _FILES_PER_CONNECTION)
 
 
 class Listeners:

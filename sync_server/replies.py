@@ -23,6 +23,7 @@ UNKNOWN_ERROR = b"NO Unknown error"
 """Where nothing better can be said."""
 
 INVALID_MECHANISM = b"BAD Invalid mechanism"
+TOO_MANY_ATTEMPTS = b"NO too many failed logins, try again later"
 ALREADY_AUTHENTICATED = b"BAD Already authenticated"
 
 TLS_AFTER_LOGIN = b"BAD Can't Starttls after authentication"
@@ -35,7 +36,12 @@ LONGEST_REASON = 400
 """Octets of a reason behind NO: a real client logs the line as it is."""
 
 SHUTTING_DOWN = b"BYE shutting down"
-TOO_MANY = b"* Fatal error: Too many connections"
+
+
+def bye(why: str) -> bytes:
+    """The end of a connection that nobody has logged in on; in place of the greeting too. A real client
+    takes it for a server without a mechanism, ours says why."""
+    return b"* BYE " + why.encode("ascii", "replace") + b", try again later"
 
 
 def missing_argument(verb: str) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from twisted.internet.defer import Deferred
 
 from common.config import Config
+from common.descriptors import Shares, share_out
 from common.errors import ConfigError, StoreError
 from common.protocol.connection_server import ServerConnection
 from common.protocol.dlist import Limits
@@ -25,7 +26,9 @@ from common.stores.threads import ThreadRunner
 from common.wire.certificates import expiry_warnings, server_files
 from common.wire.sasl.server import SaslServer
 from common.wire.tls import ServerTLS, server_context
+from sync_server.guessing import Guessing
 from sync_server.penalty import Penalty
+from sync_server.places import Most, Places
 from sync_server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class Service:
         self.tls_context = tls
         self.store = store
         self.penalty = Penalty(reactor.seconds)
+        self.guessing = Guessing(settings.failed_login_pause, reactor.seconds)
+        self.places = Places(most(settings, share_out()), reactor.seconds, reactor.callLater)
         self.sessions: set[Session] = set()
         self._when_empty: Callable[[], None] | None = None
 
@@ -78,7 +83,7 @@ class Service:
         gone = remove_left_overs(staging)
         if gone:
             log.info("removed %d staged files of a server that was killed", gone)
-        threads = ThreadRunner(reactor)
+        threads = ThreadRunner(reactor, share_out().threads)
 
         def make_replica() -> StoreReplica:
             return StoreReplica(
@@ -150,6 +155,7 @@ class Service:
     def forget(self, session: Session) -> None:
         """A connection has ended."""
         self.sessions.discard(session)
+        self.places.leave(session)
         self._look_if_empty()
 
     def when_empty(self, function: Callable[[], None]) -> None:
@@ -161,6 +167,12 @@ class Service:
         if not self.sessions and self._when_empty is not None:
             function, self._when_empty = self._when_empty, None
             function()
+
+
+def most(settings: ServerSettings, shares: Shares) -> Most:
+    """How many connections there may be: what imapd.conf says, as far as there are files for it."""
+    connections = min(settings.max_connections or shares.connections, shares.connections)
+    return Most.of(connections, settings.max_per_address, settings.max_strangers)
 
 
 def _limits(config: Config) -> Limits:

@@ -52,12 +52,15 @@ from sync_server import replies
 from sync_server.commands import Commands
 from sync_server.handlers import GRANTED
 from sync_server.outbox import Outbox
+from sync_server.places import origin
 from sync_server.replies import line
 from sync_server.service import Service
 
 log = logging.getLogger("sync_server")
 
 _IMAP_TAG = re.compile(r"[A-Z]\d\d\Z")
+_GIVE_WAY_SECONDS = 1.0
+"""What a peer has to take the last words when its place is wanted."""
 _ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+\Z")
 """What may name a mechanism."""
 
@@ -80,6 +83,8 @@ class Session:
         self.service = service
         self.settings = service.settings
         self.client = proto.peer
+        self.origin = "" if trusted else origin(proto.peer)
+        """The address that is counted, "" of a UNIX socket."""
         self.userid = ""
         self.state = State.STRANGER
         self.outbox = Outbox(proto, service.soon)
@@ -96,6 +101,7 @@ class Session:
 
     def begin(self) -> None:
         """Greet. A UNIX socket needs no login: who may open it is the administrator."""
+        self.service.places.enter(self)
         self.proto.set_timeout(self.settings.timeout)
         if self._trusted:
             self._become("cyrus", "unix socket")
@@ -147,6 +153,12 @@ class Session:
         self._stopping = True
         self.proto.pause()
         self.outbox.idle().addCallback(lambda _: self._farewell(line(replies.SHUTTING_DOWN)))
+
+    def give_way(self, why: str) -> None:
+        """Say BYE and end: somebody else gets the place. The peer's leave is not waited for."""
+        log.info("closing: %s %s", why, self._address())
+        self._farewell(line(replies.bye(why)))
+        self.service.later(_GIVE_WAY_SECONDS, self.proto.abort)
 
     def _farewell(self, last_words: bytes) -> None:
         if self.state is not State.CLOSING:
@@ -300,7 +312,21 @@ class Session:
         else:
             self._attempt = self.service.sasl.attempt(self._layer())
             self.state = State.LOGGING_IN
+            wait = self.service.guessing.begin(self.origin)
+            if wait is None:
+                await self._too_many_attempts()
+                return
+            if wait:
+                log.warning("an attempt to log in waits for %.1f s %s", wait, self._address())
+                await self.service.sleep(wait)
             await self._login_step(self._attempt.start(words[0], words[1] if len(words) > 1 else None))
+
+    async def _too_many_attempts(self) -> None:
+        """The password is not looked at; whether it is right stays unknown."""
+        self._attempt, self.state = None, State.STRANGER
+        log.warning("badlogin: %s [too many failed logins from %s: not checked]", self.client, self.origin)
+        await self.service.sleep(self.settings.failed_login_pause)
+        self.proto.write(line(replies.TOO_MANY_ATTEMPTS))
 
     def _layer(self) -> Layer:
         return Layer.of(self.proto, self.settings.external_ssf)
@@ -324,6 +350,8 @@ class Session:
             self.proto.write(line(outcome.reply))
             return
         self.state = State.STRANGER
+        if not outcome.pause:
+            self.service.guessing.withdrawn(self.origin)
         log.warning("badlogin: %s %s [%s]", self.client, mechanism, outcome.reason)
         if outcome.pause:
             await self.service.sleep(self.settings.failed_login_pause)
@@ -335,6 +363,8 @@ class Session:
         tls = " with TLS" if self.proto.tls else ""
         if self._trusted or userid in self.service.sasl.proxies:
             self.state = State.ADMIN
+            self.service.places.logged_in(self)
+            self.service.guessing.forgive(self.origin)
             self.proto.connection.authenticated = True
             self._commands = Commands(
                 self.service, self.outbox, client=self.client, login=userid, broken=self._farewell
@@ -342,6 +372,7 @@ class Session:
             log.info("login: %s %s %s%s", self.client, userid, how, tls)
         else:
             self.state = State.DENIED
+            self.service.guessing.withdrawn(self.origin)
             self.proto.connection.denial = replies.PERMISSION_DENIED
             log.warning(
                 "login: %s %s %s%s: not in admins, nothing is permitted", self.client, userid, how, tls

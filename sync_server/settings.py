@@ -69,6 +69,12 @@ class ServerSettings:
     login_seconds: float = LOGIN_SECONDS
     failed_login_pause: float = 3.0
     external_ssf: int = 0
+    max_connections: int = 0
+    """0: as many as there are files for."""
+    max_per_address: int = 0
+    """0: no bound but that of all."""
+    max_strangers: int = 0
+    """0: a quarter of all connections."""
     partitions: dict[str, Path] = field(default_factory=dict)
     version: str = "cyrus-sync"
     facility: str = "mail"
@@ -97,6 +103,9 @@ class ServerSettings:
             timeout=max(3, config.duration("sync_timeout")),
             failed_login_pause=config.duration("failedloginpause"),
             external_ssf=external_ssf,
+            max_connections=config.integer("sync_max_connections"),
+            max_per_address=config.integer("sync_max_per_address"),
+            max_strangers=config.integer("sync_max_strangers"),
             partitions=dict(config.partitions),
             version=f"cyrus-sync {metadata.version('cyrus-sync')}",
             facility=config.string("syslog_facility") or "mail",

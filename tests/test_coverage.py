@@ -109,6 +109,7 @@ def wanted() -> dict[str, set[str]]:
             replies.unparsable("X").decode(),
             replies.not_imap(b"X").decode(),
             replies.fatal("X").decode(),
+            replies.bye("X").decode(),
         },
         "Other errors": {
             name

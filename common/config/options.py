@@ -319,6 +319,37 @@ _DECLARED = (
         minimum=3,
     ),
     Option(
+        "sync_max_connections",
+        _INTEGER,
+        "0",
+        _SERVER,
+        "How many connections sync_server takes, 0 = as many as it may open files for (the hard limit of "
+        "ulimit -n, LimitNOFILE= in the unit file); more than that is never taken. An eighth of them is "
+        "kept for UNIX sockets and for addresses from which an administrator has logged in lately.",
+        minimum=0,
+        ours=True,
+    ),
+    Option(
+        "sync_max_per_address",
+        _INTEGER,
+        "64",
+        _SERVER,
+        "How many of them one address may have, 0 = all. An IPv6 address counts with its whole /64. Behind "
+        "a tunnel all clients are one address.",
+        minimum=0,
+        ours=True,
+    ),
+    Option(
+        "sync_max_strangers",
+        _INTEGER,
+        "0",
+        _SERVER,
+        "How many of them may be of clients that have not logged in as an administrator, 0 = a quarter. "
+        "One address, if no administrator has logged in from there lately, may have a quarter of these.",
+        minimum=0,
+        ours=True,
+    ),
+    Option(
         "sasl_mech_list",
         _WORDS,
         None,
@@ -389,7 +420,9 @@ _DECLARED = (
         _DURATION,
         "3s",
         _LOGIN,
-        "How long the answer to a failed login is held back.",
+        "How long the answer to a failed login is held back. From the fifth attempt of an address without "
+        "success on, so long passes between two attempts that are looked at, then ever longer, up to 30 s. "
+        "0 = guessing is not slowed.",
         minimum=0,
     ),
     Option(

@@ -51,10 +51,12 @@ class RunningServer:
         arguments: Iterable[str] = (),
         failed_login_pause: int = 3,
         file_size_limit: int | None = None,
+        open_files: tuple[int, int] | None = None,
         spool: Path | None = None,
         collector: bool = True,
     ) -> None:
-        """`collector`: whether Python collects cyclic garbage in it. Without, what a cycle holds stays."""
+        """`open_files`: the soft and the hard limit.
+        `collector`: whether Python collects cyclic garbage in it. Without, what a cycle holds stays."""
         self.base = base
         self.root = base / "a" / "b" / "c"
         self.spool = spool or self.root / "spool"
@@ -66,6 +68,7 @@ class RunningServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = list(arguments)
         self._file_size_limit = file_size_limit
+        self._open_files = open_files
         self._program = ["-m", "sync_server.cli"] if collector else ["-c", _WITHOUT_COLLECTOR]
         self._options = {
             "configdirectory": str(self.root / "conf"),
@@ -104,7 +107,7 @@ class RunningServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.root,
-                preexec_fn=self._limit if self._file_size_limit else None,  # noqa: PLW1509
+                preexec_fn=self._limit if self._file_size_limit or self._open_files else None,  # noqa: PLW1509
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
             )
         began = time.monotonic()
@@ -122,9 +125,11 @@ class RunningServer:
     def _limit(self) -> None:
         import resource
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        limit = self._file_size_limit or 0
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        if self._file_size_limit:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._file_size_limit, resource.RLIM_INFINITY))
+        if self._open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._open_files)
 
     @property
     def pid(self) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from twisted.internet.address import IPv4Address
 
 from common.errors import MailboxLocked, SyncChecksum
 from common.model import MailboxState, UserState
 from common.protocol.dlist import Limits
 from common.wire.policy import Policy
 from sync_server.handlers import GRANTED
-from tests.sync_server.conversation import Conversation
+from sync_server.listener import CsyncFactory
+from tests.sync_server.conversation import Conversation, Wire
 
 MESSAGE = b"Subject: hello\r\n\r\nNOOP\r\nGET USER nobody\r\n"
 GUID = b"0123456789012345678901234567890123456789"
@@ -358,14 +361,100 @@ def test_beyond_a_limit_the_connection_ends(tmp_path: Path) -> None:
 
 
 def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
-    from twisted.internet.address import IPv4Address
+    talk = Conversation(tmp_path, login=False, max_connections=1)
+    wire = come_in(talk, "192.0.2.1")
+    assert wire.value() == b"* BYE too many connections, try again later\r\n" and wire.disconnecting
+    assert not talk.closed
 
-    from sync_server.listener import CsyncFactory
-    from tests.sync_server.conversation import Wire
 
-    talk = Conversation(tmp_path)
-    proto = CsyncFactory(talk.service, most=1).buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+def come_in(talk: Conversation, host: str) -> Wire:
+    """A connection through the listener's factory."""
+    address = IPv4Address("TCP", host, 40112)
+    proto = CsyncFactory(talk.service).buildProtocol(address)
     wire = Wire()
+    wire.peerAddr = address
     assert proto is not None
     proto.makeConnection(wire)
-    assert wire.value() == b"* Fatal error: Too many connections\r\n" and wire.disconnecting
+    return wire
+
+
+def test_a_stranger_who_does_nothing_gives_way_when_places_are_short(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False, max_connections=8)
+    come_in(talk, "192.0.2.1")
+    talk.clock.advance(9.9)
+    assert not talk.closed
+    talk.clock.advance(0.1)
+    assert talk.heard() == (
+        b"* BYE others wait for the place, and nobody has logged in here, try again later\r\n"
+    )
+    assert talk.closed
+
+
+def test_a_stranger_who_does_nothing_has_a_minute_where_there_is_room(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False, max_connections=100)
+    idle = come_in(talk, "192.0.2.1")
+    talk.clock.advance(59)
+    assert not idle.disconnecting
+    talk.clock.advance(1)
+    assert idle.disconnecting
+
+
+def test_whoever_has_logged_in_keeps_the_place_and_finds_one_again(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, max_connections=8)
+    strangers = [come_in(talk, f"192.0.2.{n}") for n in range(20)]
+    talk.clock.advance(30)
+    assert not talk.closed
+    talk.hang_up()
+    strangers = [come_in(talk, f"192.0.3.{n}") for n in range(20)]
+    assert any(wire.disconnecting for wire in strangers)
+    again = come_in(talk, "192.168.1.1")
+    assert not again.disconnecting and again.value().endswith(b"Cyrus sync server cyrus-sync\r\n")
+
+
+def test_a_peer_that_does_not_take_its_leave_is_cut_off(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False)
+    talk.session.give_way("others wait")
+    assert talk.heard() == b"* BYE others wait, try again later\r\n" and not talk.wire.aborted
+    talk.clock.advance(1)
+    assert talk.wire.aborted
+
+
+# -- guessing
+
+
+def test_guessing_is_slowed_however_many_connections_it_uses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = Conversation(tmp_path, login=False)
+    guesses = []
+    for _ in range(30):
+        one = Conversation(tmp_path, login=False, service=talk.service)
+        one.login("repl", "wrong")
+        guesses.append(one)
+    talk.clock.advance(3)
+    heard = Counter(one.heard() for one in guesses)
+    assert heard[b"NO authentication failure\r\n"] == 5
+    assert heard[b"NO too many failed logins, try again later\r\n"] >= 22
+    right = Conversation(tmp_path, login=False, service=talk.service)
+    assert right.login("repl", "s3cret") == b""
+    talk.clock.advance(60)
+    heard_later = Counter(one.heard() for one in guesses)
+    assert heard_later[b"NO authentication failure\r\n"] <= 3
+    assert "not checked" in caplog.text
+
+
+def test_the_guesses_of_one_address_delay_nobody_elsewhere(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False)
+    for _ in range(30):
+        talk.service.guessing.begin("192.0.2.66")
+    assert talk.login("repl", "s3cret") == b"OK Success (no protection)\r\n"
+
+
+def test_an_administrator_s_login_forgives_what_went_wrong_before(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False)
+    for _ in range(4):
+        talk.login("repl", "wrong")
+        talk.clock.advance(3)
+        talk.heard()
+    assert talk.login("repl", "s3cret") == b"OK Success (no protection)\r\n"
+    assert len(talk.service.guessing) == 0

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from common.config import Config
+from common.descriptors import share_out
 from common.errors import ConfigError
+from sync_server.places import Most
+from sync_server.service import most
 from sync_server.settings import Address, ServerSettings
 
 
@@ -73,3 +76,13 @@ def test_admins_pause_and_timeout(tmp_path: Path) -> None:
 
 def test_the_banner_is_worded_as_cyrus_words_it(tmp_path: Path) -> None:
     assert settings(tmp_path).banner.startswith("r.example Cyrus sync server cyrus-sync ")
+
+
+def test_the_bounds_for_connections(tmp_path: Path) -> None:
+    shares = share_out(1024)
+    assert most(settings(tmp_path), shares) == Most(224, 64, 56, 14, 28)
+    said = settings(
+        tmp_path, "sync_max_connections: 100", "sync_max_per_address: 5", "sync_max_strangers: 40"
+    )
+    assert most(said, shares) == Most(100, 5, 40, 5, 12)
+    assert most(settings(tmp_path, "sync_max_connections: 5000"), shares).connections == 224

@@ -12,7 +12,6 @@ follows neither the number of users nor their size.
 from __future__ import annotations
 
 import contextlib
-import resource
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from common.descriptors import share_out
 from common.errors import CyrusSyncError
 from common.names import Owner
 from common.stores.native import schema
@@ -33,10 +33,6 @@ from common.stores.native.transaction import Ground
 _IDLE = 2
 """Connections that are kept of an owner."""
 
-_DESCRIPTORS = 12
-"""What an owner may cost whose files are kept open."""
-
-_MOST_OPEN = 128
 _MOST_WARM = 32
 _MOST_HOT = 8
 
@@ -170,8 +166,7 @@ class OpenOwner:
 
 def _most_open() -> int:
     """Owners whose files are kept open: so many that most descriptors are left to others."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(_MOST_WARM, min(_MOST_OPEN, soft // _DESCRIPTORS)) if soft > 0 else _MOST_OPEN
+    return share_out().owners
 
 
 class OpenFiles:
