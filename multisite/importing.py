@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import CyrusSyncError
+from common.errors import CyrusSyncError, StoreCorrupt
 from common.names import Owner
 from multisite.errors import NotApplied, UnknownSender
 from multisite.member import Member
@@ -356,7 +356,12 @@ class Import:
     def _prune_held(self) -> None:
         """Forget held messages that nobody will ask this replica for any more."""
         held = Held(self._member.log.db)
-        held.drop([guid for guid in held.guids() if self._is_useless(guid)])
+        for guid in held.guids():
+            try:
+                if self._is_useless(guid):
+                    held.drop([guid])
+            except StoreCorrupt:
+                continue  # of an owner who is damaged here: it may be all that there is of the message
 
     def _is_useless(self, guid: bytes) -> bool:
         """Whether every owner of the message has it in the store here, or has it no more: what the operation

@@ -70,7 +70,8 @@ COMMANDS = {
         "repair", "make sums and the registry of mailboxes anew, where mailstore verify found them wrong"
     ),
     "reconstruct": Entry(
-        "reconstruct", "make a user's index anew, from his messages and whatever of the old index can be read"
+        "reconstruct",
+        "make the index of a user anew, from his messages and whatever of the old index can be read",
     ),
     "export": Entry("export", "write a user's mail as a Maildir++ or as mbox files"),
     "restore": Entry(

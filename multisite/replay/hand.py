@@ -28,6 +28,8 @@ class Hand:
         self._stack = contextlib.ExitStack()
         self._count = 0
         self._bytes = 0
+        self.laid_down = 0
+        """How many transactions have been ended: what was done since this changed is not durable yet."""
 
     def writer(self, owner: Owner, octets: int = 0) -> MailWriter:
         """The open transaction of `owner`; `octets` of messages are about to be written."""
@@ -55,6 +57,7 @@ class Hand:
         stack, self._stack = self._stack, contextlib.ExitStack()
         self._owner = self._writer = None
         self._count = self._bytes = 0
+        self.laid_down += 1
         stack.close()
 
     def drop(self, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from common.errors import ReplyError
+from common.errors import ReplyError, StoreCorrupt
 from common.names import SERVER, Owner, inbox_of
 from multisite.oplog.operations import owner_from, owner_text
 from multisite.oplog.shadows import INBOXLESS
@@ -32,7 +32,7 @@ def give_inboxes(ground: Ground) -> None:
             left = mailboxes_left(ground, owner)
             try:
                 ground.hand.writer(owner).create(inbox_of(owner.name))
-            except ReplyError as error:
+            except (ReplyError, StoreCorrupt) as error:
                 ground.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
                 continue
             ground.told_again.add(owner)
@@ -43,5 +43,8 @@ def give_inboxes(ground: Ground) -> None:
 def _lacks_inbox(ground: Ground, owner: Owner) -> bool:
     if owner.kind != "user":
         return False
-    names = mailboxes_left(ground, owner)
+    try:
+        names = mailboxes_left(ground, owner)
+    except StoreCorrupt:
+        return False  # his operations are set aside, and he is looked at when they are carried out
     return bool(names) and inbox_of(owner.name) not in names

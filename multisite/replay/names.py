@@ -7,7 +7,7 @@ stays, so that any later rename of either undoes what was generated.
 
 from __future__ import annotations
 
-from common.errors import ReplyError
+from common.errors import ReplyError, StoreCorrupt
 from common.names import Owner, is_deleted, owner_of
 from multisite.oplog.objects import generated_name
 from multisite.replay.ground import Ground
@@ -75,15 +75,15 @@ def move(ground: Ground, uniqueid: str, old: str, new: str, partition: str) -> N
 def give_back(ground: Ground) -> None:
     """Give every mailbox with a generated name the one that it wants, as far as that is free now."""
     for thing in ground.log.objects.in_conflict():
-        if _holder(ground, thing.wanted):
-            continue
-        state = _find(ground, thing.uniqueid)
-        if state is None or state[1] != thing.local:
-            ground.log.objects.set_names(thing.uniqueid, "", "")
-            continue
         try:
+            if _holder(ground, thing.wanted):
+                continue
+            state = _find(ground, thing.uniqueid)
+            if state is None or state[1] != thing.local:
+                ground.log.objects.set_names(thing.uniqueid, "", "")
+                continue
             move(ground, thing.uniqueid, thing.local, thing.wanted, state[2])
-        except ReplyError as error:
+        except (ReplyError, StoreCorrupt) as error:
             ground.notice(f"{thing.local} cannot have its name {thing.wanted} yet: {error}")
             continue
         ground.log.objects.set_names(thing.uniqueid, "", "")

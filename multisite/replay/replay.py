@@ -12,11 +12,12 @@ others flow on.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from common.errors import CyrusSyncError, StoreError
+from common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from common.names import Owner
 from multisite.bodies import without_messages
 from multisite.errors import BadOperation, MessagesMissing, MultisiteError
@@ -51,6 +52,8 @@ class Replay:
         self._capture = capture
         self._captured: set[Owner] = set()
         self._taken: list[tuple[Entry, Said]] = []
+        self._in_hand: list[tuple[int, Entry]] = []
+        """Operations that were carried out, and how many transactions had been ended then."""
         self.consumed: set[bytes] = set()
         """Messages that are in the store now."""
 
@@ -88,6 +91,7 @@ class Replay:
         """Carry out what was taken. The log has it, durably, as begun: whoever dies now finds it so, and does
         not take for a change of this replica what is in the store and not yet in the shadow."""
         taken, self._taken = self._taken, []
+        self._in_hand.clear()
         for entry, said in taken:
             self._carry_out(entry, said)
 
@@ -100,8 +104,10 @@ class Replay:
         for entry in pending:
             if entry.verb == "MAILBOX" and is_word_of(self._ground.log.masters.of(entry.owner), entry):
                 said = _readable(entry)
-                if said is not None:
-                    note_reached(self._ground, entry, said.update.state)
+                # Of an owner who is damaged here it is not known, and nothing is carried out.
+                with contextlib.suppress(StoreCorrupt):
+                    if said is not None:
+                        note_reached(self._ground, entry, said.update.state)
         for entry in pending:
             if entry.owner not in stuck or entry.verb in SPECIAL:
                 self._carry_out(entry, None)
@@ -128,6 +134,7 @@ class Replay:
                 assert said.transaction is not None
                 self._by_master(entry, said.transaction)
             log.operations.set_state(entry.seq, State.DONE)
+            self._in_hand.append((self._ground.hand.laid_down, entry))
         except MessagesMissing as error:
             spared = self._without_expunged(entry, set(error.guids))
             if spared is not None:
@@ -136,6 +143,8 @@ class Replay:
             self._wait(entry)
             log.want(entry.owner, error.guids)
             self._ground.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+        except StoreCorrupt as error:
+            self._set_owner_aside(entry, error)
         except StoreError:
             raise
         except CyrusSyncError as error:
@@ -144,6 +153,19 @@ class Replay:
             # Something that should have been refused before, or a fault of ours: it stops nobody else.
             _log.exception("operation %d of %s", entry.id, entry.origin)
             self._set_aside(entry, f"{type(error).__name__}: {error}")
+
+    def _set_owner_aside(self, entry: Entry, error: StoreCorrupt) -> None:
+        """The store here cannot read or change an owner: the operations on him wait until it is repaired, and
+        everybody else goes on. What was done before in the open transaction stays if it can."""
+        hand = self._ground.hand
+        begun = [one for laid_down, one in self._in_hand if laid_down == hand.laid_down]
+        try:
+            hand.lay_down()
+        except StoreError:
+            for one in begun:
+                self._set_aside(one, str(error))
+        self._in_hand.clear()
+        self._set_aside(entry, str(error))
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         self._ground.log.operations.set_state(entry.seq, State.SET_ASIDE, reason)

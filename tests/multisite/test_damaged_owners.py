@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,30 @@ def test_nothing_is_done_while_a_partition_is_away(tmp_path: Path) -> None:
     (here.directory / "spool" / MARKER).unlink()
     with pytest.raises(StoreError, match="is it mounted"):
         here.export_to(there, tmp_path / "travel")
+
+
+@pytest.mark.parametrize("kind", ["an index of garbage", "a directory that is a file"])
+def test_an_import_sets_the_damaged_one_aside_and_does_the_others(tmp_path: Path, kind: str) -> None:
+    here, there = family_of(tmp_path, "boston", "sanfran")
+    for user in ("alice", "bob", "carol"):
+        create(here, user)
+        deliver(here, user, "one")
+    there.import_from(here.export_to(there, tmp_path / "travel"))
+    (path,) = (there.directory / "spool" / "users").glob("*/bob")
+    shutil.copytree(path, tmp_path / "sound")
+    for user in ("alice", "bob", "carol"):
+        deliver(here, user, "two")
+    damage(there, "bob", kind)
+    result = there.import_from(here.export_to(there, tmp_path / "travel"))
+    assert result.refused == {}
+    assert [len(there.guids(user)[f"user.{user}"]) for user in ("alice", "carol")] == [2, 2]
+    with there.member() as member:
+        aside = list(member.log.operations.set_aside())
+    assert {str(entry.owner) for entry in aside} == {"bob"} and all(entry.reason for entry in aside)
+    assert any("on 'user:bob' is set aside" in line for line in there.heard)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(tmp_path / "sound", path)
+    there.import_from([])
+    assert len(there.guids("bob")["user.bob"]) == 2 and there.dump() == here.dump()
+    with there.member() as member:
+        assert not list(member.log.operations.set_aside())
