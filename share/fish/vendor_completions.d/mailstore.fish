@@ -85,7 +85,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from repair' -s h -l help -d 's
 complete -c mailstore -n '__fish_seen_subcommand_from repair' -l from-peer -d 'fetch messages that cannot be read from the other end'
 complete -c mailstore -n '__fish_seen_subcommand_from repair' -l server -x -d 'the other end, instead of sync_host'
 complete -c mailstore -n '__fish_seen_subcommand_from repair' -s n -x -d 'use the options of this channel'
-complete -c mailstore -n __fish_use_subcommand -a reconstruct -d 'make a user\'s index anew, from his messages and whatever of the old index can be read'
+complete -c mailstore -n __fish_use_subcommand -a reconstruct -d 'make the index of a user anew, from his messages and whatever of the old index can be read'
 complete -c mailstore -n '__fish_seen_subcommand_from reconstruct' -s h -l help -d 'show this help message and exit'
 complete -c mailstore -n '__fish_seen_subcommand_from reconstruct' -l everybody -d 'all of the store, the sound ones too'
 complete -c mailstore -n '__fish_seen_subcommand_from reconstruct' -s n -l dry-run -d 'say what would be done, and change nothing'
