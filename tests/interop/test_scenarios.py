@@ -46,7 +46,7 @@ def same(master: Cyrus, server: Server, user: str) -> None:
 
 # -- folders, with intermediate names between them
 
-LONG = "/".join(f"this is a really long name {digit} ".ljust(150, digit) for digit in "12")
+LONG = "/".join(f"this is a really long name {digit} ".ljust(148, digit) for digit in "123")
 
 
 def _rename_an_intermediate(imap: Imap) -> None:
