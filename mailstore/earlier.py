@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from common.files import make_directories, write_over
 from common.model import MAX_UID
 from common.numbers import decimal
 
@@ -76,13 +76,8 @@ class EarlierImports:
             "subscriptions": earlier.subscriptions,
         }
         text = json.dumps({"format": FORMAT, "sources": [*others, entry]}, indent=1)
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".new")
-        with beside.open("w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
+        make_directories(self.path.parent, 0o700)
+        write_over(self.path, text.encode("ascii"))
 
     def _sources(self) -> list[dict[str, Any]]:
         try:

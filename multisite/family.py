@@ -17,11 +17,11 @@ from typing import Any, Self
 
 import yaml
 
+from common.files import make_directories, write_over
 from multisite.errors import MultisiteError, NoFamily, UnknownReplica
 from multisite.packet.errors import BadKeys
 from multisite.packet.keys import PublicKeys
 from multisite.packet.succession import Succession
-from multisite.shipping.files import write_over
 
 FILE = "family.yaml"
 DEFAULT_CLASS = "-default"
@@ -195,7 +195,7 @@ class Family:
         if self.awaited:
             values["awaited"] = sorted(self.awaited)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory)
         write_over(directory / FILE, text.encode(), 0o640)
 
     # -- replicas

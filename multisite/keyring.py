@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.files import make_directories, sync_directory
 from multisite.packet import SecretKeys
-from multisite.shipping.files import sync_directory
 
 KEYS = "replica.keys"
 _NEW = "replica.keys.new"
@@ -36,7 +36,7 @@ def all_of(directory: Path, public: str) -> list[SecretKeys]:
 
 def prepare(directory: Path) -> SecretKeys:
     """Make new keys, durably, and have them wait: `present` gives them when the family file names them."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directories(directory)
     (directory / _NEW).unlink(missing_ok=True)
     made = SecretKeys.generate()
     made.save(directory / _NEW)

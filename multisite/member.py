@@ -15,6 +15,7 @@ from typing import Self
 
 from common.config import Config
 from common.errors import CyrusSyncError, StoreError
+from common.files import make_directories
 from common.stores import open_store
 from common.stores.mailstore import MailStore
 from common.synclog.log import SyncLog
@@ -106,7 +107,7 @@ class Member:
     def staging(self) -> Path:
         """For temporary files of an import."""
         path = self.directory / STAGING
-        path.mkdir(parents=True, exist_ok=True)
+        make_directories(path)
         return path
 
     @property

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from common.files import write_over
 from multisite.errors import MultisiteError
 from multisite.family import Family
-from multisite.shipping.files import write_over
 
 FILE = "epochs.yaml"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from common.config import Config
 from common.config.options import OPTIONS
 from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
+from common.files import make_directories
 from common.numbers import decimal
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def channel_directory(cfg: Config, channel: str) -> Path:
     """``<configdirectory>/sync[/<channel>]``, made if need be."""
     directory = cfg.configdirectory / "sync" / channel
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_directories(directory)
     except OSError as error:
         raise StoreError(f"cannot make {directory}: {error.strerror}") from error
     return directory

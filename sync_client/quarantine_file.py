@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CyrusSyncError, StoreError
+from common.files import sync_directory
 from common.names import Owner
 from common.synclog.lines import format_line, parse_lines
 from common.synclog.log import SyncLog
@@ -206,15 +207,8 @@ def read_lines(path: Path) -> list[tuple[str, ...]]:
 
 
 def append_lines(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
-    """Append and sync; the directory too, since the file may be new. Raises `StoreError`."""
-    lines = list(lines)
-    if not lines:
-        return
+    """Append and sync. Raises `StoreError`."""
     SyncLog(path).append(lines)
-    try:
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_lines(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
@@ -241,14 +235,6 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
                 os.fsync(file.fileno())
         temporary.replace(path)
         if durable:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -22,6 +22,7 @@ from common.allocator import few_arenas
 from common.commands import LostOutput
 from common.config import Config
 from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
+from common.files import make_directories
 from common.namespace import Namespace
 from common.stores import open_store
 from common.stores.native.store import NativeStore
@@ -329,7 +330,7 @@ def _source(job: Job, parts: _Parts) -> tuple[Source, Any]:
 
         defer = log_file if job.arguments.channel else None
         return FileSource(lambda: read_input(path), reject, defer), NoWatch()
-    log_file.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    make_directories(log_file.path.parent)
     quarantine = Quarantine(job.directory, parts.reactor.seconds, owner_of_line)
     quarantine.load()
     return ChannelSource(log_file, quarantine), FileWatch(parts.reactor, log_file.path)

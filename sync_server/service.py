@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from common.config import Config
 from common.descriptors import Shares, share_out
 from common.errors import ConfigError, StoreError
+from common.files import make_directories
 from common.protocol.connection_server import ServerConnection
 from common.protocol.dlist import Limits
 from common.stores import open_store
@@ -77,7 +78,7 @@ class Service:
         store.partitions.check()
         staging = settings.partitions[config.defaultpartition] / "sync."
         try:
-            staging.mkdir(parents=True, exist_ok=True)
+            make_directories(staging)
         except OSError as error:
             raise StoreError(f"cannot make {staging}: {error.strerror}") from error
         gone = remove_left_overs(staging)

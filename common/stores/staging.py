@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import ProtocolError, StoreCorrupt, StoreError
+from common.files import make_directories
 from common.model import MessageBody
 from common.numbers import decimal
 from common.stores import disk
@@ -193,7 +194,7 @@ class Staging:
         """Append to the temporary file."""
         if self._descriptor < 0:
             if self._make:
-                self._directory.mkdir(parents=True, exist_ok=True)
+                make_directories(self._directory)
             with tempfile.TemporaryFile(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._directory) as file:
                 self._descriptor = os.dup(file.fileno())
         view = memoryview(data)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.errors import StoreError
+from common.files import make_directories, sync_directory
 from common.synclog.lines import format_line
 
 ATTEMPTS = 64
@@ -143,6 +144,9 @@ class SyncLog:
             try:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _WRITE_LOCK)
                 if _same_file(fd, self.path):
+                    if not os.fstat(fd).st_size:
+                        # The name lasts before anything is in the file, whoever made it.
+                        sync_directory(self.path.parent)
                     return fd
             except OSError:
                 os.close(fd)
@@ -155,7 +159,7 @@ class SyncLog:
         try:
             return os.open(self.path, flags, 0o640)
         except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            make_directories(self.path.parent)
             return os.open(self.path, flags, 0o640)
 
 

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.files import write_over
 from multisite.commands.context import Context
 from multisite.member import Member
-from multisite.shipping.files import write_over
 from multisite.shipping.notify import send_mail
 
 FILE = "creation_packets.json"

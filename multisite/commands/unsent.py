@@ -13,9 +13,10 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from common.files import write_over
 from multisite.member import Member
 from multisite.shipping.bays import Bay
-from multisite.shipping.files import remove, write_over
+from multisite.shipping.files import remove
 from multisite.shipping.names import order_name
 from multisite.shipping.placing import measured, new_order, place_order
 from multisite.shipping.site import Site

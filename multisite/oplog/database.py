@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from common.errors import StoreError
+from common.files import make_directories, sync_directory, sync_file
 from multisite.errors import SiteLocked
 
 VERSION = 3
@@ -38,7 +39,7 @@ class SiteLock:
 
     def __init__(self, directory: Path, *, wait: float = 0.0) -> None:
         """Raises `SiteLocked` if it is not had within `wait` seconds."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory)
         self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         deadline = time.monotonic() + wait
         while True:
@@ -68,7 +69,7 @@ class Database:
         self._failure: sqlite3.Error | None = None
         try:
             if not readonly:
-                directory.mkdir(parents=True, exist_ok=True)
+                make_directories(directory)
                 self._make()
             mode = "ro" if readonly else "rw"
             self._connection = sqlite3.connect(
@@ -91,12 +92,9 @@ class Database:
         connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.close()
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(new)
         new.replace(self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync_directory(self.path.parent)
 
     def _check_version(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -105,7 +103,10 @@ class Database:
         if any(number not in MIGRATIONS for number in range(version, VERSION)):
             raise StoreError(f"cannot use the operations log {self.path}: it is of no version that ever was")
         if version < VERSION:
-            shutil.copyfile(self.path, self.path.with_name(f"{FILE}.v{version}"))
+            before = self.path.with_name(f"{FILE}.v{version}")
+            shutil.copyfile(self.path, before)
+            sync_file(before)
+            sync_directory(before.parent)
         while version < VERSION:
             script = f"BEGIN;\n{MIGRATIONS[version]}\nPRAGMA user_version = {version + 1};\nCOMMIT;"
             self._connection.executescript(script)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.files import sync_directory
 from common.model import MessageBody
 from multisite.packet import prologue, signature
 from multisite.packet.frames import FRAME, end_line, fold, folded_at_most
@@ -30,7 +31,7 @@ from multisite.packet.header import Header
 from multisite.packet.items import BEGIN, BETWEEN, CLOSE, Operation, message_head, section_head
 from multisite.packet.keys import PublicKeys, SecretKeys
 from multisite.packet.sealing import OVERHEAD, ContentKey
-from multisite.shipping.files import rename_new, sync_directory, temporary_in
+from multisite.shipping.files import rename_new, temporary_in
 
 SMALL_MESSAGE = 1 << 20
 """Larger ones have a section of their own."""

@@ -15,13 +15,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.files import sync_directory
 from multisite.shipping.bays import Bay, choose_bay, free_name
 from multisite.shipping.errors import Refused, ShippingError
 from multisite.shipping.files import (
     TEMPORARY,
     remove,
     rename_new,
-    sync_directory,
     temporary_in,
     write_temporary,
 )

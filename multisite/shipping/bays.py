@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.files import make_directories, sync_directory
 from multisite.shipping.errors import ShippingError
 from multisite.shipping.names import alternatives, order_name
 
@@ -35,7 +36,7 @@ class Bay:
     def ready(self) -> Bay:
         """The bay, with its two directories. `ShippingError` if a configured bay is not there."""
         if self.made_by_us:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(self.path, 0o700)
         if not self.path.is_dir():
             raise ShippingError(
                 f"the bay {self.path} is not a directory; make it, with the owner and mode wanted"
@@ -48,6 +49,7 @@ class Bay:
                     with contextlib.suppress(PermissionError):
                         os.chown(directory, about.st_uid, about.st_gid)
                     directory.chmod(stat.S_IMODE(about.st_mode))
+                    sync_directory(self.path)
         return self
 
     def file_mode(self) -> int:

@@ -7,6 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from common.files import make_directories
 from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
 
@@ -29,7 +30,7 @@ def is_down(site: Site, host: str) -> bool:
 def mark_down(site: Site, host: str) -> None:
     path = marker(site, host)
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(path.parent)
         path.touch()
         os.utime(path, (site.clock(), site.clock()))
 

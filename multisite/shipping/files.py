@@ -12,6 +12,8 @@ import os
 import secrets
 from pathlib import Path
 
+from common.files import sync_directory
+
 TEMPORARY = ".ms_tmp_"
 """Names of unfinished files begin with this. Nobody else may take such a file for a packet or an order."""
 
@@ -26,15 +28,6 @@ def temporary_in(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{secrets.token_hex(12)}"
 
 
-def sync_directory(directory: Path) -> None:
-    """Names made or removed in `directory` last from here on."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Make `path` with `data`, on disk. `FileExistsError` if it is there."""
     temporary = temporary_in(path.parent)
@@ -44,12 +37,6 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
-
-
-def write_over(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Make `path` hold `data`, on disk; what it was before is there until then."""
-    write_temporary(path.parent, data, mode).replace(path)
     sync_directory(path.parent)
 
 

@@ -15,6 +15,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from common.files import make_directories
 from multisite.shipping.errors import ShippingError
 from multisite.shipping.files import write_new
 
@@ -24,7 +25,7 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{64}")
 
 def make_key(path: Path) -> None:
     """Write a new key to `path`, mode 0600. `FileExistsError` if there is one: it is never replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(path.parent)
     write_new(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from common.files import make_directories, sync_directory
 from multisite.shipping.errors import Refused
-from multisite.shipping.files import sync_directory
 from multisite.shipping.order import RETURN_TRIP, Order
 
 _NEVER = 366 * 86400
@@ -50,7 +50,7 @@ class Ledger:
     @classmethod
     def open(cls, directory: Path, order: Order, digest: str) -> Self:
         """`Refused` while another transfer of the same order is under way."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directories(directory, 0o700)
         way = "return" if order.returning else "there"
         key = f"{way} {digest} {order.identifier}".encode("utf-8", "surrogateescape")
         name = hashlib.sha256(key).hexdigest()[:40]

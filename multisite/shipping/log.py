@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from common.files import make_directories
 from common.printable import printable
 from common.syslog import SOCKET, SyslogHandler
 
@@ -43,7 +44,7 @@ class ShippingLog:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         line = f"{stamp} {self._program}[{os.getpid()}] {printable(text)}\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(self.path.parent)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
             try:
                 os.write(descriptor, line.encode("utf-8", "backslashreplace"))

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from common.files import sync_directory
 from multisite.shipping.bays import choose_bay, free_name
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.digest import digest_file, digest_flow
 from multisite.shipping.errors import ShippingError
-from multisite.shipping.files import rename_new, sync_directory, temporary_in, write_all, write_temporary
+from multisite.shipping.files import rename_new, temporary_in, write_all, write_temporary
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site

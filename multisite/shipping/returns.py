@@ -13,8 +13,9 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
+from common.files import sync_directory
 from multisite.shipping.bays import Bay, choose_bay, free_name
-from multisite.shipping.files import remove, rename_new, sync_directory, temporary_in
+from multisite.shipping.files import remove, rename_new, temporary_in
 from multisite.shipping.notify import tell, tell_administrator
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site

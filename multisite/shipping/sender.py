@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.files import sync_directory
 from multisite.shipping import downhost
 from multisite.shipping.digest import digest_file
 from multisite.shipping.errors import BadOrder, CannotReach, ShippingError
-from multisite.shipping.files import remove, sync_directory, write_temporary
+from multisite.shipping.files import remove, write_temporary
 from multisite.shipping.names import bay_name, same_host
 from multisite.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
 from multisite.shipping.returns import at_end_of_time

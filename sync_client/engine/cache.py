@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StoreError
+from common.files import make_directories
 from common.model import Annotation, MailboxState
 
 LAYOUT = 1
@@ -33,7 +34,7 @@ class RemoteCache:
         self.server = server
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(path.parent)
             try:
                 self._db = self._open()
             except sqlite3.DatabaseError:

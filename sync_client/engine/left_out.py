@@ -11,9 +11,10 @@ Who removes the file has everything tried again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from common.files import make_directories, write_over
 
 FILE = "left-out.json"
 
@@ -60,13 +61,8 @@ class LeftOut:
             return
         kept = self._read()
         kept.setdefault(self._server, {})[uniqueid] = {str(k): v for k, v in self._uids[uniqueid].items()}
-        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as out:
-            json.dump(kept, out, indent=1, sort_keys=True)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(self._path)
+        make_directories(self._path.parent)
+        write_over(self._path, json.dumps(kept, indent=1, sort_keys=True).encode(), 0o640)
 
     def take_news(self) -> bool:
         """True, once, if something was found out: then it is worth trying again at once."""

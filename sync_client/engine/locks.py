@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
 from common.errors import MailboxLocked, StoreError
+from common.files import make_directories
 from sync_client.engine.concurrency import Threads
 from sync_client.engine.options import Options
 
@@ -97,7 +98,7 @@ class UserLocks:
             return None
         path = lock_dir / lock_name(self._options.server, userid)
         try:
-            lock_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_directories(lock_dir)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise StoreError(f"cannot open the lock {path}: {error.strerror}").at(user=userid) from error

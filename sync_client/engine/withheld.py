@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from common.errors import StoreError
+from common.files import make_directories, write_over
 from common.stores import disk
 
 
@@ -74,7 +75,7 @@ class Withheld:
             yield
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(self._path.parent)
             with self._path.with_suffix(".lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
@@ -115,9 +116,7 @@ class Withheld:
             }
             for entry in self._entries.values()
         }
-        new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        new.replace(self._path)
+        write_over(self._path, (json.dumps(document, indent=1) + "\n").encode(), 0o640)
 
 
 def withheld_path(directory: Path, server: str) -> Path:

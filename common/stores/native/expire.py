@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.errors import StoreError
+from common.files import sync_directory
 from common.names import Owner, is_deleted
-from common.stores.native.schema import sync_directory
 from common.stores.native.store import NativeStore
 from common.stores.native.upkeep import unlink_all
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from common.files import make_directories
 from common.names import Owner
 from common.stores.native.layout import encode_name
 
@@ -46,7 +47,7 @@ class Marks:
                 return
             self._guids.add(guid)
             with contextlib.suppress(OSError):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_directories(self._path.parent)
                 new = not self._path.exists()
                 with self._path.open("a", encoding="ascii") as file:
                     if new:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import StoreCorrupt
+from common.files import sync_directory
 from common.stores.native.layout import pack_name
-from common.stores.native.schema import sync_directory
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from common.errors import StoreError
+from common.files import make_directories, write_over
 from common.stores.native.layout import Layout
-from common.stores.native.schema import make_directories, sync_directory
 
 MARKER = ".cyrus-sync-partition"
 KNOWN = "partitions.json"
@@ -76,8 +74,8 @@ class Partitions:
         root = self._layout.partitions[name]
         marker = root / MARKER
         if not marker.exists():
-            make_directories(root)
-            _write(marker, _TEXT)
+            make_directories(root, 0o700)
+            write_over(marker, _TEXT.encode(), 0o644)
         self._note(name)
 
     # -- one partition
@@ -117,15 +115,5 @@ class Partitions:
             known = self._known()
             if name not in known:
                 make_directories(self._layout.home)
-                _write(self._layout.home / KNOWN, json.dumps(sorted([*known, name])) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole and durably, or not at all."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_directory(path.parent)
+                text = json.dumps(sorted([*known, name])) + "\n"
+                write_over(self._layout.home / KNOWN, text.encode())

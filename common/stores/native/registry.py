@@ -25,11 +25,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import StoreError
+from common.files import make_directories, sync_directory
 from common.names import Owner
 from common.stores.native.care.pages import Pages
 from common.stores.native.layout import KINDS
 from common.stores.native.rows import storable
-from common.stores.native.schema import sync_directory
 from common.stores.native.trouble import is_damage
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Registry:
         if self._readonly:
             where, uri = f"{self._path.absolute().as_uri()}?mode=ro", True
         else:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(self._path.parent)
             where, uri = str(self._path), False
         connection = sqlite3.connect(
             where, uri=uri, isolation_level=None, check_same_thread=False, timeout=30

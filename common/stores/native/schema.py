@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from common.errors import StoreCorrupt, StoreError
+from common.files import sync_directory, sync_file
 from common.stores.native.layout import INDEX
 
 VERSION = 1
@@ -140,26 +141,3 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
     sync_file(new)
     new.replace(target)
     sync_directory(target.parent)
-
-
-def sync_file(path: Path) -> None:
-    """fsync a file by name."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(path: Path) -> None:
-    """fsync a directory, so that names made in it last."""
-    sync_file(path)
-
-
-def make_directories(directory: Path) -> None:
-    """mkdir -p, with every new name synced in the directory above."""
-    if directory.is_dir():
-        return
-    make_directories(directory.parent)
-    directory.mkdir(exist_ok=True, mode=0o700)
-    sync_directory(directory.parent)

@@ -16,6 +16,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
+from common.files import make_directories, sync_directory
 from common.names import SERVER, Owner
 from common.stores.mailstore import ChangesKept
 from common.stores.native import schema
@@ -402,7 +403,7 @@ class NativeStore:
         """Make an owner's directory, and hold its lock until `stack` ends. Its names are synced by the
         first commit. `MailboxLocked` if another process was faster."""
         partition = self.layout.check_partition(partition)
-        self.layout.home.mkdir(parents=True, exist_ok=True)
+        make_directories(self.layout.home)
         with FileLock(self.layout.home / "create.lock", timeout=10):
             if self._opened(owner) is not None:
                 raise MailboxLocked().at(user=str(owner))
@@ -410,7 +411,7 @@ class NativeStore:
                 self.partitions.check()
                 self.partitions.mark(partition)
             directory = self.layout.directory(owner, partition)
-            schema.make_directories(directory)
+            make_directories(directory, 0o700)
             lock = FileLock(directory / LOCK, timeout=0)
             stack.callback(lock.release)
             schema.write_template(directory)
@@ -425,7 +426,7 @@ class NativeStore:
         self.registry.forget(owner)
         gone = directory.with_name(f".removed-{os.getpid()}-{directory.name}"[:255])
         directory.rename(gone)
-        schema.sync_directory(gone.parent)
+        sync_directory(gone.parent)
         shutil.rmtree(gone)
 
     def _commit(self, writer: Writer) -> list[tuple[bool, LogLineTuple]]:

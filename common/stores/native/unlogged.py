@@ -26,8 +26,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.files import make_directories, sync_directory
 from common.names import Owner
-from common.stores.native.schema import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Unlogged:
             self._descriptor = -1
 
     def _create(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directories(self.directory, 0o700)
         while True:
             path = self.directory / f"{os.getpid()}-{secrets.token_hex(3)}"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -125,7 +125,7 @@ def all_looked_at(directory: Path) -> bool:
 
 def begin_with_all(directory: Path) -> None:
     """Before every owner is looked at."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directories(directory, 0o700)
     (directory / SWEEPING).write_text(boot_id() + "\n")
 
 

@@ -34,6 +34,7 @@ from scramp import ScramException, ScramMechanism
 from scramp.core import saslprep
 
 from common.errors import StoreCorrupt, StoreError, UsageError
+from common.files import make_directories, sync_directory
 from common.wire.policy import SCRAM
 
 ITERATIONS = 15000
@@ -191,7 +192,7 @@ class PasswordFile:
     def _locked(self) -> Iterator[None]:
         """Alone among all processes, with the file freshly read."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(self.path.parent)
             lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from None
@@ -217,11 +218,7 @@ class PasswordFile:
                 out.flush()
                 os.fsync(out.fileno())
             temporary.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self.path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from None

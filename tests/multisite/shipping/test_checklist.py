@@ -399,7 +399,15 @@ def test_checklist_31_only_the_owner_of_the_data_and_root_can_ship_it(
     assert hub.incoming() == {} and boston.outgoing() == ["one", "sh_o_one"]
 
 
-NO_STORE_IN_THEM = ("common.config", "common.errors", "common.commands", "common.numbers", "common.syslog")
+NO_STORE_IN_THEM = (
+    "common.commands",
+    "common.config",
+    "common.errors",
+    "common.files",
+    "common.numbers",
+    "common.printable",
+    "common.syslog",
+)
 
 
 def test_checklist_32_no_mail_store_is_needed_and_none_is_looked_at(pair: Pair) -> None:

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from common.errors import StoreCorrupt
+from common.files import sync_directory
 from common.names import Owner
 from common.stores.native.layout import LOCK, remains
 from common.stores.native.locks import FileLock
-from common.stores.native.schema import sync_directory
 from common.stores.native.store import NativeStore
 from common.stores.native.trouble import reporting
 

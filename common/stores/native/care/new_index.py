@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.files import sync_file
 from common.names import Owner, is_inbox, root_of
 from common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from common.stores.frames import content_pieces
@@ -90,7 +91,7 @@ class NewIndex:
             self.done.mailboxes = len(held)
             db.execute("COMMIT")
             db.execute("PRAGMA journal_mode = WAL")
-        schema.sync_file(path)
+        sync_file(path)
         return held
 
     def _read_everything(self) -> None:

@@ -29,8 +29,8 @@ import time
 from pathlib import Path
 
 from common.errors import StoreError
+from common.files import sync_directory, sync_file
 from common.names import Owner
-from common.stores.native import schema
 from common.stores.native.care.new_index import NewIndex, Reconstructed
 from common.stores.native.layout import INDEX, LOCK, remains
 from common.stores.native.locks import FileLock
@@ -101,16 +101,16 @@ def _switch(directory: Path, new: Path) -> Path | None:
             os.link(index, aside, follow_symlinks=False)
         if log.is_file() and log.stat().st_size:
             log.unlink()
-            schema.sync_directory(directory)
+            sync_directory(directory)
     elif index.is_dir():
         index.rename(aside)
     else:
         log.unlink(missing_ok=True)
-    schema.sync_directory(directory)
+    sync_directory(directory)
     new.replace(index)
     log.unlink(missing_ok=True)
     shared.unlink(missing_ok=True)
-    schema.sync_directory(directory)
+    sync_directory(directory)
     return aside if aside.exists() or aside.is_symlink() else None
 
 
@@ -125,4 +125,4 @@ def _free(path: Path) -> Path:
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
-    schema.sync_file(target)
+    sync_file(target)
