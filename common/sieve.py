@@ -162,13 +162,17 @@ _QUOTED = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+){0,200}', re.DOTALL)
 """What stands in quotes, or the first 200 escapes of it: a match remembers every turn of a group."""
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A word of the language, at an offset of the script; the last one is of the kind ``end``."""
+
     kind: str
     text: bytes
     start: int
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
+    """What is wrong, and at which offset of the script."""
+
     def __init__(self, problem: str, start: int) -> None:
         super().__init__(problem)
         self.start = start
@@ -177,29 +181,30 @@ class _Wrong(Exception):
 def check_syntax(script: bytes) -> None:
     """Raise `SyncBadSieve` with line number and reason, unless `script` follows the grammar."""
     try:
-        _Parser(_tokens(script)).script()
-    except _Wrong as wrong:
+        _Parser(tokens_of(script)).script()
+    except Wrong as wrong:
         line = script.count(b"\n", 0, wrong.start) + 1
         raise SyncBadSieve(f"line {line}: {wrong}") from None
 
 
-def _tokens(script: bytes) -> list[_Token]:
+def tokens_of(script: bytes) -> list[Token]:
+    """The words of `script` without blanks and comments; raises `Wrong`."""
     if b"\0" in script:
-        raise _Wrong("there is a NUL octet", script.index(b"\0"))
+        raise Wrong("there is a NUL octet", script.index(b"\0"))
     tokens = []
     position = 0
     while position < len(script):
         found = _TOKEN.match(script, position)
         if not found:
-            raise _Wrong(_why_no_token(script, position), position)
+            raise Wrong(_why_no_token(script, position), position)
         kind = found.lastgroup or ""
         end = _end_of_quoted(script, found.end()) if kind == "quoted" else found.end()
         if kind != "blank":
             tokens.append(
-                _Token("string" if kind in ("text", "quoted") else kind, script[position:end], position)
+                Token("string" if kind in ("text", "quoted") else kind, script[position:end], position)
             )
         position = end
-    tokens.append(_Token("end", b"", len(script)))
+    tokens.append(Token("end", b"", len(script)))
     return tokens
 
 
@@ -212,7 +217,7 @@ def _end_of_quoted(script: bytes, start: int) -> int:
             return end + 1
         if end + 1 >= len(script):
             break
-    raise _Wrong("the string that begins here is not closed", start - 1)
+    raise Wrong("the string that begins here is not closed", start - 1)
 
 
 def _why_no_token(script: bytes, position: int) -> str:
@@ -226,7 +231,7 @@ def _why_no_token(script: bytes, position: int) -> str:
 class _Parser:
     """Recursive descent over the tokens; depth is bounded by `MAX_DEPTH`."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._next = 0
 
@@ -234,7 +239,7 @@ class _Parser:
         self._commands(0)
         token = self._tokens[self._next]
         if token.kind != "end":
-            raise _Wrong("a } without its {", token.start)
+            raise Wrong("a } without its {", token.start)
 
     def _peek(self, mark: bytes) -> bool:
         token = self._tokens[self._next]
@@ -245,12 +250,12 @@ class _Parser:
         self._next += found
         return found
 
-    def _wrong(self, wanted: str) -> _Wrong:
+    def _wrong(self, wanted: str) -> Wrong:
         token = self._tokens[self._next]
         if token.kind == "end":
-            return _Wrong(f"the script ends where {wanted} is expected", token.start)
+            return Wrong(f"the script ends where {wanted} is expected", token.start)
         shown = token.text[:20].decode("utf-8", "replace")
-        return _Wrong(f"{wanted} is expected, not {shown}", token.start)
+        return Wrong(f"{wanted} is expected, not {shown}", token.start)
 
     def _commands(self, depth: int) -> None:
         previous = ""
@@ -260,13 +265,13 @@ class _Parser:
             self._next += 1
             name = token.text.decode().lower()
             if name == "require" and not only_require:
-                raise _Wrong("require stands only at the beginning of a script", token.start)
+                raise Wrong("require stands only at the beginning of a script", token.start)
             if name in ("elsif", "else") and previous not in ("if", "elsif"):
-                raise _Wrong(f"{name} without an if before it", token.start)
+                raise Wrong(f"{name} without an if before it", token.start)
             only_require = only_require and name == "require"
             tests = self._arguments(depth)
             if name in ("if", "elsif") and tests != 1:
-                raise _Wrong(f"{name} takes one test", token.start)
+                raise Wrong(f"{name} takes one test", token.start)
             self._end_of_command(name, depth)
             previous = name
         token = self._tokens[self._next]
@@ -279,10 +284,10 @@ class _Parser:
             raise self._wrong(f"a block behind {name}")
         if self._take(b"{"):
             if depth >= MAX_DEPTH:
-                raise _Wrong("blocks are nested too deep", token.start)
+                raise Wrong("blocks are nested too deep", token.start)
             self._commands(depth + 1)
             if not self._take(b"}"):
-                raise _Wrong("the block that began here is not closed", token.start)
+                raise Wrong("the block that began here is not closed", token.start)
         elif not self._take(b";"):
             raise self._wrong("a semicolon")
 
@@ -327,6 +332,6 @@ class _Parser:
         if token.kind != "word":
             raise self._wrong("a test")
         if depth >= MAX_DEPTH:
-            raise _Wrong("tests are nested too deep", token.start)
+            raise Wrong("tests are nested too deep", token.start)
         self._next += 1
         self._arguments(depth + 1)

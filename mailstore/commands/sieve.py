@@ -1,6 +1,8 @@
 """sieve: put, activate, delete, list or show a user's Sieve scripts.
 
-put reads the script from FILE or standard input and refuses one whose syntax is wrong. activate without
+put reads the script from FILE or standard input and refuses one whose syntax is wrong. One that a Cyrus 3.6
+does not compile (an unknown extension, a missing require, a number of 2G) is stored with a warning on stderr:
+it is left out where the replica is a real Cyrus. activate without
 NAME deactivates."""
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from common import sieve
 from common.errors import UsageError
+from common.sieve_dialect import why_not_compiled
 from mailstore.context import Context
 from mailstore.errors import BadInput, NoInput
 
@@ -33,13 +36,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         sieve.check_name(args.name)
     if args.action in ("list", "show"):
         return _show(args, context)
-    content = _read(args, context) if args.action == "put" else b""
+    if args.action == "put":
+        _put(args, context)
+        return 0
     with context.write(user) as writer:
-        if args.action == "put":
-            writer.put_script(args.name, content)
-            if args.activate:
-                writer.activate_script(args.name)
-            return 0
         known = [sieve.name_of(script.filename) for script in writer.sieve_scripts()]
         if args.name is not None and args.name not in known:
             raise BadInput(f"{args.user} has no Sieve script {args.name}")
@@ -48,6 +48,20 @@ def run(args: argparse.Namespace, context: Context) -> int:
         else:
             writer.activate_script(args.name)
     return 0
+
+
+def _put(args: argparse.Namespace, context: Context) -> None:
+    content = _read(args, context)
+    with context.write(context.user(args.user)) as writer:
+        writer.put_script(args.name, content)
+        if args.activate:
+            writer.activate_script(args.name)
+    reason = why_not_compiled(content)
+    if reason:
+        context.warn(
+            f"{args.user}: the script {args.name} is stored, but a Cyrus 3.6 does not compile it: {reason}."
+            " A replica that is a real Cyrus goes without it"
+        )
 
 
 def _show(args: argparse.Namespace, context: Context) -> int:

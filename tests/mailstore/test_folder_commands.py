@@ -268,6 +268,25 @@ def test_a_script_with_wrong_syntax_is_refused_with_its_line(alice: Site) -> Non
 
 
 @pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("keep;\nrequire_not;\n", "line 2: there is no command require_not"),
+        ('require "nonexistent";\n', "line 1: Cyrus 3.6 has no extension 'nonexistent'"),
+        ('keep;\n\nfileinto "Work";\n', 'line 3: fileinto needs require "fileinto"'),
+        ("if size :over 2G { keep; }", "line 1: the number 2G is too large"),
+        ("if true { keep; } else if true { stop; }", "line 1: else takes no test"),
+    ],
+)
+def test_a_script_that_no_cyrus_compiles_is_stored_with_a_warning(
+    alice: Site, script: str, reason: str
+) -> None:
+    result = alice.ok("sieve", "put", "alice", "mine", stdin=script.encode())
+    assert "the script mine is stored" in result.err and reason in result.err
+    assert alice.ok("sieve", "show", "alice", "mine").out.strip() == script.strip()
+    assert alice.ok("sieve", "put", "alice", "mine", stdin=b"keep;").err == ""
+
+
+@pytest.mark.parametrize(
     ("argv", "status"),
     [
         (["put", "alice"], 64),
