@@ -8,8 +8,9 @@ An imapd says the same with tags (``tagged``): the `Reply` to the commands of re
 ``S1 OK …`` and so on, to those of the session one with a tag of its own, and there may be lines that IMAP
 alone knows.
 
-The rule guarded here: a server that breaks the grammar cannot be followed any further. Then there is one
-`Fatal`, and nothing after it.
+The rules guarded here: a server that breaks the grammar cannot be followed any further. Then there is one
+`Fatal`, and nothing after it. And **whatever a server says, it makes us hold a bounded amount**: a line, a
+greeting, one answer, and all answers to one command have their limits; records and messages stream.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ from common.protocol.value_stream import Bulk, ValueStream
 
 CLIENT_LIMITS = dlist.Limits(max_literal=64 * 1024 * 1024, max_value=128 * 1024 * 1024, max_items=4_000_000)
 """A server that we chose may say more than a stranger: scripts, annotations and lists of any real size."""
+
+MAX_GREETING = 64 * 1024
+"""Octets of one greeting. A real one has a few hundred."""
+MAX_ANSWERS = 256 * 1024 * 1024
+"""Octets of all answers to one command, records and messages apart: half a million mailboxes."""
+MAX_ANSWER_ITEMS = 8_000_000
+"""And words in them: the shortest take the most memory for an octet."""
 
 _BULK = {b"MAILBOX": Bulk.RECORDS, b"MESSAGE": Bulk.MESSAGES}
 _LINE_END = re.compile(rb"\r?\n")
@@ -99,9 +107,14 @@ class ClientConnection(ReceivingEnd[State, Move]):
         self._name = dlist.AstringReader(limits)
         self._answer = ""
         self._value: ValueStream | None = None
+        self._greeted = 0
+        """Octets of the greeting so far."""
+        self._answered = self._items = 0
+        """Octets and words of the answers since the last reply."""
 
     def expect_greeting(self) -> None:
         """The server will greet again, as after STARTTLS. To be called between two lines."""
+        self._greeted = 0
         self._move(Move.GREETING_EXPECTED)
 
     # -- reading
@@ -124,6 +137,9 @@ class ClientConnection(ReceivingEnd[State, Move]):
         line = self._take_line()
         if line is None:
             return NEED_DATA
+        self._greeted += len(line) + 2
+        if self._greeted > MAX_GREETING:
+            raise dlist.TooLong("greeting too long")
         if not line.startswith(b"* "):
             self._move(Move.LINE_READ)
             return self._status_line(line)
@@ -160,6 +176,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
             self._replies += tag[1] is not None
             line = line[tag.end() :]
         status, _, text = line.decode("utf-8", "replace").partition(" ")
+        self._answered = self._items = 0
         if status.upper() not in _STATUSES:
             return self._break(f"received bad response: {line[:200].decode('utf-8', 'replace')}")
         return Reply(status.upper(), text)
@@ -213,6 +230,10 @@ class ClientConnection(ReceivingEnd[State, Move]):
         self._move(Move.LINE_READ)
         value, self._value = self._value, None
         assert value is not None
+        self._answered += value.octets
+        self._items += value.items
+        if self._answered > MAX_ANSWERS or self._items > MAX_ANSWER_ITEMS:
+            raise dlist.TooLong("too much in the answers to one command")
         return Answer(self._answer, value.value)
 
 

@@ -152,8 +152,10 @@ class Parser:
     """Bytes of a file still to be passed over."""
     _file_parts: list[bytes] | None = None
     """Partition, then GUID, of the file literal whose head is being read."""
-    _items: int = 0
-    _used: int = 0
+    items: int = 0
+    """Words, strings and lists read so far."""
+    used: int = 0
+    """Octets read so far, streamed records and file literals apart."""
 
     def __post_init__(self) -> None:
         self._astring = AstringReader(self.limits)
@@ -178,7 +180,7 @@ class Parser:
         Raises `ParseError`, or `TooLong` where a connection cannot be kept in step.
         """
         self.status = Status.MORE
-        end = pos + self.limits.max_value - self._used
+        end = pos + self.limits.max_value - self.used
         size = len(buffer)
         while True:
             if self._skip:
@@ -209,7 +211,7 @@ class Parser:
                 raise ParseError("value too large")
             if self.status is not Status.MORE:
                 break
-        self._used = self.limits.max_value - (end - pos)
+        self.used = self.limits.max_value - (end - pos)
         return pos
 
     def file_taken(self) -> None:
@@ -271,8 +273,8 @@ class Parser:
             self._key = None
 
     def _count(self, items: int) -> None:
-        self._items += items
-        if self._items > self.limits.max_items:
+        self.items += items
+        if self.items > self.limits.max_items:
             raise ParseError("too many items")
 
     def _keys(self, buffer: bytes | bytearray, pos: int) -> int:

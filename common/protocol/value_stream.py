@@ -86,6 +86,16 @@ class ValueStream:
         parser = self._parser if self._records is None else self._records.parser
         return parser.file_parts if parser is not None else None
 
+    @property
+    def octets(self) -> int:
+        """How many were read of the value, without what was streamed."""
+        return self._parser.used
+
+    @property
+    def items(self) -> int:
+        """How many words, strings and lists it holds."""
+        return self._parser.items
+
     def read(self) -> Event | None:
         return next(self._events, None)
 

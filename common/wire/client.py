@@ -12,7 +12,8 @@ The order of things, as Cyrus's own client has it::
 With `ClientSettings.imap_port` all this is first tried with an imapd (`common.wire.imap`), without COMPRESS;
 where that comes to nothing, for whatever reason, there is a new connection with the rules of csync.
 
-Each wait is limited by `ClientSettings.timeout`. Every error says which server, and, where it matters,
+Each step is limited by `ClientSettings.timeout` from its beginning, whatever the server says meanwhile: data
+does not put it off. Every error says which server, and, where it matters,
 which mechanism was tried, which layer was in force, and what the server replied.
 """
 
@@ -42,6 +43,7 @@ from common.errors import (
 from common.protocol.connection import ClientConnection
 from common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
 from common.wire import imap
+from common.wire.clock import Timer
 from common.wire.policy import Layer
 from common.wire.sasl.client import SaslClient, choose, why_not
 from common.wire.settings import ClientSettings
@@ -207,8 +209,15 @@ class _Opening:
         self._capabilities: dict[str, str] = {}
         self._banner = ""
         self._phase = "connecting"
+        self._deadline: Timer | None = None
 
     async def run(self, trace: Trace | None) -> Session:
+        try:
+            return await self._run(trace)
+        finally:
+            self._stop_deadline()
+
+    async def _run(self, trace: Trace | None) -> Session:
         proto, settings = self._proto, self._settings
         proto.set_timeout(settings.timeout)
         try:
@@ -238,13 +247,35 @@ class _Opening:
         _log.debug("connected: {peer}", peer=session.peer)
         return session
 
+    # -- the time that each step has
+
+    def _begin(self, phase: str) -> None:
+        """The next step, which has `timeout` seconds in all."""
+        self._stop_deadline()
+        self._phase = phase
+        self._deadline = self._proto.clock.callLater(self._settings.timeout, self._too_late)
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        seconds = f"{self._settings.timeout:g} seconds"
+        self._proto.give_up(ConnectionLost(f"{self._proto.peer} does not come to an end within {seconds}"))
+
+    def _stop_deadline(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
     # -- pieces
 
     async def _greeting(self) -> None:
-        self._phase = "waiting for the greeting"
+        self._begin("waiting for the greeting")
         self._capabilities = {}
         while True:
-            match await self._next():
+            try:
+                said = await self._next()
+            except QuietLogout as error:
+                raise CannotConnect(f"the server refuses: {error.message}") from None
+            match said:
                 case Answer(name="OK", value=rest) | Reply(status="OK", text=rest):
                     self._banner = _as_text(rest)
                     return
@@ -256,7 +287,7 @@ class _Opening:
                     raise ProtocolViolation(f"not a greeting: {other!r:.200}")
 
     async def _ask_capabilities(self) -> None:
-        self._phase = "waiting for the capabilities"
+        self._begin("waiting for the capabilities")
         self._capabilities = {}
         reply = await self._command(b"CAPABILITY")
         if reply.status != "OK":
@@ -295,7 +326,7 @@ class _Opening:
         )
 
     async def _starttls(self) -> None:
-        self._phase = "waiting for the answer to STARTTLS"
+        self._begin("waiting for the answer to STARTTLS")
         reply = await self._command(b"STARTTLS")
         if reply.status != "OK":
             raise TLSFailed(f"the server refuses STARTTLS: {reply.status} {reply.text}")
@@ -309,7 +340,7 @@ class _Opening:
     async def _handshake(self) -> None:
         from common.wire.tls import client_context  # loads OpenSSL's bindings
 
-        self._phase = "negotiating TLS"
+        self._begin("negotiating TLS")
         try:
             context = client_context(self._settings.tls, self._settings.host)
         except ConfigError as error:
@@ -324,7 +355,7 @@ class _Opening:
         connection.expect_greeting()
 
     async def _authenticate(self, mechanism: str) -> None:
-        self._phase = f"logging in with {mechanism}"
+        self._begin(f"logging in with {mechanism}")
         try:
             await self._exchange(mechanism)
         except AuthenticationFailed as error:
@@ -359,7 +390,7 @@ class _Opening:
         if self._imap:
             _log.warn("no compression to server {server}: within IMAP", server=self._settings.server)
             return
-        self._phase = "waiting for the answer to COMPRESS"
+        self._begin("waiting for the answer to COMPRESS")
         offered = "DEFLATE" in self._capabilities.get("COMPRESS", "").upper().split()
         reason = "not offered"
         # Under TLS no server names it in its second greeting, but a Cyrus accepts it.

@@ -44,6 +44,9 @@ from common.wire.outgoing import (
 )
 from common.wire.pipeline import Pipeline
 
+MOST_USERS = 10_000_000
+"""A replica that names more is out of its mind."""
+
 
 class Threads(Protocol):
     """Runs what blocks off the reactor."""
@@ -153,8 +156,12 @@ class WireReplica:
 
     async def _all_users(self) -> list[str]:
         found: list[str] = []
-        while page := await self._get("XUSERS", collect.userids(), found[-1] if found else ""):
+        after = ""
+        while page := await self._get("XUSERS", collect.userids(), after):
             found += page
+            if page[-1] == after or len(found) > MOST_USERS:
+                raise ProtocolError("the replica names users without end").at(user=after)
+            after = page[-1]
         return found
 
     def get_damaged_users(self) -> Deferred[list[str]]:

@@ -253,6 +253,10 @@ class CsyncProtocol(TwistedProtocol):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
+    def give_up(self, error: CyrusSyncError) -> None:
+        """Drop the connection now; everybody who waits for something hears `error`."""
+        self._fail(Failure(error))
+
     def abort(self) -> None:
         """Drop the connection now."""
         self._closing = True
@@ -312,8 +316,8 @@ class CsyncProtocol(TwistedProtocol):
         self._closing = True
         if self._reason is None:
             self._reason = Failure(self._explain(reason))
-        if not self.server:
-            self._pump(to_the_end=True)
+            if not self.server:
+                self._pump(to_the_end=True)
         self._lost = self._reason
         self._silence.stop()
         for call in (self._next_turn, self._linger):

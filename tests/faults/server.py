@@ -115,8 +115,9 @@ class RunningServer:
             if self.process.poll() is not None:
                 raise RuntimeError(f"sync_server ended with {self.process.returncode}:\n{self.log_tail()}")
             try:
-                self.connect().close()
-                self.connect(trusted=True).close()
+                for trusted in (False, True):
+                    with self.connect(trusted=trusted) as line:
+                        line.recv(1)  # it greets: it is running, and knows what signals mean
                 return
             except OSError:
                 time.sleep(0.02)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model import MessageBody, Record
-from common.protocol.connection_client import MOVES, ClientConnection, Move, State
+from common.protocol import connection_client
+from common.protocol.connection_client import MAX_GREETING, MOVES, ClientConnection, Move, State
 from common.protocol.dlist import File, Limits
 from common.protocol.events import (
     NEED_DATA,
@@ -224,3 +225,63 @@ def test_arbitrary_bytes_end_in_events(data: bytes, cuts: list[int]) -> None:
     connection.receive_eof()
     while not isinstance(connection.next_event(), ConnectionClosed):
         pass
+
+
+# -- a server that never comes to an end
+
+
+@pytest.mark.parametrize("line", [b"* X%d\r\n", b"* X%d " + b"y" * 5000 + b"\r\n"])
+def test_a_greeting_without_end_is_fatal_and_nothing_of_it_is_held(line: bytes) -> None:
+    connection = ClientConnection()
+    sent = 0
+    for number in range(50_000):
+        found = events(connection, [line % number])
+        sent += len(line % number)
+        assert connection.buffered <= 6000
+        if any(isinstance(event, Fatal) for event in found):
+            break
+    assert found == [Fatal(b"greeting too long")]
+    assert sent <= MAX_GREETING + 6000
+
+
+def test_the_greeting_after_starttls_has_a_bound_of_its_own() -> None:
+    connection = ClientConnection()
+    long = b"* X " + b"y" * 20_000 + b"\r\n"
+    assert len(events(connection, [long, long, GREETING])) == 5
+    connection.expect_greeting()
+    assert len(events(connection, [long, long, GREETING])) == 5
+    connection.expect_greeting()
+    assert events(connection, [long, long, long, long])[-1] == Fatal(b"greeting too long")
+
+
+def test_a_line_of_a_greeting_without_end_is_fatal() -> None:
+    connection = ClientConnection()
+    found = events(connection, [b"* X"] + [b"y" * 1000] * 100)
+    assert [type(event) for event in found] == [Fatal]
+    assert connection.buffered == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "bound"),
+    [(b"* LSUB " + b"x" * 1000 + b"\r\n", "MAX_ANSWERS"), (b"* LSUB (a b c)\r\n", "MAX_ANSWER_ITEMS")],
+)
+def test_the_answers_to_one_command_have_a_bound_and_the_next_command_has_it_anew(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, bound: str
+) -> None:
+    monkeypatch.setattr(connection_client, bound, 10_000 if bound == "MAX_ANSWERS" else 30)
+    connection = greeted()
+    for _ in range(5):
+        found = events(connection, [answer] * 9 + [b"OK success\r\n"])
+        assert len(found) == 10 and found[-1] == OK
+    found = events(connection, [answer] * 20)
+    assert len(found) <= 11 and found[-1] == Fatal(b"too much in the answers to one command")
+    assert connection.state is State.FAILED
+
+
+def test_records_and_messages_that_stream_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_client, "MAX_ANSWERS", 1000)
+    monkeypatch.setattr(connection_client, "MAX_ANSWER_ITEMS", 100)
+    connection = greeted()
+    many = [RECORDS[0]._replace(uid=uid) for uid in range(1, 500)]
+    wire = b"* MAILBOX %(A 1 RECORD (" + encode_records(many, server=True) + b"))\r\nOK success\r\n"
+    assert events(connection, [wire])[-1] == OK
