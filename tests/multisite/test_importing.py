@@ -14,12 +14,15 @@ import pytest
 
 from common.errors import CyrusSyncError, StoreError
 from common.stores.staging import Staging
+from multisite import importing
 from multisite.creation import make_replica
 from multisite.importing import Gap, Import, Need, packets_in
 from multisite.membership import remove_replica
 from multisite.oplog.database import Database
+from multisite.oplog.operations import State
 from multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
 from multisite.replay.hand import Hand
+from multisite.replay.replay import Replay
 from tests.multisite.history import Killed, dying
 from tests.multisite.mail import (
     BOB,
@@ -461,6 +464,39 @@ def test_an_importer_may_die_anywhere(
         carry(sanfran, boston, travel)
         carry(boston, sanfran, travel)
     assert len(sanfran.guids("bob")["user.bob"]) == 2
+    assert same_everywhere([boston, sanfran])
+
+
+def test_what_a_long_packet_brings_is_safe_before_its_end(
+    sites: list[Site], travel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, sanfran, _ = sites
+    for n in range(12):
+        create(boston, f"user.bob.n{n}")
+        append(boston, f"user.bob.n{n}", message(n))
+    (path,) = boston.export_to(sanfran, travel)
+    before, turns = row(sanfran)["boston"], []
+    carried_out = Replay.carry_out_taken
+
+    def dies_in_the_third_turn(self: Replay) -> None:
+        turns.append(self)
+        if len(turns) == 3:
+            raise Killed()
+        carried_out(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importing, "COMMIT_OPERATIONS", 2)
+        patched.setattr(Replay, "carry_out_taken", dies_in_the_third_turn)
+        with pytest.raises(Killed):
+            sanfran.import_from([path])
+    arrived = [name for name, guids in sanfran.guids("bob").items() if guids]
+    assert 1 < len(arrived) < 13, "the store has the first of them, and not all"
+    with sanfran.member() as member:
+        log, origin = member.log, member.family.find("boston").id
+        assert log.operations.last(origin) == before + 9, "the log has what was begun"
+        (still_open,) = log.db.row("SELECT count(*) FROM operations WHERE state = ?", (State.BEGUN,))
+    assert still_open == 3, "and only those of the last turn are open"
+    assert sanfran.import_from([path]).refused == {}
     assert same_everywhere([boston, sanfran])
 
 

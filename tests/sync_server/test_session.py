@@ -179,6 +179,17 @@ def test_a_command_in_clear_ahead_of_the_handshake_ends_the_connection(tmp_path:
     assert heard == b"OK Begin TLS negotiation now\r\n" and talk.closed
 
 
+def test_so_does_one_that_came_in_a_piece_of_its_own_while_we_were_busy(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path, login=False, tls=object())
+    assert talk.login("repl", "wrong") == b""
+    assert talk.send(b"STARTTLS\r\n") == b""
+    assert talk.send(b"AUTHENTICATE PLAIN AHJlcGwAczNjcmV0\r\n") == b""
+    talk.clock.advance(3)
+    heard = talk.heard()
+    assert heard == b"NO authentication failure\r\nOK Begin TLS negotiation now\r\n" and talk.closed
+    assert not hasattr(talk.wire, "tls_context") and not talk.session.userid
+
+
 # -- a client that takes us for an IMAP server
 
 
@@ -273,6 +284,23 @@ def test_the_delay_remembers_a_client_that_reconnects(tmp_path: Path) -> None:
     again = Conversation(tmp_path, service=talk.service)
     again.replica.failures["unmailbox"] = [SyncChecksum()]
     assert again.send(b"APPLY UNMAILBOX user.a\r\n") == b""
+
+
+def test_one_bad_mailbox_slows_no_other_and_no_other_client(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    refusal = b"NO IMAP_SYNC_CHECKSUM Checksum Failure\r\n"
+    talk.replica.failures = {"unmailbox": [SyncChecksum() for _ in range(9)], "unuser": [SyncChecksum()]}
+    for _ in range(2):
+        talk.send(b"APPLY UNMAILBOX user.a\r\n")
+    assert talk.send(b"APPLY UNMAILBOX user.b\r\n") == refusal, "another mailbox"
+    assert talk.send(b"APPLY UNUSER a\r\n") == refusal, "another command"
+    talk.replica.failures["unmailbox"][0] = MailboxLocked()
+    assert talk.send(b"APPLY UNMAILBOX user.a\r\n").startswith(b"NO IMAP_MAILBOX_LOCKED"), "another reason"
+    other = Conversation(tmp_path, login=False, service=talk.service, replica=talk.replica)
+    other.session.client = "192.0.2.9:1"
+    other.login("repl", "s3cret")
+    assert other.send(b"APPLY UNMAILBOX user.a\r\n") == refusal, "another address"
+    assert talk.send(b"APPLY UNMAILBOX user.a\r\n") == b"", "the same again"
 
 
 # -- the end

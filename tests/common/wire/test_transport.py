@@ -349,6 +349,20 @@ def test_plain_text_sent_ahead_of_the_tls_handshake_ends_the_connection() -> Non
     assert wire.aborting
 
 
+def test_plain_text_that_is_here_and_not_looked_at_ends_it_too() -> None:
+    """It came while the handler was busy, in a piece of its own: the grammar has not been given it."""
+    proto, wire, handler, _ = make(hold=True)
+    failures: list[Any] = []
+    proto.dataReceived(b"STARTTLS\n")
+    proto.dataReceived(b"AUTHENTICATE PLAIN injected\n")
+    assert proto.connection.buffered == 0
+    proto.start_tls(ClientTLS(ClientTLSSettings(verify=False), "x")).addErrback(failures.append)
+    assert failures[0].check(ProtocolViolation)
+    assert wire.tls is None and wire.aborting
+    handler.held[0].callback(None)
+    assert handler.events == [b"STARTTLS"]
+
+
 def test_tls_under_compression_is_refused() -> None:
     proto, wire, _, _ = make()
     proto.start_deflate()

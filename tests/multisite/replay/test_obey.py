@@ -81,6 +81,23 @@ def test_where_something_was_changed_here_his_word_is_imposed_and_ours_kept(
     assert [one.flags for one in records(boston, "user.bob")] == ["", "\\Flagged", ""]
 
 
+def test_where_a_uid_was_given_away_here_that_he_does_not_know_his_word_is_imposed(
+    sites: list[Site], tmp_path: Path, imposed: list[str]
+) -> None:
+    """His next message would get the same UID, and nothing but the last UID shows it."""
+    boston, sanfran, _ = sites
+    mine = state(sanfran, "user.bob")
+    with sanfran.member() as member:
+        masters = member.log.masters
+        base = masters.base(mine.uniqueid)
+        assert (base.modseq, base.last_uid) == (mine.highestmodseq, mine.last_uid)
+        with member.log.db.transaction():
+            masters.put_base(mine.uniqueid, base._replace(last_uid=base.last_uid - 1))
+    append(boston, "user.bob", message(3))
+    carry(boston, sanfran, tmp_path / "t")
+    assert imposed == ["user.bob"]
+
+
 def test_what_was_not_told_is_told_before_it_is_covered(sites: list[Site], tmp_path: Path) -> None:
     boston, sanfran, _ = sites
     append(boston, "user.bob", message("from boston"))
