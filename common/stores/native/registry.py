@@ -2,9 +2,8 @@
 
 A hint, not the truth: every answer is checked against the owner's own index by whoever asks, and
 `renew` makes it anew from the indexes. Written only when a mailbox comes, goes or changes its owner:
-what comes before the index is committed, what goes after. So a crash may leave it knowing too much (two
-holders of one mailbox), never too little. (A power cut may cost it the last entries, since it is not
-synced; `renew` brings them back.)
+what comes before the index is committed, what goes after, each synced. So a crash or a power cut may leave
+it knowing too much (two holders of one mailbox), never too little.
 
 Besides it is the evidence of who should be here: an owner whom it names and of whom nothing is left has
 been lost, not deleted. So nobody is struck out because his index cannot be read.
@@ -17,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import StoreError
-from common.files import make_directories, sync_directory
+from common.files import make_directories, sync_directory, sync_file
 from common.names import Owner
 from common.stores.native.care.pages import Pages
 from common.stores.native.layout import KINDS
@@ -176,7 +176,8 @@ class Registry:
         if self._readonly:
             where, uri = f"{self._path.absolute().as_uri()}?mode=ro", True
         else:
-            make_directories(self._path.parent)
+            if identity == (0, 0):
+                self._make()
             where, uri = str(self._path), False
         connection = sqlite3.connect(
             where, uri=uri, isolation_level=None, check_same_thread=False, timeout=30
@@ -184,7 +185,7 @@ class Registry:
         try:
             if not self._readonly:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(_SCHEMA)
             found = self._path.stat()
         except BaseException:
@@ -192,6 +193,21 @@ class Registry:
             raise
         self._connection, self._identity = connection, (found.st_dev, found.st_ino)
         return connection
+
+    def _make(self) -> None:
+        """An empty file, whole and durable: SQLite syncs the first page of a new file late, and throws away a
+        log beside a file that is empty."""
+        make_directories(self._path.parent)
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}.new")
+        new.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+            connection.execute("PRAGMA journal_mode = WAL")
+        sync_file(new)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(new, self._path)
+        new.unlink()
+        sync_directory(self._path.parent)
 
     def _rows(self, query: str, *arguments: str) -> list[tuple[str, ...]] | None:
         """The answer; None from a damaged registry."""
