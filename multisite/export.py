@@ -8,6 +8,7 @@ The target's row is raised when all of it is on disk: export assumes that it arr
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import uuid
@@ -43,6 +44,8 @@ class Wish:
     kind: str = UPDATE
     invitation: str = ""
     """Of a creation packet (`multisite.packet.invitation`)."""
+    adopt: Callable[[Path, int], object] | None = None
+    """Gives the open file of each packet, which is to lie at that path, its owner, group and mode."""
 
 
 @dataclass(slots=True)
@@ -247,6 +250,7 @@ class _Export:
             self._header(number, last=False, widest=True),
             signing=secret,
             seal_to=self._seal_to(),
+            adopt=functools.partial(self._wish.adopt, path) if self._wish.adopt else None,
         )
 
     def _seal_to(self) -> Mapping[str, PublicKeys] | None:

@@ -14,6 +14,8 @@ what it applied again done.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +41,8 @@ from multisite.trust import Verdict, judge, learn
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""
 COMMIT_OPERATIONS = 2000
+
+_BEGINNING = b"cyrus-sync packet "
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +83,24 @@ def packets_in(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = [one for one in path.iterdir() if not one.name.startswith(TEMPORARY)]
-            found += sorted(one for one in inside if one.is_file() and _looks_like_one(one))
+            found += sorted(one for one in inside if _looks_like_one(one))
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
 def _looks_like_one(path: Path) -> bool:
+    """A link is none, nor is a pipe: whoever may write into a bay could have it lead anywhere."""
     try:
-        with path.open("rb") as file:
-            return file.read(18) == b"cyrus-sync packet "
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and os.pread(descriptor, 18, 0) == _BEGINNING
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class Import:

@@ -92,6 +92,10 @@ class IntoBay:
         bay = choose_bay(self._context.site.bays(left.storage_class), octets)
         return free_name(bay.outgoing / bay_name(name))
 
+    def adopt(self, path: Path, descriptor: int) -> None:
+        """Give a packet that is being written to `path` the owner, group and mode of its bay."""
+        unsent.bay_of(self._context.site, path).adopt(descriptor)
+
     def note(self, left: Unsent) -> None:
         left.note(self._directory)
 

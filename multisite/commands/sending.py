@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from common.errors import UsageError
@@ -91,4 +92,5 @@ def outlet_of(context: Context, headline: str) -> tuple[Outlet, Wish]:
     if "out" in context.options:
         return IntoFile(context, headline), wish_of(context.options, comment)
     most = context.site.conf.max_data_size or 0
-    return IntoBay(context, headline, comments), wish_of(context.options, comment, most)
+    into = IntoBay(context, headline, comments)
+    return into, replace(wish_of(context.options, comment, most), adopt=into.adopt)

@@ -15,7 +15,8 @@ from multisite.errors import UnknownReplica
 from multisite.importing import Import, Result
 from multisite.member import Member
 from multisite.options import Grammar, Option, Parsed
-from multisite.shipping.files import remove
+from multisite.shipping.directory import Directory
+from multisite.shipping.errors import ShippingError
 from multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
 GRAMMAR = Grammar(
@@ -92,8 +93,9 @@ def _import(context: Context, member: Member) -> Result:
 
 def _remove(context: Context, path: Path) -> None:
     try:
-        remove(path)
-    except OSError as error:
+        with Directory.of(path) as directory:
+            directory.unlink(path.name)
+    except (ShippingError, OSError) as error:
         context.warn(f"{path} has been applied and could not be removed: {error}")
 
 

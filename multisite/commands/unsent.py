@@ -8,6 +8,7 @@ writes the orders that are missing, or removes packets that nobody came to belie
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -16,9 +17,11 @@ from pathlib import Path
 from common.files import write_over
 from multisite.member import Member
 from multisite.shipping.bays import Bay
+from multisite.shipping.directory import Directory
+from multisite.shipping.errors import ShippingError
 from multisite.shipping.files import remove
 from multisite.shipping.names import order_name
-from multisite.shipping.placing import measured, new_order, place_order
+from multisite.shipping.placing import measured_open, new_order, place_order
 from multisite.shipping.site import Site
 
 FILE = "unsent.json"
@@ -48,9 +51,6 @@ class Unsent:
         return [(path, self._order(site, path)) for path in paths if path.exists() and not has_order(path)]
 
     def _order(self, site: Site, path: Path) -> Path:
-        bay = next((bay for bay in site.all_bays() if bay.outgoing == path.parent), Bay(path.parent.parent))
-        with path.open("rb") as file:
-            bay.adopt(file.fileno())
         order = new_order(
             site,
             path,
@@ -60,12 +60,30 @@ class Unsent:
             notify=self.notify,
             comments=self.comments,
         )
-        return place_order(site, measured(order, path))
+        with Directory.of(path) as outgoing:
+            descriptor = outgoing.open_plain(path.name)
+            try:
+                _check_ours(site, path, os.fstat(descriptor))
+                order = measured_open(order, path, descriptor)
+            finally:
+                os.close(descriptor)
+        return place_order(site, order)
 
     def command(self, path: str) -> str:
         """What a person can type to have the packet sent."""
         words = ["multitool mkorder -data", path, f"-sclass {self.storage_class}", self.host]
         return " ".join(words)
+
+
+def bay_of(site: Site, path: Path) -> Bay:
+    """The bay in whose ``outgoing`` a packet lies."""
+    return next((bay for bay in site.all_bays() if bay.outgoing == path.parent), Bay(path.parent.parent))
+
+
+def _check_ours(site: Site, path: Path, about: os.stat_result) -> None:
+    """No order is made for what others have put in the place of a packet."""
+    if about.st_nlink != 1 or about.st_uid not in (os.geteuid(), bay_of(site, path).path.stat().st_uid):
+        raise ShippingError(f"{path} has been replaced by somebody; no shipping order is made for it")
 
 
 def has_order(path: Path) -> bool:
@@ -103,8 +121,9 @@ def resume(member: Member, site: Site) -> list[tuple[Path, Path]]:
         orders = left.write_orders(site)
     else:
         orders = []
-        for path in left.paths:
-            remove(Path(path))
+        for path in map(Path, left.paths):
+            with contextlib.suppress(FileNotFoundError), Directory.of(path) as outgoing:
+                outgoing.unlink(path.name)
     forget(member.directory)
     return orders
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,10 @@ from multisite.packet.spool import Spool
 from multisite.packet.stream import Stream
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 class PacketReader:
     """An open packet. `header` is what it says of itself, which nobody has verified yet."""
 
@@ -51,7 +56,8 @@ class PacketReader:
         for a header that cannot be read; OSError."""
         self.path = path
         self._secrets = secrets
-        self._file = path.open("rb", buffering=0)
+        # A pipe in the place of a packet must not make anybody wait.
+        self._file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 (closed by `close`)
         try:
             with self._named():
                 self.header, self._prologue = prologue.read(self._file.fileno())

@@ -16,14 +16,13 @@ import errno
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.files import sync_directory
 from common.model import MessageBody
 from multisite.packet import prologue, signature
 from multisite.packet.frames import FRAME, end_line, fold, folded_at_most
@@ -31,7 +30,7 @@ from multisite.packet.header import Header
 from multisite.packet.items import BEGIN, BETWEEN, CLOSE, Operation, message_head, section_head
 from multisite.packet.keys import PublicKeys, SecretKeys
 from multisite.packet.sealing import OVERHEAD, ContentKey
-from multisite.shipping.files import rename_new, temporary_in
+from multisite.shipping.directory import Directory
 
 SMALL_MESSAGE = 1 << 20
 """Larger ones have a section of their own."""
@@ -54,9 +53,11 @@ class PacketWriter:
         *,
         signing: SecretKeys | None = None,
         seal_to: Mapping[str, PublicKeys] | None = None,
+        adopt: Callable[[int], object] | None = None,
     ) -> None:
         """Begins a temporary file beside `path`. `reserve` has the replicas and texts that the header given
         to `close` will have at most; its numbers do not matter. `seal_to`: who can open the packet, by id.
+        `adopt` gives the open file its owner, group and mode, before anybody can find it under its name.
 
         Raises `FileExistsError` if `path` is there, ValueError for a header that is too large."""
         if os.path.lexists(path):
@@ -68,7 +69,6 @@ class PacketWriter:
         self._key = ContentKey.generate() if seal_to else None
         self._sealed = self._key.for_targets(seal_to) if self._key and seal_to else {}
         self._room = prologue.room_for(replace(reserve, sealed=self._sealed))
-        self._temporary = temporary_in(path.parent)
         self._frames = self._stream = 0
         self._small: list[tuple[bytes, bytes]] = []
         self._small_bytes = 0
@@ -77,8 +77,14 @@ class PacketWriter:
         self._folding: deque[tuple[int, Future[bytes]]] = deque()
         self._folders = ThreadPoolExecutor(_THREADS, "packet")
         self._closed = False
-        descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        self._file = os.fdopen(descriptor, "w+b")
+        self._adopt = adopt
+        self._directory = Directory.of(path)
+        try:
+            self._unfinished = self._directory.new_file()
+        except BaseException:
+            os.close(self._directory.descriptor)
+            raise
+        self._file = os.fdopen(self._unfinished.descriptor, "w+b")
         self._written = self._file.seek(self._room)
 
     def __enter__(self) -> Self:
@@ -176,17 +182,19 @@ class PacketWriter:
             if self._signing is not None:
                 self._file.write(signature.make(header.sender, digest.digest(), self._signing))
             self._file.flush()
+            if self._adopt is not None:
+                self._adopt(self._file.fileno())
             os.fsync(self._file.fileno())
-            rename_new(self._temporary, self.path)
+            self._unfinished.rename(self.path.name)
+            self._directory.sync()
         self._leave()
-        sync_directory(self.path.parent)
         return self.path
 
     def abort(self) -> None:
         """Remove what was written. Nothing happens if it was closed, or given up before."""
         if not self._closed:
+            self._unfinished.discard()
             self._leave()
-            self._temporary.unlink(missing_ok=True)
 
     def _leave(self) -> None:
         self._closed = True
@@ -194,6 +202,7 @@ class PacketWriter:
         self._folding.clear()
         with contextlib.suppress(OSError):  # what matters has been synced
             self._file.close()
+        os.close(self._directory.descriptor)
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

@@ -10,21 +10,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from common.files import sync_directory
-from multisite.shipping.bays import Bay, choose_bay, free_name
+from multisite.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
+from multisite.shipping.directory import Directory, Unfinished, copy_all, is_unfinished
 from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import (
-    TEMPORARY,
-    remove,
-    rename_new,
-    temporary_in,
-    write_temporary,
-)
 from multisite.shipping.ledger import Arrival, Ledger
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order, Passage
@@ -53,9 +46,9 @@ class Plan:
     onward: tuple[str, ...]
 
     @property
-    def directory(self) -> Path:
-        """Where the data is written first."""
-        return self.bay.incoming if self.here else self.bay.outgoing
+    def part(self) -> str:
+        """Where in the bay the data is written first."""
+        return INCOMING if self.here else OUTGOING
 
 
 def plan(site: Site, header: Header, accepted: set[str]) -> Plan | None:
@@ -75,8 +68,8 @@ def plan(site: Site, header: Header, accepted: set[str]) -> Plan | None:
     return Plan(choose_bay(bays(order.storage_class), header.size), name, here, onward)
 
 
-def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, temporary: Path) -> Arrived:
-    """`temporary` in `chosen.directory` is whole and on disk: put it where it belongs."""
+def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, landed: Unfinished) -> Arrived:
+    """`landed` in its part of the bay is whole and on disk: put it where it belongs."""
     record: dict[str, object] = {
         "destinations": [*chosen.here, *chosen.onward],
         "expires": header.order.expires,
@@ -85,19 +78,23 @@ def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, temporary: 
         "name": chosen.name,
         "order": _order_from_here(site, header, chosen).text().decode("utf-8", "surrogateescape"),
     }
+    inodes = {}
     if chosen.here:
-        record["here"] = os.fsdecode(temporary)
+        record["here"] = os.fsdecode(landed.path)
+        inodes["here"] = landed.inode
     if chosen.onward:
-        onward = temporary
+        onward, inodes["onward"] = landed.path, landed.inode
         if chosen.here:
-            onward = temporary_in(chosen.bay.outgoing)
-            _same_file(temporary, onward, chosen.bay)
-            sync_directory(onward.parent)
+            with chosen.bay.open(OUTGOING) as outgoing:
+                name, inodes["onward"] = _same_file(landed, outgoing, chosen.bay)
+                outgoing.sync()
+                onward = outgoing.path / name
         record["onward"] = os.fsdecode(onward)
-    sync_directory(temporary.parent)
+    record["inodes"] = inodes
+    landed.directory.sync()
     arrived = complete(ledger, ledger.arrive(record))
     if arrived is None:
-        raise ShippingError(f"{temporary} has vanished before it came into its bay")
+        raise ShippingError(f"{landed.path} has vanished before it came into its bay")
     return arrived
 
 
@@ -106,32 +103,50 @@ def complete(ledger: Ledger, arrival: Arrival) -> Arrived | None:
 
     None if its data has vanished before the first step: nobody was told that it has come, so it is forgotten
     and can come again."""
+    bay = Bay(Path(arrival.record["bay"]))
+    with bay.open(INCOMING) as incoming, bay.open(OUTGOING) as outgoing:
+        return _complete(ledger, arrival, bay, incoming, outgoing)
+
+
+def _complete(
+    ledger: Ledger, arrival: Arrival, bay: Bay, incoming: Directory, outgoing: Directory
+) -> Arrived | None:
     record = arrival.record
-    first = record.get("here") or record["onward"]
-    if not arrival.intents and not Path(first).exists():
+    part, where = ("here", incoming) if "here" in record else ("onward", outgoing)
+    if not arrival.intents and where.look(Path(record[part]).name) is None:
         if "onward" in record:
-            remove(Path(record["onward"]))
+            outgoing.unlink(Path(record["onward"]).name)
         ledger.void(arrival)
         return None
-    bay = Bay(Path(record["bay"]))
     here = order_path = None
     order = Order.parse(record["order"].encode("utf-8", "surrogateescape"))
     if "here" in record:
-        here = _place(ledger, arrival, "here", bay.incoming / record["name"])
+        here = _place(ledger, arrival, "here", incoming)
     if "onward" in record:
-        data = _place(ledger, arrival, "onward", bay.outgoing / record["name"])
+        data = _place(ledger, arrival, "onward", outgoing)
         if "order" not in arrival.intents:
-            text = replace(order, data_path=os.fsdecode(data)).text()
-            temporary = write_temporary(bay.outgoing, text)
-            with temporary.open("rb") as file:
-                bay.adopt(file.fileno())
-            ledger.intend(arrival, "order", temporary, data.with_name(order_name(data.name)))
-        intent = arrival.intents["order"]
-        order_path = _rename_order(Path(intent["temporary"]), Path(intent["path"]))
-    for directory in (bay.incoming, bay.outgoing):
-        sync_directory(directory)
+            made = replace(order, data_path=os.fsdecode(data))
+            with _unfinished_order(bay, outgoing, made) as written:
+                wanted = data.with_name(order_name(data.name))
+                ledger.intend(arrival, "order", written.path, wanted, written.inode)
+        order_path = outgoing.path / _rename_order(outgoing, arrival.intents["order"])
+    for directory in (incoming, outgoing):
+        directory.sync()
     ledger.finish(arrival)
     return Arrived(order, here, order_path)
+
+
+def _unfinished_order(bay: Bay, outgoing: Directory, order: Order) -> Unfinished:
+    """An order with the bay's owner and mode, on disk. It has them from the descriptor that made it."""
+    written = outgoing.new_file(order.text())
+    try:
+        bay.adopt_order(written.descriptor)
+        written.sync()
+    except BaseException:
+        written.discard()
+        written.close()
+        raise
+    return written
 
 
 def recover(site: Site) -> list[Arrived]:
@@ -152,67 +167,71 @@ def recover(site: Site) -> list[Arrived]:
         except (OSError, ValueError, KeyError, ShippingError) as error:
             site.log.error(f"{path}: {error}")
     for bay in site.all_bays():
-        for directory in (bay.incoming, bay.outgoing):
-            _sweep(directory)
+        for part in (INCOMING, OUTGOING):
+            with contextlib.suppress(OSError, ShippingError), bay.open(part) as opened:
+                _sweep(opened)
     return completed
 
 
-def _sweep(directory: Path) -> None:
+def _sweep(directory: Directory) -> None:
     """Remove what killed transfers have left: not locked by a receiver, and a day old."""
-    for path in directory.glob(f"{TEMPORARY}*") if directory.is_dir() else ():
-        with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_mtime < _STALE:
+    for name in filter(is_unfinished, os.listdir(directory.descriptor)):  # noqa: PTH208
+        with contextlib.suppress(OSError, ShippingError):
+            about = directory.look(name)
+            if about is None or time.time() - about.st_mtime < _STALE:
                 continue
-            # Whoever may write into the bay may have put a pipe there, on which a plain open would wait.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            descriptor = directory.open_plain(name)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                directory.remove(name, descriptor)
             finally:
                 os.close(descriptor)
 
 
-def _place(ledger: Ledger, arrival: Arrival, part: str, wanted: Path) -> Path:
-    temporary = Path(arrival.record[part])
-    if part in arrival.intents and _is_same(temporary, Path(arrival.intents[part]["path"])):
-        temporary.unlink()  # renamed in two steps, and stopped between them
-    while temporary.exists():
-        path = free_name(wanted)
-        ledger.intend(arrival, part, temporary, path)
+def _place(ledger: Ledger, arrival: Arrival, part: str, directory: Directory) -> Path:
+    temporary, wanted = Path(arrival.record[part]).name, arrival.record["name"]
+    # What others have put in place of the file since it was written is not taken for it.
+    inode = arrival.record.get("inodes", {}).get(part)
+    if part in arrival.intents and _is_same(directory, temporary, arrival.intents[part]["path"]):
+        directory.unlink(temporary)  # renamed in two steps, and stopped between them
+    while found := directory.look(temporary):
+        name = directory.free_name(wanted)
+        ledger.intend(arrival, part, directory.path / temporary, directory.path / name)
         with contextlib.suppress(FileExistsError):
-            rename_new(temporary, path)
+            directory.move(temporary, name, directory, found.st_ino if inode is None else inode)
     if part not in arrival.intents:
-        raise ShippingError(f"{temporary} has vanished before it came into its bay")
+        raise ShippingError(f"{directory.path / temporary} has vanished before it came into its bay")
     return Path(arrival.intents[part]["path"])
 
 
-def _rename_order(temporary: Path, wanted: Path) -> Path:
-    names = alternatives(wanted.name)
-    path = wanted
-    if _is_same(temporary, wanted):
-        temporary.unlink()
-    while temporary.exists():
-        path = wanted.with_name(next(names))
+def _rename_order(outgoing: Directory, intent: dict[str, Any]) -> str:
+    temporary, wanted = Path(intent["temporary"]).name, Path(intent["path"]).name
+    names = alternatives(wanted)
+    name = wanted
+    if _is_same(outgoing, temporary, wanted):
+        outgoing.unlink(temporary)
+    while found := outgoing.look(temporary):
+        name = next(names)
         with contextlib.suppress(FileExistsError):
-            rename_new(temporary, path)
-    return path
+            outgoing.move(temporary, name, outgoing, intent.get("inode", found.st_ino))
+    return name
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(directory: Directory, one: str, other: str) -> bool:
+    first, second = directory.look(one), directory.look(Path(other).name)
+    return first is not None and second is not None and os.path.samestat(first, second)
+
+
+def _same_file(landed: Unfinished, outgoing: Directory, bay: Bay) -> tuple[str, int]:
+    """The file under a temporary name in `outgoing`, too: that name and its inode."""
     try:
-        return one.samefile(other)
-    except FileNotFoundError:
-        return False
-
-
-def _same_file(one: Path, other: Path, bay: Bay) -> None:
-    try:
-        os.link(one, other)
+        return landed.link(outgoing), landed.inode
     except OSError:  # incoming and outgoing are different file systems
-        shutil.copyfile(one, other)
-        with other.open("rb+") as file:
-            bay.adopt(file.fileno())
-            os.fsync(file.fileno())
+        with outgoing.new_file() as copy:
+            copy_all(landed.descriptor, copy.descriptor)
+            bay.adopt(copy.descriptor)
+            copy.sync()
+            return copy.name, copy.inode
 
 
 def _order_from_here(site: Site, header: Header, chosen: Plan) -> Order:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import make_directories, sync_directory
+from common.files import make_directories
+from multisite.shipping.directory import Directory
 from multisite.shipping.errors import ShippingError
-from multisite.shipping.names import alternatives, order_name
+
+INCOMING, OUTGOING = "incoming", "outgoing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,11 @@ class Bay:
 
     @property
     def incoming(self) -> Path:
-        return self.path / "incoming"
+        return self.path / INCOMING
 
     @property
     def outgoing(self) -> Path:
-        return self.path / "outgoing"
+        return self.path / OUTGOING
 
     def ready(self) -> Bay:
         """The bay, with its two directories. `ShippingError` if a configured bay is not there."""
@@ -41,36 +43,52 @@ class Bay:
             raise ShippingError(
                 f"the bay {self.path} is not a directory; make it, with the owner and mode wanted"
             )
-        about = self.path.stat()
-        for directory in (self.incoming, self.outgoing):
-            if not directory.is_dir():
-                with contextlib.suppress(FileExistsError):
-                    directory.mkdir()
-                    with contextlib.suppress(PermissionError):
-                        os.chown(directory, about.st_uid, about.st_gid)
-                    directory.chmod(stat.S_IMODE(about.st_mode))
-                    sync_directory(self.path)
+        with Directory.open(self.path) as bay:
+            for part in (INCOMING, OUTGOING):
+                if bay.look(part) is None:
+                    self._make(bay, part)
         return self
 
-    def file_mode(self) -> int:
-        """Read and write bits of the bay; execute and special bits do not count."""
-        return stat.S_IMODE(self.path.stat().st_mode) & 0o666
+    def _make(self, bay: Directory, part: str) -> None:
+        """A directory of the bay, with its owner, group and mode."""
+        about = os.fstat(bay.descriptor)
+        try:
+            os.mkdir(part, 0o700, dir_fd=bay.descriptor)
+        except FileExistsError:
+            return
+        with Directory(self.path / part, bay.inside(part)) as made:
+            found = os.fstat(made.descriptor)
+            if found.st_uid != os.geteuid() or os.listdir(made.descriptor):  # noqa: PTH208
+                raise ShippingError(f"{made.path} has been replaced by somebody")
+            with contextlib.suppress(PermissionError):
+                os.fchown(made.descriptor, about.st_uid, about.st_gid)
+            os.fchmod(made.descriptor, stat.S_IMODE(about.st_mode))
+        bay.sync()
+
+    def open(self, part: str) -> Directory:
+        """`INCOMING` or `OUTGOING`. OSError, `ShippingError` if somebody has put a link in its place."""
+        with Directory.open(self.path) as bay:
+            return Directory(self.path / part, bay.inside(part))
 
     def adopt(self, descriptor: int) -> None:
         """Give an open file the owner, group and mode of the bay. Only root can give a file away."""
+        self._adopt(descriptor, 0o666)
+
+    def adopt_order(self, descriptor: int) -> None:
+        """The same for an order. An order speaks for its owner, so nobody else may write into it."""
+        self._adopt(descriptor, 0o644)
+
+    def _adopt(self, descriptor: int, bits: int) -> None:
         about = self.path.stat()
+        os.fchmod(descriptor, stat.S_IMODE(about.st_mode) & bits)
         with contextlib.suppress(PermissionError):
             os.fchown(descriptor, about.st_uid, about.st_gid)
-        os.fchmod(descriptor, stat.S_IMODE(about.st_mode) & 0o666)
 
 
 def free_name(wanted: Path) -> Path:
     """`wanted`, or the first ``wanted_<n>`` that is free for a data file and for its order."""
-    for name in alternatives(wanted.name):
-        path = wanted.with_name(name)
-        if not os.path.lexists(path) and not os.path.lexists(path.with_name(order_name(name))):
-            return path
-    raise AssertionError("unreachable")
+    with Directory.of(wanted) as directory:
+        return wanted.with_name(directory.free_name(wanted.name))
 
 
 def free_space(directory: Path) -> int:

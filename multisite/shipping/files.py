@@ -40,13 +40,6 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
-def write_temporary(directory: Path, data: bytes, mode: int = 0o600) -> Path:
-    """A durable unfinished file with `data`; the caller renames it."""
-    temporary = temporary_in(directory)
-    _write(temporary, data, mode)
-    return temporary
-
-
 def _write(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
@@ -72,18 +65,20 @@ def begin_writing_back(descriptor: int, offset: int, count: int) -> None:
     )
 
 
-def rename_new(old: Path, new: Path) -> None:
-    """rename(2) that never replaces: `FileExistsError` if `new` is there. One step, also after a crash."""
+def rename_new(old: Path, new: Path, old_in: int = _AT_FDCWD, new_in: int = _AT_FDCWD) -> None:
+    """rename(2) that never replaces: `FileExistsError` if `new` is there. One step, also after a crash.
+    `old_in`, `new_in`: open directories, from which relative paths lead."""
     ctypes.set_errno(0)
-    done = _libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE)
+    done = _libc.renameat2(old_in, os.fsencode(old), new_in, os.fsencode(new), _RENAME_NOREPLACE)
     if done == 0:
         return
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS):
         raise OSError(code, os.strerror(code), str(old), None, str(new))
     # A file system that cannot do it: two steps, still without replacing.
-    os.link(old, new)
-    old.unlink()
+    from_here, to_there = (None if one == _AT_FDCWD else one for one in (old_in, new_in))
+    os.link(old, new, src_dir_fd=from_here, dst_dir_fd=to_there, follow_symlinks=False)
+    os.unlink(old, dir_fd=from_here)
 
 
 def remove(path: Path) -> None:

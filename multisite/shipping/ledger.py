@@ -34,7 +34,7 @@ class Arrival:
     """One arrival and how far it came. `record` is its "arrive" line."""
 
     record: dict[str, Any]
-    intents: dict[str, dict[str, str]] = field(default_factory=dict)
+    intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: bool = False
 
 
@@ -89,8 +89,16 @@ class Ledger:
         self.arrivals.append(Arrival(record))
         return self.arrivals[-1]
 
-    def intend(self, arrival: Arrival, part: str, temporary: Path, path: Path) -> None:
-        intent = {"part": part, "temporary": os.fsdecode(temporary), "path": os.fsdecode(path)}
+    def intend(
+        self, arrival: Arrival, part: str, temporary: Path, path: Path, inode: int | None = None
+    ) -> None:
+        intent: dict[str, Any] = {
+            "part": part,
+            "temporary": os.fsdecode(temporary),
+            "path": os.fsdecode(path),
+        }
+        if inode is not None:
+            intent["inode"] = inode
         self._append({"do": "intend", **intent})
         arrival.intents[part] = intent
 

@@ -5,21 +5,25 @@ The data is durable under its name before its order appears.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from common.files import sync_directory
-from multisite.shipping.bays import choose_bay, free_name
+from multisite.shipping.bays import OUTGOING, choose_bay
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.digest import digest_file, digest_flow
+from multisite.shipping.directory import Directory, Unfinished
 from multisite.shipping.errors import ShippingError
-from multisite.shipping.files import rename_new, temporary_in, write_all, write_temporary
+from multisite.shipping.files import write_all
 from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site
+
+ORDER_MODE = 0o640
+"""Of an order outside of all bays."""
 
 
 def new_order(
@@ -57,65 +61,78 @@ def new_order(
 
 def measured(order: Order, data: Path) -> Order:
     """The order with size and digest of its file, by which every receiver checks it."""
-    with data.open("rb") as file:
-        return replace(order, size=os.fstat(file.fileno()).st_size, digest=digest_file(file.fileno()))
+    descriptor = os.open(data, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return measured_open(order, data, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def measured_open(order: Order, data: Path, descriptor: int) -> Order:
+    """The same for a file that is open."""
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        raise ShippingError(f"{data} is not a plain file")
+    return replace(order, size=about.st_size, digest=digest_file(descriptor))
 
 
 def place_order(site: Site, order: Order) -> Path:
     """Write the order beside its data, which lies in ``outgoing`` of a bay; it gets the bay's owner and
     mode. The path of the order."""
-    written = write_order(Path(order.data_path).with_name(order_name(order.data_name)), order)
-    bay = next((bay for bay in site.all_bays() if bay.outgoing == written.parent), None)
-    if bay:
-        with written.open("rb") as file:
-            bay.adopt(file.fileno())
-    return written
+    data = Path(order.data_path)
+    bay = next((bay for bay in site.all_bays() if bay.outgoing == data.parent), None)
+    return write_order(
+        data.with_name(order_name(order.data_name)), order, adopt=bay.adopt_order if bay else None
+    )
 
 
-def write_order(wanted: Path, order: Order) -> Path:
-    """Write a new order file; the name that it got, `wanted` or ``wanted_<n>``."""
-    temporary = write_temporary(wanted.parent, order.text(), 0o640)
-    for name in alternatives(wanted.name):
-        try:
-            rename_new(temporary, wanted.with_name(name))
-        except FileExistsError:
-            continue
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(wanted.parent)
-        return wanted.with_name(name)
+def write_order(wanted: Path, order: Order, adopt: Callable[[int], object] | None = None) -> Path:
+    """Write a new order file; the name that it got, `wanted` or ``wanted_<n>``. `adopt` gives the open file
+    its owner and mode."""
+    with Directory.of(wanted) as directory, directory.new_file(order.text()) as written:
+        os.fchmod(written.descriptor, ORDER_MODE)
+        if adopt:
+            adopt(written.descriptor)
+        written.sync()
+        for name in alternatives(wanted.name):
+            with contextlib.suppress(FileExistsError):
+                written.rename(name)
+                directory.sync()
+                return wanted.with_name(name)
     raise AssertionError("unreachable")
 
 
 def place_copy(site: Site, data: Path, order: Order) -> tuple[Path, Order]:
     """Copy `data` into ``outgoing`` of a bay of its class, then write the order there."""
-    with data.open("rb") as source:
-        size = os.fstat(source.fileno()).st_size
-        bay = choose_bay(site.bays(order.storage_class), size)
-        temporary = temporary_in(bay.outgoing)
-        try:
-            with temporary.open("xb+") as target:
-                fcntl.flock(target, fcntl.LOCK_EX)
-                size, digest = digest_flow(
-                    lambda block: os.readv(source.fileno(), [block]),
-                    lambda block: write_all(target.fileno(), block),
-                )
-                bay.adopt(target.fileno())
-                os.fsync(target.fileno())
-            while True:
-                path = free_name(bay.outgoing / bay_name(data.name))
-                try:
-                    rename_new(temporary, path)
-                    break
-                except FileExistsError:
-                    continue
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    order = replace(order, data_path=os.fspath(path), size=size, digest=digest)
+    source = os.open(data, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return place_order(site, order), order
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        about = os.fstat(source)
+        if not stat.S_ISREG(about.st_mode):
+            raise ShippingError(f"{data} is not a plain file")
+        bay = choose_bay(site.bays(order.storage_class), about.st_size)
+        with bay.open(OUTGOING) as outgoing, outgoing.new_file() as copy:
+            size, digest = digest_flow(
+                lambda block: os.readv(source, [block]),
+                lambda block: write_all(copy.descriptor, block),
+            )
+            bay.adopt(copy.descriptor)
+            copy.sync()
+            name = _named(copy, bay_name(data.name))
+            outgoing.sync()
+            order = replace(order, data_path=os.fspath(bay.outgoing / name), size=size, digest=digest)
+            try:
+                return place_order(site, order), order
+            except BaseException:
+                with contextlib.suppress(ShippingError):
+                    outgoing.remove(name, copy.descriptor)
+                raise
+    finally:
+        os.close(source)
+
+
+def _named(copy: Unfinished, wanted: str) -> str:
+    while True:
+        name = copy.directory.free_name(wanted)
+        with contextlib.suppress(FileExistsError):
+            copy.rename(name)
+            return name

@@ -6,17 +6,16 @@ digest is kept. The sender is told DONE after everything is on disk under its fi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
 from multisite.shipping.digest import algorithm, digest_flow
+from multisite.shipping.directory import Directory, Unfinished
 from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import begin_writing_back, temporary_in, write_all
+from multisite.shipping.files import begin_writing_back, write_all
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.names import check_host
 from multisite.shipping.site import Site
@@ -47,13 +46,16 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
                 site.log.info(f"received already: {header.order.data_name} from {header.sender}")
                 return found
             _say(sock, f"GO {proofs.make('go', encoded)}")
-            temporary = _take(sock, header, chosen)
-            try:
-                arrived = settle(site, ledger, header, chosen, temporary)
-            except BaseException:
-                if not ledger.arrivals or ledger.arrivals[-1].done:
-                    temporary.unlink(missing_ok=True)
-                raise
+            with chosen.bay.open(chosen.part) as directory:
+                landed = _take(sock, header, chosen, directory)
+                try:
+                    arrived = settle(site, ledger, header, chosen, landed)
+                except BaseException:
+                    if not ledger.arrivals or ledger.arrivals[-1].done:
+                        landed.discard()
+                    raise
+                finally:
+                    landed.close()
         found.append(arrived)
         where = " and ".join(str(p) for p in (arrived.here, arrived.order_path) if p)
         site.log.info(
@@ -69,29 +71,26 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
     return found
 
 
-def _take(sock: socket.socket, header: Header, chosen: Plan) -> Path:
+def _take(sock: socket.socket, header: Header, chosen: Plan, directory: Directory) -> Unfinished:
     """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
     announced."""
-    temporary = temporary_in(chosen.directory)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    landed = directory.new_file()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         name = algorithm(header.digest)
-        count, digest = digest_flow(sock.recv_into, _writer(descriptor), header.size, name)
+        count, digest = digest_flow(sock.recv_into, _writer(landed.descriptor), header.size, name)
         if count != header.size:
             raise Refused(f"the data ended {header.size - count} bytes too early")
         if digest != header.digest:
             raise Refused(
                 f"what came is not what was announced ({name}): the data file was changed or damaged"
             )
-        chosen.bay.adopt(descriptor)
-        _sync(sock, descriptor)
+        chosen.bay.adopt(landed.descriptor)
+        _sync(sock, landed.descriptor)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        landed.discard()
+        landed.close()
         raise
-    finally:
-        os.close(descriptor)
-    return temporary
+    return landed
 
 
 def _sync(sock: socket.socket, descriptor: int) -> None:

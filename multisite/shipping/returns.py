@@ -9,13 +9,12 @@ somebody has in a directory of his own stays there.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Protocol
 
-from common.files import sync_directory
-from multisite.shipping.bays import Bay, choose_bay, free_name
-from multisite.shipping.files import remove, rename_new, temporary_in
+from multisite.shipping.bays import INCOMING, Bay, choose_bay
+from multisite.shipping.datafile import DataFile
+from multisite.shipping.directory import Directory, copy_all
 from multisite.shipping.notify import tell, tell_administrator
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site
@@ -24,33 +23,35 @@ from multisite.shipping.site import Site
 class Held(Protocol):
     """A locked order file (`multisite.shipping.sender.LockedOrder`)."""
 
-    path: Path
     order: Order
+
+    @property
+    def path(self) -> Path: ...
 
     def write(self, order: Order) -> None: ...
 
     def remove(self) -> None: ...
 
 
-def at_end_of_time(site: Site, lock: Held, data_path: Path) -> None:
+def at_end_of_time(site: Site, lock: Held, data: DataFile) -> None:
     """Deal with an expired order, or with one on its way home that is home already."""
     order = lock.order
     if order.returning:
         if site.is_me(order.origin):
-            _take_home(site, lock, data_path)
+            _take_home(site, lock, data)
         else:
-            _give_up(site, lock, data_path)
+            _give_up(site, lock, data)
         return
     left = " ".join(order.remaining())
     if site.is_me(order.origin):
-        _take_home(site, lock, data_path)
+        _take_home(site, lock, data)
         return
     lock.write(order.turned_round(site.clock()))
-    site.log.error(f"{lock.path} has expired; {data_path.name} returns to {order.origin}, not sent to {left}")
+    site.log.error(f"{lock.path} has expired; {data.name} returns to {order.origin}, not sent to {left}")
     tell(
         site,
         lock.order,
-        f"{data_path.name} could not be delivered to {left}",
+        f"{data.name} could not be delivered to {left}",
         f"The shipping order has expired at {site.name}. The file returns to {order.origin}.\n",
     )
 
@@ -69,59 +70,67 @@ def welcome_home(site: Site, order: Order, path: Path) -> None:
         tell_administrator(site, order, f"{path.name} has come back undelivered", text)
 
 
-def _take_home(site: Site, lock: Held, data_path: Path) -> None:
+def _take_home(site: Site, lock: Held, data: DataFile) -> None:
     order = lock.order if lock.order.returning else lock.order.turned_round(site.clock())
-    kept = data_path
-    if not data_path.exists():
-        site.log.error(f"{lock.path} has come to its end, and its data file {data_path} is not there")
-        text = f"Its data file is not there any more (it may be in a return bay):\n  {data_path}\n"
-        tell(site, order, f"{data_path.name} could not be delivered to {' '.join(order.undelivered)}", text)
+    kept = data.path
+    if data.descriptor is None:
+        site.log.error(f"{lock.path} has come to its end, and its data file {data.path} is not there")
+        text = f"Its data file is not there any more (it may be in a return bay):\n  {data.path}\n"
+        tell(site, order, f"{data.name} could not be delivered to {' '.join(order.undelivered)}", text)
         lock.remove()
         return
-    if site.in_a_bay(data_path.parent):
-        bay = choose_bay(site.return_bays(order.storage_class), data_path.stat().st_size)
-        kept = _move(data_path, bay)
+    if site.in_a_bay(data.directory):
+        bay = choose_bay(site.return_bays(order.storage_class), os.fstat(data.descriptor).st_size)
+        kept = _move(data, data.descriptor, bay)
     # Told first: killed in between, it is told twice, which is better than never.
     welcome_home(site, order, kept)
     lock.remove()
 
 
-def _give_up(site: Site, lock: Held, data_path: Path) -> None:
+def _give_up(site: Site, lock: Held, data: DataFile) -> None:
     order = lock.order
-    remove(data_path)
+    data.remove()
     lock.remove()
-    site.log.error(f"deleted {data_path}: it has expired on its way back to {order.origin}")
+    site.log.error(f"deleted {data.path}: it has expired on its way back to {order.origin}")
     tell_administrator(
         site,
         order,
-        f"{data_path.name} was deleted",
+        f"{data.name} was deleted",
         f"It could not be delivered, nor be brought back to {order.origin} in time. "
         f"{site.name} has deleted it.\n",
     )
 
 
-def _move(path: Path, bay: Bay) -> Path:
+def _move(data: DataFile, descriptor: int, bay: Bay) -> Path:
     """Move a file into the bay's ``incoming``, whole or not at all."""
-    while True:
-        wanted = free_name(bay.incoming / path.name)
-        try:
-            rename_new(path, wanted)
-        except FileExistsError:
-            continue
-        except OSError:  # another file system
-            temporary = temporary_in(bay.incoming)
+    inode = os.fstat(descriptor).st_ino
+    with bay.open(INCOMING) as incoming:
+        while True:
+            wanted = incoming.free_name(data.name)
             try:
-                shutil.copyfile(path, temporary)
-                with temporary.open("rb+") as file:
-                    bay.adopt(file.fileno())
-                    os.fsync(file.fileno())
-                rename_new(temporary, wanted)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_directory(wanted.parent)
-            remove(path)
-            return wanted
-        sync_directory(wanted.parent)
-        sync_directory(path.parent)
-        return wanted
+                data.directory.move(data.name, wanted, incoming, inode)
+            except FileExistsError:
+                continue
+            except OSError:  # another file system
+                if _copied(descriptor, wanted, bay, incoming):
+                    data.remove()
+                    return incoming.path / wanted
+                continue
+            incoming.sync()
+            data.directory.sync()
+            return incoming.path / wanted
+
+
+def _copied(descriptor: int, wanted: str, bay: Bay, incoming: Directory) -> bool:
+    """False if the name has been taken meanwhile."""
+    with incoming.new_file() as copy:
+        copy_all(descriptor, copy.descriptor)
+        bay.adopt(copy.descriptor)
+        copy.sync()
+        try:
+            copy.rename(wanted)
+        except FileExistsError:
+            copy.discard()
+            return False
+        incoming.sync()
+        return True

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.files import sync_directory
 from multisite.shipping import downhost
+from multisite.shipping.datafile import DataFile
 from multisite.shipping.digest import digest_file
+from multisite.shipping.directory import Directory
 from multisite.shipping.errors import BadOrder, CannotReach, ShippingError
-from multisite.shipping.files import remove, write_temporary
 from multisite.shipping.names import bay_name, same_host
 from multisite.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
 from multisite.shipping.returns import at_end_of_time
@@ -29,61 +29,83 @@ from multisite.shipping.transfer import Header, send_file
 
 
 class LockedOrder:
-    """An order file that this process works on. `take` gives None if another one does, or if it is gone."""
+    """An order file that this process works on. `take` gives None if another one does, or if it is gone.
 
-    def __init__(self, path: Path, descriptor: int, order: Order) -> None:
-        self.path = path
+    Its directory stays open, and everything beside the order is done in that."""
+
+    def __init__(self, directory: Directory, name: str, descriptor: int, order: Order) -> None:
+        self.directory = directory
+        self.name = name
         self._descriptor = descriptor
         self.order = order
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path / self.name
 
     @classmethod
     def take(cls, path: Path) -> Self | None:
         """`BadOrder` if it is not an order."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            directory = Directory.of(path)
         except FileNotFoundError:
             return None
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BadOrder("not a plain file")
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            about = os.fstat(descriptor)
-            if path.stat().st_ino != about.st_ino:
-                raise BlockingIOError  # replaced between open and lock: whoever did it has the lock
-            return cls(path, descriptor, Order.parse(os.pread(descriptor, LONGEST_ORDER + 1, 0)))
-        except (BlockingIOError, FileNotFoundError):
-            os.close(descriptor)
+            descriptor = directory.open_plain(path.name)
+        except FileNotFoundError:
+            os.close(directory.descriptor)
             return None
+        except ShippingError:
+            os.close(directory.descriptor)
+            raise BadOrder("not a plain file") from None
         except BaseException:
+            os.close(directory.descriptor)
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not directory.holds(path.name, descriptor):
+                raise BlockingIOError  # replaced between open and lock: whoever did it has the lock
+            if os.fstat(descriptor).st_nlink != 1:
+                # Its owner may not be the one who has put it here.
+                raise BadOrder("a file that has another name, too")
+            text = os.pread(descriptor, LONGEST_ORDER + 1, 0)
+            return cls(directory, path.name, descriptor, Order.parse(text))
+        except BaseException as error:
             os.close(descriptor)
+            os.close(directory.descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
             raise
 
-    @property
-    def owner(self) -> int:
-        """The user who owns the order."""
-        return os.fstat(self._descriptor).st_uid
+    def may_order(self, about: os.stat_result) -> bool:
+        """True if the order may have this file shipped, moved and deleted: its owner's own, or root said so
+        in an order that nobody else can write."""
+        order = os.fstat(self._descriptor)
+        if order.st_uid == about.st_uid:
+            return True
+        others = stat.S_IWGRP | stat.S_IWOTH
+        return order.st_uid == 0 and not order.st_mode & others and self.order.digest is not None
 
     def write(self, order: Order) -> None:
         """Replace the file, durably and still locked."""
         about = os.fstat(self._descriptor)
-        temporary = write_temporary(self.path.parent, order.text(), stat.S_IMODE(about.st_mode))
-        try:
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        with self.directory.new_file(order.text()) as written:
+            os.fchmod(written.descriptor, stat.S_IMODE(about.st_mode))
             with contextlib.suppress(PermissionError):
-                os.fchown(descriptor, about.st_uid, about.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(about.st_mode))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            temporary.rename(self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(self.path.parent)
-        os.close(self._descriptor)
-        self._descriptor = descriptor
+                os.fchown(written.descriptor, about.st_uid, about.st_gid)
+            written.sync()
+            self._check_held()
+            written.rename_over(self.name)
+            self.directory.sync()
+            os.dup2(written.descriptor, self._descriptor, inheritable=False)
         self.order = order
 
     def remove(self) -> None:
-        remove(self.path)
+        self.directory.remove(self.name, self._descriptor)
+
+    def _check_held(self) -> None:
+        if not self.directory.holds(self.name, self._descriptor):
+            raise ShippingError("the order has been replaced by somebody; it is left alone")
 
     def __enter__(self) -> Self:
         return self
@@ -92,11 +114,12 @@ class LockedOrder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+        os.close(self.directory.descriptor)
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """The open data file of an order."""
+class Cargo:
+    """The open data file of an order, as it is sent."""
 
     descriptor: int
     size: int
@@ -121,56 +144,60 @@ def ship_order(site: Site, path: Path, storage_class: str | None = None) -> bool
 
 
 def _carry_out(site: Site, lock: LockedOrder) -> bool:
-    data_path = _checked_data_path(lock)
-    local = tuple(one for one in lock.order.remaining() if site.is_me(one))
-    if local and not lock.order.returning:
-        lock.write(lock.order.delivered(local, site.name, site.clock()))
-    if not lock.order.remaining():
-        _clean_up(site, lock, data_path)
-        return True
-    if lock.order.expired(site.clock()) or (lock.order.returning and local):
-        at_end_of_time(site, lock, data_path)
-        return True
-    try:
-        descriptor = os.open(data_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise ShippingError(f"its data file {data_path} is not there") from None
-    try:
-        data = _measured(lock, data_path, descriptor)
-        tried = [_ship_over(site, lock, hop, data) for hop in _hops(site, lock.order)]
-    finally:
-        os.close(descriptor)
-    if not lock.order.remaining():
-        _clean_up(site, lock, data_path)
+    with _data_of(lock) as data:
+        local = tuple(one for one in lock.order.remaining() if site.is_me(one))
+        if local and not lock.order.returning:
+            lock.write(lock.order.delivered(local, site.name, site.clock()))
+        if not lock.order.remaining():
+            _clean_up(site, lock, data)
+            return True
+        if lock.order.expired(site.clock()) or (lock.order.returning and local):
+            at_end_of_time(site, lock, data)
+            return True
+        if data.descriptor is None:
+            raise ShippingError(f"its data file {data.path} is not there")
+        cargo = _measured(lock, data.path, data.descriptor)
+        tried = [_ship_over(site, lock, hop, cargo) for hop in _hops(site, lock.order)]
+        if not lock.order.remaining():
+            _clean_up(site, lock, data)
     return all(tried)
 
 
-def _checked_data_path(lock: LockedOrder) -> Path:
-    """Where the data must be: beside the order, in a directory in which we may do everything."""
-    directory = lock.path.absolute().parent
+def _data_of(lock: LockedOrder) -> DataFile:
+    """The data, which must be beside the order, in a directory in which we may do everything. Whatever
+    becomes of it, it is the order's to dispose of, or `ShippingError`."""
+    directory = lock.directory
     given = Path(lock.order.data_path)
-    if given.parent != Path() and given.parent.resolve() != directory.resolve():
+    if given.parent != Path() and given.parent.resolve() != directory.path.resolve():
         raise ShippingError(f"its data file {given} is not in the directory of the order")
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise ShippingError(f"reading, writing and searching {directory} must be permitted")
-    return directory / given.name
+    if not os.access(f"/proc/self/fd/{directory.descriptor}", os.R_OK | os.W_OK | os.X_OK):
+        raise ShippingError(f"reading, writing and searching {directory.path} must be permitted")
+    bay_name(given.name)
+    data = DataFile.open(directory, given.name)
+    try:
+        if data.descriptor is not None:
+            _check_owner(lock, data.path, os.fstat(data.descriptor))
+    except BaseException:
+        data.close()
+        raise
+    return data
 
 
-def _measured(lock: LockedOrder, path: Path, descriptor: int) -> Data:
-    order = lock.order
-    about = os.fstat(descriptor)
-    if not stat.S_ISREG(about.st_mode):
-        raise ShippingError(f"{path} is not a plain file")
+def _check_owner(lock: LockedOrder, path: Path, about: os.stat_result) -> None:
     if os.geteuid() not in (0, about.st_uid):
         raise ShippingError(f"{path} belongs to somebody else; only its owner and root can ship it")
-    if os.geteuid() == 0 and lock.owner not in (0, about.st_uid):
-        # Else whoever may write into a bay could have root ship any file, by a link to it.
+    if os.geteuid() == 0 and not lock.may_order(about):
+        # Else whoever may write into a bay could have root ship or delete any file, by a link to it.
         raise ShippingError(f"{path} does not belong to the owner of the order")
+
+
+def _measured(lock: LockedOrder, path: Path, descriptor: int) -> Cargo:
+    order = lock.order
+    about = os.fstat(descriptor)
     if order.size is not None and about.st_size != order.size:
         raise ShippingError(f"{path} has {about.st_size} bytes, the order was made for {order.size}")
-    bay_name(path.name)
     # A digest from the making of the order also finds what was damaged since; the receiver checks it.
-    return Data(descriptor, about.st_size, order.digest or digest_file(descriptor))
+    return Cargo(descriptor, about.st_size, order.digest or digest_file(descriptor))
 
 
 def _hops(site: Site, order: Order) -> list[tuple[str, tuple[str, ...]]]:
@@ -185,7 +212,7 @@ def _hops(site: Site, order: Order) -> list[tuple[str, tuple[str, ...]]]:
     return list(found.items())
 
 
-def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]], data: Data) -> bool:
+def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]], data: Cargo) -> bool:
     hop, destinations = group
     name = lock.path.name
     if downhost.is_down(site, hop):
@@ -211,10 +238,10 @@ def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]]
     return True
 
 
-def _clean_up(site: Site, lock: LockedOrder, data_path: Path) -> None:
+def _clean_up(site: Site, lock: LockedOrder, data: DataFile) -> None:
     """Everybody has it. The order goes last: an order without data and without destinations is harmless."""
     if any(site.is_me(one) for one in lock.order.destinations):
-        site.log.info(f"kept {data_path}: this host is a destination of it")
+        site.log.info(f"kept {data.path}: this host is a destination of it")
     else:
-        remove(data_path)
+        data.remove()
     lock.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from common.config import Config
-from multisite.shipping.bays import Bay
+from multisite.shipping.bays import INCOMING, OUTGOING, Bay
 from multisite.shipping.conf import ShippingConf, load_conf
+from multisite.shipping.directory import Directory
+from multisite.shipping.errors import ShippingError
 from multisite.shipping.key import load_key
 from multisite.shipping.log import ShippingLog
 from multisite.shipping.names import check_host, same_host
@@ -89,10 +92,14 @@ class Site:
         found = [bay for name in classes for bay in (*self.bays(name), *self.return_bays(name))]
         return list(dict.fromkeys(found))
 
-    def in_a_bay(self, directory: Path) -> bool:
+    def in_a_bay(self, directory: Directory) -> bool:
         """True if files in `directory` are ours to move."""
-        real = directory.resolve()
-        return any(real in (b.outgoing.resolve(), b.incoming.resolve()) for b in self.all_bays())
+        for bay in self.all_bays():
+            for part in (INCOMING, OUTGOING):
+                with contextlib.suppress(OSError, ShippingError), bay.open(part) as opened:
+                    if opened.same_as(directory):
+                        return True
+        return False
 
     def _bays(self, configured: list[Path], default: str) -> list[Bay]:
         if configured:

@@ -17,6 +17,8 @@ import pytest
 
 from multisite.shipping import arrival, sender
 from multisite.shipping.children import fork
+from multisite.shipping.datafile import DataFile
+from multisite.shipping.directory import Directory
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.sender import ship_order
 from tests.multisite.shipping.kit import Host, contents, unfinished, wait_until
@@ -103,9 +105,9 @@ STEPS = [
     (Ledger, "arrive"),
     (Ledger, "intend"),
     (Ledger, "finish"),
-    (arrival, "rename_new"),
-    (arrival, "write_temporary"),
-    (arrival, "sync_directory"),
+    (Directory, "rename_new"),
+    (arrival, "_unfinished_order"),
+    (Directory, "sync"),
     (arrival, "_same_file"),
 ]
 
@@ -154,10 +156,10 @@ def test_a_receiver_that_dies_at_any_step_takes_the_file_once(
     [
         (sender, "send_file"),
         (sender.LockedOrder, "write"),
-        (sender, "remove"),
+        (DataFile, "remove"),
         (sender.LockedOrder, "remove"),
-        (sender, "sync_directory"),
-        (sender, "write_temporary"),
+        (Directory, "sync"),
+        (Directory, "new_file"),
     ],
 )
 def test_a_sender_that_dies_at_any_step_sends_the_file_once(

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from multisite.shipping import arrival, listening, receive, returns
+from multisite.shipping import listening, receive, returns
 from multisite.shipping.children import MAX_CHILDREN, fork
+from multisite.shipping.directory import Directory
 from multisite.shipping.ledger import Ledger
 from multisite.shipping.listening import bind
 from multisite.shipping.order import LONGEST_ORDER, Order
@@ -55,7 +56,7 @@ def test_a_file_whose_first_receiver_was_killed_gets_its_receipt_handler(
     handler.write_text(f'#!/bin/sh\necho "$*" >> {calls}\n')
     handler.chmod(0o755)
     hub.configure(f"RECEIPT-HANDLER -default {handler}")
-    dying_once(monkeypatch, tmp_path / "died", arrival, "rename_new", lambda *_: None)
+    dying_once(monkeypatch, tmp_path / "died", Directory, "rename_new", lambda *_: None)
     hub.start()
     boston.packet("one", b"1", hub.name)
     assert boston.shipping_server("-poll") == 1
@@ -65,11 +66,15 @@ def test_a_file_whose_first_receiver_was_killed_gets_its_receipt_handler(
     assert calls.read_text() == f"-o {boston.name} -d {hub.bay}/incoming/one\n"
 
 
+def _only_link(directory: Directory, old: str, new: str, to: Directory) -> None:
+    os.link(directory.path / old, to.path / new)
+
+
 def test_a_rename_in_two_steps_that_was_cut_between_them_leaves_one_file(
     hosts: Three, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boston, hub, _ = hosts
-    dying_once(monkeypatch, tmp_path / "died", arrival, "rename_new", os.link)
+    dying_once(monkeypatch, tmp_path / "died", Directory, "rename_new", _only_link)
     hub.start()
     boston.packet("one", b"1", hub.name)
     assert boston.shipping_server("-poll") == 1
@@ -240,13 +245,13 @@ def test_a_return_to_a_full_disk_leaves_nothing_and_waits(
     def another_disk(*_: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
-    def full(source: Path, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full(_source: int, target: int) -> None:
+        os.write(target, b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(returns, "rename_new", another_disk)
-        patch.setattr("shutil.copyfile", full)
+        patch.setattr(Directory, "move", another_disk)
+        patch.setattr(returns, "copy_all", full)
         assert boston.shipping_server("-poll") == 1
     assert unfinished(boston) == [] and boston.outgoing() == ["one", "sh_o_one"]
     assert boston.shipping_server("-poll") == 0
