@@ -65,7 +65,7 @@ def _run(words: list[str]) -> int:
 
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     found, bad = _names(arguments, cfg)
-    report.set_up(cfg, stderr=True, operations=arguments.verbose_logging)
+    report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
     from sync_client.start import Job, run_one_shot
 
     return run_one_shot(Job(arguments, cfg, settings, found, bad))

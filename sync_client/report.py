@@ -38,9 +38,14 @@ def set_up(
     stderr: bool,
     to_syslog: bool = True,
     operations: bool = False,
+    briefly: bool = False,
     ident: str = "sync_client",
 ) -> None:
-    """Direct our log records. `stderr`: somebody (or the journal) reads it. `operations` are wanted too."""
+    """Direct our log records. `stderr`: somebody (or the journal) reads it. `operations` are wanted too.
+
+    `briefly`: the process ends soon, and whoever started it reads stderr; so a syslog that is not there
+    is not waited for, nor spoken of.
+    """
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for handler in list(root.handlers):
@@ -48,7 +53,8 @@ def set_up(
             root.removeHandler(handler)
             handler.close()
     handlers: list[logging.Handler] = []
-    with_syslog = to_syslog and (syslog.SOCKET.exists() or not stderr)
+    there = not syslog.absence() if briefly else syslog.SOCKET.exists()
+    with_syslog = to_syslog and (there or not stderr)
     if with_syslog:
         prefix = cfg.string("syslog_prefix")
         handlers.append(

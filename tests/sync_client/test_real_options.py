@@ -438,7 +438,7 @@ def test_v_of_a_rolling_client_that_nobody_reads_does_not_stop_it(pair):
         _, said = process.communicate(timeout=scaled(60))
     assert process.returncode == 75
     assert said.count(b"operations are not printed any more: standard output: Broken pipe\n") == 1
-    assert said.count(b"\n") == 1
+    assert b"Traceback" not in said
 
 
 # -- certificates

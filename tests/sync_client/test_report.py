@@ -131,6 +131,16 @@ def test_with_a_stale_syslog_all_is_on_stderr_once(tmp_path, monkeypatch, logger
     )
 
 
+def test_a_brief_process_says_what_it_would_without_a_syslog(tmp_path, monkeypatch, logger, capsys):
+    monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "log"))
+    set_up(configured(tmp_path), stderr=True, briefly=True)
+    log.info("an operation")
+    log.error("a failure")
+    assert capsys.readouterr().err == "a failure\n"
+
+
 def test_without_a_syslog_operations_that_were_asked_for_are_on_stderr(tmp_path, monkeypatch, logger, capsys):
     monkeypatch.setattr(syslog, "SOCKET", tmp_path / "nothing")
     for operations, said in ((False, ""), (True, "an operation\n")):
