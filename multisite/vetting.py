@@ -41,7 +41,9 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     SIGNATURE: re.compile(r"[0-9A-Za-z+/=]{88}"),
 }
 """What the attributes that we know look like. Those of later releases pass."""
-_NUMBERS = re.compile(r"[0-9]{19}")
+_LARGE = re.compile(r"(?<![0-9a-f])[0-9]{19}(?![0-9a-f])")
+"""A number, and no part of a replica's id, that may be larger than a database holds."""
+_NUMBERED = frozenset(("reign", "settled", "base", "version"))
 _KINDS = ("user", "shared", "server", "family")
 
 
@@ -90,7 +92,7 @@ def _check_attributes(entry: Entry) -> None:
         form = _FORMS.get(key)
         if form is not None and not form.fullmatch(value):
             raise BadOperation(f"its {key} makes no sense: {value[:80]!r}")
-        if form is not None and any(int(number) > _LARGEST for number in _NUMBERS.findall(value)):
+        if key in _NUMBERED and any(int(number) > _LARGEST for number in _LARGE.findall(value)):
             raise BadOperation(f"its {key} has a number that is too large")
 
 

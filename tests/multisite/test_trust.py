@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from common.errors import CyrusSyncError
 from multisite.creation import Pin, create_family, import_replica, make_replica
-from multisite.errors import NotApplied, UnknownSender
+from multisite.errors import BadOperation, NotApplied, UnknownSender
 from multisite.export import Wish
 from multisite.family import Replica
 from multisite.importing import drop_set_aside
@@ -20,6 +21,7 @@ from multisite.packet import Operation, PacketForged, PacketReader, PacketWriter
 from multisite.packet.invitation import Invitation
 from multisite.packet.succession import Succession
 from multisite.signing import sign
+from multisite.vetting import read
 from tests.multisite.mail import (
     append,
     create,
@@ -499,3 +501,18 @@ def test_the_tests_own_operations_are_signed_as_real_ones_are(sites: list[Site])
             for entry in member.log.operations.lacking({})
             if entry.origin == member.log.self_id
         )
+
+
+@pytest.mark.parametrize(
+    ("reign", "makes_sense"),
+    [
+        (f"3:{'9' * 32}", True),
+        (f"{2**63 - 1}:{'a' * 32}", True),
+        (f"{2**63}:{'9' * 32}", False),
+        (f"{'9' * 19}:{'a' * 32}", False),
+    ],
+)
+def test_a_number_that_is_too_large_is_told_from_an_id_of_digits(reign: str, makes_sense: bool) -> None:
+    entry = Entry("a" * 32, 1, 1, owner_from("user:bob"), b"APPLY UNUSER bob\r\n", {"reign": reign})
+    with nullcontext() if makes_sense else pytest.raises(BadOperation, match="too large"):
+        read(entry)
