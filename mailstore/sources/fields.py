@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from mailstore.flags import is_keyword, keyword_of
+from mailstore.flags import SETTABLE, is_keyword, keyword_of
 from mailstore.sources.message import Report, parse_date, record_flags
 
 _HEADER_END = re.compile(rb"^\r?\n", re.MULTILINE)
@@ -108,7 +108,7 @@ class LeftOut:
         """`found` as a record has them, without keywords that IMAP does not allow."""
         good = []
         for flag in found:
-            if flag.startswith("\\") or is_keyword(flag):
+            if flag.lower() in SETTABLE or is_keyword(flag):
                 good.append(flag)
             else:
                 self._bad[flag] += 1

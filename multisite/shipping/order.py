@@ -216,7 +216,7 @@ class Order:
             failures=tuple(_failure(line) for line in found.pop("FAILED-ATTEMPTS", [])),
             notify=tuple(check_address(word) for word in texts("NOTIFICATION-ADDRESSES")),
             comments=texts("COMMENTS"),
-            others=tuple((name, tuple(lines)) for name, lines in found.items()),
+            others=tuple((name, _plain(lines)) for name, lines in found.items() if lines),
         )
 
 
@@ -241,6 +241,13 @@ def _attributes(text: str) -> dict[str, list[str]]:
     if not found:
         raise BadOrder("not a shipping order: there is no attribute in it")
     return found
+
+
+def _plain(lines: list[str]) -> tuple[str, ...]:
+    """Values of an attribute that is not known here, as they are written again: none may read as a name."""
+    if any(line.startswith("%") for line in lines):
+        raise ValueError("a value begins with %")
+    return tuple(lines)
 
 
 def _quote(text: str) -> str:

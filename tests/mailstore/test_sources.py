@@ -249,3 +249,13 @@ def test_a_file_whose_first_line_ends_in_crlf_is_taken_as_it_is() -> None:
 )
 def test_dates_are_read_leniently(text: str, when: int | None) -> None:
     assert parse_date(text) == when
+
+
+def test_a_sequence_that_only_looks_like_a_system_flag_is_left_out_and_the_message_is_not(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "mh/1", b"Subject: one\n\n1\n")
+    (tmp_path / "mh/.mh_sequences").write_text("\\ed: 1\n\\Expunged: 1\n\\flagged: 1\n")
+    messages, heard = read(tmp_path)
+    assert [m.flags for m in messages] == ["\\Flagged \\Seen"]
+    assert [line for line in heard if "2 keywords left out" in line]

@@ -122,3 +122,16 @@ def test_the_way_back_goes_to_the_origin_and_has_its_own_14_days() -> None:
     back = order.delivered(("hub",), "hub", 50).turned_round(1000)
     assert back.returning and back.destinations == ("boston",) and back.undelivered == ("bangalore",)
     assert back.expires == 1000 + RETURN_TRIP and back.remaining() == ("boston",) and not back.route
+
+
+@pytest.mark.parametrize("value", ["%DESTINATIONS evil", "%{", "%"])
+def test_no_value_of_an_unknown_attribute_becomes_an_attribute_when_it_is_written_again(value: str) -> None:
+    with pytest.raises(BadOrder, match="a value begins with %"):
+        Order.parse(EXAMPLE + f"%X-NEW {value}\nmore\n".encode())
+
+
+def test_an_unknown_attribute_without_a_value_says_nothing() -> None:
+    assert Order.parse(EXAMPLE + b"%X-NEW\n") == Order.parse(EXAMPLE)
+
+
+EXAMPLE = Order("/b/d", "here", ("there",), 1, 0, identifier="one").text()
