@@ -175,6 +175,7 @@ class Unfinished:
         self.directory = directory
         self.name = name
         self.descriptor = descriptor
+        self._made = os.fstat(descriptor)
 
     @property
     def path(self) -> Path:
@@ -182,7 +183,11 @@ class Unfinished:
 
     @property
     def inode(self) -> int:
-        return os.fstat(self.descriptor).st_ino
+        return self._made.st_ino
+
+    def _is(self, name: str) -> bool:
+        about = self.directory.look(name)
+        return about is not None and os.path.samestat(about, self._made)
 
     def sync(self) -> None:
         os.fsync(self.descriptor)
@@ -193,11 +198,11 @@ class Unfinished:
 
     def rename_over(self, new: str) -> None:
         """Give it a name that another file has until now. `ShippingError` if somebody was in between."""
-        if not self.directory.holds(self.name, self.descriptor):
+        if not self._is(self.name):
             raise ShippingError(f"{self.path} has been replaced by somebody")
         where = self.directory.descriptor
         os.replace(self.name, new, src_dir_fd=where, dst_dir_fd=where)
-        if not self.directory.holds(new, self.descriptor):
+        if not self._is(new):
             raise ShippingError(f"{self.directory.path / new} has been replaced by somebody")
 
     def link(self, to: Directory) -> str:
@@ -210,7 +215,7 @@ class Unfinished:
     def discard(self) -> None:
         """Remove it if it is there still."""
         with contextlib.suppress(OSError):
-            if self.directory.holds(self.name, self.descriptor):
+            if self._is(self.name):
                 os.unlink(self.name, dir_fd=self.directory.descriptor)
 
     def close(self) -> None:

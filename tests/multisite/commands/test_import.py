@@ -13,6 +13,7 @@ import pytest
 
 from multisite.importing import Import, Result
 from multisite.oplog.database import SiteLock
+from multisite.shipping.directory import Directory
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 
@@ -232,10 +233,10 @@ def test_a_packet_that_cannot_be_removed_is_applied_all_the_same(
 ) -> None:
     _, boston_hub = pair
 
-    def refuse(path: Path) -> None:
-        raise OSError(30, "Read-only file system", str(path))
+    def refuse(_: Directory, name: str) -> None:
+        raise OSError(30, "Read-only file system", name)
 
-    monkeypatch.setattr("multisite.commands.syncreplica_import.remove", refuse)
+    monkeypatch.setattr(Directory, "unlink", refuse)
     assert boston_hub.syncreplica("-import", packets[0]) == 0
     assert f"{packets[0]} has been applied and could not be removed: " in capfd.readouterr().err
     assert boston_hub.subjects("user.bob") == ["mail 1"]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from common.model import MessageBody
-from multisite.packet import Messages, PacketReader, PacketWriter, writer
+from multisite.packet import Messages, PacketReader, PacketWriter
+from multisite.shipping import directory
 from tests.multisite.packet.kit import (
     BANGALORE,
     BANGALORE_KEYS,
@@ -166,18 +167,18 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 def test_it_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    fsync, rename = os.fsync, writer.rename_new
+    fsync, rename = os.fsync, directory.rename_new
 
     def synced(descriptor: int) -> None:
         events.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().name[:8])
         fsync(descriptor)
 
-    def renamed(old: Path, new: Path) -> None:
+    def renamed(old: Path, new: Path, old_in: int, new_in: int) -> None:
         events.append("rename")
-        rename(old, new)
+        rename(old, new, old_in, new_in)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(writer, "rename_new", renamed)
+    monkeypatch.setattr(directory, "rename_new", renamed)
     write(tmp_path / "p", operation())
     assert events == ["sync .ms_tmp_", "rename", "sync " + tmp_path.name[:8]]
 
@@ -186,14 +187,14 @@ def test_it_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytes
 def test_a_kill_at_the_rename_leaves_a_whole_packet_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    rename = writer.rename_new
+    rename = directory.rename_new
 
-    def killed(old: Path, new: Path) -> None:
+    def killed(old: Path, new: Path, old_in: int, new_in: int) -> None:
         if moment == "after":
-            rename(old, new)
+            rename(old, new, old_in, new_in)
         os._exit(9)
 
-    monkeypatch.setattr(writer, "rename_new", killed)
+    monkeypatch.setattr(directory, "rename_new", killed)
     child = os.fork()
     if not child:
         try:
