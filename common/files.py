@@ -1,14 +1,21 @@
-"""Names that last: what a power cut may take of a directory, and how it does not.
+"""Names that last, and files that are private: what neither a power cut nor another user may take.
 
 fsync of a file brings its octets to disk, not its name; a name lasts once the directory that holds it has
 been synced, and a new directory once the one above has. So whoever makes a name that something depends on
 makes it here, or calls `sync_directory` before he says that it is there.
+
+What we keep (messages, scripts, names of users) is for its owner alone by the mode with which it is made, not
+by the umask of whoever runs a command.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
+
+_OTHERS = 0o077
 
 
 def sync_file(path: Path) -> None:
@@ -29,7 +36,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def make_directories(directory: Path, mode: int = 0o755) -> None:
+def make_directories(directory: Path, mode: int = 0o700) -> None:
     """mkdir -p; every name that this makes lasts on return. `mode` is that of all that are made, under the
     umask. Raises OSError as `Path.mkdir` does: `FileExistsError` where there is something else."""
     if directory.is_dir():
@@ -38,6 +45,32 @@ def make_directories(directory: Path, mode: int = 0o755) -> None:
         make_directories(directory.parent, mode)
     directory.mkdir(exist_ok=True, mode=mode)
     sync_directory(directory.parent)
+
+
+def private(path: str, flags: int) -> int:
+    """An `opener` for `open`: a file that this makes is its owner's alone, an older one becomes so."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    about = os.fstat(descriptor)
+    if about.st_mode & _OTHERS and about.st_uid == os.geteuid():
+        os.fchmod(descriptor, stat.S_IMODE(about.st_mode) & ~_OTHERS)
+    return descriptor
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file for its owner alone, if there is none. SQLite gives its logs the same mode."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def tighten(path: Path) -> None:
+    """Take a database of an older release from all but its owner, with the logs beside it.
+
+    By name: SQLite's locks would be lost if the file were opened and closed here."""
+    for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with contextlib.suppress(OSError):
+            about = one.stat()
+            if about.st_mode & _OTHERS and about.st_uid == os.geteuid():
+                one.chmod(stat.S_IMODE(about.st_mode) & ~_OTHERS)
 
 
 def write_over(path: Path, data: bytes, mode: int = 0o600) -> None:

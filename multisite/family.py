@@ -196,7 +196,7 @@ class Family:
             values["awaited"] = sorted(self.awaited)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         make_directories(directory)
-        write_over(directory / FILE, text.encode(), 0o640)
+        write_over(directory / FILE, text.encode(), 0o600)
 
     # -- replicas
 

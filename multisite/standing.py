@@ -73,4 +73,4 @@ def write_standing(directory: Path, standing: Standing) -> None:
     path, text = directory / FILE, standing.text()
     if path.exists() and path.read_bytes() == text:
         return
-    write_over(path, text, 0o640)
+    write_over(path, text, 0o600)

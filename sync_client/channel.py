@@ -82,7 +82,7 @@ class ChannelLock:
     def acquire(self) -> ChannelLock:
         """Take the lock; raises `ChannelBusy` with the process id of who has it."""
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
         try:

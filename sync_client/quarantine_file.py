@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CyrusSyncError, StoreError
-from common.files import sync_directory
+from common.files import private, sync_directory
 from common.names import Owner
 from common.synclog.lines import format_line, parse_lines
 from common.synclog.log import SyncLog
@@ -223,11 +223,11 @@ def write_lines(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
 # -- both
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o640) -> None:
+def replace_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
     """Write beside, sync, rename, sync the directory. Raises `StoreError`."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=private) as file:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             if durable:

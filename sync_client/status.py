@@ -62,7 +62,7 @@ class StatusFile:
         self._notify(_summary(facts, now))
         try:
             text = json.dumps({**facts, "updated": round(now, 1)}, indent=1)
-            replace_file(self._path, text.encode(), durable=False, mode=0o644)
+            replace_file(self._path, text.encode(), durable=False, mode=0o600)
         except (OSError, StoreError):
             return
 

@@ -106,7 +106,7 @@ class SyncLog:
         if not self.run_path.exists() and not self.path.exists():
             return None
         try:
-            lock_fd = os.open(self._claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            lock_fd = os.open(self._claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.fcntl(lock_fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
             except BlockingIOError:
@@ -157,10 +157,10 @@ class SyncLog:
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            return os.open(self.path, flags, 0o640)
+            return os.open(self.path, flags, 0o600)
         except FileNotFoundError:
             make_directories(self.path.parent)
-            return os.open(self.path, flags, 0o640)
+            return os.open(self.path, flags, 0o600)
 
 
 def _same_file(fd: int, path: Path) -> bool:

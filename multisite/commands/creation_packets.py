@@ -32,7 +32,7 @@ def tell_of_creation_packets(context: Context, member: Member, paths: Sequence[P
     )
     site = context.site
     send_mail(site, site.conf.administrators, f"creation packet at {socket.gethostname()}", text)
-    write_over(member.directory / FILE, json.dumps(sorted({*told, *new})).encode(), 0o640)
+    write_over(member.directory / FILE, json.dumps(sorted({*told, *new})).encode(), 0o600)
 
 
 def _told(member: Member) -> list[str]:

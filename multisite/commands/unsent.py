@@ -40,7 +40,7 @@ class Unsent:
 
     def note(self, directory: Path) -> None:
         """Write it down, durably."""
-        write_over(directory / FILE, json.dumps(asdict(self)).encode(), 0o640)
+        write_over(directory / FILE, json.dumps(asdict(self)).encode(), 0o600)
 
     def with_packet(self, path: Path) -> Unsent:
         return replace(self, paths=(*self.paths, os.fspath(path)))

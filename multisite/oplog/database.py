@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from common.errors import StoreError
-from common.files import make_directories, sync_directory, sync_file
+from common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from multisite.errors import SiteLocked
 
 VERSION = 3
@@ -40,7 +40,7 @@ class SiteLock:
     def __init__(self, directory: Path, *, wait: float = 0.0) -> None:
         """Raises `SiteLocked` if it is not had within `wait` seconds."""
         make_directories(directory)
-        self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -71,6 +71,7 @@ class Database:
             if not readonly:
                 make_directories(directory)
                 self._make()
+                tighten(self.path)
             mode = "ro" if readonly else "rw"
             self._connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None
@@ -87,6 +88,7 @@ class Database:
             return
         new = self.path.with_name(f"{FILE}.new")
         new.unlink(missing_ok=True)
+        make_private(new)
         connection = sqlite3.connect(new, isolation_level=None)
         script = _SCHEMA.read_text(encoding="utf-8")
         connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
@@ -104,6 +106,8 @@ class Database:
             raise StoreError(f"cannot use the operations log {self.path}: it is of no version that ever was")
         if version < VERSION:
             before = self.path.with_name(f"{FILE}.v{version}")
+            before.unlink(missing_ok=True)
+            make_private(before)
             shutil.copyfile(self.path, before)
             sync_file(before)
             sync_directory(before.parent)

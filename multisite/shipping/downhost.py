@@ -31,7 +31,7 @@ def mark_down(site: Site, host: str) -> None:
     path = marker(site, host)
     with contextlib.suppress(OSError):
         make_directories(path.parent)
-        path.touch()
+        path.touch(mode=0o600)
         os.utime(path, (site.clock(), site.clock()))
 
 

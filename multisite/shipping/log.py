@@ -45,7 +45,7 @@ class ShippingLog:
         line = f"{stamp} {self._program}[{os.getpid()}] {printable(text)}\n"
         try:
             make_directories(self.path.parent)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, line.encode("utf-8", "backslashreplace"))
             finally:

@@ -95,7 +95,7 @@ def make_order(site: Site, options: Parsed) -> tuple[Path, Order]:
     path = Path(out).absolute()
     if path.parent.resolve() != data.parent.resolve():
         raise ShippingError(f"{path}: order and data file must be in the same directory, {data.parent}")
-    write_new(path, order.text(), 0o640)
+    write_new(path, order.text(), 0o600)
     return path, order
 
 

@@ -22,7 +22,7 @@ from multisite.shipping.names import alternatives, bay_name, order_name
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site
 
-ORDER_MODE = 0o640
+ORDER_MODE = 0o600
 """Of an order outside of all bays."""
 
 

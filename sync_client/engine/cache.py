@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StoreError
-from common.files import make_directories
+from common.files import make_directories, make_private, tighten
 from common.model import Annotation, MailboxState
 
 LAYOUT = 1
@@ -44,6 +44,8 @@ class RemoteCache:
             raise StoreError(f"cannot use the cache {path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
+        make_private(self.path)
+        tighten(self.path)
         db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=10.0)
         try:
             db.execute("PRAGMA journal_mode = WAL")

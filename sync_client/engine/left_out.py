@@ -62,7 +62,7 @@ class LeftOut:
         kept = self._read()
         kept.setdefault(self._server, {})[uniqueid] = {str(k): v for k, v in self._uids[uniqueid].items()}
         make_directories(self._path.parent)
-        write_over(self._path, json.dumps(kept, indent=1, sort_keys=True).encode(), 0o640)
+        write_over(self._path, json.dumps(kept, indent=1, sort_keys=True).encode(), 0o600)
 
     def take_news(self) -> bool:
         """True, once, if something was found out: then it is worth trying again at once."""

@@ -99,7 +99,7 @@ class UserLocks:
         path = lock_dir / lock_name(self._options.server, userid)
         try:
             make_directories(lock_dir)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"cannot open the lock {path}: {error.strerror}").at(user=userid) from error
         try:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from common.errors import StoreError
-from common.files import make_directories, write_over
+from common.files import make_directories, private, write_over
 from common.stores import disk
 
 
@@ -76,7 +76,7 @@ class Withheld:
             return
         try:
             make_directories(self._path.parent)
-            with self._path.with_suffix(".lock").open("a") as lock:
+            with open(self._path.with_suffix(".lock"), "a", opener=private) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
@@ -116,7 +116,7 @@ class Withheld:
             }
             for entry in self._entries.values()
         }
-        write_over(self._path, (json.dumps(document, indent=1) + "\n").encode(), 0o640)
+        write_over(self._path, (json.dumps(document, indent=1) + "\n").encode(), 0o600)
 
 
 def withheld_path(directory: Path, server: str) -> Path:

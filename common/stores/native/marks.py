@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.files import make_directories
+from common.files import make_directories, private
 from common.names import Owner
 from common.stores.native.layout import encode_name
 
@@ -49,7 +49,7 @@ class Marks:
             with contextlib.suppress(OSError):
                 make_directories(self._path.parent)
                 new = not self._path.exists()
-                with self._path.open("a", encoding="ascii") as file:
+                with open(self._path, "a", encoding="ascii", opener=private) as file:
                     if new:
                         file.write(json.dumps(self._owner) + "\n")
                     file.write(guid.hex() + "\n")
@@ -95,7 +95,8 @@ class Marks:
             return
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         lines = [json.dumps(self._owner), *(guid.hex() for guid in sorted(self._guids))]
-        new.write_text("".join(line + "\n" for line in lines), encoding="ascii")
+        with open(new, "w", encoding="ascii", opener=private) as file:
+            file.writelines(line + "\n" for line in lines)
         new.replace(self._path)
         self._stamp = self._stat()
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import StoreError
-from common.files import make_directories, sync_directory, sync_file
+from common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from common.names import Owner
 from common.stores.native.care.pages import Pages
 from common.stores.native.layout import KINDS
@@ -179,6 +179,7 @@ class Registry:
             if identity == (0, 0):
                 self._make()
             where, uri = str(self._path), False
+        tighten(self._path)
         connection = sqlite3.connect(
             where, uri=uri, isolation_level=None, check_same_thread=False, timeout=30
         )
@@ -200,6 +201,7 @@ class Registry:
         make_directories(self._path.parent)
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}.new")
         new.unlink(missing_ok=True)
+        make_private(new)
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
             connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
             connection.execute("PRAGMA journal_mode = WAL")

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from common.errors import StoreCorrupt, StoreError
-from common.files import sync_directory, sync_file
+from common.files import make_private, private, sync_directory, sync_file, tighten
 from common.stores.native.layout import INDEX
 
 VERSION = 1
@@ -50,7 +50,7 @@ def _template() -> bytes:
 def write_template(directory: Path) -> None:
     """Put an empty index into `directory`, whole and synced, or nothing. The caller syncs `directory`."""
     new = directory / f"{INDEX}.new"
-    with new.open("wb") as file:
+    with open(new, "wb", opener=private) as file:
         file.write(_template())
         file.flush()
         os.fsync(file.fileno())
@@ -71,6 +71,7 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     if path.is_dir():
         raise StoreCorrupt(f"index damaged: {path} is a directory")
+    tighten(path)
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -133,6 +134,7 @@ def upgrade(path: Path) -> None:
 def _copy(connection: sqlite3.Connection, target: Path) -> None:
     new = target.with_name(target.name + ".new")
     new.unlink(missing_ok=True)
+    make_private(new)
     copy = sqlite3.connect(new)
     try:
         connection.backup(copy)

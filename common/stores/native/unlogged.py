@@ -26,7 +26,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import make_directories, sync_directory
+from common.files import make_directories, private, sync_directory
 from common.names import Owner
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,8 @@ def all_looked_at(directory: Path) -> bool:
 def begin_with_all(directory: Path) -> None:
     """Before every owner is looked at."""
     make_directories(directory, 0o700)
-    (directory / SWEEPING).write_text(boot_id() + "\n")
+    with open(directory / SWEEPING, "w", encoding="ascii", opener=private) as file:
+        file.write(boot_id() + "\n")
 
 
 def done_with_all(directory: Path) -> None:

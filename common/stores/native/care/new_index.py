@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.files import sync_file
+from common.files import make_private, sync_file
 from common.names import Owner, is_inbox, root_of
 from common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from common.stores.frames import content_pieces
@@ -74,6 +74,7 @@ class NewIndex:
 
     def build(self, path: Path) -> list[str]:
         """Write the index to `path`, whole and synced; the uniqueids of its mailboxes."""
+        make_private(path)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             self.db = db
             db.execute("PRAGMA synchronous = OFF")

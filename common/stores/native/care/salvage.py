@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import CyrusSyncError
+from common.files import make_private
 from common.model import MAX_UID
 from common.names import Owner, owner_of
 from common.stores.native import schema
@@ -161,6 +162,7 @@ class Salvage:
 
 
 def _copy(source: Path, target: Path) -> None:
+    make_private(target)
     with source.open("rb") as reading, target.open("wb") as writing:
         while piece := reading.read(1 << 20):
             writing.write(piece)
