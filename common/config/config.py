@@ -11,7 +11,10 @@ night. Options of other Cyrus programs are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import stat
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +25,9 @@ from common.config.options import HOST_OPTIONS, OPTIONS, Kind, Option
 from common.errors import ConfigError
 
 DEFAULT_PATH = "/etc/imapd.conf"
+
+_warned: set[str] = set()
+"""Files of which it was said that everybody may read a password in them."""
 
 
 class Config:
@@ -38,7 +44,21 @@ class Config:
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PATH, program: str = "sync_client") -> Self:
         """Read and check `path`; raises `ConfigError` whose text begins ``file:line: ``."""
-        return cls(Path(path), program, read_settings(path))
+        config = cls(Path(path), program, read_settings(path))
+        config._warn_of_open_passwords()
+        return config
+
+    def _warn_of_open_passwords(self) -> None:
+        """Say, once in a process, that everybody may read a file with a password in it. No error: what works
+        goes on working."""
+        for setting in self._settings.values():
+            if not setting.key.endswith("_password") or not setting.value or setting.file in _warned:
+                continue
+            with contextlib.suppress(OSError):
+                if Path(setting.file).stat().st_mode & stat.S_IROTH:
+                    _warned.add(setting.file)
+                    text = f"warning: {setting.file}: everybody may read {setting.key}; chmod o-r"
+                    print(f"{self.program}: {text}", file=sys.stderr, flush=True)
 
     # -- typed access; KeyError for an option that options.py does not declare
 

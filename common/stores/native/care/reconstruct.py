@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 from common.errors import StoreError
-from common.files import sync_directory, sync_file
+from common.files import make_private, sync_directory, sync_file
 from common.names import Owner
 from common.stores.native.care.new_index import NewIndex, Reconstructed
 from common.stores.native.layout import INDEX, LOCK, remains
@@ -124,5 +124,6 @@ def _free(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
+    make_private(target)
     shutil.copyfile(source, target)
     sync_file(target)
