@@ -34,7 +34,7 @@ def test_what_is_saved_is_loaded(family: Family, tmp_path: Path) -> None:
     family.save(tmp_path / "made")
     assert Family.load(tmp_path / "made") == family
     assert [path.name for path in (tmp_path / "made").iterdir()] == [FILE]
-    assert (tmp_path / "made" / FILE).stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "made" / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_without_a_file_there_is_no_family(tmp_path: Path) -> None:

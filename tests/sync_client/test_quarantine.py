@@ -105,7 +105,7 @@ def test_others_may_not_read_the_files(quarantine):
     quarantine.keep([("USER", "alice")])
     quarantine.save()
     for path in (quarantine.path, quarantine.lines_path):
-        assert path.stat().st_mode & 0o777 == 0o640
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_everything_is_there_after_a_restart(quarantine):
