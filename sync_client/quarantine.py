@@ -4,7 +4,8 @@ Two files in the channel's directory belong together:
 
 * ``quarantine.yaml`` says who is set aside, why, since when and until when. An administrator may edit
   it: remove an entry (or the file) and that owner is tried again at once; change `next_retry`; write
-  ``next_retry: never`` to leave somebody out until further notice. It also lists log lines that nobody
+  ``next_retry: never`` to leave somebody out until further notice. ``only`` names the mailboxes (or other
+  items) of an owner that wait while everything else of him goes on. It also lists log lines that nobody
   can work on, with the reason.
 * ``quarantine.log`` keeps the owners' lines, in the form of the action log.
 
@@ -32,6 +33,7 @@ from sync_client.quarantine_file import (
     write_lines,
     write_listing,
 )
+from sync_client.work import Item, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +145,28 @@ class Quarantine:
         entry = self._entries.get(owner)
         return entry is not None and (entry.next_retry is None or entry.next_retry > self.clock())
 
+    def split(self, item: Item) -> tuple[Item | None, Item | None]:
+        """What of `item` may be done, and what waits. Who is set aside for some mailboxes only goes on with
+        all others."""
+        entry = self._entries.get(item.owner)
+        if entry is None or not self.holds(item.owner):
+            return item, None
+        if not entry.only:
+            return None, item
+        if item.kind is not Kind.MAILBOXES:
+            return item, None
+        waiting = tuple(name for name in item.args if name in entry.only)
+        going = tuple(name for name in item.args if name not in entry.only)
+        return (
+            item._replace(args=going) if going else None,
+            item._replace(args=waiting) if waiting else None,
+        )
+
+    def partly(self, owner: Owner) -> bool:
+        """True if only some of the owner's items wait."""
+        entry = self._entries.get(owner)
+        return entry is not None and bool(entry.only)
+
     def due(self) -> list[Owner]:
         """Owners to try now: their time has come, or somebody has removed their entry."""
         released = [owner for owner in self._kept if owner not in self._entries]
@@ -164,8 +188,9 @@ class Quarantine:
                 new.append(line)
         append_lines(self.lines_path, new)
 
-    def failed(self, owner: Owner, reason: str, *, locked: bool = False) -> bool:
-        """`owner` could not be replicated in this run. True if he is (now) set aside."""
+    def failed(self, owner: Owner, reason: str, *, locked: bool = False, only: Sequence[str] = ()) -> bool:
+        """`owner` could not be replicated in this run. True if he is (now) set aside. `only`: what failed,
+        if everything else was done."""
         now = int(self.clock())
         entry = self._entries.get(owner)
         if entry is None:
@@ -175,11 +200,12 @@ class Quarantine:
                 return False
             del self._troubles[owner]
             entry = Entry(reason, trouble.first, now, trouble.count - 1, now)
-            _log.error("%s is set aside after %d failures: %s", owner, trouble.count, reason)
+            what = f"{', '.join(only)} of {owner}" if only else str(owner)
+            _log.error("%s is set aside after %d failures: %s", what, trouble.count, reason)
         tries = entry.failures + 1
         doublings = 0 if locked else min(max(0, tries - PATIENCE), 16)
         wait = min(FIRST_RETRY * 2**doublings, LONGEST_RETRY)
-        self._entries[owner] = Entry(reason, entry.first_failure, now, tries, now + wait)
+        self._entries[owner] = Entry(reason, entry.first_failure, now, tries, now + wait, tuple(only))
         return True
 
     def succeeded(self, owners: Iterable[Owner]) -> None:

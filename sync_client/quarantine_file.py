@@ -9,6 +9,7 @@
         last_failure: 2026-05-01 10:07:00+00:00
         failures: 4
         next_retry: 2026-05-01 10:09:00+00:00     # or: never
+        only: [user.alice.Work]     # the replica refuses these alone: everything else of alice goes on
     rejected_lines:
     - line: MAILBOX …
       reason: Invalid mailbox name
@@ -59,6 +60,9 @@ class Entry:
     last_failure: int
     failures: int
     next_retry: int | None
+    only: tuple[str, ...] = ()
+    """Names of mailboxes, or other items, that the replica refuses while it takes all else of the owner: only
+    they wait. () = everything does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ def _listing(document: Any) -> Listing:
             last_failure=_seconds(said.get("last_failure")) or 0,
             failures=int(said.get("failures", 0)),
             next_retry=_seconds(said.get("next_retry", "never")),
+            only=tuple(str(name) for name in said.get("only") or ()),
         )
     rejected = [
         RejectedLine(
@@ -168,6 +173,7 @@ def write_listing(path: Path, listing: Listing) -> None:
                 "last_failure": _time(entry.last_failure),
                 "failures": entry.failures,
                 "next_retry": "never" if entry.next_retry is None else _time(entry.next_retry),
+                **({"only": list(entry.only)} if entry.only else {}),
             }
             for owner, entry in listing.entries.items()
         }

@@ -15,6 +15,7 @@ from common.errors import MailboxLocked
 from common.names import Owner
 from common.synclog.lines import LogLine, parse_lines
 from common.synclog.log import ClaimedLog, SyncLog
+from sync_client.engine.errors import ItemsFailed
 from sync_client.merge import Plan, merge
 from sync_client.quarantine import Line, Quarantine
 from sync_client.run import Outcome
@@ -29,6 +30,8 @@ class Batch:
     claimed: ClaimedLog | None = None
     held: list[Item] = field(default_factory=list)
     """Work of owners who are set aside and not yet due."""
+    retried: frozenset[Owner] = frozenset()
+    """Owners who were set aside, and whose kept work is in the plan."""
 
     @property
     def reprocessing(self) -> bool:
@@ -122,8 +125,10 @@ class ChannelSource:
             raise
         batch = Batch(plan, claimed)
         if len(self._quarantine):
-            batch.held = [item for item in plan.items if self._quarantine.holds(item.owner)]
-            plan.items = [item for item in plan.items if not self._quarantine.holds(item.owner)]
+            parts = [self._quarantine.split(item) for item in plan.items]
+            batch.held = [waiting for _, waiting in parts if waiting is not None]
+            plan.items = [going for going, _ in parts if going is not None]
+        batch.retried = frozenset(due)
         retried = {owner for owner in due if owner.kind == "user"}
         if retried:
             plan.items = [item for item in plan.items if item.owner not in retried or item.kind >= Kind.USER]
@@ -147,18 +152,35 @@ class ChannelSource:
                 reasons[owner] = outcome.broken
         locked = {item.owner for item in outcome.deferred} - reasons.keys()
         for owner, error in reasons.items():
-            quarantine.failed(owner, str(error))
+            only = [name for name, _ in error.failures] if isinstance(error, ItemsFailed) else []
+            quarantine.failed(owner, str(error), only=only)
         for owner in locked:
             quarantine.failed(owner, str(MailboxLocked()), locked=True)
-        undone = outcome.remaining + outcome.deferred + [f.item for f in outcome.failed]
+        failed = [f.item for f in outcome.failed]
+        undone = outcome.remaining + outcome.deferred + failed
         aside = quarantine.owners
-        keep = [*batch.held, *(item for item in undone if item.owner in aside)]
+        keep = [*batch.held, *(item for item in failed if item.owner in aside)]
+        back = [item for item in failed if item.owner not in aside]
+        for item in outcome.remaining + outcome.deferred:
+            going, waiting = (item, None) if item.owner not in aside else (None, item)
+            if quarantine.partly(item.owner):
+                going, waiting = quarantine.split(item)
+            back += [going] if going is not None else []
+            keep += [waiting] if waiting is not None else []
         quarantine.keep(line for item in keep for line in item.lines())
-        back = [line for item in undone if item.owner not in aside for line in item.lines()]
-        self._log.append(dict.fromkeys(back))
+        self._log.append(dict.fromkeys(line for item in back for line in item.lines()))
         troubled = {item.owner for item in undone} | {item.owner for item in batch.held}
-        quarantine.succeeded({item.owner for item in batch.plan.items} - troubled)
+        done = {item.owner for item in batch.plan.items if self._tells_of_all(item, batch)}
+        quarantine.succeeded(done - troubled)
         quarantine.save()
+
+    def _tells_of_all(self, item: Item, batch: Batch) -> bool:
+        """False for an item that went on beside others of its owner that wait."""
+        return (
+            not self._quarantine.partly(item.owner)
+            or item.owner in batch.retried
+            or item.kind in (Kind.USER, Kind.UNUSER)
+        )
 
     def _reject_text(self, line: bytes, reason: str) -> None:
         self._quarantine.reject(line.decode("utf-8", "backslashreplace"), reason)

@@ -16,6 +16,7 @@ from typing import Any
 
 from common.errors import StoreError
 from sync_client.channel import lock_holder
+from sync_client.engine.left_out import FILE, LeftOut
 from sync_client.engine.withheld import Withheld
 from sync_client.quarantine_file import owner_key, read_listing, replace_file
 from sync_client.rolling import Rolling
@@ -158,6 +159,9 @@ def read_status(
         for path in directory.glob("withheld-*.json")
         for entry in Withheld(path).entries()
     )
+    found["left_out"] = [
+        f"the Sieve script {script} (by {server})" for server, script in _left_out(directory / FILE)
+    ]
     found["damaged_owners"] = damaged
     found["reasons"], found["exit_status"] = _judge(found, lag, thresholds)
     if warning:
@@ -167,6 +171,13 @@ def read_status(
         found["exit_status"] = max(found["exit_status"], WARNING)
     found["result"] = _WORDS[found["exit_status"]]
     return found
+
+
+def _left_out(path: Path) -> list[tuple[str, str]]:
+    try:
+        return LeftOut(path).everything()
+    except (AttributeError, TypeError, ValueError):  # half-edited by a human
+        return []
 
 
 def _lines(path: Path) -> int:
@@ -211,6 +222,8 @@ def _judge(found: dict[str, Any], lag: int | None, thresholds: Thresholds) -> tu
     if found["withheld_messages"]:
         text = f"{found['withheld_messages']} messages cannot be read here and are not replicated"
         reasons.append((WARNING, text))
+    if found["left_out"]:
+        reasons.append((WARNING, f"{len(found['left_out'])} scripts are left out"))
     if found["damaged_owners"]:
         reasons.append((WARNING, f"{found['damaged_owners']} owners have damaged messages"))
     if found.get("state") == "waiting to reconnect":
@@ -229,10 +242,11 @@ def render(found: dict[str, Any], form: str) -> str:
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()
     lines = [f"SYNC {found['result']} - " + ("; ".join(found["reasons"]) or str(found.get("state", "")))]
     for key, value in document.items():
-        if key in ("result", "reasons", "exit_status", "quarantine") or value in (None, ""):
+        if key in ("result", "reasons", "exit_status", "quarantine", "left_out") or value in (None, ""):
             continue
         lines.append(f"{key.replace('_', ' ')}: {value}")
     lines += [f"set aside: {who}: {why}" for who, why in found["quarantine"].items()]
+    lines += [f"left out: {what}" for what in found["left_out"]]
     return "\n".join(lines)
 
 

@@ -8,7 +8,8 @@ from common.errors import MailboxNonexistent
 from common.model import MailboxAnnotation
 from common.names import SERVER, owner_of
 from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Answers
+from sync_client.engine.concurrency import Answers, item_of
+from sync_client.engine.errors import ItemsFailed
 from sync_client.engine.session import Session
 
 
@@ -41,14 +42,16 @@ async def sync_annotations(session: Session, mailbox: str) -> None:
             answer = session.replica.annotation(note)
         else:
             answer = session.replica.unannotation(mailbox, note.entry, note.userid)
-        answers.expect(answer, command=verb, mailbox=mailbox)
+        answers.expect(answer, command=verb, mailbox=mailbox, entry=note.entry)
     errors = await answers.errors()
     if not mailbox and errors and all(isinstance(error, MailboxNonexistent) for error in errors):
         # 3.2 looks for a mailbox of that name. To try again changes nothing; the C client passes over it.
         session.options.notice("the replica's release takes no annotations of the server itself: left out")
         return
-    for error in errors:
-        raise error
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:  # the others are done
+        raise ItemsFailed([(item_of(error), error) for error in errors])
 
 
 def _read(store: MailStore, mailbox: str) -> list[MailboxAnnotation]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from common.errors import CyrusSyncError, PeerError, ReplyError
-from sync_client.engine.errors import EngineFault
+from sync_client.engine.errors import EngineFault, ItemsFailed
 
 T = TypeVar("T")
 
@@ -98,6 +98,13 @@ async def map_bounded(
     return [positions[position] for position in range(len(items))]
 
 
+def item_of(error: CyrusSyncError) -> str:
+    """What an error is about, as a log line has it (``SUB user.alice.Work``)."""
+    address = error.address
+    words = (address.get(key, "") for key in ("command", "mailbox", "uniqueid", "entry"))
+    return " ".join(word.removeprefix("APPLY ") for word in words if word) or "META"
+
+
 class Answers:
     """Answers of verbs that were sent without waiting; each with the address for its error."""
 
@@ -124,8 +131,11 @@ class Answers:
         return found
 
     async def check(self) -> None:
-        """Wait for all and raise the first error."""
-        for error in await self.errors():
+        """Wait for all and raise the error; several as one `ItemsFailed`, by command and name."""
+        errors = await self.errors()
+        if len(errors) > 1:
+            raise ItemsFailed([(item_of(error), error) for error in errors])
+        for error in errors:
             raise error
 
 

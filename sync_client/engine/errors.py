@@ -25,7 +25,7 @@ class EngineFault(CyrusSyncError):
 
 
 class FoldersFailed(ItemsFailed):
-    """Some mailboxes failed; `failures` names them by mailbox."""
+    """Some mailboxes failed; `failures` names them by mailbox (other items of a user by command and name)."""
 
     text = "some mailboxes failed"
 

@@ -64,6 +64,15 @@ class LeftOut:
         make_directories(self._path.parent)
         write_over(self._path, json.dumps(kept, indent=1, sort_keys=True).encode(), 0o600)
 
+    def everything(self) -> list[tuple[str, str]]:
+        """(server, script) of all that is left out, whichever the server."""
+        return [
+            (server, script)
+            for server, mailboxes in self._read().items()
+            for scripts in mailboxes.values()
+            for script in scripts.values()
+        ]
+
     def take_news(self) -> bool:
         """True, once, if something was found out: then it is worth trying again at once."""
         news, self._news = self._news, False

@@ -10,7 +10,17 @@ from common.model import Quota, UserMeta, UserState
 from common.names import Owner, inbox_of
 from common.stores.mailstore import MailStore
 from sync_client.engine.alone import tell_of_user
-from sync_client.engine.concurrency import all_of, forgiving, start
+from sync_client.engine.concurrency import (
+    Failed,
+    all_of,
+    as_sync_error,
+    forgiving,
+    is_fatal,
+    item_of,
+    settle_all,
+    start,
+)
+from sync_client.engine.errors import ItemsFailed
 from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
 from sync_client.engine.mending import heal_owner, heal_replica
 from sync_client.engine.quotas import sync_quotas
@@ -63,7 +73,7 @@ async def _sync_locked(session: Session, userid: str) -> None:
         folders = await start_folders(session, run, remote.mailboxes)
         if folders is None:
             continue
-        await all_of([folders, start(_sync_rest(session, userid, local, remote))])
+        await all_of([folders, start(_sync_rest(session, userid, local, remote, run.failures))])
         if await look_for_moved(session, run):
             continue
         run.check()
@@ -82,8 +92,11 @@ def _read_user(store: MailStore, userid: str, with_sieve: bool) -> LocalUser | N
         return LocalUser(reader.quotas(), reader.meta(with_sieve=with_sieve))
 
 
-async def _sync_rest(session: Session, userid: str, local: LocalUser, remote: UserState) -> None:
-    """Everything but mailboxes. None of it waits for another's answer."""
+async def _sync_rest(
+    session: Session, userid: str, local: LocalUser, remote: UserState, failures: dict[str, CyrusSyncError]
+) -> None:
+    """Everything but mailboxes. None of it waits for another's answer; what the replica refuses joins
+    `failures`, and the rest is done."""
     meta = remote.meta
     parts = [
         start(sync_quotas(session, local.quotas, remote.quotas)),
@@ -92,12 +105,19 @@ async def _sync_rest(session: Session, userid: str, local: LocalUser, remote: Us
     if not session.sieve_mailbox:
         parts.append(start(sync_sieve(session, userid, local.meta.sieve, meta.sieve)))
     parts.append(start(_sync_seen_leniently(session, userid, local, meta)))
-    await all_of(parts)
+    for result in await settle_all(parts):
+        if not isinstance(result, Failed):
+            continue
+        error = as_sync_error(result.error)
+        if is_fatal(error):
+            raise error
+        singly = error.failures if isinstance(error, ItemsFailed) else [(item_of(error), error)]
+        failures.update(singly)
 
 
 async def _sync_seen_leniently(session: Session, userid: str, local: LocalUser, remote: UserMeta) -> None:
     """\\Seen of other people's mailboxes is not worth failing a user for."""
     try:
         await sync_seen(session, userid, local.meta.seen, remote.seen)
-    except ReplyError as error:
+    except (ReplyError, ItemsFailed) as error:
         session.options.notice(f"seen state of {userid} was refused: {error}")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConnectionLost, StoreError, SyncChecksum
+from common.errors import ConnectionLost, RemoteDenied, StoreError, SyncChecksum
 from common.names import Owner
 from common.synclog.log import SyncLog
+from sync_client.engine.errors import FoldersFailed
 from sync_client.quarantine import FIRST_RETRY, PATIENCE, Quarantine
 from sync_client.run import Failure, Outcome
 from sync_client.sources import ChannelSource, FileSource, owner_of_line
@@ -265,3 +266,62 @@ def test_locked_work_of_a_file_goes_to_the_channels_log_if_there_is_a_channel(tm
     source.settle(batch, outcome)
     assert log.path.read_text() == "USER alice\n"
     assert outcome.complete
+
+
+# -- what the replica refuses singly
+
+
+def refuse(channel: Channel, *names: str) -> None:
+    """A run in which USER alice is done but for the mailboxes `names`, and everything else is."""
+    batch = channel.take()
+    error = FoldersFailed([(name, RemoteDenied()) for name in names])
+    failed = [Failure(Item.user("alice"), error)]
+    channel.source.settle(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
+
+
+@pytest.fixture
+def refused(channel: Channel) -> Channel:
+    channel.write("USER alice")
+    for _ in range(PATIENCE):
+        refuse(channel, "user.alice.Work")
+    return channel
+
+
+def test_a_mailbox_that_is_refused_waits_alone(refused):
+    refused.write("MAILBOX user.alice.Work", "MAILBOX user.alice.Other", "SUB alice user.alice.Other")
+    batch = refused.take()
+    assert items(batch) == ["MAILBOX user.alice.Other", "SUB alice user.alice.Other"]
+    refused.source.settle(batch, Outcome(done=2))
+    assert refused.logged() == []
+    assert refused.quarantine.entries[ALICE].only == ("user.alice.Work",), (
+        "others that were done prove nothing"
+    )
+    assert ("MAILBOX", "user.alice.Work") in refused.quarantine.kept(ALICE)
+
+
+def test_that_only_a_mailbox_waits_survives_a_restart(refused):
+    refused.restart()
+    refused.write("MAILBOX user.alice.Work", "MAILBOX user.alice.Other")
+    assert items(refused.take()) == ["MAILBOX user.alice.Other"]
+
+
+def test_a_refused_mailbox_is_tried_again_when_its_time_has_come(refused):
+    refused.now += FIRST_RETRY + 1
+    batch = refused.take()
+    assert items(batch) == ["USER alice"]
+    refused.source.settle(batch, Outcome(done=1))
+    assert refused.quarantine.entries == {} and refused.quarantine.kept(ALICE) == []
+
+
+def test_what_the_connection_cut_short_beside_a_refused_mailbox_goes_back_to_the_log(refused):
+    refused.write("MAILBOX user.alice.Work", "MAILBOX user.alice.Other")
+    batch = refused.take()
+    refused.source.settle(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
+    assert refused.logged() == ["MAILBOX user.alice.Other"]
+
+
+def test_an_owner_who_fails_altogether_waits_altogether(refused):
+    refused.write("USER alice")
+    refused.fail_user("alice")
+    refused.write("MAILBOX user.alice.Other")
+    assert items(refused.take()) == []

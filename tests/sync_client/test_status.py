@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from common.errors import UnknownFailure
 from sync_client.channel import ChannelLock
+from sync_client.engine.left_out import LeftOut
 from sync_client.facts import Settings
 from sync_client.rolling import Rolling
 from sync_client.status import StatusFile, Thresholds, read_status, render, status_path
@@ -197,3 +198,15 @@ def test_the_three_forms_say_the_same(tmp_path, lock):
     text = render(said, "text").splitlines()
     assert text[0] == "SYNC OK - waiting for changes"
     assert "started: 2027-01-15T08:00:00Z" in text
+
+
+def test_scripts_that_are_left_out_are_named(tmp_path, lock):
+    out = LeftOut(tmp_path / "left-out.json", "replica.example.org")
+    out.learn("u1", {3: "holidays"})
+    status_path(tmp_path).write_text(json.dumps({"updated": NOW}))
+    found = read_status(tmp_path, "", NOW, Thresholds())
+    assert found["exit_status"] == 1
+    assert (
+        "left out: the Sieve script holidays (by replica.example.org)" in render(found, "text").splitlines()
+    )
+    assert json.loads(render(found, "json"))["left_out"] == found["left_out"]

@@ -30,6 +30,8 @@ DEFAULT_ACL = "anyone\tlrs\t"
 """What a new shared mailbox at the top allows."""
 
 _ALPHABET = string.ascii_lowercase + string.digits
+_IDENTIFIER = re.compile(r"[ !#$&-\[\]-~]{1,1023}")
+"""Of whom an ACL may speak: a real 3.6 refuses a mailbox with others, and then cannot list its user."""
 _RIGHTS = re.compile(r"[a-z0-9]*")
 
 
@@ -159,7 +161,7 @@ class LocalFolders(LocalMessages):
 
     def set_acl(self, name: str, identifier: str, rights: str) -> None:
         box = self.require_box(name)
-        if not identifier or re.search(r"[\x00-\x1f\x7f]", identifier) or not _RIGHTS.fullmatch(rights):
+        if not _IDENTIFIER.fullmatch(identifier) or not _RIGHTS.fullmatch(rights):
             raise UnknownFailure("Invalid ACL identifier or rights").at(mailbox=name)
         acl = acl_with(box.state.acl, identifier, rights)
         if acl != box.state.acl:
@@ -193,6 +195,8 @@ class LocalFolders(LocalMessages):
         )
 
     def annotate(self, mailbox: str, entry: str, userid: str, value: bytes | None, uid: int = 0) -> None:
+        if not entry.startswith("/"):  # RFC 5464, 4.1; and a real server sends an entry NIL as nil
+            raise UnknownFailure(f"Invalid annotation entry {entry[:80]!a}").at(mailbox=mailbox)
         if not mailbox:
             self.put_server_annotation(entry, userid, value)
             self.log("ANNOTATION", "")
