@@ -5,7 +5,7 @@ One process listens, on the contact port for first contacts (`multisite.shipping
 if it is set) for files (`multisite.shipping.transfer`); those modules begin with what is said. Strangers get
 no further than the greeting: only a connection that has proved the family key is given to a child process,
 which takes the file; ten children at most, the others are told to wait. So a thousand silent connections
-cost a thousand timers and nothing else, and of those that have not proved anything the oldest gives way.
+cost a thousand timers and nothing else; `multisite.shipping.strangers` says who of them gives way.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from multisite.shipping.order import Order
 from multisite.shipping.receive import receive
 from multisite.shipping.returns import welcome_home
 from multisite.shipping.site import Site
+from multisite.shipping.strangers import Strangers, most_strangers
 from multisite.shipping.streams import read_exactly, read_line, readable
 from multisite.shipping.transfer import LONGEST_HEADER, Proofs
 
 HANDSHAKE = 10.0
 """Seconds that a connection has to prove the key."""
 
-MAX_STRANGERS = 128
 _WAIT_EVERY = 10.0
 _NO_PORT_TRIES = 3
 _DAY = 86400.0
@@ -64,7 +64,7 @@ class Service:
         self._handlers = asyncio.Semaphore(MAX_CHILDREN)
         self._importing = asyncio.Lock()
         self._import_is_due = False
-        self._strangers: dict[asyncio.Task[None], None] = {}
+        self._strangers = Strangers()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._working: set[asyncio.Task[None]] = set()
         self._listeners: set[asyncio.Task[Any]] = set()
@@ -76,6 +76,8 @@ class Service:
         for bay in self.site.all_bays():
             bay.ready()
         _raise_file_limit()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._strangers.most = most_strangers(limit, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
         endpoints = [bind(text, self.site.contact_port) for text in self.site.listen]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +120,7 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, _peer = await loop.sock_accept(listener)
+                sock, peer = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno not in (
                     errno.EMFILE,
@@ -131,17 +133,15 @@ class Service:
                 await asyncio.sleep(0.1)
                 continue
             sock.setblocking(False)
-            if len(self._strangers) >= MAX_STRANGERS:
-                oldest = next(iter(self._strangers))
-                del self._strangers[oldest]
-                oldest.cancel()
+            address = str(peer[0])
+            self._strangers.make_room(address)
             task = asyncio.ensure_future(self._guarded(serve(endpoint, sock), sock))
-            self._strangers[task] = None
+            self._strangers.add(task, address)
             self._working.add(task)
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._strangers.pop(task, None)
+        self._strangers.drop(task)
         self._working.discard(task)
 
     async def _guarded(self, work: Coroutine[Any, Any, None], sock: socket.socket) -> None:
@@ -191,7 +191,7 @@ class Service:
     def _no_stranger(self) -> None:
         """The connection that is being served has proved the key, and gives way to nobody."""
         if task := asyncio.current_task():
-            self._strangers.pop(task, None)
+            self._strangers.drop(task)
 
     async def _transfer_port(self, endpoint: Endpoint) -> int:
         """The port on which the endpoint takes files; 0 if none of the range is free."""

@@ -16,7 +16,7 @@ import pytest
 from multisite.shipping import contact
 from multisite.shipping.errors import CannotReach, Refused, ShippingError
 from multisite.shipping.key import load_key, make_key, proof
-from multisite.shipping.service import MAX_STRANGERS
+from multisite.shipping.strangers import MAX_STRANGERS
 from multisite.shipping.transfer import LONGEST_HEADER, send_file
 from tests.deadlines import until
 from tests.multisite.shipping.conversation import Conversation, header_for
