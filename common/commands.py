@@ -112,8 +112,23 @@ def complain(program: str, text: str, stderr: TextIO | None = None) -> None:
 
 def described(error: OSError) -> str:
     """An error of the system as ``path: what is wrong``."""
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    return ": ".join([" -> ".join(names), error.strerror or str(error)] if names else [str(error)])
+    names = [
+        os.fsdecode(name)
+        for name in (error.filename, error.filename2)
+        if isinstance(name, str | bytes | os.PathLike)
+    ]
+    return ": ".join(filter(None, [" -> ".join(names), error.strerror or str(error)]))
+
+
+def reason(error: BaseException, said: object = None) -> str:
+    """What an error says to people. One of the system comes without its number and with its path, unless that
+    is the one that stands before it (`said`)."""
+    if not isinstance(error, OSError):
+        return str(error)
+    plain = isinstance(error.filename, str | bytes | os.PathLike) and error.filename2 is None
+    if plain and os.fsdecode(error.filename) == str(said):
+        return error.strerror or str(error)
+    return described(error)
 
 
 # -- command lines

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import yaml
 
+from common.commands import reason
 from common.files import make_directories, write_over
 from multisite.errors import MultisiteError, NoFamily, UnknownReplica
 from multisite.packet.errors import BadKeys
@@ -162,7 +163,7 @@ class Family:
         except FileNotFoundError:
             raise NoFamily() from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise MultisiteError(f"{path}: {error}") from None
+            raise MultisiteError(f"{path}: {reason(error, path)}") from None
         try:
             replicas = [replica_from(one) for one in values["replicas"]]
             return cls(

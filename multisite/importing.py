@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import CyrusSyncError, StoreCorrupt
 from common.names import Owner
 from multisite.errors import NotApplied, UnknownSender
@@ -128,7 +129,7 @@ class Import:
                 except (Gap, UnknownSender) as error:
                     result.refused[path] = error
                 except (PacketError, NotApplied, OSError) as error:
-                    result.refused[path] = _as_error(error)
+                    result.refused[path] = _as_error(error, path)
                     del waiting[path]
                 else:
                     progress = True
@@ -409,5 +410,5 @@ def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[st
     return Import(member, lambda _path: None, notice).apply(packet)
 
 
-def _as_error(error: Exception) -> CyrusSyncError:
-    return error if isinstance(error, CyrusSyncError) else NotApplied(str(error))
+def _as_error(error: Exception, path: Path) -> CyrusSyncError:
+    return error if isinstance(error, CyrusSyncError) else NotApplied(reason(error, path))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from common.commands import reason
 from common.config import Config
 from common.errors import CyrusSyncError, StoreError
 from common.files import make_directories
@@ -132,7 +133,7 @@ class Member:
             row = self.log.epochs.row(self.family.self_id)
             write_standing(self.directory, standing_of(self.family, row))
         except (OSError, sqlite3.Error) as error:
-            _log.warning("cannot say what this replica has: %s", error)
+            _log.warning("cannot say what this replica has: %s", reason(error))
 
     @property
     def sealed(self) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.commands import reason
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +59,7 @@ class FileWatch:
                 callbacks=[lambda _ignored, path, _mask: changed() if path.basename() == name else None],
             )
         except (OSError, INotifyError) as error:
-            _log.warning("no inotify on %s (%s): looking once a second", self._path.parent, error)
+            _log.warning("no inotify on %s (%s): looking once a second", self._path.parent, reason(error))
             self.stop()
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from common.commands import reason
 from common.config import Config
 from common.synclog.lines import format_line
 from common.synclog.log import SyncLog
@@ -63,7 +64,7 @@ class RightNow:
                 self._command, input=data, capture_output=True, timeout=PATIENCE, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("channel %r: not replicated right now: %s", self._channel, error)
+            log.warning("channel %r: not replicated right now: %s", self._channel, reason(error))
             return False
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()

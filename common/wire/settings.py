@@ -110,19 +110,27 @@ class ClientSettings:
         channel: str | None = None,
         server_override: str | None = None,
         require_compression: bool = False,
+        *,
+        option: str = "-S",
     ) -> ClientSettings:
-        """As imapd.conf has it for `channel`; `server_override` is what ``-S`` gave, `require_compression`
-        is ``-z``. Raises `ConfigError`."""
+        """As imapd.conf has it for `channel`; `server_override` is what the command line's `option` gave,
+        `require_compression` is ``-z``. Raises `ConfigError`."""
         text = server_override or cfg.string("sync_host", channel)
         if not text:
             raise ConfigError(f"{cfg.path}: sync_host not defined, and no server given")
-        where = "-S: " if server_override else cfg.where("sync_host", channel)
         try:
             server = parse_server(text)
-            port_text = server.port or cfg.string("sync_port", channel) or "csync"
+            port_text = server.port or "csync"
             port = port_number(port_text)
         except ValueError as error:
+            where = f"{option} {text}: " if server_override else cfg.where("sync_host", channel)
             raise ConfigError(f"{where}{error}") from None
+        if not server.port and (named := cfg.string("sync_port", channel)):
+            port_text = named
+            try:
+                port = port_number(port_text)
+            except ValueError as error:
+                raise ConfigError(f"{cfg.where('sync_port', channel)}{error}") from None
         imap_port = None
         if cfg.switch("sync_try_imap", channel) and not (server.path or server.noauth):
             # An imapd wants a login. csync is nobody's IMAP port.

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _heal(args: argparse.Namespace, context: Context) -> int:
-    settings = ClientSettings.from_config(context.config, args.channel, args.server)
+    settings = ClientSettings.from_config(context.config, args.channel, args.server, option="--server")
     store = context.store()
     rounds = Rounds(context)
     damaged = {}

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     revive = _revive(args, time.time())
-    settings = ClientSettings.from_config(context.config, args.channel, args.to)
+    settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
     store = context.store(readonly=True)
     rounds = Rounds(context)
     wishes = _wishes(args, context, store, rounds)

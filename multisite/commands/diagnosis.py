@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import CyrusSyncError
 from multisite.commands.context import Context
 from multisite.errors import NotApplied
@@ -59,7 +60,7 @@ def diagnose(context: Context, member: Member, paths: Iterable[Path]) -> bool:
         except (PacketError, NotApplied) as error:
             troubles[path] = error
         except OSError as error:
-            troubles[path] = NotApplied(str(error))
+            troubles[path] = NotApplied(reason(error, path))
     mine = member.log.epochs.row(member.family.self_id)
     while fitting := [path for path, header in good.items() if not _lacking(header, mine)]:
         for path in fitting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import CyrusSyncError
 from multisite.commands import unsent
 from multisite.commands.context import Context
@@ -77,7 +78,7 @@ class IntoBay:
         except (CyrusSyncError, OSError) as error:
             lines = [f"  {left.command(str(path))}" for path in paths if not unsent.has_order(path)]
             raise MultisiteError(
-                f"the packet is written, but not its shipping order: {error}\n"
+                f"the packet is written, but not its shipping order: {reason(error)}\n"
                 "The next syncreplica -export with -ship writes it, or by hand:\n" + "\n".join(lines)
             ) from None
         finally:

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import UsageError
 from multisite.options import Parsed
 from multisite.packet.invitation import LEAST_PASSPHRASE
@@ -24,7 +25,7 @@ def passphrase_of(options: Parsed) -> str | None:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             line = file.readline(_LONGEST).decode().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"-secret {name}: {error}") from None
+        raise UsageError(f"-secret {name}: {reason(error)}") from None
     if mode & 0o077:
         raise UsageError(f"-secret {name}: mode {mode:04o} opens it to others; chmod 600 it")
     if len(line) < LEAST_PASSPHRASE:

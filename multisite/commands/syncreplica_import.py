@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.creation_packets import tell_of_creation_packets
@@ -96,7 +97,7 @@ def _remove(context: Context, path: Path) -> None:
         with Directory.of(path) as directory:
             directory.unlink(path.name)
     except (ShippingError, OSError) as error:
-        context.warn(f"{path} has been applied and could not be removed: {error}")
+        context.warn(f"{path} has been applied and could not be removed: {reason(error, path)}")
 
 
 def _troubles(context: Context, result: Result) -> dict[Path, CyrusSyncError]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from common.commands import reason
 from common.errors import StoreError
 from common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from multisite.errors import SiteLocked
@@ -81,7 +82,9 @@ class Database:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._check_version()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot use the operations log {self.path}: {error}") from error
+            raise StoreError(
+                f"cannot use the operations log {self.path}: {reason(error, self.path)}"
+            ) from error
 
     def _make(self) -> None:
         if self.path.exists():

@@ -25,6 +25,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.signing import SigningKey, VerifyKey
 
+from common.commands import reason
 from multisite.packet.errors import BadKeys
 from multisite.shipping.files import write_new
 
@@ -125,7 +126,7 @@ class SecretKeys:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 words = [line.split(b" ") for line in file.read(1024).splitlines()]
         except OSError as error:
-            raise BadKeys(f"the keys of this replica cannot be read: {error}") from None
+            raise BadKeys(f"the keys of this replica cannot be read: {reason(error)}") from None
         if mode & 0o077:
             raise BadKeys(f"{path}: mode {mode:04o} opens the secret keys to others; chmod 600 it")
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.commands import reason
 from multisite.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
 from multisite.shipping.directory import Directory, Unfinished, copy_all, is_unfinished
 from multisite.shipping.errors import Refused, ShippingError
@@ -165,7 +166,7 @@ def recover(site: Site) -> list[Arrived]:
         except Refused:
             continue  # it is being received now
         except (OSError, ValueError, KeyError, ShippingError) as error:
-            site.log.error(f"{path}: {error}")
+            site.log.error(f"{path}: {reason(error, path)}")
     for bay in site.all_bays():
         for part in (INCOMING, OUTGOING):
             with contextlib.suppress(OSError, ShippingError), bay.open(part) as opened:

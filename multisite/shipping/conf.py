@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.commands import reason
 from common.numbers import decimal
 from multisite.shipping.errors import BadFileName, ShippingConfError
 from multisite.shipping.names import check_host, same_host
@@ -103,7 +104,7 @@ def load_conf(path: Path) -> ShippingConf:
     try:
         return parse_conf(path.read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ShippingConfError(f"{path}: cannot be read: {error}") from None
+        raise ShippingConfError(f"{path}: cannot be read: {reason(error, path)}") from None
 
 
 def _check_class(arguments: list[str]) -> None:

@@ -18,6 +18,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from common.commands import reason
 from common.numbers import decimal
 from multisite.shipping.errors import CannotReach, Refused
 from multisite.shipping.key import proof, proves
@@ -69,7 +70,7 @@ def meet(site: Site, host: str) -> Meeting:
         try:
             found = socket.getaddrinfo(host, site.contact_port, type=way)
         except (OSError, UnicodeError) as error:
-            raise CannotReach(f"{host}: {error}") from None
+            raise CannotReach(f"{host}: {reason(error)}") from None
         for family, kind, _protocol, _name, address in found:
             name = "tcp" if kind == socket.SOCK_STREAM else "udp"
             where = f"{name} {address[0]!s} port {address[1]!s}"
@@ -77,7 +78,7 @@ def meet(site: Site, host: str) -> Meeting:
                 with socket.socket(family, kind) as sock:
                     reply = _ask_tcp(sock, address, line) if name == "tcp" else _ask_udp(sock, address, line)
             except OSError as error:
-                reasons.append(f"{where}: {error or 'no answer'}")
+                reasons.append(f"{where}: {reason(error) or 'no answer'}")
                 continue
             port = _port(site.key, nonce, reply)
             if port is None:

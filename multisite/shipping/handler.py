@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from common.commands import reason
 from multisite.shipping.arrival import Arrived
 from multisite.shipping.conf import DEFAULT_CLASS
 from multisite.shipping.site import Site
@@ -93,7 +94,7 @@ def _run(site: Site, command: list[str], what: str) -> None:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
             )
         except OSError as error:
-            site.log.error(f"{what} cannot be run: {error}")
+            site.log.error(f"{what} cannot be run: {reason(error)}")
             return
         if done.returncode:
             site.log.error(f"{' '.join(command)} ended with status {done.returncode}")

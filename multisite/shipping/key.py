@@ -15,6 +15,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from common.commands import reason
 from common.files import make_directories
 from multisite.shipping.errors import ShippingError
 from multisite.shipping.files import write_new
@@ -37,7 +38,7 @@ def load_key(path: Path) -> bytes:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(200).strip()
     except OSError as error:
-        raise ShippingError(f"the family key cannot be read: {error}") from None
+        raise ShippingError(f"the family key cannot be read: {reason(error)}") from None
     if mode & 0o027:
         raise ShippingError(f"{path}: mode {mode:04o} opens the family key to others; chmod 600 it")
     if not _HEX.fullmatch(data):

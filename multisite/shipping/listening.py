@@ -10,6 +10,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from common.commands import reason
 from common.errors import ConfigError
 from common.numbers import decimal
 
@@ -42,7 +43,7 @@ def bind(text: str, default_port: int) -> Endpoint:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() > end:
                 where = f"{text} (contact port: {default_port})"
-                raise ConfigError(f"multisite_listen: cannot listen on {where}: {error}") from None
+                raise ConfigError(f"multisite_listen: cannot listen on {where}: {reason(error)}") from None
         time.sleep(0.05)
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from common.commands import reason
 from common.files import make_directories
 from common.printable import printable
 from common.syslog import SOCKET, SyslogHandler
@@ -52,7 +53,7 @@ class ShippingLog:
                 os.close(descriptor)
         except OSError as error:
             if not self._mute:
-                print(f"{self._program}: cannot write the log: {error}", file=sys.stderr)
+                print(f"{self._program}: cannot write the log: {reason(error)}", file=sys.stderr)
             self._mute = True
 
     def _to_syslog(self, text: str) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from email.message import EmailMessage
 
+from common.commands import reason
 from multisite.shipping.order import Order
 from multisite.shipping.site import Site
 
@@ -48,7 +49,7 @@ def send_mail(site: Site, addresses: Iterable[str], subject: str, text: str) -> 
             _by_sendmail(site.sendmail, addresses, subject, text)
         site.log.info(f"notified {' '.join(addresses)}: {subject}")
     except (OSError, subprocess.SubprocessError) as error:
-        site.log.error(f"cannot notify {' '.join(addresses)} ({subject}): {error}")
+        site.log.error(f"cannot notify {' '.join(addresses)} ({subject}): {reason(error)}")
 
 
 def _by_program(program: str, addresses: list[str], subject: str, text: str) -> None:

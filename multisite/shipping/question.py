@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.commands import reason
 from common.numbers import decimal
 from multisite.shipping.errors import CannotReach, Refused, ShippingError
 from multisite.shipping.key import proof, proves
@@ -75,7 +76,7 @@ def ask(site: Site, host: str, what: bytes | str) -> bytes:
     try:
         found = socket.getaddrinfo(host, site.contact_port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise CannotReach(f"{host}: {error}") from None
+        raise CannotReach(f"{host}: {reason(error)}") from None
     reasons: list[str] = []
     for family, kind, _protocol, _name, address in found:
         where = f"tcp {address[0]!s} port {address[1]!s}"
@@ -87,7 +88,7 @@ def ask(site: Site, host: str, what: bytes | str) -> bytes:
         except _Nonsense as error:
             reasons.append(f"{where}: {error}")
         except OSError as error:
-            reasons.append(f"{where}: {error or 'no answer'}")
+            reasons.append(f"{where}: {reason(error) or 'no answer'}")
     raise CannotReach(f"{host} does not answer: {'; '.join(reasons)}")
 
 
@@ -209,7 +210,7 @@ async def answer(site: Site, sock: socket.socket, question: Question) -> None:
     except NoAnswer as error:
         word, said = "NONE", str(error).encode()
     except OSError as error:
-        site.log.error(f"cannot answer {question.text!r}: {error}")
+        site.log.error(f"cannot answer {question.text!r}: {reason(error)}")
         word, said = "NONE", f"the answer cannot be read: {error.strerror}".encode()
     shown = proof(site.key, word.lower(), *question.nonces, question.text, said)
     with contextlib.suppress(TimeoutError):

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from common.commands import reason
 from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
 from multisite.shipping.digest import algorithm, digest_flow
 from multisite.shipping.directory import Directory, Unfinished
@@ -66,7 +67,7 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
         site.log.error(f"refused a file from {peer}: {error}")
         _refuse(sock, str(error))
     except OSError as error:
-        site.log.error(f"a transfer from {peer} failed: {error}")
+        site.log.error(f"a transfer from {peer} failed: {reason(error)}")
         _refuse(sock, f"it cannot be stored: {error.strerror or error}")
     return found
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.commands import reason
 from multisite.shipping import downhost
 from multisite.shipping.datafile import DataFile
 from multisite.shipping.digest import digest_file
@@ -139,7 +140,7 @@ def ship_order(site: Site, path: Path, storage_class: str | None = None) -> bool
     except BadOrder as error:
         site.log.complain(f"{path}: {error}")
     except (ShippingError, OSError) as error:
-        site.log.complain(f"{path}: {error}; the order stays")
+        site.log.complain(f"{path}: {reason(error, path)}; the order stays")
     return False
 
 

@@ -28,6 +28,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Self
 
+from common.commands import reason
 from multisite.shipping.contact import meet
 from multisite.shipping.digest import check as check_digest
 from multisite.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
@@ -123,7 +124,7 @@ def send_file(site: Site, host: str, header: Header, data: int) -> None:
             sock.settimeout(SILENCE)
             _converse(site.key, host, header, data, sock)
     except OSError as error:
-        raise CannotReach(f"{host}: the transfer broke off: {error or 'no answer'}") from None
+        raise CannotReach(f"{host}: the transfer broke off: {reason(error) or 'no answer'}") from None
 
 
 def _converse(key: bytes, host: str, header: Header, data: int, sock: socket.socket) -> None:

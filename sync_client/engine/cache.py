@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from common.commands import reason
 from common.errors import StoreError
 from common.files import make_directories, make_private, tighten
 from common.model import Annotation, MailboxState
@@ -41,7 +42,7 @@ class RemoteCache:
                 self._remove()
                 self._db = self._open()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot use the cache {path}: {error}") from error
+            raise StoreError(f"cannot use the cache {path}: {reason(error, path)}") from error
 
     def _open(self) -> sqlite3.Connection:
         make_private(self.path)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.commands import reason
 from common.errors import StoreError, SyncChecksum
 from common.model import MessageBody
 
@@ -41,7 +42,7 @@ class BodySpool:
         try:
             self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (closed by `close`)
         except OSError as error:
-            raise StoreError(f"cannot make a spool for fetched messages: {error}") from error
+            raise StoreError(f"cannot make a spool for fetched messages: {reason(error)}") from error
         self._places: dict[bytes, tuple[int, int, MessageBody]] = {}
         self._end = 0
         self._adding = threading.Lock()
@@ -65,7 +66,7 @@ class BodySpool:
                 self._end += len(piece)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"cannot spool a fetched message: {error}") from error
+            raise StoreError(f"cannot spool a fetched message: {reason(error)}") from error
         if body.encoding == "identity" and digest.digest() != body.guid:
             raise SyncChecksum(f"the replica sent other octets than those of {body.guid.hex()}")
         self._places[body.guid] = (offset, self._end - offset, body._replace(data=b""))

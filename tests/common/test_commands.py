@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from common import __version__
-from common.commands import Parser, add_version, described, run_command
+from common.commands import Parser, add_version, described, reason, run_command
 from common.errors import ConfigError, StoreCorrupt, StoreError, UsageError
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
@@ -39,9 +39,9 @@ def work_raising(error: BaseException) -> Callable[[list[str]], int]:
         (UsageError("-x and -y exclude each other"), 64, "-x and -y exclude each other"),
         (ConfigError("imapd.conf:3: bad"), 78, "imapd.conf:3: bad"),
         (StoreError("no room").at(user="alice"), 75, "no room [user=alice]"),
-        (StoreCorrupt("damaged"), 70, "damaged"),
+        (StoreCorrupt("damaged"), 75, "damaged"),
         (PermissionError(13, "Permission denied", "/spool/x"), 75, "/spool/x: Permission denied"),
-        (OSError(28, "No space left on device"), 75, "[Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), 75, "No space left on device"),
         (MemoryError(), 75, "out of memory"),
         (SystemExit(3), 3, ""),
         (SystemExit(), 0, ""),
@@ -65,6 +65,21 @@ def test_an_error_of_the_system_names_both_of_its_files() -> None:
     assert described(OSError(18, "Invalid cross-device link", "a", None, b"b")) == (
         "a -> b: Invalid cross-device link"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/a"), "No such file or directory"),
+        (FileNotFoundError(2, "No such file or directory", Path("/b")), "/b: No such file or directory"),
+        (OSError(18, "Invalid cross-device link", "/a", None, "/b"), "/a -> /b: Invalid cross-device link"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (TimeoutError(), ""),
+        (ValueError("no number"), "no number"),
+    ],
+)
+def test_a_reason_names_what_has_not_been_said_and_no_number(error: Exception, said: str) -> None:
+    assert reason(error, Path("/a")) == said
 
 
 def test_a_senseless_command_line_is_said_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from common.commands import reason
 from common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from common.files import make_directories, sync_directory
 from common.names import SERVER, Owner
@@ -454,7 +455,7 @@ class NativeStore:
                     line_writer.write(wanted)
             writer.lines_written()
         except (CyrusSyncError, OSError, sqlite3.Error) as error:
-            log.warning("action log of %s not written yet: %s", writer.owner, error)
+            log.warning("action log of %s not written yet: %s", writer.owner, reason(error))
         else:
             self.unlogged.strike(writer.owner)
 

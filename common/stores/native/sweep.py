@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 
+from common.commands import reason
 from common.errors import CyrusSyncError
 from common.names import SERVER, Owner
 from common.stores.native import schema, unlogged
@@ -66,7 +67,7 @@ class _Sweep:
             try:
                 left = self._write(owner)
             except (CyrusSyncError, OSError, sqlite3.Error) as error:
-                log.warning("action log of %s not looked at: %s", owner, error)
+                log.warning("action log of %s not looked at: %s", owner, reason(error))
                 left = True
             if left:
                 self.store.unlogged.note(owner)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from common.commands import reason
 from common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from common.model import NULL_GUID
 from common.names import Owner
@@ -233,7 +234,7 @@ class _Check:
                 for piece in content_pieces(self.packs.pieces(place)):
                     digest.update(piece)
         except (StoreCorrupt, OSError) as error:
-            return f"message {guid.hex()} cannot be read: {error}"
+            return f"message {guid.hex()} cannot be read: {reason(error)}"
         found = digest.digest()
         return "" if found == guid else f"message {guid.hex()} has the SHA-1 {found.hex()}"
 

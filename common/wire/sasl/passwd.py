@@ -33,6 +33,7 @@ from pathlib import Path
 from scramp import ScramException, ScramMechanism
 from scramp.core import saslprep
 
+from common.commands import reason
 from common.errors import StoreCorrupt, StoreError, UsageError
 from common.files import make_directories, sync_directory
 from common.wire.policy import SCRAM
@@ -171,7 +172,7 @@ class PasswordFile:
         try:
             text = self.path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{self.path}: cannot be read: {error}") from None
+            raise StoreError(f"{self.path}: cannot be read: {reason(error, self.path)}") from None
         users: dict[str, dict[str, Verifier]] = {}
         for number, line in enumerate(text.splitlines(), 1):
             name, *words = line.split() or [""]

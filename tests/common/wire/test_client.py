@@ -544,5 +544,13 @@ def test_a_bad_server_is_an_error_of_the_configuration(tmp_path: Path) -> None:
         ClientSettings.from_config(load(tmp_path, ""))
     with pytest.raises(ConfigError, match=r"imapd\.conf:3: sync_host: .*unknown option /ssl"):
         ClientSettings.from_config(load(tmp_path, "sync_host: one.test/ssl\n"))
-    with pytest.raises(ConfigError, match="neither a port number nor a service"):
+    with pytest.raises(ConfigError, match=r"imapd\.conf:4: sync_port: .*neither a port number nor a service"):
         ClientSettings.from_config(load(tmp_path, "sync_host: one.test\nsync_port: nonsense\n"))
+
+
+def test_a_bad_server_on_the_command_line_is_named_by_its_option(tmp_path: Path) -> None:
+    cfg = load(tmp_path, "sync_host: one.test\n")
+    with pytest.raises(ConfigError, match=r"^--to x:nope: .*neither a port number nor a service"):
+        ClientSettings.from_config(cfg, None, "x:nope", option="--to")
+    with pytest.raises(ConfigError, match=r"^-S x/ssl: .*unknown option /ssl"):
+        ClientSettings.from_config(cfg, None, "x/ssl")
