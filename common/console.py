@@ -1,0 +1,63 @@
+"""What the installed commands call. Nothing is imported before Ctrl-C is taken care of.
+
+Python's libraries take some tenths of a second to load; an impatient user who ends a command in that time
+must not be shown a traceback. From there on `common.commands.run_command` answers for it. A command's own
+`main` is what everybody else calls.
+"""
+
+import signal
+from importlib import import_module
+
+INTERRUPTED = 130
+"""As `common.errors.EX_INTERRUPTED`, which would have to be imported."""
+
+
+def _run(module: str, function: str = "main") -> int:
+    """The exit status of ``module.function()``, which is imported first."""
+    before = signal.getsignal(signal.SIGINT)
+    loading = before is signal.default_int_handler
+    if loading:  # whoever ignores it (nohup) goes on doing so
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends us at once; to a shell that is 130, too
+    main = getattr(import_module(module), function)
+    try:
+        if loading:
+            signal.signal(signal.SIGINT, before)
+        return int(main())
+    except KeyboardInterrupt:  # before or after what `run_command` answers for
+        return INTERRUPTED
+
+
+def sync_client() -> int:
+    return _run("sync_client.cli")
+
+
+def sync_server() -> int:
+    return _run("sync_server.cli")
+
+
+def mailstore() -> int:
+    return _run("mailstore.cli")
+
+
+def cyr_synclog() -> int:
+    return _run("common.synclog.cli")
+
+
+def sync_reset() -> int:
+    return _run("mailstore.reset")
+
+
+def shipping_server() -> int:
+    return _run("multisite.shipping.cli")
+
+
+def mkorder() -> int:
+    return _run("multisite.shipping.mkorder")
+
+
+def syncreplica() -> int:
+    return _run("multisite.multitool", "syncreplica")
+
+
+def multitool() -> int:
+    return _run("multisite.multitool")
