@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from common.commands import Parser, add_version, complain, run_command
 from common.config import DEFAULT_PATH, Config
 from common.errors import EX_OK, UsageError
-from common.synclog.lines import format_line, parse_lines
+from common.names import BadName
+from common.synclog.lines import UnloggableName, check_line, format_line, parse_lines
 from common.synclog.writer import ActionLog
 
 FLAGS = {
@@ -27,7 +28,7 @@ FLAGS = {
 EXIT_STATUS = """\
 EXIT STATUS
   0   the line is in the log of every channel (or sync_log is off: then a warning says so)
-  64  the command line makes no sense
+  64  the command line makes no sense, or a name is none that there can be
   75  the log could not be written
   78  the configuration is bad
 """
@@ -67,7 +68,8 @@ def _run(words: list[str]) -> int:
     line = _line(args)
     try:
         format_line(*line)
-    except ValueError as error:
+        check_line(*line)
+    except (ValueError, UnloggableName, BadName) as error:
         raise UsageError(str(error)) from None
     log = ActionLog.from_config(Config.load(args.config, "cyr_synclog"))
     if not log:

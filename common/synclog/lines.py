@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from common.errors import CyrusSyncError
+from common.names import BadName, check_mailbox_name, check_userid
 
 MAX_LINE = 4096
 """Octets of a formatted line, its LF included."""
@@ -40,6 +41,9 @@ ARGUMENTS = {
 }
 """How many arguments a line of each type has."""
 
+_USERIDS = frozenset({"USER", "UNUSER", "META", "SIEVE", "SEEN", "SUB", "UNSUB"})
+"""Types whose first argument is a userid."""
+
 
 class LogLine(NamedTuple):
     """One line; `type` in upper case."""
@@ -57,6 +61,7 @@ class UnloggableName(CyrusSyncError):
 Report = Callable[[bytes, str], None]
 """Is told of a line that was passed over: the line, and what is wrong with it."""
 
+_UNIQUEID = re.compile(r"[!-~]{1,255}")
 _NEEDS_QUOTES = re.compile(r'[ \t()\\"{}]')
 _ESCAPE = re.compile(r'([\\"{}])')
 _UNESCAPE = re.compile(r"\\(.)")
@@ -79,6 +84,24 @@ def format_line(kind: str, *args: str) -> bytes:
     if len(line) > MAX_LINE:
         raise UnloggableName(f"a line of {len(line)} bytes is too long for the action log").at(command=kind)
     return line
+
+
+def check_line(kind: str, *args: str) -> None:
+    """Raises `BadName` if a name of the line is none that there can be, so that no mail could be meant.
+
+    ``ANNOTATION ""`` is the server's; the second argument of SEEN is a uniqueid.
+    """
+    names = args
+    if kind in _USERIDS:
+        check_userid(args[0])
+        names = args[1:]
+    if kind == "SEEN":
+        if not _UNIQUEID.fullmatch(args[1]):
+            raise BadName(f"{args[1]!r} is no uniqueid of a mailbox").at(command=kind)
+        return
+    for name in names:
+        if name or kind != "ANNOTATION":
+            check_mailbox_name(name)
 
 
 def parse_lines(data: bytes, report: Report | None = None) -> list[LogLine]:
