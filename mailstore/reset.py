@@ -11,9 +11,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from common.commands import Parser, add_version, run_command
+from common.commands import Parser, add_version, complain, run_command
 from common.config import DEFAULT_PATH, Config
-from common.errors import EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
+from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
 from common.names import Owner
 from common.namespace import Namespace
 from common.stores import open_store
@@ -23,7 +23,8 @@ from mailstore.context import LOCK_SECONDS
 
 EXIT_STATUS = """\
 EXIT STATUS
-  0   every user is gone (or was not there)
+  0   every user is gone
+  1   there is no user of that name; all others are gone
   64  the command line makes no sense, or -f is missing
   75  a user is locked, or the store could not be written; all others are gone
   78  the configuration is bad
@@ -64,35 +65,39 @@ def _run(words: list[str]) -> int:
     users = [Owner("user", names.userid(user)) for user in args.users]
     store = open_store(config, log=False)
     try:
-        return _reset_all(store, users, names if args.verbose else None)
+        return _reset_all(store, users, names, args.verbose)
     finally:
         store.close()
 
 
-def _reset_all(store: NativeStore, users: Sequence[Owner], said_as: Namespace | None) -> int:
+def _reset_all(store: NativeStore, users: Sequence[Owner], names: Namespace, verbose: bool) -> int:
     """Remove all of them; the exit status. Trouble with one is said and keeps nobody else."""
     status = EX_OK
     for owner in users:
         try:
             done = _reset(store, owner)
         except CyrusSyncError as error:
-            print(f"sync_reset: {error}", file=sys.stderr)
+            complain("sync_reset", str(error))
             status = EX_TEMPFAIL
             continue
-        if said_as is not None:
-            print(f"{said_as.user(owner.name)}: {done}")
+        if not done:
+            complain("sync_reset", f"no such user: {names.owner_name(owner)}")
+            status = status or EX_FAILURE
+            continue
+        if verbose:
+            print(f"{names.user(owner.name)}: {done}")
     return status
 
 
 def _reset(store: NativeStore, owner: Owner) -> str:
-    """Remove one user; what was done."""
+    """Remove one user; what was done, "" if there is no such user."""
     if is_unusable(store, owner):
         aside = give_up(store, owner, LOCK_SECONDS)
         if not aside:
             return "was lost, and is forgotten"
         return f"the index was damaged; what is left is set aside as {', '.join(map(str, aside))}"
     if not store.exists(owner):
-        return "was not there"
+        return ""
     with store.write(owner, create=False, timeout=LOCK_SECONDS) as writer:
         writer.apply_unuser()
         for mailbox in writer.mailboxes():

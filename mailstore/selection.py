@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from common.errors import EX_FAILURE, EX_OK
 from common.model import MailboxState, Record
 from common.stores.mailstore import MailReader
-from mailstore.context import parse_uids
+from mailstore.context import Context, parse_uids
+from mailstore.errors import NoSuchMessage
 
 
 def records_of(
@@ -17,14 +20,36 @@ def records_of(
         yield [record for record in batch if expunged is None or record.expunged == expunged]
 
 
+class Selected(NamedTuple):
+    """What a list of UIDs means in a mailbox: `uids`, ascending. `absent` are the members of the list of
+    which the mailbox has nothing (a range with gaps is not absent); `none` is whether that is all of it."""
+
+    uids: list[int]
+    absent: list[str]
+    none: bool
+
+    def status(self, context: Context, where: str, kind: str = "message") -> int:
+        """The exit status, and a line for what is not there: 1 if there was something, else 65."""
+        if not self.absent:
+            return EX_OK
+        context.warn(f"there is no {kind} {','.join(self.absent)} in {where}")
+        return NoSuchMessage.exit_status if self.none else EX_FAILURE
+
+
 def select(
     reader: MailReader, mailbox: MailboxState, typed: str, *, expunged: bool = False, flag: str = ""
-) -> list[int]:
-    """The UIDs of `typed` (``1:5,9,12:*``) that the mailbox has, ascending."""
+) -> Selected:
+    """The messages of `typed` (``1:5,9,12:*``): the live ones, or those that are `expunged`, and of these
+    only those with `flag`. Raises `UsageError`."""
     wanted = parse_uids(typed, mailbox.last_uid)
-    return [
-        record.uid
-        for batch in records_of(reader, mailbox, expunged=expunged)
-        for record in batch
-        if any(record.uid in one for one in wanted) and (not flag or flag in record.flags.split())
-    ]
+    members = [member.strip() for member in typed.split(",")]
+    found: set[int] = set()
+    uids = []
+    for batch in records_of(reader, mailbox, expunged=expunged):
+        for record in batch:
+            hits = [number for number, one in enumerate(wanted) if record.uid in one]
+            found.update(hits)
+            if hits and (not flag or flag in record.flags.split()):
+                uids.append(record.uid)
+    absent = [member for number, member in enumerate(members) if number not in found]
+    return Selected(uids, absent, not found)

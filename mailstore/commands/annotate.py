@@ -10,12 +10,15 @@ import argparse
 import re
 from pathlib import Path
 
-from common.errors import UsageError
+from common.errors import EX_FAILURE, EX_OK, UsageError
+from common.model import MailboxState
 from common.names import SERVER, owner_of
 from common.numbers import number
+from common.stores.mailstore import MailReader
+from mailstore.commands.show import find
 from mailstore.context import Context
 from mailstore.errors import NoInput, NoSuchMessage
-from mailstore.selection import records_of, select
+from mailstore.selection import select
 
 _BAD_ENTRY = re.compile(r"[\x00-\x1f\x7f*%]|[^\x00-\x7f]|//|/$")
 
@@ -38,29 +41,51 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if args.uid:
             raise UsageError("annotate: the server has no messages")
         with context.write(SERVER) as writer:
+            had = _had(writer, None, args)
             writer.annotate("", args.entry, args.user, value)
-        return 0
+        return _status(args, context, value, had)
     with context.writing(args.mailbox) as (writer, mailbox):
-        if args.uid and not select(writer, mailbox, str(args.uid)):
+        if args.uid and not select(writer, mailbox, str(args.uid)).uids:
             raise NoSuchMessage(f"there is no message {args.uid} in {args.mailbox}")
+        had = _had(writer, mailbox, args)
         writer.annotate(mailbox.name, args.entry, args.user, value, uid=args.uid)
-    return 0
+    return _status(args, context, value, had)
+
+
+def _had(reader: MailReader, mailbox: MailboxState | None, args: argparse.Namespace) -> bool:
+    """Whether the annotation that is named is there before."""
+    return (args.entry, args.user) in [(entry, userid) for entry, userid, _ in _found(reader, mailbox, args)]
+
+
+def _status(args: argparse.Namespace, context: Context, value: bytes | None, had: bool) -> int:
+    if value is not None or had:
+        return EX_OK
+    of = f" of {args.user}" if args.user else ""
+    what = args.mailbox or "the server"
+    message = f"message {args.uid} in " if args.uid else ""
+    context.warn(f"{message}{what} had no annotation {args.entry}{of}")
+    return EX_FAILURE
+
+
+def _found(
+    reader: MailReader, mailbox: MailboxState | None, args: argparse.Namespace
+) -> list[tuple[str, str, bytes]]:
+    """Entry, userid and value of each annotation of the message, the mailbox or the server (None)."""
+    if mailbox is None or not args.uid:
+        name = "" if mailbox is None else mailbox.name
+        return [(one.entry, one.userid, one.value) for one in reader.annotations(name)]
+    record = find(reader, mailbox, args.uid)
+    if record is None or record.expunged:
+        raise NoSuchMessage(f"there is no message {args.uid} in {args.mailbox}")
+    return [(one.entry, one.userid, one.value) for one in record.annotations]
 
 
 def _list(args: argparse.Namespace, context: Context) -> int:
     name = context.internal(args.mailbox) if args.mailbox else ""
+    if args.uid and not name:
+        raise UsageError("annotate: the server has no messages")
     with context.store(readonly=True).read(owner_of(name) if name else SERVER) as reader:
-        if args.uid:
-            mailbox = context.require(reader, name)
-            found = [
-                (annotation.entry, annotation.userid, annotation.value)
-                for batch in records_of(reader, mailbox)
-                for record in batch
-                if record.uid == args.uid
-                for annotation in record.annotations
-            ]
-        else:
-            found = [(one.entry, one.userid, one.value) for one in reader.annotations(name)]
+        found = _found(reader, context.require(reader, name) if name else None, args)
     for entry, userid, value in found:
         context.print(f"{entry}\t{userid or 'shared'}\t{value.decode('utf-8', 'backslashreplace')}")
     return 0

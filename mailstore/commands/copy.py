@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"copy: {args.mailbox} and {args.target} must belong to the same owner")
     with context.writing(args.mailbox) as (writer, mailbox):
         context.require(writer, target)
-        uids = select(writer, mailbox, args.uids)
-        new = writer.copy(mailbox.name, uids, target, move=args.move) if uids else []
+        chosen = select(writer, mailbox, args.uids)
+        new = writer.copy(mailbox.name, chosen.uids, target, move=args.move) if chosen.uids else []
     context.print(f"{len(new)} messages")
-    return 0
+    return chosen.status(context, args.mailbox)

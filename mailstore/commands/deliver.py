@@ -18,7 +18,7 @@ import time
 import traceback
 from itertools import chain
 
-from common.commands import disregard_output
+from common.commands import disregard_output, reason
 from common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
 from common.names import owner_of
 from common.stores.mailstore import MailReader
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.warn("interrupted")
         return EX_TEMPFAIL
     except (CyrusSyncError, OSError) as error:
-        context.warn(str(error))
+        context.warn(reason(error))
         return delivery_status(error)
     except Exception as error:  # nobody's mail goes back to its sender for a mistake of ours
         context.warn(f"unexpected {type(error).__name__}: {error}")
@@ -76,16 +76,19 @@ def _deliver(args: argparse.Namespace, context: Context) -> int:
     name = mailbox_of(args.mailbox, inbox, context)
     header = b"" if args.return_path is None else _return_path(args.return_path)
     flags = flag_text(args.flags)
-    pieces = arriving(context.stdin, context.store().layout.home)
-    message = as_body(Changed(pieces, lambda raw: chain([header], crlf_pieces(without_postmark(raw)))))
-    size = len(message) if isinstance(message, bytes) else message.size
-    if size == len(header):
-        raise BadInput("the message is empty")
-    with context.write(owner_of(name)) as writer:
-        context.require(writer, name)
-        if not args.ignore_quota:
-            check_quota(writer, name, size, context)
-        (uid,) = writer.append(name, [(message, int(time.time()), flags)])
+    try:
+        pieces = arriving(context.stdin, context.store().layout.home)
+        message = as_body(Changed(pieces, lambda raw: chain([header], crlf_pieces(without_postmark(raw)))))
+        size = len(message) if isinstance(message, bytes) else message.size
+        if size == len(header):
+            raise BadInput("the message is empty")
+        with context.write(owner_of(name)) as writer:
+            context.require(writer, name)
+            if not args.ignore_quota:
+                check_quota(writer, name, size, context)
+            (uid,) = writer.append(name, [(message, int(time.time()), flags)])
+    except CyrusSyncError as error:
+        raise error.at(user=context.owner_name(user), mailbox=context.external(name)) from error.__cause__
     # It is done: whoever starts us must not hear that it failed because he does not read what we print.
     disregard_output()
     with contextlib.suppress(OSError, ValueError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import UsageError
+from common.errors import EX_OK, UsageError
 from mailstore.context import Context
 from mailstore.selection import select
 
@@ -23,8 +23,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("expunge: give UIDS or --deleted")
     with context.writing(args.mailbox) as (writer, mailbox):
         flag = "\\Deleted" if args.deleted else ""
-        uids = select(writer, mailbox, args.uids or "1:*", flag=flag)
-        if uids:
-            writer.expunge(mailbox.name, uids)
-    context.print(f"{len(uids)} messages")
-    return 0
+        chosen = select(writer, mailbox, args.uids or "1:*", flag=flag)
+        if chosen.uids:
+            writer.expunge(mailbox.name, chosen.uids)
+    context.print(f"{len(chosen.uids)} messages")
+    return EX_OK if args.uids is None else chosen.status(context, args.mailbox)

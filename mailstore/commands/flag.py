@@ -32,8 +32,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("flag: give --add or --remove")
     add, remove = check_flags(args.add), check_flags(args.remove)
     with context.writing(args.mailbox) as (writer, mailbox):
-        uids = select(writer, mailbox, args.uids)
-        if uids:
-            writer.set_flags(mailbox.name, uids, add=add, remove=remove)
-    context.print(f"{len(uids)} messages")
-    return 0
+        chosen = select(writer, mailbox, args.uids)
+        if chosen.uids:
+            writer.set_flags(mailbox.name, chosen.uids, add=add, remove=remove)
+    context.print(f"{len(chosen.uids)} messages")
+    return chosen.status(context, args.mailbox)

@@ -9,7 +9,7 @@ import argparse
 import getpass
 import sys
 
-from common.errors import UsageError
+from common.errors import EX_FAILURE, EX_OK, UsageError
 from common.wire.sasl.passwd import PasswordFile, check_same_everywhere
 from mailstore.context import Context
 
@@ -26,7 +26,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.delete:
         if not passwords.remove(args.user):
             context.warn(f"{args.user} had no password")
-        return 0
+            return EX_FAILURE
+        return EX_OK
     password = _read_password(args.user, context)
     check_same_everywhere(password, args.user)
     passwords.set_password(args.user, password)

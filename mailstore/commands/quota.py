@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from common.config import values
-from common.errors import UsageError
+from common.errors import EX_FAILURE, EX_OK, UsageError
 from common.model import QUOTA_RESOURCES, UNLIMITED
 from common.names import owner_of
 from mailstore.context import Context
@@ -31,8 +31,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     with context.write(owner_of(root)) as writer:
         if limits is not None:
             context.require(writer, root)
+        elif writer.quota(root) is None:
+            context.warn(f"{context.external(root)} is no quota root")
+            return EX_FAILURE
         writer.set_quota(root, limits)
-    return 0
+    return EX_OK
 
 
 def _list(root: str, context: Context) -> int:
@@ -40,7 +43,7 @@ def _list(root: str, context: Context) -> int:
         quota = reader.quota(root)
         if quota is None:
             context.warn(f"{context.external(root)} is no quota root")
-            return 1
+            return EX_FAILURE
         used = next((usage.used for usage in reader.usage() if usage.root == root), {})
     for resource in QUOTA_RESOURCES:
         use = used.get(resource, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from common.errors import EX_FAILURE, EX_OK
 from mailstore.context import Context
 from mailstore.selection import records_of, select
 
@@ -20,11 +21,18 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.uids is None:
         return _list(args, context)
     with context.writing(args.mailbox) as (writer, mailbox):
-        uids = select(writer, mailbox, args.uids, expunged=True)
-        new = writer.unexpunge(mailbox.name, uids) if uids else []
+        chosen = select(writer, mailbox, args.uids, expunged=True)
+        new = writer.unexpunge(mailbox.name, chosen.uids) if chosen.uids else []
     for uid in new:
         context.print(str(uid))
-    return 0
+    status = chosen.status(context, args.mailbox, "expunged message")
+    lost = len(chosen.uids) - len(new)
+    if lost:
+        context.warn(
+            f"{lost} of these messages of {args.mailbox} stay expunged: they are back already, or not"
+            " stored any more"
+        )
+    return status or (EX_FAILURE if lost else EX_OK)
 
 
 def _list(args: argparse.Namespace, context: Context) -> int:

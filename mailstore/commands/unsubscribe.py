@@ -14,5 +14,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    subscribe.change(args, context, subscribed=False)
-    return 0
+    return subscribe.change(args, context, subscribed=False)

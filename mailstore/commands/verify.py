@@ -57,7 +57,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
                     holders = _holders(store, owner, problem, context)
                     context.print(f"{context.owner_name(owner)}: {problem}{holders}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
-    context.print(f"{owners} owners checked: {verdict}")
+    if owners or not args.users:
+        context.print(f"{owners} owners checked: {verdict}")
     return rounds.status or (EX_FAILURE if problems else EX_OK)
 
 

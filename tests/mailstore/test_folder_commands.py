@@ -230,6 +230,33 @@ def test_annotate_refuses_what_makes_no_sense(alice: Site, argv: list[str], stat
     assert alice.log() == []
 
 
+def test_annotate_names_what_is_not_there(alice: Site) -> None:
+    alice.deliver("alice")
+    for argv, status, said in (
+        (["user/alice", "/x"], 1, "user/alice had no annotation /x"),
+        (["user/alice", "/x", "--user", "bob"], 1, "user/alice had no annotation /x of bob"),
+        (["user/alice", "/x", "--uid", "1"], 1, "message 1 in user/alice had no annotation /x"),
+        (["", "/x"], 1, "the server had no annotation /x"),
+        (["user/alice", "--uid", "7"], 65, "there is no message 7 in user/alice [user=alice]"),
+        (["user/alice/None"], 67, "no such mailbox: user/alice/None"),
+    ):
+        result = alice.run("annotate", *argv)
+        assert result.status == status
+        assert result.err.startswith(f"mailstore: {said}")
+
+
+def test_a_subscription_that_is_not_there_is_named_and_the_others_end(alice: Site) -> None:
+    alice.ok("subscribe", "alice", "user/alice/Work")
+    result = alice.run("unsubscribe", "alice", "user/alice/Wrok", "user/alice/Work")
+    assert (result.status, result.err) == (1, "mailstore: alice was not subscribed to user/alice/Wrok\n")
+    assert alice.ok("subscribe", "alice").lines == []
+
+
+def test_removing_the_limits_of_what_is_no_quota_root_is_said(alice: Site) -> None:
+    result = alice.run("setquota", "user/alice/Work", "none")
+    assert (result.status, result.err) == (1, "mailstore: user/alice/Work is no quota root\n")
+
+
 def test_subscriptions_come_and_go(alice: Site) -> None:
     alice.ok("subscribe", "alice", "user/alice/Work", "board/not there yet")
     assert alice.ok("subscribe", "alice").lines == ["board/not there yet", "user/alice/Work"]
@@ -317,6 +344,7 @@ def test_a_password_is_stored_as_a_verifier(site: Site) -> None:
     assert not PasswordFile(path).check("admin", "secret")
     site.ok("passwd", "--delete", "admin")
     assert not PasswordFile(path).check("admin", "s\u00e9cret")
-    assert "had no password" in site.ok("passwd", "--delete", "admin").err
+    again = site.run("passwd", "--delete", "admin")
+    assert (again.status, again.err) == (1, "mailstore: admin had no password\n")
     assert site.run("passwd", "admin", stdin=b"\n").status == 64
     assert site.run("passwd", "admin", stdin=b"\xff\n").status == 64

@@ -55,6 +55,13 @@ def test_deliver_refuses_with_the_status_that_a_mail_server_expects(
     assert alice.log() == []
 
 
+@pytest.mark.parametrize("stdin", [b"", b"From bob Mon Jan  1 00:00:00 2024\n", b"Subject: a\0b\n\n"])
+def test_a_message_that_is_none_is_refused_with_mailbox_and_user(alice: Site, stdin: bytes) -> None:
+    result = alice.run("deliver", "alice", "-m", "Work", stdin=stdin)
+    assert result.status == 65
+    assert result.err.endswith(" [user=alice mailbox=user/alice/Work]\n")
+
+
 @pytest.mark.parametrize("limit", ["MESSAGE=2", "STORAGE=1"])
 def test_deliver_keeps_to_the_quota_unless_told_otherwise(alice: Site, limit: str) -> None:
     message = MESSAGE + b"x" * 400
@@ -94,9 +101,8 @@ def test_users_of_a_domain_get_their_mail(site: Site) -> None:
 def test_flags_are_set_and_removed_and_logged_once(alice: Site) -> None:
     alice.deliver("alice", 4)
     alice.log()
-    assert alice.ok("flag", "user/alice", "2:3,9", "--add", "\\Seen", "--add", "Work", "-r", "x").lines == [
-        "2 messages"
-    ]
+    flags = ["--add", "\\Seen", "--add", "Work", "-r", "x"]
+    assert alice.ok("flag", "user/alice", "2:3", *flags).lines == ["2 messages"]
     assert [record.flags for record in alice.records("user.alice")] == ["", "\\Seen Work", "\\Seen Work", ""]
     assert set(alice.log()) == {("MAILBOX", "user.alice")}
     alice.ok("flag", "user/alice", "1:*", "--remove", "Work")
@@ -137,6 +143,46 @@ def test_copy_and_move(alice: Site) -> None:
     assert [record.uid for record in alice.records("user.alice.Work")] == [1, 2, 3]
     assert alice.run("copy", "user/alice", "1", "user/alice/None").status == 67
     assert alice.run("copy", "user/alice", "1", "user/bob").status == 64
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["flag", "user/alice", "UIDS", "-a", "\\Seen"],
+        ["expunge", "user/alice", "UIDS"],
+        ["copy", "user/alice", "UIDS", "user/alice/Work"],
+        ["copy", "user/alice", "UIDS", "user/alice/Work", "--move"],
+    ],
+    ids=" ".join,
+)
+def test_uids_that_are_not_there_are_named_and_the_others_are_done(alice: Site, words: list[str]) -> None:
+    def run(uids: str) -> tuple[int, str, str]:
+        result = alice.run(*[uids if word == "UIDS" else word for word in words])
+        return result.status, result.out, result.err
+
+    alice.deliver("alice", 4)
+    alice.ok("expunge", "user/alice", "2")
+    said = "mailstore: there is no message {} in user/alice\n"
+    assert run("2,1,7:9") == (1, "1 messages\n", said.format("2,7:9"))
+    assert run("3:8") == (0, "2 messages\n", "")  # a range may have gaps
+    assert run("11,12") == (65, "0 messages\n", said.format("11,12"))
+
+
+def test_messages_that_cannot_come_back_are_named(alice: Site) -> None:
+    alice.deliver("alice", 3)
+    alice.ok("expunge", "user/alice", "2")
+    result = alice.run("unexpunge", "user/alice", "1:2,3")
+    assert (result.status, result.lines) == (1, ["4"])
+    assert result.err == "mailstore: there is no expunged message 3 in user/alice\n"
+    result = alice.run("unexpunge", "user/alice", "2")
+    assert (result.status, result.lines) == (1, [])
+    assert "1 of these messages of user/alice stay expunged: they are back already" in result.err
+
+
+def test_what_has_not_the_flag_is_there_all_the_same(alice: Site) -> None:
+    alice.deliver("alice", 2)
+    assert alice.ok("expunge", "user/alice", "1:2", "--deleted").lines == ["0 messages"]
+    assert alice.ok("expunge", "user/alice/Work", "--deleted").lines == ["0 messages"]
 
 
 # -- show, ls

@@ -20,8 +20,8 @@ def test_a_user_is_wiped_with_deleted_mailboxes_and_nothing_is_logged(
     alice.ok("delete", "user/alice/Work")
     alice.ok("subscribe", "alice", "user/alice")
     alice.log()
-    assert main(["-C", str(alice.conf), "-v", "-f", "-L", "alice", "nobody"]) == 0
-    assert capsys.readouterr().out == "alice: removed\nnobody: was not there\n"
+    assert main(["-C", str(alice.conf), "-v", "-f", "-L", "nobody", "alice"]) == 1
+    assert capsys.readouterr() == ("alice: removed\n", "sync_reset: no such user: nobody\n")
     assert alice.ok("ls", "-1").lines == ["bob"]
     assert alice.mailboxes("user.alice") == []
     assert alice.log() == []
