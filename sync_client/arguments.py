@@ -108,21 +108,21 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("-f", "--input-file", metavar="FILE", help="names, or a log to do once; - is stdin")
     what.add_argument("-O", "--no-copyback", action="store_true", help="this side is always right")
     what.add_argument("-N", "--skip-locked", action="store_true", help="do not wait for locked users")
-    what.add_argument("-p", "--dest-partition", dest="partition", metavar="PARTITION", default="")
+    what.add_argument("-p", "--dest-partition", dest="partition", metavar="PARTITION")
     what.add_argument("-L", "--local-only", action="store_true", help="LOCAL_ commands: do not tell a Murder")
     rolling = p.add_argument_group("rolling")
     rolling.add_argument("-1", "--rolling-once", dest="once", action="store_true", help="one log, then end")
     rolling.add_argument("-d", "--delay", metavar="N", help="least seconds between two runs (3)")
-    rolling.add_argument("-t", "--timeout", metavar="N", default="600", help="renew connection after (600)")
+    rolling.add_argument("-t", "--timeout", metavar="N", help="renew connection after (600)")
     rolling.add_argument("-F", "--shutdown-file", metavar="FILE", help="stop when it appears")
     talk = p.add_argument_group("what to say")
     talk.add_argument("-v", "--verbose", action="count", default=0, help="operations; twice: the protocol")
     talk.add_argument("-l", "--verbose-logging", action="store_true", help="operations to syslog")
-    talk.add_argument("-w", "--delayed-startup", metavar="N", default="0", help="wait before starting")
+    talk.add_argument("-w", "--delayed-startup", metavar="N", help="wait before starting")
     state = p.add_argument_group("with --status")
-    state.add_argument("--format", choices=("text", "json", "yaml"), default="text")
-    state.add_argument("--warning", metavar="N", default="60", help="age of oldest change (60)")
-    state.add_argument("--critical", metavar="N", default="600", help="the same (600)")
+    state.add_argument("--format", choices=("text", "json", "yaml"))
+    state.add_argument("--warning", metavar="N", help="age of oldest change (60)")
+    state.add_argument("--critical", metavar="N", help="the same (600)")
     add_version(p)
     p.add_argument("names", nargs="*", metavar="NAME", help="what the mode works on")
     return p
@@ -137,28 +137,28 @@ def parse(argv: Sequence[str]) -> Arguments:
         mode=mode,
         names=tuple(given.names),
         config=given.config,
-        server=given.server or None,
+        server=given.server,
         channel=check_channel(given.channel),
         input_file=given.input_file,
         shutdown_file=given.shutdown_file,
         delay=None if given.delay is None else _seconds("-d", given.delay),
-        timeout=_seconds("-t", given.timeout),
-        startup_wait=_seconds("-w", given.delayed_startup),
+        timeout=_seconds("-t", given.timeout or "600"),
+        startup_wait=_seconds("-w", given.delayed_startup or "0"),
         foreground=given.foreground_rolling,
         once=given.once,
         connect_once=given.connect_once,
         no_copyback=given.no_copyback,
         skip_locked=given.skip_locked,
-        partition=given.partition,
+        partition=given.partition or "",
         local_only=given.local_only,
         compress=given.compress or given.require_compression,
         require_compression=given.require_compression,
         stage_to_archive=given.stage_to_archive,
         verbose=given.verbose,
         verbose_logging=given.verbose_logging,
-        format=given.format,
-        warning=_seconds("--warning", given.warning),
-        critical=_seconds("--critical", given.critical),
+        format=given.format or "text",
+        warning=_seconds("--warning", given.warning or "60"),
+        critical=_seconds("--critical", given.critical or "600"),
     )
 
 
@@ -192,8 +192,43 @@ def _check(given: argparse.Namespace, mode: Mode) -> None:
         raise UsageError("-A and -f exclude each other")
     if mode in (Mode.ROLLING, Mode.STATUS) and given.names:
         raise UsageError(f"{mode.value} takes no names, but '{given.names[0]}' was given")
-    if given.once and mode is not Mode.ROLLING:
-        raise UsageError("-1 goes with -R or -r")
+    for option, name, modes, wanted in _MEANINGS:
+        value = getattr(given, name)
+        if value == "" and name != "channel":
+            raise UsageError(f"{option} needs a value, but '' was given")
+        if value not in (None, False, 0) and mode not in modes:
+            raise UsageError(f"{option} means nothing with {mode.value}: it goes with {wanted}")
+
+
+_WORKING = frozenset(Mode) - {Mode.STATUS}
+_MAILBOXES = _WORKING - {Mode.META}
+_ROLLING = frozenset({Mode.ROLLING})
+_STATUS = frozenset({Mode.STATUS})
+_WORK = "what replicates"
+
+_MEANINGS: tuple[tuple[str, str, frozenset[Mode], str], ...] = (
+    ("-S", "server", frozenset(Mode), _WORK),
+    ("-o", "connect_once", _WORKING, _WORK),
+    ("-z", "compress", _WORKING, _WORK),
+    ("--require-compression", "require_compression", _WORKING, _WORK),
+    ("-a", "stage_to_archive", _WORKING, _WORK),
+    ("-f", "input_file", _WORKING, _WORK),
+    ("-O", "no_copyback", _WORKING, _WORK),
+    ("-N", "skip_locked", _WORKING, _WORK),
+    ("-p", "partition", _MAILBOXES, "what replicates mailboxes"),
+    ("-L", "local_only", _WORKING, _WORK),
+    ("-1", "once", _ROLLING, "-R or -r"),
+    ("-d", "delay", _ROLLING, "-R or -r"),
+    ("-t", "timeout", _ROLLING, "-R or -r"),
+    ("-F", "shutdown_file", _ROLLING, "-R or -r"),
+    ("-v", "verbose", _WORKING, _WORK),
+    ("-l", "verbose_logging", _WORKING, _WORK),
+    ("-w", "delayed_startup", _WORKING, _WORK),
+    ("--format", "format", _STATUS, "--status"),
+    ("--warning", "warning", _STATUS, "--status"),
+    ("--critical", "critical", _STATUS, "--status"),
+)
+"""Of each option, its name in what is parsed, the modes in which it has a meaning, and those in words."""
 
 
 def _seconds(option: str, text: str) -> int:

@@ -195,6 +195,7 @@ class FileSource:
     """One file of log lines (``-f``): worked through once, neither renamed nor removed.
 
     `defer` gets the lines of items that somebody else keeps locked; without it they count as failed.
+    `read_lines` and `passed_over` count the lines that were read and those that nothing could be made of.
     """
 
     set_aside = 0
@@ -209,6 +210,8 @@ class FileSource:
         self._report = report
         self._defer = defer
         self._done = False
+        self.read_lines = 0
+        self.passed_over = 0
 
     def pending(self) -> bool:
         return not self._done
@@ -222,12 +225,17 @@ class FileSource:
     def take(self) -> Batch | None:
         if self._done:
             return None
+        self.passed_over = 0
         lines = parse_lines(
-            self._read(), lambda line, reason: self._report(line.decode("utf-8", "backslashreplace"), reason)
+            self._read(),
+            lambda line, reason: self._pass_over(line.decode("utf-8", "backslashreplace"), reason),
         )
-        return Batch(
-            merge(lines, lambda line, reason: self._report(" ".join((line.type, *line.args)), reason))
-        )
+        self.read_lines = len(lines)
+        return Batch(merge(lines, lambda line, reason: self._pass_over(line_text(line), reason)))
+
+    def _pass_over(self, line: str, reason: str) -> None:
+        self.passed_over += 1
+        self._report(line, reason)
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:
         del batch

@@ -284,9 +284,22 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
         if job.arguments.input_file is None and not job.arguments.once:
             _look_after_damage(job, parts)
         systemd.notify("READY=1")
+        path = job.arguments.input_file
+        if isinstance(source, FileSource) and path is not None:
+            file = source
+            ended.addCallback(lambda status: _with_what_was_read(status, file, path))
         return ended, stop
 
     return _until_done(reactor, begin)
+
+
+def _with_what_was_read(status: int, source: FileSource, path: str) -> int:
+    """The exit status of a file that is worked through once: not 0 if lines of it, or all, were no work."""
+    if status == EX_OK and not (source.pending() or source.read_lines or source.passed_over):
+        where = "standard input" if path == "-" else path
+        log.error("no lines in %s: nothing was done", where)
+        return EX_FAILURE
+    return status or (EX_FAILURE if source.passed_over else EX_OK)
 
 
 def _look_after_damage(job: Job, parts: _Parts) -> None:

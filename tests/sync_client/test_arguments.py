@@ -47,12 +47,6 @@ def test_modes(argv, mode):
         (["-f", "names"], {"input_file": "names"}),
         (["-f", "-"], {"input_file": "-"}),
         (["--input-file", "names"], {"input_file": "names"}),
-        (["-F", "/stop"], {"shutdown_file": "/stop"}),
-        (["--shutdown-file", "/stop"], {"shutdown_file": "/stop"}),
-        (["-d", "7"], {"delay": 7}),
-        (["--delay", "2m"], {"delay": 120}),
-        (["-t", "30"], {"timeout": 30}),
-        (["--timeout", "0"], {"timeout": 0}),
         (["-w", "5"], {"startup_wait": 5}),
         (["--delayed-startup", "5"], {"startup_wait": 5}),
         (["-o"], {"connect_once": True}),
@@ -80,6 +74,51 @@ def test_modes(argv, mode):
 )
 def test_an_option_changes_what_it_says_and_nothing_else(options, expected):
     assert parse(["-u", "alice", *options]) == replace(PLAIN, **expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-F", "/stop"], {"shutdown_file": "/stop"}),
+        (["--shutdown-file", "/stop"], {"shutdown_file": "/stop"}),
+        (["-d", "7"], {"delay": 7}),
+        (["--delay", "2m"], {"delay": 120}),
+        (["-t", "30"], {"timeout": 30}),
+        (["--timeout", "0"], {"timeout": 0}),
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_rolling_changes_what_it_says_and_nothing_else(options, expected):
+    assert parse(["-R", *options]) == replace(parse(["-R"]), **expected)
+    with pytest.raises(UsageError, match="means nothing with -u: it goes with -R or -r"):
+        parse(["-u", "alice", *options])
+
+
+OF_STATUS = (["--format", "json"], ["--warning", "9"], ["--critical", "0"])
+OF_WORK = (
+    *(["-o"], ["-z"], ["--require-compression"], ["-a"], ["-O"], ["-N"], ["-L"], ["-v"], ["-l"], ["-1"]),
+    *(["-f", "x"], ["-p", "x"], ["-d", "1"], ["-t", "1"], ["-F", "x"], ["-w", "1"]),
+)
+
+
+@pytest.mark.parametrize("mode", ["-u a", "-m a", "-A", "-s a", "-r", "-R"])
+@pytest.mark.parametrize("options", OF_STATUS, ids=" ".join)
+def test_options_of_status_mean_nothing_elsewhere(mode, options):
+    parse(["--status", *options])
+    with pytest.raises(UsageError, match=f"^{options[0]} means nothing with .*: it goes with --status$"):
+        parse([*mode.split(), *options])
+
+
+@pytest.mark.parametrize("options", OF_WORK, ids=" ".join)
+def test_status_takes_no_option_of_replication(options):
+    with pytest.raises(UsageError, match=f"^{options[0]} means nothing with --status: "):
+        parse(["--status", *options])
+
+
+@pytest.mark.parametrize("option", ["-S", "-f", "-p", "-F"])
+def test_an_empty_value_is_not_taken_for_none(option):
+    with pytest.raises(UsageError, match=f"^{option} needs a value"):
+        parse(["-R", option, ""])
 
 
 @pytest.mark.parametrize("once", ["-1", "--rolling-once"])
@@ -139,6 +178,7 @@ def test_names_may_stand_anywhere_between_options():
         ["-m"],
         ["-s"],
         ["-u", "a", "-1"],
+        ["-s", "a", "-p", "fast"],
         ["-A", "x", "y"],
         ["-A", "-f", "names"],
         ["-R", "alice"],

@@ -202,11 +202,17 @@ def test_a_log_file_is_worked_through_once_and_left_alone(pair, tmp_path):
     lines = tmp_path / "lines"
     lines.write_bytes(b"MAILBOX user.alice\nGARBAGE\n")
     done = pair.run("-R", "-f", str(lines))
-    assert done.process.returncode == 0, done.err
+    assert done.process.returncode == 1, "a line was passed over"
     assert b"GARBAGE" in done.err
     assert pair.replica.has("alice") and not pair.replica.has("bob")
     assert lines.read_bytes() == b"MAILBOX user.alice\nGARBAGE\n"
     assert pair.master.log().read_bytes() == log
+    lines.write_bytes(b"MAILBOX user.alice\n")
+    assert pair.run("-R", "-f", str(lines)).process.returncode == 0
+    lines.write_bytes(b"")
+    done = pair.run("-R", "-f", str(lines))
+    assert done.process.returncode == 1
+    assert f"no lines in {lines}: nothing was done".encode() in done.err
 
 
 def test_a_log_file_with_work_that_fails_is_told_by_the_exit_status(pair, tmp_path):

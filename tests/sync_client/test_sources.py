@@ -246,6 +246,7 @@ def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
     assert not source.pending() and source.take() is None
     assert path.read_bytes() == b"MAILBOX user.alice\nBAD\n"
     assert said == [("BAD", "cannot be read")]
+    assert (source.read_lines, source.passed_over) == (1, 1)
 
 
 def test_a_file_is_read_again_if_the_connection_broke(tmp_path):
