@@ -82,7 +82,7 @@ class Grammar:
     ) -> None:
         self.program = program
         self.options = tuple(options)
-        self._operands = operands
+        self.operands = operands
         self._about = about
         self._epilog = epilog
 
@@ -122,7 +122,7 @@ class Grammar:
     def usage(self) -> str:
         """The synopsis, one line."""
         words = [f"[-{o.spelling}{' ' + o.argument if o.argument else ''}]" for o in self.options]
-        return " ".join(["usage:", self.program, *words, *([self._operands] if self._operands else [])])
+        return " ".join(["usage:", self.program, *words, *([self.operands] if self.operands else [])])
 
     def help(self) -> str:
         """What ``-help`` prints."""
@@ -144,6 +144,8 @@ def run_words(program: str, grammar: Grammar, words: Sequence[str], work: Callab
             print(grammar.help())
         elif VERSION in options:
             print(version_text(program))
+        elif options.operands and not grammar.operands:
+            raise UsageError(f"{program} takes no operands, but '{options.operands[0]}' was given")
         else:
             return work(options)
     except UsageError as error:

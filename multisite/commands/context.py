@@ -15,6 +15,7 @@ from common.numbers import decimal
 from common.printable import printable
 from common.stores import open_store
 from common.stores.mailstore import MailStore
+from multisite.errors import MultisiteError
 from multisite.family import Family, Replica
 from multisite.member import Member, directory_of
 from multisite.oplog.log import Log
@@ -106,6 +107,16 @@ class Context:
             contextlib.closing(open_store(self.config, readonly=True)) as store,
         ):
             yield View(family, log, store)
+
+    def named(self, family: Family) -> tuple[list[Replica], bool]:
+        """The replicas that the operands name, and whether all are known; one that is not is named."""
+        found = []
+        for selector in self.options.operands:
+            try:
+                found.append(family.find(selector))
+            except MultisiteError as error:
+                self.complain(str(error))
+        return found, len(found) == len(self.options.operands)
 
     # -- saying
 

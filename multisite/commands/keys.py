@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.errors import EX_OK, UsageError
+from common.errors import EX_OK
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.family import Family, Replica
 from multisite.membership import new_keys
@@ -27,8 +27,6 @@ GRAMMAR = Grammar(
 
 def run(context: Context) -> int:
     """Show all; or make new ones."""
-    if context.options.operands:
-        raise UsageError("multitool keys takes no operands")
     if "new" in context.options:
         with context.member() as member:
             made = new_keys(member)

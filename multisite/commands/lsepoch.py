@@ -23,11 +23,11 @@ def run(context: Context) -> int:
     with context.look() as view:
         family = view.family
         rows = view.log.epochs.rows()
-    chosen = [family.find(one).id for one in context.options.operands]
-    if not chosen:
+    named, well = context.named(family)
+    chosen = [one.id for one in named]
+    if not context.options.operands:
         rest = {*rows, *(one.id for one in family.living())} - {family.self_id}
         chosen = [family.self_id, *sorted(rest, key=family.name_of)]
-    well = True
     for replica in chosen:
         row = rows.get(replica, {})
         known = family.replicas.get(replica)

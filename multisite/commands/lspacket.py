@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from common.commands import reason
 from common.errors import EX_FAILURE, EX_OK, UsageError
 from common.printable import printable
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
@@ -47,13 +48,16 @@ def run(context: Context) -> int:
     if not named:
         bays = context.site.all_bays()
         named = [d for bay in bays for d in (bay.incoming, bay.outgoing) if d.is_dir()]
-    well = True
+    empty = [path for path in map(Path, options.operands) if not waiting_in([path])]
+    for path in empty:
+        context.complain(f"there are no packets in {path}")
+    well = not empty
     for number, path in enumerate(waiting_in(named)):
         try:
             with PacketReader(path) as packet:
                 header = packet.header
         except (PacketError, OSError) as error:
-            context.complain(printable(f"{path}: {error}"))
+            context.complain(f"{path}: {reason(error, path)}")
             well = False
             continue
         if "short" in options:

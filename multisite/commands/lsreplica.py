@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from common.errors import EX_OK
+from common.errors import EX_FAILURE, EX_OK
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.family import Family, Replica
 from multisite.options import Grammar, Option
@@ -23,8 +23,8 @@ GRAMMAR = Grammar(
 def run(context: Context) -> int:
     """List all, or those that are named."""
     family = context.family
-    named = [family.find(selector) for selector in context.options.operands]
-    chosen = named or family.living()
+    named, well = context.named(family)
+    chosen = named if context.options.operands else family.living()
     width = max((len(one.name) for one in chosen), default=0)
     for one in chosen:
         if "long" in context.options:
@@ -33,7 +33,7 @@ def run(context: Context) -> int:
         else:
             mark = "*" if one.id == family.self_id else " "
             context.print(f"{mark} {one.name:{width}}  {one.host or '-'}")
-    return EX_OK
+    return EX_OK if well else EX_FAILURE
 
 
 def replica_lines(family: Family, one: Replica) -> Iterator[str]:

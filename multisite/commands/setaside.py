@@ -5,7 +5,6 @@ from __future__ import annotations
 from common.errors import EX_FAILURE, EX_OK, UsageError
 from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from multisite.commands.lsreplica import when
-from multisite.errors import MultisiteError
 from multisite.family import Family
 from multisite.importing import drop_set_aside
 from multisite.oplog.operations import Entry, owner_text
@@ -31,26 +30,29 @@ def run(context: Context) -> int:
     if "drop" not in options:
         with context.look() as view:
             found = list(view.log.operations.set_aside())
-            shown = _chosen(view.family, found, options.operands) if options.operands else found
+            shown = _chosen(context, view.family, found) if options.operands else found
             for entry in shown:
                 context.print(_line(view.family, entry))
-        return EX_FAILURE if shown else EX_OK
+        return EX_FAILURE if shown or options.operands else EX_OK
     if not options.operands:
         raise UsageError("which operations to drop is needed: number@replica")
     with context.member() as member:
         found = list(member.log.operations.set_aside())
-        for entry in _chosen(member.family, found, options.operands):
+        chosen = _chosen(context, member.family, found)
+        for entry in chosen:
             context.log.info(f"dropped: {_line(member.family, entry)}")
             drop_set_aside(member, entry, context.notice)
-    return EX_OK
+    return EX_OK if len(chosen) == len(set(options.operands)) else EX_FAILURE
 
 
-def _chosen(family: Family, found: list[Entry], operands: tuple[str, ...]) -> list[Entry]:
+def _chosen(context: Context, family: Family, found: list[Entry]) -> list[Entry]:
+    """Those that the operands name, each once; one that is not set aside is said."""
     by_name = {_name(family, entry): entry for entry in found}
-    unknown = [operand for operand in operands if operand not in by_name]
-    if unknown:
-        raise MultisiteError(f"no operation {unknown[0]} is set aside")
-    return [by_name[operand] for operand in operands]
+    operands = dict.fromkeys(context.options.operands)
+    for unknown in operands:
+        if unknown not in by_name:
+            context.complain(f"no operation {unknown} is set aside")
+    return [by_name[operand] for operand in operands if operand in by_name]
 
 
 def _name(family: Family, entry: Entry) -> str:

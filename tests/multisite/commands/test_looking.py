@@ -238,3 +238,24 @@ def test_what_a_packet_carries_is_shown_with_control_characters_escaped(
     assert not any("\x1b" in line for line in lines)
     assert lines[0].endswith("pack\\x1b[2Jet\\nPacket type: fake") and lines[1] == "Packet type: Update"
     assert "Comment supplied at packet creation is: two\\nlines \\x1b[31mred" in lines
+
+
+def test_what_is_not_known_is_named_and_the_rest_is_shown(
+    pair: Pair, packet: Path, tmp_path: Path, capfd: Capture
+) -> None:
+    _, boston_hub = pair
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, status, shown, said in (
+        (["lsreplica", "tokyo", "bangalore"], 1, "bangalore", "no replica 'tokyo' in the family 'dev'"),
+        (["lsepoch", "tokyo", "bangalore"], 1, "bangalore", "no replica 'tokyo' in the family 'dev'"),
+        (["lspacket", empty, packet], 1, str(packet), f"there are no packets in {empty}"),
+        (["lspacket", tmp_path / "none", packet], 1, str(packet), "none: No such file or directory"),
+        (["setaside", "9@tokyo"], 1, "", "no operation 9@tokyo is set aside"),
+        (["conflicts", "tokyo"], 64, "", "takes no operands, but 'tokyo' was given"),
+        (["keys", "tokyo"], 64, "", "takes no operands, but 'tokyo' was given"),
+    ):
+        capfd.readouterr()
+        assert boston_hub.multitool(*map(str, words)) == status
+        out, err = capfd.readouterr()
+        assert shown in out and said in err and "Errno" not in err
