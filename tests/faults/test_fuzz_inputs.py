@@ -112,6 +112,7 @@ def test_orders_that_are_spoiled_are_bad_orders() -> None:
         destinations=("tokyo.example.org", "oslo"),
         created=1_700_000_000,
         expires=1_800_000_000,
+        identifier="one",
         size=123,
         digest="blake3:" + "ab" * 32,
         notify=("admin@example.org",),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 _SOURCE = Path(__file__).with_name("record.c")
+_INODE = re.compile(rb'("(?:inode|here|onward)": )(\d+)')
 
 
 class Event(NamedTuple):
@@ -233,6 +235,15 @@ class Disk:
                     written[found] = path / name
                     (path / name).write_bytes(self.files[found].after(chance))
                     (path / name).chmod(0o600)
+        # A disk keeps the inodes that a ledger names; a copy cannot choose its own.
+        now = {
+            b"%d" % old: b"%d" % written[new].stat().st_ino
+            for old, new in self._numbers.items()
+            if new in written
+        }
+        for ledger in root.rglob("received/*"):
+            data = ledger.read_bytes()
+            ledger.write_bytes(_INODE.sub(lambda found: found[1] + now.get(found[2], found[2]), data))
         # The machine has started again: that is how a store sees it.
         for note in root.rglob("unlogged/swept"):
             note.write_text("another boot\n")
