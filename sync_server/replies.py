@@ -32,6 +32,8 @@ TLS_AFTER_COMPRESS = b"BAD Can't Starttls after Compress"
 
 COMPRESSED_ALREADY = b"NO Compression already active: DEFLATE"
 
+IN_DOUBT = b"* Fatal error: message does not match its GUID, cannot tell content from commands"
+
 LONGEST_REASON = 400
 """Octets of a reason behind NO: a real client logs the line as it is."""
 

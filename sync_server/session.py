@@ -50,6 +50,7 @@ from common.wire.policy import Layer
 from common.wire.sasl.server import Attempt, Challenge, Outcome, Success
 from sync_server import replies
 from sync_server.commands import Commands
+from sync_server.doubt import Doubt
 from sync_server.handlers import GRANTED
 from sync_server.outbox import Outbox
 from sync_server.places import origin
@@ -91,6 +92,7 @@ class Session:
         self._trusted = trusted
         self._attempt: Attempt | None = None
         self._commands: Commands | None = None
+        self._doubt = Doubt()
         self._count = 0
         self._refused = 0
         self._started = service.now()
@@ -172,6 +174,8 @@ class Session:
         """What `CsyncProtocol` calls for each event; what it waits for before the next."""
         if self.state is State.CLOSING or self._stopping:
             return Deferred()
+        if self.state is State.ADMIN and self._doubt.forbids(event):
+            return self._fatal(Fatal(replies.IN_DOUBT))
         found = self._EVENTS[type(event)](self, event)
         return found if found is not None else self._room()
 

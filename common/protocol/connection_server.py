@@ -5,9 +5,10 @@ nothing more can be said. What is answered is encoded by `line`, `greeting` and 
 are in `MOVES`; `State` says what is expected next.
 
 The rule guarded here: **whatever is sent, the stream stays in step or the connection ends.** A command that
-is refused is swallowed with all its literals and file literals before `Refused` says so; content is never
-read as commands. Until `authenticated` is set, a GET, APPLY or RESTORE is swallowed unread, so that a
-stranger cannot make us hold more than a line.
+is well-formed and refused is swallowed with all its literals and file literals before `Refused` says so. One
+that is malformed and holds any content ends the connection: where its content ends is what the sender got
+wrong, and then the text of a message may look like a command. Until `authenticated` is set, a GET, APPLY or
+RESTORE is swallowed unread, so that a stranger cannot make us hold more than a line.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         except dlist.OutOfStep:
             raise
         except dlist.ParseError:
-            self._unparsable(value.file_parts)
+            self._unparsable()
             return None
         if event is None and value.done:
             self._move(Move.VALUE_READ)
@@ -284,17 +285,21 @@ class ServerConnection(ReceivingEnd[State, Move]):
         self._move(Move.LINE_READ)
         return self._after_skip
 
-    def _unparsable(self, file_parts: int | None = None) -> None:
-        self._value = None
-        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), file_parts)
+    def _unparsable(self) -> None:
+        """Not a dlist. What is not known to be a line without any content leaves no way on."""
+        name, value, self._value = self._name, self._value, None
+        held = name is not None and name.content
+        if held or (value is not None and (value.content or value.file_parts is not None)):
+            raise dlist.OutOfStep()
+        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), content=False)
 
     def _unparsable_reply(self) -> bytes:
         return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % self._verb.encode("ascii")
 
-    def _skip(self, move: Move, then: Event, file_parts: int | None = None) -> None:
-        """Swallow the rest of the line, then say `then`."""
+    def _skip(self, move: Move, then: Event, *, content: bool = True) -> None:
+        """Swallow the rest of the line, with any `content` that it may have, then say `then`."""
         self._move(move)
-        self._skipper = LineSkipper(file_parts)
+        self._skipper = LineSkipper(content=content)
         self._after_skip = then
 
 

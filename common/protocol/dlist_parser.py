@@ -63,6 +63,8 @@ class AstringReader:
     """Bytes of an unfinished word or quoted string in which its end is known not to be."""
     _need: int = 0
     """Bytes that must be there before another look at a literal is worth it."""
+    content: bool = False
+    """Whether a literal has been read: octets that may be anything."""
 
     @property
     def begun(self) -> bool:
@@ -124,6 +126,7 @@ class AstringReader:
             self._need = end - pos
             return None
         self._need = 0
+        self.content = True
         return bytes(buffer[head.end() : end]), end
 
 
@@ -159,6 +162,11 @@ class Parser:
 
     def __post_init__(self) -> None:
         self._astring = AstringReader(self.limits)
+
+    @property
+    def content(self) -> bool:
+        """Whether a literal or a file literal has been read."""
+        return self.file is not None or self._astring.content
 
     @property
     def file_parts(self) -> int | None:

@@ -128,6 +128,12 @@ class RecordReader:
         self._limits = limits
         self._last_uid = 0
         self._slab = _SLAB
+        self._content = False
+
+    @property
+    def content(self) -> bool:
+        """Whether a literal or a file literal has been read."""
+        return self._content or (self.parser is not None and self.parser.content)
 
     @property
     def full(self) -> bool:
@@ -181,6 +187,7 @@ class RecordReader:
         buffer.pos = self.parser.feed(buffer.data, buffer.pos)
         if self.parser.status is not dlist.Status.DONE:
             return False
+        self._content = self.content
         value, self.parser = self.parser.value, None
         self._slab = _SMALL_SLAB
         if not self.discard:

@@ -54,14 +54,16 @@ _WAIT = -1
 class LineSkipper:
     """Consumes the rest of a line. `feed` is True once it is all gone; it may raise `OutOfStep`.
 
+    `content`: whether the line may announce any; else that is `OutOfStep`.
     `file_parts`: the skipped text begins in the head of a file literal, behind so many of its parts.
     """
 
-    def __init__(self, file_parts: int | None = None) -> None:
+    def __init__(self, file_parts: int | None = None, *, content: bool = True) -> None:
         starts = {0: _In.FILE_PARTITION, 1: _In.FILE_BLANK, 2: _In.FILE_SIZE}
         self._place = _In.BETWEEN if file_parts is None else starts[file_parts]
         self._in_word = False
         self._in_quotes = False
+        self._may_hold_content = content
         self._content = 0
         self._last = b""
         """The last bytes that were passed over, content apart."""
@@ -151,6 +153,8 @@ class LineSkipper:
     def _literal(self, data: bytearray, pos: int) -> int:
         head = _LITERAL.match(data, pos)
         if head is not None:
+            if not self._may_hold_content:
+                raise OutOfStep()
             self._astring_read()
             self._content = int(head[1])
             return head.end()
@@ -167,5 +171,7 @@ class LineSkipper:
         self._place = _In.BETWEEN
         if tail is None:
             return pos
+        if not self._may_hold_content:
+            raise OutOfStep()
         self._content = int(tail[1])
         return tail.end()

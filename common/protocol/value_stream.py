@@ -78,6 +78,9 @@ class ValueStream:
         self._messages: list[MessageBody] = []
         self._message_bytes = 0
         self._looked_at = 0
+        self._content = False
+        self._harmless = 0
+        """Items of a list of files that stood before its first file."""
         self._events = self._run(bulk)
 
     @property
@@ -85,6 +88,12 @@ class ValueStream:
         """How many parts of a file literal's head were read when reading stopped in one, else None."""
         parser = self._parser if self._records is None else self._records.parser
         return parser.file_parts if parser is not None else None
+
+    @property
+    def content(self) -> bool:
+        """Whether octets that may be anything have been read: of a file, or a literal."""
+        records = self._records is not None and self._records.content
+        return self._content or self._parser.content or records
 
     @property
     def octets(self) -> int:
@@ -107,6 +116,7 @@ class ValueStream:
             self._feed(parser)
             if bulk in _OF_FILES:
                 self._look_for_spilt_heads(parser.value)
+                self._look_for_spilt_content(parser.value)
             if parser.status is dlist.Status.MORE:
                 yield None
             elif parser.status is dlist.Status.STREAM:
@@ -138,6 +148,17 @@ class ValueStream:
                     raise dlist.OutOfStep()
             self._looked_at = len(items)
 
+    def _look_for_spilt_content(self, items: Any) -> None:
+        """Behind a file there are files, and NIL for one that could not be read; before a frame its size.
+        Anything else is the rest of a file that is longer than it was announced: who reads on takes what it
+        says for commands."""
+        if not self._content or type(items) is not list:
+            return
+        sizes = [item for item in items[self._harmless :] if item is not None]
+        frames = self._encoding == "zstd"
+        if len(sizes) > frames or any(type(item) is not bytes or not _SIZE.fullmatch(item) for item in sizes):
+            raise dlist.OutOfStep()
+
     def _refuse(self, error: ReplyError | dlist.ParseError) -> None:
         """Deliver nothing more of this value."""
         if not self._read_past:
@@ -167,10 +188,17 @@ class ValueStream:
 
     def _add_message(self, partition: str, guid: bytes, size: int, octets: int) -> Iterator[Event]:
         content = self._buffer.take(octets)
+        self._file_read()
         self._messages.append(MessageBody(partition, guid, size, content, self._encoding))
         self._message_bytes += octets
         if self._message_bytes >= BATCH_BYTES or len(self._messages) >= BATCH_MESSAGES:
             yield from self._take_messages()
+
+    def _file_read(self) -> None:
+        if not self._content:
+            self._content = True
+            items = self._parser.value
+            self._harmless = len(items) if type(items) is list else 0
 
     def _take_messages(self) -> Iterator[Event]:
         if self._messages:
@@ -188,6 +216,7 @@ class ValueStream:
                 size = self._announced_size()
         except ReplyError as error:
             self._refuse(dlist.ParseError(error.message))
+        self._file_read()
         if self.refusal is not None:
             while left := left - self._buffer.drop(left):
                 yield None
@@ -237,4 +266,5 @@ class ValueStream:
                     yield RecordBatch(records)
             else:
                 yield None
+        self._content = self._content or reader.content
         self._records = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +300,7 @@ def test_a_message_larger_than_memory_goes_through_a_file(tmp_path: Path) -> Non
 def test_a_failure_while_staging_is_the_answer_at_the_end(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.replica.failures["message"] = [OSError(28, "No space left on device")]
-    one = b"%%{default %s 3}\r\nabc" % HEX
+    one = b"%%{default %s 3}\r\nabc" % hashlib.sha1(b"abc").hexdigest().encode()
     assert talk.send(b"APPLY MESSAGE (" + one + b" " + one + b")\r\nNOOP\r\n") == (
         b"NO no room left: No space left on device: mail store\r\nOK Noop completed\r\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from sync_server.listener import CsyncFactory
 from tests.sync_server.conversation import Conversation, Wire
 
 MESSAGE = b"Subject: hello\r\n\r\nNOOP\r\nGET USER nobody\r\n"
-GUID = b"0123456789012345678901234567890123456789"
+GUID = hashlib.sha1(MESSAGE).hexdigest().encode()
 UPLOAD = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (GUID, len(MESSAGE), MESSAGE)
 
 
@@ -380,6 +381,23 @@ def test_the_inside_of_a_message_is_never_a_command(tmp_path: Path, who: str) ->
     }.get(who, b"NO IMAP_PROTOCOL_ERROR Protocol error\r\nNO Unknown compression algorithm: marker\r\n")
     assert heard == expected
     assert talk.replica.events == []
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_behind_a_message_that_is_not_what_its_guid_says_nothing_is_carried_out(
+    tmp_path: Path, apart: bool
+) -> None:
+    """Its size may have been announced too small: this is how the rest of it may look."""
+    talk = Conversation(tmp_path)
+    text = MESSAGE + b")\r\nAPPLY UNUSER alice\r\n"
+    guid = hashlib.sha1(text).hexdigest().encode()
+    sent = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (guid, len(MESSAGE), text)
+    heard = b"".join(talk.send(sent[n : n + 1]) for n in range(len(sent))) if apart else talk.send(sent)
+    assert heard.splitlines() == [
+        b"OK success",
+        b"* Fatal error: message does not match its GUID, cannot tell content from commands",
+    ]
+    assert talk.closed and [event[0] for event in talk.replica.events] == ["message"]
 
 
 def test_beyond_a_limit_the_connection_ends(tmp_path: Path) -> None:

@@ -160,20 +160,14 @@ def test_a_verb_alone_cannot_be_parsed(verb: str) -> None:
         b"APPLY UNUSER %x\r\n",
         b'APPLY UNUSER "a\r\n',
         b'APPLY "UN\r\n',
-        b"APPLY UNUSER (a %(b)) {6+}\r\nNOOP\r\n\r\n",
         b"APPLY {x}\r\n",
-        b"APPLY UNUSER a (%{p g 6}\r\nNOOP\r\n)\r\n",
-        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b' "\r\n',
-        b"APPLY MESSAGE (%{default {40+}\r\n" + GUID + b" x}\r\n",
-        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b" %x " + file(b"EXIT\r\n") + b")\r\n",
-        b"APPLY MAILBOX %(RECORD (%(UID 1 x) {6+}\r\nNOOP\r\n))\r\n",
         b"APPLY MAILBOX %(RECORD (" + b"(" * 30_000 + b"\r\n",
         b"APPLY UNUSER " + b"(" * 30_000 + b")" * 30_000 + b"\r\n",
     ],
 )
 @settings(max_examples=20)
 @given(cuts=cut_lists)
-def test_what_cannot_be_parsed_is_refused_with_all_its_literals(line: bytes, cuts: list[int]) -> None:
+def test_a_line_without_content_that_cannot_be_parsed_is_refused(line: bytes, cuts: list[int]) -> None:
     found = events(server(), chunks(line + b"NOOP\r\n", cuts))
     assert merged(found) == [UNPARSABLE, NOOP]
 
@@ -199,6 +193,43 @@ def test_what_is_too_long_is_fatal(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"APPLY UNUSER (a %(b)) {6+}\r\nNOOP\r\n\r\n",
+        b"APPLY UNUSER a (%{p g 6}\r\nNOOP\r\n)\r\n",
+        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b' "\r\n',
+        b"APPLY MESSAGE (%{default {40+}\r\n" + GUID + b" x}\r\n",
+        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b" %x " + file(b"EXIT\r\n") + b")\r\n",
+        b"APPLY MAILBOX %(RECORD (%(UID 1 x) {6+}\r\nNOOP\r\n))\r\n",
+        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b" x)\r\n",
+        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b" (NIL))\r\n",
+        b"APPLY MESSAGE (" + file(b"NOOP\r\n") + b")x\r\n",
+        b"APPLY SIEVE %(USERID bob CONTENT {4+}\r\nkeep %x)\r\n",
+        b"APPLY SIEVE %(USERID bob CONTENT {4+}\r\nkeep) x\r\n",
+        b"GET {4+}\r\nUSER%x\r\n",
+        b"APPLY MAILBOX %(RECORD (%(UID 1 FLAGS ({3+}\r\nabc)) %x))\r\n",
+    ],
+)
+@settings(max_examples=20)
+@given(cuts=cut_lists)
+def test_a_command_with_content_that_cannot_be_parsed_ends_the_connection(
+    line: bytes, cuts: list[int]
+) -> None:
+    found = events(server(), chunks(line + b"NOOP\r\n", cuts))
+    assert merged(found) == [Fatal(b"* Fatal error: cannot tell content from commands")]
+
+
+def test_a_file_that_its_sender_could_not_read_is_nil_and_stands_anywhere() -> None:
+    wire = b"APPLY MESSAGE (NIL " + file(b"foo") + b" NIL " + file(b"bar") + b" NIL)\r\n"
+    found = events(server(), [wire])
+    assert merged(found) == [
+        MessageData((body(b"foo"),)),
+        MessageData((body(b"bar"),)),
+        DlistCommand("APPLY", "MESSAGE", False, [None, None, None]),
+    ]
+
+
+@pytest.mark.parametrize(
     "damaged",
     [
         b"APPLY MESSAGE (a%{default aba8 16}\r\n)\r\nUNUSER alice",
@@ -220,7 +251,7 @@ def test_the_content_behind_a_damaged_head_is_not_read_as_commands(damaged: byte
 
 
 def test_small_messages_come_gathered_and_without_the_command_s_files() -> None:
-    found = events(server(), [b"APPLY MESSAGE (" + file(b"foo") + b" " + file(b"") + b" x)\r\nNOOP\r\n"])
+    found = events(server(), [b"APPLY MESSAGE (x " + file(b"foo") + b" " + file(b"") + b")\r\nNOOP\r\n"])
     assert found == [
         MessageData((body(b"foo"), body(b""))),
         DlistCommand("APPLY", "MESSAGE", False, [b"x"]),
