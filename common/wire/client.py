@@ -383,6 +383,7 @@ class _Opening:
         if event.status != "OK":
             raise AuthenticationFailed(
                 f"authentication failed: {mechanism} as {self._settings.credentials.user or 'certificate'}"
+                f"{sasl.misgiving()}"
             ).at(reply=f"{event.status} {event.text}")
         sasl.finish()
 

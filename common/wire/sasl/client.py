@@ -68,6 +68,7 @@ class SaslClient:
     def __init__(self, mechanism: str, credentials: Credentials) -> None:
         self.mechanism = mechanism
         self._proven = mechanism not in SCRAM
+        self._prepared = (credentials.user, credentials.password or "")
         self._steps = self._messages(credentials)
         self.initial: bytes | None = next(self._steps)
 
@@ -85,6 +86,23 @@ class SaslClient:
         """Raises `AuthenticationFailed` when the server has not proven what it had to."""
         if not self._proven:
             raise AuthenticationFailed("the server says OK but has not shown that it knows the password")
+
+    def misgiving(self) -> str:
+        """Why the password may be right and be refused all the same, "" if nothing speaks for that."""
+        if self.mechanism not in SCRAM:
+            return ""
+        from scramp import ScramException
+        from scramp.core import saslprep
+
+        try:
+            if all(saslprep(text) == text for text in self._prepared):
+                return ""
+        except ScramException:
+            return ""
+        return (
+            " (SCRAM prepares user name and password, which changes these; a real Cyrus does not do so:"
+            " choose others, or PLAIN over TLS)"
+        )
 
     def _messages(self, credentials: Credentials) -> Generator[bytes | None, bytes, None]:
         user, password = credentials.user, credentials.password or ""
