@@ -1,5 +1,5 @@
 """Spoiled input of every kind that comes from outside, or from a disk: packets, orders, mail, configurations,
-and databases.
+databases, and how a network cuts a conversation.
 
 What must hold: the command ends with a status that its manual page knows (never 70, an internal error), an
 object that cannot be read raises its own kind of error, and what comes afterwards goes on.
@@ -27,6 +27,7 @@ from multisite.importing import drop_set_aside
 from multisite.shipping.conf import parse_conf
 from multisite.shipping.errors import ShippingError
 from multisite.shipping.order import Order, Passage
+from tests.common.protocol.kit import events, merged, server
 from tests.faults import corpus
 from tests.multisite.commands.kit import Server, family
 from tests.multisite.mail import BOB, append, create, message
@@ -50,6 +51,21 @@ def cases(kind: str, least: int = 3) -> Iterator[tuple[str, random.Random]]:
 
 def spoiled_file(path: Path, chance: random.Random) -> None:
     path.write_bytes(corpus.spoil(chance, path.read_bytes()))
+
+
+# -- the wire
+
+
+def test_a_network_may_cut_a_spoiled_conversation_anywhere() -> None:
+    conversations = list(corpus.conversations().values())
+    for name, chance in cases("wire", 50):
+        own = chance.choice(conversations)
+        at = chance.randrange(len(own))
+        wire = b"\r\n".join([*own[max(0, at - 2) : at], corpus.spoil(chance, own[at]), b"EXIT"]) + b"\r\n"
+        cuts = sorted(chance.randrange(len(wire) + 1) for _ in range(chance.randrange(1, 30)))
+        pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+        whole = merged(events(server(), [wire]))
+        assert merged(events(server(), pieces)) == whole, name
 
 
 # -- packets
