@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import json
 import os
@@ -139,6 +140,8 @@ class Service:
             self._strangers.add(task, address)
             self._working.add(task)
             task.add_done_callback(self._ended)
+            # Here, too: one that gives way before it has begun comes to no `finally` of its own.
+            task.add_done_callback(functools.partial(_close, sock))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._strangers.drop(task)
@@ -357,6 +360,10 @@ def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
         await Service(site, ready).run()
 
     asyncio.run(main())
+
+
+def _close(sock: socket.socket, _task: asyncio.Task[None]) -> None:
+    sock.close()
 
 
 async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
