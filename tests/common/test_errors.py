@@ -44,7 +44,7 @@ def test_what_has_no_code_says_its_reason() -> None:
         (CannotConnect, 1),
         (ReplyError, 1),
         (UsageError, 64),
-        (StoreCorrupt, 70),
+        (StoreCorrupt, 75),
         (StoreError, 75),
         (MailboxLocked, 75),
         (ConfigError, 78),

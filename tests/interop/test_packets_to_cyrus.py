@@ -33,7 +33,8 @@ from .view import view
 def pinned(maker: Ours) -> tuple[str, str]:
     """What whoever imports a creation packet of `maker` types."""
     shown = command(maker, "multitool", "keys").check().out
-    return "-fingerprint", " ".join(shown.split()[2:])
+    (mine,) = [line for line in shown.splitlines() if line.startswith("*")]
+    return "-fingerprint", " ".join(mine.split()[2:])
 
 
 class Chain:
