@@ -12,7 +12,7 @@ TABLE = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 
 
 def named() -> list[tuple[str, str]]:
-    """File and function of each test that the tables name; the function is "" where all of a file is meant."""
+    """File and function of each test that the tables name; "" for the function where a file is meant."""
     found: list[tuple[str, str]] = []
     file = ""
     for path, function in re.findall(r"`(tests/[\w/.]+|…)(?:::(\w+))?`", TABLE):
