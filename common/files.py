@@ -38,12 +38,17 @@ def sync_directory(directory: Path) -> None:
 
 def make_directories(directory: Path, mode: int = 0o700) -> None:
     """mkdir -p; every name that this makes lasts on return. `mode` is that of all that are made, under the
-    umask. Raises OSError as `Path.mkdir` does: `FileExistsError` where there is something else."""
+    umask. Raises OSError as `Path.mkdir` does: `FileExistsError` where there is something else,
+    `NotADirectoryError` where that stands on the way."""
     if directory.is_dir():
         return
-    if directory.parent != directory:
+    try:
+        directory.mkdir(exist_ok=True, mode=mode)
+    except FileNotFoundError:
+        if directory.parent == directory:
+            raise
         make_directories(directory.parent, mode)
-    directory.mkdir(exist_ok=True, mode=mode)
+        directory.mkdir(exist_ok=True, mode=mode)
     sync_directory(directory.parent)
 
 
