@@ -6,6 +6,7 @@ strange places and had the inside of messages carried out as commands.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.fault
 MESSAGE = b"Subject: one\r\n\r\nhello\r\n"
 ID = b"alice0000000000000000id"
 CANARY = b"\r\nAPPLY UNUSER alice\r\nAPPLY UNMAILBOX user.alice\r\nEXIT\r\n"
-GUID = b"0123456789012345678901234567890123456789"
+GUID = hashlib.sha1(CANARY).hexdigest().encode()
+MALFORMED = (b"APPLY MESSAGE (%s) behind the end", b"APPLY MESSAGE (a ) %s)", b"GET USER (%s")
+"""With content in them nobody can tell where that ends: the connection does."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,9 @@ def test_01_a_refused_command_consumes_its_literals(server: RunningServer, comma
         heard = converse(server, login + command % content + b"\r\nCOMPRESS marker\r\n")
         known = [b"NO Unknown compression algorithm: marker", b"NO Permission denied"]
         assert len(heard) <= 2 + bool(login), heard
-        if command != b"GET USER (%s" or who != "administrator":
+        if command in MALFORMED and who == "administrator":
+            assert heard[-1] in known or heard[1:] == []
+        else:
             assert heard[-1] in known
 
 
@@ -168,6 +173,9 @@ def test_03_names_are_looked_at_before_they_touch_a_path(server: RunningServer) 
         for name in HOSTILE:
             command = template.replace(b"%s", name).replace(b"%%", b"%")
             heard = converse(server, admin(command + b"\r\nCOMPRESS marker\r\n"))
+            if name.startswith(b"{") and b"%s." in template:
+                assert len(heard) == 1, "a literal with a word on its heels: malformed, and it holds content"
+                continue
             assert heard[-1] == b"NO Unknown compression algorithm: marker", command[:100]
             assert len(heard) == 3, (command[:100], heard)
         assert server.strange_files() == [], template
