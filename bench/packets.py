@@ -68,10 +68,13 @@ class Site:
 def measure(work: Path, count: int, size: int) -> list[list[str]]:
     """The rows of the table."""
     one, other = Site(work, "one"), Site(work, "other")
-    creation, packet = work / "creation", work / "packet"
+    creation, packet, phrase = work / "creation", work / "packet", work / "phrase"
+    phrase.touch(mode=0o600)
+    phrase.write_text("no secret at all\n")
+    trusting = ("-workdir", str(work), "-secret", str(phrase))
     one.multitool("mkfamily", "-name", "bench", "one")
-    one.multitool("mkreplica", "-export", "-workdir", str(work), "-out", str(creation), "other:other")
-    other.multitool("mkreplica", "-import", "-workdir", str(work), str(creation))
+    one.multitool("mkreplica", "-export", *trusting, "-out", str(creation), "other:other")
+    other.multitool("mkreplica", "-import", *trusting, str(creation))
     octets = one.fill(Post().alike(count, size), 10)
     rows = []
 

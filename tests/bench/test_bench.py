@@ -70,3 +70,16 @@ def test_a_file_is_shipped_beside_its_copies() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "shipping_server" in done.stdout
+
+
+def test_packets_are_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.packets", "--messages", "20"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=scaled(110),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "export" in done.stdout and "import" in done.stdout
