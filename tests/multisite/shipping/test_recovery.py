@@ -56,9 +56,9 @@ def test_a_file_whose_first_receiver_was_killed_gets_its_receipt_handler(
     handler.write_text(f'#!/bin/sh\necho "$*" >> {calls}\n')
     handler.chmod(0o755)
     hub.configure(f"RECEIPT-HANDLER -default {handler}")
+    boston.packet("one", b"1", hub.name)
     dying_once(monkeypatch, tmp_path / "died", Directory, "rename_new", lambda *_: None)
     hub.start()
-    boston.packet("one", b"1", hub.name)
     assert boston.shipping_server("-poll") == 1
     wait_until(lambda: boston.shipping_server("-poll") == 0 and not boston.outgoing())
     hub.stop()
@@ -74,9 +74,9 @@ def test_a_rename_in_two_steps_that_was_cut_between_them_leaves_one_file(
     hosts: Three, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boston, hub, _ = hosts
+    boston.packet("one", b"1", hub.name)
     dying_once(monkeypatch, tmp_path / "died", Directory, "rename_new", _only_link)
     hub.start()
-    boston.packet("one", b"1", hub.name)
     assert boston.shipping_server("-poll") == 1
     wait_until(lambda: boston.shipping_server("-poll") == 0 and not boston.outgoing())
     assert hub.incoming() == {"one": b"1"}
