@@ -17,10 +17,10 @@ from .releases import HOST, RELEASES, Release, chosen, current, unavailable
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours_alone = [item for item in items if _is_of_ours_alone(item)]
-    if ours_alone:
-        config.hook.pytest_deselected(items=ours_alone)
-        items[:] = [item for item in items if item not in ours_alone]
+    beside = [item for item in items if _is_of_ours_alone(item) or _leaves_out_the_release(item)]
+    if beside:
+        config.hook.pytest_deselected(items=beside)
+        items[:] = [item for item in items if item not in beside]
     for item in items:
         if "/interop/" in str(item.path):
             item.add_marker(pytest.mark.interop)
@@ -33,6 +33,12 @@ def _is_of_ours_alone(item: pytest.Item) -> bool:
     """Of the pairs of ends, two of ours need no other release."""
     params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     return params.get("pair") == "ours-ours" and params.get("release", str(HOST)) != str(HOST)
+
+
+def _leaves_out_the_release(item: pytest.Item) -> bool:
+    """With INTEROP_RELEASE: whether the test is not meant for that one."""
+    marker = item.get_closest_marker("every_release")
+    return marker is not None and os.environ.get("INTEROP_RELEASE") in marker.kwargs.get("without", ())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

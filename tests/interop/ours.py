@@ -65,6 +65,7 @@ class Ours:
             if key.startswith("partition-"):
                 Path(value).mkdir(parents=True, exist_ok=True)
         self.config.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
+        self.config.chmod(0o600)
         PasswordFile(root / "conf" / "sync_passwd").set_password(ADMIN, PASSWORD)
 
     @classmethod
@@ -187,6 +188,7 @@ class Ours:
         options.update(extra or {})
         lines = [f"{key}: {value}\n" for key, value in options.items() if value]
         path.write_text(f"@include: {self.config}\n" + "".join(lines))
+        path.chmod(0o600)  # there is a password in it
         return path
 
     def sync_client(

@@ -24,6 +24,8 @@ _DAMAGE = (
     "disk image",
     "no such table",
     "no such column",
+    "no such collation",
+    "unsupported file format",
     "corrupt",
     "decode",
 )
