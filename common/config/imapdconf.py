@@ -60,6 +60,8 @@ def _read_file(name: str, settings: dict[str, Setting], seen: set[Path], where: 
             word = line.split(maxsplit=1)[0][:40]
             raise ConfigError(f"{place}'{word}' is not an option name followed by a colon")
         key, value = found[1].lower(), found[2].strip()
+        if "\0" in value:
+            raise ConfigError(f"{place}{key}: the value holds a NUL")
         if not value:
             raise ConfigError(f"{place}{key}: the value is empty")
         if key == "@include":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from common.commands import complain
 from common.config import DEFAULT_PATH, Config
-from common.errors import UsageError
+from common.errors import StoreError, UsageError
 from common.numbers import decimal
 from common.printable import printable
 from common.stores import open_store
@@ -106,7 +107,10 @@ class Context:
             Log(directory, family.self_id) as log,
             contextlib.closing(open_store(self.config, readonly=True)) as store,
         ):
-            yield View(family, log, store)
+            try:
+                yield View(family, log, store)
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
 
     def named(self, family: Family) -> tuple[list[Replica], bool]:
         """The replicas that the operands name, and whether all are known; one that is not is named."""

@@ -105,3 +105,8 @@ def test_cyrus_prefix_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "plain.conf").write_text("b: plain\n")
     monkeypatch.setenv("CYRUS_PREFIX", str(prefixed))
     assert read(tmp_path, "a: plain\n") == {"a": "prefixed", "b": "plain"}
+
+
+def test_a_value_with_a_nul_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"imapd\.conf:1: configdirectory: the value holds a NUL"):
+        read(tmp_path, b"configdirectory: /var/lib/cy\0rus\n")
