@@ -303,15 +303,16 @@ class NativeStore:
         return opened
 
     def _check_unknown(self, owner: Owner) -> None:
-        """Raise unless one who has no index may be taken for somebody who was never here."""
+        """Raise unless one who had no index may be taken for somebody who was never here. Whoever looks while
+        somebody else makes him sees what was a moment ago."""
         if owner == SERVER:
             return
         for path in self.layout.places(owner):
-            if left := remains(path):
+            if (left := remains(path)) and self.layout.find(owner) is None:
                 raise StoreCorrupt(f"index lost: {left}; mailstore reconstruct makes one from what is there")
         known = self.registry.held_by(owner)
         away = self.partitions.away()
-        if not known and not away:
+        if (not known and not away) or self.layout.find(owner) is not None:
             return
         there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
         if away:

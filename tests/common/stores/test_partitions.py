@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import StoreError
+from common.names import Owner
 from common.stores.native.partitions import MARKER, PartitionAway
 from common.stores.native.store import NativeStore
 from common.stores.native.verify import verify_store
@@ -146,3 +147,23 @@ def test_a_partition_that_is_unmounted_while_a_store_is_open_gets_nothing(tmp_pa
         assert list(disk.iterdir()) == []
     finally:
         store.close()
+
+
+def test_who_is_made_while_somebody_looks_is_not_taken_for_lost(
+    store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between not finding an index and looking at what is left, another process makes the user."""
+    other, find = native_store(tmp_path), store._find
+
+    def found_and_made_then(owner: Owner) -> object:
+        opened = find(owner)
+        create(other)
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_find", found_and_made_then)
+        with store.read(ALICE) as reader:
+            assert list(reader.mailboxes()) == [], "as it was a moment ago"
+    with store.read(ALICE) as reader:
+        assert [state.name for state in reader.mailboxes()] == ["user.alice"]
+    other.close()
