@@ -3,7 +3,7 @@ databases, and how a network cuts a conversation.
 
 What must hold: the command ends with a status that its manual page knows (never 70, an internal error), an
 object that cannot be read raises its own kind of error, and what comes afterwards goes on.
-``CYRUS_SYNC_FUZZ_SECONDS`` says how long each kind is tried (default 6), ``CYRUS_SYNC_FUZZ_SEED`` from where.
+``CYRUS_SYNC_FUZZ_SECONDS`` says how long each kind is tried (default 3), ``CYRUS_SYNC_FUZZ_SEED`` from where.
 A failure names the case; the case of a number is always the same.
 """
 
@@ -33,7 +33,7 @@ from tests.multisite.commands.kit import Server, family
 from tests.multisite.mail import BOB, append, create, message
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
-SECONDS = float(os.environ.get("CYRUS_SYNC_FUZZ_SECONDS", "6"))
+SECONDS = float(os.environ.get("CYRUS_SYNC_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("CYRUS_SYNC_FUZZ_SEED", "1"))
 INTERNAL_ERROR = 70
 
