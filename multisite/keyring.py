@@ -46,7 +46,7 @@ def prepare(directory: Path) -> SecretKeys:
 def _install(directory: Path) -> None:
     path = directory / KEYS
     if path.exists():
-        # The old ones stay, as a link, before the name is given away.
+        # The old ones stay beside: packets may be under way that were sealed for them.
         number = 1 + max((int(old.name.removeprefix(f"{KEYS}.")) for old in _old(directory)), default=0)
         path.replace(directory / f"{KEYS}.{number}")
     (directory / _NEW).replace(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from common.errors import CyrusSyncError
@@ -140,7 +141,7 @@ def _with_own_keys(family: Family, entry: Entry, said: Replica | None) -> Family
     if said is None or known is None or said.id != entry.origin:
         return family
     told, had = said.key_history, known.key_history
-    if told is None or had is None or not told.continues(had, family.id, said.id):
+    if told is None or had is None or not told.extends(had, family.id, said.id):
         return family
     return family.with_replica(known.with_keys(told))
 
@@ -177,17 +178,18 @@ def _meddled(family: Family, entry: Entry, said: Replica) -> str:
 def keys_to_believe(family: Family, entry: Entry, said: Replica, warn: Callable[[str], None]) -> Replica:
     """What is said of a replica, with those of its keys that are to be believed."""
     known = family.replicas.get(said.id)
-    if known is None or said.keys == known.keys:
+    if known is None:
         return said
     told, had = said.key_history, known.key_history
-    if had is not None and told is not None and told.continues(had, family.id, said.id):
+    if told == had or (had is None and entry.origin in (said.id, known.creator)):
         return said
-    if had is None and told is not None and entry.origin in (said.id, said.creator):
+    if had is None:
+        return replace(said, keys="", succession="")
+    if told is not None and told.extends(had, family.id, said.id):
         return said
-    if had is not None and (told is None or not had.continues(told, family.id, said.id)):
+    if told is None or not had.extends(told, family.id, said.id):
         warn(
             f"{family.name_of(entry.origin)} tells of keys of {known.name} that do not follow from those that"
             " are known here; they are not taken (multitool chreplica -key, if they are right)"
         )
-    kept = said.with_keys(had) if had is not None else said
-    return kept
+    return said.with_keys(had)

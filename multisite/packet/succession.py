@@ -89,6 +89,11 @@ class Succession:
         signature = old.sign(_statement(family, replica, first, new))
         return Succession((*self.links, Link(first, new, signature)))
 
+    def extends(self, known: Succession, family: str, replica: str) -> bool:
+        """Whether this is `known`, or goes on from all of it: what anybody may pass on. Whoever else could
+        say which keys a replica had before could sign in its name."""
+        return self.links[: len(known.links)] == known.links and self.continues(known, family, replica)
+
     def continues(self, known: Succession, family: str, replica: str) -> bool:
         """Whether the last keys of `known` are among these, and lead on to the present ones by signatures
         that are right. Keys that branch off from an earlier pair are not believed."""

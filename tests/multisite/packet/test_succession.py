@@ -6,7 +6,7 @@ import pytest
 
 from multisite.packet import BadKeys, PacketForged, SecretKeys
 from multisite.packet.invitation import Invitation
-from multisite.packet.succession import MOST_LINKS, Succession
+from multisite.packet.succession import MOST_LINKS, Link, Succession
 
 BIRTH, SECOND, THIRD, OTHER = (SecretKeys.generate() for _ in range(4))
 FAMILY, REPLICA = "family", "f" * 32
@@ -42,6 +42,13 @@ def test_keys_that_branch_off_are_not_believed(history: Succession) -> None:
     assert other.continues(born, FAMILY, REPLICA), "whoever has the secret of the birth, first come"
     assert not other.continues(history, FAMILY, REPLICA)
     assert not Succession.begun(OTHER.public).continues(history, FAMILY, REPLICA)
+
+
+def test_an_invented_past_is_no_extension(history: Succession) -> None:
+    invented = Succession((Link(0, OTHER.public), history.links[-1]._replace(first=10**9)))
+    assert invented.continues(history, FAMILY, REPLICA) and not invented.extends(history, FAMILY, REPLICA)
+    assert invented.at(50) == OTHER.public, "that is what it would be good for"
+    assert history.extends(Succession(history.links[:1]), FAMILY, REPLICA)
 
 
 @pytest.mark.parametrize(("family", "replica"), [("other", REPLICA), (FAMILY, "0" * 32)])
