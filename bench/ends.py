@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from common.names import Owner, inbox_of
+from cyrus_sync.common.names import Owner, inbox_of
 from tests.interop.csync import Csync
 from tests.interop.cyrus import Address, Cyrus
 from tests.interop.imap import quote

@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.config import Config
-from common.names import Owner
-from common.stores import open_store
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
 
 from .ground import NAMES, ground
 from .mail import Post
@@ -58,7 +58,7 @@ class Site:
         return octets
 
     def multitool(self, *words: str) -> Ran:
-        command = [sys.executable, "-m", "multisite.multitool", *words, "-C", str(self.conf)]
+        command = [sys.executable, "-m", "cyrus_sync.multisite.multitool", *words, "-C", str(self.conf)]
         ran = run(command, {})
         if ran.status:
             raise SystemExit(f"bench: multitool {' '.join(words)} ended with {ran.status}:\n{ran.text}")

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from common.model import Annotation, Record
-from common.protocol import codec, dlist
-from common.protocol.connection import ServerConnection
-from common.protocol.crc import mailbox_crcs
-from common.protocol.events import MessageData, MessageEnd, NeedData, RecordBatch
-from common.protocol.records import encode_records
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.protocol import codec, dlist
+from cyrus_sync.common.protocol.connection import ServerConnection
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.protocol.events import MessageData, MessageEnd, NeedData, RecordBatch
+from cyrus_sync.common.protocol.records import encode_records
 
 READ = 64 * 1024
 """Bytes received at once, as from a socket."""

@@ -26,7 +26,10 @@ from .ground import NAMES, ground
 from .processes import run
 
 HEADINGS = ("way", "s", "MB/s", "× cp", "× cp, sync", "all runs")
-_COMMANDS = {"shipping_server": "multisite.shipping.cli", "mkorder": "multisite.shipping.mkorder"}
+_COMMANDS = {
+    "shipping_server": "cyrus_sync.multisite.shipping.cli",
+    "mkorder": "cyrus_sync.multisite.shipping.mkorder",
+}
 _BLOCK = 4 << 20
 _HOSTS = ("127.0.0.1", "127.0.0.2")
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.mail import Post
-from common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from common.names import Owner
-from common.protocol.crc import mailbox_crcs
-from common.stores.native.layout import Layout
-from common.stores.native.store import NativeStore
-from common.stores.staging import Staging
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.staging import Staging
 
 T = TypeVar("T")
 

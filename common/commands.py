@@ -27,8 +27,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
-from common import __version__
-from common.errors import (
+from cyrus_sync.common import __version__
+from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_INTERRUPTED,
     EX_OK,
@@ -37,7 +37,7 @@ from common.errors import (
     CyrusSyncError,
     UsageError,
 )
-from common.printable import printable
+from cyrus_sync.common.printable import printable
 
 Work = Callable[[list[str]], int]
 """What a command does with its words; the exit status. It may raise."""

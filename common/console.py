@@ -28,36 +28,36 @@ def _run(module: str, function: str = "main") -> int:
 
 
 def sync_client() -> int:
-    return _run("sync_client.cli")
+    return _run("cyrus_sync.sync_client.cli")
 
 
 def sync_server() -> int:
-    return _run("sync_server.cli")
+    return _run("cyrus_sync.sync_server.cli")
 
 
 def mailstore() -> int:
-    return _run("mailstore.cli")
+    return _run("cyrus_sync.mailstore.cli")
 
 
 def cyr_synclog() -> int:
-    return _run("common.synclog.cli")
+    return _run("cyrus_sync.common.synclog.cli")
 
 
 def sync_reset() -> int:
-    return _run("mailstore.reset")
+    return _run("cyrus_sync.mailstore.reset")
 
 
 def shipping_server() -> int:
-    return _run("multisite.shipping.cli")
+    return _run("cyrus_sync.multisite.shipping.cli")
 
 
 def mkorder() -> int:
-    return _run("multisite.shipping.mkorder")
+    return _run("cyrus_sync.multisite.shipping.mkorder")
 
 
 def syncreplica() -> int:
-    return _run("multisite.multitool", "syncreplica")
+    return _run("cyrus_sync.multisite.multitool", "syncreplica")
 
 
 def multitool() -> int:
-    return _run("multisite.multitool")
+    return _run("cyrus_sync.multisite.multitool")

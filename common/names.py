@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from common.errors import ReplyError
+from cyrus_sync.common.errors import ReplyError
 
 DELETED_PREFIX = "DELETED"
 MAX_MAILBOX_NAME = 490

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Self
 
-from common.names import (
+from cyrus_sync.common.names import (
     DELETED_PREFIX,
     SERVER,
     BadName,
@@ -40,10 +40,10 @@ from common.names import (
     split_domain,
     split_userid,
 )
-from common.utf7 import ascii_name
+from cyrus_sync.common.utf7 import ascii_name
 
 if TYPE_CHECKING:
-    from common.config import Config
+    from cyrus_sync.common.config import Config
 
 _NO_BANG = "Invalid mailbox name: a ! stands only in names of a domain"
 _KINDS = ("shared:", "mailbox:", "user:", "server:")

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import re
 
-from common.names import (
+from cyrus_sync.common.names import (
     BadName,
     check_mailbox_name,
     live_name,
     owner_user,
     split_domain,
 )
-from common.utf7 import decode, encode
+from cyrus_sync.common.utf7 import decode, encode
 
 _FORBIDDEN = re.compile(r"[\"%/;<>\\`{|}]")
 """Printable ASCII that stands in no name of Cyrus (``!`` only in a domain's, ``&`` begins letters)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar, overload
 
-from common.model import MAX_UID
+from cyrus_sync.common.model import MAX_UID
 
 _Default = TypeVar("_Default")
 

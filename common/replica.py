@@ -24,7 +24,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,

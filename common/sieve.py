@@ -25,8 +25,8 @@ import string
 import time
 from typing import NamedTuple
 
-from common.errors import SyncBadSieve
-from common.names import BadName
+from cyrus_sync.common.errors import SyncBadSieve
+from cyrus_sync.common.names import BadName
 
 SIEVE_FOLDER = "#sieve"
 MAX_NAME = 512

@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from common.errors import SyncBadSieve
-from common.sieve import Token, Wrong, check_syntax, tokens_of
+from cyrus_sync.common.errors import SyncBadSieve
+from cyrus_sync.common.sieve import Token, Wrong, check_syntax, tokens_of
 
 MAX_NUMBER = 2**31 - 1
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.config import Config
-from common.names import Owner, inbox_of
-from common.stores import open_store
-from common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 
 DATA = Path("quickstart-data").resolve()
 BIN = Path(sys.executable).parent

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from common.model import MAX_SIZE
-from common.stores.frames import LARGE
-from mailstore.errors import BadInput
-from mailstore.sources.content import PIECE, file_pieces
+from cyrus_sync.common.model import MAX_SIZE
+from cyrus_sync.common.stores.frames import LARGE
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.sources.content import PIECE, file_pieces
 
 
 def arriving(stream: BinaryIO, directory: Path) -> Iterable[bytes]:

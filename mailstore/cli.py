@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO, TextIO
 
-from common.commands import Parser, add_version, run_command
-from common.config import DEFAULT_PATH
-from mailstore.commands import COMMANDS
-from mailstore.context import Context
-from mailstore.errors import EXIT_STATUS
+from cyrus_sync.common.commands import Parser, add_version, run_command
+from cyrus_sync.common.config import DEFAULT_PATH
+from cyrus_sync.mailstore.commands import COMMANDS
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import EXIT_STATUS
 
 
 def parser(*commands: str) -> argparse.ArgumentParser:

@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import BinaryIO, TextIO
 
-from common.config import Config
-from common.errors import UsageError
-from common.model import MailboxState
-from common.names import (
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import (
     BadName,
     Owner,
     in_domain,
@@ -25,13 +25,13 @@ from common.names import (
     owner_of,
     owner_user,
 )
-from common.namespace import Namespace
-from common.newnames import check_new_name
-from common.stores import open_store
-from common.stores.mailstore import MailReader, MailWriter
-from common.stores.native.store import NativeStore
-from common.synclog.writer import ActionLog
-from mailstore.errors import NoSuchMailbox, NoSuchUser
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.newnames import check_new_name
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.synclog.writer import ActionLog
+from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
 
 LOCK_SECONDS = 60.0
 _RANGE = re.compile(r"([0-9]{1,10}|\*)(?::([0-9]{1,10}|\*))?")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from common.files import make_directories, write_over
-from common.model import MAX_UID
-from common.numbers import decimal
+from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.common.model import MAX_UID
+from cyrus_sync.common.numbers import decimal
 
 FORMAT = 1
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.errors import EX_TEMPFAIL, CyrusSyncError, ProtocolError, UsageError
-from common.names import BadName
+from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, ProtocolError, UsageError
+from cyrus_sync.common.names import BadName
 
 EX_DATAERR = 65
 EX_NOINPUT = 66

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from common.errors import UsageError
-from common.model import SYSTEM_FLAGS
-from common.utf7 import encode
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.model import SYSTEM_FLAGS
+from cyrus_sync.common.utf7 import encode
 
 _KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~}]+")
 SETTABLE = {flag.lower(): flag for flag in SYSTEM_FLAGS if flag != "\\Expunged"}

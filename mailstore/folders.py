@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from common.model import MailboxState
-from common.names import parent_of
-from common.stores.mailstore import MailWriter
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import parent_of
+from cyrus_sync.common.stores.mailstore import MailWriter
 
 
 def create_with_parents(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from common.names import Owner
-from common.stores.mailstore import MailReader, MailStore, MailWriter
-from mailstore.earlier import Earlier, EarlierFolder
-from mailstore.selection import records_of
-from mailstore.sources.message import Report, Source
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.mailstore.earlier import Earlier, EarlierFolder
+from cyrus_sync.mailstore.selection import records_of
+from cyrus_sync.mailstore.sources.message import Report, Source
 
 Folder = tuple[str, ...]
 _LOCK_TIMEOUT = 60.0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError
-from common.model import MailboxState
-from common.names import Owner
-from common.replica import Replica
-from common.stores.healing import Healed, heal
-from common.stores.mailstore import MailStore
-from common.stores.threads import ThreadRunner
-from common.wire.client import ClientSettings, connect
-from common.wire.replica import WireReplica
-from mailstore.context import Context
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.stores.healing import Healed, heal
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.wire.client import ClientSettings, connect
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.mailstore.context import Context
 
 
 class FromPeer:

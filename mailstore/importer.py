@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from common.errors import ReplyError
-from common.model import MailboxState, MessageBody, held_date
-from common.names import Owner, inbox_of, owner_of, split_domain
-from common.newnames import check_new_name, fitting
-from common.stores.mailstore import MailReader, MailStore, MailWriter
-from mailstore.earlier import Earlier, EarlierFolder
-from mailstore.folders import create_with_parents
-from mailstore.following import follow_gone, follow_renames
-from mailstore.selection import records_of
-from mailstore.sources.message import Report, Source, SourceMessage
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState, MessageBody, held_date
+from cyrus_sync.common.names import Owner, inbox_of, owner_of, split_domain
+from cyrus_sync.common.newnames import check_new_name, fitting
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.mailstore.earlier import Earlier, EarlierFolder
+from cyrus_sync.mailstore.folders import create_with_parents
+from cyrus_sync.mailstore.following import follow_gone, follow_renames
+from cyrus_sync.mailstore.selection import records_of
+from cyrus_sync.mailstore.sources.message import Report, Source, SourceMessage
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 8 * 1024 * 1024

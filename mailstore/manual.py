@@ -1,7 +1,7 @@
 """Write the manual page mailstore(8) from the help of the commands.
 
-``python -m mailstore.manual`` rewrites ``docs/man/mailstore.8.md`` of the checkout that it stands in;
-``--check`` only says whether it is in step (exit 1).
+``python -m cyrus_sync.mailstore.manual`` rewrites ``docs/man/mailstore.8.md`` of the checkout that it stands
+in; ``--check`` only says whether it is in step (exit 1).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mailstore.cli import parser
-from mailstore.commands import COMMANDS
-from mailstore.errors import EXIT_STATUS
+from cyrus_sync.mailstore.cli import parser
+from cyrus_sync.mailstore.commands import COMMANDS
+from cyrus_sync.mailstore.errors import EXIT_STATUS
 
 MANUAL = Path("docs/man/mailstore.8.md")
 
@@ -170,7 +170,7 @@ def _prose(text: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write or check the page below the current directory."""
-    arguments = argparse.ArgumentParser(prog="python -m mailstore.manual", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m cyrus_sync.mailstore.manual", description=__doc__)
     arguments.add_argument("--check", action="store_true", help="write nothing, exit 1 if not in step")
     check = arguments.parse_args(argv).check
     text = manual_text()

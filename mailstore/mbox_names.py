@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import ReplyError
-from common.names import check_mailbox_name
-from common.utf7 import decode, encode
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.names import check_mailbox_name
+from cyrus_sync.common.utf7 import decode, encode
 
 INDEX = "mailboxes.tsv"
 SUFFIX = ".mbox"

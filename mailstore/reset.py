@@ -11,15 +11,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from common.commands import Parser, add_version, complain, run_command
-from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
-from common.names import Owner
-from common.namespace import Namespace
-from common.stores import open_store
-from common.stores.native.care.lost import give_up, is_unusable
-from common.stores.native.store import NativeStore
-from mailstore.context import LOCK_SECONDS
+from cyrus_sync.common.commands import Parser, add_version, complain, run_command
+from cyrus_sync.common.config import DEFAULT_PATH, Config
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.mailstore.context import LOCK_SECONDS
 
 EXIT_STATUS = """\
 EXIT STATUS

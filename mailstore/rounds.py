@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, StoreError
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from mailstore.context import Context
-from mailstore.errors import NoSuchUser
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoSuchUser
 
 
 class Rounds:

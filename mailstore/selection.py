@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from common.errors import EX_FAILURE, EX_OK
-from common.model import MailboxState, Record
-from common.stores.mailstore import MailReader
-from mailstore.context import Context, parse_uids
-from mailstore.errors import NoSuchMessage
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.context import Context, parse_uids
+from cyrus_sync.mailstore.errors import NoSuchMessage
 
 
 def records_of(

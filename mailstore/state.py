@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from common.errors import CyrusSyncError, StoreCorrupt
-from common.model import SYSTEM_FLAGS, MailboxState, Record
-from common.names import SERVER, Owner, sort_key
-from common.stores.mailstore import MailReader, MailStore
-from common.stores.native.trouble import store_trouble
-from common.stores.queries import is_sieve
-from mailstore.canonical import Line, octets
+from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
+from cyrus_sync.common.model import SYSTEM_FLAGS, MailboxState, Record
+from cyrus_sync.common.names import SERVER, Owner, sort_key
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.stores.native.trouble import store_trouble
+from cyrus_sync.common.stores.queries import is_sieve
+from cyrus_sync.mailstore.canonical import Line, octets
 
 T = TypeVar("T")
 

@@ -7,17 +7,17 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from common.errors import StoreCorrupt, StoreError
-from common.model import MessageBody
-from common.names import Owner
-from common.protocol.mailboxes import MailboxLine
-from common.stores.frames import content_pieces, frame_content
-from common.stores.mailstore import MailReader, MailStore
-from common.wire.outgoing import mailbox_pieces
-from multisite.oplog.log import Log
-from multisite.oplog.operations import Entry
-from multisite.oplog.transaction import parse
-from multisite.replay.stage import Held, not_stored
+from cyrus_sync.common.errors import StoreCorrupt, StoreError
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.mailboxes import MailboxLine
+from cyrus_sync.common.stores.frames import content_pieces, frame_content
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.wire.outgoing import mailbox_pieces
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.replay.stage import Held, not_stored
 
 _log = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 
-from common.errors import CyrusSyncError
-from common.names import SERVER, BadName, Owner, check_userid, inbox_of, is_deleted, owner_of
-from common.stores.mailstore import MailStore
-from common.synclog.lines import LogLine, parse_lines
-from common.synclog.log import SyncLog
-from multisite.errors import MultisiteError
-from multisite.oplog.log import Log
-from multisite.recorder import Recorder
-from sync_client.engine import Engine, Options
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import SERVER, BadName, Owner, check_userid, inbox_of, is_deleted, owner_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.synclog.lines import LogLine, parse_lines
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.recorder import Recorder
+from cyrus_sync.sync_client.engine import Engine, Options
 
 _log = logging.getLogger(__name__)
 

@@ -12,18 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.config import Config
-from multisite import keyring
-from multisite.errors import MultisiteError, NotApplied
-from multisite.export import Exported, Place, Wish, export
-from multisite.family import FILE, Family, Replica, check_replica_name, new_id
-from multisite.importing import Import
-from multisite.member import Member, directory_of
-from multisite.membership import change_keys
-from multisite.packet import CREATION, BadKeys, Header, PacketForged, PacketReader, PublicKeys, SecretKeys
-from multisite.packet.invitation import Invitation
-from multisite.packet.succession import Succession
-from multisite.replay.members import announce, tell_replica
+from cyrus_sync.common.config import Config
+from cyrus_sync.multisite import keyring
+from cyrus_sync.multisite.errors import MultisiteError, NotApplied
+from cyrus_sync.multisite.export import Exported, Place, Wish, export
+from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_name, new_id
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.member import Member, directory_of
+from cyrus_sync.multisite.membership import change_keys
+from cyrus_sync.multisite.packet import (
+    CREATION,
+    BadKeys,
+    Header,
+    PacketForged,
+    PacketReader,
+    PublicKeys,
+    SecretKeys,
+)
+from cyrus_sync.multisite.packet.invitation import Invitation
+from cyrus_sync.multisite.packet.succession import Succession
+from cyrus_sync.multisite.replay.members import announce, tell_replica
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:

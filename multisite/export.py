@@ -16,15 +16,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import CyrusSyncError
-from multisite.bodies import Bodies, without_messages
-from multisite.family import Replica
-from multisite.importing import bring_up_to_date
-from multisite.member import Member
-from multisite.oplog.epochs import Row
-from multisite.oplog.operations import Entry, owner_text
-from multisite.packet import CREATION, UPDATE, Header, Operation, PacketWriter, PublicKeys, Range, Target
-from multisite.signing import retell
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.bodies import Bodies, without_messages
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.importing import bring_up_to_date
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.epochs import Row
+from cyrus_sync.multisite.oplog.operations import Entry, owner_text
+from cyrus_sync.multisite.packet import (
+    CREATION,
+    UPDATE,
+    Header,
+    Operation,
+    PacketWriter,
+    PublicKeys,
+    Range,
+    Target,
+)
+from cyrus_sync.multisite.signing import retell
 
 NO_LIMIT = 1 << 62
 _HEADS = 4096

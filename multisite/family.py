@@ -17,12 +17,12 @@ from typing import Any, Self
 
 import yaml
 
-from common.commands import reason
-from common.files import make_directories, write_over
-from multisite.errors import MultisiteError, NoFamily, UnknownReplica
-from multisite.packet.errors import BadKeys
-from multisite.packet.keys import PublicKeys
-from multisite.packet.succession import Succession
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.multisite.errors import MultisiteError, NoFamily, UnknownReplica
+from cyrus_sync.multisite.packet.errors import BadKeys
+from cyrus_sync.multisite.packet.keys import PublicKeys
+from cyrus_sync.multisite.packet.succession import Succession
 
 FILE = "family.yaml"
 DEFAULT_CLASS = "-default"

@@ -21,23 +21,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import CyrusSyncError, StoreCorrupt
-from common.names import Owner
-from multisite.errors import NotApplied, UnknownSender
-from multisite.member import Member
-from multisite.oplog.operations import Entry, State
-from multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
-from multisite.replay.ground import Ground
-from multisite.replay.hand import Hand
-from multisite.replay.inboxes import give_inboxes, note_inboxless
-from multisite.replay.members import announce
-from multisite.replay.names import give_back, warn_of_generated
-from multisite.replay.replay import Replay
-from multisite.replay.stage import Held, PacketStage, not_stored
-from multisite.restoring import note_answer, note_restore, open_again
-from multisite.shipping.files import TEMPORARY
-from multisite.trust import Verdict, judge, learn
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.errors import NotApplied, UnknownSender
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.operations import Entry, State
+from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.hand import Hand
+from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
+from cyrus_sync.multisite.replay.members import announce
+from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
+from cyrus_sync.multisite.replay.replay import Replay
+from cyrus_sync.multisite.replay.stage import Held, PacketStage, not_stored
+from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again
+from cyrus_sync.multisite.shipping.files import TEMPORARY
+from cyrus_sync.multisite.trust import Verdict, judge, learn
 
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.files import make_directories, sync_directory
-from multisite.packet import SecretKeys
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.multisite.packet import SecretKeys
 
 KEYS = "replica.keys"
 _NEW = "replica.keys.new"

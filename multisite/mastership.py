@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.names import Owner
-from multisite.errors import MultisiteError, NotMaster
-from multisite.family import Replica
-from multisite.importing import Import
-from multisite.member import Member
-from multisite.oplog.log import Log
-from multisite.oplog.masters import Base, Master
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.errors import MultisiteError, NotMaster
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.masters import Base, Master
 
 
 def hand_over(member: Member, owner: Owner, to: Replica) -> None:

@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from common.commands import reason
-from common.config import Config
-from common.errors import CyrusSyncError, StoreError
-from common.files import make_directories
-from common.stores import open_store
-from common.stores.mailstore import MailStore
-from common.synclog.log import SyncLog
-from common.synclog.writer import log_path
-from multisite import keyring
-from multisite.capture import Capture
-from multisite.errors import SiteSealed
-from multisite.family import Family, Replica
-from multisite.oplog.database import SiteLock
-from multisite.oplog.log import Log
-from multisite.packet import SecretKeys
-from multisite.signing import sign
-from multisite.standing import standing_of, write_standing
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.common.synclog.writer import log_path
+from cyrus_sync.multisite import keyring
+from cyrus_sync.multisite.capture import Capture
+from cyrus_sync.multisite.errors import SiteSealed
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.oplog.database import SiteLock
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.packet import SecretKeys
+from cyrus_sync.multisite.signing import sign
+from cyrus_sync.multisite.standing import standing_of, write_standing
 
 _log = logging.getLogger(__name__)
 

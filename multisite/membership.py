@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multisite import keyring
-from multisite.errors import MultisiteError
-from multisite.family import Replica, check_replica_name
-from multisite.member import Member
-from multisite.packet import BadKeys, PublicKeys
-from multisite.packet.succession import Succession
-from multisite.replay.members import announce, give_back_names, tell_replica
+from cyrus_sync.multisite import keyring
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Replica, check_replica_name
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.packet import BadKeys, PublicKeys
+from cyrus_sync.multisite.packet.succession import Succession
+from cyrus_sync.multisite.replay.members import announce, give_back_names, tell_replica
 
 
 def change_replica(member: Member, one: Replica) -> Replica:

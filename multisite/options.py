@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from common.commands import Misuse, version_text
-from common.errors import EX_OK, UsageError
+from cyrus_sync.common.commands import Misuse, version_text
+from cyrus_sync.common.errors import EX_OK, UsageError
 
 DASHES = "-‐‑‒–—−"
 """What counts as a dash in front of an option: hyphen-minus and its typographic relatives."""

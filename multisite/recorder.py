@@ -25,8 +25,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from common.errors import MailboxNonexistent
-from common.model import (
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -39,14 +39,14 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.names import SERVER, Owner, is_deleted, owner_of, sort_key
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID
-from common.wire.outgoing import mailbox_pieces
-from multisite.oplog.items import remember
-from multisite.oplog.log import Log
-from multisite.oplog.operations import Entry
-from multisite.oplog.shadows import RESYNC
-from multisite.oplog.transaction import parse
+from cyrus_sync.common.names import SERVER, Owner, is_deleted, owner_of, sort_key
+from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID
+from cyrus_sync.common.wire.outgoing import mailbox_pieces
+from cyrus_sync.multisite.oplog.items import remember
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.shadows import RESYNC
+from cyrus_sync.multisite.oplog.transaction import parse
 
 HEADER_FIELDS = ("name", "acl", "options", "usergroups", "annotations", "partition", "uidvalidity")
 """Fields of a mailbox of which `changed` tells."""

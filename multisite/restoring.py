@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from multisite.errors import MultisiteError
-from multisite.family import Replica
-from multisite.member import Member
-from multisite.oplog.masters import Base
-from multisite.packet import Header
-from multisite.replay.ground import Ground
-from multisite.replay.members import announce
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.packet import Header
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.members import announce
 
 ANSWER = b""
 """Stands among the messages that were asked for where a packet is owed even if it carries nothing."""

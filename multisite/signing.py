@@ -13,9 +13,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 
-from multisite.family import Family
-from multisite.oplog.operations import SIGNATURE, Entry, owner_text
-from multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.oplog.operations import SIGNATURE, Entry, owner_text
+from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
 
 RETOLD = "retold"
 """The attribute that names the replica by whom an operation was told anew."""

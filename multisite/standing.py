@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from common.files import write_over
-from multisite.errors import MultisiteError
-from multisite.family import Family
+from cyrus_sync.common.files import write_over
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Family
 
 FILE = "epochs.yaml"
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from multisite.errors import NotApplied, UnknownSender
-from multisite.family import Family
-from multisite.packet import Header, PacketForged, PublicKeys
-from multisite.packet.succession import Succession
+from cyrus_sync.multisite.errors import NotApplied, UnknownSender
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.packet import Header, PacketForged, PublicKeys
+from cyrus_sync.multisite.packet.succession import Succession
 
 
 @dataclass(frozen=True, slots=True)

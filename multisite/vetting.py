@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from common.errors import CyrusSyncError
-from common.names import owner_of, root_of
-from common.protocol.codec import RenameRequest
-from multisite.errors import BadOperation
-from multisite.family import Family, Replica, replica_of_text
-from multisite.oplog.masters import Master
-from multisite.oplog.operations import FAMILY, SIGNATURE, Entry, owner_text
-from multisite.oplog.transaction import Transaction, parse
-from multisite.signing import RETOLD, fault
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import owner_of, root_of
+from cyrus_sync.common.protocol.codec import RenameRequest
+from cyrus_sync.multisite.errors import BadOperation
+from cyrus_sync.multisite.family import Family, Replica, replica_of_text
+from cyrus_sync.multisite.oplog.masters import Master
+from cyrus_sync.multisite.oplog.operations import FAMILY, SIGNATURE, Entry, owner_text
+from cyrus_sync.multisite.oplog.transaction import Transaction, parse
+from cyrus_sync.multisite.signing import RETOLD, fault
 
 SPECIAL = frozenset(("MASTER", "REPLICA"))
 """Operations that are about the family and its masters, not about mail."""

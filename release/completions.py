@@ -8,17 +8,17 @@ from pathlib import Path
 
 import shtab
 
-from common.synclog import cli as cyr_synclog
-from mailstore import cli as mailstore
-from mailstore import reset as sync_reset
-from mailstore.commands import COMMANDS as MAILSTORE
-from multisite import multitool
-from multisite.commands import COMMANDS as MULTITOOL
-from multisite.options import Grammar
-from multisite.shipping import cli as shipping_server
-from multisite.shipping import mkorder
-from sync_client import arguments as sync_client
-from sync_server import cli as sync_server
+from cyrus_sync.common.synclog import cli as cyr_synclog
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.mailstore import reset as sync_reset
+from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE
+from cyrus_sync.multisite import multitool
+from cyrus_sync.multisite.commands import COMMANDS as MULTITOOL
+from cyrus_sync.multisite.options import Grammar
+from cyrus_sync.multisite.shipping import cli as shipping_server
+from cyrus_sync.multisite.shipping import mkorder
+from cyrus_sync.sync_client import arguments as sync_client
+from cyrus_sync.sync_server import cli as sync_server
 
 _FILES = {"FILE", "PATH", "file", "path", "order-path", "packet-file"}
 _DIRECTORIES = {"DIR", "DIRECTORY", "directory"}

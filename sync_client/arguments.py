@@ -11,11 +11,11 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.commands import Parser, add_version
-from common.config.config import DEFAULT_PATH
-from common.config.values import duration
-from common.errors import UsageError
-from sync_client.channel import check_channel
+from cyrus_sync.common.commands import Parser, add_version
+from cyrus_sync.common.config.config import DEFAULT_PATH
+from cyrus_sync.common.config.values import duration
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.sync_client.channel import check_channel
 
 EPILOG = """\
 modes (exactly one):

@@ -13,11 +13,11 @@ import os
 import re
 from pathlib import Path
 
-from common.config import Config
-from common.config.options import OPTIONS
-from common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
-from common.files import make_directories
-from common.numbers import decimal
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.options import OPTIONS
+from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.numbers import decimal
 
 _log = logging.getLogger(__name__)
 

@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common import syslog
-from common.commands import complain, run_command
-from common.config import Config
-from common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
-from common.namespace import Namespace
-from common.stores.native.marks import MarkedOwners
-from common.synclog.writer import log_path
-from common.wire.certificates import client_warnings
-from common.wire.settings import ClientSettings
-from sync_client import names, report
-from sync_client.arguments import Arguments, Mode, parse, parser
-from sync_client.background import go_to_background, is_supervised
-from sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
-from sync_client.status import Thresholds, read_status, render
+from cyrus_sync.common import syslog
+from cyrus_sync.common.commands import complain, run_command
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.stores.native.marks import MarkedOwners
+from cyrus_sync.common.synclog.writer import log_path
+from cyrus_sync.common.wire.certificates import client_warnings
+from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.sync_client import names, report
+from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
+from cyrus_sync.sync_client.background import go_to_background, is_supervised
+from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
+from cyrus_sync.sync_client.status import Thresholds, read_status, render
 
 
 class NoServer(CyrusSyncError):
@@ -66,7 +66,7 @@ def _run(words: list[str]) -> int:
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     found, bad = _names(arguments, cfg)
     report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
-    from sync_client.start import Job, run_one_shot
+    from cyrus_sync.sync_client.start import Job, run_one_shot
 
     return run_one_shot(Job(arguments, cfg, settings, found, bad))
 
@@ -92,7 +92,7 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     try:
         if lock is not None:
             lock.write_pid()
-        from sync_client.start import Job, run_rolling
+        from cyrus_sync.sync_client.start import Job, run_rolling
 
         def reload() -> Job:
             fresh = Config.load(arguments.config, program="sync_client")

@@ -7,13 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
-from common.stores.mailstore import MailStore
-from common.wire.client import ClientSettings, connect
-from common.wire.replica import WireReplica
-from sync_client.engine import Engine, Options
-from sync_client.facts import NotGranted
-from sync_client.report import Trace
+from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.wire.client import ClientSettings, connect
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.sync_client.engine import Engine, Options
+from cyrus_sync.sync_client.facts import NotGranted
+from cyrus_sync.sync_client.report import Trace
 
 ARCHIVE = "REPLICATION-ARCHIVE"
 WANTED = frozenset({"SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD})

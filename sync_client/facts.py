@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import CannotConnect, CyrusSyncError
+from cyrus_sync.common.errors import CannotConnect, CyrusSyncError
 
 
 class NotGranted(CannotConnect):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from common.config import Config
+from cyrus_sync.common.config import Config
 
 _LOOKS = 2000
 """Directories that are looked into, at most."""

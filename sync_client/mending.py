@@ -8,14 +8,14 @@ that is back, a pack that was restored.
 
 from __future__ import annotations
 
-from common.errors import CyrusSyncError
-from common.names import owner_of
-from common.stores.native.store import NativeStore
-from common.stores.native.trouble import reporting
-from common.synclog.log import SyncLog
-from sync_client.engine.withheld import Withheld
-from sync_client.quarantine import Line
-from sync_client.report import log
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.trouble import reporting
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client.engine.withheld import Withheld
+from cyrus_sync.sync_client.quarantine import Line
+from cyrus_sync.sync_client.report import log
 
 INTERVAL = 600
 """Seconds between two looks."""

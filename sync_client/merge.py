@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from common.errors import ReplyError
-from common.names import Owner, check_mailbox_name, check_userid
-from common.synclog.lines import ARGUMENTS, LogLine
-from sync_client.work import Item, Kind, owner_of_name, owner_of_user
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.names import Owner, check_mailbox_name, check_userid
+from cyrus_sync.common.synclog.lines import ARGUMENTS, LogLine
+from cyrus_sync.sync_client.work import Item, Kind, owner_of_name, owner_of_user
 
 Reject = Callable[[LogLine, str], None]
 """Called with a line that cannot be worked on, and why."""

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from common.errors import UsageError
-from common.names import BadName
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import BadName
 
 
 def read_input(path: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,
     EX_TEMPFAIL,
@@ -25,15 +25,15 @@ from common.errors import (
     CyrusSyncError,
     TLSFailed,
 )
-from common.names import owner_of
-from sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
-from sync_client.facts import NotGranted, reason_of
-from sync_client.merge import Plan
-from sync_client.promote import Decision, GivenUp, OwnerOfUniqueid, promote
-from sync_client.promote import Deferred as PutOff
-from sync_client.run import Outcome, ReportFailure, Run, say_nothing
-from sync_client.session import Connector, Session
-from sync_client.work import Item, Kind
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
+from cyrus_sync.sync_client.facts import NotGranted, reason_of
+from cyrus_sync.sync_client.merge import Plan
+from cyrus_sync.sync_client.promote import Decision, GivenUp, OwnerOfUniqueid, promote
+from cyrus_sync.sync_client.promote import Deferred as PutOff
+from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
+from cyrus_sync.sync_client.session import Connector, Session
+from cyrus_sync.sync_client.work import Item, Kind
 
 _log = logging.getLogger(__name__)
 

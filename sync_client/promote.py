@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.errors import InvalidUser, MailboxLocked
-from common.names import Owner, owner_of
-from sync_client.engine.errors import ItemsFailed
-from sync_client.work import Item, Kind
+from cyrus_sync.common.errors import InvalidUser, MailboxLocked
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.work import Item, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.names import Owner
-from sync_client.quarantine_file import (
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.quarantine_file import (
     Entry,
     Listing,
     RejectedLine,
@@ -33,7 +33,7 @@ from sync_client.quarantine_file import (
     write_lines,
     write_listing,
 )
-from sync_client.work import Item, Kind
+from cyrus_sync.sync_client.work import Item, Kind
 
 _log = logging.getLogger(__name__)
 

@@ -29,11 +29,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import CyrusSyncError, StoreError
-from common.files import private, sync_directory
-from common.names import Owner
-from common.synclog.lines import format_line, parse_lines
-from common.synclog.log import SyncLog
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.files import private, sync_directory
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.synclog.lines import format_line, parse_lines
+from cyrus_sync.common.synclog.log import SyncLog
 
 HEADER = """\
 # Who is set aside by sync_client, and why. Everybody else is replicated.

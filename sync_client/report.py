@@ -20,12 +20,12 @@ from typing import Any, Literal, cast
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
-from common import syslog
-from common.commands import LostOutput, disregard_output
-from common.config import Config
-from common.errors import CyrusSyncError, ReplyError
-from sync_client.engine.errors import ItemsFailed
-from sync_client.work import Item
+from cyrus_sync.common import syslog
+from cyrus_sync.common.commands import LostOutput, disregard_output
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import CyrusSyncError, ReplyError
+from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.work import Item
 
 log = logging.getLogger("sync_client")
 

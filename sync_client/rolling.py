@@ -20,21 +20,21 @@ from typing import Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,
     EX_TEMPFAIL,
     CyrusSyncError,
     QuietLogout,
 )
-from sync_client.backoff import Backoff
-from sync_client.facts import Facts, NotGranted, Settings, reason_of
-from sync_client.machine import Action, Event, State, step
-from sync_client.promote import OwnerOfUniqueid
-from sync_client.run import Outcome, ReportFailure, Run, say_nothing
-from sync_client.session import Connector, Session
-from sync_client.sources import Batch, Source
-from sync_client.watch import NoWatch, Watch
+from cyrus_sync.sync_client.backoff import Backoff
+from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
+from cyrus_sync.sync_client.machine import Action, Event, State, step
+from cyrus_sync.sync_client.promote import OwnerOfUniqueid
+from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
+from cyrus_sync.sync_client.session import Connector, Session
+from cyrus_sync.sync_client.sources import Batch, Source
+from cyrus_sync.sync_client.watch import NoWatch, Watch
 
 _log = logging.getLogger(__name__)
 

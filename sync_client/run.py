@@ -18,13 +18,21 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 
-from common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, PeerError, QuietLogout, ReplyError
-from common.names import Owner
-from sync_client.merge import Plan
-from sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
-from sync_client.promote import Deferred as PutOff
-from sync_client.session import Session, perform
-from sync_client.work import Item
+from cyrus_sync.common.errors import (
+    EX_FAILURE,
+    EX_OK,
+    EX_TEMPFAIL,
+    CyrusSyncError,
+    PeerError,
+    QuietLogout,
+    ReplyError,
+)
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.merge import Plan
+from cyrus_sync.sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
+from cyrus_sync.sync_client.promote import Deferred as PutOff
+from cyrus_sync.sync_client.session import Session, perform
+from cyrus_sync.sync_client.work import Item
 
 REFUSALS = 5
 """So many owners refused in a row, and nobody served: the trouble is the server's, not theirs."""

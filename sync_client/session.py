@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from sync_client.work import Item, Kind
+from cyrus_sync.sync_client.work import Item, Kind
 
 
 class EngineVerbs(Protocol):

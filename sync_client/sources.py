@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from common.errors import MailboxLocked
-from common.names import Owner
-from common.synclog.lines import LogLine, parse_lines
-from common.synclog.log import ClaimedLog, SyncLog
-from sync_client.engine.errors import ItemsFailed
-from sync_client.merge import Plan, merge
-from sync_client.quarantine import Line, Quarantine
-from sync_client.run import Outcome
-from sync_client.work import Item, Kind, owner_of_name, owner_of_user
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.synclog.lines import LogLine, parse_lines
+from cyrus_sync.common.synclog.log import ClaimedLog, SyncLog
+from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.quarantine import Line, Quarantine
+from cyrus_sync.sync_client.run import Outcome
+from cyrus_sync.sync_client.work import Item, Kind, owner_of_name, owner_of_user
 
 
 @dataclass(slots=True)

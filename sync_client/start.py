@@ -18,39 +18,39 @@ import sdnotify
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from common.allocator import few_arenas
-from common.commands import LostOutput
-from common.config import Config
-from common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
-from common.files import make_directories
-from common.namespace import Namespace
-from common.stores import open_store
-from common.stores.native.store import NativeStore
-from common.stores.native.sweep import sweep
-from common.stores.threads import ThreadRunner
-from common.synclog.log import SyncLog
-from common.synclog.writer import log_path
-from common.wire.certificates import client_warnings
-from common.wire.settings import ClientSettings
-from sync_client import oneshot
-from sync_client.arguments import Arguments, Mode
-from sync_client.channel import channel_directory, channel_warnings
-from sync_client.connecting import WireConnector
-from sync_client.engine import Options, RemoteCache
-from sync_client.engine.all_users import read_everybody
-from sync_client.engine.left_out import FILE, LeftOut
-from sync_client.engine.withheld import Withheld, withheld_path
-from sync_client.facts import Facts, Settings
-from sync_client.foreign import cyrus_spool, nobody_here
-from sync_client.mending import INTERVAL, look_again
-from sync_client.names import read_input
-from sync_client.quarantine import Quarantine
-from sync_client.report import Reporter, log
-from sync_client.rolling import Rolling
-from sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
-from sync_client.status import StatusFile
-from sync_client.watch import FileWatch, NoWatch
-from sync_client.work import Item, Kind
+from cyrus_sync.common.allocator import few_arenas
+from cyrus_sync.common.commands import LostOutput
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.sweep import sweep
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.common.synclog.writer import log_path
+from cyrus_sync.common.wire.certificates import client_warnings
+from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.sync_client import oneshot
+from cyrus_sync.sync_client.arguments import Arguments, Mode
+from cyrus_sync.sync_client.channel import channel_directory, channel_warnings
+from cyrus_sync.sync_client.connecting import WireConnector
+from cyrus_sync.sync_client.engine import Options, RemoteCache
+from cyrus_sync.sync_client.engine.all_users import read_everybody
+from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
+from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
+from cyrus_sync.sync_client.facts import Facts, Settings
+from cyrus_sync.sync_client.foreign import cyrus_spool, nobody_here
+from cyrus_sync.sync_client.mending import INTERVAL, look_again
+from cyrus_sync.sync_client.names import read_input
+from cyrus_sync.sync_client.quarantine import Quarantine
+from cyrus_sync.sync_client.report import Reporter, log
+from cyrus_sync.sync_client.rolling import Rolling
+from cyrus_sync.sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
+from cyrus_sync.sync_client.status import StatusFile
+from cyrus_sync.sync_client.watch import FileWatch, NoWatch
+from cyrus_sync.sync_client.work import Item, Kind
 
 
 @dataclass(frozen=True, slots=True)

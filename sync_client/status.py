@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreError
-from sync_client.channel import lock_holder
-from sync_client.engine.left_out import FILE, LeftOut
-from sync_client.engine.withheld import Withheld
-from sync_client.quarantine_file import owner_key, read_listing, replace_file
-from sync_client.rolling import Rolling
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.sync_client.channel import lock_holder
+from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
+from cyrus_sync.sync_client.engine.withheld import Withheld
+from cyrus_sync.sync_client.quarantine_file import owner_key, read_listing, replace_file
+from cyrus_sync.sync_client.rolling import Rolling
 
 HEARTBEAT = 10
 """Seconds after which the file is written even if nothing changed."""

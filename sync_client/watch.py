@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.commands import reason
+from cyrus_sync.common.commands import reason
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from common.names import SERVER, Owner, owner_of
+from cyrus_sync.common.names import SERVER, Owner, owner_of
 
 
 class Kind(enum.IntEnum):

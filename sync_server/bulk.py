@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from common.model import Record
+from cyrus_sync.common.model import Record
 
 RECORDS_IN_MEMORY = 8192
 PIECE = 256 * 1024

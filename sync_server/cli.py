@@ -19,16 +19,16 @@ from typing import Any
 import sdnotify
 from twisted.internet.defer import Deferred
 
-from common.allocator import few_arenas
-from common.commands import Parser, add_version, run_command
-from common.config import Config
-from common.descriptors import raise_soft_limit, share_out
-from common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
-from common.numbers import decimal
-from sync_server.listener import Listeners
-from sync_server.logs import start_logging
-from sync_server.service import Service
-from sync_server.settings import ServerSettings
+from cyrus_sync.common.allocator import few_arenas
+from cyrus_sync.common.commands import Parser, add_version, run_command
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.descriptors import raise_soft_limit, share_out
+from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.sync_server.listener import Listeners
+from cyrus_sync.sync_server.logs import start_logging
+from cyrus_sync.sync_server.service import Service
+from cyrus_sync.sync_server.settings import ServerSettings
 
 log = logging.getLogger("sync_server")
 

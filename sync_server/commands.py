@@ -13,15 +13,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
-from common.protocol.events import DlistCommand
-from common.stores import disk
-from sync_server import replies
-from sync_server.handlers import HANDLERS, Answer, Blocking, Handler, Request
-from sync_server.outbox import Outbox, Slot
-from sync_server.replies import line
-from sync_server.service import Service
-from sync_server.work import Work
+from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
+from cyrus_sync.common.protocol.events import DlistCommand
+from cyrus_sync.common.stores import disk
+from cyrus_sync.sync_server import replies
+from cyrus_sync.sync_server.handlers import HANDLERS, Answer, Blocking, Handler, Request
+from cyrus_sync.sync_server.outbox import Outbox, Slot
+from cyrus_sync.sync_server.replies import line
+from cyrus_sync.sync_server.service import Service
+from cyrus_sync.sync_server.work import Work
 
 log = logging.getLogger("sync_server")
 

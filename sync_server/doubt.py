@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from common.model import MessageBody
-from common.protocol.events import (
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol.events import (
     ConnectionClosed,
     DlistCommand,
     MessageChunk,

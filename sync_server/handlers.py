@@ -16,15 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from common.errors import BadParameters, MailboxNonexistent, ProtocolError
-from common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
-from common.names import BadName
-from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, ZSTD
-from common.protocol.connection_server import ServerConnection
-from common.protocol.events import DlistCommand
-from common.stores.queries import FullMailbox
-from sync_server.work import Bulk, Work
+from cyrus_sync.common.errors import BadParameters, MailboxNonexistent, ProtocolError
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.protocol import codec, dlist
+from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.protocol.connection_server import ServerConnection
+from cyrus_sync.common.protocol.events import DlistCommand
+from cyrus_sync.common.stores.queries import FullMailbox
+from cyrus_sync.sync_server.work import Bulk, Work
 
 T = TypeVar("T")
 

@@ -18,14 +18,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
-from common.errors import ConfigError
-from common.wire.transport import CsyncProtocol
-from sync_server import replies
-from sync_server.places import origin
-from sync_server.replies import line
-from sync_server.service import Service
-from sync_server.session import Session
-from sync_server.settings import Address
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.wire.transport import CsyncProtocol
+from cyrus_sync.sync_server import replies
+from cyrus_sync.sync_server.places import origin
+from cyrus_sync.sync_server.replies import line
+from cyrus_sync.sync_server.service import Service
+from cyrus_sync.sync_server.session import Session
+from cyrus_sync.sync_server.settings import Address
 
 log = logging.getLogger("sync_server")
 

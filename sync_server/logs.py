@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
-from common import syslog
+from cyrus_sync.common import syslog
 
 IDENT = "sync_server"
 

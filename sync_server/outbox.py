@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from common.errors import ConnectionLost
+from cyrus_sync.common.errors import ConnectionLost
 
 MAX_COST = 128
 """Commands that may be under way at once; one that answers with a list counts for several."""

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
-from common.errors import UnknownFailure
-from common.model import MailboxState, MailboxUpdate, RecordSource
-from common.names import owner_of
-from common.protocol.crc import mailbox_crcs
-from common.stores.mailstore import MailWriter
-from common.stores.replica import StoreReplica
-from common.stores.staging import Staging
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, RecordSource
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.stores.mailstore import MailWriter
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.common.stores.staging import Staging
 
 
 def restore(replica: StoreReplica, state: MailboxState, records: RecordSource) -> Deferred[None]:

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
 
-from common.config import Config
-from common.descriptors import Shares, share_out
-from common.errors import ConfigError, StoreError
-from common.files import make_directories
-from common.protocol.connection_server import ServerConnection
-from common.protocol.dlist import Limits
-from common.stores import open_store
-from common.stores.mailstore import MailStore
-from common.stores.replica import StoreReplica
-from common.stores.staging import remove_left_overs
-from common.stores.threads import ThreadRunner
-from common.wire.certificates import expiry_warnings, server_files
-from common.wire.sasl.server import SaslServer
-from common.wire.tls import ServerTLS, server_context
-from sync_server.guessing import Guessing
-from sync_server.penalty import Penalty
-from sync_server.places import Most, Places
-from sync_server.settings import ServerSettings
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.descriptors import Shares, share_out
+from cyrus_sync.common.errors import ConfigError, StoreError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.protocol.connection_server import ServerConnection
+from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.common.stores.staging import remove_left_overs
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.wire.certificates import expiry_warnings, server_files
+from cyrus_sync.common.wire.sasl.server import SaslServer
+from cyrus_sync.common.wire.tls import ServerTLS, server_context
+from cyrus_sync.sync_server.guessing import Guessing
+from cyrus_sync.sync_server.penalty import Penalty
+from cyrus_sync.sync_server.places import Most, Places
+from cyrus_sync.sync_server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from sync_server.session import Session
+    from cyrus_sync.sync_server.session import Session
 
 log = logging.getLogger("sync_server")
 

@@ -32,8 +32,8 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from common.errors import CyrusSyncError
-from common.protocol.events import (
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.protocol.events import (
     ConnectionClosed,
     DlistCommand,
     Fatal,
@@ -46,16 +46,16 @@ from common.protocol.events import (
     SaslLine,
     SessionCommand,
 )
-from common.wire.policy import Layer
-from common.wire.sasl.server import Attempt, Challenge, Outcome, Success
-from sync_server import replies
-from sync_server.commands import Commands
-from sync_server.doubt import Doubt
-from sync_server.handlers import GRANTED
-from sync_server.outbox import Outbox
-from sync_server.places import origin
-from sync_server.replies import line
-from sync_server.service import Service
+from cyrus_sync.common.wire.policy import Layer
+from cyrus_sync.common.wire.sasl.server import Attempt, Challenge, Outcome, Success
+from cyrus_sync.sync_server import replies
+from cyrus_sync.sync_server.commands import Commands
+from cyrus_sync.sync_server.doubt import Doubt
+from cyrus_sync.sync_server.handlers import GRANTED
+from cyrus_sync.sync_server.outbox import Outbox
+from cyrus_sync.sync_server.places import origin
+from cyrus_sync.sync_server.replies import line
+from cyrus_sync.sync_server.service import Service
 
 log = logging.getLogger("sync_server")
 

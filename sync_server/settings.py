@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Self
 
-from common.config import Config
-from common.errors import ConfigError
-from common.numbers import decimal
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.numbers import decimal
 
 DEFAULT_PORT = 2005
 LOGIN_SECONDS = 60.0

@@ -15,12 +15,12 @@ from typing import IO, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from common.model import MailboxState, MessageBody, Record, RecordSource
-from common.protocol.events import MessageChunk, MessageData, MessageEnd, MessageStart, RecordBatch
-from common.stores.replica import StoreReplica
-from common.stores.threads import ThreadRunner
-from sync_server.bulk import PIECE, Records
-from sync_server.restore import restore
+from cyrus_sync.common.model import MailboxState, MessageBody, Record, RecordSource
+from cyrus_sync.common.protocol.events import MessageChunk, MessageData, MessageEnd, MessageStart, RecordBatch
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.sync_server.bulk import PIECE, Records
+from cyrus_sync.sync_server.restore import restore
 
 MOST_IN_FLIGHT = 4 * 1024 * 1024
 """Bytes of messages that may be on their way to the staging area before the connection waits."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.deadlines import scaled
+from tests.reactors import close_reactors, open_descriptors
+
+MOST_LEFT_OPEN = 60
+"""How many descriptors the tests of a module may leave open, together."""
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +21,22 @@ def _umask_of_its_own() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def _reactors_are_closed() -> Iterator[None]:
+    yield
+    close_reactors()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _descriptors_are_given_back() -> Iterator[None]:
+    """A process runs many modules: what each leaves open would add up to the limit of the process."""
+    before = open_descriptors()
+    yield
+    gc.collect()
+    after = open_descriptors()
+    assert len(after) - len(before) <= MOST_LEFT_OPEN, sorted(set(after) - set(before))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common import __version__
-from mailstore.commands import COMMANDS as MAILSTORE
-from multisite.commands import COMMANDS as MULTITOOL
+from cyrus_sync.common import __version__
+from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE
+from cyrus_sync.multisite.commands import COMMANDS as MULTITOOL
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT = 60

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
-import common.errors
-from common.config.options import HOST_OPTIONS, OPTIONS
-from common.errors import REPLY_ERRORS, CyrusSyncError
-from common.names import BadName
-from common.protocol.commands import COMMANDS, SESSION_VERBS
-from common.synclog import cli as cyr_synclog
-from common.synclog.lines import ARGUMENTS
-from common.wire import replies as sasl_replies
-from mailstore import cli as mailstore
-from mailstore import reset
-from mailstore.commands import COMMANDS as MAILSTORE_COMMANDS
-from sync_client import arguments as sync_client
-from sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
-from sync_server import cli as sync_server
-from sync_server import handlers, replies
+from cyrus_sync.common import errors
+from cyrus_sync.common.config.options import HOST_OPTIONS, OPTIONS
+from cyrus_sync.common.errors import REPLY_ERRORS, CyrusSyncError
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.protocol.commands import COMMANDS, SESSION_VERBS
+from cyrus_sync.common.synclog import cli as cyr_synclog
+from cyrus_sync.common.synclog.lines import ARGUMENTS
+from cyrus_sync.common.wire import replies as sasl_replies
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.mailstore import reset
+from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE_COMMANDS
+from cyrus_sync.sync_client import arguments as sync_client
+from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
+from cyrus_sync.sync_server import cli as sync_server
+from cyrus_sync.sync_server import handlers, replies
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (?P<entries>`.*?`) \| (?P<what>.*) \| (?P<tests>.*) \|$", re.MULTILINE)
@@ -113,7 +113,7 @@ def wanted() -> dict[str, set[str]]:
         },
         "Other errors": {
             name
-            for name, error in vars(common.errors).items()
+            for name, error in vars(errors).items()
             if isinstance(error, type)
             and issubclass(error, CyrusSyncError)
             and error not in REPLY_ERRORS.values()

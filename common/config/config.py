@@ -19,10 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from common.config import values
-from common.config.imapdconf import Setting, read_settings
-from common.config.options import HOST_OPTIONS, OPTIONS, Kind, Option
-from common.errors import ConfigError
+from cyrus_sync.common.config import values
+from cyrus_sync.common.config.imapdconf import Setting, read_settings
+from cyrus_sync.common.config.options import HOST_OPTIONS, OPTIONS, Kind, Option
+from cyrus_sync.common.errors import ConfigError
 
 DEFAULT_PATH = "/etc/imapd.conf"
 

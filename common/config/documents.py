@@ -1,7 +1,8 @@
 """Write what `common.config.options` declares as the example file and as the manual page.
 
-``python -m common.config.documents`` rewrites ``etc/imapd.conf.example`` and ``docs/man/imapd.conf.5.md``
-of the checkout that it stands in; ``--check`` only says which of them are not in step (exit 1).
+``python -m cyrus_sync.common.config.documents`` rewrites ``etc/imapd.conf.example`` and
+``docs/man/imapd.conf.5.md`` of the checkout that it stands in; ``--check`` only says which of them are not in
+step (exit 1).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.config.options import OPTIONS, SECTIONS, Kind, Option
+from cyrus_sync.common.config.options import OPTIONS, SECTIONS, Kind, Option
 
 EXAMPLE = Path("etc/imapd.conf.example")
 MANUAL = Path("docs/man/imapd.conf.5.md")
@@ -153,7 +154,7 @@ def _describe(option: Option) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write or check both documents below the current directory."""
-    parser = argparse.ArgumentParser(prog="python -m common.config.documents", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cyrus_sync.common.config.documents", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if not in step")
     check = parser.parse_args(argv).check
     status = 0

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
+from cyrus_sync.common.errors import ConfigError
 
 _LINE = re.compile(r"(@?[A-Za-z0-9_-]+):(.*)", re.DOTALL)
 

@@ -1,8 +1,8 @@
 """Every option of imapd.conf that any of our programs reads, declared once.
 
 `common.config.config` takes types and defaults from here, ``etc/imapd.conf.example`` and the manual page
-imapd.conf(5) are written from here (``python -m common.config.documents``). An option that is missing
-here cannot be read. Defaults are written as in the file; None = not set.
+imapd.conf(5) are written from here (``python -m cyrus_sync.common.config.documents``). An option that is
+missing here cannot be read. Defaults are written as in the file; None = not set.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from common.errors import BadParameters
-from common.model import (
+from cyrus_sync.common.errors import BadParameters
+from cyrus_sync.common.model import (
     NULL_GUID,
     UNLIMITED,
     MailboxAnnotation,
@@ -21,9 +21,9 @@ from common.model import (
     Seen,
     SieveScript,
 )
-from common.protocol import dlist, fields
-from common.protocol.fields import Fields
-from common.protocol.mailboxes import (
+from cyrus_sync.common.protocol import dlist, fields
+from cyrus_sync.common.protocol.fields import Fields
+from cyrus_sync.common.protocol.mailboxes import (
     MAILBOX_TAIL,
     MailboxLine,
     decode_mailbox,
@@ -33,8 +33,8 @@ from common.protocol.mailboxes import (
     encode_mailbox,
     mailbox_head,
 )
-from common.protocol.record_reader import decode_records
-from common.protocol.records import (
+from cyrus_sync.common.protocol.record_reader import decode_records
+from cyrus_sync.common.protocol.records import (
     decode_annotations,
     decode_record,
     encode_annotations,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     BadParameters,
     InvalidUser,
     MailboxLocked,
@@ -25,9 +25,9 @@ from common.errors import (
     SyncChanged,
     SyncChecksum,
 )
-from common.names import BadName
-from common.protocol import codec, dlist
-from common.protocol.value_stream import Bulk
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.protocol import codec, dlist
+from cyrus_sync.common.protocol.value_stream import Bulk
 
 
 @dataclass(frozen=True, slots=True)

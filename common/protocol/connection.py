@@ -14,9 +14,9 @@ SessionCommand(verb='NOOP', arguments=b'')
 
 from __future__ import annotations
 
-from common.protocol.connection_client import CLIENT_LIMITS, ClientConnection
-from common.protocol.connection_server import LOGIN_FIRST, ServerConnection
-from common.protocol.dlist import DEFAULT_LIMITS, Limits
+from cyrus_sync.common.protocol.connection_client import CLIENT_LIMITS, ClientConnection
+from cyrus_sync.common.protocol.connection_server import LOGIN_FIRST, ServerConnection
+from cyrus_sync.common.protocol.dlist import DEFAULT_LIMITS, Limits
 
 __all__ = [
     "CLIENT_LIMITS",

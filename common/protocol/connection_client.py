@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from common.errors import ReplyError
-from common.protocol import dlist
-from common.protocol.events import (
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.events import (
     NEED_DATA,
     Answer,
     Challenge,
@@ -28,8 +28,8 @@ from common.protocol.events import (
     Fatal,
     Reply,
 )
-from common.protocol.receiving import ReceivingEnd, Rules
-from common.protocol.value_stream import Bulk, ValueStream
+from cyrus_sync.common.protocol.receiving import ReceivingEnd, Rules
+from cyrus_sync.common.protocol.value_stream import Bulk, ValueStream
 
 CLIENT_LIMITS = dlist.Limits(max_literal=64 * 1024 * 1024, max_value=128 * 1024 * 1024, max_items=4_000_000)
 """A server that we chose may say more than a stranger: scripts, annotations and lists of any real size."""

@@ -18,10 +18,10 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from common.errors import ReplyError
-from common.protocol import dlist
-from common.protocol.commands import DLIST_VERBS, Command, find
-from common.protocol.events import (
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.commands import DLIST_VERBS, Command, find
+from cyrus_sync.common.protocol.events import (
     NEED_DATA,
     DlistCommand,
     Event,
@@ -30,9 +30,9 @@ from common.protocol.events import (
     SaslLine,
     SessionCommand,
 )
-from common.protocol.receiving import ReceivingEnd, Rules
-from common.protocol.skip import LineSkipper
-from common.protocol.value_stream import Bulk, ValueStream
+from cyrus_sync.common.protocol.receiving import ReceivingEnd, Rules
+from cyrus_sync.common.protocol.skip import LineSkipper
+from cyrus_sync.common.protocol.value_stream import Bulk, ValueStream
 
 LOGIN_FIRST = b"NO Please authenticate first"
 

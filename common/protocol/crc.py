@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
-from common.model import Annotation, Record
+from cyrus_sync.common.model import Annotation, Record
 
 ANNOT_SEED = 12345678
 """Where the annotation CRC starts since Cyrus 3.2 (0 before)."""

@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from common.protocol.dlist_parser import AstringReader, Files, Parser, Status
-from common.protocol.dlist_types import (
+from cyrus_sync.common.protocol.dlist_parser import AstringReader, Files, Parser, Status
+from cyrus_sync.common.protocol.dlist_types import (
     DEFAULT_LIMITS,
     MAX_FILE,
     File,

@@ -12,7 +12,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.protocol.dlist_types import DEFAULT_LIMITS, MAX_FILE, File, Flag, Limits, ParseError, TooLong
+from cyrus_sync.common.protocol.dlist_types import (
+    DEFAULT_LIMITS,
+    MAX_FILE,
+    File,
+    Flag,
+    Limits,
+    ParseError,
+    TooLong,
+)
 
 _SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
 _WORD_END = re.compile(rb'[ \t\r\n\v\f()"]')

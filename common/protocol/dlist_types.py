@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.errors import ProtocolViolation
+from cyrus_sync.common.errors import ProtocolViolation
 
 MAX_FILE = 2**32 - 1
 """The largest size that a file literal can announce."""

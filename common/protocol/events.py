@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from common.model import MessageBody, Record
+from cyrus_sync.common.model import MessageBody, Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from common.errors import BadParameters
-from common.model import MAX_MODSEQ, NULL_GUID
-from common.names import BadName, check_mailbox_name, check_userid
+from cyrus_sync.common.errors import BadParameters
+from cyrus_sync.common.model import MAX_MODSEQ, NULL_GUID
+from cyrus_sync.common.names import BadName, check_mailbox_name, check_userid
 
 MAX_N32 = 2**32 - 1
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

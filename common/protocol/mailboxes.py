@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from common.model import MailboxState, Since
-from common.protocol import dlist
-from common.protocol.fields import Fields
-from common.protocol.records import decode_annotations, decode_flag_list, encode_annotations, normal_flags
+from cyrus_sync.common.model import MailboxState, Since
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.fields import Fields
+from cyrus_sync.common.protocol.records import (
+    decode_annotations,
+    decode_flag_list,
+    encode_annotations,
+    normal_flags,
+)
 
 
 class MailboxLine(NamedTuple):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from common.protocol import dlist
-from common.protocol.buffer import Buffer
-from common.protocol.events import NEED_DATA, ConnectionClosed, Event, Fatal, NeedData
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.events import NEED_DATA, ConnectionClosed, Event, Fatal, NeedData
 
 StateT = TypeVar("StateT", bound=Enum)
 MoveT = TypeVar("MoveT", bound=Enum)

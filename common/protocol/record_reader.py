@@ -12,12 +12,12 @@ import re
 from functools import partial
 from operator import itemgetter, lt
 
-from common.errors import ProtocolError
-from common.model import Annotation, Record
-from common.protocol import dlist
-from common.protocol.buffer import Buffer
-from common.protocol.crc import CREATEDMODSEQ, SAVEDATE, THRID
-from common.protocol.records import decode_record, in_order, read_flags
+from cyrus_sync.common.errors import ProtocolError
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.crc import CREATEDMODSEQ, SAVEDATE, THRID
+from cyrus_sync.common.protocol.records import decode_record, in_order, read_flags
 
 BATCH = 2000
 """Records handed over at once."""

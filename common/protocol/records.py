@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.errors import BadParameters, ProtocolError
-from common.model import NULL_GUID, SYSTEM_FLAGS, Annotation, Record
-from common.protocol import dlist
-from common.protocol.crc import CREATEDMODSEQ, SAVEDATE, THRID, VIRTUAL_ENTRIES
-from common.protocol.fields import Fields, date, listed, number, octets, text
+from cyrus_sync.common.errors import BadParameters, ProtocolError
+from cyrus_sync.common.model import NULL_GUID, SYSTEM_FLAGS, Annotation, Record
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.crc import CREATEDMODSEQ, SAVEDATE, THRID, VIRTUAL_ENTRIES
+from cyrus_sync.common.protocol.fields import Fields, date, listed, number, octets, text
 
 _64_BITS = 2**64 - 1
 """Dates are printed without sign, those before 1970 too."""

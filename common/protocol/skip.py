@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from common.protocol.buffer import Buffer
-from common.protocol.dlist_types import OutOfStep
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.dlist_types import OutOfStep
 
 _PLAIN = re.compile(
     rb"(?:[ \t\r\v\f()]++"

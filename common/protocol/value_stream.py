@@ -18,13 +18,20 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from common.errors import BadParameters, ReplyError
-from common.model import MessageBody
-from common.protocol import dlist
-from common.protocol.buffer import Buffer
-from common.protocol.codec import decode_file_head
-from common.protocol.events import Event, MessageChunk, MessageData, MessageEnd, MessageStart, RecordBatch
-from common.protocol.record_reader import RecordReader
+from cyrus_sync.common.errors import BadParameters, ReplyError
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.codec import decode_file_head
+from cyrus_sync.common.protocol.events import (
+    Event,
+    MessageChunk,
+    MessageData,
+    MessageEnd,
+    MessageStart,
+    RecordBatch,
+)
+from cyrus_sync.common.protocol.record_reader import RecordReader
 
 SMALL_MESSAGE = 1024 * 1024
 """Up to this size a message is delivered whole."""

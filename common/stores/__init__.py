@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from common.config import Config
-from common.stores.native.layout import Layout
-from common.stores.native.store import NativeStore
-from common.synclog.rightnow import RightNow
-from common.synclog.writer import ActionLog
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.synclog.rightnow import RightNow
+from cyrus_sync.common.synclog.writer import ActionLog
 
 STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import zstandard
 
-from common.errors import StoreCorrupt
+from cyrus_sync.common.errors import StoreCorrupt
 
 MAX_BLOCK = 128 * 1024
 """No block holds more than this of a message."""

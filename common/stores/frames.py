@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import zstandard
 
-from common.errors import StoreCorrupt
-from common.stores.frame_blocks import MAX_WINDOW, blocks, check_head
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.stores.frame_blocks import MAX_WINDOW, blocks, check_head
 
 LEVEL = 1
 LARGE = 1024 * 1024

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from common.errors import CyrusSyncError, StoreError
-from common.names import Owner
-from common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
-from common.stores.threads import Outcome
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
+from cyrus_sync.common.stores.threads import Outcome
 
 LONGEST_GROUP = 0.25
 """Seconds after which a group is committed, even if more changes for the same owner wait."""

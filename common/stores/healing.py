@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
-from common.errors import ReplyError
-from common.model import MailboxState, MessageBody
-from common.names import Owner
-from common.replica import Replica
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState, MessageBody
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.stores.mailstore import MailStore
 
 _AT_ONCE = 500
 

@@ -23,8 +23,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import StoreCorrupt, SyncChecksum
-from common.model import (
+from cyrus_sync.common.errors import StoreCorrupt, SyncChecksum
+from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
     MailboxState,
@@ -38,7 +38,7 @@ from common.model import (
     SieveScript,
     UserMeta,
 )
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 
 
 class ChangesKept(SyncChecksum):

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from common.errors import MailboxNonexistent, StoreCorrupt
-from common.model import MailboxState, MessageBody, Record, RecordSource, UserMeta, UserState
-from common.names import owner_of
-from common.stores.frames import content_pieces, frame_content
-from common.stores.mailstore import MailReader, MailStore
-from common.stores.staging import Staging
+from cyrus_sync.common.errors import MailboxNonexistent, StoreCorrupt
+from cyrus_sync.common.model import MailboxState, MessageBody, Record, RecordSource, UserMeta, UserState
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.stores.frames import content_pieces, frame_content
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.stores.staging import Staging
 
 _IN_MEMORY = 10_000
 """Records of a full mailbox that are handed over as a list; for more, the snapshot stays open."""

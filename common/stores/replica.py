@@ -15,12 +15,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     MailboxMoved,
     MailboxNonexistent,
     PartitionUnknown,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -32,12 +32,12 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.names import SERVER, Owner, check_userid, owner_of
-from common.stores.grouping import GroupExecutor, Job, Scope
-from common.stores.mailstore import MailReader, MailStore, MailWriter
-from common.stores.queries import checked_body, full_mailbox, listed, stage_stored, user_state
-from common.stores.staging import DEFAULT_MEMORY, Staging
-from common.stores.threads import OrderedQueue, ThreadRunner
+from cyrus_sync.common.names import SERVER, Owner, check_userid, owner_of
+from cyrus_sync.common.stores.grouping import GroupExecutor, Job, Scope
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.stores.queries import checked_body, full_mailbox, listed, stage_stored, user_state
+from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging
+from cyrus_sync.common.stores.threads import OrderedQueue, ThreadRunner
 
 SIEVE_MAILBOX = "SIEVE-MAILBOX"
 LOCK_TIMEOUT = 5.0

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import ProtocolError, StoreCorrupt, StoreError
-from common.files import make_directories
-from common.model import MessageBody
-from common.numbers import decimal
-from common.stores import disk
-from common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
+from cyrus_sync.common.errors import ProtocolError, StoreCorrupt, StoreError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.stores import disk
+from cyrus_sync.common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
 
 DEFAULT_MEMORY = 4 * 1024 * 1024
 _PREFIX = "staged-"

@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from common.commands import Parser, add_version, complain, run_command
-from common.config import DEFAULT_PATH, Config
-from common.errors import EX_OK, UsageError
-from common.names import BadName
-from common.synclog.lines import UnloggableName, check_line, format_line, parse_lines
-from common.synclog.writer import ActionLog
+from cyrus_sync.common.commands import Parser, add_version, complain, run_command
+from cyrus_sync.common.config import DEFAULT_PATH, Config
+from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.synclog.lines import UnloggableName, check_line, format_line, parse_lines
+from cyrus_sync.common.synclog.writer import ActionLog
 
 FLAGS = {
     "u": ("USER", "replicate this user completely"),

@@ -17,8 +17,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common.errors import CyrusSyncError
-from common.names import BadName, check_mailbox_name, check_userid
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import BadName, check_mailbox_name, check_userid
 
 MAX_LINE = 4096
 """Octets of a formatted line, its LF included."""

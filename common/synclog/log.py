@@ -17,9 +17,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from common.errors import StoreError
-from common.files import make_directories, sync_directory
-from common.synclog.lines import format_line
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.synclog.lines import format_line
 
 ATTEMPTS = 64
 """How often a writer opens the log again because a reader has just taken it away."""

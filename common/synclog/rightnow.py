@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from common.commands import reason
-from common.config import Config
-from common.synclog.lines import format_line
-from common.synclog.log import SyncLog
-from common.synclog.writer import log_path
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.synclog.lines import format_line
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.common.synclog.writer import log_path
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ DEFAULT_CHANNEL = '""'
 """How the option names the default channel."""
 PATIENCE = 60.0
 """Seconds that one change may take before it is left to the log."""
-_CLIENT = "import sys; from sync_client.cli import main; sys.exit(main())"
+_CLIENT = "import sys; from cyrus_sync.sync_client.cli import main; sys.exit(main())"
 
 
 class RightNow:

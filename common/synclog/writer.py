@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from common.config import Config
-from common.synclog.lines import format_line
-from common.synclog.log import SyncLog
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.synclog.lines import format_line
+from cyrus_sync.common.synclog.log import SyncLog
 
 
 def log_path(cfg: Config, channel: str = "") -> Path:

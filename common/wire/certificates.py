@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
+from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 
 if TYPE_CHECKING:
-    from common.wire.settings import ClientSettings
+    from cyrus_sync.common.wire.settings import ClientSettings
 
 SOON = datetime.timedelta(days=30)
 """How long before its end a certificate is warned of."""

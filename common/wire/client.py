@@ -29,7 +29,7 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, con
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     AuthenticationFailed,
     CannotConnect,
     CompressionRefused,
@@ -40,14 +40,14 @@ from common.errors import (
     QuietLogout,
     TLSFailed,
 )
-from common.protocol.connection import ClientConnection
-from common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
-from common.wire import imap
-from common.wire.clock import Timer
-from common.wire.policy import Layer
-from common.wire.sasl.client import SaslClient, choose, why_not
-from common.wire.settings import ClientSettings
-from common.wire.transport import CsyncProtocol, Trace
+from cyrus_sync.common.protocol.connection import ClientConnection
+from cyrus_sync.common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
+from cyrus_sync.common.wire import imap
+from cyrus_sync.common.wire.clock import Timer
+from cyrus_sync.common.wire.policy import Layer
+from cyrus_sync.common.wire.sasl.client import SaslClient, choose, why_not
+from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.common.wire.transport import CsyncProtocol, Trace
 
 __all__ = ["ClientSettings", "Session", "connect"]
 
@@ -338,7 +338,7 @@ class _Opening:
             await self._greeting()
 
     async def _handshake(self) -> None:
-        from common.wire.tls import client_context  # loads OpenSSL's bindings
+        from cyrus_sync.common.wire.tls import client_context  # loads OpenSSL's bindings
 
         self._begin("negotiating TLS")
         try:

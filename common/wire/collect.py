@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import ProtocolError
-from common.model import (
+from cyrus_sync.common.errors import ProtocolError
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MessageBody,
@@ -19,9 +19,9 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol import codec
-from common.protocol.events import Answer, MessageChunk, MessageData, MessageStart, RecordBatch
-from common.wire.spool import ByteSpool, RecordSpool
+from cyrus_sync.common.protocol import codec
+from cyrus_sync.common.protocol.events import Answer, MessageChunk, MessageData, MessageStart, RecordBatch
+from cyrus_sync.common.wire.spool import ByteSpool, RecordSpool
 
 Runner = Callable[..., Deferred[Any]]
 """Calls a function with arguments in a thread; its result."""

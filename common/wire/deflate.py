@@ -19,7 +19,7 @@ from collections import deque
 from importlib import import_module
 from typing import Any
 
-from common.errors import ProtocolViolation
+from cyrus_sync.common.errors import ProtocolViolation
 
 WINDOW = -15
 

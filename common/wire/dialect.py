@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from common.model import MailboxState, MailboxUpdate, Record, RecordSource, UserState
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, RecordSource, UserState
 
 PRESENT = (99, 0)
 """For a server that does not say."""

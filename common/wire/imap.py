@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from common.model import MessageBody, MessageSource
-from common.wire import outgoing
-from common.wire.outgoing import BYTES_IN_A_COMMAND, FILES_IN_A_COMMAND, Piece
+from cyrus_sync.common.model import MessageBody, MessageSource
+from cyrus_sync.common.wire import outgoing
+from cyrus_sync.common.wire.outgoing import BYTES_IN_A_COMMAND, FILES_IN_A_COMMAND, Piece
 
 REPLICATION = "X-REPLICATION"
 """Without this capability an imapd knows none of the commands."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from common.wire.deflate import Inflater
+from cyrus_sync.common.wire.deflate import Inflater
 
 SLICE_BYTES = 256 * 1024
 """How much is inflated at once."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from common.model import MailboxUpdate, MessageBody, MessageSource
-from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS
+from cyrus_sync.common.model import MailboxUpdate, MessageBody, MessageSource
+from cyrus_sync.common.protocol import codec, dlist
+from cyrus_sync.common.protocol.commands import COMMANDS
 
 FILES_IN_A_COMMAND = 1024
 BYTES_IN_A_COMMAND = 32 * 1024 * 1024

@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     ConnectionLost,
     CyrusSyncError,
     ProtocolError,
@@ -27,10 +27,10 @@ from common.errors import (
     ReplyError,
     reply_error,
 )
-from common.protocol.events import Challenge, ConnectionClosed, Fatal, Reply
-from common.wire.collect import Collector, Runner
-from common.wire.imap import ImapCommands
-from common.wire.outgoing import Piece
+from cyrus_sync.common.protocol.events import Challenge, ConnectionClosed, Fatal, Reply
+from cyrus_sync.common.wire.collect import Collector, Runner
+from cyrus_sync.common.wire.imap import ImapCommands
+from cyrus_sync.common.wire.outgoing import Piece
 
 MAX_CALLS = 128
 """Calls under way above which `ready` waits, until half of them are answered."""

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.wire import replies
+from cyrus_sync.common.wire import replies
 
 if TYPE_CHECKING:
-    from common.config import Config
-    from common.wire.transport import CsyncProtocol
+    from cyrus_sync.common.config import Config
+    from cyrus_sync.common.wire.transport import CsyncProtocol
 
 MECHANISMS = ("EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN")
 """What we can do, strongest first."""

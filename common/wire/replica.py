@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from common.errors import MailboxNonexistent, ProtocolError
-from common.model import (
+from cyrus_sync.common.errors import MailboxNonexistent, ProtocolError
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -31,18 +31,18 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
-from common.wire import collect, imap
-from common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
-from common.wire.dialect import Dialect
-from common.wire.outgoing import (
+from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
+from cyrus_sync.common.wire import collect, imap
+from cyrus_sync.common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
+from cyrus_sync.common.wire.dialect import Dialect
+from cyrus_sync.common.wire.outgoing import (
     GUIDS_IN_A_COMMAND,
     UIDS_IN_A_COMMAND,
     Piece,
     mailbox_pieces,
     message_pieces,
 )
-from common.wire.pipeline import Pipeline
+from cyrus_sync.common.wire.pipeline import Pipeline
 
 MOST_USERS = 10_000_000
 """A replica that names more is out of its mind."""

@@ -14,14 +14,14 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.errors import ConfigError
-from common.numbers import decimal
-from common.wire.policy import Policy
-from common.wire.sasl.client import Credentials
-from common.wire.tls_settings import ClientTLSSettings
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.common.wire.sasl.client import Credentials
+from cyrus_sync.common.wire.tls_settings import ClientTLSSettings
 
 if TYPE_CHECKING:
-    from common.config import Config
+    from cyrus_sync.common.config import Config
 
 CSYNC_PORT = 2005
 IMAP_PORT = 143

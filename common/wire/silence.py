@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.wire.clock import Clock, Timer
+from cyrus_sync.common.wire.clock import Clock, Timer
 
 
 class Silence:

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from common.model import Record
-from common.protocol import codec
+from cyrus_sync.common.model import Record
+from cyrus_sync.common.protocol import codec
 
 RECORDS_IN_MEMORY = 16_384
 BYTES_IN_MEMORY = 1024 * 1024

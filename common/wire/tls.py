@@ -26,11 +26,11 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from common.errors import ConfigError, TLSFailed
-from common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings, TLSContext
+from cyrus_sync.common.errors import ConfigError, TLSFailed
+from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings, TLSContext
 
 if TYPE_CHECKING:
-    from common.config import Config
+    from cyrus_sync.common.config import Config
 
 _SWITCH_OFF = {
     "ssl2": 0,  # gone from OpenSSL; the names are still found in configurations

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from common.config import Config
+    from cyrus_sync.common.config import Config
 
 DISABLED = "disabled"
 """The value by which imapd.conf says that there is no certificate."""

@@ -32,13 +32,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from common.errors import ConnectionLost, CyrusSyncError, ProtocolViolation, TLSFailed
-from common.protocol.events import ConnectionClosed, NeedData
-from common.wire.clock import Clock, Timer
-from common.wire.deflate import Deflater
-from common.wire.inbox import Inbox
-from common.wire.silence import Silence
-from common.wire.tls_settings import TLSContext
+from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, ProtocolViolation, TLSFailed
+from cyrus_sync.common.protocol.events import ConnectionClosed, NeedData
+from cyrus_sync.common.wire.clock import Clock, Timer
+from cyrus_sync.common.wire.deflate import Deflater
+from cyrus_sync.common.wire.inbox import Inbox
+from cyrus_sync.common.wire.silence import Silence
+from cyrus_sync.common.wire.tls_settings import TLSContext
 
 HOLD_BYTES = 256 * 1024
 """What may be buffered while the handler is busy, before reading stops."""
@@ -475,7 +475,7 @@ class CsyncProtocol(TwistedProtocol):
 
     def _explain(self, reason: Failure) -> CyrusSyncError:
         if self._handshake is not None or self.tls:
-            from common.wire.tls import handshake_error  # loads OpenSSL's bindings
+            from cyrus_sync.common.wire.tls import handshake_error  # loads OpenSSL's bindings
 
             tls_error = handshake_error(reason, self.transport.getHandle())
             if tls_error is not None:

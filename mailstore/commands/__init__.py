@@ -10,7 +10,7 @@ import argparse
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from mailstore.context import Context
+from cyrus_sync.mailstore.context import Context
 
 
 class Command(Protocol):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import re
 
-from common.errors import UsageError
-from mailstore.context import Context
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.mailstore.context import Context
 
 _LETTERS = "lrswipkxtecdan0123456789"
 _WORDS = {

@@ -10,15 +10,15 @@ import argparse
 import re
 from pathlib import Path
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from common.model import MailboxState
-from common.names import SERVER, owner_of
-from common.numbers import number
-from common.stores.mailstore import MailReader
-from mailstore.commands.show import find
-from mailstore.context import Context
-from mailstore.errors import NoInput, NoSuchMessage
-from mailstore.selection import select
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import SERVER, owner_of
+from cyrus_sync.common.numbers import number
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.commands.show import find
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoInput, NoSuchMessage
+from cyrus_sync.mailstore.selection import select
 
 _BAD_ENTRY = re.compile(r"[\x00-\x1f\x7f*%]|[^\x00-\x7f]|//|/$")
 

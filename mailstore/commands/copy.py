@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import UsageError
-from common.names import owner_of
-from mailstore.context import Context
-from mailstore.selection import select
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.selection import select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

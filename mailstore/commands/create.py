@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import UsageError
-from common.names import is_inbox, owner_of
-from mailstore.context import Context
-from mailstore.errors import BadInput
-from mailstore.folders import create_with_parents
-from mailstore.rounds import Rounds
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import is_inbox, owner_of
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.folders import create_with_parents
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

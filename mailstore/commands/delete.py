@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from common.names import is_inbox, owner_of
-from mailstore.context import Context
-from mailstore.rounds import Rounds
+from cyrus_sync.common.names import is_inbox, owner_of
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

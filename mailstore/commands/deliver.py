@@ -18,15 +18,15 @@ import time
 import traceback
 from itertools import chain
 
-from common.commands import disregard_output, reason
-from common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
-from common.names import owner_of
-from common.stores.mailstore import MailReader
-from mailstore.arriving import arriving, without_postmark
-from mailstore.context import Context
-from mailstore.errors import BadInput, OverQuota, delivery_status
-from mailstore.flags import flag_text
-from mailstore.sources.content import Changed, as_body, crlf_pieces
+from cyrus_sync.common.commands import disregard_output, reason
+from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.arriving import arriving, without_postmark
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput, OverQuota, delivery_status
+from cyrus_sync.mailstore.flags import flag_text
+from cyrus_sync.mailstore.sources.content import Changed, as_body, crlf_pieces
 
 _ADDRESS = re.compile(r"[\x20-\x3b\x3d\x3f-\x7e]{0,900}")
 """Printable ASCII without angle brackets; a line of a header has 998 octets at most (RFC 5322, 2.1.1)."""

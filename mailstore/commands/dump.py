@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import EX_FAILURE
-from mailstore.canonical import write_json, write_yaml
-from mailstore.context import Context
-from mailstore.rounds import Rounds
-from mailstore.state import Scope, state_of
+from cyrus_sync.common.errors import EX_FAILURE
+from cyrus_sync.mailstore.canonical import write_json, write_yaml
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.state import Scope, state_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

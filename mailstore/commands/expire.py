@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from common.config import values
-from common.errors import UsageError
-from common.stores.native.expire import Expired, expire
-from mailstore.context import Context
-from mailstore.errors import NoSuchUser
-from mailstore.rounds import Rounds
+from cyrus_sync.common.config import values
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.stores.native.expire import Expired, expire
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.rounds import Rounds
 
 DEFAULT = "7d"
 

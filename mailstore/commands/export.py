@@ -16,13 +16,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from common.names import Owner
-from common.stores.mailstore import MailReader
-from mailstore.context import Context
-from mailstore.errors import BadInput, NoSuchUser
-from mailstore.targets.maildir import MaildirTarget
-from mailstore.targets.mbox import MboxTarget
-from mailstore.targets.walk import Target, export_owner
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput, NoSuchUser
+from cyrus_sync.mailstore.targets.maildir import MaildirTarget
+from cyrus_sync.mailstore.targets.mbox import MboxTarget
+from cyrus_sync.mailstore.targets.walk import Target, export_owner
 
 _TARGETS: dict[str, Callable[[Path, Callable[[str], None]], Target]] = {
     "maildir": MaildirTarget,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import EX_OK, UsageError
-from mailstore.context import Context
-from mailstore.selection import select
+from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.selection import select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

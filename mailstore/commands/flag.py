@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import UsageError
-from mailstore.context import Context
-from mailstore.flags import check_flags
-from mailstore.selection import select
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.flags import check_flags
+from cyrus_sync.mailstore.selection import select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

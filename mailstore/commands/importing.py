@@ -35,12 +35,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from common.names import inbox_of, is_inbox, owner_of
-from mailstore.context import Context
-from mailstore.earlier import Earlier, EarlierImports
-from mailstore.errors import NoSuchMailbox, NoSuchUser
-from mailstore.importer import Imported, Importer
-from mailstore.sources import open_source
+from cyrus_sync.common.names import inbox_of, is_inbox, owner_of
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.earlier import Earlier, EarlierImports
+from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
+from cyrus_sync.mailstore.importer import Imported, Importer
+from cyrus_sync.mailstore.sources import open_source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from common.model import MailboxState
-from common.names import is_deleted
-from common.stores.mailstore import MailReader
-from mailstore.context import Context
-from mailstore.errors import NoSuchUser
-from mailstore.rounds import Rounds
-from mailstore.selection import records_of
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import is_deleted
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.selection import records_of
 
 
 class Count(NamedTuple):

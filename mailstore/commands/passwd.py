@@ -9,9 +9,9 @@ import argparse
 import getpass
 import sys
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from common.wire.sasl.passwd import PasswordFile, check_same_everywhere
-from mailstore.context import Context
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile, check_same_everywhere
+from cyrus_sync.mailstore.context import Context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from common.config import values
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from common.model import QUOTA_RESOURCES, UNLIMITED
-from common.names import owner_of
-from mailstore.context import Context
+from cyrus_sync.common.config import values
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.model import QUOTA_RESOURCES, UNLIMITED
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.mailstore.context import Context
 
 _IN_KIB = ("STORAGE", "X-ANNOTATION-STORAGE")
 _OTHER_NAMES = {"ANNOTATION-STORAGE": "X-ANNOTATION-STORAGE", "MAILBOX": "X-NUM-FOLDERS"}

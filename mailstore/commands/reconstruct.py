@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import EX_FAILURE, UsageError
-from common.names import Owner
-from common.stores.native.care.new_index import Reconstructed
-from common.stores.native.care.reconstruct import reconstruct
-from mailstore.context import LOCK_SECONDS, Context
-from mailstore.rounds import Rounds
+from cyrus_sync.common.errors import EX_FAILURE, UsageError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.new_index import Reconstructed
+from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
+from cyrus_sync.mailstore.context import LOCK_SECONDS, Context
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

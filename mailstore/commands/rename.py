@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import UsageError
-from common.names import is_deleted, is_inbox, owner_of, owner_user
-from common.stores.native.rename import rename_user
-from mailstore.context import Context
-from mailstore.errors import BadInput, NoSuchMailbox
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import is_deleted, is_inbox, owner_of, owner_user
+from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput, NoSuchMailbox
 
 _TIMEOUT = 60.0
 

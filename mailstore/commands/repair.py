@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import EX_OK, UsageError
-from common.stores.healing import unreadable_messages
-from common.stores.native.verify import rebuild_registry, recount
-from common.wire.client import ClientSettings
-from mailstore.context import Context
-from mailstore.from_peer import FromPeer
-from mailstore.reactor import in_reactor
-from mailstore.rounds import Rounds
+from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.stores.healing import unreadable_messages
+from cyrus_sync.common.stores.native.verify import rebuild_registry, recount
+from cyrus_sync.common.wire.client import ClientSettings
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.from_peer import FromPeer
+from cyrus_sync.mailstore.reactor import in_reactor
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,22 +22,30 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.config import values
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError, StoreError, UsageError
-from common.names import inbox_of
-from common.stores.mailstore import MailStore
-from common.stores.threads import ThreadRunner
-from common.wire.client import ClientSettings, connect
-from common.wire.replica import WireReplica
-from mailstore.context import Context
-from mailstore.errors import NoSuchUser
-from mailstore.reactor import in_reactor
-from mailstore.restoring.carry import Carrier
-from mailstore.restoring.plan import BoxPlan
-from mailstore.restoring.show import described, summary
-from mailstore.restoring.survey import Plan, Survey
-from mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
-from mailstore.rounds import Rounds
+from cyrus_sync.common.config import values
+from cyrus_sync.common.errors import (
+    EX_FAILURE,
+    EX_OK,
+    CyrusSyncError,
+    PeerError,
+    ReplyError,
+    StoreError,
+    UsageError,
+)
+from cyrus_sync.common.names import inbox_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.wire.client import ClientSettings, connect
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.reactor import in_reactor
+from cyrus_sync.mailstore.restoring.carry import Carrier
+from cyrus_sync.mailstore.restoring.plan import BoxPlan
+from cyrus_sync.mailstore.restoring.show import described, summary
+from cyrus_sync.mailstore.restoring.survey import Plan, Survey
+from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from common.model import MailboxState, Record
-from common.numbers import number
-from common.stores.mailstore import MailReader
-from mailstore.context import Context
-from mailstore.errors import NoSuchMessage
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.numbers import number
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import NoSuchMessage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

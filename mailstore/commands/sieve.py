@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common import sieve
-from common.errors import UsageError
-from common.sieve_dialect import why_not_compiled
-from mailstore.context import Context
-from mailstore.errors import BadInput, NoInput
+from cyrus_sync.common import sieve
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.sieve_dialect import why_not_compiled
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput, NoInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

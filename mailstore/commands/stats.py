@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from common.stores.native.stats import OwnerStats, stats
-from mailstore.context import Context
-from mailstore.rounds import Rounds
+from cyrus_sync.common.stores.native.stats import OwnerStats, stats
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.rounds import Rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

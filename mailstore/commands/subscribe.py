@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import argparse
 
-from common.errors import EX_FAILURE, EX_OK
-from mailstore.context import Context
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.mailstore.context import Context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from common.errors import UsageError
-from common.names import Owner
-from common.numbers import number
-from mailstore.context import Context
-from mailstore.errors import BadInput
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.numbers import number
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

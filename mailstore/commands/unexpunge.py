@@ -7,9 +7,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from common.errors import EX_FAILURE, EX_OK
-from mailstore.context import Context
-from mailstore.selection import records_of, select
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.selection import records_of, select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mailstore.commands import subscribe
-from mailstore.context import Context
+from cyrus_sync.mailstore.commands import subscribe
+from cyrus_sync.mailstore.context import Context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

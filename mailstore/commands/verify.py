@@ -15,13 +15,13 @@ import re
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
-from common.names import Owner
-from common.stores.native.store import NativeStore
-from common.stores.native.verify import Problem, verify, verify_store
-from mailstore.context import Context
-from mailstore.rounds import Rounds
-from mailstore.selection import records_of
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.verify import Problem, verify, verify_store
+from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.selection import records_of
 
 _GUID = re.compile(r"\b[0-9a-f]{40}\b")
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from common.model import SYSTEM_FLAGS
-from common.numbers import decimal
-from mailstore.flags import keyword_of
+from cyrus_sync.common.model import SYSTEM_FLAGS
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.mailstore.flags import keyword_of
 
 LETTERS = {
     "D": "\\Draft",

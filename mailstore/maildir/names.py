@@ -18,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from common.names import check_mailbox_name
-from common.utf7 import ascii_name, decode, encode
+from cyrus_sync.common.names import check_mailbox_name
+from cyrus_sync.common.utf7 import ascii_name, decode, encode
 
 MAX_FILE_NAME = 255
 """Octets of a directory's name (NAME_MAX of Linux)."""

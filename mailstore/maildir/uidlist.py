@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from common.model import MAX_UID
-from common.numbers import decimal
-from mailstore.maildir.letters import split_name
+from cyrus_sync.common.model import MAX_UID
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.mailstore.maildir.letters import split_name
 
 _LINE = re.compile(rb"([0-9]+) +(?:[A-Z][^ ]* +)*:([^/\x00]+)")
 _LINE_1 = re.compile(rb"([0-9]+) +:?([^/\x00]+)")

@@ -10,12 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import ConnectionLost, CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksum
-from common.model import MailboxUpdate, MessageBody
-from common.names import Owner, owner_of
-from common.stores.mailstore import MailStore
-from mailstore.restoring.plan import Addition, BoxPlan, CreatedRecords, addition, advanced, creation, steps
-from mailstore.restoring.survey import MetaPlan, Survey, Threads
+from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksum
+from cyrus_sync.common.model import MailboxUpdate, MessageBody
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.mailstore.restoring.plan import (
+    Addition,
+    BoxPlan,
+    CreatedRecords,
+    addition,
+    advanced,
+    creation,
+    steps,
+)
+from cyrus_sync.mailstore.restoring.survey import MetaPlan, Survey, Threads
 
 RESERVE_LIMIT = 8193
 """GUIDs in one APPLY RESERVE."""

@@ -17,12 +17,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from common.model import Annotation, MailboxState, MailboxUpdate, Record, RecordSource, Since
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.stores.mailstore import MailReader, MailStore
-from common.stores.native.folders import new_uniqueid
-from common.stores.queries import is_sieve
-from mailstore.restoring.wishes import Revive, Wish, find_records
+from cyrus_sync.common.model import Annotation, MailboxState, MailboxUpdate, Record, RecordSource, Since
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.stores.native.folders import new_uniqueid
+from cyrus_sync.common.stores.queries import is_sieve
+from cyrus_sync.mailstore.restoring.wishes import Revive, Wish, find_records
 
 ACTIVE = "\\Flagged"
 """The flag of the script that is in force."""

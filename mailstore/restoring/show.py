@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mailstore.restoring.plan import BoxPlan
-from mailstore.restoring.survey import MetaPlan, Plan
+from cyrus_sync.mailstore.restoring.plan import BoxPlan
+from cyrus_sync.mailstore.restoring.survey import MetaPlan, Plan
 
 
 def described(plan: Plan, external: Callable[[str], str]) -> Iterator[str]:

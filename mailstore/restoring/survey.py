@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from common.errors import CyrusSyncError, ReplyError
-from common.model import (
+from cyrus_sync.common.errors import CyrusSyncError, ReplyError
+from cyrus_sync.common.model import (
     MailboxState,
     MessageBody,
     Quota,
@@ -21,14 +21,14 @@ from common.model import (
     SieveScript,
     UserState,
 )
-from common.names import Owner, inbox_of, is_inbox, owner_of
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.replica import Replica
-from common.sieve import from_message
-from common.stores.mailstore import MailStore
-from common.stores.queries import is_sieve
-from mailstore.restoring.plan import BoxPlan, There, plan_addition, plan_creation, same
-from mailstore.restoring.wishes import Revive, UserWish, Wish
+from cyrus_sync.common.names import Owner, inbox_of, is_inbox, owner_of
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.sieve import from_message
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.queries import is_sieve
+from cyrus_sync.mailstore.restoring.plan import BoxPlan, There, plan_addition, plan_creation, same
+from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish
 
 
 class Threads(Protocol):

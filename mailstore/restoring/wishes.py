@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.model import MailboxState, Quota, Record, UserMeta
-from common.names import Owner, inbox_of, is_deleted, owner_of
-from common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.model import MailboxState, Quota, Record, UserMeta
+from cyrus_sync.common.names import Owner, inbox_of, is_deleted, owner_of
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 
 
 @dataclass(frozen=True, slots=True)

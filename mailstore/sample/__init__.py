@@ -4,8 +4,8 @@
 exists.
 """
 
-from mailstore.sample.fill import Filled, fill
-from mailstore.sample.message import SampleMessage
-from mailstore.sample.workshop import USERS, messages
+from cyrus_sync.mailstore.sample.fill import Filled, fill
+from cyrus_sync.mailstore.sample.message import SampleMessage
+from cyrus_sync.mailstore.sample.workshop import USERS, messages
 
 __all__ = ["USERS", "Filled", "SampleMessage", "fill", "messages"]

@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 
-from mailstore.sample.message import Attachment, Letter, build
+from cyrus_sync.mailstore.sample.message import Attachment, Letter, build
 
 
 def make(kind: str, seed: int) -> Attachment:

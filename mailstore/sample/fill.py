@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from common.model import Seen
-from common.names import SERVER, Owner, inbox_of
-from common.stores.mailstore import MailStore, MailWriter
-from common.utf7 import encode
-from mailstore.sample.message import SampleMessage
-from mailstore.sample.workshop import START, USERS, messages
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import SERVER, Owner, inbox_of
+from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
+from cyrus_sync.common.utf7 import encode
+from cyrus_sync.mailstore.sample.message import SampleMessage
+from cyrus_sync.mailstore.sample.workshop import START, USERS, messages
 
 SHARED = "board"
 _MANY = 60.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from mailstore.sample import attachments
-from mailstore.sample.message import DOMAIN, Letter, SampleMessage, build
+from cyrus_sync.mailstore.sample import attachments
+from cyrus_sync.mailstore.sample.message import DOMAIN, Letter, SampleMessage, build
 
 _DAY = 86_400
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from mailstore.sample import attachments
-from mailstore.sample.machines import machine_mail
-from mailstore.sample.message import PEOPLE, Letter, SampleMessage, build, message_id
-from mailstore.sample.odd import odd_mail
+from cyrus_sync.mailstore.sample import attachments
+from cyrus_sync.mailstore.sample.machines import machine_mail
+from cyrus_sync.mailstore.sample.message import PEOPLE, Letter, SampleMessage, build, message_id
+from cyrus_sync.mailstore.sample.odd import odd_mail
 
 USERS = tuple(PEOPLE)
 START = 1_768_204_800

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailstore.errors import BadInput, NoInput
-from mailstore.sources.maildir import MaildirSource, is_maildir
-from mailstore.sources.mbox import MboxSource, recognise
-from mailstore.sources.message import Report, Source
-from mailstore.sources.tree import TreeSource
+from cyrus_sync.mailstore.errors import BadInput, NoInput
+from cyrus_sync.mailstore.sources.maildir import MaildirSource, is_maildir
+from cyrus_sync.mailstore.sources.mbox import MboxSource, recognise
+from cyrus_sync.mailstore.sources.message import Report, Source
+from cyrus_sync.mailstore.sources.tree import TreeSource
 
 __all__ = ["Source", "open_source"]
 

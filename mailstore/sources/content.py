@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Literal, Protocol
 
-from common.model import MAX_SIZE, MessageBody
-from common.stores.frames import LARGE
+from cyrus_sync.common.model import MAX_SIZE, MessageBody
+from cyrus_sync.common.stores.frames import LARGE
 
 PIECE = 256 * 1024
 """How many octets of a file are read at once."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mailstore.errors import BadInput
-from mailstore.sources.content import Readable, Span
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.sources.content import Readable, Span
 
 _BITS = {0: "\\Seen", 1: "\\Deleted", 2: "\\Answered", 4: "\\Flagged", 6: "\\Draft", 8: "$Forwarded"}
 _LENGTH = re.compile(rb"[ \t]*([0-9]{1,12})[ \t]*\r?\n")

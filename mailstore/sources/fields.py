@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from mailstore.flags import SETTABLE, is_keyword, keyword_of
-from mailstore.sources.message import Report, parse_date, record_flags
+from cyrus_sync.mailstore.flags import SETTABLE, is_keyword, keyword_of
+from cyrus_sync.mailstore.sources.message import Report, parse_date, record_flags
 
 _HEADER_END = re.compile(rb"^\r?\n", re.MULTILINE)
 _STATUS = {"R": "\\Seen"}

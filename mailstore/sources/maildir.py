@@ -16,19 +16,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import ReplyError
-from common.model import MessageBody
-from common.names import MAX_MAILBOX_NAME
-from common.numbers import decimal
-from common.stores.frames import LARGE
-from mailstore.flags import keyword_of
-from mailstore.maildir import letters, names
-from mailstore.maildir.subscriptions import read_courier_subscriptions, read_subscriptions
-from mailstore.maildir.uidlist import Uidlist, read_uidlist
-from mailstore.sources.content import Changed, as_body, file_pieces, stored_form, stored_pieces
-from mailstore.sources.fields import header_of, is_gone, mozilla_flags
-from mailstore.sources.inside import Inside
-from mailstore.sources.message import Counters, Report, SourceMessage, record_flags
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import MAX_MAILBOX_NAME
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.stores.frames import LARGE
+from cyrus_sync.mailstore.flags import keyword_of
+from cyrus_sync.mailstore.maildir import letters, names
+from cyrus_sync.mailstore.maildir.subscriptions import read_courier_subscriptions, read_subscriptions
+from cyrus_sync.mailstore.maildir.uidlist import Uidlist, read_uidlist
+from cyrus_sync.mailstore.sources.content import Changed, as_body, file_pieces, stored_form, stored_pieces
+from cyrus_sync.mailstore.sources.fields import header_of, is_gone, mozilla_flags
+from cyrus_sync.mailstore.sources.inside import Inside
+from cyrus_sync.mailstore.sources.message import Counters, Report, SourceMessage, record_flags
 
 _PARTS = ("cur", "new")
 _MARKS = ("cur", "new", "tmp", "maildirfolder", "dovecot-uidlist", "courierimapuiddb")

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from mailstore.errors import BadInput, NoInput
-from mailstore.mboxrd import unquoted_pieces
-from mailstore.sources.content import PIECE, Changed, Readable, Span, as_body, stored_pieces
-from mailstore.sources.fields import (
+from cyrus_sync.mailstore.errors import BadInput, NoInput
+from cyrus_sync.mailstore.mboxrd import unquoted_pieces
+from cyrus_sync.mailstore.sources.content import PIECE, Changed, Readable, Span, as_body, stored_pieces
+from cyrus_sync.mailstore.sources.fields import (
     LeftOut,
     date_of,
     field,
@@ -24,9 +24,9 @@ from mailstore.sources.fields import (
     is_gone,
     status_flags,
 )
-from mailstore.sources.mbox_split import MMDF, Place, split, split_mmdf
-from mailstore.sources.message import Counters, Heard, Report, SourceMessage
-from mailstore.sources.window import Window
+from cyrus_sync.mailstore.sources.mbox_split import MMDF, Place, split, split_mmdf
+from cyrus_sync.mailstore.sources.message import Counters, Heard, Report, SourceMessage
+from cyrus_sync.mailstore.sources.window import Window
 
 _OWN_FIELDS = re.compile(
     rb"^(?:(?:Status[ \t]*:[ \t]*[RONUD]*|X-Status[ \t]*:[ \t]*[ACDFNORTU]*)[ \t]*\r?\n"

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mailstore.sources.postmark import LONGEST, Kind, Postmark, read_postmark
-from mailstore.sources.window import Window
+from cyrus_sync.mailstore.sources.postmark import LONGEST, Kind, Postmark, read_postmark
+from cyrus_sync.mailstore.sources.window import Window
 
 HEADER_LIMIT = 512 * 1024
 """No more of a message is looked at as its header, in octets."""

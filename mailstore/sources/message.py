@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from email.utils import mktime_tz, parsedate_tz
 from typing import NamedTuple, Protocol
 
-from common.model import MessageBody
-from common.names import check_mailbox_name
-from common.utf7 import ascii_name
-from mailstore.flags import flag_text
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import check_mailbox_name
+from cyrus_sync.common.utf7 import ascii_name
+from cyrus_sync.mailstore.flags import flag_text
 
 _ENCODED_DOT = "&AC4-"
 """How `mailstore export` writes a dot inside a name, where dots separate levels."""

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from mailstore.sources.message import parse_date
+from cyrus_sync.mailstore.sources.message import parse_date
 
 LONGEST = 2048
 """No postmark has more octets."""

@@ -14,18 +14,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import ReplyError
-from mailstore.errors import BadInput, NoInput
-from mailstore.mbox_names import INDEX, read_index
-from mailstore.sources.content import Changed, Span, as_body, stored_pieces
-from mailstore.sources.emlx import read_emlx
-from mailstore.sources.fields import LeftOut, date_of, header_of, is_gone, status_flags
-from mailstore.sources.inside import Inside, Placed
-from mailstore.sources.maildir import MaildirSource, is_maildir
-from mailstore.sources.mbox import MboxSource, recognise
-from mailstore.sources.mbox_split import HEADER_LIMIT
-from mailstore.sources.message import Counters, Heard, Report, Source, SourceMessage, component, from_top
-from mailstore.sources.mh import Sequences, is_number, is_removed
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.mailstore.errors import BadInput, NoInput
+from cyrus_sync.mailstore.mbox_names import INDEX, read_index
+from cyrus_sync.mailstore.sources.content import Changed, Span, as_body, stored_pieces
+from cyrus_sync.mailstore.sources.emlx import read_emlx
+from cyrus_sync.mailstore.sources.fields import LeftOut, date_of, header_of, is_gone, status_flags
+from cyrus_sync.mailstore.sources.inside import Inside, Placed
+from cyrus_sync.mailstore.sources.maildir import MaildirSource, is_maildir
+from cyrus_sync.mailstore.sources.mbox import MboxSource, recognise
+from cyrus_sync.mailstore.sources.mbox_split import HEADER_LIMIT
+from cyrus_sync.mailstore.sources.message import (
+    Counters,
+    Heard,
+    Report,
+    Source,
+    SourceMessage,
+    component,
+    from_top,
+)
+from cyrus_sync.mailstore.sources.mh import Sequences, is_number, is_removed
 
 Folder = tuple[str, ...]
 

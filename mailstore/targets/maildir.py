@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from common.model import MailboxState, Record
-from mailstore.errors import BadInput
-from mailstore.maildir import letters, names
-from mailstore.maildir.subscriptions import write_subscriptions
-from mailstore.maildir.uidlist import mailbox_guid, write_uidlist
-from mailstore.targets.lines import line_ends
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.maildir import letters, names
+from cyrus_sync.mailstore.maildir.subscriptions import write_subscriptions
+from cyrus_sync.mailstore.maildir.uidlist import mailbox_guid, write_uidlist
+from cyrus_sync.mailstore.targets.lines import line_ends
 
 
 class MaildirTarget:

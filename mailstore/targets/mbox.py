@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from common.model import MailboxState, Record, held_date
-from mailstore.mbox_names import Entry, FileNames, write_index
-from mailstore.mboxrd import quoted_pieces
-from mailstore.sources.mbox_split import EXACT
-from mailstore.targets.lines import LineEnds, line_ends
+from cyrus_sync.common.model import MailboxState, Record, held_date
+from cyrus_sync.mailstore.mbox_names import Entry, FileNames, write_index
+from cyrus_sync.mailstore.mboxrd import quoted_pieces
+from cyrus_sync.mailstore.sources.mbox_split import EXACT
+from cyrus_sync.mailstore.targets.lines import LineEnds, line_ends
 
 _X_STATUS = {"\\Answered": "A", "\\Flagged": "F", "\\Deleted": "D", "\\Draft": "T"}
 _HEADER_END = re.compile(rb"^\r\n", re.MULTILINE)

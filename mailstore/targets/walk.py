@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import StoreCorrupt
-from common.model import MailboxState, Record
-from common.names import inbox_of, is_deleted
-from common.sieve import SIEVE_FOLDER
-from common.stores.mailstore import MailReader
-from mailstore.errors import BadInput
-from mailstore.selection import records_of
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.names import inbox_of, is_deleted
+from cyrus_sync.common.sieve import SIEVE_FOLDER
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.selection import records_of
 
 
 class Target(Protocol):

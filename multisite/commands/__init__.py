@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from common.errors import UsageError
-from multisite.commands.context import Context
-from multisite.options import DASHES, Grammar
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.options import DASHES, Grammar
 
 
 class Command(Protocol):

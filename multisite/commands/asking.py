@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from multisite.errors import MultisiteError
-from multisite.family import Family, Replica
-from multisite.shipping.question import ask
-from multisite.shipping.site import Site
-from multisite.standing import Standing, parse_standing
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.shipping.question import ask
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.standing import Standing, parse_standing
 
 QUESTION = b"epochs"
 

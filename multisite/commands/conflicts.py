@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from common.errors import EX_OK
-from common.names import owner_of
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
-from multisite.commands.naming import Naming
-from multisite.oplog.objects import Object
-from multisite.options import Grammar
+from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
+from cyrus_sync.multisite.commands.naming import Naming
+from cyrus_sync.multisite.oplog.objects import Object
+from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool conflicts",

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from common.commands import complain
-from common.config import DEFAULT_PATH, Config
-from common.errors import StoreError, UsageError
-from common.numbers import decimal
-from common.printable import printable
-from common.stores import open_store
-from common.stores.mailstore import MailStore
-from multisite.errors import MultisiteError
-from multisite.family import Family, Replica
-from multisite.member import Member, directory_of
-from multisite.oplog.log import Log
-from multisite.options import ABOUT_ITSELF, Option, Parsed
-from multisite.shipping.log import ShippingLog
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import complain
+from cyrus_sync.common.config import DEFAULT_PATH, Config
+from cyrus_sync.common.errors import StoreError, UsageError
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.printable import printable
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.member import Member, directory_of
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.options import ABOUT_ITSELF, Option, Parsed
+from cyrus_sync.multisite.shipping.log import ShippingLog
+from cyrus_sync.multisite.shipping.site import Site
 
 LOCK_SECONDS = 10.0
 """How long a command waits for another one to end, if it is not told."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from common.names import owner_of
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
-from multisite.commands.lsreplica import replica_lines, when
-from multisite.commands.naming import Naming
-from multisite.commands.rows import row_lines
-from multisite.errors import UnknownReplica
-from multisite.family import Replica
-from multisite.options import Grammar
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
+from cyrus_sync.multisite.commands.lsreplica import replica_lines, when
+from cyrus_sync.multisite.commands.naming import Naming
+from cyrus_sync.multisite.commands.rows import row_lines
+from cyrus_sync.multisite.errors import UnknownReplica
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool describe",

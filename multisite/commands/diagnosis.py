@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import CyrusSyncError
-from multisite.commands.context import Context
-from multisite.errors import NotApplied
-from multisite.importing import Gap, Import, Need
-from multisite.member import Member
-from multisite.oplog.epochs import Row, merged
-from multisite.packet import CREATION, Header, PacketError, PacketReader
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.errors import NotApplied
+from cyrus_sync.multisite.importing import Gap, Import, Need
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.epochs import Row, merged
+from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader
 
 
 def say_refused(context: Context, member: Member, refused: Mapping[Path, CyrusSyncError]) -> bool:

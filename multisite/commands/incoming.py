@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.errors import UsageError
-from multisite.commands.context import Context
-from multisite.importing import packets_in
-from multisite.options import Parsed
-from multisite.shipping.bays import Bay
-from multisite.shipping.conf import DEFAULT_CLASS
-from multisite.shipping.files import TEMPORARY
-from multisite.shipping.site import Site
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.importing import packets_in
+from cyrus_sync.multisite.options import Parsed
+from cyrus_sync.multisite.shipping.bays import Bay
+from cyrus_sync.multisite.shipping.conf import DEFAULT_CLASS
+from cyrus_sync.multisite.shipping.files import TEMPORARY
+from cyrus_sync.multisite.shipping.site import Site
 
 
 def storage_bays(site: Site, storage_class: str | None = None) -> list[Bay]:

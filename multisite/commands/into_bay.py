@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import CyrusSyncError
-from multisite.commands import unsent
-from multisite.commands.context import Context
-from multisite.commands.unsent import Unsent
-from multisite.dates import parse_datetime
-from multisite.errors import MultisiteError
-from multisite.export import Exported, Place
-from multisite.family import DEFAULT_CLASS
-from multisite.member import Member, directory_of
-from multisite.shipping.bays import choose_bay, free_name
-from multisite.shipping.errors import BadFileName
-from multisite.shipping.names import bay_name, check_host
-from multisite.shipping.run import deliver
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.commands import unsent
+from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.commands.unsent import Unsent
+from cyrus_sync.multisite.dates import parse_datetime
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.export import Exported, Place
+from cyrus_sync.multisite.family import DEFAULT_CLASS
+from cyrus_sync.multisite.member import Member, directory_of
+from cyrus_sync.multisite.shipping.bays import choose_bay, free_name
+from cyrus_sync.multisite.shipping.errors import BadFileName
+from cyrus_sync.multisite.shipping.names import bay_name, check_host
+from cyrus_sync.multisite.shipping.run import deliver
 
 
 class IntoBay:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from multisite.commands.context import Context
-from multisite.errors import MultisiteError
-from multisite.export import Exported, Place
-from multisite.member import Member
+from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.export import Exported, Place
+from cyrus_sync.multisite.member import Member
 
 
 class IntoFile:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.errors import EX_OK
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.family import Family, Replica
-from multisite.membership import new_keys
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.membership import new_keys
+from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool keys",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
-from multisite.commands.asking import ask_standing
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.rows import row_lines
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.multisite.commands.asking import ask_standing
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.rows import row_lines
+from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool lsepoch",

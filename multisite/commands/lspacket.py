@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.commands import reason
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from common.printable import printable
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.incoming import waiting_in
-from multisite.commands.lsreplica import when
-from multisite.errors import NoFamily
-from multisite.family import Family
-from multisite.oplog.epochs import Row
-from multisite.options import Grammar, Option
-from multisite.packet import CREATION, Header, PacketError, PacketReader, Target
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.printable import printable
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.incoming import waiting_in
+from cyrus_sync.multisite.commands.lsreplica import when
+from cyrus_sync.multisite.errors import NoFamily
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.oplog.epochs import Row
+from cyrus_sync.multisite.options import Grammar, Option
+from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader, Target
 
 GRAMMAR = Grammar(
     "multitool lspacket",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from common.errors import EX_FAILURE, EX_OK
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.family import Family, Replica
-from multisite.options import Grammar, Option
-from multisite.packet import PublicKeys
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.options import Grammar, Option
+from cyrus_sync.multisite.packet import PublicKeys
 
 GRAMMAR = Grammar(
     "multitool lsreplica",

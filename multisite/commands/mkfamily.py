@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from common.errors import EX_OK, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.creation import create_family
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.creation import create_family
+from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool mkfamily",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.keys import fingerprint_of
-from multisite.commands.passphrase import passphrase_of
-from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
-from multisite.creation import make_replica
-from multisite.errors import MultisiteError
-from multisite.export import Wish, packet_prefix
-from multisite.family import check_replica_name
-from multisite.member import Member
-from multisite.membership import remove_replica
-from multisite.options import Grammar, Option
-from multisite.shipping.errors import BadFileName
-from multisite.shipping.names import check_host
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.keys import fingerprint_of
+from cyrus_sync.multisite.commands.passphrase import passphrase_of
+from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from cyrus_sync.multisite.creation import make_replica
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.export import Wish, packet_prefix
+from cyrus_sync.multisite.family import check_replica_name
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.membership import remove_replica
+from cyrus_sync.multisite.options import Grammar, Option
+from cyrus_sync.multisite.shipping.errors import BadFileName
+from cyrus_sync.multisite.shipping.names import check_host
 
 HEADLINE = "Generating replica creation packet"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from common.errors import EX_OK
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.incoming import check_sources, waiting
-from multisite.commands.passphrase import passphrase_of
-from multisite.creation import Pin, import_replica
-from multisite.errors import NotApplied
-from multisite.options import Grammar, Option
-from multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
+from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.incoming import check_sources, waiting
+from cyrus_sync.multisite.commands.passphrase import passphrase_of
+from cyrus_sync.multisite.creation import Pin, import_replica
+from cyrus_sync.multisite.errors import NotApplied
+from cyrus_sync.multisite.options import Grammar, Option
+from cyrus_sync.multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
 
 GRAMMAR = Grammar(
     "multitool mkreplica",

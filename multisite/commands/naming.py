@@ -6,11 +6,11 @@ unixhierarchysep), and the internal one, in which warnings of name conflicts com
 
 from __future__ import annotations
 
-from common.config import Config
-from common.names import SERVER, Owner, check_mailbox_name, owner_of
-from common.namespace import Namespace
-from common.newnames import check_new_name
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import SERVER, Owner, check_mailbox_name, owner_of
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.newnames import check_new_name
+from cyrus_sync.common.stores.mailstore import MailStore
 
 
 class Naming:

@@ -6,10 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import UsageError
-from multisite.options import Parsed
-from multisite.packet.invitation import LEAST_PASSPHRASE
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.multisite.options import Parsed
+from cyrus_sync.multisite.packet.invitation import LEAST_PASSPHRASE
 
 _LONGEST = 1024
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from common.errors import EX_OK, EX_TEMPFAIL, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
-from multisite.errors import MultisiteError
-from multisite.family import Replica
-from multisite.importing import Import
-from multisite.member import Member
-from multisite.options import Grammar, Option
-from multisite.restoring import begin, open_again
+from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.options import Grammar, Option
+from cyrus_sync.multisite.restoring import begin, open_again
 
 GRAMMAR = Grammar(
     "multitool restorereplica",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from common.errors import EX_OK, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.membership import remove_replica
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.membership import remove_replica
+from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool rmreplica",

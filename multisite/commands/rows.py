@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from common.errors import UsageError
-from common.model import MAX_MODSEQ
-from common.numbers import decimal
-from multisite.family import Family
-from multisite.oplog.epochs import Row
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.model import MAX_MODSEQ
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.oplog.epochs import Row
 
 
 def row_lines(family: Family, replica: str, row: Mapping[str, int]) -> Iterator[str]:

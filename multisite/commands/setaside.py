@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.lsreplica import when
-from multisite.family import Family
-from multisite.importing import drop_set_aside
-from multisite.oplog.operations import Entry, owner_text
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.lsreplica import when
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.importing import drop_set_aside
+from cyrus_sync.multisite.oplog.operations import Entry, owner_text
+from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool setaside",

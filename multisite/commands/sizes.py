@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from common.errors import UsageError
+from cyrus_sync.common.errors import UsageError
 
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([kmg]?)", re.IGNORECASE | re.ASCII)
 _POWER = {"": 1024, "k": 1024, "m": 1024**2, "g": 1024**3}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
-from multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
-from multisite.export import Wish, export, packet_prefix
-from multisite.family import Replica
-from multisite.member import Member
-from multisite.options import Grammar, Option
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
+from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from cyrus_sync.multisite.export import Wish, export, packet_prefix
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.options import Grammar, Option
 
 HEADLINE = "Generating synchronization packet"
 

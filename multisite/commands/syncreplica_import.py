@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import EX_FAILURE, EX_OK, CyrusSyncError
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
-from multisite.commands.creation_packets import tell_of_creation_packets
-from multisite.commands.diagnosis import diagnose, say_refused
-from multisite.commands.incoming import check_sources, waiting
-from multisite.commands.sending import check_comments
-from multisite.errors import UnknownReplica
-from multisite.importing import Import, Result
-from multisite.member import Member
-from multisite.options import Grammar, Option, Parsed
-from multisite.shipping.directory import Directory
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.creation_packets import tell_of_creation_packets
+from cyrus_sync.multisite.commands.diagnosis import diagnose, say_refused
+from cyrus_sync.multisite.commands.incoming import check_sources, waiting
+from cyrus_sync.multisite.commands.sending import check_comments
+from cyrus_sync.multisite.errors import UnknownReplica
+from cyrus_sync.multisite.importing import Import, Result
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.options import Grammar, Option, Parsed
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
 GRAMMAR = Grammar(
     "syncreplica",

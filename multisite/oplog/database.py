@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from common.commands import reason
-from common.errors import StoreError
-from common.files import make_directories, make_private, sync_directory, sync_file, tighten
-from multisite.errors import SiteLocked
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
+from cyrus_sync.multisite.errors import SiteLocked
 
 VERSION = 3
 FILE = "oplog.db"

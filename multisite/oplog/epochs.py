@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.database import Database
 
 Row = dict[str, int]
 """Origin's replica id -> number of its last operation."""

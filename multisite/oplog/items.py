@@ -6,10 +6,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from common.model import MailboxAnnotation, Quota, Seen
-from common.names import SERVER, Owner
-from common.protocol.codec import SieveFile, SieveUpload, Subscription
-from multisite.oplog.shadows import Shadows, remember_annotation
+from cyrus_sync.common.model import MailboxAnnotation, Quota, Seen
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.protocol.codec import SieveFile, SieveUpload, Subscription
+from cyrus_sync.multisite.oplog.shadows import Shadows, remember_annotation
 
 
 def script_digest(content: bytes) -> str:

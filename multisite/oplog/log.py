@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-from common.names import Owner, owner_of, root_of
-from multisite.oplog.database import Database
-from multisite.oplog.epochs import Epochs
-from multisite.oplog.masters import Master, Masters
-from multisite.oplog.objects import Objects
-from multisite.oplog.operations import Operations, owner_text
-from multisite.oplog.shadows import Shadows
+from cyrus_sync.common.names import Owner, owner_of, root_of
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.epochs import Epochs
+from cyrus_sync.multisite.oplog.masters import Master, Masters
+from cyrus_sync.multisite.oplog.objects import Objects
+from cyrus_sync.multisite.oplog.operations import Operations, owner_text
+from cyrus_sync.multisite.oplog.shadows import Shadows
 
 
 class Log:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from common.names import Owner
-from multisite.oplog.database import Database
-from multisite.oplog.operations import owner_from, owner_text
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 
 
 class Master(NamedTuple):

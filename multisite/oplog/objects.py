@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from common.names import (
+from cyrus_sync.common.names import (
     MAX_MAILBOX_NAME,
     Owner,
     deleted_name,
@@ -20,8 +20,8 @@ from common.names import (
     parent_of,
     split_domain,
 )
-from multisite.oplog.database import Database
-from multisite.oplog.operations import owner_from, owner_text
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_@+=,:-]")
 _CUT_LETTERS = re.compile(r"&[^-]*\Z")

@@ -14,9 +14,9 @@ from typing import Any
 
 import zstandard
 
-from common.names import SERVER, Owner
-from multisite.errors import MultisiteError
-from multisite.oplog.database import Database
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.database import Database
 
 FAMILY = Owner("family", "")
 """Owner of the operations that change the family itself."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from common.model import Annotation, MailboxAnnotation, MailboxState, Quota, Seen, SieveScript
-from common.names import Owner, owner_of
-from multisite.oplog.database import Database
-from multisite.oplog.operations import owner_from, owner_text
+from cyrus_sync.common.model import Annotation, MailboxAnnotation, MailboxState, Quota, Seen, SieveScript
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 
 RESYNC = "resync"
 """Kind of the items that name mailboxes of which the master is to be asked for everything."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.errors import ReplyError
-from common.model import MailboxUpdate, Record
-from common.protocol.commands import find
-from common.protocol.connection_server import ServerConnection
-from common.protocol.dlist import Limits
-from common.protocol.events import DlistCommand, RecordBatch
-from common.protocol.mailboxes import MailboxLine
-from multisite.errors import MultisiteError
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxUpdate, Record
+from cyrus_sync.common.protocol.commands import find
+from cyrus_sync.common.protocol.connection_server import ServerConnection
+from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.protocol.events import DlistCommand, RecordBatch
+from cyrus_sync.common.protocol.mailboxes import MailboxLine
+from cyrus_sync.multisite.errors import MultisiteError
 
 _LIMITS = Limits(
     max_word=8 << 20, max_quoted=8 << 20, max_literal=64 << 20, max_items=4_000_000, max_value=96 << 20

@@ -3,7 +3,7 @@
 `PacketWriter` writes one, `PacketReader` verifies and reads it. docs/packet-format.md says what is in the
 file and how to get a message out with a shell."""
 
-from multisite.packet.errors import (
+from cyrus_sync.multisite.packet.errors import (
     BadKeys,
     NotAPacket,
     PacketDamaged,
@@ -12,11 +12,11 @@ from multisite.packet.errors import (
     PacketSealed,
     PacketTooNew,
 )
-from multisite.packet.header import CREATION, UPDATE, Header, Range, Target
-from multisite.packet.items import Messages, Operation
-from multisite.packet.keys import PublicKeys, SecretKeys
-from multisite.packet.reader import PacketReader
-from multisite.packet.writer import PacketWriter
+from cyrus_sync.multisite.packet.header import CREATION, UPDATE, Header, Range, Target
+from cyrus_sync.multisite.packet.items import Messages, Operation
+from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
+from cyrus_sync.multisite.packet.reader import PacketReader
+from cyrus_sync.multisite.packet.writer import PacketWriter
 
 __all__ = [
     "CREATION",

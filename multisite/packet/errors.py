@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import EX_CONFIG, CyrusSyncError
+from cyrus_sync.common.errors import EX_CONFIG, CyrusSyncError
 
 
 class PacketError(CyrusSyncError):

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import zstandard
 
-from multisite.packet.errors import PacketDamaged
-from multisite.packet.sealing import ContentKey
+from cyrus_sync.multisite.packet.errors import PacketDamaged
+from cyrus_sync.multisite.packet.sealing import ContentKey
 
 FRAME = 1 << 20
 """Octets of the stream in a frame that we write."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from multisite.packet.errors import PacketDamaged
-from multisite.packet.keys import KEY_BYTES, decode64, encode64
-from multisite.packet.plain_yaml import load, quote
+from cyrus_sync.multisite.packet.errors import PacketDamaged
+from cyrus_sync.multisite.packet.keys import KEY_BYTES, decode64, encode64
+from cyrus_sync.multisite.packet.plain_yaml import load, quote
 
 UPDATE, CREATION = "update", "creation"
 MOST_TARGETS = 1000

@@ -25,8 +25,8 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.utils import random
 
-from multisite.packet.errors import BadKeys, PacketForged
-from multisite.packet.keys import KEY_BYTES, PublicKeys, SecretKeys, decode64, encode64
+from cyrus_sync.multisite.packet.errors import BadKeys, PacketForged
+from cyrus_sync.multisite.packet.keys import KEY_BYTES, PublicKeys, SecretKeys, decode64, encode64
 
 _SALT_BYTES = pwhash.argon2id.SALTBYTES
 _PLAIN_BYTES = 4 * KEY_BYTES

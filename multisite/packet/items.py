@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from common.model import MessageBody
-from common.protocol import dlist
-from multisite.packet.errors import PacketDamaged
-from multisite.packet.header import MAX_ID
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.multisite.packet.errors import PacketDamaged
+from cyrus_sync.multisite.packet.header import MAX_ID
 
 LARGEST_SECTION = 4 << 20
 LONGEST_LINE = 64 << 20

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import re
 
-from multisite.packet.errors import NotAPacket, PacketDamaged, PacketTooNew
-from multisite.packet.header import Header
+from cyrus_sync.multisite.packet.errors import NotAPacket, PacketDamaged, PacketTooNew
+from cyrus_sync.multisite.packet.header import Header
 
 FORMAT = 1
 LARGEST = 16 << 20

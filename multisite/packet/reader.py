@@ -19,12 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.model import MessageBody
-from common.protocol.dlist import MAX_FILE
-from multisite.packet import prologue, signature
-from multisite.packet.errors import PacketDamaged, PacketError
-from multisite.packet.frames import Frames, Octets, unfold
-from multisite.packet.items import (
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol.dlist import MAX_FILE
+from cyrus_sync.multisite.packet import prologue, signature
+from cyrus_sync.multisite.packet.errors import PacketDamaged, PacketError
+from cyrus_sync.multisite.packet.frames import Frames, Octets, unfold
+from cyrus_sync.multisite.packet.items import (
     BEGIN,
     CLOSE,
     LARGEST_SECTION,
@@ -38,10 +38,10 @@ from multisite.packet.items import (
     parse_operation_head,
     parse_section_head,
 )
-from multisite.packet.keys import PublicKeys, SecretKeys
-from multisite.packet.sealing import ContentKey
-from multisite.packet.spool import Spool
-from multisite.packet.stream import Stream
+from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
+from cyrus_sync.multisite.packet.sealing import ContentKey
+from cyrus_sync.multisite.packet.spool import Spool
+from cyrus_sync.multisite.packet.stream import Stream
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -15,8 +15,8 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.utils import random
 
-from multisite.packet.errors import PacketDamaged, PacketSealed
-from multisite.packet.keys import KEY_BYTES, PublicKeys, SecretKeys
+from cyrus_sync.multisite.packet.errors import PacketDamaged, PacketSealed
+from cyrus_sync.multisite.packet.keys import KEY_BYTES, PublicKeys, SecretKeys
 
 _NONCE = b"cyrus-sync frame"
 """16 octets; 8 of number and mark follow."""

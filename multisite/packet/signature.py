@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from multisite.packet.errors import PacketDamaged, PacketForged
-from multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
+from cyrus_sync.multisite.packet.errors import PacketDamaged, PacketForged
+from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
 
 LONGEST = 256
 """Octets of the line, at most."""

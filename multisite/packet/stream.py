@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from multisite.packet.errors import PacketDamaged
+from cyrus_sync.multisite.packet.errors import PacketDamaged
 
 
 class Stream:

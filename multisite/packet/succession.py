@@ -22,8 +22,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from multisite.packet.errors import BadKeys
-from multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
+from cyrus_sync.multisite.packet.errors import BadKeys
+from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
 
 MOST_LINKS = 100
 """How often a replica may change its keys."""

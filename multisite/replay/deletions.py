@@ -6,12 +6,12 @@ may have taken that word for nobody's, as it was said in a reign that they did n
 
 from __future__ import annotations
 
-from common.names import Owner
-from common.stores.mailstore import MailReader
-from multisite.errors import MultisiteError
-from multisite.oplog.operations import Entry
-from multisite.oplog.transaction import parse
-from multisite.replay.ground import Ground
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.replay.ground import Ground
 
 VERBS = frozenset(("UNMAILBOX", "UNSUB", "UNQUOTA", "UNANNOTATION", "UNSIEVE", "UNACTIVATE_SIEVE"))
 

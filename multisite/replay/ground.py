@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from common.names import Owner
-from multisite.errors import MessagesMissing
-from multisite.family import Family
-from multisite.oplog.log import Log
-from multisite.oplog.operations import Entry
-from multisite.replay.hand import Hand
-from multisite.replay.stage import PacketStage
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.errors import MessagesMissing
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.replay.hand import Hand
+from cyrus_sync.multisite.replay.stage import PacketStage
 
 
 @dataclass(slots=True)

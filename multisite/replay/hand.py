@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from common.names import Owner
-from common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 
 MOST_OPERATIONS = 500
 MOST_BYTES = 64 << 20

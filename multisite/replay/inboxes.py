@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from common.errors import ReplyError, StoreCorrupt
-from common.names import SERVER, Owner, inbox_of
-from multisite.oplog.operations import owner_from, owner_text
-from multisite.oplog.shadows import INBOXLESS
-from multisite.replay.ground import Ground
-from multisite.replay.names import mailboxes_left
+from cyrus_sync.common.errors import ReplyError, StoreCorrupt
+from cyrus_sync.common.names import SERVER, Owner, inbox_of
+from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
+from cyrus_sync.multisite.oplog.shadows import INBOXLESS
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.names import mailboxes_left
 
 
 def note_inboxless(ground: Ground, owners: Iterable[Owner]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multisite.family import Family, Replica
-from multisite.member import Member
-from multisite.oplog.log import Log
-from multisite.oplog.operations import FAMILY, Entry
-from multisite.replay.ground import Ground
-from multisite.replay.names import WARNING
-from multisite.vetting import keys_to_believe
+from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.operations import FAMILY, Entry
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.names import WARNING
+from cyrus_sync.multisite.vetting import keys_to_believe
 
 
 def tell_replica(log: Log, one: Replica) -> Entry:

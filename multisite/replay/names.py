@@ -7,10 +7,10 @@ stays, so that any later rename of either undoes what was generated.
 
 from __future__ import annotations
 
-from common.errors import ReplyError, StoreCorrupt
-from common.names import Owner, is_deleted, owner_of
-from multisite.oplog.objects import generated_name
-from multisite.replay.ground import Ground
+from cyrus_sync.common.errors import ReplyError, StoreCorrupt
+from cyrus_sync.common.names import Owner, is_deleted, owner_of
+from cyrus_sync.multisite.oplog.objects import generated_name
+from cyrus_sync.multisite.replay.ground import Ground
 
 WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" ...'
 """Word for word what MultiSite says, with the name as it is here."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from common.errors import ReplyError
-from common.model import MailboxState, MailboxUpdate, Record
-from common.names import Owner, is_deleted, owner_of
-from common.numbers import decimal
-from common.protocol.codec import RenameRequest
-from common.stores.mailstore import ChangesKept, MailReader, MailWriter
-from multisite.oplog.items import remember, script_digest
-from multisite.oplog.masters import Base
-from multisite.oplog.operations import Entry
-from multisite.oplog.shadows import RESYNC
-from multisite.oplog.transaction import Transaction
-from multisite.replay.ground import Ground
-from multisite.replay.names import (
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record
+from cyrus_sync.common.names import Owner, is_deleted, owner_of
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.protocol.codec import RenameRequest
+from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailWriter
+from cyrus_sync.multisite.oplog.items import remember, script_digest
+from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.shadows import RESYNC
+from cyrus_sync.multisite.oplog.transaction import Transaction
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.names import (
     WARNING,
     find_name,
     mailboxes_left,
@@ -29,9 +29,9 @@ from multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-from multisite.replay.rebase import Plan, changed_here, plan_rebase
-from multisite.replay.small import apply_small
-from sync_client.engine.compare import crcs_agree
+from cyrus_sync.multisite.replay.rebase import Plan, changed_here, plan_rebase
+from cyrus_sync.multisite.replay.small import apply_small
+from cyrus_sync.sync_client.engine.compare import crcs_agree
 
 
 def settled_vector(entry: Entry) -> dict[str, int]:

@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.model import Record
-from multisite.oplog.masters import Base
+from cyrus_sync.common.model import Record
+from cyrus_sync.multisite.oplog.masters import Base
 
 Identity = tuple[bytes, int, int, int]
 

@@ -17,20 +17,20 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from common.errors import CyrusSyncError, StoreCorrupt, StoreError
-from common.names import Owner
-from multisite.bodies import without_messages
-from multisite.errors import BadOperation, MessagesMissing, MultisiteError
-from multisite.oplog.masters import Base, Master, prevails
-from multisite.oplog.operations import Entry, State, owner_from, owner_text
-from multisite.oplog.transaction import Transaction, parse
-from multisite.packet import Operation
-from multisite.replay.deletions import tell_deletions
-from multisite.replay.ground import Ground
-from multisite.replay.members import note_replica
-from multisite.replay.obey import note_reached, obey
-from multisite.replay.settle import settle_operation
-from multisite.vetting import SPECIAL, Said, check_right, read
+from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.bodies import without_messages
+from cyrus_sync.multisite.errors import BadOperation, MessagesMissing, MultisiteError
+from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
+from cyrus_sync.multisite.oplog.operations import Entry, State, owner_from, owner_text
+from cyrus_sync.multisite.oplog.transaction import Transaction, parse
+from cyrus_sync.multisite.packet import Operation
+from cyrus_sync.multisite.replay.deletions import tell_deletions
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.members import note_replica
+from cyrus_sync.multisite.replay.obey import note_reached, obey
+from cyrus_sync.multisite.replay.settle import settle_operation
+from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
 

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from common.errors import ReplyError
-from common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from common.names import Owner, is_deleted, is_inbox, owner_of
-from common.numbers import decimal
-from common.protocol.codec import RenameRequest
-from common.stores.mailstore import MailReader, MailWriter
-from multisite.oplog.items import script_digest
-from multisite.oplog.masters import Base
-from multisite.oplog.operations import Entry
-from multisite.oplog.transaction import Transaction
-from multisite.replay.ground import Ground
-from multisite.replay.names import (
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
+from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.protocol.codec import RenameRequest
+from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.multisite.oplog.items import script_digest
+from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.transaction import Transaction
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.names import (
     WARNING,
     find_name,
     mailboxes_left,
@@ -31,10 +31,10 @@ from multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-from multisite.replay.rebase import Identity, identities, identity, is_same, same_content
-from multisite.replay.small import apply_small
-from multisite.replay.stage import PacketStage
-from sync_client.engine.conflict import (
+from cyrus_sync.multisite.replay.rebase import Identity, identities, identity, is_same, same_content
+from cyrus_sync.multisite.replay.small import apply_small
+from cyrus_sync.multisite.replay.stage import PacketStage
+from cyrus_sync.sync_client.engine.conflict import (
     Action,
     Adopt,
     Counters,

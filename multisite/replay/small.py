@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from common.errors import MailboxNonexistent
-from common.model import Quota
-from common.names import Owner
-from multisite.errors import MultisiteError
-from multisite.oplog.transaction import Transaction
-from multisite.replay.ground import Ground
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.model import Quota
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.transaction import Transaction
+from cyrus_sync.multisite.replay.ground import Ground
 
 
 def apply_small(ground: Ground, owner: Owner, said: Transaction) -> None:

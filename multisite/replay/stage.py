@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from common.model import MessageBody
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from common.stores.queries import stage_stored
-from common.stores.staging import Staging
-from multisite.oplog.database import Database
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.queries import stage_stored
+from cyrus_sync.common.stores.staging import Staging
+from cyrus_sync.multisite.oplog.database import Database
 
 
 def not_stored(store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:

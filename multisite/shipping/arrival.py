@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.commands import reason
-from multisite.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
-from multisite.shipping.directory import Directory, Unfinished, copy_all, is_unfinished
-from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.ledger import Arrival, Ledger
-from multisite.shipping.names import alternatives, bay_name, order_name
-from multisite.shipping.order import Order, Passage
-from multisite.shipping.site import Site
-from multisite.shipping.transfer import Header
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
+from cyrus_sync.multisite.shipping.directory import Directory, Unfinished, copy_all, is_unfinished
+from cyrus_sync.multisite.shipping.errors import Refused, ShippingError
+from cyrus_sync.multisite.shipping.ledger import Arrival, Ledger
+from cyrus_sync.multisite.shipping.names import alternatives, bay_name, order_name
+from cyrus_sync.multisite.shipping.order import Order, Passage
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.transfer import Header
 
 _STALE = 86400
 

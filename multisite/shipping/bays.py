@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import make_directories
-from multisite.shipping.directory import Directory
-from multisite.shipping.errors import ShippingError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.errors import ShippingError
 
 INCOMING, OUTGOING = "incoming", "outgoing"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import sdnotify
 
-from common.commands import run_command
-from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
-from multisite.shipping.key import make_key
-from multisite.shipping.run import deliver, poll, sources
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import run_command
+from cyrus_sync.common.config import DEFAULT_PATH, Config
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
+from cyrus_sync.multisite.shipping.key import make_key
+from cyrus_sync.multisite.shipping.run import deliver, poll, sources
+from cyrus_sync.multisite.shipping.site import Site
 
 EXIT_STATUS = """\
 exit status:
@@ -67,7 +67,7 @@ def _run(options: Parsed) -> int:
         make_key(site.key_file)
         print(f"made {site.key_file}; every host of the family needs this same file, and nobody else")
     elif "receiver" in options:
-        from multisite.shipping.service import serve  # what only the receiving side needs
+        from cyrus_sync.multisite.shipping.service import serve  # what only the receiving side needs
 
         os.umask(0o077)
         serve(site, _ready)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.commands import reason
-from common.numbers import decimal
-from multisite.shipping.errors import BadFileName, ShippingConfError
-from multisite.shipping.names import check_host, same_host
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.shipping.errors import BadFileName, ShippingConfError
+from cyrus_sync.multisite.shipping.names import check_host, same_host
 
 DEFAULT_CLASS = "-default"
 MAX_CLASSES = 64

@@ -18,11 +18,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from common.commands import reason
-from common.numbers import decimal
-from multisite.shipping.errors import CannotReach, Refused
-from multisite.shipping.key import proof, proves
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.shipping.errors import CannotReach, Refused
+from cyrus_sync.multisite.shipping.key import proof, proves
+from cyrus_sync.multisite.shipping.site import Site
 
 LONGEST_LINE = 256
 UDP_WAITS = (1.0, 2.0, 4.0)

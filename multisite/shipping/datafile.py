@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.directory import Directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.files import TEMPORARY, rename_new, temporary_in, write_all
-from multisite.shipping.names import alternatives, order_name
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.files import TEMPORARY, rename_new, temporary_in, write_all
+from cyrus_sync.multisite.shipping.names import alternatives, order_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK = 1 << 20

@@ -7,9 +7,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from common.files import make_directories
-from multisite.shipping.names import check_host
-from multisite.shipping.site import Site
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.multisite.shipping.names import check_host
+from cyrus_sync.multisite.shipping.site import Site
 
 
 def marker(site: Site, host: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import EX_FAILURE, ConfigError, CyrusSyncError
+from cyrus_sync.common.errors import EX_FAILURE, ConfigError, CyrusSyncError
 
 
 class ShippingError(CyrusSyncError):

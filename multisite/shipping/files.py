@@ -12,7 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
-from common.files import sync_directory
+from cyrus_sync.common.files import sync_directory
 
 TEMPORARY = ".ms_tmp_"
 """Names of unfinished files begin with this. Nobody else may take such a file for a packet or an order."""

@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.commands import reason
-from multisite.shipping.arrival import Arrived
-from multisite.shipping.conf import DEFAULT_CLASS
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping.arrival import Arrived
+from cyrus_sync.multisite.shipping.conf import DEFAULT_CLASS
+from cyrus_sync.multisite.shipping.site import Site
 
 UPDATE_PACKET = "sync_"
 """Names of packets that an import takes begin so. Packets that make a replica wait for a person."""
@@ -76,7 +76,7 @@ def import_command(site: Site) -> list[str]:
     program = (
         [os.fsdecode(script)]
         if script.exists()
-        else [sys.executable, "-m", "multisite.multitool", "syncreplica"]
+        else [sys.executable, "-m", "cyrus_sync.multisite.multitool", "syncreplica"]
     )
     return [*program, "-import", "-receive", "-C", os.fsdecode(site.config_path)]
 

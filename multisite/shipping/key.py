@@ -15,10 +15,10 @@ import secrets
 import stat
 from pathlib import Path
 
-from common.commands import reason
-from common.files import make_directories
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.files import write_new
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.files import write_new
 
 KEY_BYTES = 32
 _HEX = re.compile(rb"[0-9A-Fa-f]{64}")

@@ -22,9 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from common.files import make_directories, sync_directory
-from multisite.shipping.errors import Refused
-from multisite.shipping.order import RETURN_TRIP, Order
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.multisite.shipping.errors import Refused
+from cyrus_sync.multisite.shipping.order import RETURN_TRIP, Order
 
 _NEVER = 366 * 86400
 

@@ -10,9 +10,9 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from common.commands import reason
-from common.errors import ConfigError
-from common.numbers import decimal
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.numbers import decimal
 
 _STILL_HELD = 1.0
 """Seconds to wait for a port. A child of a service that was killed may hold it until it has closed what is

@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from common.commands import reason
-from common.files import make_directories
-from common.printable import printable
-from common.syslog import SOCKET, SyslogHandler
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.printable import printable
+from cyrus_sync.common.syslog import SOCKET, SyslogHandler
 
 
 class ShippingLog:

@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.commands import run_command
-from common.config import DEFAULT_PATH, Config
-from common.errors import EX_FAILURE, EX_OK, UsageError
-from multisite.dates import parse_datetime
-from multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
-from multisite.shipping.conf import DEFAULT_CLASS, check_address
-from multisite.shipping.errors import BadFileName, ShippingError
-from multisite.shipping.files import write_new
-from multisite.shipping.names import check_host, order_name
-from multisite.shipping.order import Order
-from multisite.shipping.placing import measured, new_order, place_copy, write_order
-from multisite.shipping.run import deliver
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import run_command
+from cyrus_sync.common.config import DEFAULT_PATH, Config
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.multisite.dates import parse_datetime
+from cyrus_sync.multisite.options import ABOUT_ITSELF, Grammar, Option, Parsed, run_words
+from cyrus_sync.multisite.shipping.conf import DEFAULT_CLASS, check_address
+from cyrus_sync.multisite.shipping.errors import BadFileName, ShippingError
+from cyrus_sync.multisite.shipping.files import write_new
+from cyrus_sync.multisite.shipping.names import check_host, order_name
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.placing import measured, new_order, place_copy, write_order
+from cyrus_sync.multisite.shipping.run import deliver
+from cyrus_sync.multisite.shipping.site import Site
 
 EXIT_STATUS = """\
 exit status:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from multisite.shipping.errors import BadFileName
+from cyrus_sync.multisite.shipping.errors import BadFileName
 
 ORDER_PREFIX = "sh_o_"
 LONGEST_NAME = 230

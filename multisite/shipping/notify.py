@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Iterable
 from email.message import EmailMessage
 
-from common.commands import reason
-from multisite.shipping.order import Order
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.site import Site
 
 _TIMEOUT = 60.0
 

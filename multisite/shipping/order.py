@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from common.numbers import decimal
-from multisite.dates import format_datetime
-from multisite.shipping.conf import DEFAULT_CLASS, check_address
-from multisite.shipping.digest import check as check_digest
-from multisite.shipping.errors import BadFileName, BadOrder
-from multisite.shipping.names import check_host, same_host
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.dates import format_datetime
+from cyrus_sync.multisite.shipping.conf import DEFAULT_CLASS, check_address
+from cyrus_sync.multisite.shipping.digest import check as check_digest
+from cyrus_sync.multisite.shipping.errors import BadFileName, BadOrder
+from cyrus_sync.multisite.shipping.names import check_host, same_host
 
 LONGEST_ORDER = 128 * 1024
 RETURN_TRIP = 14 * 86400

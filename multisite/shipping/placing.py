@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from multisite.shipping.bays import OUTGOING, choose_bay
-from multisite.shipping.conf import DEFAULT_CLASS
-from multisite.shipping.digest import digest_file, digest_flow
-from multisite.shipping.directory import Directory, Unfinished
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.files import write_all
-from multisite.shipping.names import alternatives, bay_name, order_name
-from multisite.shipping.order import Order
-from multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.bays import OUTGOING, choose_bay
+from cyrus_sync.multisite.shipping.conf import DEFAULT_CLASS
+from cyrus_sync.multisite.shipping.digest import digest_file, digest_flow
+from cyrus_sync.multisite.shipping.directory import Directory, Unfinished
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.files import write_all
+from cyrus_sync.multisite.shipping.names import alternatives, bay_name, order_name
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.site import Site
 
 ORDER_MODE = 0o600
 """Of an order outside of all bays."""

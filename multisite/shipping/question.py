@@ -28,12 +28,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.commands import reason
-from common.numbers import decimal
-from multisite.shipping.errors import CannotReach, Refused, ShippingError
-from multisite.shipping.key import proof, proves
-from multisite.shipping.site import Site
-from multisite.shipping.streams import read_exactly, read_line
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.shipping.errors import CannotReach, Refused, ShippingError
+from cyrus_sync.multisite.shipping.key import proof, proves
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.streams import read_exactly, read_line
 
 LONGEST_QUESTION = 1024
 LONGEST_ANSWER = 1024 * 1024

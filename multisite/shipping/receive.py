@@ -11,16 +11,16 @@ import socket
 import threading
 from collections.abc import Callable
 
-from common.commands import reason
-from multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
-from multisite.shipping.digest import algorithm, digest_flow
-from multisite.shipping.directory import Directory, Unfinished
-from multisite.shipping.errors import Refused, ShippingError
-from multisite.shipping.files import begin_writing_back, write_all
-from multisite.shipping.ledger import Ledger
-from multisite.shipping.names import check_host
-from multisite.shipping.site import Site
-from multisite.shipping.transfer import SILENCE, Header, Proofs
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping.arrival import Arrived, Plan, complete, plan, settle
+from cyrus_sync.multisite.shipping.digest import algorithm, digest_flow
+from cyrus_sync.multisite.shipping.directory import Directory, Unfinished
+from cyrus_sync.multisite.shipping.errors import Refused, ShippingError
+from cyrus_sync.multisite.shipping.files import begin_writing_back, write_all
+from cyrus_sync.multisite.shipping.ledger import Ledger
+from cyrus_sync.multisite.shipping.names import check_host
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.transfer import SILENCE, Header, Proofs
 
 _WAIT_EVERY = 10.0
 _WRITE_BACK = 32 * 1024 * 1024

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from multisite.shipping.bays import INCOMING, Bay, choose_bay
-from multisite.shipping.datafile import DataFile
-from multisite.shipping.directory import Directory, copy_all
-from multisite.shipping.notify import tell, tell_administrator
-from multisite.shipping.order import Order
-from multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.bays import INCOMING, Bay, choose_bay
+from cyrus_sync.multisite.shipping.datafile import DataFile
+from cyrus_sync.multisite.shipping.directory import Directory, copy_all
+from cyrus_sync.multisite.shipping.notify import tell, tell_administrator
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.site import Site
 
 
 class Held(Protocol):

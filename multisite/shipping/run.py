@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from multisite.shipping.children import run_children
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.names import ORDER_PREFIX
-from multisite.shipping.sender import ship_order
-from multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.children import run_children
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.names import ORDER_PREFIX
+from cyrus_sync.multisite.shipping.sender import ship_order
+from cyrus_sync.multisite.shipping.site import Site
 
 
 def poll(site: Site, storage_class: str | None = None) -> bool:

@@ -16,17 +16,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.commands import reason
-from multisite.shipping import downhost
-from multisite.shipping.datafile import DataFile
-from multisite.shipping.digest import digest_file
-from multisite.shipping.directory import Directory
-from multisite.shipping.errors import BadOrder, CannotReach, ShippingError
-from multisite.shipping.names import bay_name, same_host
-from multisite.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
-from multisite.shipping.returns import at_end_of_time
-from multisite.shipping.site import Site
-from multisite.shipping.transfer import Header, send_file
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping import downhost
+from cyrus_sync.multisite.shipping.datafile import DataFile
+from cyrus_sync.multisite.shipping.digest import digest_file
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.errors import BadOrder, CannotReach, ShippingError
+from cyrus_sync.multisite.shipping.names import bay_name, same_host
+from cyrus_sync.multisite.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
+from cyrus_sync.multisite.shipping.returns import at_end_of_time
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.transfer import Header, send_file
 
 
 class LockedOrder:

@@ -25,12 +25,12 @@ from collections.abc import Callable, Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.numbers import decimal
-from multisite.shipping import contact, question
-from multisite.shipping.arrival import Arrived, recover
-from multisite.shipping.children import MAX_CHILDREN, fork
-from multisite.shipping.files import write_all
-from multisite.shipping.handler import (
+from cyrus_sync.common.numbers import decimal
+from cyrus_sync.multisite.shipping import contact, question
+from cyrus_sync.multisite.shipping.arrival import Arrived, recover
+from cyrus_sync.multisite.shipping.children import MAX_CHILDREN, fork
+from cyrus_sync.multisite.shipping.files import write_all
+from cyrus_sync.multisite.shipping.handler import (
     handler_command,
     imports_by_itself,
     is_to_import,
@@ -38,14 +38,14 @@ from multisite.shipping.handler import (
     run_handler,
     run_import,
 )
-from multisite.shipping.listening import Endpoint, bind, tcp
-from multisite.shipping.order import Order
-from multisite.shipping.receive import receive
-from multisite.shipping.returns import welcome_home
-from multisite.shipping.site import Site
-from multisite.shipping.strangers import Strangers, most_strangers
-from multisite.shipping.streams import read_exactly, read_line, readable
-from multisite.shipping.transfer import LONGEST_HEADER, Proofs
+from cyrus_sync.multisite.shipping.listening import Endpoint, bind, tcp
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.receive import receive
+from cyrus_sync.multisite.shipping.returns import welcome_home
+from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.multisite.shipping.strangers import Strangers, most_strangers
+from cyrus_sync.multisite.shipping.streams import read_exactly, read_line, readable
+from cyrus_sync.multisite.shipping.transfer import LONGEST_HEADER, Proofs
 
 HANDSHAKE = 10.0
 """Seconds that a connection has to prove the key."""

@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from common.config import Config
-from multisite.shipping.bays import INCOMING, OUTGOING, Bay
-from multisite.shipping.conf import ShippingConf, load_conf
-from multisite.shipping.directory import Directory
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.key import load_key
-from multisite.shipping.log import ShippingLog
-from multisite.shipping.names import check_host, same_host
+from cyrus_sync.common.config import Config
+from cyrus_sync.multisite.shipping.bays import INCOMING, OUTGOING, Bay
+from cyrus_sync.multisite.shipping.conf import ShippingConf, load_conf
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.key import load_key
+from cyrus_sync.multisite.shipping.log import ShippingLog
+from cyrus_sync.multisite.shipping.names import check_host, same_host
 
 
 @dataclass

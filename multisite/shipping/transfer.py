@@ -28,13 +28,13 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Self
 
-from common.commands import reason
-from multisite.shipping.contact import meet
-from multisite.shipping.digest import check as check_digest
-from multisite.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
-from multisite.shipping.key import proof, proves
-from multisite.shipping.order import LONGEST_ORDER, Order
-from multisite.shipping.site import Site
+from cyrus_sync.common.commands import reason
+from cyrus_sync.multisite.shipping.contact import meet
+from cyrus_sync.multisite.shipping.digest import check as check_digest
+from cyrus_sync.multisite.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
+from cyrus_sync.multisite.shipping.key import proof, proves
+from cyrus_sync.multisite.shipping.order import LONGEST_ORDER, Order
+from cyrus_sync.multisite.shipping.site import Site
 
 LONGEST_HEADER = 4 * LONGEST_ORDER
 SILENCE = 120.0

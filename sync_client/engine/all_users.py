@@ -7,16 +7,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import CyrusSyncError, StoreError
-from common.names import Owner, inbox_of
-from common.stores.mailstore import MailStore
-from sync_client.engine.alone import tell_of_users
-from sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
-from sync_client.engine.errors import UsersFailed
-from sync_client.engine.mailboxes import sync_mailboxes
-from sync_client.engine.session import Session
-from sync_client.engine.survey import is_hidden
-from sync_client.engine.user import sync_user
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.alone import tell_of_users
+from cyrus_sync.sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
+from cyrus_sync.sync_client.engine.errors import UsersFailed
+from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.survey import is_hidden
+from cyrus_sync.sync_client.engine.user import sync_user
 
 Work = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from common.errors import InvalidUser, MailboxNonexistent, ReplyError
-from common.model import MailboxState, RecordSource, UserState
-from common.names import Owner, inbox_of, is_deleted
-from common.protocol.commands import USERS
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import forgiving
-from sync_client.engine.session import Session
+from cyrus_sync.common.errors import InvalidUser, MailboxNonexistent, ReplyError
+from cyrus_sync.common.model import MailboxState, RecordSource, UserState
+from cyrus_sync.common.names import Owner, inbox_of, is_deleted
+from cyrus_sync.common.protocol.commands import USERS
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import forgiving
+from cyrus_sync.sync_client.engine.session import Session
 
 MOST_NAMED = 100
 """Users that are described singly; of more, the number alone is told."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import MailboxNonexistent
-from common.model import MailboxAnnotation
-from common.names import SERVER, owner_of
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Answers, item_of
-from sync_client.engine.errors import ItemsFailed
-from sync_client.engine.session import Session
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.model import MailboxAnnotation
+from cyrus_sync.common.names import SERVER, owner_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import Answers, item_of
+from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.engine.session import Session
 
 
 def annotation_changes(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from common.model import MAX_MODSEQ, MailboxState, Record
+from cyrus_sync.common.model import MAX_MODSEQ, MailboxState, Record
 
 
 class Limits(NamedTuple):

@@ -17,10 +17,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from common.commands import reason
-from common.errors import StoreError
-from common.files import make_directories, make_private, tighten
-from common.model import Annotation, MailboxState
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, make_private, tighten
+from cyrus_sync.common.model import Annotation, MailboxState
 
 LAYOUT = 1
 _NAMES_A_QUERY = 500

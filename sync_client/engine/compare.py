@@ -6,7 +6,7 @@ CRC means "not known" and agrees with everything, as do counters that an old rep
 
 from __future__ import annotations
 
-from common.model import Annotation, MailboxState, Quota
+from cyrus_sync.common.model import Annotation, MailboxState, Quota
 
 CRC_FIELDS = ("sync_crc", "sync_crc_annot")
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
-from common.errors import CyrusSyncError, PeerError, ReplyError
-from sync_client.engine.errors import EngineFault, ItemsFailed
+from cyrus_sync.common.errors import CyrusSyncError, PeerError, ReplyError
+from cyrus_sync.sync_client.engine.errors import EngineFault, ItemsFailed
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from common.model import MailboxState, Record
+from cyrus_sync.common.model import MailboxState, Record
 
 
 class Counters(NamedTuple):

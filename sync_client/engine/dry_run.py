@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -25,9 +25,9 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.names import Owner
-from common.replica import Replica
-from common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 
 
 class DryRunReplica:

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from common.errors import PeerError, ReplyError
-from common.replica import Replica
-from common.stores.mailstore import MailStore
-from sync_client.engine import quotas, removal, seen, subscriptions
-from sync_client.engine.all_users import sync_all_users, sync_users
-from sync_client.engine.alone import tell_of_users
-from sync_client.engine.annotations import sync_annotations
-from sync_client.engine.concurrency import Threads
-from sync_client.engine.mailboxes import sync_mailboxes
-from sync_client.engine.meta import sync_meta
-from sync_client.engine.options import Options
-from sync_client.engine.session import Session
-from sync_client.engine.user import sync_user
+from cyrus_sync.common.errors import PeerError, ReplyError
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine import quotas, removal, seen, subscriptions
+from cyrus_sync.sync_client.engine.all_users import sync_all_users, sync_users
+from cyrus_sync.sync_client.engine.alone import tell_of_users
+from cyrus_sync.sync_client.engine.annotations import sync_annotations
+from cyrus_sync.sync_client.engine.concurrency import Threads
+from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes
+from cyrus_sync.sync_client.engine.meta import sync_meta
+from cyrus_sync.sync_client.engine.options import Options
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.user import sync_user
 
 
 class Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import EX_SOFTWARE, CyrusSyncError
+from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError
 
 
 class ItemsFailed(CyrusSyncError):

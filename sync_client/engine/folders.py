@@ -14,18 +14,25 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred, fail
 
-from common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
-from common.model import MailboxState
-from common.names import Owner, sort_key
-from sync_client.engine.alone import tell_of_mailbox
-from sync_client.engine.concurrency import Failed, as_sync_error, forgiving, is_fatal, settle_all, start
-from sync_client.engine.errors import FoldersFailed
-from sync_client.engine.mailbox import finish, reserve, send
-from sync_client.engine.options import RESERVE_LIMIT
-from sync_client.engine.reading import Item, wanted_guids
-from sync_client.engine.renames import Rename, plan_renames
-from sync_client.engine.session import Session
-from sync_client.engine.survey import Survey, Surveyor
+from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner, sort_key
+from cyrus_sync.sync_client.engine.alone import tell_of_mailbox
+from cyrus_sync.sync_client.engine.concurrency import (
+    Failed,
+    as_sync_error,
+    forgiving,
+    is_fatal,
+    settle_all,
+    start,
+)
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.engine.mailbox import finish, reserve, send
+from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT
+from cyrus_sync.sync_client.engine.reading import Item, wanted_guids
+from cyrus_sync.sync_client.engine.renames import Rename, plan_renames
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.survey import Survey, Surveyor
 
 ROUNDS = 3
 """How often the replica is asked, at most, when mailboxes have to be renamed."""

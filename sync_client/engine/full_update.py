@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from common.errors import MailboxMoved, MailboxNonexistent, SyncChanged, SyncChecksum
-from common.model import MailboxState, Record, RecordSource
-from common.stores.mailstore import MailReader, MailWriter
-from sync_client.engine.compare import annotation_values
-from sync_client.engine.concurrency import all_of, start
-from sync_client.engine.conflict import (
+from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, SyncChanged, SyncChecksum
+from cyrus_sync.common.model import MailboxState, Record, RecordSource
+from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.sync_client.engine.compare import annotation_values
+from cyrus_sync.sync_client.engine.concurrency import all_of, start
+from cyrus_sync.sync_client.engine.conflict import (
     Action,
     Adopt,
     Counters,
@@ -30,9 +30,9 @@ from sync_client.engine.conflict import (
     walk,
     without_adopted,
 )
-from sync_client.engine.reading import Item, Without
-from sync_client.engine.session import Session
-from sync_client.engine.spool import BodySpool
+from cyrus_sync.sync_client.engine.reading import Item, Without
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.spool import BodySpool
 
 ROUNDS = 3
 """How often the walk is repeated because the master changed while messages were fetched."""

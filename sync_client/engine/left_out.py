@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.files import make_directories, write_over
+from cyrus_sync.common.files import make_directories, write_over
 
 FILE = "left-out.json"
 

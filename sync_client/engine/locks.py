@@ -18,10 +18,10 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
-from common.errors import MailboxLocked, StoreError
-from common.files import make_directories
-from sync_client.engine.concurrency import Threads
-from sync_client.engine.options import Options
+from cyrus_sync.common.errors import MailboxLocked, StoreError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.sync_client.engine.concurrency import Threads
+from cyrus_sync.sync_client.engine.options import Options
 
 RETRY_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1)
 """Pauses between attempts; the last is repeated."""

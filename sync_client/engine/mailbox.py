@@ -22,7 +22,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     ConnectionLost,
     CyrusSyncError,
     MailboxMoved,
@@ -33,15 +33,23 @@ from common.errors import (
     SyncChanged,
     SyncChecksum,
 )
-from common.model import MailboxState, MessageBody, Record
-from common.sieve import from_message
-from sync_client.engine.batches import Limits, after
-from sync_client.engine.compare import counters_to_adopt
-from sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
-from sync_client.engine.full_update import full_update
-from sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
-from sync_client.engine.reading import Bodies, Item, Prepared, Verdict, Without, prepare, wanted_guids
-from sync_client.engine.session import RECORDS_ESTIMATE, Session
+from cyrus_sync.common.model import MailboxState, MessageBody, Record
+from cyrus_sync.common.sieve import from_message
+from cyrus_sync.sync_client.engine.batches import Limits, after
+from cyrus_sync.sync_client.engine.compare import counters_to_adopt
+from cyrus_sync.sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
+from cyrus_sync.sync_client.engine.full_update import full_update
+from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
+from cyrus_sync.sync_client.engine.reading import (
+    Bodies,
+    Item,
+    Prepared,
+    Verdict,
+    Without,
+    prepare,
+    wanted_guids,
+)
+from cyrus_sync.sync_client.engine.session import RECORDS_ESTIMATE, Session
 
 MOST_NAMED = 10
 """Messages of a mailbox that are named when they are withheld."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import MailboxNonexistent
-from common.model import MailboxState
-from common.names import Owner, owner_of, owner_user
-from sync_client.engine.alone import names_nowhere
-from sync_client.engine.concurrency import all_of, forgiving, start
-from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
-from sync_client.engine.mending import heal_owner
-from sync_client.engine.meta import sync_meta_locked
-from sync_client.engine.session import Session
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner, owner_of, owner_user
+from cyrus_sync.sync_client.engine.alone import names_nowhere
+from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
+from cyrus_sync.sync_client.engine.folders import FolderRun, look_for_moved, start_folders
+from cyrus_sync.sync_client.engine.mending import heal_owner
+from cyrus_sync.sync_client.engine.meta import sync_meta_locked
+from cyrus_sync.sync_client.engine.session import Session
 
 
 async def sync_mailboxes(session: Session, names: Sequence[str]) -> None:

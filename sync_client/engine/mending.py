@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import ReplyError
-from common.model import MailboxState
-from common.names import Owner
-from common.protocol.commands import HEAL
-from common.stores.healing import heal
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import forgiving
-from sync_client.engine.options import UPLOAD_BLOCK
-from sync_client.engine.reading import Bodies
-from sync_client.engine.session import Session
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.commands import HEAL
+from cyrus_sync.common.stores.healing import heal
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import forgiving
+from cyrus_sync.sync_client.engine.options import UPLOAD_BLOCK
+from cyrus_sync.sync_client.engine.reading import Bodies
+from cyrus_sync.sync_client.engine.session import Session
 
 
 async def heal_owner(session: Session, owner: Owner, theirs: Sequence[MailboxState]) -> None:

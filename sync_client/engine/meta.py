@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from common.errors import CyrusSyncError, MailboxNonexistent
-from common.model import UserMeta
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import all_of, forgiving, start
-from sync_client.engine.seen import sync_seen
-from sync_client.engine.session import Session
-from sync_client.engine.sieve import sync_sieve
-from sync_client.engine.subscriptions import sync_subscriptions
+from cyrus_sync.common.errors import CyrusSyncError, MailboxNonexistent
+from cyrus_sync.common.model import UserMeta
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
+from cyrus_sync.sync_client.engine.seen import sync_seen
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.sieve import sync_sieve
+from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
 
 async def sync_meta(session: Session, userid: str) -> None:

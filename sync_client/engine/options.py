@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sync_client.engine.left_out import LeftOut
+from cyrus_sync.sync_client.engine.left_out import LeftOut
 
 if TYPE_CHECKING:
-    from sync_client.engine.cache import RemoteCache
-    from sync_client.engine.withheld import Withheld
+    from cyrus_sync.sync_client.engine.cache import RemoteCache
+    from cyrus_sync.sync_client.engine.withheld import Withheld
 
 _log = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.model import Quota
-from common.names import Owner, owner_of
-from common.stores.mailstore import MailStore
-from sync_client.engine.compare import same_limits
-from sync_client.engine.concurrency import Answers
-from sync_client.engine.session import Session
+from cyrus_sync.common.model import Quota
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.compare import same_limits
+from cyrus_sync.sync_client.engine.concurrency import Answers
+from cyrus_sync.sync_client.engine.session import Session
 
 
 def quota_changes(local: Sequence[Quota], remote: Sequence[Quota]) -> tuple[list[Quota], list[str]]:

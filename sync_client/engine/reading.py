@@ -13,14 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from common.errors import StoreCorrupt
-from common.model import MailboxState, MailboxUpdate, MessageBody, Record, RecordSource, Since
-from common.names import Owner
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.stores.mailstore import MailReader, MailStore
-from sync_client.engine.batches import Base, Cut, Limits, fits, partial_state, plan_cuts, select
-from sync_client.engine.compare import counters_to_adopt, differences, intermediate_done, only_crcs
-from sync_client.engine.staging import Stage
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record, RecordSource, Since
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.sync_client.engine.batches import Base, Cut, Limits, fits, partial_state, plan_cuts, select
+from cyrus_sync.sync_client.engine.compare import counters_to_adopt, differences, intermediate_done, only_crcs
+from cyrus_sync.sync_client.engine.staging import Stage
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, SyncChanged
-from common.model import MailboxState
-from common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import forgiving
-from sync_client.engine.session import Session
-from sync_client.engine.survey import latest_tombstones
+from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, SyncChanged
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import forgiving
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.survey import latest_tombstones
 
 LIVES = "lives here as"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from common.names import inbox_of, is_inbox, owner_of, sort_key
+from cyrus_sync.common.names import inbox_of, is_inbox, owner_of, sort_key
 
 
 class Rename(NamedTuple):

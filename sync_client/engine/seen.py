@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.model import Seen
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Answers
-from sync_client.engine.session import Session
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import Answers
+from cyrus_sync.sync_client.engine.session import Session
 
 
 def seen_changes(local: Sequence[Seen], remote: Sequence[Seen]) -> list[Seen]:

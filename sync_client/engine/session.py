@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from common.errors import ReplyError
-from common.model import MailboxState
-from common.protocol.commands import UNMAILBOX_ID
-from common.replica import Replica
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Budget, Threads, start
-from sync_client.engine.locks import UserLocks
-from sync_client.engine.options import Options
-from sync_client.engine.staging import Stage
+from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.protocol.commands import UNMAILBOX_ID
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import Budget, Threads, start
+from cyrus_sync.sync_client.engine.locks import UserLocks
+from cyrus_sync.sync_client.engine.options import Options
+from cyrus_sync.sync_client.engine.staging import Stage
 
 RECORDS_IN_FLIGHT = 16_384
 """Records that are held in memory at once for mailboxes whose answers are awaited."""

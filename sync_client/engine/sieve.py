@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
-from common.errors import ProtocolError, RemoteDenied, ReplyError, SyncBadSieve, UnknownFailure
-from common.model import NULL_GUID, SieveScript
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from sync_client.engine.concurrency import Answers, start
-from sync_client.engine.session import Session
+from cyrus_sync.common.errors import ProtocolError, RemoteDenied, ReplyError, SyncBadSieve, UnknownFailure
+from cyrus_sync.common.model import NULL_GUID, SieveScript
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.concurrency import Answers, start
+from cyrus_sync.sync_client.engine.session import Session
 
 SCRIPT, BYTECODE = ".script", ".bc"
 _CANNOT_COMPILE = (SyncBadSieve, UnknownFailure, RemoteDenied, ProtocolError)

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.commands import reason
-from common.errors import StoreError, SyncChecksum
-from common.model import MessageBody
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import StoreError, SyncChecksum
+from cyrus_sync.common.model import MessageBody
 
 PIECE = 1 << 20
 

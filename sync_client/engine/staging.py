@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 
-from common.errors import PeerError, ReplyError
-from common.replica import Replica
-from sync_client.engine.concurrency import start
-from sync_client.engine.options import Options
+from cyrus_sync.common.errors import PeerError, ReplyError
+from cyrus_sync.common.replica import Replica
+from cyrus_sync.sync_client.engine.concurrency import start
+from cyrus_sync.sync_client.engine.options import Options
 
 
 class Stage:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.model import MailboxState
-from common.names import Owner, owner_of
-from common.stores.mailstore import MailReader, MailStore, Tombstone
-from sync_client.engine.compare import counters_to_adopt
-from sync_client.engine.reading import Item, needs_update
-from sync_client.engine.renames import Rename
-from sync_client.engine.withheld import Withheld
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, Tombstone
+from cyrus_sync.sync_client.engine.compare import counters_to_adopt
+from cyrus_sync.sync_client.engine.reading import Item, needs_update
+from cyrus_sync.sync_client.engine.renames import Rename
+from cyrus_sync.sync_client.engine.withheld import Withheld
 
 _FEW = 20
 """Up to so many names are looked up singly."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
-from common.model import Quota, UserMeta, UserState
-from common.names import Owner, inbox_of
-from common.stores.mailstore import MailStore
-from sync_client.engine.alone import tell_of_user
-from sync_client.engine.concurrency import (
+from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
+from cyrus_sync.common.model import Quota, UserMeta, UserState
+from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.sync_client.engine.alone import tell_of_user
+from cyrus_sync.sync_client.engine.concurrency import (
     Failed,
     all_of,
     as_sync_error,
@@ -20,14 +20,14 @@ from sync_client.engine.concurrency import (
     settle_all,
     start,
 )
-from sync_client.engine.errors import ItemsFailed
-from sync_client.engine.folders import FolderRun, look_for_moved, start_folders
-from sync_client.engine.mending import heal_owner, heal_replica
-from sync_client.engine.quotas import sync_quotas
-from sync_client.engine.seen import sync_seen
-from sync_client.engine.session import Session
-from sync_client.engine.sieve import sync_sieve
-from sync_client.engine.subscriptions import sync_subscriptions
+from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.engine.folders import FolderRun, look_for_moved, start_folders
+from cyrus_sync.sync_client.engine.mending import heal_owner, heal_replica
+from cyrus_sync.sync_client.engine.quotas import sync_quotas
+from cyrus_sync.sync_client.engine.seen import sync_seen
+from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.sieve import sync_sieve
+from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
 
 @dataclass(frozen=True, slots=True)

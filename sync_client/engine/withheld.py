@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from common.errors import StoreError
-from common.files import make_directories, private, write_over
-from common.stores import disk
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, private, write_over
+from cyrus_sync.common.stores import disk
 
 
 class Entry(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 THREADS = """
 import ctypes, sys, threading
-from common.allocator import few_arenas
+from cyrus_sync.common.allocator import few_arenas
 
 if sys.argv[1] == "few":
     few_arenas()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from common import __version__
-from common.commands import Parser, add_version, described, reason, run_command
-from common.errors import ConfigError, StoreCorrupt, StoreError, UsageError
+from cyrus_sync.common import __version__
+from cyrus_sync.common.commands import Parser, add_version, described, reason, run_command
+from cyrus_sync.common.errors import ConfigError, StoreCorrupt, StoreError, UsageError
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
     "PYTHONPATH": str(Path(__file__).parents[2])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common.errors import EX_INTERRUPTED
+from cyrus_sync.common.errors import EX_INTERRUPTED
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from common.descriptors import share_out
+from cyrus_sync.common.descriptors import share_out
 
 _PROGRAM = """
 import resource
-from common.descriptors import raise_soft_limit
+from cyrus_sync.common.descriptors import raise_soft_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))
 print(raise_soft_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     REPLY_ERRORS,
     CannotConnect,
     ConfigError,

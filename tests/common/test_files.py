@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.files import make_directories, write_over
-from common.synclog.log import SyncLog
+from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.common.synclog.log import SyncLog
 
 
 @pytest.fixture

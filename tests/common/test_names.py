@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.names import parent_of
+from cyrus_sync.common.names import parent_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.names import (
+from cyrus_sync.common.names import (
     BadName,
     Owner,
     check_mailbox_name,
@@ -18,7 +18,7 @@ from common.names import (
     inbox_of,
     owner_of,
 )
-from common.namespace import Namespace
+from cyrus_sync.common.namespace import Namespace
 
 NAMESPACES = [
     Namespace(slashes=slashes, virtdomains=virtdomains, defaultdomain=defaultdomain)

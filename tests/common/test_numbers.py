@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from common.config import values
-from common.errors import CyrusSyncError
-from common.numbers import decimal, number, uid_number
-from common.wire.settings import port_number
-from mailstore.context import parse_uids
-from multisite.shipping.conf import _number as conf_number
-from multisite.shipping.listening import _address, bind
-from sync_server.cli import _ssf
-from sync_server.settings import Address
+from cyrus_sync.common.config import values
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.numbers import decimal, number, uid_number
+from cyrus_sync.common.wire.settings import port_number
+from cyrus_sync.mailstore.context import parse_uids
+from cyrus_sync.multisite.shipping.conf import _number as conf_number
+from cyrus_sync.multisite.shipping.listening import _address, bind
+from cyrus_sync.sync_server.cli import _ssf
+from cyrus_sync.sync_server.settings import Address
 
 NO_NUMBERS = ["²", "٣", "١٢", "1_0", "+1", " 1", "1 ", "१", "𝟙", "１", "1e3", "9" * 5000]
 

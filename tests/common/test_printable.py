@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.commands import complain
-from common.printable import printable
+from cyrus_sync.common.commands import complain
+from cyrus_sync.common.printable import printable
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import make_directories, private, tighten
+from cyrus_sync.common.files import make_directories, private, tighten
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 from tests.multisite.shipping.kit import free_port

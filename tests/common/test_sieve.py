@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import sieve
-from common.errors import SyncBadSieve
-from common.names import BadName
+from cyrus_sync.common import sieve
+from cyrus_sync.common.errors import SyncBadSieve
+from cyrus_sync.common.names import BadName
 
 RECORDED = (
     b"From: <alice@master.lab>\r\nSubject: main\r\nDate: Sat, 21 Nov 2026 05:45:36 +0000\r\n"

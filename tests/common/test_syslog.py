@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from common import syslog
-from common.syslog import MAX_WAITING, SyslogHandler, absence
+from cyrus_sync.common import syslog
+from cyrus_sync.common.syslog import MAX_WAITING, SyslogHandler, absence
 
 
 @contextmanager

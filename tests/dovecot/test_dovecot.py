@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores import open_store
-from common.stores.mailstore import MailReader
-from mailstore.maildir import names as directories
-from mailstore.sources.content import to_crlf
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.mailstore.maildir import names as directories
+from cyrus_sync.mailstore.sources.content import to_crlf
 from tests.dovecot.dovecot import Dovecot, Mailbox, Message, ok, quoted, view
 from tests.dovecot.dovecot import names as listed
 from tests.mailstore.conftest import MESSAGE, Site

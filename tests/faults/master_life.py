@@ -11,12 +11,12 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from common.errors import CyrusSyncError
-from common.model import Record, Seen
-from common.names import SERVER, Owner, inbox_of, is_deleted, is_inbox, owner_of
-from common.sieve import SIEVE_FOLDER
-from common.stores.native.rename import rename_user
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.model import Record, Seen
+from cyrus_sync.common.names import SERVER, Owner, inbox_of, is_deleted, is_inbox, owner_of
+from cyrus_sync.common.sieve import SIEVE_FOLDER
+from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.common.stores.native.store import NativeStore
 
 USERS = ("ann", "ben", "cia", "dan")
 SHARED = "lists"

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled
 from tests.interop.proxy import Cut, Proxy
 from tests.sync_client.real import BIN, ENVIRONMENT, Server, Side

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled
 
 ADMIN = "repl"
@@ -26,7 +26,9 @@ PASSWORD = "s3cret"
 USER = "alice"
 READY_SECONDS = 30.0
 
-_WITHOUT_COLLECTOR = "import gc, sys; gc.disable(); from sync_server.cli import main; sys.exit(main())"
+_WITHOUT_COLLECTOR = (
+    "import gc, sys; gc.disable(); from cyrus_sync.sync_server.cli import main; sys.exit(main())"
+)
 
 
 def plain(user: str, password: str) -> bytes:
@@ -69,7 +71,7 @@ class RunningServer:
         self._arguments = list(arguments)
         self._file_size_limit = file_size_limit
         self._open_files = open_files
-        self._program = ["-m", "sync_server.cli"] if collector else ["-c", _WITHOUT_COLLECTOR]
+        self._program = ["-m", "cyrus_sync.sync_server.cli"] if collector else ["-c", _WITHOUT_COLLECTOR]
         self._options = {
             "configdirectory": str(self.root / "conf"),
             "partition-default": str(self.spool),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from common.synclog.lines import parse_lines
+from cyrus_sync.common.synclog.lines import parse_lines
 from tests.deadlines import until
 from tests.faults.pair import BurningPair, burning_pair
 from tests.sync_client.real import Client

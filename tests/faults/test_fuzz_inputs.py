@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.config.options import OPTIONS
-from common.errors import CyrusSyncError
-from common.names import SERVER, Owner
-from mailstore import cli as mailstore
-from multisite.importing import drop_set_aside
-from multisite.shipping.conf import parse_conf
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.order import Order, Passage
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.options import OPTIONS
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.multisite.importing import drop_set_aside
+from cyrus_sync.multisite.shipping.conf import parse_conf
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.order import Order, Passage
 from tests.common.protocol.kit import events, merged, server
 from tests.faults import corpus
 from tests.multisite.commands.kit import Server, family

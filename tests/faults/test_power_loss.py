@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.stores.native.sweep import sweep
-from common.synclog.lines import parse_lines
-from common.synclog.log import SyncLog
-from common.synclog.writer import log_path
-from mailstore import cli as mailstore
-from multisite.shipping.order import Order
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.stores.native.sweep import sweep
+from cyrus_sync.common.synclog.lines import parse_lines
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.common.synclog.writer import log_path
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.multisite.shipping.order import Order
 from tests.deadlines import until
 from tests.faults.power.machine import message, opened, run, running, subjects
 from tests.faults.power.replay import Recording, cuts

@@ -407,9 +407,9 @@ def test_10_since_is_compared_and_swapped(server: RunningServer) -> None:
 
 def test_10_a_full_mailbox_is_one_snapshot(server: RunningServer) -> None:
     """While another client changes flags all the time, records and CRC of an answer belong together."""
-    from common.protocol import dlist
-    from common.protocol.crc import mailbox_crcs
-    from common.protocol.records import decode_record
+    from cyrus_sync.common.protocol import dlist
+    from cyrus_sync.common.protocol.crc import mailbox_crcs
+    from cyrus_sync.common.protocol.records import decode_record
 
     bodies = [b"Subject: %d\r\n\r\n" % n for n in range(200)]
     server.talk([upload(*bodies), mailbox(b"user.snap", b"snapid", bodies)])

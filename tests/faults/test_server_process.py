@@ -180,7 +180,7 @@ def wait_for_log(server: RunningServer, text: str) -> None:
 @pytest.mark.parametrize("arguments", [["-x"], ["-p", "many"], ["extra"]])
 def test_a_command_line_that_makes_no_sense_is_64(arguments: list[str]) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "sync_server.cli", *arguments], capture_output=True, check=False
+        [sys.executable, "-m", "cyrus_sync.sync_server.cli", *arguments], capture_output=True, check=False
     )
     assert ended.returncode == 64 and b"usage:" in ended.stderr
 
@@ -191,7 +191,7 @@ def test_a_command_line_that_makes_no_sense_is_64(arguments: list[str]) -> None:
 def test_a_bad_configuration_is_78_and_one_line(tmp_path: Path, text: str) -> None:
     conf = tmp_path / "imapd.conf"
     conf.write_text(text)
-    command = [sys.executable, "-m", "sync_server.cli", "-C", str(conf)]
+    command = [sys.executable, "-m", "cyrus_sync.sync_server.cli", "-C", str(conf)]
     ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode == 78
     assert ended.stderr.startswith(b"sync_server: " + bytes(conf)) and ended.stderr.count(b"\n") == 1
@@ -200,7 +200,7 @@ def test_a_bad_configuration_is_78_and_one_line(tmp_path: Path, text: str) -> No
 def test_an_address_in_use_is_78(server: RunningServer, tmp_path: Path) -> None:
     conf = tmp_path / "imapd.conf"
     conf.write_text(server.config.read_text())
-    command = [sys.executable, "-m", "sync_server.cli", "-f", "-v", "-e", "-C", str(conf)]
+    command = [sys.executable, "-m", "cyrus_sync.sync_server.cli", "-f", "-v", "-e", "-C", str(conf)]
     ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode == 78
     assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in ended.stderr.decode()

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from common.config import Config
-from common.stores.mailstore import MailStore
-from common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
 
 from .cyrus import ADMIN, PASSWORD, Address
@@ -154,7 +154,7 @@ class Ours:
     @cached_property
     def store(self) -> MailStore:
         """The store, opened in this process: to fill it and to look into it."""
-        from common.stores import open_store
+        from cyrus_sync.common.stores import open_store
 
         return open_store(Config.load(self.config, program="mailstore"))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from common.names import Owner, inbox_of
+from cyrus_sync.common.names import Owner, inbox_of
 
 from .csync import state_of
 from .cyrus import Address, Cyrus

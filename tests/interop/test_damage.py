@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.config import Config
-from common.names import Owner
-from common.stores import open_store
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
 
 from .csync import state_of
 from .cyrus import Address, Cyrus

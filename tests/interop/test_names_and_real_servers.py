@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.names import BadName, Owner, owner_of
-from common.namespace import Namespace
-from common.newnames import check_new_name
+from cyrus_sync.common.names import BadName, Owner, owner_of
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.newnames import check_new_name
 
 from .csync import differences, state_of
 from .cyrus import Cyrus

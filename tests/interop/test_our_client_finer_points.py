@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 
 from .csync import differences, state_of
 from .cyrus import Cyrus

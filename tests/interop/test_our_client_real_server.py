@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from common.model import Seen
-from common.names import Owner
-from common.stores.mailstore import MailWriter
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailWriter
 from tests.deadlines import until
 
 from .csync import differences, scripts_of, state_of

@@ -98,7 +98,7 @@ def test_calendars_contacts_and_uploads_are_the_same_on_the_other_side(
 
 @pytest.mark.every_release(without=("3.2", "3.6"))  # who do not know the option
 def test_a_server_that_is_a_replica_only_takes_what_our_client_brings(real_cyrus: None, user: str) -> None:
-    from common.names import Owner
+    from cyrus_sync.common.names import Owner
 
     with (
         Ours.installed("master") as ours,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.common.wire.kit import issue
 
 from .csync import differences, state_of

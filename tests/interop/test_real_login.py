@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from common.errors import AuthenticationFailed, CannotConnect, TLSFailed
-from common.wire.client import ClientSettings, Session, connect
-from common.wire.policy import Policy
-from common.wire.replica import WireReplica
-from common.wire.sasl.client import Credentials
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.saslauthd import Saslauthd
-from common.wire.sasl.server import SaslServer
-from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
-from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
+from cyrus_sync.common.errors import AuthenticationFailed, CannotConnect, TLSFailed
+from cyrus_sync.common.wire.client import ClientSettings, Session, connect
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.sasl.client import Credentials
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.saslauthd import Saslauthd
+from cyrus_sync.common.wire.sasl.server import SaslServer
+from cyrus_sync.common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
+from tests.common.wire.kit import Issued, Recorder, issue, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 from .cyrus import ADMIN, PASSWORD, Cyrus, give_to_cyrus
 from .releases import PROGRAMS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.deadlines import until
 
 from .csync import differences, state_of

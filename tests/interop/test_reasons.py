@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.names import Owner
-from common.stores import open_store
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
 
 from .cyrus import Cyrus
 from .fill import message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.deadlines import until
 
 from .csync import differences, scripts_of, state_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.sieve_dialect import EXTENSIONS, why_not_compiled
+from cyrus_sync.common.sieve_dialect import EXTENSIONS, why_not_compiled
 
 from .cyrus import Cyrus
 from .sieve_table import BAD, GOOD

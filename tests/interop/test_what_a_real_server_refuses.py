@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from common.errors import UnknownFailure
-from common.names import Owner
-from common.stores.mailstore import MailWriter
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailWriter
 from tests.deadlines import until
 
 from .csync import differences, state_of

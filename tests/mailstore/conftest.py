@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from common.config import Config
-from common.model import MailboxState, Record
-from common.names import owner_of
-from common.stores import open_store
-from common.synclog.lines import parse_lines
-from mailstore.cli import main
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.synclog.lines import parse_lines
+from cyrus_sync.mailstore.cli import main
 
 MESSAGE = b"From: a@example.org\r\nSubject: hello\r\n\r\nhi\r\n"
 

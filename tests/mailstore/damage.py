@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from common.names import Owner
-from common.stores import open_store
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
 from tests.mailstore.conftest import MESSAGE, Site
 
 USERS = ("alice", "bob", "carol")

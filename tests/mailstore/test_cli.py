@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.cli import main, parser
-from mailstore.commands import COMMANDS
-from mailstore.context import parse_uids
+from cyrus_sync.mailstore.cli import main, parser
+from cyrus_sync.mailstore.commands import COMMANDS
+from cyrus_sync.mailstore.context import parse_uids
 from tests.mailstore.conftest import MESSAGE, Site
 
 
@@ -71,7 +71,7 @@ def test_letters_beyond_ascii_may_be_typed_as_they_are(alice: Site) -> None:
 
 def test_a_reader_that_has_seen_enough_does_no_harm(alice: Site) -> None:
     alice.ok("create", *(f"user/alice/folder{number}" for number in range(300)))
-    command = f"{sys.executable} -m mailstore.cli -C {alice.conf} dump | head -1"
+    command = f"{sys.executable} -m cyrus_sync.mailstore.cli -C {alice.conf} dump | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "format: 1\n"
     assert "Traceback" not in done.stderr

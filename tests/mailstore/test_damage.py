@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstore import reset
+from cyrus_sync.mailstore import reset
 from tests.mailstore.conftest import MESSAGE, Result, Site
 from tests.mailstore.damage import KINDS, directory_of, inhabited
 
@@ -165,7 +165,7 @@ def locked_index(three: Site) -> Iterator[Site]:
 def test_an_index_that_is_locked_keeps_nobody_else(
     locked_index: Site, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.stores.native.schema._BUSY_MS", 50)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.schema._BUSY_MS", 50)
     argv, check = COMMANDS[command]
     result = locked_index.run(*argv)
     assert result.status == 1 and "bob" in result.out + result.err

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.arriving import without_postmark
+from cyrus_sync.mailstore.arriving import without_postmark
 from tests.mailstore.conftest import MESSAGE, Site
 
 
 def child(site: Site, *argv: str, output: str, text: bytes = MESSAGE) -> subprocess.CompletedProcess[bytes]:
     """The command as a process whose standard output goes to `output`, as a shell writes it."""
-    command = f'"{sys.executable}" -m mailstore.cli -C "{site.conf}" deliver "$@" {output}'
+    command = f'"{sys.executable}" -m cyrus_sync.mailstore.cli -C "{site.conf}" deliver "$@" {output}'
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}", "bash", *argv],
         input=text,
@@ -100,7 +100,7 @@ def test_nothing_is_no_message(alice: Site, text: bytes) -> None:
 
 _MEASURED = """
 import resource, sys
-from mailstore.cli import main
+from cyrus_sync.mailstore.cli import main
 status = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
 sys.exit(status)

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from common.stores.native.local import LocalMessages
-from common.stores.native.partitions import MARKER
-from mailstore import context
+from cyrus_sync.common.stores.native.local import LocalMessages
+from cyrus_sync.common.stores.native.partitions import MARKER
+from cyrus_sync.mailstore import context
 from tests.mailstore.conftest import MESSAGE, Site
 from tests.mailstore.damage import KINDS, directory_of, inhabited
 
@@ -124,7 +124,7 @@ def as_ordinary_user(site: Site, *argv: str) -> tuple[int, str]:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             said = io.StringIO()
-            from mailstore.cli import main
+            from cyrus_sync.mailstore.cli import main
 
             status = main(
                 ["-C", str(site.conf), *argv], stdin=io.BytesIO(MESSAGE), stdout=io.StringIO(), stderr=said

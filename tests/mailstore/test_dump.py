@@ -9,11 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model import MailboxState, Record, UserMeta
-from common.names import Owner
-from common.stores.mailstore import MailStore
-from mailstore.canonical import Line, octets, text_of, write_json, write_yaml
-from mailstore.state import Scope, state_of
+from cyrus_sync.common.model import MailboxState, Record, UserMeta
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.mailstore.canonical import Line, octets, text_of, write_json, write_yaml
+from cyrus_sync.mailstore.state import Scope, state_of
 from tests.mailstore.conftest import Site
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.text()

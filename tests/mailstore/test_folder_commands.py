@@ -334,7 +334,7 @@ def test_sieve_refuses_what_makes_no_sense(alice: Site, argv: list[str], status:
 
 
 def test_a_password_is_stored_as_a_verifier(site: Site) -> None:
-    from common.wire.sasl.passwd import PasswordFile
+    from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 
     site.ok("passwd", "admin", stdin="s\u00e9cret\n".encode())
     path = site.path / "conf" / "sync_passwd"

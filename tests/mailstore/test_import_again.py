@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.earlier import as_ranges, of_ranges
-from mailstore.maildir.uidlist import write_uidlist
+from cyrus_sync.mailstore.earlier import as_ranges, of_ranges
+from cyrus_sync.mailstore.maildir.uidlist import write_uidlist
 from tests.mailstore.conftest import Site
 from tests.mailstore.test_sources import maildir, put
 

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.names import Owner
-from common.stores import open_store
-from mailstore import importer
-from mailstore.cli import main
-from mailstore.importer import Importer
-from mailstore.sources import open_source
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.mailstore import importer
+from cyrus_sync.mailstore.cli import main
+from cyrus_sync.mailstore.importer import Importer
+from cyrus_sync.mailstore.sources import open_source
 from tests.mailstore.conftest import Site
 from tests.mailstore.test_sources import MBOX, maildir, put
 

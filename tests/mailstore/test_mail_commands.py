@@ -3,9 +3,9 @@ import time
 
 import pytest
 
-from common.names import Owner
-from common.stores import open_store
-from mailstore import context
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.mailstore import context
 from tests.mailstore.conftest import MESSAGE, Site
 
 # -- deliver

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from common.names import BadName
-from mailstore.maildir import letters, names
-from mailstore.maildir.subscriptions import read_subscriptions, write_subscriptions
-from mailstore.maildir.uidlist import mailbox_guid, read_uidlist, write_uidlist
-from mailstore.sources import open_source
-from mailstore.sources.fields import header_of, status_flags
-from mailstore.sources.inside import Inside, LeadsOut
-from mailstore.sources.maildir import arrival
-from mailstore.sources.message import Counters, SourceMessage
+from cyrus_sync.common.names import BadName
+from cyrus_sync.mailstore.maildir import letters, names
+from cyrus_sync.mailstore.maildir.subscriptions import read_subscriptions, write_subscriptions
+from cyrus_sync.mailstore.maildir.uidlist import mailbox_guid, read_uidlist, write_uidlist
+from cyrus_sync.mailstore.sources import open_source
+from cyrus_sync.mailstore.sources.fields import header_of, status_flags
+from cyrus_sync.mailstore.sources.inside import Inside, LeadsOut
+from cyrus_sync.mailstore.sources.maildir import arrival
+from cyrus_sync.mailstore.sources.message import Counters, SourceMessage
 from tests.mailstore.test_sources import Heard, maildir, put, read
 
 ODD = [

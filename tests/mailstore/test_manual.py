@@ -3,16 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from common.synclog import cli as synclog
-from mailstore import reset
-from mailstore.commands import COMMANDS
-from mailstore.manual import MANUAL, main, manual_text
+from cyrus_sync.common.synclog import cli as synclog
+from cyrus_sync.mailstore import reset
+from cyrus_sync.mailstore.commands import COMMANDS
+from cyrus_sync.mailstore.manual import MANUAL, main, manual_text
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_manual_page_is_in_step_with_the_help() -> None:
-    assert (ROOT / MANUAL).read_text(encoding="utf-8") == manual_text(), "run: python -m mailstore.manual"
+    hint = "run: python -m cyrus_sync.mailstore.manual"
+    assert (ROOT / MANUAL).read_text(encoding="utf-8") == manual_text(), hint
 
 
 def test_every_command_has_its_part_and_its_options() -> None:

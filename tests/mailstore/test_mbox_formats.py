@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.errors import BadInput
-from mailstore.sources import open_source
-from mailstore.sources.message import SourceMessage
-from mailstore.sources.postmark import Kind, read_postmark
+from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.sources import open_source
+from cyrus_sync.mailstore.sources.message import SourceMessage
+from cyrus_sync.mailstore.sources.postmark import Kind, read_postmark
 
 MARK = b"From bob@example.org Mon Jan  1 10:00:00 2024\n"
 
@@ -191,7 +191,7 @@ def test_python_s_mbox_and_mmdf_are_read_as_they_were_written(
 _CHILD = """
 import resource, sys
 from pathlib import Path
-from mailstore.sources import open_source
+from cyrus_sync.mailstore.sources import open_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = octets = 0
 for message in open_source(Path(sys.argv[1]), print).messages():

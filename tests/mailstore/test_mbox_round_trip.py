@@ -9,15 +9,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model import MailboxState, Record
-from common.names import Owner
-from common.stores import open_store
-from mailstore.mbox_names import INDEX, FileNames
-from mailstore.mboxrd import quoted_pieces, unquoted_pieces
-from mailstore.sources import open_source
-from mailstore.sources.content import as_body
-from mailstore.sources.message import Counters
-from mailstore.targets.mbox import MboxTarget
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.mailstore.mbox_names import INDEX, FileNames
+from cyrus_sync.mailstore.mboxrd import quoted_pieces, unquoted_pieces
+from cyrus_sync.mailstore.sources import open_source
+from cyrus_sync.mailstore.sources.content import as_body
+from cyrus_sync.mailstore.sources.message import Counters
+from cyrus_sync.mailstore.targets.mbox import MboxTarget
 from tests.mailstore.conftest import Site
 from tests.mailstore.test_import_export import dump_of
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner, inbox_of, owner_of
-from common.stores import open_store
+from cyrus_sync.common.names import Owner, inbox_of, owner_of
+from cyrus_sync.common.stores import open_store
 from tests.mailstore.conftest import MESSAGE, Site
 
 ALICES = ["", ".bob", ".bob@example^org", ".^", ".^^", ".~", ".R&D", ".50%", '.a"b', ".a\\b", ".{5}", ".a|b"]

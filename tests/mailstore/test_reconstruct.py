@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores import open_store
-from common.stores.native.care.packscan import PackScan
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.native.care.packscan import PackScan
 from tests.mailstore.conftest import MESSAGE, Site
 from tests.mailstore.damage import KINDS, directory_of
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores import open_store
-from mailstore import reset
-from mailstore.reset import main
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.mailstore import reset
+from cyrus_sync.mailstore.reset import main
 from tests.mailstore.conftest import Site
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from common.errors import MailboxLocked
-from common.model import Seen
-from common.names import Owner, owner_of
-from common.stores.native.store import NativeStore
-from common.stores.native.verify import verify
-from mailstore.restoring.carry import Carrier
-from mailstore.restoring.plan import Addition, steps
-from mailstore.restoring.show import described, summary
-from mailstore.restoring.survey import Plan, Survey
-from mailstore.restoring.wishes import Names, Revive, Wish, wish_for_mailbox, wish_for_user
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.mailstore.restoring.carry import Carrier
+from cyrus_sync.mailstore.restoring.plan import Addition, steps
+from cyrus_sync.mailstore.restoring.show import described, summary
+from cyrus_sync.mailstore.restoring.survey import Plan, Survey
+from cyrus_sync.mailstore.restoring.wishes import Names, Revive, Wish, wish_for_mailbox, wish_for_user
 from tests.sync_client.engine.lines import InlineThreads, Line
 from tests.sync_client.engine.world import (
     ALICE,

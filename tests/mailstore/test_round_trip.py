@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from common.names import Owner, root_of
-from common.stores import open_store
+from cyrus_sync.common.names import Owner, root_of
+from cyrus_sync.common.stores import open_store
 from tests.mailstore.conftest import Site
 
 DATA = Path(__file__).parent.parent / "data"

@@ -3,12 +3,12 @@ from collections import Counter
 from email import message_from_bytes, policy
 from pathlib import Path
 
-from common.config import Config
-from common.model import SYSTEM_FLAGS
-from common.names import Owner
-from common.stores import open_store
-from mailstore.flags import is_keyword
-from mailstore.sample import USERS, messages
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.model import SYSTEM_FLAGS
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.mailstore.flags import is_keyword
+from cyrus_sync.mailstore.sample import USERS, messages
 from tests.mailstore.conftest import Site
 
 MAIL = list(messages())

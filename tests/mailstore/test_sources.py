@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.errors import BadInput, NoInput
-from mailstore.sources import open_source
-from mailstore.sources.content import stored_form, to_crlf
-from mailstore.sources.message import SourceMessage, parse_date
+from cyrus_sync.mailstore.errors import BadInput, NoInput
+from cyrus_sync.mailstore.sources import open_source
+from cyrus_sync.mailstore.sources.content import stored_form, to_crlf
+from cyrus_sync.mailstore.sources.message import SourceMessage, parse_date
 
 
 class Heard(list[str]):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mailstore.sources import open_source
-from mailstore.sources.message import SourceMessage
+from cyrus_sync.mailstore.sources import open_source
+from cyrus_sync.mailstore.sources.message import SourceMessage
 from tests.mailstore.conftest import Site
 from tests.mailstore.test_sources import put
 

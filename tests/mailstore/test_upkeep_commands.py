@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores import open_store
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
 from tests.mailstore.conftest import MESSAGE, Site
 
 

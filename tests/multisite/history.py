@@ -17,18 +17,18 @@ from typing import Self
 from unittest.mock import patch
 from uuid import UUID
 
-from common.errors import CyrusSyncError, StoreError
-from common.model import MailboxState, Record, Seen
-from common.names import Owner, is_deleted, root_of
-from common.stores.mailstore import MailReader, MailStore, MailWriter
-from common.stores.native.store import NativeStore
-from multisite.export import Wish
-from multisite.importing import Import
-from multisite.mastership import hand_over, take_over
-from multisite.member import Member
-from multisite.oplog.database import Database
-from multisite.replay.names import give_back
-from multisite.restoring import begin
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.model import MailboxState, Record, Seen
+from cyrus_sync.common.names import Owner, is_deleted, root_of
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.mastership import hand_over, take_over
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.replay.names import give_back
+from cyrus_sync.multisite.restoring import begin
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
 FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "$Junk", "Label")

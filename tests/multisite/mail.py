@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.model import MailboxState, Record
-from common.names import Owner, owner_of
-from multisite.oplog.operations import Entry
-from multisite.packet import Header, Messages, Operation, PacketReader, PacketWriter, SecretKeys
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, PacketWriter, SecretKeys
 from tests.multisite.world import Site
 
 BOB = Owner("user", "bob")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from common.model import MessageBody
-from common.stores.native.expire import expire
-from multisite.bodies import Bodies, without_messages
-from multisite.oplog.transaction import parse
-from multisite.replay.stage import Held
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.multisite.bodies import Bodies, without_messages
+from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.replay.stage import Held
 from tests.multisite.mail import BOB, append, create, expunge, guid_of, message, operations
 from tests.multisite.world import Site, family_of
 

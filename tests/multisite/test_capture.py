@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import CyrusSyncError
-from common.model import Seen
-from common.names import SERVER, Owner, owner_of
-from common.synclog.lines import parse_lines
-from multisite.capture import Capture, owners_of
-from multisite.member import Member
-from multisite.oplog.operations import Entry
-from multisite.oplog.transaction import parse
-from multisite.recorder import Recorder
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import SERVER, Owner, owner_of
+from cyrus_sync.common.synclog.lines import parse_lines
+from cyrus_sync.multisite.capture import Capture, owners_of
+from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.recorder import Recorder
 from tests.multisite.mail import (
     BOB,
     append,
@@ -174,7 +174,7 @@ def test_the_first_change_of_an_owner_claims_him(boston: Site) -> None:
 def test_many_records_are_several_operations_of_bounded_size(
     boston: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multisite.capture.RECORDS", 10)
+    monkeypatch.setattr("cyrus_sync.multisite.capture.RECORDS", 10)
     append(boston, "user.bob", *(message(number) for number in range(35)))
     told = news(boston)
     assert len(told) >= 4 and max(len(entry.guids) for entry in told) == 10

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from multisite.creation import create_family, import_replica, make_replica
-from multisite.errors import MultisiteError
-from multisite.export import Wish
-from multisite.importing import NotApplied
+from cyrus_sync.multisite.creation import create_family, import_replica, make_replica
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.importing import NotApplied
 from tests.multisite.mail import append, create, message, same_everywhere
 from tests.multisite.world import TRUSTING, Site, carry
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreError
-from common.names import Owner
-from common.stores.native.partitions import MARKER
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.partitions import MARKER
 from tests.mailstore.damage import KINDS
 from tests.multisite.world import Site, family_of
 

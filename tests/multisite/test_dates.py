@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multisite.dates import format_datetime, parse_datetime
+from cyrus_sync.multisite.dates import format_datetime, parse_datetime
 
 SATURDAY = datetime(2026, 11, 21, 9, 30, 15, tzinfo=UTC)
 

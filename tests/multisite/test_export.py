@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import CyrusSyncError, StoreError
-from common.stores.native.expire import expire
-from multisite.export import Wish, export
-from multisite.packet import PacketWriter
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.multisite.export import Wish, export
+from cyrus_sync.multisite.packet import PacketWriter
 from tests.multisite.mail import (
     BOB,
     append,

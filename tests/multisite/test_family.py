@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EX_CONFIG
-from multisite.errors import MultisiteError, NoFamily, UnknownReplica
-from multisite.family import FILE, Family, Replica, check_replica_name, replica_from
-from multisite.packet import SecretKeys
+from cyrus_sync.common.errors import EX_CONFIG
+from cyrus_sync.multisite.errors import MultisiteError, NoFamily, UnknownReplica
+from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_name, replica_from
+from cyrus_sync.multisite.packet import SecretKeys
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 KEYS = SecretKeys.generate().public.text()

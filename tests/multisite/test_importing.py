@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from common.errors import CyrusSyncError, StoreError
-from common.stores.staging import Staging
-from multisite import importing
-from multisite.creation import make_replica
-from multisite.importing import Gap, Import, Need, packets_in
-from multisite.membership import remove_replica
-from multisite.oplog.database import Database
-from multisite.oplog.operations import State
-from multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
-from multisite.replay.hand import Hand
-from multisite.replay.replay import Replay
+from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.stores.staging import Staging
+from cyrus_sync.multisite import importing
+from cyrus_sync.multisite.creation import make_replica
+from cyrus_sync.multisite.importing import Gap, Import, Need, packets_in
+from cyrus_sync.multisite.membership import remove_replica
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.operations import State
+from cyrus_sync.multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
+from cyrus_sync.multisite.replay.hand import Hand
+from cyrus_sync.multisite.replay.replay import Replay
 from tests.multisite.history import Killed, dying
 from tests.multisite.mail import (
     BOB,

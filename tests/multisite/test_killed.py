@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores.native.store import NativeStore
-from common.stores.native.verify import verify
-from multisite.importing import Import
-from multisite.packet import PacketReader
-from multisite.replay.ground import Ground
-from multisite.replay.replay import Replay
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.packet import PacketReader
+from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.replay import Replay
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
 KILLS = int(os.environ.get("MULTISITE_KILLS", "8"))
@@ -36,8 +36,9 @@ TRIP = "trip"
 SMALL_STEPS = "import multisite.importing as i; i.COMMIT_EVERY, i.COMMIT_OPERATIONS = 1 << 14, 2;"
 """Commits often, so that it is killed between commits, too."""
 PROGRAM = (
-    "import sys, multisite.commands.syncreplica_import, multisite.commands.syncreplica_export;"
-    "from multisite.multitool import syncreplica; print('begins', flush=True); sys.exit(syncreplica())"
+    "import sys; from cyrus_sync.multisite.multitool import syncreplica;"
+    "from cyrus_sync.multisite.commands import syncreplica_import, syncreplica_export;"
+    "print('begins', flush=True); sys.exit(syncreplica())"
 )
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120 + 12 * KILLS)]

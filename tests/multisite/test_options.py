@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import UsageError
-from multisite.options import DASHES, Grammar, Option
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.multisite.options import DASHES, Grammar, Option
 
 GRAMMAR = Grammar(
     "mkorder",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from multisite.errors import MultisiteError, SiteSealed
-from multisite.export import Wish
-from multisite.importing import Import
-from multisite.replay.replay import Replay
-from multisite.restoring import begin, open_again
+from cyrus_sync.multisite.errors import MultisiteError, SiteSealed
+from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.replay.replay import Replay
+from cyrus_sync.multisite.restoring import begin, open_again
 from tests.multisite.mail import (
     append,
     create,

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import CyrusSyncError
-from multisite.creation import Pin, create_family, import_replica, make_replica
-from multisite.errors import BadOperation, NotApplied, UnknownSender
-from multisite.export import Wish
-from multisite.family import Replica
-from multisite.importing import drop_set_aside
-from multisite.membership import new_keys, remove_replica
-from multisite.oplog.operations import SIGNATURE, Entry, owner_from
-from multisite.packet import Operation, PacketForged, PacketReader, PacketWriter, Range, SecretKeys
-from multisite.packet.invitation import Invitation
-from multisite.packet.succession import Succession
-from multisite.signing import sign
-from multisite.vetting import read
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
+from cyrus_sync.multisite.errors import BadOperation, NotApplied, UnknownSender
+from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.importing import drop_set_aside
+from cyrus_sync.multisite.membership import new_keys, remove_replica
+from cyrus_sync.multisite.oplog.operations import SIGNATURE, Entry, owner_from
+from cyrus_sync.multisite.packet import Operation, PacketForged, PacketReader, PacketWriter, Range, SecretKeys
+from cyrus_sync.multisite.packet.invitation import Invitation
+from cyrus_sync.multisite.packet.succession import Succession
+from cyrus_sync.multisite.signing import sign
+from cyrus_sync.multisite.vetting import read
 from tests.multisite.mail import (
     append,
     create,
@@ -200,9 +200,9 @@ def test_whoever_crashes_while_he_changes_his_keys_has_the_old_ones_or_the_new_o
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("multisite.member.Member.set_family", "multisite.membership.announce"):
+    for place in ("member.Member.set_family", "membership.announce"):
         with monkeypatch.context() as patch:
-            patch.setattr(place, crash)
+            patch.setattr(f"cyrus_sync.multisite.{place}", crash)
             with pytest.raises(KeyboardInterrupt), bangalore.member() as member:
                 new_keys(member)
         append(bangalore, "user.eve", message(place))

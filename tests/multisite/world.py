@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.config import Config
-from common.names import Owner
-from common.stores import open_store
-from common.stores.mailstore import MailStore
-from mailstore.canonical import write_yaml
-from mailstore.state import Scope, state_of
-from multisite.creation import Pin, create_family, import_replica, make_replica
-from multisite.export import Wish, export, packet_name
-from multisite.importing import Gap, Import, Result
-from multisite.member import Member
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.mailstore.canonical import write_yaml
+from cyrus_sync.mailstore.state import Scope, state_of
+from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
+from cyrus_sync.multisite.export import Wish, export, packet_name
+from cyrus_sync.multisite.importing import Gap, Import, Result
+from cyrus_sync.multisite.member import Member
 
 TRUSTING = Pin(is_right=lambda _keys: True)
 """Somebody who has compared the fingerprint."""

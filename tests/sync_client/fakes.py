@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from common.errors import CannotConnect, ConnectionLost
-from common.synclog.lines import LogLine
-from sync_client.merge import Plan, merge
-from sync_client.run import Outcome
-from sync_client.sources import Batch
+from cyrus_sync.common.errors import CannotConnect, ConnectionLost
+from cyrus_sync.common.synclog.lines import LogLine
+from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.run import Outcome
+from cyrus_sync.sync_client.sources import Batch
 
 Events = list[Any]
 

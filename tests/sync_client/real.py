@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.config import Config
-from common.names import Owner, inbox_of
-from common.stores import open_store
-from common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
 
 BIN = Path(sys.executable).parent
@@ -232,6 +232,7 @@ class Pair:
     def close(self) -> None:
         for client in self.clients:
             client.kill()
+        self.master.store.close()
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from common.errors import UsageError
-from sync_client.arguments import Arguments, Mode, parse
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.sync_client.arguments import Arguments, Mode, parse
 
 PLAIN = parse(["-u", "alice"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
+from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
 
 
 def waits(backoff: Backoff, count: int) -> list[int | None]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UsageError
-from sync_client.background import is_supervised
-from sync_client.channel import ChannelBusy, ChannelLock, check_channel, lock_holder
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.sync_client.background import is_supervised
+from cyrus_sync.sync_client.channel import ChannelBusy, ChannelLock, check_channel, lock_holder
 from tests.deadlines import scaled, until
 
 
@@ -64,8 +64,8 @@ def test_who_is_started_by_a_supervisor_stays_with_it(name):
 def test_the_daemon_is_in_a_session_of_its_own_and_keeps_the_lock(tmp_path: Path):
     code = """
 import os, sys, pathlib, time
-from sync_client.background import go_to_background
-from sync_client.channel import ChannelLock
+from cyrus_sync.sync_client.background import go_to_background
+from cyrus_sync.sync_client.channel import ChannelLock
 directory = pathlib.Path(sys.argv[1])
 lock = ChannelLock(directory).acquire()
 go_to_background()

@@ -9,18 +9,18 @@ import sys
 import time
 from pathlib import Path
 
-from common.errors import ConnectionLost
-from common.synclog.log import SyncLog
-from sync_client.quarantine import Quarantine
-from sync_client.run import Outcome
-from sync_client.sources import ChannelSource, owner_of_line
+from cyrus_sync.common.errors import ConnectionLost
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client.quarantine import Quarantine
+from cyrus_sync.sync_client.run import Outcome
+from cyrus_sync.sync_client.sources import ChannelSource, owner_of_line
 
 LINES = int(os.environ.get("CYRUS_SYNC_RACE_LINES", "100000"))
 WRITERS = 10
 
 WRITER = """
 import sys, pathlib
-from common.synclog.log import SyncLog
+from cyrus_sync.common.synclog.log import SyncLog
 log = SyncLog(pathlib.Path(sys.argv[1]))
 for number in range(int(sys.argv[3])):
     log.append([("MAILBOX", f"user.w{sys.argv[2]}.box{number}")], fsync=False)

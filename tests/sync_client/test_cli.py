@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.config.options import OPTIONS
-from common.errors import UsageError
-from common.namespace import Namespace
-from sync_client import names
-from sync_client.arguments import parse
-from sync_client.channel import channel_warnings
-from sync_client.cli import _client_settings, _names, main
-from sync_client.report import Reporter
-from sync_client.start import Job, engine_options, rolling_settings
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.options import OPTIONS
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.sync_client import names
+from cyrus_sync.sync_client.arguments import parse
+from cyrus_sync.sync_client.channel import channel_warnings
+from cyrus_sync.sync_client.cli import _client_settings, _names, main
+from cyrus_sync.sync_client.report import Reporter
+from cyrus_sync.sync_client.start import Job, engine_options, rolling_settings
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_input_file_that_is_not_there_is_64(conf, tmp_path):
 
 
 def test_a_second_rolling_client_on_a_channel_is_refused_with_the_first_ones_pid(conf, tmp_path, capsys):
-    from sync_client.channel import ChannelLock, channel_directory
+    from cyrus_sync.sync_client.channel import ChannelLock, channel_directory
 
     directory = channel_directory(Config.load(conf), "north")
     lock = ChannelLock(directory).acquire()
@@ -90,14 +90,14 @@ def lock_pid(directory: Path) -> int:
 
 def test_waiting_for_a_debugger_says_which_process_to_attach_to(conf, capsys, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr("sync_client.cli.time.sleep", slept.append)
+    monkeypatch.setattr("cyrus_sync.sync_client.cli.time.sleep", slept.append)
     assert main(["-C", str(conf), "-S", "replica", "-w", "9", "-R", "-f", str(conf) + ".none"]) == 64
     assert slept == [9] and "process" in said(capsys)
 
 
 def test_the_program_can_be_run_by_module_path_of_its_script():
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from sync_client.cli import main; sys.exit(main())", "-1"],
+        [sys.executable, "-c", f"import sys; from {main.__module__} import main; sys.exit(main())", "-1"],
         capture_output=True,
         check=False,
     )
@@ -105,7 +105,7 @@ def test_the_program_can_be_run_by_module_path_of_its_script():
 
 
 def test_the_reactor_is_not_made_before_the_fork():
-    code = "import sys, sync_client.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
+    code = "import sys, cyrus_sync.sync_client.cli; sys.exit('twisted.internet.reactor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -319,7 +319,7 @@ def test_the_default_channel_is_gone_once_another_one_is_named(conf):
 
 
 def test_the_limits_of_status_may_be_given(conf, capsys):
-    from sync_client.channel import ChannelLock, channel_directory
+    from cyrus_sync.sync_client.channel import ChannelLock, channel_directory
 
     directory = channel_directory(Config.load(conf), "")
     lock = ChannelLock(directory).acquire()

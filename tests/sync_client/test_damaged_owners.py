@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores.native.partitions import MARKER
-from mailstore.cli import main as mailstore
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.partitions import MARKER
+from cyrus_sync.mailstore.cli import main as mailstore
 from tests.deadlines import until
 from tests.mailstore.damage import KINDS
 from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, Side, paired, serving_replica

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_client.machine import TABLE, Action, Event, State, step
+from cyrus_sync.sync_client.machine import TABLE, Action, Event, State, step
 
 CELLS = list(itertools.product(State, Event))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UsageError
-from sync_client.arguments import parse, parser
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.sync_client.arguments import parse, parser
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/man/sync_client.8.md").read_text()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.stores.native.layout import pack_name
-from common.synclog.log import SyncLog
-from sync_client import mending
-from sync_client.engine.withheld import Withheld, withheld_path
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client import mending
+from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from tests.common.stores.test_healing import directory, readable, spoil
 from tests.deadlines import until
 from tests.sync_client.engine.world import ALICE, INBOX, Clock, deliver, guid_of, make_store

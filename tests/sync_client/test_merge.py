@@ -7,10 +7,10 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.names import Owner, owner_of
-from common.synclog.lines import LogLine, parse_lines
-from sync_client.merge import Plan, merge
-from sync_client.work import Item, Kind
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.synclog.lines import LogLine, parse_lines
+from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.work import Item, Kind
 
 
 def plan_of(*lines: str) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     AuthenticationFailed,
     CompressionRefused,
     ConnectionLost,
@@ -18,9 +18,9 @@ from common.errors import (
     SyncChecksum,
     TLSFailed,
 )
-from sync_client.engine.errors import FoldersFailed
-from sync_client.facts import NotGranted
-from sync_client.oneshot import OneShot, everybody_items, mailbox_items, meta_items, user_items
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.facts import NotGranted
+from cyrus_sync.sync_client.oneshot import OneShot, everybody_items, mailbox_items, meta_items, user_items
 from tests.sync_client.fakes import FakeConnector, advance, refused
 
 

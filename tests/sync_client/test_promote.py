@@ -6,13 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import InvalidUser, MailboxLocked, MailboxMoved, RemoteDenied, StoreError, SyncChecksum
-from common.names import SERVER, Owner
-from common.synclog.lines import LogLine
-from sync_client.engine.errors import FoldersFailed
-from sync_client.merge import merge
-from sync_client.promote import Deferred, GivenUp, Promoted, promote
-from sync_client.work import Item, Kind
+from cyrus_sync.common.errors import (
+    InvalidUser,
+    MailboxLocked,
+    MailboxMoved,
+    RemoteDenied,
+    StoreError,
+    SyncChecksum,
+)
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.synclog.lines import LogLine
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.merge import merge
+from cyrus_sync.sync_client.promote import Deferred, GivenUp, Promoted, promote
+from cyrus_sync.sync_client.work import Item, Kind
 
 
 def item_of(kind: str, *args: str) -> Item:

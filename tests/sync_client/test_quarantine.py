@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.names import SERVER, Owner
-from sync_client.quarantine import FIRST_RETRY, LONGEST_RETRY, PATIENCE, PATIENCE_LOCKED, Quarantine
-from sync_client.quarantine_file import owner_from_key, owner_key
-from sync_client.sources import owner_of_line
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.sync_client.quarantine import (
+    FIRST_RETRY,
+    LONGEST_RETRY,
+    PATIENCE,
+    PATIENCE_LOCKED,
+    Quarantine,
+)
+from cyrus_sync.sync_client.quarantine_file import owner_from_key, owner_key
+from cyrus_sync.sync_client.sources import owner_of_line
 
 ALICE = Owner("user", "alice")
 BOB = Owner("user", "bob")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from sync_client.engine.locks import lock_name
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine.locks import lock_name
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
 from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.deadlines import load, scaled, until
 from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from common import syslog
-from common.config import Config
-from common.errors import MailboxMoved, RemoteDenied, SyncChecksum
-from sync_client.engine.errors import FoldersFailed
-from sync_client.report import Reporter, failure_lines, log, quoted, set_up
-from sync_client.work import Item, Kind, owner_of_name
+from cyrus_sync.common import syslog
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import MailboxMoved, RemoteDenied, SyncChecksum
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.report import Reporter, failure_lines, log, quoted, set_up
+from cyrus_sync.sync_client.work import Item, Kind, owner_of_name
 
 
 def group(*names: str) -> Item:
@@ -77,7 +77,7 @@ def test_values_are_quoted_where_they_must_be(value, shown):
 
 @pytest.fixture
 def logger(monkeypatch):
-    monkeypatch.setattr("sync_client.report._adopt_twisted", lambda: None)
+    monkeypatch.setattr("cyrus_sync.sync_client.report._adopt_twisted", lambda: None)
     root = logging.getLogger()
     kept, level = root.handlers[:], root.level
     yield root

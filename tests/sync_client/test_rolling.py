@@ -10,10 +10,17 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from common.errors import ConnectionLost, MailboxLocked, QuietLogout, RemoteDenied, StoreError, SyncChecksum
-from sync_client.facts import NotGranted, Settings
-from sync_client.machine import State
-from sync_client.rolling import Rolling
+from cyrus_sync.common.errors import (
+    ConnectionLost,
+    MailboxLocked,
+    QuietLogout,
+    RemoteDenied,
+    StoreError,
+    SyncChecksum,
+)
+from cyrus_sync.sync_client.facts import NotGranted, Settings
+from cyrus_sync.sync_client.machine import State
+from cyrus_sync.sync_client.rolling import Rolling
 from tests.sync_client.fakes import (
     Events,
     FakeConnector,

@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from common.errors import ConnectionLost, MailboxLocked, QuietLogout, RemoteDenied, StoreError, SyncChecksum
-from common.names import Owner
-from common.synclog.log import SyncLog
-from sync_client.facts import Settings
-from sync_client.quarantine import Quarantine
-from sync_client.rolling import Rolling
-from sync_client.sources import ChannelSource, owner_of_line
+from cyrus_sync.common.errors import (
+    ConnectionLost,
+    MailboxLocked,
+    QuietLogout,
+    RemoteDenied,
+    StoreError,
+    SyncChecksum,
+)
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client.facts import Settings
+from cyrus_sync.sync_client.quarantine import Quarantine
+from cyrus_sync.sync_client.rolling import Rolling
+from cyrus_sync.sync_client.sources import ChannelSource, owner_of_line
 from tests.sync_client.fakes import FakeConnector, advance, blocking
 
 NOW = 1_800_000_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     CannotConnect,
     ConnectionLost,
     CyrusSyncError,
@@ -18,9 +18,9 @@ from common.errors import (
     StoreError,
     SyncChecksum,
 )
-from common.names import Owner
-from sync_client.engine.errors import FoldersFailed
-from sync_client.run import Outcome, Run, ServerRefuses
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.run import Outcome, Run, ServerRefuses
 from tests.sync_client.fakes import FakeSession, plan_of
 
 

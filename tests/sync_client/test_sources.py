@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConnectionLost, RemoteDenied, StoreError, SyncChecksum
-from common.names import Owner
-from common.synclog.log import SyncLog
-from sync_client.engine.errors import FoldersFailed
-from sync_client.quarantine import FIRST_RETRY, PATIENCE, Quarantine
-from sync_client.run import Failure, Outcome
-from sync_client.sources import ChannelSource, FileSource, owner_of_line
-from sync_client.work import Item
+from cyrus_sync.common.errors import ConnectionLost, RemoteDenied, StoreError, SyncChecksum
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.quarantine import FIRST_RETRY, PATIENCE, Quarantine
+from cyrus_sync.sync_client.run import Failure, Outcome
+from cyrus_sync.sync_client.sources import ChannelSource, FileSource, owner_of_line
+from cyrus_sync.sync_client.work import Item
 
 ALICE = Owner("user", "alice")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from sync_client import start
+from cyrus_sync.sync_client import start
 
 
 class Threads:

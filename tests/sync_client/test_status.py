@@ -12,12 +12,12 @@ import yaml
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from common.errors import UnknownFailure
-from sync_client.channel import ChannelLock
-from sync_client.engine.left_out import LeftOut
-from sync_client.facts import Settings
-from sync_client.rolling import Rolling
-from sync_client.status import StatusFile, Thresholds, read_status, render, status_path
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.sync_client.channel import ChannelLock
+from cyrus_sync.sync_client.engine.left_out import LeftOut
+from cyrus_sync.sync_client.facts import Settings
+from cyrus_sync.sync_client.rolling import Rolling
+from cyrus_sync.sync_client.status import StatusFile, Thresholds, read_status, render, status_path
 from tests.sync_client.fakes import FakeConnector, FakeSource, FakeWatch, advance, blocking, refused
 
 NOW = 1_800_000_000

@@ -6,8 +6,8 @@ import select
 from pathlib import Path
 from typing import Any
 
-from common.synclog.log import SyncLog
-from sync_client.watch import FileWatch, NoWatch
+from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 
 
 class Reader:

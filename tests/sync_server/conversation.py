@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -23,15 +23,15 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.names import Owner
-from common.protocol.dlist import Limits
-from common.wire.policy import Policy
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import SaslServer
-from common.wire.transport import CsyncProtocol
-from sync_server.service import Service
-from sync_server.session import Session
-from sync_server.settings import ServerSettings
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.server import SaslServer
+from cyrus_sync.common.wire.transport import CsyncProtocol
+from cyrus_sync.sync_server.service import Service
+from cyrus_sync.sync_server.session import Session
+from cyrus_sync.sync_server.settings import ServerSettings
 
 
 class Threads:

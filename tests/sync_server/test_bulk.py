@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common.model import Annotation, Record
-from sync_server.bulk import RECORDS_IN_MEMORY, Records
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.sync_server.bulk import RECORDS_IN_MEMORY, Records
 
 
 def batch(first: int, count: int) -> list[Record]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from common.config import Config
-from common.errors import ConfigError, StoreError
-from sync_server import cli
-from sync_server.settings import ServerSettings
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError, StoreError
+from cyrus_sync.sync_server import cli
+from cyrus_sync.sync_server.settings import ServerSettings
 
 
 class Run:

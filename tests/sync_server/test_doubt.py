@@ -11,8 +11,15 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.protocol.events import DlistCommand, Event, Fatal, MessageData, MessageEnd, MessageStart
-from sync_server.doubt import Doubt, frame_is_cut
+from cyrus_sync.common.protocol.events import (
+    DlistCommand,
+    Event,
+    Fatal,
+    MessageData,
+    MessageEnd,
+    MessageStart,
+)
+from cyrus_sync.sync_server.doubt import Doubt, frame_is_cut
 from tests.common.protocol.kit import events, merged, server
 from tests.common.protocol.values import chunks, cut_lists
 

@@ -13,8 +13,8 @@ import pytest
 import zstandard
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from common.model import MessageSource
-from common.stores.staging import Staging
+from cyrus_sync.common.model import MessageSource
+from cyrus_sync.common.stores.staging import Staging
 from tests.sync_server.conversation import Conversation, NotingReplica
 
 MESSAGE = b"Subject: hello\r\n\r\nNOOP\r\nGET USER nobody\r\n" * 20

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from common.wire.sasl.passwd import PasswordFile
-from sync_server.handlers import GRANTED
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.sync_server.handlers import GRANTED
 from tests.faults.fuzz_server import answer_lines
 from tests.faults.server import RunningServer
 

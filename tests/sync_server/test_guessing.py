@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from sync_server.guessing import FORGET_AFTER, FREE, LONGEST_PAUSE, REMEMBERED, Guessing
+from cyrus_sync.sync_server.guessing import FORGET_AFTER, FREE, LONGEST_PAUSE, REMEMBERED, Guessing
 
 
 def checked(guessing: Guessing, clock: Clock, seconds: int, connections: int) -> int:

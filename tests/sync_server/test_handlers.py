@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.model import (
+from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
     MailboxState,
@@ -21,9 +21,9 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol.commands import COMMANDS
-from sync_server import handlers
-from sync_server.bulk import RECORDS_IN_MEMORY
+from cyrus_sync.common.protocol.commands import COMMANDS
+from cyrus_sync.sync_server import handlers
+from cyrus_sync.sync_server.bulk import RECORDS_IN_MEMORY
 from tests.sync_server.conversation import Conversation
 
 GUID = bytes.fromhex("aba82959ececf5a30f63e9c81f19ec1232a723f0")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from common import syslog
-from sync_server import logs
+from cyrus_sync.common import syslog
+from cyrus_sync.sync_server import logs
 
 
 @pytest.fixture(autouse=True)

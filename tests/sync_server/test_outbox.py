@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from common.errors import ConnectionLost
-from sync_server.outbox import MAX_COST, Outbox
+from cyrus_sync.common.errors import ConnectionLost
+from cyrus_sync.sync_server.outbox import MAX_COST, Outbox
 
 
 class Line:

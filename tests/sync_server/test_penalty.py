@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from sync_server.penalty import FORGET_AFTER, LONGEST_DELAY, REMEMBERED, Penalty
+from cyrus_sync.sync_server.penalty import FORGET_AFTER, LONGEST_DELAY, REMEMBERED, Penalty
 
 
 def test_the_first_two_identical_failures_are_answered_at_once() -> None:

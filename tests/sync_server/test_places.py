@@ -7,7 +7,7 @@ import logging
 import pytest
 from twisted.internet.task import Clock
 
-from sync_server.places import KNOWN_SECONDS, Most, Places, origin
+from cyrus_sync.sync_server.places import KNOWN_SECONDS, Most, Places, origin
 
 
 class Guest:

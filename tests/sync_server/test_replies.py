@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     REPLY_ERRORS,
     MailboxLocked,
     MailboxMoved,
@@ -21,7 +21,7 @@ from common.errors import (
     SyncChecksum,
     UnknownFailure,
 )
-from common.names import BadName
+from cyrus_sync.common.names import BadName
 from tests.sync_server.conversation import Conversation
 
 STRANGER = [

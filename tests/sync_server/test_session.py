@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from twisted.internet.address import IPv4Address
 
-from common.errors import MailboxLocked, SyncChecksum
-from common.model import MailboxState, UserState
-from common.protocol.dlist import Limits
-from common.wire.policy import Policy
-from sync_server.handlers import GRANTED
-from sync_server.listener import CsyncFactory
+from cyrus_sync.common.errors import MailboxLocked, SyncChecksum
+from cyrus_sync.common.model import MailboxState, UserState
+from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.sync_server.handlers import GRANTED
+from cyrus_sync.sync_server.listener import CsyncFactory
 from tests.sync_server.conversation import Conversation, Wire
 
 MESSAGE = b"Subject: hello\r\n\r\nNOOP\r\nGET USER nobody\r\n"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.descriptors import share_out
-from common.errors import ConfigError
-from sync_server.places import Most
-from sync_server.service import most
-from sync_server.settings import Address, ServerSettings
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.descriptors import share_out
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.sync_server.places import Most
+from cyrus_sync.sync_server.service import most
+from cyrus_sync.sync_server.settings import Address, ServerSettings
 
 
 def settings(tmp_path: Path, *lines: str) -> ServerSettings:

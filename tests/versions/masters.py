@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from common.stores.replica import StoreReplica
+from cyrus_sync.common.stores.replica import StoreReplica
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import Clock, make_store
 from tests.sync_server.conversation import Conversation

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.protocol.connection import ClientConnection
-from common.protocol.events import NeedData
-from common.stores.native.store import NativeStore
-from common.stores.replica import StoreReplica
-from common.wire.replica import WireReplica
+from cyrus_sync.common.protocol.connection import ClientConnection
+from cyrus_sync.common.protocol.events import NeedData
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.common.wire.replica import WireReplica
 from tests.common.wire.pair import Wire
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import finish

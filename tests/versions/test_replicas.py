@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from common.model import Seen
-from common.wire.dialect import Dialect
-from sync_client.engine import Engine
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.wire.dialect import Dialect
+from cyrus_sync.sync_client.engine import Engine
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import INBOX, World, content, deliver, live, names, records, write
 

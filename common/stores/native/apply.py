@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     BadParameters,
     MailboxMoved,
     ProtocolError,
@@ -23,15 +23,15 @@ from common.errors import (
     SyncChecksum,
     UnknownFailure,
 )
-from common.model import NULL_GUID, MailboxState, MailboxUpdate, Record, Since
-from common.names import check_mailbox_name, inbox_of, is_deleted, is_inbox, owner_of
-from common.protocol.crc import ANNOT_SEED, wide_ids
-from common.stores.mailstore import ChangesKept, StagedMessages
-from common.stores.native.changes import RecordChanges
-from common.stores.native.intake import Intake
-from common.stores.native.rows import to_signed
-from common.stores.native.tally import Tally
-from common.stores.native.transaction import Box
+from cyrus_sync.common.model import NULL_GUID, MailboxState, MailboxUpdate, Record, Since
+from cyrus_sync.common.names import check_mailbox_name, inbox_of, is_deleted, is_inbox, owner_of
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, wide_ids
+from cyrus_sync.common.stores.mailstore import ChangesKept, StagedMessages
+from cyrus_sync.common.stores.native.changes import RecordChanges
+from cyrus_sync.common.stores.native.intake import Intake
+from cyrus_sync.common.stores.native.rows import to_signed
+from cyrus_sync.common.stores.native.tally import Tally
+from cyrus_sync.common.stores.native.transaction import Box
 
 MAX_UNIQUEID = 128
 EMPTY = (0, ANNOT_SEED)

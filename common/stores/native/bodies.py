@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import StoreCorrupt
-from common.model import MessageBody
-from common.stores import disk
-from common.stores.frames import LARGE, content_pieces, contents
-from common.stores.native.marks import Marks
-from common.stores.native.packs import PackReader, Place
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.stores import disk
+from cyrus_sync.common.stores.frames import LARGE, content_pieces, contents
+from cyrus_sync.common.stores.native.marks import Marks
+from cyrus_sync.common.stores.native.packs import PackReader, Place
 
 Unreadable = Callable[[bytes, StoreCorrupt], None]
 """Told the GUID of a message that cannot be read, and why."""

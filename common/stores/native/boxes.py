@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from common.errors import MailboxNonexistent
-from common.model import Annotation, MailboxState
-from common.names import is_deleted, sort_key
-from common.stores.native.rows import INSERT_ANNOTATION, annotation_rows, state_values
-from common.stores.native.tally import weight
-from common.stores.native.transaction import Box, Transaction
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.model import Annotation, MailboxState
+from cyrus_sync.common.names import is_deleted, sort_key
+from cyrus_sync.common.stores.native.rows import INSERT_ANNOTATION, annotation_rows, state_values
+from cyrus_sync.common.stores.native.tally import weight
+from cyrus_sync.common.stores.native.transaction import Box, Transaction
 
 
 def box_sort(name: str) -> str:

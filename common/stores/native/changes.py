@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
-from common.model import MailboxState, Record
-from common.protocol.crc import ANNOT_SEED
-from common.stores.native.boxes import Boxes
-from common.stores.native.rows import (
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.protocol.crc import ANNOT_SEED
+from cyrus_sync.common.stores.native.boxes import Boxes
+from cyrus_sync.common.stores.native.rows import (
     INSERT_ANNOTATION,
     INSERT_RECORD,
     RECORD_COLUMNS,
@@ -19,8 +19,8 @@ from common.stores.native.rows import (
     records_of,
     update_row,
 )
-from common.stores.native.tally import Tally, weight
-from common.stores.native.transaction import Box
+from cyrus_sync.common.stores.native.tally import Tally, weight
+from cyrus_sync.common.stores.native.transaction import Box
 
 _UIDS_AT_ONCE = 2000
 

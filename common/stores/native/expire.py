@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.errors import StoreError
-from common.files import sync_directory
-from common.names import Owner, is_deleted
-from common.stores.native.store import NativeStore
-from common.stores.native.upkeep import unlink_all
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import sync_directory
+from cyrus_sync.common.names import Owner, is_deleted
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.upkeep import unlink_all
 
 WASTE = 0.25
 """A pack of which more than this share is waste is compacted."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from common.errors import UnknownFailure
-from common.model import SYSTEM_FLAGS
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.model import SYSTEM_FLAGS
 
 MAX_KEYWORDS = 128
 """Keywords in one mailbox."""

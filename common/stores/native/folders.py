@@ -7,9 +7,9 @@ import re
 import secrets
 import string
 
-from common.errors import UnknownFailure
-from common.model import QUOTA_RESOURCES, Annotation, MailboxState, Seen
-from common.names import (
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.model import QUOTA_RESOURCES, Annotation, MailboxState, Seen
+from cyrus_sync.common.names import (
     SERVER,
     check_mailbox_name,
     deleted_name,
@@ -21,9 +21,9 @@ from common.names import (
     parent_of,
     sort_key,
 )
-from common.stores.native.local import LocalMessages
-from common.stores.native.rows import to_signed
-from common.stores.native.transaction import Box
+from cyrus_sync.common.stores.native.local import LocalMessages
+from cyrus_sync.common.stores.native.rows import to_signed
+from cyrus_sync.common.stores.native.transaction import Box
 
 ALL_RIGHTS = "lrswipkxtecdan"
 DEFAULT_ACL = "anyone\tlrs\t"

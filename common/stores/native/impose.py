@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from common.model import Annotation, MailboxUpdate, Record
-from common.stores.mailstore import StagedMessages
-from common.stores.native.apply import ApplyMailbox
-from common.stores.native.intake import Intake
-from common.stores.native.rows import to_signed
-from common.stores.native.tally import Tally
-from common.stores.native.transaction import Box
+from cyrus_sync.common.model import Annotation, MailboxUpdate, Record
+from cyrus_sync.common.stores.mailstore import StagedMessages
+from cyrus_sync.common.stores.native.apply import ApplyMailbox
+from cyrus_sync.common.stores.native.intake import Intake
+from cyrus_sync.common.stores.native.rows import to_signed
+from cyrus_sync.common.stores.native.tally import Tally
+from cyrus_sync.common.stores.native.transaction import Box
 
 _COUNTERS = ("raclmodseq", "xconvmodseq", "foldermodseq", "createdmodseq")
 _DATES = ("recenttime", "last_appenddate", "pop3_last_login", "pop3_show_after")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from common.errors import ProtocolError
-from common.model import MessageBody, Record
-from common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
-from common.stores.mailstore import StagedMessages
-from common.stores.native.packs import Place
-from common.stores.native.transaction import Transaction
-from common.stores.staging import Staging
+from cyrus_sync.common.errors import ProtocolError
+from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
+from cyrus_sync.common.stores.mailstore import StagedMessages
+from cyrus_sync.common.stores.native.packs import Place
+from cyrus_sync.common.stores.native.transaction import Transaction
+from cyrus_sync.common.stores.staging import Staging
 
 
 def store_bodies(writer: Transaction, bodies: Iterable[MessageBody], *, checked: bool = False) -> None:

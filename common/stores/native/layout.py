@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from common.errors import PartitionUnknown
-from common.names import SERVER, Owner
+from cyrus_sync.common.errors import PartitionUnknown
+from cyrus_sync.common.names import SERVER, Owner
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from common.errors import UnknownFailure
-from common.model import MAX_SIZE, MAX_UID, Annotation, MessageBody, Record, held_date
-from common.stores.frames import LARGE, compress_all
-from common.stores.native.changes import RecordChanges, chunks
-from common.stores.native.flags import changed_flags, flags_text, keywords_of, with_keywords
-from common.stores.native.intake import store_bodies
-from common.stores.native.tally import Tally
-from common.stores.native.transaction import Box
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.model import MAX_SIZE, MAX_UID, Annotation, MessageBody, Record, held_date
+from cyrus_sync.common.stores.frames import LARGE, compress_all
+from cyrus_sync.common.stores.native.changes import RecordChanges, chunks
+from cyrus_sync.common.stores.native.flags import changed_flags, flags_text, keywords_of, with_keywords
+from cyrus_sync.common.stores.native.intake import store_bodies
+from cyrus_sync.common.stores.native.tally import Tally
+from cyrus_sync.common.stores.native.transaction import Box
 
 _MESSAGES_AT_ONCE = 500
 

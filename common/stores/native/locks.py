@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from common.errors import MailboxLocked
+from cyrus_sync.common.errors import MailboxLocked
 
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.files import make_directories, private
-from common.names import Owner
-from common.stores.native.layout import encode_name
+from cyrus_sync.common.files import make_directories, private
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.layout import encode_name
 
 
 class Marks:

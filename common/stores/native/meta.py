@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import BadParameters, MailboxMoved, MailboxNonexistent
-from common.model import MailboxAnnotation, Quota, Seen
-from common.names import check_mailbox_name, is_deleted, is_inbox, parent_of
-from common.stores.native.folders import LocalFolders
-from common.stores.native.tally import Tally
+from cyrus_sync.common.errors import BadParameters, MailboxMoved, MailboxNonexistent
+from cyrus_sync.common.model import MailboxAnnotation, Quota, Seen
+from cyrus_sync.common.names import check_mailbox_name, is_deleted, is_inbox, parent_of
+from cyrus_sync.common.stores.native.folders import LocalFolders
+from cyrus_sync.common.stores.native.tally import Tally
 
 
 class ApplyMeta(LocalFolders):

@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from common.descriptors import share_out
-from common.errors import CyrusSyncError
-from common.names import Owner
-from common.stores.native import schema
-from common.stores.native.bodies import BodyReader, Stored, lookup
-from common.stores.native.layout import INDEX, LOCK
-from common.stores.native.locks import FileLock
-from common.stores.native.marks import Marks
-from common.stores.native.packs import PackReader, PackWriter
-from common.stores.native.transaction import Ground
+from cyrus_sync.common.descriptors import share_out
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.bodies import BodyReader, Stored, lookup
+from cyrus_sync.common.stores.native.layout import INDEX, LOCK
+from cyrus_sync.common.stores.native.locks import FileLock
+from cyrus_sync.common.stores.native.marks import Marks
+from cyrus_sync.common.stores.native.packs import PackReader, PackWriter
+from cyrus_sync.common.stores.native.transaction import Ground
 
 _IDLE = 2
 """Connections that are kept of an owner."""

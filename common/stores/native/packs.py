@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import StoreCorrupt
-from common.files import sync_directory
-from common.stores.native.layout import pack_name
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.files import sync_directory
+from cyrus_sync.common.stores.native.layout import pack_name
 
 log = logging.getLogger(__name__)
 

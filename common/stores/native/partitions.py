@@ -14,9 +14,9 @@ import json
 import threading
 from collections.abc import Callable
 
-from common.errors import StoreError
-from common.files import make_directories, write_over
-from common.stores.native.layout import Layout
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.common.stores.native.layout import Layout
 
 MARKER = ".cyrus-sync-partition"
 KNOWN = "partitions.json"

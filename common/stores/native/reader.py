@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from common.errors import StoreCorrupt
-from common.model import (
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
     MailboxState,
@@ -23,12 +23,12 @@ from common.model import (
     SieveScript,
     UserMeta,
 )
-from common.names import Owner, sort_key
-from common.protocol.crc import mailbox_crcs
-from common.stores.mailstore import QuotaUsage, Tombstone
-from common.stores.native import sievebox
-from common.stores.native.bodies import BodyReader
-from common.stores.native.rows import (
+from cyrus_sync.common.names import Owner, sort_key
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.stores.mailstore import QuotaUsage, Tombstone
+from cyrus_sync.common.stores.native import sievebox
+from cyrus_sync.common.stores.native.bodies import BodyReader
+from cyrus_sync.common.stores.native.rows import (
     RECORD_COLUMNS,
     STATE_COLUMNS,
     annotations_of,

@@ -24,13 +24,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from common.errors import StoreError
-from common.files import make_directories, make_private, sync_directory, sync_file, tighten
-from common.names import Owner
-from common.stores.native.care.pages import Pages
-from common.stores.native.layout import KINDS
-from common.stores.native.rows import storable
-from common.stores.native.trouble import is_damage
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.pages import Pages
+from cyrus_sync.common.stores.native.layout import KINDS
+from cyrus_sync.common.stores.native.rows import storable
+from cyrus_sync.common.stores.native.trouble import is_damage
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from common.errors import MailboxMoved, MailboxNonexistent, UnknownFailure
-from common.model import MessageBody, Record
-from common.names import Owner, check_mailbox_name, inbox_of, is_deleted, owner_of
-from common.stores.native.intake import store_bodies
-from common.stores.native.reader import Reader
-from common.stores.native.tally import Tally
-from common.stores.native.transaction import Box
-from common.stores.native.writer import Writer
+from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, UnknownFailure
+from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.names import Owner, check_mailbox_name, inbox_of, is_deleted, owner_of
+from cyrus_sync.common.stores.native.intake import store_bodies
+from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.tally import Tally
+from cyrus_sync.common.stores.native.transaction import Box
+from cyrus_sync.common.stores.native.writer import Writer
 
 if TYPE_CHECKING:
-    from common.stores.native.store import NativeStore
+    from cyrus_sync.common.stores.native.store import NativeStore
 
 
 class Move(NamedTuple):

@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from common.errors import ProtocolError
-from common.model import Annotation, MailboxState, Record
+from cyrus_sync.common.errors import ProtocolError
+from cyrus_sync.common.model import Annotation, MailboxState, Record
 
 _TOP = 1 << 63
 _WRAP = 1 << 64

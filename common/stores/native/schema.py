@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from common.errors import StoreCorrupt, StoreError
-from common.files import make_private, private, sync_directory, sync_file, tighten
-from common.stores.native.layout import INDEX
+from cyrus_sync.common.errors import StoreCorrupt, StoreError
+from cyrus_sync.common.files import make_private, private, sync_directory, sync_file, tighten
+from cyrus_sync.common.stores.native.layout import INDEX
 
 VERSION = 1
 _SCHEMA = Path(__file__).with_name("schema.sql")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import ProtocolError, StoreError
-from common.model import Annotation, MessageBody, Record, held_date
-from common.stores.native.flags import keywords_of, with_keywords
-from common.stores.native.intake import store_bodies
-from common.stores.native.sieve import SieveChanges
-from common.stores.native.tally import Tally
+from cyrus_sync.common.errors import ProtocolError, StoreError
+from cyrus_sync.common.model import Annotation, MessageBody, Record, held_date
+from cyrus_sync.common.stores.native.flags import keywords_of, with_keywords
+from cyrus_sync.common.stores.native.intake import store_bodies
+from cyrus_sync.common.stores.native.sieve import SieveChanges
+from cyrus_sync.common.stores.native.tally import Tally
 
 
 class Settling(SieveChanges):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from common.errors import SyncBadSieve
-from common.model import Record, SieveScript
-from common.names import Owner, inbox_of
-from common.sieve import SIEVE_FOLDER, bytecode_filename, from_message, name_of, script_filename
-from common.stores.mailstore import MailReader
+from cyrus_sync.common.errors import SyncBadSieve
+from cyrus_sync.common.model import Record, SieveScript
+from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.sieve import SIEVE_FOLDER, bytecode_filename, from_message, name_of, script_filename
+from cyrus_sync.common.stores.mailstore import MailReader
 
 ACTIVE = "\\Flagged"
 

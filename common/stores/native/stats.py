@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.names import Owner
-from common.stores.native.layout import INDEX
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.layout import INDEX
+from cyrus_sync.common.stores.native.store import NativeStore
 
 
 @dataclass(frozen=True, slots=True)

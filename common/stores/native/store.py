@@ -15,24 +15,32 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from common.commands import reason
-from common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
-from common.files import make_directories, sync_directory
-from common.names import SERVER, Owner
-from common.stores.mailstore import ChangesKept
-from common.stores.native import schema
-from common.stores.native.layout import INDEX, KINDS, LOCK, Layout, decode_name, encode_name, remains
-from common.stores.native.locks import FileLock, Gone
-from common.stores.native.marks import MarkedOwners
-from common.stores.native.opened import OpenFiles, OpenOwner, Session
-from common.stores.native.partitions import PartitionAway, Partitions
-from common.stores.native.reader import Reader
-from common.stores.native.registry import Registry
-from common.stores.native.rename import rename
-from common.stores.native.transaction import Ground, LogLineTuple
-from common.stores.native.trouble import reporting
-from common.stores.native.unlogged import Unlogged
-from common.stores.native.writer import Writer
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores.mailstore import ChangesKept
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.layout import (
+    INDEX,
+    KINDS,
+    LOCK,
+    Layout,
+    decode_name,
+    encode_name,
+    remains,
+)
+from cyrus_sync.common.stores.native.locks import FileLock, Gone
+from cyrus_sync.common.stores.native.marks import MarkedOwners
+from cyrus_sync.common.stores.native.opened import OpenFiles, OpenOwner, Session
+from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
+from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.registry import Registry
+from cyrus_sync.common.stores.native.rename import rename
+from cyrus_sync.common.stores.native.transaction import Ground, LogLineTuple
+from cyrus_sync.common.stores.native.trouble import reporting
+from cyrus_sync.common.stores.native.unlogged import Unlogged
+from cyrus_sync.common.stores.native.writer import Writer
 
 log = logging.getLogger(__name__)
 

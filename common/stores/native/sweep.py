@@ -12,12 +12,12 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 
-from common.commands import reason
-from common.errors import CyrusSyncError
-from common.names import SERVER, Owner
-from common.stores.native import schema, unlogged
-from common.stores.native.layout import INDEX
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores.native import schema, unlogged
+from cyrus_sync.common.stores.native.layout import INDEX
+from cyrus_sync.common.stores.native.store import NativeStore
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from common.model import Annotation, Record
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.stores.native.transaction import Box
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.native.transaction import Box
 
 
 def weight(annotations: Iterable[Annotation]) -> int:

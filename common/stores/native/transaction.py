@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-from common.errors import MailboxNonexistent, StoreError
-from common.model import MailboxState
-from common.names import Owner
-from common.stores.mailstore import ChangesKept
-from common.stores.native.bodies import BodyReader, lookup
-from common.stores.native.marks import Marks
-from common.stores.native.packs import PackMark, PackWriter
-from common.stores.native.reader import Reader
-from common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of, storable
-from common.stores.native.trouble import reporting, store_trouble
+from cyrus_sync.common.errors import MailboxNonexistent, StoreError
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import ChangesKept
+from cyrus_sync.common.stores.native.bodies import BodyReader, lookup
+from cyrus_sync.common.stores.native.marks import Marks
+from cyrus_sync.common.stores.native.packs import PackMark, PackWriter
+from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of, storable
+from cyrus_sync.common.stores.native.trouble import reporting, store_trouble
 
 LogLineTuple = tuple[str, ...]
 

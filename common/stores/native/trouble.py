@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import zstandard
 
-from common.errors import CyrusSyncError, MailboxLocked, ProtocolError, StoreCorrupt, StoreError
-from common.names import Owner
-from common.stores import disk
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, ProtocolError, StoreCorrupt, StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import disk
 
 _SQLITE_WORDS = {
     "readonly database": "it cannot be written: a read-only file system, or another user's file",

@@ -26,8 +26,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import make_directories, private, sync_directory
-from common.names import Owner
+from cyrus_sync.common.files import make_directories, private, sync_directory
+from cyrus_sync.common.names import Owner
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, UnknownFailure
-from common.model import MailboxState
-from common.names import check_mailbox_name, owner_of
-from common.stores.native.bodies import BodyReader, Stored
-from common.stores.native.boxes import box_sort
-from common.stores.native.layout import pack_name
-from common.stores.native.packs import Place
-from common.stores.native.rows import STATE_COLUMNS, state_of
-from common.stores.native.settle import Settling
+from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, UnknownFailure
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import check_mailbox_name, owner_of
+from cyrus_sync.common.stores.native.bodies import BodyReader, Stored
+from cyrus_sync.common.stores.native.boxes import box_sort
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.packs import Place
+from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
+from cyrus_sync.common.stores.native.settle import Settling
 
 COPY_AT_ONCE = 1024 * 1024
 

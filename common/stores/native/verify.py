@@ -12,21 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.commands import reason
-from common.errors import CyrusSyncError, StoreCorrupt, StoreError
-from common.model import NULL_GUID
-from common.names import Owner
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.stores.frames import content_pieces, contents
-from common.stores.native.boxes import box_sort
-from common.stores.native.layout import pack_name
-from common.stores.native.packs import PackReader, Place
-from common.stores.native.reader import Records
-from common.stores.native.rows import STATE_COLUMNS, state_of
-from common.stores.native.store import NativeStore
-from common.stores.native.sweep import waiting
-from common.stores.native.tally import weight
-from common.stores.native.trouble import store_trouble
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
+from cyrus_sync.common.model import NULL_GUID
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.frames import content_pieces, contents
+from cyrus_sync.common.stores.native.boxes import box_sort
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.packs import PackReader, Place
+from cyrus_sync.common.stores.native.reader import Records
+from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.sweep import waiting
+from cyrus_sync.common.stores.native.tally import weight
+from cyrus_sync.common.stores.native.trouble import store_trouble
 
 _MESSAGES_AT_ONCE = 500
 _SMALL = 256 * 1024

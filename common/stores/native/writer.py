@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.stores.native.impose import Imposing
-from common.stores.native.upkeep import Upkeep
+from cyrus_sync.common.stores.native.impose import Imposing
+from cyrus_sync.common.stores.native.upkeep import Upkeep
 
 
 class Writer(Imposing, Upkeep):

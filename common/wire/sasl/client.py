@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from common.errors import AuthenticationFailed
-from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
+from cyrus_sync.common.errors import AuthenticationFailed
+from cyrus_sync.common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
 
 
 @dataclass(frozen=True, slots=True)

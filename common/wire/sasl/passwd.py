@@ -33,10 +33,10 @@ from pathlib import Path
 from scramp import ScramException, ScramMechanism
 from scramp.core import saslprep
 
-from common.commands import reason
-from common.errors import StoreCorrupt, StoreError, UsageError
-from common.files import make_directories, sync_directory
-from common.wire.policy import SCRAM
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import StoreCorrupt, StoreError, UsageError
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.wire.policy import SCRAM
 
 ITERATIONS = 15000
 SALT_BYTES = 16

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from common.errors import StoreError
+from cyrus_sync.common.errors import StoreError
 
 SERVICE = "csync"
 TIMEOUT_SECONDS = 30.0

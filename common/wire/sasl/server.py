@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from scramp import ScramException, ScramMechanism
 
-from common.errors import CyrusSyncError
-from common.wire import replies
-from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy
-from common.wire.sasl.passwd import PasswordFile, canonical_user
-from common.wire.sasl.saslauthd import Saslauthd
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.wire import replies
+from cyrus_sync.common.wire.policy import MECHANISMS, SCRAM, Layer, Policy
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile, canonical_user
+from cyrus_sync.common.wire.sasl.saslauthd import Saslauthd
 
 if TYPE_CHECKING:
-    from common.config import Config
+    from cyrus_sync.common.config import Config
 
 MAX_LINE = 21848
 """Longest encoded line (16 KiB of data); SASL messages of ours are far shorter."""

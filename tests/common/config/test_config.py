@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.config.options import OPTIONS, Kind
-from common.errors import ConfigError
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.options import OPTIONS, Kind
+from cyrus_sync.common.errors import ConfigError
 
 
 def config(tmp_path: Path, text: str = "", program: str = "sync_client") -> Config:

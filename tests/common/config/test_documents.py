@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.config.documents import EXAMPLE, MANUAL, example_text, main, manual_text
-from common.config.options import OPTIONS, SECTIONS
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.documents import EXAMPLE, MANUAL, example_text, main, manual_text
+from cyrus_sync.common.config.options import OPTIONS, SECTIONS
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_the_example_and_the_manual_page_are_in_step_with_the_table() -> None:
-    hint = "run: python -m common.config.documents"
+    hint = "run: python -m cyrus_sync.common.config.documents"
     assert (ROOT / EXAMPLE).read_text(encoding="utf-8") == example_text(), hint
     assert (ROOT / MANUAL).read_text(encoding="utf-8") == manual_text(), hint
 

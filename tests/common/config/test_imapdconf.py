@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config.imapdconf import read_settings
-from common.errors import EX_CONFIG, ConfigError
+from cyrus_sync.common.config.imapdconf import read_settings
+from cyrus_sync.common.errors import EX_CONFIG, ConfigError
 
 
 def read(tmp_path: Path, text: str | bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
+from cyrus_sync.common.config import Config
 
 
 @pytest.mark.parametrize("key", ["sync_password", "north_sync_password"])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import values
+from cyrus_sync.common.config import values
 
 
 @pytest.mark.parametrize("text", ["yes", "y", "t", "true", "1", "on", "Yes", "ON"])

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from common.protocol.connection import ClientConnection, ServerConnection
-from common.protocol.events import (
+from cyrus_sync.common.protocol.connection import ClientConnection, ServerConnection
+from cyrus_sync.common.protocol.events import (
     ConnectionClosed,
     Event,
     Fatal,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import BadParameters, ReplyError
-from common.model import (
+from cyrus_sync.common.errors import BadParameters, ReplyError
+from cyrus_sync.common.model import (
     NULL_GUID,
     Annotation,
     MailboxAnnotation,
@@ -20,8 +20,8 @@ from common.model import (
     SieveScript,
     Since,
 )
-from common.names import BadName
-from common.protocol import codec, dlist
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.protocol import codec, dlist
 from tests.common.protocol.values import dlist_values, mailbox_states
 
 GUIDS = [bytes([n]) * 20 for n in range(3)]

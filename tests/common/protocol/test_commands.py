@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from common.model import MailboxAnnotation, MailboxState, Quota, Seen
-from common.protocol.commands import COMMANDS, SESSION_VERBS, find
-from common.protocol.connection import ServerConnection
-from common.protocol.events import NEED_DATA, DlistCommand
+from cyrus_sync.common.model import MailboxAnnotation, MailboxState, Quota, Seen
+from cyrus_sync.common.protocol.commands import COMMANDS, SESSION_VERBS, find
+from cyrus_sync.common.protocol.connection import ServerConnection
+from cyrus_sync.common.protocol.events import NEED_DATA, DlistCommand
 
 DOCUMENTED = {
     "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDAMAGED QUOTA ANNOTATION FETCH FETCH_SIEVE",

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.model import MessageBody, Record
-from common.protocol import connection_client
-from common.protocol.connection_client import MAX_GREETING, MOVES, ClientConnection, Move, State
-from common.protocol.dlist import File, Limits
-from common.protocol.events import (
+from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.protocol import connection_client
+from cyrus_sync.common.protocol.connection_client import MAX_GREETING, MOVES, ClientConnection, Move, State
+from cyrus_sync.common.protocol.dlist import File, Limits
+from cyrus_sync.common.protocol.events import (
     NEED_DATA,
     Answer,
     Challenge,
@@ -25,7 +25,7 @@ from common.protocol.events import (
     RecordBatch,
     Reply,
 )
-from common.protocol.records import encode_records
+from cyrus_sync.common.protocol.records import encode_records
 from tests.common.protocol.kit import BULK, events, merged
 from tests.common.protocol.values import chunks, cut_lists
 

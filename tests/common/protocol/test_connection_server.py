@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import MailboxLocked
-from common.model import MessageBody, Record
-from common.protocol.connection_server import MOVES, Move, ServerConnection, State
-from common.protocol.dlist import Limits
-from common.protocol.events import (
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.protocol.connection_server import MOVES, Move, ServerConnection, State
+from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.protocol.events import (
     NEED_DATA,
     ConnectionClosed,
     DlistCommand,
@@ -26,7 +26,7 @@ from common.protocol.events import (
     SaslLine,
     SessionCommand,
 )
-from common.protocol.records import encode_records
+from cyrus_sync.common.protocol.records import encode_records
 from tests.common.protocol.kit import events, merged, server
 from tests.common.protocol.values import chunks, cut_lists
 

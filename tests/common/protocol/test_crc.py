@@ -7,8 +7,8 @@ from zlib import crc32
 
 from hypothesis import given
 
-from common.model import Annotation, Record
-from common.protocol.crc import (
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.protocol.crc import (
     ANNOT_SEED,
     CREATEDMODSEQ,
     THRID,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.protocol.dlist import (
+from cyrus_sync.common.protocol.dlist import (
     File,
     Files,
     Flag,

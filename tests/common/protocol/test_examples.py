@@ -8,9 +8,9 @@ import pkgutil
 
 import pytest
 
-import common.protocol
+from cyrus_sync.common import protocol
 
-MODULES = [f"common.protocol.{module.name}" for module in pkgutil.iter_modules(common.protocol.__path__)]
+MODULES = [f"{protocol.__name__}.{module.name}" for module in pkgutil.iter_modules(protocol.__path__)]
 
 
 @pytest.mark.parametrize("name", MODULES)

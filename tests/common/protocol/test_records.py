@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import BadParameters, ProtocolError
-from common.model import Annotation, Record
-from common.protocol import dlist
-from common.protocol.buffer import Buffer
-from common.protocol.record_reader import BATCH, RecordReader, decode_records
-from common.protocol.records import (
+from cyrus_sync.common.errors import BadParameters, ProtocolError
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.record_reader import BATCH, RecordReader, decode_records
+from cyrus_sync.common.protocol.records import (
     decode_annotations,
     decode_record,
     encode_annotations,

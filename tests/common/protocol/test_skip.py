@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from common.protocol.buffer import Buffer
-from common.protocol.dlist import OutOfStep
-from common.protocol.skip import LineSkipper
+from cyrus_sync.common.protocol.buffer import Buffer
+from cyrus_sync.common.protocol.dlist import OutOfStep
+from cyrus_sync.common.protocol.skip import LineSkipper
 from tests.common.protocol.values import chunks, cut_lists
 
 LINES = [

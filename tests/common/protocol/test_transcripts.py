@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from common.model import MailboxState, Record
-from common.protocol import codec, dlist
-from common.protocol.commands import COMMANDS
-from common.protocol.connection import ClientConnection
-from common.protocol.crc import mailbox_crcs
-from common.protocol.events import (
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.protocol import codec, dlist
+from cyrus_sync.common.protocol.commands import COMMANDS
+from cyrus_sync.common.protocol.connection import ClientConnection
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.protocol.events import (
     Answer,
     DlistCommand,
     Event,

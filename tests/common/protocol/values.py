@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from common.model import SYSTEM_FLAGS, Annotation, MailboxState, Record
-from common.protocol.crc import VIRTUAL_ENTRIES
-from common.protocol.dlist import File, Flag
+from cyrus_sync.common.model import SYSTEM_FLAGS, Annotation, MailboxState, Record
+from cyrus_sync.common.protocol.crc import VIRTUAL_ENTRIES
+from cyrus_sync.common.protocol.dlist import File, Flag
 
 text_bytes = st.one_of(
     st.binary(max_size=40),

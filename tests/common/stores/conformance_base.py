@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.model import (
+from cyrus_sync.common.model import (
     Record,
 )
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.mailstore import MailStore
 from tests.common.stores.tools import (
     INBOX,
     Clock,

@@ -6,16 +6,16 @@ import threading
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     MailboxLocked,
     MailboxNonexistent,
     PartitionUnknown,
     ReplyError,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     Annotation,
 )
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.common.stores.conformance_base import ONE, THREE, TWO, Conformance
 from tests.common.stores.tools import (
     ALICE,

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import ProtocolError, ReplyError
-from common.model import Annotation, MailboxUpdate, Record
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.errors import ProtocolError, ReplyError
+from cyrus_sync.common.model import Annotation, MailboxUpdate, Record
+from cyrus_sync.common.stores.mailstore import MailStore
 from tests.common.stores.conformance_base import ONE, THREE, TWO, Conformance
 from tests.common.stores.tools import (
     ALICE,

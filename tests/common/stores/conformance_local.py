@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     CyrusSyncError,
     ProtocolError,
     ReplyError,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     Annotation,
     MessageBody,
     Seen,
 )
-from common.names import SERVER
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.names import SERVER
+from cyrus_sync.common.stores.mailstore import MailStore
 from tests.common.stores.conformance_base import ONE, THREE, TWO, Conformance
 from tests.common.stores.tools import (
     ALICE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     BadParameters,
     InvalidUser,
     MailboxMoved,
@@ -16,7 +16,7 @@ from common.errors import (
     SyncChanged,
     SyncChecksum,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
     MailboxState,
@@ -26,8 +26,8 @@ from common.model import (
     Seen,
     Since,
 )
-from common.names import SERVER
-from common.stores.mailstore import ChangesKept
+from cyrus_sync.common.names import SERVER
+from cyrus_sync.common.stores.mailstore import ChangesKept
 from tests.common.stores.conformance_base import ONE, THREE, TWO, Conformance
 from tests.common.stores.tools import (
     ALICE,

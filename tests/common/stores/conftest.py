@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.threads import blockingCallFromThread
 
 from tests.deadlines import scaled
+from tests.reactors import new_reactor
 
 
 @pytest.fixture
 def reactor() -> Iterator[Any]:
     """A running reactor; ended, with its threads, after the test."""
-    own = SelectReactor()
+    own = new_reactor()
     thread = threading.Thread(target=own.run, kwargs={"installSignalHandlers": False}, daemon=True)
     thread.start()
     yield own

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent
-from common.names import SERVER, Owner
-from common.stores.native.expire import KEEP_TOMBSTONES, Expired, expire
-from common.stores.native.packs import PackReader
-from common.stores.native.stats import stats
-from common.stores.native.verify import verify
+from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores.native.expire import KEEP_TOMBSTONES, Expired, expire
+from cyrus_sync.common.stores.native.packs import PackReader
+from cyrus_sync.common.stores.native.stats import stats
+from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import (
     ALICE,
     INBOX,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreCorrupt, StoreError
-from common.names import Owner
-from common.stores.native import schema
-from common.stores.native.verify import verify
+from cyrus_sync.common.errors import StoreCorrupt, StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import (
     ALICE,
     INBOX,

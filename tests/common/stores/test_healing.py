@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from common.model import MessageBody
-from common.names import Owner
-from common.stores.native.expire import expire
-from common.stores.native.layout import pack_name
-from common.stores.native.store import NativeStore
-from common.stores.native.verify import verify
-from common.stores.replica import StoreReplica
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.common.stores.replica import StoreReplica
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import ALICE, INBOX, Clock, deliver, finish, guid_of, make_store, message
 
@@ -118,7 +118,7 @@ def test_a_user_who_is_sent_anew_does_not_get_the_bad_frame_back(store: NativeSt
     spoil(store, "two")
     with store.write(ALICE) as writer:
         writer.apply_unmailbox(INBOX)
-    from sync_client.engine import Engine, Options
+    from cyrus_sync.sync_client.engine import Engine, Options
 
     replica = StoreReplica(
         store,

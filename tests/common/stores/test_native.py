@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.mailstore import MailStore
 from tests.common.stores.conformance import StoreConformance
 from tests.common.stores.tools import Clock, Log, native_store
 

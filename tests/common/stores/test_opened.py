@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores.native import opened
-from common.stores.native.opened import Heat
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native import opened
+from cyrus_sync.common.stores.native.opened import Heat
+from cyrus_sync.common.stores.native.store import NativeStore
 from tests.common.stores.tools import message, native_store
 
 ROOT = Path(__file__).parents[3]

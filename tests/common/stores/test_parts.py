@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import Config
-from common.errors import (
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import (
     MailboxLocked,
     PartitionUnknown,
     ProtocolError,
@@ -22,19 +22,19 @@ from common.errors import (
     StoreError,
     UnknownFailure,
 )
-from common.model import MAX_MODSEQ
-from common.names import SERVER, Owner
-from common.stores import frames, open_store
-from common.stores.native import flags, layout
-from common.stores.native.apply import crcs_differ, same_kind
-from common.stores.native.folders import acl_with, new_uniqueid
-from common.stores.native.layout import MAX_COMPONENT, Layout, decode_name, encode_name
-from common.stores.native.locks import FileLock, Gone
-from common.stores.native.packs import PackReader, PackWriter, Place
-from common.stores.native.registry import Registry
-from common.stores.native.rows import storable, to_signed, to_unsigned
-from common.stores.native.trouble import store_trouble
-from common.synclog.log import SyncLog
+from cyrus_sync.common.model import MAX_MODSEQ
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores import frames, open_store
+from cyrus_sync.common.stores.native import flags, layout
+from cyrus_sync.common.stores.native.apply import crcs_differ, same_kind
+from cyrus_sync.common.stores.native.folders import acl_with, new_uniqueid
+from cyrus_sync.common.stores.native.layout import MAX_COMPONENT, Layout, decode_name, encode_name
+from cyrus_sync.common.stores.native.locks import FileLock, Gone
+from cyrus_sync.common.stores.native.packs import PackReader, PackWriter, Place
+from cyrus_sync.common.stores.native.registry import Registry
+from cyrus_sync.common.stores.native.rows import storable, to_signed, to_unsigned
+from cyrus_sync.common.stores.native.trouble import store_trouble
+from cyrus_sync.common.synclog.log import SyncLog
 
 ALICE = Owner("user", "alice")
 
@@ -176,7 +176,7 @@ def test_a_pack_takes_back_what_was_appended_since_a_mark(tmp_path):
 
 
 def test_a_full_pack_is_followed_by_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.stores.native.packs.PACK_TARGET", 10)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.packs.PACK_TARGET", 10)
     writer = PackWriter(tmp_path, {})
     places = [writer.append(b"123456") for _ in range(4)]
     assert [place.pack for place in places] == [1, 1, 2, 2]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores.native.verify import verify
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import ALICE, INBOX, bodies_in, message, native_store
 from tests.deadlines import scaled
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from twisted.internet.defer import DeferredList
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     BadParameters,
     MailboxLocked,
     MailboxMoved,
@@ -21,7 +21,7 @@ from common.errors import (
     StoreError,
     SyncChecksum,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -31,9 +31,9 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.names import Owner
-from common.stores.replica import StoreReplica
-from common.stores.threads import ThreadRunner
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.common.stores.threads import ThreadRunner
 from tests.common.stores.tools import (
     ALICE,
     INBOX,
@@ -400,7 +400,7 @@ def test_odd_names_read_as_nothing(replica, call, name, tmp_path):
 
 
 def test_a_very_large_full_mailbox_is_one_snapshot_that_is_let_go(replica, call, store, monkeypatch):
-    monkeypatch.setattr("common.stores.queries._IN_MEMORY", 1)
+    monkeypatch.setattr("cyrus_sync.common.stores.queries._IN_MEMORY", 1)
     apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
     state, records = call(replica.get_full_mailbox, INBOX)
     call(replica.expunge, INBOX, state.uniqueid, [1])

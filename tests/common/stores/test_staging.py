@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from common.errors import ProtocolError, StoreError
-from common.model import MessageBody
-from common.stores.frames import frame_content, make_frame
-from common.stores.staging import Staging, remove_left_overs
+from cyrus_sync.common.errors import ProtocolError, StoreError
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.stores.frames import frame_content, make_frame
+from cyrus_sync.common.stores.staging import Staging, remove_left_overs
 from tests.common.stores.tools import guid_of, message, text_of
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreError
-from common.names import Owner
-from common.stores.native import unlogged
-from common.stores.native.store import NativeStore
-from common.stores.native.sweep import sweep, waiting
-from common.stores.native.verify import verify
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native import unlogged
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.sweep import sweep, waiting
+from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import ALICE, BOB, Log, message, native_store
 
 ROOT = Path(__file__).parents[3]
@@ -78,7 +78,7 @@ def test_what_a_killed_process_left_over_is_written_and_nobody_else_is_opened(tm
     die(tmp_path)
     store = native_store(tmp_path, log=swept)
     assert waiting(store, ALICE) and swept == []
-    monkeypatch.setattr("common.stores.native.sweep._owners", lambda _: pytest.fail("all looked at"))
+    monkeypatch.setattr(f"{sweep.__module__}._owners", lambda _: pytest.fail("all looked at"))
     assert sweep(store) == [ALICE]
     assert LINE in swept
     assert not waiting(store, ALICE) and sweep(store) == []
@@ -120,7 +120,7 @@ def test_after_a_power_cut_everybody_is_looked_at_once(tmp_path, swept, monkeypa
     assert sweep(store) == []
     monkeypatch.setattr(unlogged, "boot_id", lambda: "another")
     assert sweep(store) == [ALICE] and LINE in swept
-    monkeypatch.setattr("common.stores.native.sweep._owners", lambda _: pytest.fail("looked at again"))
+    monkeypatch.setattr(f"{sweep.__module__}._owners", lambda _: pytest.fail("looked at again"))
     assert sweep(store) == []
 
 
@@ -156,7 +156,7 @@ def test_one_damaged_index_does_not_have_everybody_looked_at_for_ever(tmp_path, 
     die(tmp_path)
     store = native_store(tmp_path, log=swept)
     assert sweep(store) == [ALICE]
-    monkeypatch.setattr("common.stores.native.sweep._owners", lambda _: pytest.fail("all looked at"))
+    monkeypatch.setattr(f"{sweep.__module__}._owners", lambda _: pytest.fail("all looked at"))
     assert sweep(store) == []
 
 
@@ -198,7 +198,7 @@ def test_a_torn_note_is_passed_over(tmp_path, swept):
 
 
 def test_verify_names_lines_that_wait(tmp_path, swept, monkeypatch):
-    monkeypatch.setattr("common.stores.native.verify._PAUSE", 0)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.verify._PAUSE", 0)
     die(tmp_path)
     store = native_store(tmp_path, readonly=True)
     (problem,) = verify(store, ALICE)

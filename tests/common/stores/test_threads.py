@@ -7,7 +7,7 @@ import threading
 import pytest
 from twisted.internet.defer import DeferredList
 
-from common.stores.threads import MOST_IN_A_HOP, OrderedQueue, Outcome, ThreadRunner, one_by_one
+from cyrus_sync.common.stores.threads import MOST_IN_A_HOP, OrderedQueue, Outcome, ThreadRunner, one_by_one
 from tests.deadlines import scaled
 
 

@@ -6,9 +6,9 @@ import random
 import threading
 import time
 
-from common.names import Owner
-from common.stores.native.expire import expire
-from common.stores.native.verify import verify
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import guid_of, message, native_store, text_of
 from tests.deadlines import scaled
 
@@ -21,9 +21,9 @@ def inbox(owner: Owner) -> str:
 
 
 def test_nothing_is_lost_or_torn_when_everything_happens_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.stores.native.opened._most_open", lambda: 2)
-    monkeypatch.setattr("common.stores.native.opened._MOST_WARM", 1)
-    monkeypatch.setattr("common.stores.native.opened._MOST_HOT", 1)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.opened._most_open", lambda: 2)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.opened._MOST_WARM", 1)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.opened._MOST_HOT", 1)
     store = native_store(tmp_path)
     for owner in USERS:
         with store.write(owner) as writer:

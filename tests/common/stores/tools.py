@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from common.names import Owner, owner_of
-from common.protocol.crc import mailbox_crcs
-from common.stores.mailstore import MailReader, MailStore
-from common.stores.native.layout import Layout
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.protocol.crc import mailbox_crcs
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.store import NativeStore
 
 ALICE = Owner("user", "alice")
 BOB = Owner("user", "bob")

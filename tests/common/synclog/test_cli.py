@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.synclog.cli import FLAGS, main
+from cyrus_sync.common.synclog.cli import FLAGS, main
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_help_ends_in_the_exit_status(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_module_runs_as_a_program(conf: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "common.synclog.cli", "-C", str(conf), "-b", "al", "user.al.x"], check=True
+        [sys.executable, "-m", "cyrus_sync.common.synclog.cli", "-C", str(conf), "-b", "al", "user.al.x"],
+        check=True,
     )
     assert (conf.parent / "conf/sync/log").read_text() == "SUB al user.al.x\n"

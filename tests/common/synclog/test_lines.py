@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.synclog.lines import ARGUMENTS, MAX_LINE, LogLine, UnloggableName, format_line, parse_lines
+from cyrus_sync.common.synclog.lines import (
+    ARGUMENTS,
+    MAX_LINE,
+    LogLine,
+    UnloggableName,
+    format_line,
+    parse_lines,
+)
 
 NAMES = st.text(st.characters(blacklist_characters="\r\n\x00", blacklist_categories=("Cs",)), max_size=40)
 LINES = st.sampled_from(sorted(ARGUMENTS)).flatmap(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreError
-from common.synclog.lines import parse_lines
-from common.synclog.log import ATTEMPTS, ClaimedLog, SyncLog
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.synclog.lines import parse_lines
+from cyrus_sync.common.synclog.log import ATTEMPTS, ClaimedLog, SyncLog
 from tests.deadlines import scaled
 
 WRITERS = 10

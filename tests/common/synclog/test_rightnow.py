@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.synclog.rightnow import RightNow
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.synclog.rightnow import RightNow
 from tests.sync_client.real import BIN, Pair, Replica, paired, serving_replica
 
 MAIL = b"From: a@example.org\r\nSubject: at once\r\n\r\nat once\r\n"

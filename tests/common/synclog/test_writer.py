@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.synclog.writer import ActionLog, log_path
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.synclog.writer import ActionLog, log_path
 
 
 def config(tmp_path: Path, text: str) -> Config:

@@ -4,9 +4,7 @@ loopback, a reactor that runs until a Deferred has fired, certificates."""
 from __future__ import annotations
 
 import datetime
-import functools
 import ipaddress
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
-from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
-from common.protocol.events import NEED_DATA, ConnectionClosed
+from cyrus_sync.common.protocol.events import NEED_DATA, ConnectionClosed
 from tests.deadlines import scaled
 
 
@@ -101,21 +97,6 @@ def spin(reactor: Any, condition: Any, timeout: float = 10.0) -> None:
     while not condition():
         assert reactor.seconds() - began < scaled(timeout), "the condition did not come true in time"
         reactor.iterate(0.01)
-
-
-class DaemonThreads(ThreadPool):
-    """Threads that let the test run end (the report of a failure keeps the reactor alive)."""
-
-    threadFactory = functools.partial(threading.Thread, daemon=True)
-
-
-def make_reactor() -> EPollReactor:
-    """A reactor of the test's own, which nobody starts or stops."""
-    reactor = EPollReactor()
-    reactor.running = True
-    reactor.threadpool = DaemonThreads(0, 10)
-    reactor.threadpool.start()
-    return reactor
 
 
 def use_for_tls(monkeypatch: pytest.MonkeyPatch, reactor: Any) -> None:

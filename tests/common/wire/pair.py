@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from common.errors import ConnectionLost
-from common.protocol.connection import ClientConnection, ServerConnection
-from common.protocol.events import Event, NeedData
+from cyrus_sync.common.errors import ConnectionLost
+from cyrus_sync.common.protocol.connection import ClientConnection, ServerConnection
+from cyrus_sync.common.protocol.events import Event, NeedData
 
 
 class Wire:

@@ -9,12 +9,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
-from common.protocol.connection import ServerConnection
-from common.protocol.events import DlistCommand, SaslLine, SessionCommand
-from common.wire.policy import Layer
-from common.wire.sasl.server import Attempt, Challenge, SaslServer, Success
-from common.wire.tls import ServerTLS
-from common.wire.transport import CsyncProtocol
+from cyrus_sync.common.protocol.connection import ServerConnection
+from cyrus_sync.common.protocol.events import DlistCommand, SaslLine, SessionCommand
+from cyrus_sync.common.wire.policy import Layer
+from cyrus_sync.common.wire.sasl.server import Attempt, Challenge, SaslServer, Success
+from cyrus_sync.common.wire.tls import ServerTLS
+from cyrus_sync.common.wire.transport import CsyncProtocol
 
 
 @dataclass

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.wire.certificates import (
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.wire.certificates import (
     BUNDLE,
     CertificateFile,
     client_files,
@@ -17,9 +17,9 @@ from common.wire.certificates import (
     expiry_warnings,
     server_files,
 )
-from common.wire.settings import ClientSettings
-from common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
-from sync_client import cli as sync_client
+from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
+from cyrus_sync.sync_client import cli as sync_client
 from tests.common.wire.kit import issue
 
 

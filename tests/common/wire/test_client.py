@@ -13,8 +13,8 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError
 
-from common.config import Config
-from common.errors import (
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import (
     AuthenticationFailed,
     CannotConnect,
     CompressionRefused,
@@ -23,18 +23,19 @@ from common.errors import (
     QuietLogout,
     TLSFailed,
 )
-from common.protocol.events import Answer, Reply
-from common.wire.client import Session, connect
-from common.wire.policy import Policy
-from common.wire.sasl import passwd
-from common.wire.sasl.client import Credentials
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import SaslServer, Success
-from common.wire.settings import ClientSettings, Server, parse_server, port_number
-from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
-from tests.common.wire.kit import Issued, Recorder, issue, make_reactor, run, spin, use_for_tls
+from cyrus_sync.common.protocol.events import Answer, Reply
+from cyrus_sync.common.wire.client import Session, connect
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.common.wire.sasl import passwd
+from cyrus_sync.common.wire.sasl.client import Credentials
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.server import SaslServer, Success
+from cyrus_sync.common.wire.settings import ClientSettings, Server, parse_server, port_number
+from cyrus_sync.common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
+from tests.common.wire.kit import Issued, Recorder, issue, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer, Peer
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 
 @pytest.fixture

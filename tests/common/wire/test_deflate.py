@@ -8,7 +8,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.wire.deflate import Deflater, Inflater
+from cyrus_sync.common.wire.deflate import Deflater, Inflater
 
 WORDS = st.lists(st.sampled_from([b"RECORD ", b"UID ", b"MODSEQ ", b"\\Seen "]), min_size=1, max_size=400)
 WRITES = st.lists(st.tuples(st.booleans(), WORDS.map(b"".join)), max_size=12)

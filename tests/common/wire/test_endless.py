@@ -13,15 +13,16 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.protocols.basic import LineOnlyReceiver
 
-from common.errors import CannotConnect, CompressionRefused, CyrusSyncError, ProtocolError
-from common.wire.client import connect
-from common.wire.policy import Policy
-from common.wire.replica import WireReplica
-from common.wire.sasl.client import Credentials
-from common.wire.settings import ClientSettings
-from tests.common.wire.kit import make_reactor, run, spin, use_for_tls
+from cyrus_sync.common.errors import CannotConnect, CompressionRefused, CyrusSyncError, ProtocolError
+from cyrus_sync.common.wire.client import connect
+from cyrus_sync.common.wire.policy import Policy
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.sasl.client import Credentials
+from cyrus_sync.common.wire.settings import ClientSettings
+from tests.common.wire.kit import run, spin, use_for_tls
 from tests.common.wire.pair import ConnectionPair
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 STEP = 0.4
 """Seconds that a step has in these tests; the server says something ten times in that time."""

@@ -13,27 +13,28 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver, LineReceiver
 
-from common.config import Config
-from common.errors import CannotConnect, CompressionRefused
-from common.model import MessageBody
-from common.protocol.connection_client import ClientConnection
-from common.protocol.events import Answer, Challenge, Event, Fatal, NeedData, Reply
-from common.wire import imap, outgoing
-from common.wire.client import Session, connect
-from common.wire.dialect import Dialect
-from common.wire.outgoing import Piece
-from common.wire.policy import Layer, Policy
-from common.wire.replica import WireReplica
-from common.wire.sasl import passwd
-from common.wire.sasl.client import Credentials
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import Attempt, SaslServer
-from common.wire.sasl.server import Challenge as SaslChallenge
-from common.wire.settings import ClientSettings
-from common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
-from tests.common.wire.kit import Issued, issue, make_reactor, run, spin, use_for_tls
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import CannotConnect, CompressionRefused
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol.connection_client import ClientConnection
+from cyrus_sync.common.protocol.events import Answer, Challenge, Event, Fatal, NeedData, Reply
+from cyrus_sync.common.wire import imap, outgoing
+from cyrus_sync.common.wire.client import Session, connect
+from cyrus_sync.common.wire.dialect import Dialect
+from cyrus_sync.common.wire.outgoing import Piece
+from cyrus_sync.common.wire.policy import Layer, Policy
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.sasl import passwd
+from cyrus_sync.common.wire.sasl.client import Credentials
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.server import Attempt, SaslServer
+from cyrus_sync.common.wire.sasl.server import Challenge as SaslChallenge
+from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.common.wire.tls import ClientTLSSettings, ServerTLS, ServerTLSSettings
+from tests.common.wire.kit import Issued, issue, run, spin, use_for_tls
 from tests.common.wire.peer import Accept, FakeServer
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 GREETING = b"* OK [CAPABILITY IMAP4rev1] replica.test Cyrus IMAP 3.6.1 server ready"
 CAPABILITY = b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR X-REPLICATION X-SIEVE-MAILBOX"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreCorrupt, StoreError, UsageError
-from common.wire.sasl import passwd
-from common.wire.sasl.passwd import PasswordFile, check_same_everywhere
+from cyrus_sync.common.errors import StoreCorrupt, StoreError, UsageError
+from cyrus_sync.common.wire.sasl import passwd
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile, check_same_everywhere
 
 
 @pytest.fixture(autouse=True)

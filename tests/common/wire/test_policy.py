@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from common.config import Config
-from common.wire import replies
-from common.wire.policy import MECHANISMS, Layer, Policy, certificate_user, common
-from common.wire.sasl.client import Credentials, choose, why_not
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.wire import replies
+from cyrus_sync.common.wire.policy import MECHANISMS, Layer, Policy, certificate_user, common
+from cyrus_sync.common.wire.sasl.client import Credentials, choose, why_not
 from tests.common.wire.kit import issue
 
 TABLE = json.loads((Path(__file__).parents[2] / "data" / "sasl-layers.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     BadParameters,
     ConnectionLost,
     MailboxLocked,
@@ -22,7 +22,7 @@ from common.errors import (
     RemoteDenied,
     StoreError,
 )
-from common.model import (
+from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
     MailboxUpdate,
@@ -35,9 +35,9 @@ from common.model import (
     UserMeta,
     UserState,
 )
-from common.protocol import codec
-from common.protocol.connection import ServerConnection
-from common.protocol.events import (
+from cyrus_sync.common.protocol import codec
+from cyrus_sync.common.protocol.connection import ServerConnection
+from cyrus_sync.common.protocol.events import (
     DlistCommand,
     MessageChunk,
     MessageData,
@@ -47,8 +47,8 @@ from common.protocol.events import (
     Refused,
     SessionCommand,
 )
-from common.wire.pipeline import MAX_CALLS
-from common.wire.replica import WireReplica
+from cyrus_sync.common.wire.pipeline import MAX_CALLS
+from cyrus_sync.common.wire.replica import WireReplica
 from tests.common.wire.pair import ConnectionPair, LateThreads
 
 GUID = hashlib.sha1(b"foo").digest()

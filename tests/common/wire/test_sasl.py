@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from common.errors import AuthenticationFailed, StoreError
-from common.wire import replies
-from common.wire.policy import MECHANISMS, SCRAM, Layer, Policy
-from common.wire.sasl import passwd
-from common.wire.sasl.client import Credentials, SaslClient
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.server import MAX_LINE, Attempt, Challenge, Failure, Outcome, SaslServer, Success
+from cyrus_sync.common.errors import AuthenticationFailed, StoreError
+from cyrus_sync.common.wire import replies
+from cyrus_sync.common.wire.policy import MECHANISMS, SCRAM, Layer, Policy
+from cyrus_sync.common.wire.sasl import passwd
+from cyrus_sync.common.wire.sasl.client import Credentials, SaslClient
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.server import (
+    MAX_LINE,
+    Attempt,
+    Challenge,
+    Failure,
+    Outcome,
+    SaslServer,
+    Success,
+)
 
 CLEAR = Layer()
 TLS = Layer(256, tls=True, certificate="cyrus")

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
-from common.config import Config
-from common.errors import StoreError
-from common.wire.sasl.passwd import PasswordFile
-from common.wire.sasl.saslauthd import Saslauthd, request
-from common.wire.sasl.server import SaslServer
-from tests.common.wire.kit import make_reactor, run, spin
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
+from cyrus_sync.common.wire.sasl.saslauthd import Saslauthd, request
+from cyrus_sync.common.wire.sasl.server import SaslServer
+from tests.common.wire.kit import run, spin
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 
 @contextmanager

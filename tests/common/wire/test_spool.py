@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.model import Record
-from common.wire.spool import ByteSpool, RecordSpool
+from cyrus_sync.common.model import Record
+from cyrus_sync.common.wire.spool import ByteSpool, RecordSpool
 
 RECORDS = [Record(uid, 5, 6, "\\Seen work", False, 7, 8, bytes(19) + b"x", 1, 2, 3) for uid in range(1, 101)]
 

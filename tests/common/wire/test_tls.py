@@ -13,12 +13,19 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
 
-from common.config import Config
-from common.errors import ConfigError, ConnectionLost, TLSFailed
-from common.wire.policy import Layer
-from common.wire.tls import ClientTLS, ClientTLSSettings, ServerTLS, ServerTLSSettings, server_context
-from common.wire.transport import CsyncProtocol
-from tests.common.wire.kit import Issued, Lines, Recorder, issue, make_reactor, run, spin, use_for_tls
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError, ConnectionLost, TLSFailed
+from cyrus_sync.common.wire.policy import Layer
+from cyrus_sync.common.wire.tls import (
+    ClientTLS,
+    ClientTLSSettings,
+    ServerTLS,
+    ServerTLSSettings,
+    server_context,
+)
+from cyrus_sync.common.wire.transport import CsyncProtocol
+from tests.common.wire.kit import Issued, Lines, Recorder, issue, run, spin, use_for_tls
+from tests.reactors import make_reactor
 
 
 @dataclass

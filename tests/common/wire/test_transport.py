@@ -15,14 +15,15 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from common.errors import ConnectionLost, ProtocolViolation, TLSFailed
-from common.protocol.events import ConnectionClosed
-from common.wire import deflate
-from common.wire.deflate import Deflater, Inflater
-from common.wire.tls import ClientTLS, ClientTLSSettings
-from common.wire.transport import HOLD_BYTES, TURN_BYTES, CsyncProtocol
-from tests.common.wire.kit import Lines, Recorder, make_reactor, run, spin
+from cyrus_sync.common.errors import ConnectionLost, ProtocolViolation, TLSFailed
+from cyrus_sync.common.protocol.events import ConnectionClosed
+from cyrus_sync.common.wire import deflate
+from cyrus_sync.common.wire.deflate import Deflater, Inflater
+from cyrus_sync.common.wire.tls import ClientTLS, ClientTLSSettings
+from cyrus_sync.common.wire.transport import HOLD_BYTES, TURN_BYTES, CsyncProtocol
+from tests.common.wire.kit import Lines, Recorder, run, spin
 from tests.deadlines import scaled
+from tests.reactors import make_reactor
 
 
 class Wire(StringTransport):

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.config import Config
-from common.names import owner_of
-from common.stores import open_store
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.native.store import NativeStore
 from tests.deadlines import scaled, until
 
 BIN = Path(sys.executable).parent

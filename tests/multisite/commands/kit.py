@@ -10,15 +10,15 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.names import Owner, owner_of
-from mailstore import cli as mailstore
-from multisite import multitool
-from multisite.family import Family
-from multisite.member import directory_of
-from multisite.shipping import cli as shipping_server
-from multisite.shipping import site as shipping_site
-from multisite.shipping.children import fork
-from multisite.shipping.service import serve
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.multisite import multitool
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.member import directory_of
+from cyrus_sync.multisite.shipping import cli as shipping_server
+from cyrus_sync.multisite.shipping import site as shipping_site
+from cyrus_sync.multisite.shipping.children import fork
+from cyrus_sync.multisite.shipping.service import serve
 from tests.multisite.shipping.kit import KEY
 from tests.multisite.world import Site
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from multisite.packet import PacketReader
-from multisite.shipping.order import Order
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.packet import PacketReader
+from cyrus_sync.multisite.shipping.order import Order
 from tests.multisite.commands.kit import Server, exchange, send
 
 Pair = tuple[Server, Server]
@@ -294,7 +294,7 @@ def test_the_story_of_a_manual_synchronization(pair: Pair, tmp_path: Path) -> No
     with_much_mail(bangalore)
 
     def typed(server: Server, *words: str) -> list[str]:
-        command = [sys.executable, "-m", "multisite.multitool", *words]
+        command = [sys.executable, "-m", "cyrus_sync.multisite.multitool", *words]
         command[4:4] = ["-C", str(server.directory / "imapd.conf")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE.parents[3])
         assert (done.returncode, done.stderr) == (0, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from multisite.standing import FILE, parse_standing
+from cyrus_sync.multisite.standing import FILE, parse_standing
 from tests.multisite.commands.kit import Server, exchange, send
 
 Pair = tuple[Server, Server]
@@ -88,7 +88,7 @@ def test_an_export_raises_the_row_and_recoverpacket_sets_it_back(
 def _half_an_hour_ago() -> str:
     import time
 
-    from multisite.dates import format_datetime
+    from cyrus_sync.multisite.dates import format_datetime
 
     return format_datetime(int(time.time()) - 1800)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from multisite.commands import unsent
-from multisite.membership import change_replica
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.order import Order
+from cyrus_sync.multisite.commands import unsent
+from cyrus_sync.multisite.membership import change_replica
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.order import Order
 from tests.multisite.commands.kit import Server, send
 
 Pair = tuple[Server, Server]
@@ -253,8 +253,9 @@ def test_a_packet_that_nobody_believes_in_is_removed_after_a_kill(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("multisite.oplog.epochs.Epochs.exported", die)
-        patch.setattr("multisite.export._Export.give_up", lambda _: None)  # the dead tidy nothing up
+        patch.setattr("cyrus_sync.multisite.oplog.epochs.Epochs.exported", die)
+        # What crashed tidies nothing up.
+        patch.setattr("cyrus_sync.multisite.export._Export.give_up", lambda _: None)
         with pytest.raises(Killed):
             bangalore.syncreplica("-export", "-ship", "boston_hub")
     assert len(bangalore.outgoing()) == 1

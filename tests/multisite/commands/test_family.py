@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from multisite.multitool import main
+from cyrus_sync.multisite.multitool import main
 from tests.multisite.commands.kit import Server, exchange, send
 from tests.multisite.shipping.kit import free_port
 
@@ -120,7 +120,7 @@ def test_a_creation_packet_that_could_not_be_written_can_be_made_again(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("multisite.packet.PacketWriter.close", full)
+        patch.setattr("cyrus_sync.multisite.packet.PacketWriter.close", full)
         assert alone.multitool("mkreplica", "-export", "-out", tmp_path / "p", "hub:hub") == 75
     assert alone.multitool("mkreplica", "-export", "-out", tmp_path / "p", "hub:hub") == 0
     hub = Server("hub", tmp_path / "hub")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from multisite.importing import Import, Result
-from multisite.oplog.database import SiteLock
-from multisite.shipping.directory import Directory
+from cyrus_sync.multisite.importing import Import, Result
+from cyrus_sync.multisite.oplog.database import SiteLock
+from cyrus_sync.multisite.shipping.directory import Directory
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 
@@ -202,7 +202,7 @@ def test_one_import_at_a_time(
 ) -> None:
     _, boston_hub = pair
     directory = boston_hub.directory / "conf/multisite"
-    monkeypatch.setattr("multisite.commands.context.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("cyrus_sync.multisite.commands.context.LOCK_SECONDS", 0.2)
     with SiteLock(directory):
         assert boston_hub.syncreplica("-import", packets[0]) == 75
         assert "another multisite command is at work here" in capfd.readouterr().err
@@ -288,7 +288,7 @@ def test_the_receipt_handler_imports_what_arrives(pair: Pair) -> None:
     handler = boston_hub.directory / "handler"
     root = Path(__file__).parents[3]
     handler.write_text(
-        f"#!/bin/sh\ncd {root}\nexec {sys.executable} -m multisite.multitool syncreplica"
+        f"#!/bin/sh\ncd {root}\nexec {sys.executable} -m cyrus_sync.multisite.multitool syncreplica"
         f" -C {boston_hub.directory}/imapd.conf -import -receive\n"
     )
     handler.chmod(0o755)

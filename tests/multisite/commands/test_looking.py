@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from multisite.oplog.database import SiteLock
+from cyrus_sync.multisite.oplog.database import SiteLock
 from tests.multisite.commands.kit import Server, exchange, send
 
 Pair = tuple[Server, Server]

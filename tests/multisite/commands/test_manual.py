@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from multisite.commands import COMMANDS
-from multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS
-from multisite.multitool import SHIPPING
-from multisite.options import Grammar, Option
+from cyrus_sync.multisite.commands import COMMANDS
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS
+from cyrus_sync.multisite.multitool import SHIPPING
+from cyrus_sync.multisite.options import Grammar, Option
 
 MAN = Path(__file__).parents[3] / "docs/man"
 SYNCREPLICA = (MAN / "syncreplica.8.md").read_text()
@@ -108,7 +108,7 @@ def test_the_lines_that_are_printed_are_in_the_page(line: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_explain_themselves(command: str) -> None:
-    module = "multisite.multitool"
+    module = "cyrus_sync.multisite.multitool"
     done = subprocess.run(
         [sys.executable, "-m", module, command, "-help"],
         check=True,

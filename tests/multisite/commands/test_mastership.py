@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
+from cyrus_sync.common.names import Owner
 from tests.multisite.commands.kit import Server, exchange, send
 
 Three = tuple[Server, Server, Server]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from common.config import Config
-from common.names import SERVER, BadName, owner_of
-from multisite.commands.naming import Naming
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import SERVER, BadName, owner_of
+from cyrus_sync.multisite.commands.naming import Naming
 from tests.common.test_namespace import kept_names
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EX_TEMPFAIL, StoreError
-from multisite.errors import SiteLocked
-from multisite.oplog import database
-from multisite.oplog.database import FILE, MIGRATIONS, VERSION, Database, SiteLock
+from cyrus_sync.common.errors import EX_TEMPFAIL, StoreError
+from cyrus_sync.multisite.errors import SiteLocked
+from cyrus_sync.multisite.oplog import database
+from cyrus_sync.multisite.oplog.database import FILE, MIGRATIONS, VERSION, Database, SiteLock
 from tests.deadlines import scaled
 
 

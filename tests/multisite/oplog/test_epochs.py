@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from multisite.oplog.database import Database
-from multisite.oplog.epochs import Epochs, merged
+from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.epochs import Epochs, merged
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common.names import MAX_MAILBOX_NAME, SERVER, Owner, check_mailbox_name, is_deleted, owner_of
-from common.newnames import check_new_name
-from multisite.errors import MultisiteError
-from multisite.oplog.log import Log
-from multisite.oplog.masters import Base, Master, prevails
-from multisite.oplog.objects import generated_name
-from multisite.oplog.operations import FAMILY, Entry, State, owner_from, owner_text, verb_of
-from multisite.oplog.transaction import parse
+from cyrus_sync.common.names import MAX_MAILBOX_NAME, SERVER, Owner, check_mailbox_name, is_deleted, owner_of
+from cyrus_sync.common.newnames import check_new_name
+from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
+from cyrus_sync.multisite.oplog.objects import generated_name
+from cyrus_sync.multisite.oplog.operations import FAMILY, Entry, State, owner_from, owner_text, verb_of
+from cyrus_sync.multisite.oplog.transaction import parse
 
 A, B = "a" * 32, "b" * 32
 BOB, EVE = Owner("user", "bob"), Owner("user", "eve")
@@ -22,8 +23,10 @@ GUID = b"g" * 20
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path, A, clock=lambda: 1_700_000_000.5)
+def log(tmp_path: Path) -> Iterator[Log]:
+    log = Log(tmp_path, A, clock=lambda: 1_700_000_000.5)
+    yield log
+    log.close()
 
 
 def entry(number: int, origin: str = B, owner: Owner = BOB, **more: object) -> Entry:

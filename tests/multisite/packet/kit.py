@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from common.model import MessageBody
-from multisite.packet import (
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.multisite.packet import (
     Header,
     Messages,
     Operation,
@@ -18,9 +18,9 @@ from multisite.packet import (
     SecretKeys,
     Target,
 )
-from multisite.packet.frames import end_line, fold
-from multisite.packet.prologue import fill, room_for
-from multisite.packet.sealing import ContentKey
+from cyrus_sync.multisite.packet.frames import end_line, fold
+from cyrus_sync.multisite.packet.prologue import fill, room_for
+from cyrus_sync.multisite.packet.sealing import ContentKey
 
 BOSTON, BANGALORE, PARIS = "b0570" + "0" * 27, "ba6a1" + "0" * 27, "9a215" + "0" * 27
 BOSTON_KEYS, BANGALORE_KEYS, OTHER_KEYS = (

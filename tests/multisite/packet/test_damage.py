@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multisite.packet import (
+from cyrus_sync.multisite.packet import (
     NotAPacket,
     PacketDamaged,
     PacketError,
@@ -18,7 +18,7 @@ from multisite.packet import (
     PacketReader,
     PacketTooNew,
 )
-from multisite.packet.frames import LARGEST_CONTENT, end_line
+from cyrus_sync.multisite.packet.frames import LARGEST_CONTENT, end_line
 from tests.multisite.packet.kit import (
     BOSTON_KEYS,
     body,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import CyrusSyncError
-from multisite.packet import errors
-from multisite.packet.errors import BadKeys, PacketDamaged, PacketError, PacketForged, PacketSealed
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.packet import errors
+from cyrus_sync.multisite.packet.errors import BadKeys, PacketDamaged, PacketError, PacketForged, PacketSealed
 
 ALL = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, PacketError)]
 

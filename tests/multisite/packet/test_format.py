@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from multisite.packet import header as limits
-from multisite.packet import items, prologue
-from multisite.packet.frames import FRAME, LARGEST_CONTENT
+from cyrus_sync.multisite.packet import header as limits
+from cyrus_sync.multisite.packet import items, prologue
+from cyrus_sync.multisite.packet.frames import FRAME, LARGEST_CONTENT
 from tests.multisite.packet.kit import BOSTON_KEYS, body, header, mail, operation, write
 
 DOCS = (Path(__file__).parents[3] / "docs" / "packet-format.md").read_text(encoding="utf-8")

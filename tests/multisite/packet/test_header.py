@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multisite.packet import Header, PacketDamaged, Range, Target
-from multisite.packet.plain_yaml import load, quote
-from multisite.packet.prologue import fill, room_for
+from cyrus_sync.multisite.packet import Header, PacketDamaged, Range, Target
+from cyrus_sync.multisite.packet.plain_yaml import load, quote
+from cyrus_sync.multisite.packet.prologue import fill, room_for
 from tests.multisite.packet.kit import BOSTON, PARIS, header
 
 IDS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}", fullmatch=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from multisite.packet import BadKeys, PublicKeys, SecretKeys
-from multisite.packet.keys import decode64, encode64
+from cyrus_sync.multisite.packet import BadKeys, PublicKeys, SecretKeys
+from cyrus_sync.multisite.packet.keys import decode64, encode64
 
 
 def test_keys_come_back_from_their_file(tmp_path: Path) -> None:

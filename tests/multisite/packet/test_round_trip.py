@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.model import MessageBody
-from common.protocol.connection_server import ServerConnection
-from common.protocol.events import DlistCommand, MessageData, NeedData
-from common.wire.outgoing import message_pieces
-from multisite.packet import Messages, Operation, PacketReader, PacketWriter
-from multisite.packet.frames import FRAME, Frames, Octets, unfold
-from multisite.packet.items import LARGEST_SECTION
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol.connection_server import ServerConnection
+from cyrus_sync.common.protocol.events import DlistCommand, MessageData, NeedData
+from cyrus_sync.common.wire.outgoing import message_pieces
+from cyrus_sync.multisite.packet import Messages, Operation, PacketReader, PacketWriter
+from cyrus_sync.multisite.packet.frames import FRAME, Frames, Octets, unfold
+from cyrus_sync.multisite.packet.items import LARGEST_SECTION
 from tests.multisite.packet.kit import (
     BANGALORE,
     BANGALORE_KEYS,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multisite.packet import PacketDamaged, PacketForged, PacketReader, PacketSealed, SecretKeys
-from multisite.packet.frames import end_line
+from cyrus_sync.multisite.packet import PacketDamaged, PacketForged, PacketReader, PacketSealed, SecretKeys
+from cyrus_sync.multisite.packet.frames import end_line
 from tests.multisite.packet.kit import (
     BANGALORE,
     BANGALORE_KEYS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from multisite.packet import BadKeys, PacketForged, SecretKeys
-from multisite.packet.invitation import Invitation
-from multisite.packet.succession import MOST_LINKS, Link, Succession
+from cyrus_sync.multisite.packet import BadKeys, PacketForged, SecretKeys
+from cyrus_sync.multisite.packet.invitation import Invitation
+from cyrus_sync.multisite.packet.succession import MOST_LINKS, Link, Succession
 
 BIRTH, SECOND, THIRD, OTHER = (SecretKeys.generate() for _ in range(4))
 FAMILY, REPLICA = "family", "f" * 32

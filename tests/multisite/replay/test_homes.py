@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.names import Owner
-from common.stores.native.rename import rename_user
-from common.stores.native.store import NativeStore
-from multisite.mastership import hand_over, take_over
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.multisite.mastership import hand_over, take_over
 from tests.multisite.mail import BOB, append, create, message, names, records, rename, same_everywhere
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 

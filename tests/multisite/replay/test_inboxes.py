@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UnknownFailure
-from common.names import SERVER
-from multisite.oplog.shadows import INBOXLESS
+from cyrus_sync.common.errors import UnknownFailure
+from cyrus_sync.common.names import SERVER
+from cyrus_sync.multisite.oplog.shadows import INBOXLESS
 from tests.multisite.mail import (
     BOB,
     append,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.stores.native.impose import Imposing
+from cyrus_sync.common.stores.native.impose import Imposing
 from tests.multisite.mail import (
     BOB,
     append,

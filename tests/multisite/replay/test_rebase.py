@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model import Annotation, Record
-from multisite.oplog.masters import Base
-from multisite.replay.rebase import Plan, changed_here, identity, is_same, plan_rebase, same_content
+from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.replay.rebase import (
+    Plan,
+    changed_here,
+    identity,
+    is_same,
+    plan_rebase,
+    same_content,
+)
 
 BASE = Base(modseq=100, last_uid=10, told_id=5, told_modseq=110)
 HIGHEST, LAST = 200, 20

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model import Record
-from common.names import Owner
-from multisite.oplog.masters import Base
-from multisite.replay.settle import _Ours, plan_settling
-from sync_client.engine.conflict import Action, Adopt, Renumber, Rewrite
+from cyrus_sync.common.model import Record
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.replay.settle import _Ours, plan_settling
+from cyrus_sync.sync_client.engine.conflict import Action, Adopt, Renumber, Rewrite
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
 BASE = Base(modseq=100, last_uid=10)

@@ -9,9 +9,9 @@ from typing import Self
 
 from blake3 import blake3
 
-from multisite.shipping.contact import meet
-from multisite.shipping.order import Order
-from multisite.shipping.transfer import Header, Proofs
+from cyrus_sync.multisite.shipping.contact import meet
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.transfer import Header, Proofs
 from tests.deadlines import scaled
 from tests.multisite.shipping.kit import KEY, Host
 

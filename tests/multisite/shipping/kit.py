@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.config import Config
-from multisite.shipping import mkorder
-from multisite.shipping.children import fork
-from multisite.shipping.cli import main
-from multisite.shipping.order import Order
-from multisite.shipping.service import serve
-from multisite.shipping.site import Site
+from cyrus_sync.common.config import Config
+from cyrus_sync.multisite.shipping import mkorder
+from cyrus_sync.multisite.shipping.children import fork
+from cyrus_sync.multisite.shipping.cli import main
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.service import serve
+from cyrus_sync.multisite.shipping.site import Site
 from tests.deadlines import until
 
 KEY = "5a" * 32

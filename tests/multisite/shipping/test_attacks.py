@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from multisite.shipping import contact
-from multisite.shipping.errors import CannotReach, Refused, ShippingError
-from multisite.shipping.key import load_key, make_key, proof
-from multisite.shipping.strangers import MAX_STRANGERS
-from multisite.shipping.transfer import LONGEST_HEADER, send_file
+from cyrus_sync.multisite.shipping import contact
+from cyrus_sync.multisite.shipping.errors import CannotReach, Refused, ShippingError
+from cyrus_sync.multisite.shipping.key import load_key, make_key, proof
+from cyrus_sync.multisite.shipping.strangers import MAX_STRANGERS
+from cyrus_sync.multisite.shipping.transfer import LONGEST_HEADER, send_file
 from tests.deadlines import until
 from tests.multisite.shipping.conversation import Conversation, header_for
 from tests.multisite.shipping.kit import KEY, Host, free_port, unfinished, wait_until
@@ -75,7 +75,7 @@ def test_a_sender_tells_nothing_to_a_receiver_with_another_key(attacked: Pair) -
             connection.sendall(f"SHIP1 CHALLENGE {'s' * 64} {shown}\n".encode())
             os._exit(1 if connection.recv(1) else 0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("multisite.shipping.transfer.meet", lambda *_: answers)
+            patch.setattr("cyrus_sync.multisite.shipping.transfer.meet", lambda *_: answers)
             with pytest.raises(Refused, match="does not have our family key; nothing was sent"):
                 send_file(boston.site(), hub.name, header_for(hub, b"x"), 0)
         assert os.waitpid(pid, 0)[1] == 0
@@ -276,7 +276,7 @@ def test_a_receiver_that_acknowledges_without_proof_is_not_believed(
 ) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
-    monkeypatch.setattr("multisite.shipping.receive.Proofs.make", lambda *_: "0" * 64)
+    monkeypatch.setattr("cyrus_sync.multisite.shipping.receive.Proofs.make", lambda *_: "0" * 64)
     hub.stop()
     hub.start()
     assert boston.shipping_server(order) == 1

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from multisite.shipping import contact, downhost
-from multisite.shipping.children import MAX_CHILDREN, run_children
-from multisite.shipping.log import ShippingLog
-from multisite.shipping.order import UNREACHED, Order
-from multisite.shipping.sender import LockedOrder
+from cyrus_sync.multisite.shipping import contact, downhost
+from cyrus_sync.multisite.shipping.children import MAX_CHILDREN, run_children
+from cyrus_sync.multisite.shipping.log import ShippingLog
+from cyrus_sync.multisite.shipping.order import UNREACHED, Order
+from cyrus_sync.multisite.shipping.sender import LockedOrder
 from tests.deadlines import scaled
 from tests.multisite.shipping.conversation import Conversation, header_for
 from tests.multisite.shipping.kit import Host, free_port, unfinished
@@ -400,13 +400,13 @@ def test_checklist_31_only_the_owner_of_the_data_and_root_can_ship_it(
 
 
 NO_STORE_IN_THEM = (
-    "common.commands",
-    "common.config",
-    "common.errors",
-    "common.files",
-    "common.numbers",
-    "common.printable",
-    "common.syslog",
+    "cyrus_sync.common.commands",
+    "cyrus_sync.common.config",
+    "cyrus_sync.common.errors",
+    "cyrus_sync.common.files",
+    "cyrus_sync.common.numbers",
+    "cyrus_sync.common.printable",
+    "cyrus_sync.common.syslog",
 )
 
 
@@ -418,7 +418,7 @@ def test_checklist_32_no_mail_store_is_needed_and_none_is_looked_at(pair: Pair) 
     for path in (HERE.parents[3] / "multisite/shipping").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                ("common", "mail", "sync_")
+                ("cyrus_sync.common", "cyrus_sync.mail", "cyrus_sync.sync_")
             ):
                 assert (node.module or "").startswith(NO_STORE_IN_THEM), path
 
@@ -564,7 +564,8 @@ def test_checklist_42_reading_writing_and_searching_the_directory_must_be_permit
     order = boston.packet("one", b"1", hub.name)
     asked: list[int] = []
     monkeypatch.setattr(os, "access", lambda path, mode: asked.append(mode))
-    monkeypatch.setattr("multisite.shipping.run.run_children", lambda jobs: [job() for job in jobs])
+    here = "cyrus_sync.multisite.shipping.run.run_children"
+    monkeypatch.setattr(here, lambda jobs: [job() for job in jobs])
     assert boston.shipping_server(order) == 1
     assert asked == [os.R_OK | os.W_OK | os.X_OK]
     assert "must be permitted" in boston.log() and hub.incoming() == {}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multisite.shipping.conf import DAY, KEYWORDS, ShippingConf, load_conf, parse_conf
-from multisite.shipping.errors import ShippingConfError
+from cyrus_sync.multisite.shipping.conf import DAY, KEYWORDS, ShippingConf, load_conf, parse_conf
+from cyrus_sync.multisite.shipping.errors import ShippingConfError
 
 FILE = Path("/etc/shipping.conf")
 EXAMPLE = Path(__file__).parents[3] / "etc/shipping.conf.example"

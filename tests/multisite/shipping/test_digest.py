@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from multisite.shipping import digest
-from multisite.shipping.digest import BLOCK, digest_file, digest_flow
-from multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping import digest
+from cyrus_sync.multisite.shipping.digest import BLOCK, digest_file, digest_flow
+from cyrus_sync.multisite.shipping.order import Order
 from tests.multisite.shipping.conversation import Conversation, header_for
 from tests.multisite.shipping.kit import Host, unfinished
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from multisite.shipping import arrival, sender
-from multisite.shipping.children import fork
-from multisite.shipping.datafile import DataFile
-from multisite.shipping.directory import Directory
-from multisite.shipping.ledger import Ledger
-from multisite.shipping.sender import ship_order
+from cyrus_sync.multisite.shipping import arrival, sender
+from cyrus_sync.multisite.shipping.children import fork
+from cyrus_sync.multisite.shipping.datafile import DataFile
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.ledger import Ledger
+from cyrus_sync.multisite.shipping.sender import ship_order
 from tests.multisite.shipping.kit import Host, contents, unfinished, wait_until
 
 ROUNDS = int(os.environ.get("SHIPPING_KILL_ROUNDS", "12"))
@@ -191,7 +191,7 @@ def test_a_full_disk_at_the_receiver_is_told_and_the_file_waits(
     boston, hub, _ = hosts
     order = boston.packet("one", b"1" * 70_000, hub.name)
     with monkeypatch.context() as patch:
-        patch.setattr("multisite.shipping.receive.write_all", _disk_full)
+        patch.setattr("cyrus_sync.multisite.shipping.receive.write_all", _disk_full)
         hub.start()
     assert boston.shipping_server(order) == 1
     assert "it cannot be stored: No space left on device" in boston.log()

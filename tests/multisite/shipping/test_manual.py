@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from multisite.options import Grammar
-from multisite.shipping import cli, mkorder
-from multisite.shipping.conf import KEYWORDS, parse_conf
+from cyrus_sync.multisite.options import Grammar
+from cyrus_sync.multisite.shipping import cli, mkorder
+from cyrus_sync.multisite.shipping.conf import KEYWORDS, parse_conf
 
 MAN = Path(__file__).parents[3] / "docs/man"
 PAGES = {
@@ -75,8 +75,9 @@ def test_the_example_of_shipping_conf_is_valid() -> None:
     assert parse_conf(example, Path("example")).downhost_timeout == 1800
 
 
-@pytest.mark.parametrize("module", ["multisite.shipping.cli", "multisite.shipping.mkorder"])
-def test_the_commands_explain_themselves(module: str) -> None:
+@pytest.mark.parametrize("name", ["cli", "mkorder"])
+def test_the_commands_explain_themselves(name: str) -> None:
+    module = f"cyrus_sync.multisite.shipping.{name}"
     done = subprocess.run([sys.executable, "-m", module, "-help"], check=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage: ") and "exit status:" in done.stdout and not done.stderr
 

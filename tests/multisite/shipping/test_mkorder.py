@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.order import Order
 from tests.multisite.shipping.kit import Host
 
 Three = tuple[Host, Host, Host]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multisite.shipping.bays import Bay, choose_bay, free_name
-from multisite.shipping.errors import BadFileName, ShippingError
-from multisite.shipping.names import LONGEST_NAME, bay_name, check_host, same_host
+from cyrus_sync.multisite.shipping.bays import Bay, choose_bay, free_name
+from cyrus_sync.multisite.shipping.errors import BadFileName, ShippingError
+from cyrus_sync.multisite.shipping.names import LONGEST_NAME, bay_name, check_host, same_host
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from multisite.shipping import arrival, sender
-from multisite.shipping.bays import INCOMING, OUTGOING, Bay
-from multisite.shipping.directory import Directory, Unfinished
-from multisite.shipping.errors import ShippingError
-from multisite.shipping.order import Order
-from multisite.shipping.placing import measured, new_order
+from cyrus_sync.multisite.shipping import arrival, sender
+from cyrus_sync.multisite.shipping.bays import INCOMING, OUTGOING, Bay
+from cyrus_sync.multisite.shipping.directory import Directory, Unfinished
+from cyrus_sync.multisite.shipping.errors import ShippingError
+from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.multisite.shipping.placing import measured, new_order
 from tests.multisite.shipping.kit import Host, age, contents
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is about what root can be made to do")

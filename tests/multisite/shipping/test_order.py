@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multisite.shipping.errors import BadOrder
-from multisite.shipping.order import RETURN_TRIP, Delivery, Failure, Order, Passage
+from cyrus_sync.multisite.shipping.errors import BadOrder
+from cyrus_sync.multisite.shipping.order import RETURN_TRIP, Delivery, Failure, Order, Passage
 
 hosts = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True)
 times = st.integers(0, 10**10)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from multisite.shipping import question
-from multisite.shipping.children import fork
-from multisite.shipping.errors import CannotReach, Refused, ShippingError
-from multisite.shipping.key import proof
-from multisite.shipping.question import LONGEST_ANSWER, LONGEST_QUESTION, ask
+from cyrus_sync.multisite.shipping import question
+from cyrus_sync.multisite.shipping.children import fork
+from cyrus_sync.multisite.shipping.errors import CannotReach, Refused, ShippingError
+from cyrus_sync.multisite.shipping.key import proof
+from cyrus_sync.multisite.shipping.question import LONGEST_ANSWER, LONGEST_QUESTION, ask
 from tests.deadlines import scaled
 from tests.multisite.shipping.kit import KEY, Host, wait_until
 
@@ -200,7 +200,7 @@ def test_an_asker_that_says_nothing_more_is_shown_the_door(
 ) -> None:
     boston, hub = pair
     hub.stop()
-    monkeypatch.setattr("multisite.shipping.service.HANDSHAKE", 0.2)
+    monkeypatch.setattr("cyrus_sync.multisite.shipping.service.HANDSHAKE", 0.2)
     hub.start()
     write_epochs(hub, ROW)
     with Asking(hub) as slow, Asking(hub) as slower:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
-from multisite.shipping import listening, receive, returns
-from multisite.shipping.children import MAX_CHILDREN, fork
-from multisite.shipping.directory import Directory
-from multisite.shipping.ledger import Ledger
-from multisite.shipping.listening import bind
-from multisite.shipping.order import LONGEST_ORDER, Order
-from multisite.shipping.run import poll
-from multisite.shipping.sender import LockedOrder
-from multisite.shipping.service import Service
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.multisite.shipping import listening, receive, returns
+from cyrus_sync.multisite.shipping.children import MAX_CHILDREN, fork
+from cyrus_sync.multisite.shipping.directory import Directory
+from cyrus_sync.multisite.shipping.ledger import Ledger
+from cyrus_sync.multisite.shipping.listening import bind
+from cyrus_sync.multisite.shipping.order import LONGEST_ORDER, Order
+from cyrus_sync.multisite.shipping.run import poll
+from cyrus_sync.multisite.shipping.sender import LockedOrder
+from cyrus_sync.multisite.shipping.service import Service
 from tests.multisite.shipping.kit import Host, age, free_port, unfinished, wait_until
 
 Three = tuple[Host, Host, Host]

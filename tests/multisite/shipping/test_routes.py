@@ -4,8 +4,8 @@ import os
 import stat
 import time
 
-from multisite.shipping.arrival import recover
-from multisite.shipping.order import REFUSED, Order
+from cyrus_sync.multisite.shipping.arrival import recover
+from cyrus_sync.multisite.shipping.order import REFUSED, Order
 from tests.multisite.shipping.kit import Host, age, wait_until
 
 Three = tuple[Host, Host, Host]

@@ -6,8 +6,13 @@ import socket
 
 import pytest
 
-from multisite.shipping import service
-from multisite.shipping.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, most_strangers, neighbourhood
+from cyrus_sync.multisite.shipping import service
+from cyrus_sync.multisite.shipping.strangers import (
+    MAX_OF_ONE_ADDRESS,
+    MAX_STRANGERS,
+    most_strangers,
+    neighbourhood,
+)
 from tests.deadlines import until
 from tests.multisite.shipping.conversation import Conversation
 from tests.multisite.shipping.kit import Host

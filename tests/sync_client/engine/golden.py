@@ -9,13 +9,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from common.model import MailboxUpdate, MessageBody, Record
-from common.protocol import codec
-from common.protocol.commands import COMMANDS
-from common.protocol.connection import ClientConnection, ServerConnection
-from common.protocol.events import DlistCommand, MessageData, NeedData, RecordBatch
-from common.protocol.mailboxes import decode_mailbox
-from common.stores.replica import StoreReplica
+from cyrus_sync.common.model import MailboxUpdate, MessageBody, Record
+from cyrus_sync.common.protocol import codec
+from cyrus_sync.common.protocol.commands import COMMANDS
+from cyrus_sync.common.protocol.connection import ClientConnection, ServerConnection
+from cyrus_sync.common.protocol.events import DlistCommand, MessageData, NeedData, RecordBatch
+from cyrus_sync.common.protocol.mailboxes import decode_mailbox
+from cyrus_sync.common.stores.replica import StoreReplica
 
 DATA = Path(__file__).parents[2] / "data" / "transcripts"
 _LITERAL = re.compile(rb"\{(?:\S+ \S+ )?(\d+)\+?\}\r\n$")

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from common.errors import ConnectionLost
-from common.model import MailboxUpdate
+from cyrus_sync.common.errors import ConnectionLost
+from cyrus_sync.common.model import MailboxUpdate
 
 Event = tuple[Any, ...]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ConnectionLost
-from common.model import Record
-from sync_client.engine.batches import Base, Cut, Limits, fits, plan_cuts, select
+from cyrus_sync.common.errors import ConnectionLost
+from cyrus_sync.common.model import Record
+from cyrus_sync.sync_client.engine.batches import Base, Cut, Limits, fits, plan_cuts, select
 from tests.sync_client.engine.lines import BrokenLine
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, state, write
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import RemoteDenied
-from common.model import Annotation, MailboxState
-from sync_client.engine import RemoteCache
-from sync_client.engine.errors import FoldersFailed
+from cyrus_sync.common.errors import RemoteDenied
+from cyrus_sync.common.model import Annotation, MailboxState
+from cyrus_sync.sync_client.engine import RemoteCache
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.lines import RefusingLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, state, write
 

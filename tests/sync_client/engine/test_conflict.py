@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import SyncChecksum
-from common.model import NULL_GUID, Annotation, Record
-from sync_client.engine.conflict import (
+from cyrus_sync.common.errors import SyncChecksum
+from cyrus_sync.common.model import NULL_GUID, Annotation, Record
+from cyrus_sync.sync_client.engine.conflict import (
     Action,
     Adopt,
     Counters,
@@ -17,7 +17,7 @@ from sync_client.engine.conflict import (
     walk,
     without_adopted,
 )
-from sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import (
     INBOX,
     World,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConnectionLost, CyrusSyncError
-from common.model import Seen
-from common.stores.native.store import NativeStore
+from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.stores.native.store import NativeStore
 from tests.sync_client.engine.lines import BrokenLine
 from tests.sync_client.engine.world import (
     ALICE,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from common.errors import StoreError
-from common.names import Owner
-from common.stores.native.writer import Writer
-from sync_client.engine.errors import FoldersFailed
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.writer import Writer
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, write
 
 A, B = "user.alice.a", "user.alice.b"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import (
+from cyrus_sync.common.errors import (
     ConnectionLost,
     MailboxLocked,
     ProtocolError,
@@ -17,9 +17,9 @@ from common.errors import (
     SyncChanged,
     SyncChecksum,
 )
-from common.model import Seen
-from common.names import Owner
-from sync_client.engine.errors import EngineFault, FoldersFailed, UsersFailed
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine.errors import EngineFault, FoldersFailed, UsersFailed
 from tests.sync_client.engine.lines import BrokenLine, Line, RefusingLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, guid_of, state, write
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from common.wire.replica import WireReplica
-from sync_client.engine import Engine, Options
+from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.sync_client.engine import Engine, Options
 from tests.sync_client.engine.golden import RecordedServer, act_out, commands, replies
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import World, finish

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import fail
 
-from common.errors import MailboxNonexistent, UnknownFailure
-from common.model import MailboxAnnotation, Quota, Seen, SieveScript
-from common.names import SERVER
-from sync_client.engine.annotations import annotation_changes
-from sync_client.engine.quotas import quota_changes
-from sync_client.engine.sieve import SieveChanges, sieve_changes
+from cyrus_sync.common.errors import MailboxNonexistent, UnknownFailure
+from cyrus_sync.common.model import MailboxAnnotation, Quota, Seen, SieveScript
+from cyrus_sync.common.names import SERVER
+from cyrus_sync.sync_client.engine.annotations import annotation_changes
+from cyrus_sync.sync_client.engine.quotas import quota_changes
+from cyrus_sync.sync_client.engine.sieve import SieveChanges, sieve_changes
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, live, state, write
 
 

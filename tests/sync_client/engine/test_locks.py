@@ -12,9 +12,9 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
-from common.errors import MailboxLocked
-from sync_client.engine.locks import UserLocks, lock_name
-from sync_client.engine.options import Options
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.sync_client.engine.locks import UserLocks, lock_name
+from cyrus_sync.sync_client.engine.options import Options
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import World, finish
 

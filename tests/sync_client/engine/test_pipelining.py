@@ -9,8 +9,8 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from common.names import Owner
-from sync_client.engine import Engine
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine import Engine
 from tests.sync_client.engine.lines import SlowLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, write
 

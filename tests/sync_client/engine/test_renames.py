@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import MailboxMoved, SyncChanged
-from common.names import check_mailbox_name, owner_of
-from sync_client.engine.errors import FoldersFailed
-from sync_client.engine.renames import Rename, plan_renames, temporary_name
+from cyrus_sync.common.errors import MailboxMoved, SyncChanged
+from cyrus_sync.common.names import check_mailbox_name, owner_of
+from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.engine.renames import Rename, plan_renames, temporary_name
 from tests.sync_client.engine.lines import BrokenLine
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, state, write
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StoreError, SyncChecksum
-from common.model import MessageBody
-from sync_client.engine.spool import PIECE, BodySpool
+from cyrus_sync.common.errors import StoreError, SyncChecksum
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.sync_client.engine.spool import PIECE, BodySpool
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.model import Seen
+from cyrus_sync.common.model import Seen
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, names, state, write
 
 

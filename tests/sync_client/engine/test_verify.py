@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.model import Seen
-from common.names import Owner
-from sync_client.engine import Engine
-from sync_client.engine.dry_run import DryRunReplica, DryRunStore
-from sync_client.engine.verify import Difference, diff_user
+from cyrus_sync.common.model import Seen
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine import Engine
+from cyrus_sync.sync_client.engine.dry_run import DryRunReplica, DryRunStore
+from cyrus_sync.sync_client.engine.verify import Difference, diff_user
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, write
 

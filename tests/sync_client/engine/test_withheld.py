@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from common.model import MessageBody
-from common.protocol.commands import HEAL
-from common.stores.frames import LARGE
-from common.stores.native.layout import pack_name
-from sync_client.engine.withheld import Withheld
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.protocol.commands import HEAL
+from cyrus_sync.common.stores.frames import LARGE
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.sync_client.engine.withheld import Withheld
 from tests.common.stores.test_healing import directory, readable, spoil
 from tests.sync_client.engine.world import (
     ALICE,
@@ -32,7 +32,7 @@ from tests.sync_client.engine.world import (
 def world(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
     """Messages travel as frames between ours, as they are to a real Cyrus."""
     if request.param == "identity":
-        from common.stores.replica import StoreReplica
+        from cyrus_sync.common.stores.replica import StoreReplica
 
         monkeypatch.setattr(StoreReplica, "message_encodings", frozenset({"identity"}))
     made = World(tmp_path, withheld=Withheld(tmp_path / "withheld.json"))

@@ -12,13 +12,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from common.model import MailboxState, Record
-from common.names import Owner
-from common.stores.mailstore import MailWriter
-from common.stores.native.layout import Layout
-from common.stores.native.store import NativeStore
-from common.stores.replica import StoreReplica
-from sync_client.engine import Engine, Options
+from cyrus_sync.common.model import MailboxState, Record
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailWriter
+from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.replica import StoreReplica
+from cyrus_sync.sync_client.engine import Engine, Options
 from tests.sync_client.engine.lines import InlineThreads, Line
 
 ALICE = Owner("user", "alice")

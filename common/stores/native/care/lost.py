@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from common.errors import StoreCorrupt
-from common.files import sync_directory
-from common.names import Owner
-from common.stores.native.layout import LOCK, remains
-from common.stores.native.locks import FileLock
-from common.stores.native.store import NativeStore
-from common.stores.native.trouble import reporting
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.files import sync_directory
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.layout import LOCK, remains
+from cyrus_sync.common.stores.native.locks import FileLock
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.trouble import reporting
 
 
 def is_unusable(store: NativeStore, owner: Owner) -> bool:

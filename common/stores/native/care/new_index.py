@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.files import make_private, sync_file
-from common.names import Owner, is_inbox, root_of
-from common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from common.stores.frames import content_pieces
-from common.stores.native import schema
-from common.stores.native.boxes import box_sort
-from common.stores.native.care.packscan import PackScan
-from common.stores.native.care.salvage import Salvage
-from common.stores.native.folders import new_uniqueid
-from common.stores.native.layout import pack_name
-from common.stores.native.packs import PackReader, Place
-from common.stores.native.reader import Records
-from common.stores.native.store import NativeStore
-from common.stores.native.tally import weight
+from cyrus_sync.common.files import make_private, sync_file
+from cyrus_sync.common.names import Owner, is_inbox, root_of
+from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.frames import content_pieces
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.boxes import box_sort
+from cyrus_sync.common.stores.native.care.packscan import PackScan
+from cyrus_sync.common.stores.native.care.salvage import Salvage
+from cyrus_sync.common.stores.native.folders import new_uniqueid
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.packs import PackReader, Place
+from cyrus_sync.common.stores.native.reader import Records
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.tally import weight
 
 RECOVERED = "Recovered"
 _HEAD = 64 * 1024

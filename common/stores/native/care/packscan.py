@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import zstandard
 
-from common.errors import StoreCorrupt
-from common.stores.frame_blocks import MAX_BLOCK, check_head
-from common.stores.frames import content_pieces
-from common.stores.native.packs import Place
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.stores.frame_blocks import MAX_BLOCK, check_head
+from cyrus_sync.common.stores.frames import content_pieces
+from cyrus_sync.common.stores.native.packs import Place
 
 _MAGIC = zstandard.FRAME_HEADER
 _HEADER = 18

@@ -28,14 +28,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.errors import StoreError
-from common.files import make_private, sync_directory, sync_file
-from common.names import Owner
-from common.stores.native.care.new_index import NewIndex, Reconstructed
-from common.stores.native.layout import INDEX, LOCK, remains
-from common.stores.native.locks import FileLock
-from common.stores.native.store import NativeStore
-from common.stores.native.trouble import reporting
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_private, sync_directory, sync_file
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.new_index import NewIndex, Reconstructed
+from cyrus_sync.common.stores.native.layout import INDEX, LOCK, remains
+from cyrus_sync.common.stores.native.locks import FileLock
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.trouble import reporting
 
 _SCRATCH = "reconstruct."
 

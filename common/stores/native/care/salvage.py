@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import CyrusSyncError
-from common.files import make_private
-from common.model import MAX_UID
-from common.names import Owner, owner_of
-from common.stores.native import schema
-from common.stores.native.care.pages import Pages, Row
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.files import make_private
+from cyrus_sync.common.model import MAX_UID
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.care.pages import Pages, Row
 
 _TABLES = (
     "owner", "mailboxes", "records", "annotations", "messages", "packs", "tombstones", "former_names",
