@@ -178,7 +178,8 @@ def test_the_wheel_has_manual_pages_completions_units_examples_and_the_licence(
     inside = {name.split("/")[0] for name in wheel.namelist()}
     assert inside == {"cyrus_sync", f"cyrus_sync-{__version__}.data", f"cyrus_sync-{__version__}.dist-info"}
     rooms = {name.split("/")[1] for name in wheel.namelist() if name.startswith("cyrus_sync/")}
-    assert rooms == {"__init__.py", *(link.name for link in (ROOT / "cyrus_sync").iterdir() if link.is_symlink())}
+    links = {link.name for link in (ROOT / "cyrus_sync").iterdir() if link.is_symlink()}
+    assert rooms == {"__init__.py", *links}
 
 
 @pytest.fixture(scope="module")
