@@ -1,0 +1,30 @@
+"""What can be wrong with a spool: damage, and a mailbox that is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyrus_sync.common.errors import StoreCorrupt
+
+
+class SpoolDamaged(StoreCorrupt):
+    """A file of the spool holds what no Cyrus that we know writes, or what its checksum does not confirm.
+
+    It concerns one mailbox, or one database, alone. While nobody is kept from writing, a write that was seen
+    in the middle looks the same: then read again, and under a lock at last. `offset` is in bytes from the
+    beginning of `file`; `version` is that of the format, as far as the file tells it.
+    """
+
+    text = "spool damaged"
+
+    def __init__(self, file: Path, offset: int, what: str, version: int | str = "") -> None:
+        known = f" (version {version})" if version != "" else ""
+        super().__init__(f"{file}, offset {offset}{known}: {what}")
+        self.file = file
+        self.offset = offset
+        self.version = version
+        self.what = what
+
+
+class Gone(Exception):
+    """The mailbox, or a file that makes it one, is not there (any more)."""
