@@ -25,8 +25,8 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores.native.care.sweep import sweep
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.sweep import sweep
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path

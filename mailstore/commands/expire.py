@@ -10,7 +10,7 @@ import argparse
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.common.stores.native.expire import Expired, expire
+from cyrus_sync.common.stores.native.care.expire import Expired, expire
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds

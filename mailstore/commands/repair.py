@@ -17,7 +17,7 @@ import argparse
 
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.stores.healing import unreadable_messages
-from cyrus_sync.common.stores.native.verify import rebuild_registry, recount
+from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount
 from cyrus_sync.common.wire.client import ClientSettings
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.from_peer import FromPeer

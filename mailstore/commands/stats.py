@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from cyrus_sync.common.stores.native.stats import OwnerStats, stats
+from cyrus_sync.common.stores.native.care.stats import OwnerStats, stats
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 

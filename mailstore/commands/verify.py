@@ -17,8 +17,8 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.verify import Problem, verify, verify_store
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import Problem, verify, verify_store
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.stores.native.sweep import sweep
+from cyrus_sync.common.stores.native.care.sweep import sweep
 from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path

@@ -11,8 +11,8 @@ import pytest
 from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import verify
 from cyrus_sync.mailstore.restoring.carry import Carrier
 from cyrus_sync.mailstore.restoring.plan import Addition, steps
 from cyrus_sync.mailstore.restoring.show import described, summary

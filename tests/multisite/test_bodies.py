@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from cyrus_sync.common.model import MessageBody
-from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.multisite.bodies import Bodies, without_messages
 from cyrus_sync.multisite.oplog.transaction import parse
 from cyrus_sync.multisite.replay.stage import Held

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
-from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.multisite.export import Wish, export
 from cyrus_sync.multisite.packet import PacketWriter
 from tests.multisite.mail import (

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import verify
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.packet import PacketReader
 from cyrus_sync.multisite.replay.ground import Ground

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.model import Annotation
-from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.common.stores.native.care.verify import verify
 from tests.sync_client.engine.world import ALICE, records, state
 
 from .masters import NOTE, RELEASES, TIME, Master, Release

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.care.expire import expire
 from tests.common.stores.tools import ALICE, INBOX, Stage, message, native_store, record_of, update_of
 from tests.deadlines import scaled
 

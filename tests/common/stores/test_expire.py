@@ -6,10 +6,10 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent
 from cyrus_sync.common.names import SERVER, Owner
-from cyrus_sync.common.stores.native.expire import KEEP_TOMBSTONES, Expired, expire
+from cyrus_sync.common.stores.native.care.expire import KEEP_TOMBSTONES, Expired, expire
+from cyrus_sync.common.stores.native.care.stats import stats
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.packs import PackReader
-from cyrus_sync.common.stores.native.stats import stats
-from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import (
     ALICE,
     INBOX,

@@ -15,7 +15,7 @@ import pytest
 from cyrus_sync.common.errors import StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.common.stores.native.care.verify import verify
 from tests.common.stores.tools import (
     ALICE,
     INBOX,

@@ -8,10 +8,10 @@ import pytest
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.expire import expire
+from cyrus_sync.common.stores.native.care.expire import expire
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import verify
 from cyrus_sync.common.stores.replica import StoreReplica
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import ALICE, INBOX, Clock, deliver, finish, guid_of, make_store, message

@@ -12,9 +12,9 @@ import pytest
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.care.verify import verify_store
 from cyrus_sync.common.stores.native.partitions import MARKER, PartitionAway
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import verify_store
 from tests.common.stores.tools import ALICE, BOB, native_store
 
 MOUNT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")

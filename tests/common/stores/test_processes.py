@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.common.stores.native.care.verify import verify
 from tests.common.stores.tools import ALICE, INBOX, bodies_in, message, native_store
 from tests.deadlines import scaled
 

@@ -7,8 +7,8 @@ import pytest
 from cyrus_sync.common.errors import CyrusSyncError, MailboxNonexistent
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.stores.native import rename as rename_module
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.rename import rename_user
-from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import ALICE, BOB, INBOX, Log, bodies_in, mailbox_in, message, native_store
 
 

@@ -14,9 +14,9 @@ import pytest
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native import unlogged
+from cyrus_sync.common.stores.native.care.sweep import sweep, waiting
+from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.sweep import sweep, waiting
-from cyrus_sync.common.stores.native.verify import verify
 from tests.common.stores.tools import ALICE, BOB, Log, message, native_store
 
 ROOT = Path(__file__).parents[3]
@@ -198,7 +198,7 @@ def test_a_torn_note_is_passed_over(tmp_path, swept):
 
 
 def test_verify_names_lines_that_wait(tmp_path, swept, monkeypatch):
-    monkeypatch.setattr("cyrus_sync.common.stores.native.verify._PAUSE", 0)
+    monkeypatch.setattr("cyrus_sync.common.stores.native.care.verify._PAUSE", 0)
     die(tmp_path)
     store = native_store(tmp_path, readonly=True)
     (problem,) = verify(store, ALICE)

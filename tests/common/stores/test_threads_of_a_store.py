@@ -7,8 +7,8 @@ import threading
 import time
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.expire import expire
-from cyrus_sync.common.stores.native.verify import verify
+from cyrus_sync.common.stores.native.care.expire import expire
+from cyrus_sync.common.stores.native.care.verify import verify
 from tests.common.stores.tools import guid_of, message, native_store, text_of
 from tests.deadlines import scaled
 

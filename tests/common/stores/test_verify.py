@@ -10,8 +10,8 @@ import pytest
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import Annotation
+from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount, verify
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.verify import rebuild_registry, recount, verify
 from tests.common.stores.tools import (
     ALICE,
     INBOX,

@@ -19,12 +19,12 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.boxes import box_sort
+from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.sweep import waiting
 from cyrus_sync.common.stores.native.tally import weight
 from cyrus_sync.common.stores.native.trouble import store_trouble
 
