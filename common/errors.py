@@ -77,6 +77,20 @@ class StoreCorrupt(StoreError):
     text = "mail store damaged"
 
 
+class SnapshotLost(StoreError):
+    """A mailbox was changed while it was read, and cannot be shown as it was at one moment. Whoever reads it
+    begins anew."""
+
+    text = "the mailbox was changed while it was read"
+
+
+class SettlementRefused(CyrusSyncError):
+    """Both sides of a replication changed a mailbox, and the master takes no changes from us: nothing was
+    done. The message says what differs and what to do."""
+
+    text = "the mailbox cannot be changed on this side"
+
+
 class PeerError(CyrusSyncError):
     """Anything that the other end of a connection did or failed to do."""
 

@@ -117,6 +117,16 @@ class MailboxState:
 
 
 @dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What a deleted or renamed mailbox leaves behind: the licence to delete it on a replica."""
+
+    name: str
+    uniqueid: str
+    deleted_at: int
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Since:
     """The replica's state that a delta starts from (SINCE_* of APPLY MAILBOX)."""
 

@@ -18,12 +18,13 @@ several threads and several processes at once; the unit of locking is the `Owner
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cyrus_sync.common.errors import StoreCorrupt, SyncChecksum
+from cyrus_sync.common.errors import SyncChecksum
+from cyrus_sync.common.master import MasterReader, Unreadable
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
@@ -33,10 +34,8 @@ from cyrus_sync.common.model import (
     MessageSource,
     Quota,
     Record,
-    RecordSource,
     Seen,
     SieveScript,
-    UserMeta,
 )
 from cyrus_sync.common.names import Owner
 
@@ -47,16 +46,6 @@ class ChangesKept(SyncChecksum):
     This is the one exception that does not undo: `savepoint()` and `write()` keep the changes when it
     passes through them, and pass it on. On the wire it is an ordinary ``IMAP_SYNC_CHECKSUM``.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What a deleted or renamed mailbox leaves behind: the licence to delete it on a replica."""
-
-    name: str
-    uniqueid: str
-    deleted_at: int
-    modseq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +65,8 @@ class StagedMessages(Protocol):
     def __contains__(self, guid: object) -> bool: ...
 
 
-class MailReader(Protocol):
-    """A snapshot of one owner. Unknown names give None or nothing, never an error."""
-
-    owner: Owner
-
-    def mailboxes(self) -> list[MailboxState]:
-        """Live mailboxes, then the owner's DELETED. ones, each in mailboxes.db order. Intermediates are
-        among them, as a server lists them (type ``ei``, zeros, partition ""); tombstones are not."""
-
-    def mailbox(self, name: str) -> MailboxState | None: ...
-
-    def mailbox_by_id(self, uniqueid: str) -> MailboxState | None: ...
-
-    def tombstones(self) -> list[Tombstone]: ...
-
-    def former_names(self, uniqueid: str) -> list[str]:
-        """Names that the mailbox had before, newest first."""
-
-    def records(
-        self, uniqueid: str, *, since_modseq: int = 0, above_uid: int = 0, batch: int = 2000
-    ) -> RecordSource:
-        """Records with modseq > `since_modseq` and uid > `above_uid`, ascending by uid."""
-
-    def new_guids(self, uniqueid: str, above_uid: int) -> Iterator[list[tuple[int, bytes]]]:
-        """(uid, guid) of records with uid > `above_uid` whose message is still stored, in batches."""
-
-    def recalculate_crcs(self, uniqueid: str) -> tuple[int, int]:
-        """Both CRCs from the records themselves ("Sync CRCs"), whatever sums are kept."""
-
-    def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
-        """Which of these messages are stored for this owner."""
+class MailReader(MasterReader, Protocol):
+    """A snapshot of one owner: all that it says is of one moment."""
 
     def bodies(
         self,
@@ -114,7 +74,7 @@ class MailReader(Protocol):
         partition: str = "",
         encoding: str = "identity",
         *,
-        unreadable: Callable[[bytes, StoreCorrupt], None] | None = None,
+        unreadable: Unreadable | None = None,
     ) -> MessageSource:
         """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames, unread.
         For one that cannot be read `unreadable` is called, and it is left out; without it `StoreCorrupt` is
@@ -133,22 +93,9 @@ class MailReader(Protocol):
         """Reads these messages, as far as they are stored; those that cannot be read, or are not what their
         GUIDs say. They are marked as damaged."""
 
-    def quotas(self) -> list[Quota]: ...
-
-    def quota(self, root: str) -> Quota | None: ...
-
     def usage(self) -> list[QuotaUsage]: ...
 
-    def meta(self, *, with_sieve: bool) -> UserMeta: ...
-
-    def seen(self, uniqueid: str) -> Seen | None: ...
-
-    def sieve_content(self, filename: str) -> bytes | None: ...
-
     def sieve_scripts(self) -> list[SieveScript]: ...
-
-    def annotations(self, mailbox: str) -> list[MailboxAnnotation]:
-        """Mailbox-level annotations sorted by (entry, userid); server ones for the SERVER owner and ""."""
 
     def highest_modseq(self) -> int: ...
 

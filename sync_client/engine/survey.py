@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.model import MailboxState, Tombstone
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore, Tombstone
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.sync_client.engine.compare import counters_to_adopt
 from cyrus_sync.sync_client.engine.reading import Item, needs_update
 from cyrus_sync.sync_client.engine.renames import Rename

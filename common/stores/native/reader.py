@@ -21,11 +21,12 @@ from cyrus_sync.common.model import (
     RecordSource,
     Seen,
     SieveScript,
+    Tombstone,
     UserMeta,
 )
 from cyrus_sync.common.names import Owner, sort_key
 from cyrus_sync.common.protocol.crc import mailbox_crcs
-from cyrus_sync.common.stores.mailstore import QuotaUsage, Tombstone
+from cyrus_sync.common.stores.mailstore import QuotaUsage
 from cyrus_sync.common.stores.native import sievebox
 from cyrus_sync.common.stores.native.bodies import BodyReader
 from cyrus_sync.common.stores.native.rows import (
@@ -222,6 +223,14 @@ class Reader:
             # What is sound again (a pack that came back), or gone, is damaged no more.
             reader.damaged.difference_update(guid for guid in wanted if guid not in bad)
         return bad
+
+    def readable(
+        self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
+    ) -> set[bytes]:
+        del uniqueid  # a message is the owner's, whatever mailbox it is in
+        stored = self.has_guids({guid for _, guid in messages})
+        doubtful = stored if verify else stored & self.damaged_guids()
+        return stored - self.unsound(doubtful) if doubtful else stored
 
     def body(self, guid: bytes) -> MessageBody | None:
         for batch in self.bodies([guid]):
