@@ -26,6 +26,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.identity import annotation_values
 from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
@@ -324,5 +325,5 @@ def _changed(before: MailboxState | None, after: MailboxState) -> list[str]:
 
 def _plain(state: MailboxState, name: str) -> Any:
     if name == "annotations":
-        return [(note.entry, note.userid, note.value) for note in state.annotations]
+        return annotation_values(state.annotations)
     return getattr(state, name)

@@ -23,10 +23,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
 from cyrus_sync.common.model import Record
 from cyrus_sync.multisite.oplog.masters import Base
-
-Identity = tuple[bytes, int, int, int]
 
 
 @dataclass(slots=True)
@@ -39,32 +38,6 @@ class Plan:
     told_uid: int = 0
     reused: bool = False
     """A UID means another message now than it did to people here."""
-
-
-def identity(record: Record) -> Identity:
-    """What stays of a message when it gets another UID."""
-    return record.guid, record.internaldate, record.savedate, record.createdmodseq
-
-
-def identities(record: Record) -> list[Identity]:
-    """By which identities an adopted copy may be meant: a replica may not know all the fields."""
-    guid, date, savedate, createdmodseq = identity(record)
-    return [(guid, date, savedate, createdmodseq), (guid, date, savedate, 0), (guid, date, 0, 0)]
-
-
-def is_same(told: Record, other: Record) -> bool:
-    """Whether two records of one UID are of one message, and not of a message and a copy of it."""
-    return identity(other) in identities(told)
-
-
-def same_content(one: Record, other: Record) -> bool:
-    """Whether two records of a message say the same, modseq and time apart."""
-    return (
-        one.expunged == other.expunged
-        and frozenset(one.flags.lower().split()) == frozenset(other.flags.lower().split())
-        and one.thrid == other.thrid
-        and [a[:2] + a[3:] for a in one.annotations] == [a[:2] + a[3:] for a in other.annotations]
-    )
 
 
 def plan_rebase(
@@ -170,16 +143,9 @@ def _later(theirs: Record, ours: Record) -> Record | None:
     """The master's record with our change on top, None where his stands."""
     if same_content(theirs, ours) or theirs.expunged:
         return None
-    if ours.expunged:
-        return theirs._replace(expunged=True, last_updated=ours.last_updated)
-    if ours.last_updated < theirs.last_updated:
+    if not ours.expunged and ours.last_updated < theirs.last_updated:
         return None
-    return theirs._replace(
-        flags=ours.flags,
-        thrid=ours.thrid,
-        annotations=ours.annotations,
-        last_updated=ours.last_updated,
-    )
+    return merged(theirs, ours, other_wins=True)._replace(last_updated=ours.last_updated)
 
 
 def changed_here(records: Iterable[Sequence[Record]], base: Base) -> list[Record]:

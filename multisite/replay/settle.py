@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
 from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.numbers import decimal
@@ -31,7 +32,6 @@ from cyrus_sync.multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-from cyrus_sync.multisite.replay.rebase import Identity, identities, identity, is_same, same_content
 from cyrus_sync.multisite.replay.small import apply_small
 from cyrus_sync.multisite.replay.stage import PacketStage
 from cyrus_sync.sync_client.engine.conflict import (
@@ -291,15 +291,9 @@ def _same_message(pair: _Pair, base: Base) -> list[Action]:
     ours, theirs = pair.ours, pair.theirs
     if ours.expunged and theirs.expunged:
         return []
-    if ours.expunged or theirs.expunged:
-        return [Rewrite(ours._replace(expunged=True))]
-    if same_content(ours, theirs):
-        return [Rewrite(ours)]
     untouched = ours.uid <= base.last_uid and ours.modseq <= base.modseq
-    if untouched or theirs.last_updated >= ours.last_updated:
-        taken = ours._replace(flags=theirs.flags, thrid=theirs.thrid, annotations=theirs.annotations)
-        return [Rewrite(taken)]
-    return [Rewrite(ours)]
+    wins = not same_content(ours, theirs) and (untouched or theirs.last_updated >= ours.last_updated)
+    return [Rewrite(merged(ours, theirs, other_wins=wins))]
 
 
 # -- header and names

@@ -6,7 +6,8 @@ CRC means "not known" and agrees with everything, as do counters that an old rep
 
 from __future__ import annotations
 
-from cyrus_sync.common.model import Annotation, MailboxState, Quota
+from cyrus_sync.common.identity import annotation_values
+from cyrus_sync.common.model import MailboxState, Quota
 
 CRC_FIELDS = ("sync_crc", "sync_crc_annot")
 
@@ -45,9 +46,9 @@ def option_letters(options: str) -> frozenset[str]:
     return frozenset(options) & frozenset("PSDA")
 
 
-def annotation_values(annotations: tuple[Annotation, ...]) -> list[tuple[str, str, bytes]]:
-    """Mailbox annotations without their modseqs, which are not replicated."""
-    return sorted((a.entry, a.userid, a.value) for a in annotations if a.value)
+def mailbox_annotations(state: MailboxState) -> list[tuple[str, str, bytes]]:
+    """The annotations of a mailbox without their modseqs; an empty one is none."""
+    return annotation_values(note for note in state.annotations if note.value)
 
 
 def differences(local: MailboxState, remote: MailboxState) -> list[str]:
@@ -66,7 +67,7 @@ def differences(local: MailboxState, remote: MailboxState) -> list[str]:
         ours, theirs = getattr(local, name), getattr(remote, name)
         if ours and theirs and ours != theirs:
             found.append(name)
-    if annotation_values(local.annotations) != annotation_values(remote.annotations):
+    if mailbox_annotations(local) != mailbox_annotations(remote):
         found.append("annotations")
     found.extend(name for name in CRC_FIELDS if not crc_agrees(getattr(local, name), getattr(remote, name)))
     return found

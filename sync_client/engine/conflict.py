@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cyrus_sync.common.identity import Identity, differs, identities, identity, merged
 from cyrus_sync.common.model import MailboxState, Record
 
 
@@ -72,7 +73,6 @@ class ExpungeRemote:
     uid: int
 
 
-Identity = tuple[bytes, int, int, int]
 Action = Rewrite | Renumber | Adopt | ExpungeRemote
 
 
@@ -127,7 +127,7 @@ def without_adopted(
     which it knows nothing are taken for adopted ones.) One that was expunged here since is not adopted
     again either.
     """
-    sought = {_identity(a.record) for a in actions if isinstance(a, Adopt) and not a.keep_uid}
+    sought = {identity(a.record) for a in actions if isinstance(a, Adopt) and not a.keep_uid}
     if not sought:
         return list(actions)
     live: Counter[Identity] = Counter()
@@ -135,46 +135,21 @@ def without_adopted(
     for our, their in pairs(master, replica):
         if our is None:
             continue
-        identity = next((key for key in _as_adopted_from(our) if key in sought), None)
-        if identity is None:
+        known = next((key for key in identities(our) if key in sought), None)
+        if known is None:
             continue
-        if any(identity[2:]) or their is None or their.guid != our.guid:
-            (expunged if our.expunged else live)[identity] += 1
+        if any(known[2:]) or their is None or their.guid != our.guid:
+            (expunged if our.expunged else live)[known] += 1
     kept: list[Action] = []
     for action in actions:
         if isinstance(action, Adopt) and not action.keep_uid:
-            identity = _identity(action.record)
-            made = live if identity in live else expunged
-            if made[identity]:
-                made[identity] -= 1
+            sought_as = identity(action.record)
+            made = live if sought_as in live else expunged
+            if made[sought_as]:
+                made[sought_as] -= 1
                 continue
         kept.append(action)
     return kept
-
-
-def _identity(record: Record) -> Identity:
-    return record.guid, record.internaldate, record.savedate, record.createdmodseq
-
-
-def _as_adopted_from(record: Record) -> list[Identity]:
-    """The identities that `record` may have had on the replica, which may not know all the fields."""
-    guid, date, savedate, createdmodseq = _identity(record)
-    return [(guid, date, savedate, createdmodseq), (guid, date, savedate, 0), (guid, date, 0, 0)]
-
-
-def differs(master: Record, replica: Record) -> bool:
-    """True if two records of one message are not the same."""
-    return (
-        master.modseq != replica.modseq
-        or master.last_updated != replica.last_updated
-        or master.internaldate != replica.internaldate
-        or master.expunged != replica.expunged
-        or master.thrid != replica.thrid
-        or master.savedate != replica.savedate
-        or master.createdmodseq != replica.createdmodseq
-        or (master.flags != replica.flags and _flag_set(master) != _flag_set(replica))
-        or _annotation_values(master) != _annotation_values(replica)
-    )
 
 
 def replica_wins(master: Record, replica: Record) -> bool:
@@ -185,15 +160,7 @@ def replica_wins(master: Record, replica: Record) -> bool:
 def _same_message(master: Record, replica: Record) -> list[Action]:
     if not differs(master, replica):
         return []
-    if master.expunged or replica.expunged:
-        return [Rewrite(master._replace(expunged=True))]
-    if replica_wins(master, replica):
-        return [
-            Rewrite(
-                master._replace(flags=replica.flags, thrid=replica.thrid, annotations=replica.annotations)
-            )
-        ]
-    return [Rewrite(master)]
+    return [Rewrite(merged(master, replica, other_wins=replica_wins(master, replica)))]
 
 
 def two_messages(master: Record, replica: Record) -> list[Action]:
@@ -234,11 +201,3 @@ def _replica_only(replica: Record, counters: Counters) -> list[Action]:
 def _flat(batches: Iterable[Sequence[Record]]) -> Iterator[Record]:
     for batch in batches:
         yield from batch
-
-
-def _flag_set(record: Record) -> frozenset[str]:
-    return frozenset(record.flags.lower().split())
-
-
-def _annotation_values(record: Record) -> list[tuple[str, str, bytes]]:
-    return [(a.entry, a.userid, a.value) for a in record.annotations]

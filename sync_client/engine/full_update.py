@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, SyncChanged, SyncChecksum
 from cyrus_sync.common.model import MailboxState, Record, RecordSource
 from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
-from cyrus_sync.sync_client.engine.compare import annotation_values
+from cyrus_sync.sync_client.engine.compare import mailbox_annotations
 from cyrus_sync.sync_client.engine.concurrency import all_of, start
 from cyrus_sync.sync_client.engine.conflict import (
     Action,
@@ -222,7 +222,7 @@ def _carry_out(
     rewritten = [action.record for action in actions if isinstance(action, Rewrite)]
     if rewritten:
         writer.rewrite_records(uniqueid, rewritten)
-    if ahead and annotation_values(local.annotations) != annotation_values(remote.annotations):
+    if ahead and mailbox_annotations(local) != mailbox_annotations(remote):
         writer.replace_mailbox_annotations(uniqueid, remote.annotations)
 
 

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyrus_sync.common.identity import identity
 from cyrus_sync.common.model import Annotation, Record
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.replay.rebase import (
-    Plan,
-    changed_here,
-    identity,
-    is_same,
-    plan_rebase,
-    same_content,
-)
+from cyrus_sync.multisite.replay.rebase import Plan, changed_here, plan_rebase
 
 BASE = Base(modseq=100, last_uid=10, told_id=5, told_modseq=110)
 HIGHEST, LAST = 200, 20
@@ -352,12 +346,3 @@ def test_the_same_word_again_changes_nothing_but_modseqs(
     assert {uid: one._replace(modseq=0) for uid, one in after.items()} == {
         uid: one._replace(modseq=0) for uid, one in held.items()
     }
-
-
-@given(a_record(st.just(1)), a_record(st.just(2)))
-def test_the_same_message_is_told_by_content_and_dates(one: Record, other: Record) -> None:
-    assert is_same(one, one._replace(modseq=9, flags="x"))
-    if one.guid != other.guid:
-        assert not is_same(one, other)
-    assert same_content(one, one._replace(modseq=5, last_updated=7, uid=1))
-    assert not same_content(one, one._replace(expunged=not one.expunged))
