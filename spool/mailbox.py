@@ -10,8 +10,8 @@ from pathlib import Path
 class MailboxFiles:
     """The paths that the configuration and mailboxes.db give for a mailbox.
 
-    The three files of data about it may lie in a metapartition, each in its own. `archive` is the directory of
-    the mailbox below the archive partition, None where there is none.
+    The three files of data about it may lie in a metapartition, each in its own. `archive` is the mailbox's
+    directory below the archive partition, None where there is none.
     """
 
     index: Path
@@ -31,6 +31,6 @@ class MailboxFiles:
             archive,
         )
 
-    def message(self, uid: int, *, archived: bool) -> Path:
+    def message(self, uid: int, *, archived: bool = False) -> Path:
         """The file of a message."""
         return (self.archive if archived and self.archive else self.messages) / f"{uid}."

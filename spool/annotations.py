@@ -1,0 +1,90 @@
+"""cyrus.annotations: what people and programs noted at single messages. A database of the usual formats.
+
+Key: scope NUL entry NUL userid NUL, where the scope is the UID in decimal here, and a mailbox in the
+server's annotations.db. Value: the text's length in the first 4 octets of an ``unsigned long`` of the
+machine, the text, NUL; then (written by most releases) a content type, NUL, another ``unsigned long``; then
+(since 3.2) the modseq and an octet of flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cyrus_sync.common.model import MAX_UID, Annotation
+from cyrus_sync.spool.trouble import SpoolDamaged
+
+OWNER = "[.OwNeR.]"
+"""Written since 3.6 in place of the owner's userid."""
+
+_DELETED = 1
+_LONG = 8
+"""Octets of an ``unsigned long``; on the 32-bit machines of old it had `_SHORT`."""
+_SHORT = 4
+_MODSEQ = 8
+
+_TWOSKIP = b"\xa1\x02\x8b\x0dtwoskip file"
+_TWOM = b"\xa1\x02\x8b\x0dtwomfile"
+_TWOM_FLAGS, _TWOM_WITHOUT = 36, 1 << 27
+
+
+class Note(NamedTuple):
+    """One entry of an annotation database. `scope` as it stands in the key."""
+
+    scope: str
+    annotation: Annotation
+
+
+def read_notes(items: Iterable[tuple[bytes, bytes]], path: Path, owner: str) -> Iterable[Note]:
+    """The annotations among the `items` of the database `path`, those that were removed left out. `owner`:
+    the userid that `OWNER` stands for. Raises `SpoolDamaged`."""
+    for key, value in items:
+        parts = key.split(b"\0")
+        if len(parts) < 3:
+            continue  # of a release that wrote no userid: no Cyrus looks at those
+        try:
+            scope, entry, userid = parts[0].decode(), parts[1].decode(), parts[2].decode()
+        except UnicodeDecodeError:
+            raise SpoolDamaged(path, 0, f"the key {key!r} is not text") from None
+        modseq, text, deleted = _value(value, path, key)
+        if deleted or not text:
+            continue
+        yield Note(scope, Annotation(entry, owner if userid == OWNER else userid, modseq, text))
+
+
+def message_annotations(
+    items: Iterable[tuple[bytes, bytes]], path: Path, owner: str
+) -> dict[int, tuple[Annotation, ...]]:
+    """The annotations of messages by UID, each message's sorted by (entry, userid). Raises `SpoolDamaged`."""
+    found: dict[int, list[Annotation]] = {}
+    for scope, annotation in read_notes(items, path, owner):
+        if not scope.isascii() or not scope.isdigit() or not 0 < int(scope) <= MAX_UID:
+            raise SpoolDamaged(path, 0, f"an annotation of {scope!r}, which is no UID")
+        found.setdefault(int(scope), []).append(annotation)
+    return {uid: tuple(sorted(notes, key=_by_entry)) for uid, notes in found.items()}
+
+
+def _by_entry(annotation: Annotation) -> tuple[str, str]:
+    return annotation.entry, annotation.userid
+
+
+def _value(value: bytes, path: Path, key: bytes) -> tuple[int, bytes, bool]:
+    """(modseq, text, was it removed)."""
+    length = int.from_bytes(value[:_SHORT], "big")
+    begin = _LONG if value[_SHORT:_LONG] == bytes(_LONG - _SHORT) else _SHORT
+    end = begin + length
+    if len(value) < _SHORT or end > len(value):
+        raise SpoolDamaged(path, 0, f"the annotation {key!r} has {len(value)} octets, and says {length}")
+    rest = value[end + 1 :]
+    after_kind = rest.find(b"\0") + 1
+    rest = rest[after_kind + begin :] if after_kind else b""
+    modseq = int.from_bytes(rest[:_MODSEQ], "big") if len(rest) >= _MODSEQ else 0
+    flags = rest[_MODSEQ] if len(rest) > _MODSEQ else 0
+    return modseq, value[begin:end], bool(flags & _DELETED)
+
+
+def has_checksums(data: bytes) -> bool:
+    """Whether a database of this content notices by itself when it is damaged: flat and skiplist do not."""
+    if data.startswith(_TWOM):
+        return not int.from_bytes(data[_TWOM_FLAGS : _TWOM_FLAGS + 4], "little") & _TWOM_WITHOUT
+    return not data or data.startswith(_TWOSKIP)
