@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.mail import Post
+from cyrus_sync.common.config import Config
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import mailbox_crcs
-from cyrus_sync.common.stores.native.layout import Layout
-from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.staging import Staging
 
 T = TypeVar("T")
@@ -49,7 +49,9 @@ def timed(name: str, count: int, act: Callable[[], object]) -> None:
 
 
 def run(directory: Path, count: int, size: int) -> None:
-    store = NativeStore(Layout({"default": directory / "mail"}, "default", directory / "conf"))
+    conf = directory / "imapd.conf"
+    conf.write_text(f"configdirectory: {directory}/conf\npartition-default: {directory}/mail\n")
+    store = open_store(Config.load(conf, "mailstore"))
     owner = Owner("user", "bench")
     messages = list(Post(3).alike(count, size))
     records = make_records(messages)
@@ -83,8 +85,9 @@ def run(directory: Path, count: int, size: int) -> None:
             state.uniqueid, state.name, "", *new, count, 2 * count, uidvalidity=1, partition="default",
             acl=state.acl, options="P",
         )  # fmt: skip
+        update = MailboxUpdate(after, list(batches(changed, 2000)))
         with store.write(owner) as writer:
-            writer.apply_mailbox(MailboxUpdate(after, list(batches(changed, 2000))), {})
+            writer.apply_mailbox(update, Staging(directory / "stage"))
 
     def one_by_one() -> None:
         for number in range(500):

@@ -1,4 +1,4 @@
-"""Which names may be given to something new: those that a real Cyrus would create.
+"""Which names may be given to something new: those that a real Cyrus would create. And new uniqueids.
 
 A store keeps every name that a master sends (`common.names.check_mailbox_name`). What is born here shall
 be one that a Cyrus takes, or it could never be replicated to one: these are the rules of Cyrus 3.6
@@ -14,6 +14,8 @@ common.names.BadName: Invalid mailbox name: an & is written &- (R&-D) [mailbox=u
 from __future__ import annotations
 
 import re
+import secrets
+import string
 
 from cyrus_sync.common.names import (
     BadName,
@@ -31,6 +33,12 @@ _WIDE = {code: code + 0xFEE0 for code in map(ord, '"%/;<>\\`{|}!')}
 _PICTURES = {code: code + 0x2400 for code in range(32)} | {0x7F: 0x2421}
 _OCTETS = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD) | {0xDC00 + octet: octet for octet in range(128, 256)}
 _RESERVED = ("anyone", "anonymous")
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def new_uniqueid() -> str:
+    """A uniqueid for a new mailbox: 24 lower-case letters and digits, as Cyrus 3.6 makes them."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(24))
 
 
 def check_new_name(name: str, *, domains: bool = True) -> str:

@@ -27,9 +27,9 @@ from cyrus_sync.common.names import (
 )
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.newnames import check_new_name
-from cyrus_sync.common.stores import open_store
-from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
-from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores import KeptStore, open_kept
+from cyrus_sync.common.stores.care import StoreCare
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.synclog.writer import ActionLog
 from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
 
@@ -54,7 +54,7 @@ class Context:
         self.stdin = stdin or sys.stdin.buffer
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
-        self._stores: dict[bool, NativeStore] = {}
+        self._stores: dict[bool, KeptStore] = {}
 
     @cached_property
     def config(self) -> Config:
@@ -65,10 +65,17 @@ class Context:
         """For what is logged apart from a writer's own lines."""
         return ActionLog.from_config(self.config)
 
-    def store(self, *, readonly: bool = False) -> NativeStore:
+    def store(self, *, readonly: bool = False) -> MailStore:
         """The store; opened once for each kind of access."""
+        return self._kept(readonly).mail
+
+    def care(self, *, readonly: bool = False) -> StoreCare:
+        """What is asked of the store besides its mail."""
+        return self._kept(readonly).care
+
+    def _kept(self, readonly: bool) -> KeptStore:
         if readonly not in self._stores:
-            self._stores[readonly] = open_store(self.config, readonly=readonly)
+            self._stores[readonly] = open_kept(self.config, readonly=readonly)
         return self._stores[readonly]
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ left is set aside in the directory above; one who is lost is forgotten.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -16,9 +17,7 @@ from cyrus_sync.common.config import DEFAULT_PATH, Config
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores import open_store
-from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
-from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores import KeptStore, open_kept
 from cyrus_sync.mailstore.context import LOCK_SECONDS
 
 EXIT_STATUS = """\
@@ -63,19 +62,16 @@ def _run(words: list[str]) -> int:
     config = Config.load(args.config, "sync_reset")
     names = Namespace.from_config(config)
     users = [Owner("user", names.userid(user)) for user in args.users]
-    store = open_store(config, log=False)
-    try:
-        return _reset_all(store, users, names, args.verbose)
-    finally:
-        store.close()
+    with contextlib.closing(open_kept(config, log=False)) as kept:
+        return _reset_all(kept, users, names, args.verbose)
 
 
-def _reset_all(store: NativeStore, users: Sequence[Owner], names: Namespace, verbose: bool) -> int:
+def _reset_all(kept: KeptStore, users: Sequence[Owner], names: Namespace, verbose: bool) -> int:
     """Remove all of them; the exit status. Trouble with one is said and keeps nobody else."""
     status = EX_OK
     for owner in users:
         try:
-            done = _reset(store, owner)
+            done = _reset(kept, owner)
         except CyrusSyncError as error:
             complain("sync_reset", str(error))
             status = EX_TEMPFAIL
@@ -89,10 +85,11 @@ def _reset_all(store: NativeStore, users: Sequence[Owner], names: Namespace, ver
     return status
 
 
-def _reset(store: NativeStore, owner: Owner) -> str:
+def _reset(kept: KeptStore, owner: Owner) -> str:
     """Remove one user; what was done, "" if there is no such user."""
-    if is_unusable(store, owner):
-        aside = give_up(store, owner, LOCK_SECONDS)
+    store, care = kept
+    if care.is_unusable(owner):
+        aside = care.give_up(owner)
         if not aside:
             return "was lost, and is forgotten"
         return f"the index was damaged; what is left is set aside as {', '.join(map(str, aside))}"

@@ -8,7 +8,6 @@ annotations, the slots of keywords, and CRCs and quota roots of mailboxes, which
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,8 +16,8 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.model import SYSTEM_FLAGS, MailboxState, Record
 from cyrus_sync.common.names import SERVER, Owner, sort_key
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.common.stores.native.trouble import store_trouble
 from cyrus_sync.common.stores.queries import is_sieve
+from cyrus_sync.common.stores.trouble import reporting
 from cyrus_sync.mailstore.canonical import Line, octets
 
 T = TypeVar("T")
@@ -93,11 +92,11 @@ def _owners(
 def _as_far_as_legible(items: Iterable[T], owner: Owner, trouble: Trouble) -> Iterator[T | Line]:
     """`items` until they cannot be read further."""
     try:
-        yield from items
-    except (CyrusSyncError, sqlite3.Error, OSError) as error:
-        found = store_trouble(error, owner)
-        trouble(owner, found)
-        yield Line(error=found.message)
+        with reporting(owner):
+            yield from items
+    except CyrusSyncError as error:
+        trouble(owner, error)
+        yield Line(error=error.message)
 
 
 def _owner(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> dict[str, Any]:

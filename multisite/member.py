@@ -17,7 +17,7 @@ from cyrus_sync.common.commands import reason
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import make_directories
-from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores import open_kept
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
@@ -82,10 +82,10 @@ class Member:
         with (
             SiteLock(directory, wait=wait),
             Log(directory, family.self_id, clock) as log,
-            contextlib.closing(open_store(config)) as store,
+            contextlib.closing(open_kept(config)) as kept,
         ):
-            store.partitions.check()
-            member = cls(config, store, log, Family.load(directory), warn=warn)
+            kept.care.check()
+            member = cls(config, kept.mail, log, Family.load(directory), warn=warn)
             if member.signs:
                 member.sign_operations()
             try:

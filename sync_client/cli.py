@@ -7,6 +7,7 @@ there is the reactor made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from cyrus_sync.common.commands import complain, run_command
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores.native.marks import MarkedOwners
+from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
@@ -112,7 +113,8 @@ def _status(arguments: Arguments, cfg: Config) -> int:
     directory = cfg.configdirectory / "sync" / arguments.channel
     log = log_path(cfg, arguments.channel)
     warning = "; ".join(channel_warnings(cfg, arguments.channel))
-    marked = MarkedOwners(cfg.configdirectory / "store" / "damaged").owners()
+    with contextlib.closing(open_store(cfg, readonly=True, log=False)) as store:
+        marked = store.damaged_owners()
     found = read_status(
         directory,
         arguments.channel,

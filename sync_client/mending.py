@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import owner_of
-from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.trouble import reporting
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.sync_client.engine.withheld import Withheld
 from cyrus_sync.sync_client.quarantine import Line
@@ -21,20 +20,20 @@ INTERVAL = 600
 """Seconds between two looks."""
 
 
-def look_again(store: NativeStore, withheld: Withheld, sync_log: SyncLog) -> None:
+def look_again(store: MailStore, withheld: Withheld, sync_log: SyncLog) -> None:
     """Write the lines that are due. Blocks on disks. Raises `StoreError` where the log cannot be written."""
     lines = dict.fromkeys([*_marked(store, withheld), *_readable_again(store, withheld)])
     if lines:
         sync_log.append(lines)
 
 
-def _marked(store: NativeStore, withheld: Withheld) -> list[Line]:
+def _marked(store: MailStore, withheld: Withheld) -> list[Line]:
     """Whose damage the replica may heal."""
     lacking = {guid for entry in withheld.entries() for guid in entry.messages.values()}
     lines: list[Line] = []
-    for owner in store.marks.owners():
+    for owner in store.damaged_owners():
         try:
-            with reporting(owner), store.read(owner) as reader:
+            with store.read(owner) as reader:
                 bad = reader.unsound(reader.damaged_guids() - lacking)
                 names = [state.name for state in reader.mailboxes() if not state.intermediate]
         except CyrusSyncError as error:
@@ -47,13 +46,13 @@ def _marked(store: NativeStore, withheld: Withheld) -> list[Line]:
     return lines
 
 
-def _readable_again(store: NativeStore, withheld: Withheld) -> list[Line]:
+def _readable_again(store: MailStore, withheld: Withheld) -> list[Line]:
     lines: list[Line] = []
     for entry in withheld.entries():
         guids = set(entry.messages.values())
         owner = owner_of(entry.mailbox)
         try:
-            with reporting(owner), store.read(owner) as reader:
+            with store.read(owner) as reader:
                 stored = reader.has_guids(guids)
                 if stored - reader.unsound(stored):
                     lines.append(("MAILBOX", entry.mailbox))

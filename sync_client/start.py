@@ -24,9 +24,8 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores import open_store
-from cyrus_sync.common.stores.native.care.sweep import sweep
-from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores import open_kept
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
@@ -81,8 +80,8 @@ class _Parts:
         arguments = job.arguments
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)
-        self.store: NativeStore = open_store(job.cfg)
-        self.store.partitions.check()
+        self.store, self.care = open_kept(job.cfg)
+        self.care.check()
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -194,7 +193,7 @@ def run_one_shot(job: Job) -> int:
     return status
 
 
-def _items(job: Job, store: NativeStore) -> list[Item]:
+def _items(job: Job, store: MailStore) -> list[Item]:
     match job.arguments.mode:
         case Mode.USERS:
             return oneshot.user_items(job.names)
@@ -328,7 +327,7 @@ def _behind_sweep(job: Job, parts: _Parts, run: Callable[[], Deferred[int]]) -> 
         return run()
     stop = threading.Event()
     parts.reactor.addSystemEventTrigger("before", "shutdown", stop.set)
-    swept = parts.threads.run(sweep, parts.store, stop)
+    swept = parts.threads.run(parts.care.sweep, stop)
     swept.addErrback(lambda failure: log.error("cannot look for lines left over: %s", failure.value))
     return swept.addCallback(lambda _: run()) if job.arguments.once else run()
 

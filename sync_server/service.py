@@ -15,11 +15,10 @@ from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import Shares, share_out
-from cyrus_sync.common.errors import ConfigError, StoreError
-from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
-from cyrus_sync.common.stores import open_store
+from cyrus_sync.common.stores import open_kept
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.staging import remove_left_overs
@@ -74,13 +73,9 @@ class Service:
         """As imapd.conf has it. Clears what a killed server left behind. `ConfigError`, `StoreError`."""
         tls = server_context(config)
         sasl = SaslServer.from_config(config, reactor)
-        store = open_store(config)
-        store.partitions.check()
-        staging = settings.partitions[config.defaultpartition] / "sync."
-        try:
-            make_directories(staging)
-        except OSError as error:
-            raise StoreError(f"cannot make {staging}: {error.strerror}") from error
+        store, care = open_kept(config)
+        care.check()
+        staging = care.staging()
         gone = remove_left_overs(staging)
         if gone:
             log.info("removed %d staged files of a server that was killed", gone)

@@ -1,8 +1,16 @@
-"""Where mail lives. `open_store` gives the store that the configuration describes."""
+"""Where mail lives. `open_store` gives the store that the configuration describes, `open_kept` its care too.
+
+Which store that is, is chosen here; nobody outside of this room imports one of them.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.stores.care import StoreCare
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.layout import Layout
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.synclog.rightnow import RightNow
@@ -12,11 +20,27 @@ STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
 
 
-def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> NativeStore:
-    """The native store in the partitions of `cfg`. Local changes go to the action log; replicated ones
+class KeptStore(NamedTuple):
+    """A store, and what its keeper may ask of it."""
+
+    mail: MailStore
+    care: StoreCare
+
+    def close(self) -> None:
+        """Neither is of use afterwards."""
+        self.mail.close()
+
+
+def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> MailStore:
+    """The store in the partitions of `cfg`. Local changes go to the action log; replicated ones
     too where replication is chained; without `log`, nothing does. Nothing is created before something is
     stored."""
-    return NativeStore(
+    return open_kept(cfg, readonly, log=log).mail
+
+
+def open_kept(cfg: Config, readonly: bool = False, *, log: bool = True) -> KeptStore:
+    """As `open_store`, with the store's care."""
+    store = NativeStore(
         Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY),
         readonly=readonly,
         action_log=ActionLog.from_config(cfg) if log else None,
@@ -24,3 +48,4 @@ def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> Nati
         right_now=RightNow.from_config(cfg) if log else None,
         servername=cfg.servername,
     )
+    return KeptStore(store, NativeCare(store))

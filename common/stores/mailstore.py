@@ -59,8 +59,20 @@ class QuotaUsage:
 class StagedMessages(Protocol):
     """Where a writer finds the bytes of new records: a connection's reserve list."""
 
+    @property
+    def checked(self) -> bool:
+        """True where messages are compared with their GUIDs as they are staged, and kept as frames: then
+        `is_good` is believed. Else the writer looks itself."""
+
+    @property
+    def reserved(self) -> Collection[bytes]:
+        """GUIDs of messages that came out of the store, where they were read and found sound."""
+
     def get(self, guid: bytes) -> MessageBody | None:
-        """The staged message, None if it was never sent. Its bytes are *not* yet verified."""
+        """The staged message, None if it was never sent."""
+
+    def is_good(self, guid: bytes) -> bool:
+        """Whether the staged bytes are known to be what the GUID says."""
 
     def __contains__(self, guid: object) -> bool: ...
 

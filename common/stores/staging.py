@@ -39,7 +39,9 @@ class _Staged(NamedTuple):
 
 
 class Staging:
-    """The reserve list of one connection. Used by one thread at a time."""
+    """The reserve list of one connection (`mailstore.StagedMessages`). Used by one thread at a time."""
+
+    checked = True
 
     def __init__(self, directory: Path, memory: int = DEFAULT_MEMORY, *, make: bool = True) -> None:
         """`directory`: where the temporary file goes; made when it is needed, unless `make` is False: on a

@@ -77,7 +77,7 @@ def _deliver(args: argparse.Namespace, context: Context) -> int:
     header = b"" if args.return_path is None else _return_path(args.return_path)
     flags = flag_text(args.flags)
     try:
-        pieces = arriving(context.stdin, context.store().layout.home)
+        pieces = arriving(context.stdin, context.care().scratch())
         message = as_body(Changed(pieces, lambda raw: chain([header], crlf_pieces(without_postmark(raw)))))
         size = len(message) if isinstance(message, bytes) else message.size
         if size == len(header):

@@ -10,7 +10,7 @@ import argparse
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.common.stores.native.care.expire import Expired, expire
+from cyrus_sync.common.stores.care import Expired
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
@@ -38,14 +38,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"expire: --retention: {error}") from None
     if retention < 0:
         raise UsageError("expire: --retention: it cannot be negative")
-    store = context.store()
+    care = context.care()
     total, rounds = Expired(), Rounds(context)
-    for typed in args.users or store.everybody():
+    for typed in args.users or care.everybody():
         with rounds.one(typed):
             owner = context.owner(typed) if isinstance(typed, str) else typed
-            if store.directory_of(owner) is None and isinstance(typed, str):
+            if isinstance(typed, str) and not care.is_stored(owner):
                 raise NoSuchUser(f"no such user: {typed}")
-            done = expire(store, owner, retention, compact=not args.no_compact)
+            done = care.expire(owner, retention, compact=not args.no_compact)
             if args.verbose:
                 context.print(f"{context.owner_name(owner)}: {_text(done)}")
             for name in ("records", "mailboxes", "messages", "packs", "bytes"):

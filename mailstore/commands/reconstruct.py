@@ -15,9 +15,8 @@ import argparse
 
 from cyrus_sync.common.errors import EX_FAILURE, UsageError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.care.new_index import Reconstructed
-from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
-from cyrus_sync.mailstore.context import LOCK_SECONDS, Context
+from cyrus_sync.common.stores.care import Reconstructed
+from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 
 
@@ -32,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     if bool(args.users) == args.everybody:
         raise UsageError("reconstruct: name users, or say --everybody")
-    store = context.store()
+    care = context.care()
     rounds = Rounds(context)
     doubtful = False
-    for item in args.users or store.everybody():
+    for item in args.users or care.everybody():
         with rounds.one(item):
             owner: Owner = context.owner(item) if isinstance(item, str) else item
-            done = reconstruct(store, owner, dry_run=args.dry_run, timeout=LOCK_SECONDS)
+            done = care.reconstruct(owner, dry_run=args.dry_run)
             doubtful = doubtful or bool(done.doubts)
             _tell(context, owner, done, args.dry_run)
     return rounds.status or (EX_FAILURE if doubtful else 0)

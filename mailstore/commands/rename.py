@@ -10,7 +10,6 @@ import argparse
 
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import is_deleted, is_inbox, owner_of, owner_user
-from cyrus_sync.common.stores.native.rename import rename_user
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.errors import BadInput, NoSuchMailbox
 
@@ -50,7 +49,7 @@ def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context)
         raise UsageError("rename: a user is renamed as a whole, and moved in a second step")
     with context.reading(args.old):  # NoSuchMailbox in the administrator's words
         pass
-    rename_user(context.store(), owner_user(old), owner_user(new), timeout=_TIMEOUT)
+    context.care().rename_user(owner_user(old), owner_user(new))
     return 0
 
 

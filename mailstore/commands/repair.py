@@ -17,7 +17,6 @@ import argparse
 
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.stores.healing import unreadable_messages
-from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount
 from cyrus_sync.common.wire.client import ClientSettings
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.from_peer import FromPeer
@@ -60,18 +59,18 @@ def _heal(args: argparse.Namespace, context: Context) -> int:
 
 
 def _recount(args: argparse.Namespace, context: Context) -> int:
-    store = context.store()
+    care = context.care()
     rounds = Rounds(context)
     wrong = 0
-    for owner in rounds.owners(args.users, store):
+    for owner in rounds.owners(args.users, context.store()):
         with rounds.one(owner):
-            found = recount(store, owner)
+            found = care.recount(owner)
             if found:
                 context.print(f"{context.owner_name(owner)}: sums of {found} mailboxes were wrong")
             wrong += found
     context.print(f"{wrong} mailboxes corrected")
     if not args.users:
-        registered = rebuild_registry(store)
+        registered = care.rebuild_registry()
         if registered.aside:
             context.print(f"the registry was damaged: it is made anew, the old one is {registered.aside}")
         context.print(f"{registered.mailboxes} mailboxes in the registry")

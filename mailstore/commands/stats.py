@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from cyrus_sync.common.stores.native.care.stats import OwnerStats, stats
+from cyrus_sync.common.stores.care import OwnerStats
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 
@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    store = context.store(readonly=True)
+    care = context.care(readonly=True)
     rounds = Rounds(context)
     total: dict[str, int] = dict.fromkeys(_FIGURES, 0)
-    for owner in rounds.owners(args.users, store):
+    for owner in rounds.owners(args.users, context.store(readonly=True)):
         with rounds.one(owner):
-            found = stats(store, owner)
+            found = care.stats(owner)
             total["users" if owner.kind == "user" else "shared"] += 1
             if found is not None:
                 _add(total, found)

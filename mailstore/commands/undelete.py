@@ -23,20 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     owner: Owner = context.owner(args.user)
-    store = context.store()
-    if store.directory_of(owner) is None:
+    care = context.care()
+    if not care.is_stored(owner):
         raise BadInput(f"nothing is stored of {args.user}")
-    with store.write(owner, create=False, timeout=60) as writer:
-        removed = {one.id: one for one in writer.removed_boxes()}
-        if args.number is None:
-            for one in removed.values():
-                when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.deleted_at))
-                name = context.external(one.state.name)
-                context.print(f"{one.id}\t{name}\t{when}\t{one.messages}\t{one.state.uniqueid}")
-            return 0
-        if args.number not in removed:
-            raise UsageError(f"undelete: {args.user} has no removed mailbox {args.number}")
-        name = context.new_mailbox(args.name) if args.name else removed[args.number].state.name
-        writer.undelete(args.number, name)
+    removed = {one.id: one for one in care.removed(owner)}
+    if args.number is None:
+        for one in removed.values():
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.deleted_at))
+            name = context.external(one.state.name)
+            context.print(f"{one.id}\t{name}\t{when}\t{one.messages}\t{one.state.uniqueid}")
+        return 0
+    if args.number not in removed:
+        raise UsageError(f"undelete: {args.user} has no removed mailbox {args.number}")
+    name = context.new_mailbox(args.name) if args.name else removed[args.number].state.name
+    care.undelete(owner, args.number, name)
     context.print(context.external(name))
     return 0

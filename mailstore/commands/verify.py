@@ -17,8 +17,8 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.care.verify import Problem, verify, verify_store
-from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.care import Problem
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    store = context.store(readonly=True)
+    store, care = context.store(readonly=True), context.care(readonly=True)
     console = Console(file=context.stderr)
     rounds = Rounds(context)
     problems = owners = 0
     if not args.users:
-        for problem in verify_store(store):
+        for problem in care.problems():
             problems += 1
             context.print(str(problem))
     columns = TextColumn("checking {task.description}"), MofNCompleteColumn()
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             owners += 1
             progress.update(task, description=str(owner), completed=owners)
             with rounds.one(owner):
-                for problem in verify(store, owner):
+                for problem in care.verify(owner):
                     problems += 1
                     holders = _holders(store, owner, problem, context)
                     context.print(f"{context.owner_name(owner)}: {problem}{holders}")
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return rounds.status or (EX_FAILURE if problems else EX_OK)
 
 
-def _holders(store: NativeStore, owner: Owner, problem: Problem, context: Context) -> str:
+def _holders(store: MailStore, owner: Owner, problem: Problem, context: Context) -> str:
     """Where a message that is damaged stands, as an administrator knows it."""
     guid = _GUID.search(problem.text)
     if problem.kind != "message" or not guid or not problem.where.startswith("pack-"):

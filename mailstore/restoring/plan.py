@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cyrus_sync.common.model import Annotation, MailboxState, MailboxUpdate, Record, RecordSource, Since
+from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.common.stores.native.folders import new_uniqueid
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.mailstore.restoring.wishes import Revive, Wish, find_records
 

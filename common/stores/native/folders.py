@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import string
 
 from cyrus_sync.common.errors import UnknownFailure
 from cyrus_sync.common.model import QUOTA_RESOURCES, Annotation, MailboxState, Seen
@@ -21,6 +19,7 @@ from cyrus_sync.common.names import (
     parent_of,
     sort_key,
 )
+from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.stores.native.local import LocalMessages
 from cyrus_sync.common.stores.native.rows import to_signed
 from cyrus_sync.common.stores.native.transaction import Box
@@ -29,15 +28,9 @@ ALL_RIGHTS = "lrswipkxtecdan"
 DEFAULT_ACL = "anyone\tlrs\t"
 """What a new shared mailbox at the top allows."""
 
-_ALPHABET = string.ascii_lowercase + string.digits
 _IDENTIFIER = re.compile(r"[ !#$&-\[\]-~]{1,1023}")
 """Of whom an ACL may speak: a real 3.6 refuses a mailbox with others, and then cannot list its user."""
 _RIGHTS = re.compile(r"[a-z0-9]*")
-
-
-def new_uniqueid() -> str:
-    """24 lower-case letters and digits, as Cyrus 3.6 makes them."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(24))
 
 
 def acl_with(acl: str, identifier: str, rights: str) -> str:

@@ -10,7 +10,6 @@ from cyrus_sync.common.stores.frames import LARGE, make_frame, split, whole_fram
 from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.common.stores.native.packs import Place
 from cyrus_sync.common.stores.native.transaction import Transaction
-from cyrus_sync.common.stores.staging import Staging
 
 
 def store_bodies(writer: Transaction, bodies: Iterable[MessageBody], *, checked: bool = False) -> None:
@@ -67,7 +66,6 @@ class Intake:
     def __init__(self, writer: Transaction, staged: StagedMessages) -> None:
         self._writer = writer
         self._staged = staged
-        self._checked = isinstance(staged, Staging)
         self._sound: set[bytes] = set()
 
     def take(self, records: Sequence[Record]) -> Collection[bytes]:
@@ -85,7 +83,7 @@ class Intake:
         kept = set(before)
         wanted = [guid for guid in sizes if guid not in before]
         if wanted:
-            store_bodies(writer, self._bodies(wanted, sizes, live, kept), checked=self._checked)
+            store_bodies(writer, self._bodies(wanted, sizes, live, kept), checked=self._staged.checked)
             writer.stored_anew(bad & kept)
         self._sound.update(kept)
         if before:
@@ -97,12 +95,8 @@ class Intake:
         although we have it. What was reserved has been read. One that nobody has sent is not read: nothing
         is there that could take its place."""
         staged, damaged = self._staged, set(self._writer.damaged)
-        reserved = staged.reserved if isinstance(staged, Staging) else ()
-        return [
-            guid
-            for guid in stored
-            if guid not in self._sound and (guid in damaged or (guid in staged and guid not in reserved))
-        ]
+        sent = (guid for guid in stored if guid in staged and guid not in staged.reserved)
+        return [guid for guid in {*damaged.intersection(stored), *sent} if guid not in self._sound]
 
     def _bodies(
         self, wanted: Sequence[bytes], sizes: dict[bytes, int], live: set[bytes], kept: set[bytes]
@@ -113,7 +107,7 @@ class Intake:
                 problem = "a record without its message"
             elif body.size != sizes[guid]:
                 problem = "a record whose SIZE is not its message's"
-            elif isinstance(self._staged, Staging) and not self._staged.is_good(guid):
+            elif self._staged.checked and not self._staged.is_good(guid):
                 problem = "message does not match its GUID"
             else:
                 kept.add(guid)

@@ -30,7 +30,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.care.pages import Pages
 from cyrus_sync.common.stores.native.layout import KINDS
 from cyrus_sync.common.stores.native.rows import storable
-from cyrus_sync.common.stores.native.trouble import is_damage
+from cyrus_sync.common.stores.trouble import is_damage
 
 log = logging.getLogger(__name__)
 

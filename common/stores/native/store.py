@@ -38,9 +38,9 @@ from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.registry import Registry
 from cyrus_sync.common.stores.native.rename import rename
 from cyrus_sync.common.stores.native.transaction import Ground, LogLineTuple
-from cyrus_sync.common.stores.native.trouble import reporting
 from cyrus_sync.common.stores.native.unlogged import Unlogged
 from cyrus_sync.common.stores.native.writer import Writer
+from cyrus_sync.common.stores.trouble import reporting
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from cyrus_sync.common.stores.native.marks import Marks
 from cyrus_sync.common.stores.native.packs import PackMark, PackWriter
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, annotations_of, state_of, storable
-from cyrus_sync.common.stores.native.trouble import reporting, store_trouble
+from cyrus_sync.common.stores.trouble import reporting, store_trouble
 
 LogLineTuple = tuple[str, ...]
 

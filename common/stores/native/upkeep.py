@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, UnknownFailure
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import check_mailbox_name, owner_of
+from cyrus_sync.common.stores.care import Removed
 from cyrus_sync.common.stores.native.bodies import BodyReader, Stored
 from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.layout import pack_name
@@ -17,15 +18,6 @@ from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
 from cyrus_sync.common.stores.native.settle import Settling
 
 COPY_AT_ONCE = 1024 * 1024
-
-
-class Removed(NamedTuple):
-    """A mailbox that was deleted and can still be brought back."""
-
-    id: int
-    state: MailboxState
-    deleted_at: int
-    messages: int
 
 
 class PackShare(NamedTuple):

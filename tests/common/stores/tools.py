@@ -67,6 +67,12 @@ def guid_of(raw: bytes) -> bytes:
 class Stage(dict[bytes, MessageBody]):
     """Staged messages as a plain mapping; nothing has been verified."""
 
+    checked = False
+    reserved = frozenset[bytes]()
+
+    def is_good(self, guid: bytes) -> bool:
+        return False
+
     def __init__(self, *messages: bytes) -> None:
         super().__init__()
         for raw in messages:

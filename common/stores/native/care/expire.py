@@ -8,11 +8,10 @@ transaction of its own, so that the owner is locked only for as long as one pack
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import Owner, is_deleted
+from cyrus_sync.common.stores.care import PATIENCE, Expired
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.upkeep import unlink_all
 
@@ -23,20 +22,8 @@ KEEP_TOMBSTONES = 365 * 86400
 """Seconds for which tombstones and name histories are kept at least."""
 
 
-@dataclass(slots=True)
-class Expired:
-    """What was removed."""
-
-    records: int = 0
-    mailboxes: int = 0
-    messages: int = 0
-    packs: int = 0
-    bytes: int = 0
-    """Bytes by which the packs became smaller."""
-
-
 def expire(
-    store: NativeStore, owner: Owner, retention: int, *, compact: bool = True, timeout: float = 60.0
+    store: NativeStore, owner: Owner, retention: int, *, compact: bool = True, timeout: float = PATIENCE
 ) -> Expired:
     """Forget what was expunged or deleted more than `retention` seconds ago. Mailboxes that delayed delete
     has set aside (``DELETED.…``) are deleted when they are that old, which is logged as a local change.

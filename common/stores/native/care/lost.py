@@ -8,10 +8,11 @@ from pathlib import Path
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.care import PATIENCE
 from cyrus_sync.common.stores.native.layout import LOCK, remains
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.trouble import reporting
+from cyrus_sync.common.stores.trouble import reporting
 
 
 def is_unusable(store: NativeStore, owner: Owner) -> bool:
@@ -26,7 +27,7 @@ def is_unusable(store: NativeStore, owner: Owner) -> bool:
     return False
 
 
-def give_up(store: NativeStore, owner: Owner, timeout: float = 60.0) -> list[Path]:
+def give_up(store: NativeStore, owner: Owner, timeout: float = PATIENCE) -> list[Path]:
     """Let somebody go whose index cannot be used, so that he can be filled anew. Nothing is deleted: what is
     left of him is set aside, and the places of that are returned. Raises `StoreError`, `MailboxLocked`."""
     store.partitions.check()

@@ -7,18 +7,18 @@ import email.utils
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyrus_sync.common.files import make_private, sync_file
 from cyrus_sync.common.names import Owner, is_inbox, root_of
+from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.care import Reconstructed
 from cyrus_sync.common.stores.frames import content_pieces
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage
-from cyrus_sync.common.stores.native.folders import new_uniqueid
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
@@ -37,20 +37,6 @@ _UNCLAIMED = """
 SELECT {} FROM temp.sound WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0 OR expunged = 1)
 """
 """Sound messages that no record speaks of."""
-
-
-@dataclass
-class Reconstructed:
-    """What `reconstruct` did, or would do. `doubts`: what could not be had, in sentences."""
-
-    directory: Path
-    mailboxes: int = 0
-    messages: int = 0
-    recovered: int = 0
-    """Messages of which no record was left."""
-    aside: Path | None = None
-    """Where the old index is."""
-    doubts: list[str] = field(default_factory=list)
 
 
 class NewIndex:

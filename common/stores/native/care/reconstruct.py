@@ -31,17 +31,18 @@ from pathlib import Path
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import make_private, sync_directory, sync_file
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.care.new_index import NewIndex, Reconstructed
+from cyrus_sync.common.stores.care import PATIENCE, Reconstructed
+from cyrus_sync.common.stores.native.care.new_index import NewIndex
 from cyrus_sync.common.stores.native.layout import INDEX, LOCK, remains
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.trouble import reporting
+from cyrus_sync.common.stores.trouble import reporting
 
 _SCRATCH = "reconstruct."
 
 
 def reconstruct(
-    store: NativeStore, owner: Owner, *, dry_run: bool = False, timeout: float = 60.0
+    store: NativeStore, owner: Owner, *, dry_run: bool = False, timeout: float = PATIENCE
 ) -> Reconstructed:
     """Give the owner a new index. `StoreError` where nothing is left to make it from, `MailboxLocked`."""
     store.partitions.check()

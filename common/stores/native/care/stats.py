@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.care import OwnerStats
 from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.store import NativeStore
-
-
-@dataclass(frozen=True, slots=True)
-class OwnerStats:
-    """`stored` messages are distinct ones; a message in two mailboxes counts twice in `messages`."""
-
-    directory: Path
-    mailboxes: int
-    messages: int
-    expunged: int
-    bytes: int
-    stored: int
-    stored_bytes: int
-    pack_bytes: int
-    """Bytes of the packs on disk."""
-    live_pack_bytes: int
-    """Bytes of frames that are still needed."""
-    packs: int
-    index_bytes: int
-    removed_mailboxes: int
 
 
 def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:

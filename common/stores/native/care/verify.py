@@ -9,14 +9,13 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from cyrus_sync.common.model import NULL_GUID
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered
 from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.sweep import waiting
@@ -26,23 +25,11 @@ from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tally import weight
-from cyrus_sync.common.stores.native.trouble import store_trouble
+from cyrus_sync.common.stores.trouble import store_trouble
 
 _MESSAGES_AT_ONCE = 500
 _SMALL = 256 * 1024
 _LOOKS, _PAUSE = 10, 0.1
-
-
-class Problem(NamedTuple):
-    """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
-    registry, log, partition; `where` the mailbox, file or partition."""
-
-    kind: str
-    where: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.where}: {self.text}"
 
 
 def verify_store(store: NativeStore) -> Iterator[Problem]:
@@ -254,7 +241,7 @@ class _Check:
         yield Problem("log", "action log", f"{text} sync_client does it")
 
 
-def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:
+def recount(store: NativeStore, owner: Owner, timeout: float = PATIENCE) -> int:
     """Make the CRCs and the usage of every mailbox anew from its records; how many were wrong. For sums
     that `verify` found wrong: the records are the truth."""
     wrong = 0
@@ -264,15 +251,6 @@ def recount(store: NativeStore, owner: Owner, timeout: float = 60.0) -> int:
         writer.change()
         writer.assign_quotaroots()
     return wrong
-
-
-class Registered(NamedTuple):
-    """What `rebuild_registry` did: mailboxes that are registered now, owners who could not be asked and stay
-    registered as they were, and where a damaged registry was put."""
-
-    mailboxes: int
-    unknown: list[Owner]
-    aside: Path | None
 
 
 def rebuild_registry(store: NativeStore) -> Registered:

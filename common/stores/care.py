@@ -1,0 +1,174 @@
+"""`StoreCare`: what is asked of a store besides its mail, by daemons at their start and by whoever keeps it.
+
+The contract beside `MailStore`. All of it blocks, is safe for several threads, and raises `StoreError` for
+trouble with the disk, `MailboxLocked` where an owner is not had within `PATIENCE`. How a store lays out its
+files is known to nobody outside of it; paths here are for a person to read, or to put temporary files in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+
+PATIENCE = 60.0
+"""Seconds to wait for an owner to whom somebody is writing."""
+
+
+@dataclass(slots=True)
+class Expired:
+    """What `StoreCare.expire` removed."""
+
+    records: int = 0
+    mailboxes: int = 0
+    messages: int = 0
+    packs: int = 0
+    bytes: int = 0
+    """Bytes by which the packs became smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerStats:
+    """Figures of one owner; sizes in bytes. `stored` messages are distinct ones; a message in two mailboxes
+    counts twice in `messages`."""
+
+    directory: Path
+    mailboxes: int
+    messages: int
+    expunged: int
+    bytes: int
+    stored: int
+    stored_bytes: int
+    pack_bytes: int
+    """Bytes of the packs on disk."""
+    live_pack_bytes: int
+    """Bytes of frames that are still needed."""
+    packs: int
+    index_bytes: int
+    removed_mailboxes: int
+
+
+class Problem(NamedTuple):
+    """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
+    registry, log, partition; `where` the mailbox, file or partition."""
+
+    kind: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.text}"
+
+
+class Registered(NamedTuple):
+    """What `StoreCare.rebuild_registry` did: mailboxes that are registered now, owners who could not be asked
+    and stay registered as they were, and where a damaged registry was put."""
+
+    mailboxes: int
+    unknown: list[Owner]
+    aside: Path | None
+
+
+@dataclass
+class Reconstructed:
+    """What `StoreCare.reconstruct` did, or would do. `doubts`: what could not be had, in sentences."""
+
+    directory: Path
+    mailboxes: int = 0
+    messages: int = 0
+    recovered: int = 0
+    """Messages of which no record was left."""
+    aside: Path | None = None
+    """Where the old index is."""
+    doubts: list[str] = field(default_factory=list)
+
+
+class Removed(NamedTuple):
+    """A mailbox that was deleted and can still be brought back. `deleted_at` in Unix seconds."""
+
+    id: int
+    state: MailboxState
+    deleted_at: int
+    messages: int
+
+
+class StoreCare(Protocol):
+    """A store, as its keeper sees it."""
+
+    # -- of the whole
+
+    def check(self) -> None:
+        """Raise `StoreError` unless all that the store is made of is there: a partition that is not mounted
+        looks like an empty one. For daemons at their start."""
+
+    def staging(self) -> Path:
+        """The directory for uploads that are part of no mailbox yet, on the disk of the default partition.
+        Made if need be; `StoreError` where it cannot be."""
+
+    def scratch(self) -> Path:
+        """A directory of the store for temporary files. It is there once anything is stored."""
+
+    def everybody(self) -> list[Owner]:
+        """Users in order of userid, then shared top-level mailboxes: everybody of whom anything is stored, if
+        only what `expire` will remove, and everybody who should be here and is lost."""
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong with the store apart from any owner."""
+
+    def rebuild_registry(self) -> Registered:
+        """Make the registry of mailboxes anew from all owners. Who is lost, or cannot be read, stays in it:
+        that is the evidence that he was here."""
+
+    def sweep(self, stop: threading.Event | None = None) -> list[Owner]:
+        """Write the action-log lines that changes have left behind; the owners whose lines these were. `stop`
+        ends it early; the next sweep then begins anew. Who is being written to is left to that writer."""
+
+    # -- of one owner
+
+    def is_stored(self, owner: Owner) -> bool:
+        """Whether anything of the owner is stored, alive or not. `StoreError` for one who is lost."""
+
+    def stats(self, owner: Owner) -> OwnerStats | None:
+        """Figures of the owner, None for one who is not stored."""
+
+    def verify(self, owner: Owner) -> Iterator[Problem]:
+        """Everything that is wrong with the owner, as it is found; that he is lost, too. Reads every message;
+        marks those that are damaged, and changes nothing else."""
+
+    def recount(self, owner: Owner) -> int:
+        """Make the CRCs and the usage of every mailbox anew from its records; how many were wrong."""
+
+    def expire(self, owner: Owner, retention: int, *, compact: bool = True) -> Expired:
+        """Forget what was expunged or deleted more than `retention` seconds ago, and mailboxes that delayed
+        delete has set aside for that long; `compact` = give the space of packs that are mostly waste back."""
+
+    def removed(self, owner: Owner) -> list[Removed]:
+        """Deleted mailboxes whose mail is still kept, the latest first."""
+
+    def undelete(self, owner: Owner, number: int, name: str) -> MailboxState:
+        """Bring the deleted mailbox with the id `number` back under a free name of its owner; a local change.
+        `MailboxNonexistent`; `UnknownFailure` if the name is taken or another's; `MailboxMoved`."""
+
+    def rename_user(self, old: str, new: str) -> None:
+        """Make user `old` user `new`, with all that is his; a local change. What delayed delete has set aside
+        stays with `old`. If it was interrupted, doing it again ends it. `MailboxNonexistent` if there is no
+        such user, `UnknownFailure` if `new` is taken."""
+
+    # -- of one who is damaged or lost
+
+    def is_unusable(self, owner: Owner) -> bool:
+        """Whether the owner is lost or his index damaged, so that nothing of him can be read or written.
+        `StoreError` where something else is the matter: a lock, a missing right, a disk that is away."""
+
+    def give_up(self, owner: Owner) -> list[Path]:
+        """Let somebody go who `is_unusable`, so that he can be filled anew. Nothing is deleted: what is left
+        of him is set aside, and the places of that are returned."""
+
+    def reconstruct(self, owner: Owner, *, dry_run: bool = False) -> Reconstructed:
+        """Give the owner a new index, from his messages and what can be read of the old one. `StoreError`
+        where nothing is left to make it from."""

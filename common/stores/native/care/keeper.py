@@ -1,0 +1,104 @@
+"""`NativeCare`: the care of a native store, one line a question. The answers are in the modules beside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.care import (
+    PATIENCE,
+    Expired,
+    OwnerStats,
+    Problem,
+    Reconstructed,
+    Registered,
+    Removed,
+)
+from cyrus_sync.common.stores.native.care.expire import expire
+from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
+from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
+from cyrus_sync.common.stores.native.care.stats import stats
+from cyrus_sync.common.stores.native.care.sweep import sweep
+from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount, verify, verify_store
+from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.common.stores.native.store import NativeStore
+
+
+class NativeCare:
+    """`cyrus_sync.common.stores.care.StoreCare` of a `NativeStore`."""
+
+    def __init__(self, store: NativeStore) -> None:
+        self._store = store
+
+    # -- of the whole
+
+    def check(self) -> None:
+        self._store.partitions.check()
+
+    def staging(self) -> Path:
+        layout = self._store.layout
+        path = layout.partitions[layout.defaultpartition] / "sync."
+        try:
+            make_directories(path)
+        except OSError as error:
+            raise StoreError(f"cannot make {path}: {error.strerror}") from error
+        return path
+
+    def scratch(self) -> Path:
+        return self._store.layout.home
+
+    def everybody(self) -> list[Owner]:
+        return self._store.everybody()
+
+    def problems(self) -> Iterator[Problem]:
+        return verify_store(self._store)
+
+    def rebuild_registry(self) -> Registered:
+        return rebuild_registry(self._store)
+
+    def sweep(self, stop: threading.Event | None = None) -> list[Owner]:
+        return sweep(self._store, stop)
+
+    # -- of one owner
+
+    def is_stored(self, owner: Owner) -> bool:
+        return self._store.directory_of(owner) is not None
+
+    def stats(self, owner: Owner) -> OwnerStats | None:
+        return stats(self._store, owner)
+
+    def verify(self, owner: Owner) -> Iterator[Problem]:
+        return verify(self._store, owner)
+
+    def recount(self, owner: Owner) -> int:
+        return recount(self._store, owner, PATIENCE)
+
+    def expire(self, owner: Owner, retention: int, *, compact: bool = True) -> Expired:
+        return expire(self._store, owner, retention, compact=compact, timeout=PATIENCE)
+
+    def removed(self, owner: Owner) -> list[Removed]:
+        with self._store.write(owner, create=False, timeout=PATIENCE) as writer:
+            return writer.removed_boxes()
+
+    def undelete(self, owner: Owner, number: int, name: str) -> MailboxState:
+        with self._store.write(owner, create=False, timeout=PATIENCE) as writer:
+            return writer.undelete(number, name)
+
+    def rename_user(self, old: str, new: str) -> None:
+        rename_user(self._store, old, new, timeout=PATIENCE)
+
+    # -- of one who is damaged or lost
+
+    def is_unusable(self, owner: Owner) -> bool:
+        return is_unusable(self._store, owner)
+
+    def give_up(self, owner: Owner) -> list[Path]:
+        return give_up(self._store, owner, PATIENCE)
+
+    def reconstruct(self, owner: Owner, *, dry_run: bool = False) -> Reconstructed:
+        return reconstruct(self._store, owner, dry_run=dry_run, timeout=PATIENCE)
