@@ -31,7 +31,7 @@ def shared(descriptor: int, timeout: float, *, start: int = 0, length: int = 0) 
     pause = _FIRST_PAUSE
     while not _try(descriptor, fcntl.F_RDLCK, start, length):
         if time.monotonic() >= end:
-            raise LockBusy(f"not had within {timeout:g} s")
+            raise LockBusy(f"not had within {timeout:.3g} s")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
     try:

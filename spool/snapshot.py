@@ -10,28 +10,23 @@ read."""
 from __future__ import annotations
 
 import bisect
-import contextlib
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.model import Record
 from cyrus_sync.common.protocol.crc import ANNOT_SEED
-from cyrus_sync.common.stores import disk
 from cyrus_sync.spool.annotations import has_checksums, message_annotations
-from cyrus_sync.spool.copies import Copy, copy_of
-from cyrus_sync.spool.header import MAX_SIZE, MailboxHeader, parse_header
+from cyrus_sync.spool.copies import Copy
+from cyrus_sync.spool.copying import PATIENCE, Copied, check_belonging, copy, locked, patiently, read
+from cyrus_sync.spool.header import MailboxHeader, parse_header
 from cyrus_sync.spool.index.header import IndexHeader, parse_index_header
 from cyrus_sync.spool.index.layout import LONGEST_HEADER
 from cyrus_sync.spool.index.records import Annotations, Place, RecordReader, Sums
 from cyrus_sync.spool.index.verified import Keys, Verified
-from cyrus_sync.spool.locks import LockBusy, shared
 from cyrus_sync.spool.mailbox import MailboxFiles
-from cyrus_sync.spool.trouble import Gone, SpoolDamaged
+from cyrus_sync.spool.trouble import SpoolDamaged
 
 Items = Callable[[bytes, Path], Iterable[tuple[bytes, bytes]]]
 """The entries of a database, by its content and its path."""
@@ -39,13 +34,6 @@ Items = Callable[[bytes, Path], Iterable[tuple[bytes, bytes]]]
 WINDOW = 512
 """Records that are checked at once."""
 
-TRIES = 3
-"""How often a mailbox is read without a lock before its index is locked."""
-
-PATIENCE = 10.0
-"""Seconds that we wait for that lock."""
-
-_PAUSE = 0.002
 _MOST_DRIFTS = 10_000
 _verified = Verified()
 _drifts: dict[MailboxFiles, Drift] = {}
@@ -62,139 +50,30 @@ class Drift(NamedTuple):
     annot: int = 0
 
 
-class _Copied(NamedTuple):
-    """What was read of a mailbox, not yet believed."""
-
-    head: bytes
-    records: Copy
-    header: bytes
-    annotations: bytes
-
-
 def take(files: MailboxFiles, owner: str, items: Items, *, patience: float = PATIENCE) -> Snapshot:
     """The mailbox in `files` as it is now. `owner` is the userid that it belongs to, "" for a shared one.
 
     Raises `Gone` where there is none (any more), `SpoolDamaged` for what is wrong in it however often it is
     read, `MailboxLocked` if its index is locked for longer than `patience` seconds, `StoreError` for what
     the disk, or its permissions, do not allow."""
-    try:
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(_PAUSE * 2**attempt)
-            with contextlib.suppress(SpoolDamaged):
-                return _verify(files, owner, items, _copy(files), _drifts.get(files, Drift()))
-        return _verify(files, owner, items, _copy_locked(files, patience), None)
-    except LockBusy as busy:
-        raise MailboxLocked(f"Mailbox locked: {files.index}: {busy}") from None
-    except OSError as error:
-        raise StoreError(disk.why(error, str(files.index))) from error
+
+    def freely() -> Snapshot:
+        return _verify(files, owner, items, copy(files), _drifts.get(files, Drift()))
+
+    def under_lock() -> Snapshot:
+        copied = locked(files, patience, lambda index: read(files, index))
+        return _verify(files, owner, items, copied, None)
+
+    return patiently(files, freely, under_lock)
 
 
-def _copy(files: MailboxFiles) -> _Copied:
-    """Read everything, and see that nothing was written while we did."""
-    with _opened(files.index) as index:
-        before = _signature(files.annotations)
-        copied = _read(files, index)
-        again = os.pread(index, LONGEST_HEADER, 0)
-        if again != copied.head or not _is_still(files.index, index):
-            raise _spoilt(copied, files.index, "it was written while it was read")
-        if _signature(files.annotations) != before:
-            raise _spoilt(copied, files.annotations, "it was written while it was read")
-        return copied
-
-
-def _copy_locked(files: MailboxFiles, patience: float) -> _Copied:
-    """Read everything while nobody may write."""
-    end = time.monotonic() + patience
-    while True:
-        with _opened(files.index) as index, shared(index, max(0.0, end - time.monotonic())):
-            if _is_still(files.index, index):
-                return _read(files, index)
-        if time.monotonic() >= end:
-            raise LockBusy("it is replaced again and again")
-
-
-def _spoilt(copied: _Copied, path: Path, what: str) -> SpoolDamaged:
-    copied.records.close()
-    return SpoolDamaged(path, 0, what)
-
-
-def _read(files: MailboxFiles, index: int) -> _Copied:
-    head = os.pread(index, LONGEST_HEADER, 0)
-    header = parse_index_header(head, files.index)
-    if header.is_deleted:
-        raise Gone(f"{files.index}: the mailbox is deleted")
-    there = os.fstat(index).st_size
-    if there < header.size:
-        what = f"it ends before record {header.num_records}"
-        raise SpoolDamaged(files.index, there, what, header.minor_version)
-    copy = copy_of(index, header.size)
-    try:
-        if copy.size < header.size:
-            raise SpoolDamaged(files.index, copy.size, "it became shorter", header.minor_version)
-        return _Copied(head, copy, _content(files.header, MAX_SIZE), _annotations(files.annotations))
-    except BaseException:
-        copy.close()
-        raise
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Gone(f"{path}: not there") from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _content(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except FileNotFoundError:
-        raise SpoolDamaged(path, 0, "not there, and the index of its mailbox is") from None
-    if len(data) > most:
-        raise SpoolDamaged(path, most, "too large to be one")
-    return data
-
-
-def _annotations(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one at `path`: a repack puts another there."""
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
-
-
-def _verify(files: MailboxFiles, owner: str, items: Items, copied: _Copied, drift: Drift | None) -> Snapshot:
+def _verify(files: MailboxFiles, owner: str, items: Items, copied: Copied, drift: Drift | None) -> Snapshot:
     """Believe what was copied. `drift`: which one the stored sync CRCs may have besides none; None, where
     nobody could write meanwhile, is any. Raises `SpoolDamaged`."""
     try:
         index = parse_index_header(copied.records.read(0, LONGEST_HEADER), files.index)
         header = parse_header(copied.header, files.header)
-        if header.crc != index.header_file_crc:
-            what = f"its CRC is {header.crc:#010x}, and {index.header_file_crc:#010x} in the index"
-            raise SpoolDamaged(files.header, 0, what, index.minor_version)
+        check_belonging(files, index, header)
         annotations: Annotations = {}
         if copied.annotations:
             annotations = message_annotations(
@@ -237,7 +116,7 @@ class Snapshot:
         index: IndexHeader,
         header: MailboxHeader,
         annotations: Annotations,
-        copy: Copy,
+        whole: Copy,
     ) -> None:
         self.files = files
         self.index = index
@@ -250,7 +129,7 @@ class Snapshot:
         """Both sync CRCs, as releases up to 3.12 count them."""
         self.drift = Drift()
         """How those that are stored differ."""
-        self._copy = copy
+        self._copy = whole
         self._reader = RecordReader(index, header.keywords, files.index)
         self._windows: list[Window] = []
 

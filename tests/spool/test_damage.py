@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.spool import snapshot as snapshots
+from cyrus_sync.spool import copying
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 from .golden import NAMES, copied, records, snapshot
@@ -18,7 +18,7 @@ from .indexes import Index
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "_PAUSE", 0)
+    monkeypatch.setattr(copying, "_PAUSE", 0)
 
 
 def flipped(path: Path, sample: int, seed: int) -> list[tuple[int, bytes]]:
