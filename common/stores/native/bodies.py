@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
@@ -132,11 +131,11 @@ class BodyReader:
         ]
 
     def _large(self, stored: Stored, partition: str, encoding: str, careful: bool) -> MessageBody:
-        pieces = LargeBody(self.packs.directory, stored, self.refresh, encoding, self.damaged)
+        pieces = LargeBody(self.packs, stored, self.refresh, encoding, self.damaged)
         if careful:
             pieces.check_place()
             if stored.guid in self.damaged:
-                for _ in LargeBody(self.packs.directory, stored, self.refresh, "identity", self.damaged):
+                for _ in LargeBody(self.packs, stored, self.refresh, "identity", self.damaged):
                     pass
         return MessageBody(partition, stored.guid, stored.size, pieces, encoding)
 
@@ -168,13 +167,13 @@ class LargeBody:
 
     def __init__(
         self,
-        directory: Path,
+        packs: PackReader,
         stored: Stored,
         refresh: Callable[[Sequence[bytes]], dict[bytes, Stored]],
         encoding: str,
         damaged: Marks,
     ) -> None:
-        self._directory = directory
+        self._packs = packs
         self._stored = stored
         self._refresh = refresh
         self._encoding = encoding
@@ -182,7 +181,7 @@ class LargeBody:
 
     def check_place(self) -> None:
         """Raise `StoreCorrupt` or OSError where the pack is not there, or too short."""
-        packs = PackReader(self._directory)
+        packs = self._packs.again()
         try:
             stored = self._place_now(packs)
             last = stored.place.offset + stored.place.length - 1
@@ -192,7 +191,7 @@ class LargeBody:
 
     def _place_now(self, packs: PackReader) -> Stored:
         try:
-            packs.descriptor(self._stored.place.pack)
+            packs.size(self._stored.place.pack)
         except FileNotFoundError:
             return self._refresh([self._stored.guid])[self._stored.guid]
         return self._stored
@@ -202,7 +201,7 @@ class LargeBody:
         return self._stored.place.length if self._encoding == "zstd" else self._stored.size
 
     def __iter__(self) -> Iterator[bytes]:
-        packs = PackReader(self._directory)
+        packs = self._packs.again()
         try:
             frame = packs.pieces(self._place_now(packs).place)
             yield from frame if self._encoding == "zstd" else content_pieces(frame)

@@ -27,7 +27,7 @@ from cyrus_sync.common.stores.native.bodies import BodyReader, Stored, lookup
 from cyrus_sync.common.stores.native.layout import INDEX, LOCK
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.marks import Marks
-from cyrus_sync.common.stores.native.packs import PackReader, PackWriter
+from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, PackWriter
 from cyrus_sync.common.stores.native.transaction import Ground
 
 _IDLE = 2
@@ -53,7 +53,7 @@ class Session:
 
     def __init__(self, opened: OpenOwner, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self.packs = PackReader(opened.directory)
+        self.packs = PackReader(PackFiles(opened.directory))
         self.bodies = BodyReader(connection, self.packs, opened.places_now, opened.damaged)
 
     def drop_pages(self) -> None:

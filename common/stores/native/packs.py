@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.files import sync_directory
@@ -43,11 +43,13 @@ class PackMark(NamedTuple):
 class PackWriter:
     """Appends frames to an owner's packs. Not durable before `sync`; `rewind` takes frames back."""
 
-    def __init__(self, directory: Path, lengths: dict[int, int], *, new_directory: bool = False) -> None:
+    def __init__(self, directory: Path, lengths: Mapping[int, int], *, new_directory: bool = False) -> None:
         """`lengths`: the valid length of each pack, from the index. `new_directory`: names in the
         directory have not been synced yet; `sync` does it."""
         self._directory = directory
         self._committed = dict(lengths)
+        self.grown: dict[int, tuple[int, int]] = {}
+        """What the last `sync` has made durable: from which octet to which, by the pack's number."""
         self._pack = max(lengths, default=0)
         self._end = lengths.get(self._pack, 0)
         self._written = self._end
@@ -190,6 +192,7 @@ class PackWriter:
             last = number == self._pack
             changed[number] = self._end if last else (self._directory / pack_name(number)).stat().st_size
         self._unsynced.clear()
+        self.grown = {number: (self._committed.get(number, 0), length) for number, length in changed.items()}
         self._committed.update(changed)
         return changed
 
@@ -213,30 +216,79 @@ class PackWriter:
         self._close()
 
 
-class PackReader:
-    """Reads frames of one owner's packs; keeps a few files open. For one thread at a time."""
+class PackOctets(Protocol):
+    """The octets of one owner's packs, by range, wherever they are. For one thread at a time."""
+
+    def read(self, pack: int, offset: int, length: int) -> bytes:
+        """`length` octets, fewer at the end. FileNotFoundError where there is no such pack; OSError."""
+
+    def size(self, pack: int) -> int:
+        """How many octets the pack has. FileNotFoundError where there is no such pack; OSError."""
+
+    def again(self) -> PackOctets:
+        """The same packs, for another thread."""
+
+    def name(self, pack: int) -> str:
+        """What the pack is called in an error."""
+
+    def close(self) -> None: ...
+
+
+class PackFiles:
+    """Packs that are files of a directory (`PackOctets`); a few stay open."""
 
     _KEEP = 2
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self._directory = directory
         self._open: dict[int, int] = {}
 
-    def descriptor(self, pack: int) -> int:
-        """An open file; raises FileNotFoundError where `expire` has removed the pack meanwhile."""
+    def read(self, pack: int, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor(pack), length, offset)
+
+    def size(self, pack: int) -> int:
+        return os.fstat(self._descriptor(pack)).st_size
+
+    def again(self) -> PackFiles:
+        return PackFiles(self._directory)
+
+    def name(self, pack: int) -> str:
+        return str(self._directory / pack_name(pack))
+
+    def _descriptor(self, pack: int) -> int:
         found = self._open.pop(pack, -1)
         if found < 0:
-            found = os.open(self.directory / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
+            found = os.open(self._directory / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
         self._open[pack] = found
         while len(self._open) > self._KEEP:
             os.close(self._open.pop(next(iter(self._open))))
         return found
 
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+class PackReader:
+    """Reads frames of one owner's packs. For one thread at a time. FileNotFoundError where `expire` has
+    removed a pack meanwhile."""
+
+    def __init__(self, octets: PackOctets) -> None:
+        self._octets = octets
+
+    def size(self, pack: int) -> int:
+        """How many octets the pack has."""
+        return self._octets.size(pack)
+
+    def again(self) -> PackReader:
+        """A reader of the same packs for another thread."""
+        return PackReader(self._octets.again())
+
     def read(self, place: Place) -> bytes:
         """The octets of one frame; raises `StoreCorrupt` where the pack is too short."""
-        data = os.pread(self.descriptor(place.pack), place.length, place.offset)
+        data = self._octets.read(*place)
         if len(data) != place.length:
-            raise StoreCorrupt(f"{self.directory / pack_name(place.pack)} ends before {sum(place[1:])}")
+            raise StoreCorrupt(f"{self._octets.name(place.pack)} ends before {sum(place[1:])}")
         return data
 
     def read_all(self, places: list[Place]) -> list[bytes]:
@@ -263,8 +315,7 @@ class PackReader:
             position += piece.length
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        self._octets.close()
 
 
 def _runs(places: list[Place]) -> Iterator[list[Place]]:

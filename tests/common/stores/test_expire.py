@@ -9,7 +9,7 @@ from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native.care.expire import KEEP_TOMBSTONES, Expired, expire
 from cyrus_sync.common.stores.native.care.stats import stats
 from cyrus_sync.common.stores.native.care.verify import verify
-from cyrus_sync.common.stores.native.packs import PackReader
+from cyrus_sync.common.stores.native.packs import PackFiles
 from tests.common.stores.tools import (
     ALICE,
     INBOX,
@@ -239,9 +239,9 @@ def test_stats_count_messages_and_bytes(store, clock):
 
 
 def test_open_packs_are_bounded(store):
-    reader = PackReader(store.directory_of(ALICE))
+    packs = PackFiles(store.directory_of(ALICE))
     for number in range(2, 30):
         (store.directory_of(ALICE) / f"pack-{number:06d}.zst").write_bytes(b"")
-        reader.descriptor(number)
-    assert len(reader._open) <= 2
-    reader.close()
+        packs.size(number)
+    assert len(packs._open) <= 2
+    packs.close()

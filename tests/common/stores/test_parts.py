@@ -31,7 +31,7 @@ from cyrus_sync.common.stores.native.apply import crcs_differ, same_kind
 from cyrus_sync.common.stores.native.folders import acl_with
 from cyrus_sync.common.stores.native.layout import MAX_COMPONENT, Layout, decode_name, encode_name
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
-from cyrus_sync.common.stores.native.packs import PackReader, PackWriter, Place
+from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, PackWriter, Place
 from cyrus_sync.common.stores.native.registry import Registry
 from cyrus_sync.common.stores.native.rows import storable, to_signed, to_unsigned
 from cyrus_sync.common.stores.trouble import store_trouble
@@ -167,7 +167,7 @@ def test_a_pack_takes_back_what_was_appended_since_a_mark(tmp_path):
     writer.rewind(start)
     assert writer.sync() == {1: 11}
     writer.close()
-    reader = PackReader(tmp_path)
+    reader = PackReader(PackFiles(tmp_path))
     assert reader.read_all(places) == [b"one", b"two", b"three"]
     assert reader.read_all(places[::-1]) == [b"three", b"two", b"one"]
     assert list(reader.pieces(Place(1, 0, 11), 4)) == [b"onet", b"woth", b"ree"]

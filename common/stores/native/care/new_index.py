@@ -20,7 +20,7 @@ from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage
 from cyrus_sync.common.stores.native.layout import pack_name
-from cyrus_sync.common.stores.native.packs import PackReader, Place
+from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tally import weight
@@ -276,7 +276,7 @@ class NewIndex:
             (number,),
         ).fetchone()[0]
         modseq, now = self._next_modseq(), self.store.now()
-        with contextlib.closing(PackReader(self.directory)) as packs:
+        with contextlib.closing(PackReader(PackFiles(self.directory))) as packs:
             for guid, *place in found:
                 uid += 1
                 date = _date_of(packs, Place(*place)) or self._pack_date(place[0])

@@ -20,7 +20,7 @@ from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
-from cyrus_sync.common.stores.native.packs import PackReader, Place
+from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
@@ -54,7 +54,7 @@ def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
         return
     try:
         with store.read(owner) as reader:
-            check = _Check(store, owner, reader.connection, PackReader(directory))
+            check = _Check(store, owner, reader.connection, PackReader(PackFiles(directory)))
             try:
                 yield from check.everything()
             finally:
@@ -185,11 +185,15 @@ class _Check:
 
     def pack_files(self) -> Iterator[Problem]:
         for pack, length in self.db.execute("SELECT pack, length FROM packs WHERE length > 0").fetchall():
-            path = self.packs.directory / pack_name(pack)
-            if not path.exists():
-                yield Problem("pack", path.name, "is missing")
-            elif path.stat().st_size < length:
-                yield Problem("pack", path.name, f"has {path.stat().st_size} octets, should have {length}")
+            try:
+                found = self.packs.size(pack)
+            except FileNotFoundError:
+                yield Problem("pack", pack_name(pack), "is missing")
+                continue
+            except OSError:
+                continue  # The messages in it are named.
+            if found < length:
+                yield Problem("pack", pack_name(pack), f"has {found} octets, should have {length}")
 
     def messages(self) -> Iterator[Problem]:
         lengths = dict(self.db.execute("SELECT pack, length FROM packs"))
