@@ -270,11 +270,11 @@ class Importer:
             for folder, aim in self._aims.items():
                 if aim.linked:
                     writer.raise_counters(aim.uniqueid, last_uid=aim.next_uid - 1)
-                self._settle(writer, folder, aim, source.is_whole(folder))
+                self._reconcile(writer, folder, aim, source.is_whole(folder))
             self._gone(writer, source)
             self._subscribe(writer, source)
 
-    def _settle(self, writer: MailWriter, folder: Folder, aim: _Aim, whole: bool) -> None:
+    def _reconcile(self, writer: MailWriter, folder: Folder, aim: _Aim, whole: bool) -> None:
         """What differs between a folder and its mailbox; remember what came from it."""
         before = self._earlier.folders.get(folder)
         known = before.uids if before is not None and before.uniqueid == aim.uniqueid else set()

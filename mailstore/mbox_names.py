@@ -31,7 +31,7 @@ _LONGEST = 120
 """Octets of a file's name without suffix: with four times that a path of many levels still fits."""
 
 
-class Entry(NamedTuple):
+class ListedMailbox(NamedTuple):
     """A line of the list; `file` is relative to the export, `folder` to the INBOX."""
 
     file: str
@@ -83,7 +83,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def write_index(directory: Path, entries: Iterable[Entry]) -> None:
+def write_index(directory: Path, entries: Iterable[ListedMailbox]) -> None:
     """Write the list."""
     lines = [_FIRST]
     for entry in entries:
@@ -92,7 +92,7 @@ def write_index(directory: Path, entries: Iterable[Entry]) -> None:
     (directory / INDEX).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
 
 
-def read_index(directory: Path, report: Callable[[str], None]) -> list[Entry]:
+def read_index(directory: Path, report: Callable[[str], None]) -> list[ListedMailbox]:
     """The list of an export; empty where there is none. `report` hears of lines that cannot be used."""
     path = directory / INDEX
     if path.is_symlink() or not path.is_file():
@@ -110,7 +110,7 @@ def read_index(directory: Path, report: Callable[[str], None]) -> list[Entry]:
     return entries
 
 
-def _entry(line: str) -> Entry | None:
+def _entry(line: str) -> ListedMailbox | None:
     words = line.rstrip("\n").split("\t")
     if len(words) not in (2, 3) or words[0].startswith("/") or ".." in words[0].split("/"):
         return None
@@ -119,4 +119,4 @@ def _entry(line: str) -> Entry | None:
         check_mailbox_name(".".join(("x", *folder)))
     except ReplyError:
         return None
-    return Entry(words[0], folder, words[2:] == [_SUBSCRIBED])
+    return ListedMailbox(words[0], folder, words[2:] == [_SUBSCRIBED])

@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 
 from cyrus_sync.common.errors import StoreCorrupt, StoreError
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.protocol.mailboxes import MailboxLine
 from cyrus_sync.common.stores.frames import content_pieces, frame_content
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.common.wire.outgoing import mailbox_pieces
+from cyrus_sync.multisite.oplog.held import Held, not_stored
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.oplog.operations import Entry
-from cyrus_sync.multisite.oplog.transaction import parse
-from cyrus_sync.multisite.replay.stage import Held, not_stored
+from cyrus_sync.multisite.oplog.operations import LogEntry
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +98,7 @@ class Bodies:
                 left = not_stored(self._store, [place], left)
         return {guid for guid in left if guid not in self._held}
 
-    def live(self, entry: Entry, guids: Collection[bytes]) -> set[bytes]:
+    def live(self, entry: LogEntry, guids: Collection[bytes]) -> set[bytes]:
         """Those of the messages that are needed and should be here: the mailbox of the operation has them,
         or the operation is only passed on, and what becomes of it is not known."""
         if entry.origin != self._log.self_id:
@@ -136,20 +132,3 @@ def _unfolded(body: MessageBody) -> MessageBody:
     if body.size <= 4 << 20:
         return MessageBody(PARTITION, body.guid, body.size, frame_content(frame, body.size))
     return MessageBody(PARTITION, body.guid, body.size, _Unfolded(frame))
-
-
-def without_messages(entry: Entry, gone: set[bytes]) -> Entry:
-    """The operation with records whose messages do not exist any more as expunged ones, which need none.
-
-    They were expunged and cleaned up since; a later operation says so, too.
-    """
-    said = parse(entry.line)
-    line: MailboxLine = said.argument
-    records = tuple(
-        record._replace(expunged=True) if record.guid in gone else record for record in said.records
-    )
-    state = replace(line.state, sync_crc=0, sync_crc_annot=0)
-    update = replace(said.update, state=state, records=[records])
-    told = b"".join(piece.data for piece in mailbox_pieces(update, local=False))
-    kept = tuple(guid for guid in entry.guids if guid not in gone)
-    return replace(entry, line=told, guids=kept)

@@ -82,7 +82,7 @@ class Capture:
                 for line in lines:
                     for owner in sorted(owners_of(line)):
                         by_owner.setdefault(owner, []).append(line)
-                failed = self._settled_owners(by_owner)
+                failed = self._owners_at_rest(by_owner)
                 again = [line for owner in failed for line in by_owner[owner]]
                 if again:
                     self._channel.append([(line.type, *line.args) for line in dict.fromkeys(again)])
@@ -95,9 +95,9 @@ class Capture:
     def everything(self) -> list[CyrusSyncError]:
         """Compare the whole store with the log, whoever was named. Returns what failed."""
         owners = {*self._store.owners(), *self._log.shadows.owners(), SERVER}
-        return list(self._settled_owners(sorted(owners)).values())
+        return list(self._owners_at_rest(sorted(owners)).values())
 
-    def _settled_owners(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
+    def _owners_at_rest(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
         """`owners`, without those of whom somebody who died has left operations half done: what is in the
         store then is not known to be ours."""
         begun: dict[Owner, CyrusSyncError] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from cyrus_sync.common.config import Config
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.errors import MultisiteError, NotApplied
-from cyrus_sync.multisite.export import Exported, Place, Wish, export
+from cyrus_sync.multisite.export import Exported, ExportOptions, Place, export
 from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_name, new_id
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member, directory_of
@@ -31,7 +31,7 @@ from cyrus_sync.multisite.packet import (
 )
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
-from cyrus_sync.multisite.replay.members import announce, tell_replica
+from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -58,7 +58,7 @@ def make_replica(
     name: str,
     host: str,
     place: Place,
-    wish: Wish,
+    options: ExportOptions,
     *,
     storage_class: str = "",
     passphrase: str | None = None,
@@ -81,7 +81,7 @@ def make_replica(
     member.set_family(member.family.with_replica(made))
     with member.log.db.transaction():
         tell_replica(member.log, made)
-    return export(member, made, place, replace(wish, kind=CREATION, invitation=text))
+    return export(member, made, place, replace(options, kind=CREATION, invitation=text))
 
 
 @dataclass(frozen=True, slots=True)

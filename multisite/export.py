@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.multisite.bodies import Bodies, without_messages
+from cyrus_sync.multisite.bodies import Bodies
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.apply_command import without_messages
 from cyrus_sync.multisite.oplog.epochs import Row
-from cyrus_sync.multisite.oplog.operations import Entry, owner_text
+from cyrus_sync.multisite.oplog.operations import LogEntry, owner_text
 from cyrus_sync.multisite.packet import (
     CREATION,
     UPDATE,
@@ -44,7 +45,7 @@ Place = Callable[[int, int], Path]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExportOptions:
     """How to export. `max_size` in octets, 0 = one packet; `limit`: physical packets at most, 0 = all."""
 
     max_size: int = 0
@@ -85,7 +86,7 @@ def packet_prefix(prefix: str, replica: str, when: float) -> str:
     return f"{prefix}_{replica}_{moment}_{os.getpid()}"
 
 
-def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exported:
+def export(member: Member, target: Replica, place: Place, options: ExportOptions) -> Exported:
     """Write what `target` lacks. Nothing is written, and nothing believed, if that is nothing.
 
     A replica that is being restored writes a packet without operations, which asks the target for what it
@@ -93,7 +94,7 @@ def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exporte
     row is as it was.
     """
     bring_up_to_date(member, member.warn)
-    made = _Export(member, target, place, wish)
+    made = _Export(member, target, place, options)
     done = made.exported
     try:
         made.write()
@@ -101,7 +102,7 @@ def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exporte
             log = member.log
             with log.db.transaction():
                 log.epochs.exported(
-                    target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=wish.comment
+                    target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=options.comment
                 )
                 log.fulfilled(target.id)
     except BaseException:
@@ -111,16 +112,16 @@ def export(member: Member, target: Replica, place: Place, wish: Wish) -> Exporte
 
 
 class _Export:
-    def __init__(self, member: Member, target: Replica, place: Place, wish: Wish) -> None:
+    def __init__(self, member: Member, target: Replica, place: Place, options: ExportOptions) -> None:
         self._member = member
         self._log = member.log
         self._target = target
         self._place = place
-        self._wish = wish
-        self._max = wish.max_size or NO_LIMIT
+        self._options = options
+        self._max = options.max_size or NO_LIMIT
         self._logical = str(uuid.uuid4())
         self._bodies = Bodies(member.store, member.log)
-        self._known = {} if wish.kind == CREATION else self._log.epochs.row(target.id)
+        self._known = {} if options.kind == CREATION else self._log.epochs.row(target.id)
         self._mine = self._log.epochs.row(self._log.self_id)
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
@@ -149,13 +150,13 @@ class _Export:
         if self._writer is not None:
             self._close(last=True)
 
-    def _is_enough(self, following: Entry) -> bool:
+    def _is_enough(self, following: LogEntry) -> bool:
         """Whether the packets that may be written cannot hold one more operation with its messages, if those
         could not be compressed. At least one operation always goes."""
-        if not self._wish.limit or not self.exported.operations:
+        if not self._options.limit or not self.exported.operations:
             return False
         needed = len(following.line) + following.octets + _HEADS
-        left = self._wish.limit - len(self.exported.paths)
+        left = self._options.limit - len(self.exported.paths)
         if left == 1 and self._writer is not None:
             return not self._writer.fits(self._max, needed)
         return needed > left * self._max - (self._writer.size if self._writer is not None else 0)
@@ -169,7 +170,7 @@ class _Export:
 
     # -- one operation
 
-    def _entry(self, entry: Entry) -> None:
+    def _entry(self, entry: LogEntry) -> None:
         # Any other message has gone with the operation that brought it into the log, now or earlier.
         wanted = self._log.operations.introduced_by(entry)
         if wanted:
@@ -191,7 +192,7 @@ class _Export:
         self._covered[entry.origin] = entry.id
         self.exported.operations += 1
 
-    def _spared(self, entry: Entry, missing: set[bytes]) -> Entry:
+    def _spared(self, entry: LogEntry, missing: set[bytes]) -> LogEntry:
         """The operation as it can go without these messages. Those that were cleaned up here since are
         expunged; any other is damaged, and the target will ask for it."""
         damaged = self._bodies.live(entry, missing)
@@ -204,10 +205,10 @@ class _Export:
         secret = self._member.secret() if self._member.signs else None
         return retell(self._member.family.id, told, self._log.self_id, secret) if secret else told
 
-    def _left_out(self, entry: Entry, guid: bytes) -> None:
+    def _left_out(self, entry: LogEntry, guid: bytes) -> None:
         self._member.omit(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
 
-    def _messages(self, entry: Entry, guids: list[bytes]) -> None:
+    def _messages(self, entry: LogEntry, guids: list[bytes]) -> None:
         for batch in self._bodies.batches(entry.owner, guids):
             size = sum(body.size for body in batch)
             if self._writer is not None and self._writer.fits(self._max, size + 128 * len(batch)):
@@ -259,11 +260,11 @@ class _Export:
             self._header(number, last=False, widest=True),
             signing=secret,
             seal_to=self._seal_to(),
-            adopt=functools.partial(self._wish.adopt, path) if self._wish.adopt else None,
+            adopt=functools.partial(self._options.adopt, path) if self._options.adopt else None,
         )
 
     def _seal_to(self) -> Mapping[str, PublicKeys] | None:
-        if not self._member.config.switch("multisite_seal") or self._wish.kind == CREATION:
+        if not self._member.config.switch("multisite_seal") or self._options.kind == CREATION:
             return None
         history = self._target.key_history
         if history is None:
@@ -293,7 +294,7 @@ class _Export:
             if widest or origin in self._ranges or last_before
         }
         return Header(
-            kind=self._wish.kind,
+            kind=self._options.kind,
             family=family.id,
             family_name=family.name,
             sender=myself.id,
@@ -307,8 +308,8 @@ class _Export:
             ranges=ranges,
             row=self._mine,
             names={one: family.name_of(one) for one in {*self._mine, *ranges}},
-            comment=self._wish.comment,
+            comment=self._options.comment,
             wanted=self._log.wanted(),
             keys=history.text() if (history := myself.key_history) else "",
-            invitation=self._wish.invitation if number == 1 else "",
+            invitation=self._options.invitation if number == 1 else "",
         )

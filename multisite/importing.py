@@ -26,15 +26,16 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import NotApplied, UnknownSender
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.operations import Entry, State
+from cyrus_sync.multisite.oplog.held import Held, not_stored
+from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
 from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
-from cyrus_sync.multisite.replay.ground import Ground
-from cyrus_sync.multisite.replay.hand import Hand
+from cyrus_sync.multisite.replay.batch_writer import BatchWriter
+from cyrus_sync.multisite.replay.context import ReplayContext
+from cyrus_sync.multisite.replay.family_operations import announce
 from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
-from cyrus_sync.multisite.replay.members import announce
 from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
+from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
-from cyrus_sync.multisite.replay.stage import Held, PacketStage, not_stored
 from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again
 from cyrus_sync.multisite.shipping.files import TEMPORARY
 from cyrus_sync.multisite.trust import Verdict, judge, learn
@@ -237,10 +238,10 @@ class Import:
         """Apply a packet that has been verified and fits; how many operations were new."""
         member, log, header = self._member, self._member.log, packet.header
         count = size = since = 0
-        with log.db.transaction(), self._replay() as (ground, replay):
+        with log.db.transaction(), self._replay() as (context, replay):
             for item in packet.items(member.staging):
                 if isinstance(item, Messages):
-                    ground.stage.add(item.bodies)
+                    context.messages.add(item.bodies)
                     size += sum(body.size for body in item.bodies)
                 elif isinstance(item, Operation) and item.id > log.operations.last(item.origin):
                     replay.take(item)
@@ -248,25 +249,27 @@ class Import:
                     since += 1
                 if size > COMMIT_EVERY or since > COMMIT_OPERATIONS:
                     size = since = 0
-                    self._carry_out(ground, replay)
-            self._carry_out(ground, replay)
+                    self._carry_out(context, replay)
+            self._carry_out(context, replay)
             if header.number and not header.last:
-                ground.stage.hold(guid for guid in ground.stage.guids() if guid not in replay.consumed)
-            self._wanted(ground, replay)
-            if note_restore(member, ground, header):
+                context.messages.hold(
+                    guid for guid in context.messages.guids() if guid not in replay.consumed
+                )
+            self._wanted(context, replay)
+            if note_restore(member, context, header):
                 log.epochs.put(header.sender, header.row)
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
                 # An origin has what it did itself; but one that was ever restored has what it says.
-                if not ground.family.was_restored(origin):
+                if not context.family.was_restored(origin):
                     log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
-            self._commit(ground, replay)
+            self._commit(context, replay)
             answered = note_answer(member, header)
         if answered:
-            open_again(member, self.settle_all_left)
+            open_again(member, self.arbitrate_all_left)
         return count
 
     def _take_wanted(self, packet: PacketReader) -> None:
@@ -275,74 +278,74 @@ class Import:
         wanted = set(self._member.log.wanted(1 << 30))
         if not wanted:
             return
-        with self._member.log.db.transaction(), self._replay() as (ground, replay):
+        with self._member.log.db.transaction(), self._replay() as (context, replay):
             for item in packet.items(self._member.staging):
                 if isinstance(item, Messages):
-                    ground.stage.add([body for body in item.bodies if body.guid in wanted])
-            self._wanted(ground, replay)
-            self._commit(ground, replay)
+                    context.messages.add([body for body in item.bodies if body.guid in wanted])
+            self._wanted(context, replay)
+            self._commit(context, replay)
 
-    def _wanted(self, ground: Ground, replay: Replay) -> None:
+    def _wanted(self, context: ReplayContext, replay: Replay) -> None:
         """Messages that were waited for may have come."""
         log = self._member.log
-        came = [guid for guid in log.wanted(1 << 30) if guid in ground.stage]
+        came = [guid for guid in log.wanted(1 << 30) if guid in context.messages]
         if came:
-            ground.stage.hold(came)
+            context.messages.hold(came)
             replay.try_pending()
             log.unwant(came)
 
-    def _carry_out(self, ground: Ground, replay: Replay) -> None:
+    def _carry_out(self, context: ReplayContext, replay: Replay) -> None:
         """First the log has the operations, as begun; then the store their effects; then the log theirs."""
         self._member.log.db.commit()
         replay.carry_out_taken()
-        self._commit(ground, replay)
+        self._commit(context, replay)
 
-    def _commit(self, ground: Ground, replay: Replay) -> None:
-        ground.hand.lay_down()
-        self._member.set_family(ground.family)
-        self._capture(ground)
-        ground.stage.forget(replay.consumed)
+    def _commit(self, context: ReplayContext, replay: Replay) -> None:
+        context.batch.commit()
+        self._member.set_family(context.family)
+        self._capture(context)
+        context.messages.forget(replay.consumed)
         replay.consumed.clear()
         self._member.log.db.commit()
-        warn_of_generated(ground)
+        warn_of_generated(context)
 
-    def settle_all_left(self) -> None:
+    def arbitrate_all_left(self) -> None:
         """Settle what others have said while this replica could not (`multisite.restoring`)."""
         log = self._member.log
-        with log.db.transaction(), self._replay() as (ground, replay):
+        with log.db.transaction(), self._replay() as (context, replay):
             for owner in log.masters.of_replica(log.self_id):
-                replay.settle_left(owner, log.masters.settled(owner))
-            self._commit(ground, replay)
+                replay.arbitrate_left(owner, log.masters.settled(owner))
+            self._commit(context, replay)
 
-    def _capture(self, ground: Ground) -> None:
+    def _capture(self, context: ReplayContext) -> None:
         """Tell what came of what others said."""
-        again, ground.told_again = ground.told_again, set()
-        note_inboxless(ground, again)
+        again, context.to_capture = context.to_capture, set()
+        note_inboxless(context, again)
         self._capture_owners(sorted(again))
 
     @contextmanager
-    def _replay(self) -> Iterator[tuple[Ground, Replay]]:
+    def _replay(self) -> Iterator[tuple[ReplayContext, Replay]]:
         member = self._member
-        ground = Ground(
+        context = ReplayContext(
             log=member.log,
-            hand=Hand(member.store),
-            stage=PacketStage(member.staging, Held(member.log.db)),
+            batch=BatchWriter(member.store),
+            messages=PacketMessages(member.staging, Held(member.log.db)),
             family=member.family,
             partitions=tuple(member.config.partitions),
             defaultpartition=member.config.defaultpartition,
             warn=member.warn,
             notice=self._notice,
             founding=member.is_being_made,
-            told_again=set(),
+            to_capture=set(),
         )
-        replay = Replay(ground, self._capture_owners)
+        replay = Replay(context, self._capture_owners)
         try:
-            yield ground, replay
+            yield context, replay
         except BaseException as error:
-            ground.hand.drop(error)
+            context.batch.roll_back(error)
             raise
         finally:
-            ground.stage.close()
+            context.messages.close()
 
     def _capture_owners(self, owners: Iterable[Owner]) -> None:
         for owner, error in self._member.capture.owners(owners).items():
@@ -350,18 +353,18 @@ class Import:
 
     def resume(self) -> None:
         """End what somebody has begun who died; what waits for a message goes on waiting."""
-        with self._member.log.db.transaction(), self._replay() as (ground, replay):
+        with self._member.log.db.transaction(), self._replay() as (context, replay):
             replay.try_pending()
-            self._commit(ground, replay)
+            self._commit(context, replay)
 
     def _afterwards(self) -> None:
         """What waited is tried again; names that are free go to whom they belong; nobody is without INBOX."""
         log = self._member.log
-        with log.db.transaction(), self._replay() as (ground, replay):
+        with log.db.transaction(), self._replay() as (context, replay):
             replay.try_pending()
-            give_back(ground)
-            give_inboxes(ground)
-            self._commit(ground, replay)
+            give_back(context)
+            give_inboxes(context)
+            self._commit(context, replay)
             self._prune_held()
 
     def _prune_held(self) -> None:
@@ -398,10 +401,10 @@ def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
         member.omit(f"not all changes could be recorded: {error}")
 
 
-def drop_set_aside(member: Member, entry: Entry, notice: Callable[[str], None]) -> None:
+def drop_set_aside(member: Member, entry: LogEntry, notice: Callable[[str], None]) -> None:
     """Never carry out an operation that is set aside; what waits behind it goes on."""
     with member.log.db.transaction():
-        member.log.operations.set_state(entry.seq, State.DONE)
+        member.log.operations.set_state(entry.seq, OperationState.DONE)
     Import(member, lambda _path: None, notice).run([])
 
 

@@ -70,9 +70,9 @@ class _Claim(Import):
 
     def claim(self, owner: Owner, said: Master) -> None:
         log = self._member.log
-        with log.db.transaction(), self._replay() as (ground, replay):
+        with log.db.transaction(), self._replay() as (context, replay):
             log.proclaim(owner, said)
             if said.replica == log.self_id:
                 replay.promoted(owner)
-            self._commit(ground, replay)
+            self._commit(context, replay)
         self._afterwards()

@@ -10,7 +10,7 @@ from cyrus_sync.multisite.family import Replica, check_replica_name
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.packet import BadKeys, PublicKeys
 from cyrus_sync.multisite.packet.succession import Succession
-from cyrus_sync.multisite.replay.members import announce, give_back_names, tell_replica
+from cyrus_sync.multisite.replay.family_operations import announce, give_back_names, tell_replica
 
 
 def change_replica(member: Member, one: Replica) -> Replica:

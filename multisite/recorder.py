@@ -43,11 +43,11 @@ from cyrus_sync.common.model import (
 from cyrus_sync.common.names import SERVER, Owner, is_deleted, owner_of, sort_key
 from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID
 from cyrus_sync.common.wire.outgoing import mailbox_pieces
+from cyrus_sync.multisite.oplog.apply_command import parse
 from cyrus_sync.multisite.oplog.items import remember
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.oplog.shadows import RESYNC
-from cyrus_sync.multisite.oplog.transaction import parse
 
 HEADER_FIELDS = ("name", "acl", "options", "usergroups", "annotations", "partition", "uidvalidity")
 """Fields of a mailbox of which `changed` tells."""
@@ -278,7 +278,7 @@ class Recorder:
 
     def _small_entry(
         self, owner: Owner, name: str, arguments: tuple[Any, ...], more: dict[str, str] | None = None
-    ) -> Entry:
+    ) -> LogEntry:
         """Record one of the commands that fit into a line, and note it in the shadow."""
         self._log.claim(owner)
         line = COMMANDS["APPLY", name].line(*arguments)
@@ -292,7 +292,7 @@ class Recorder:
         attributes: dict[str, str],
         guids: Iterable[bytes] = (),
         octets: int = 0,
-    ) -> Entry:
+    ) -> LogEntry:
         self.recorded += 1
         return self._log.operations.append(
             owner, line, time=self._log.now(), attributes=attributes, guids=guids, octets=octets

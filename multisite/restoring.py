@@ -17,8 +17,8 @@ from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.masters import Base
 from cyrus_sync.multisite.packet import Header
-from cyrus_sync.multisite.replay.ground import Ground
-from cyrus_sync.multisite.replay.members import announce
+from cyrus_sync.multisite.replay.context import ReplayContext
+from cyrus_sync.multisite.replay.family_operations import announce
 
 ANSWER = b""
 """Stands among the messages that were asked for where a packet is owed even if it carries nothing."""
@@ -45,24 +45,24 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     return siblings
 
 
-def open_again(member: Member, settle_left: Callable[[], object]) -> None:
-    """Open a sealed replica, whether or not everybody has answered (``-override``). `settle_left`: settle
-    what others have said meanwhile (`multisite.importing.Import.settle_all_left`)."""
+def open_again(member: Member, arbitrate_left: Callable[[], object]) -> None:
+    """Open a sealed replica, whether or not everybody has answered (``-override``). `arbitrate_left`: settle
+    what others have said meanwhile (`multisite.importing.Import.arbitrate_all_left`)."""
     myself = replace(member.myself, version=member.myself.version + 1)
     announce(member, replace(member.family.with_replica(myself), restoring={}))
-    settle_left()
+    arbitrate_left()
     for error in member.capture.everything():
         member.warn(f"not all changes could be recorded: {error}")
 
 
-def note_restore(member: Member, ground: Ground, header: Header) -> bool:
+def note_restore(member: Member, context: ReplayContext, header: Header) -> bool:
     """Whether the sender of a packet was restored since we heard of it last; then it is owed an answer."""
-    known = ground.family.replicas.get(header.sender)
+    known = context.family.replicas.get(header.sender)
     if known is None or header.sender_incarnation <= known.incarnation:
         return False
-    ground.family = ground.family.with_replica(replace(known, incarnation=header.sender_incarnation))
+    context.family = context.family.with_replica(replace(known, incarnation=header.sender_incarnation))
     member.log.request(header.sender, [ANSWER])
-    ground.notice(f"{known.name} was restored from a backup: it is sent what it lacks with the next export")
+    context.notice(f"{known.name} was restored from a backup: it is sent what it lacks with the next export")
     return True
 
 

@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cyrus_sync.multisite.family import Family
-from cyrus_sync.multisite.oplog.operations import SIGNATURE, Entry, owner_text
+from cyrus_sync.multisite.oplog.operations import SIGNATURE, LogEntry, owner_text
 from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
 
 RETOLD = "retold"
 """The attribute that names the replica by whom an operation was told anew."""
 
 
-def statement(family: str, entry: Entry) -> bytes:
+def statement(family: str, entry: LogEntry) -> bytes:
     """What is signed."""
     attributes = {key: value for key, value in entry.attributes.items() if key != SIGNATURE}
     words = (
@@ -37,18 +37,18 @@ def statement(family: str, entry: Entry) -> bytes:
     return "\n".join(words).encode("utf-8", "surrogatepass")
 
 
-def sign(family: str, entry: Entry, secret: SecretKeys) -> str:
+def sign(family: str, entry: LogEntry, secret: SecretKeys) -> str:
     """The signature, as it stands in the attributes."""
     return encode64(secret.sign(statement(family, entry)))
 
 
-def retell(family: str, entry: Entry, teller: str, secret: SecretKeys) -> Entry:
+def retell(family: str, entry: LogEntry, teller: str, secret: SecretKeys) -> LogEntry:
     """An operation of another's that was changed on its way, signed by the replica `teller`."""
     told = replace(entry, attributes={**entry.attributes, RETOLD: teller})
     return replace(told, attributes={**told.attributes, SIGNATURE: sign(family, told, secret)})
 
 
-def fault(family: Family, entry: Entry) -> str:
+def fault(family: Family, entry: LogEntry) -> str:
     """Why an operation is not believed to be said by its origin; "" if it is."""
     teller = entry.attributes.get(RETOLD, entry.origin)
     if teller != entry.origin and entry.verb != "MAILBOX":

@@ -17,9 +17,9 @@ from cyrus_sync.common.names import owner_of, root_of
 from cyrus_sync.common.protocol.codec import RenameRequest
 from cyrus_sync.multisite.errors import BadOperation
 from cyrus_sync.multisite.family import Family, Replica, replica_of_text
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse
 from cyrus_sync.multisite.oplog.masters import Master
-from cyrus_sync.multisite.oplog.operations import FAMILY, SIGNATURE, Entry, owner_text
-from cyrus_sync.multisite.oplog.transaction import Transaction, parse
+from cyrus_sync.multisite.oplog.operations import FAMILY, SIGNATURE, LogEntry, owner_text
 from cyrus_sync.multisite.signing import RETOLD, fault
 
 SPECIAL = frozenset(("MASTER", "REPLICA"))
@@ -51,12 +51,12 @@ _KINDS = ("user", "shared", "server", "family")
 class Said(NamedTuple):
     """What an operation says, read: one of the three is there."""
 
-    transaction: Transaction | None = None
+    command: ApplyCommand | None = None
     master: Master | None = None
     replica: Replica | None = None
 
 
-def read(entry: Entry) -> Said:
+def read(entry: LogEntry) -> Said:
     """What an operation says. Raises `BadOperation` for anything that no replica could have written."""
     try:
         _check_owner(entry)
@@ -65,14 +65,14 @@ def read(entry: Entry) -> Said:
         _check_attributes(entry)
         if entry.verb == "MASTER":
             return Said(master=_master(entry))
-        return Said(transaction=_transaction(entry))
+        return Said(command=_command(entry))
     except BadOperation:
         raise
     except (CyrusSyncError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise BadOperation(f"{entry.verb or 'it'} cannot be read: {str(error)[:200]}") from None
 
 
-def _check_owner(entry: Entry) -> None:
+def _check_owner(entry: LogEntry) -> None:
     owner = entry.owner
     known = owner.kind in _KINDS
     if known and owner.kind in ("user", "shared"):
@@ -88,7 +88,7 @@ def _check_owner(entry: Entry) -> None:
         raise BadOperation(f"{entry.verb} of {owner_text(owner)}")
 
 
-def _check_attributes(entry: Entry) -> None:
+def _check_attributes(entry: LogEntry) -> None:
     for key, value in entry.attributes.items():
         form = _FORMS.get(key)
         if form is not None and not form.fullmatch(value):
@@ -97,13 +97,13 @@ def _check_attributes(entry: Entry) -> None:
             raise BadOperation(f"its {key} has a number that is too large")
 
 
-def _master(entry: Entry) -> Master:
+def _master(entry: LogEntry) -> Master:
     if "version" not in entry.attributes or "replica" not in entry.attributes:
         raise BadOperation("MASTER without a version or a replica")
     return Master(int(entry.attributes["version"]), entry.attributes["replica"])
 
 
-def _transaction(entry: Entry) -> Transaction:
+def _command(entry: LogEntry) -> ApplyCommand:
     said = parse(entry.line)
     uniqueid = entry.attributes.get("uniqueid", "")
     if said.name == "MAILBOX" and said.update.state.uniqueid != uniqueid:
@@ -119,7 +119,7 @@ def _transaction(entry: Entry) -> Transaction:
 
 
 def check_right(
-    family: Family, entry: Entry, said: Said, before: Master | None, *, founding: bool = False
+    family: Family, entry: LogEntry, said: Said, before: Master | None, *, founding: bool = False
 ) -> None:
     """Raises `BadOperation` where the origin of an operation may not say that. `before` is the master of its
     owner until now. `founding`: the log of the family is being read from its beginning, by a replica that is
@@ -135,7 +135,7 @@ def check_right(
         raise BadOperation(rule)
 
 
-def _with_own_keys(family: Family, entry: Entry, said: Replica | None) -> Family:
+def _with_own_keys(family: Family, entry: LogEntry, said: Replica | None) -> Family:
     """The family as it is if a replica tells of new keys of its own, which sign that very operation."""
     known = family.replicas.get(entry.origin)
     if said is None or known is None or said.id != entry.origin:
@@ -146,7 +146,7 @@ def _with_own_keys(family: Family, entry: Entry, said: Replica | None) -> Family
     return family.with_replica(known.with_keys(told))
 
 
-def _usurped(entry: Entry, said: Master, before: Master | None, family: Family) -> str:
+def _usurped(entry: LogEntry, said: Master, before: Master | None, family: Family) -> str:
     """Whoever says who is master knew the master before: nobody can leap ahead, and be master for good."""
     if family.has_keys and said.replica not in family.replicas:
         return f"it makes {family.name_of(said.replica)} a master, who is not in the family"
@@ -157,7 +157,7 @@ def _usurped(entry: Entry, said: Master, before: Master | None, family: Family) 
     return ""
 
 
-def _meddled(family: Family, entry: Entry, said: Replica) -> str:
+def _meddled(family: Family, entry: LogEntry, said: Replica) -> str:
     """What one replica says of another: that it is there, its name and host, that it was removed. Its
     restores and its keys are its own affair."""
     known = family.replicas.get(said.id)
@@ -175,7 +175,7 @@ def _meddled(family: Family, entry: Entry, said: Replica) -> str:
     return ""
 
 
-def keys_to_believe(family: Family, entry: Entry, said: Replica, warn: Callable[[str], None]) -> Replica:
+def keys_to_believe(family: Family, entry: LogEntry, said: Replica, warn: Callable[[str], None]) -> Replica:
     """What is said of a replica, with those of its keys that are to be believed."""
     known = family.replicas.get(said.id)
     if known is None:

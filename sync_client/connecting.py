@@ -1,4 +1,4 @@
-"""The real thing behind `sync_client.session`: a csync connection with an engine on it."""
+"""The real thing behind `sync_client.connection`: a csync connection with an engine on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ARCHIVE = "REPLICATION-ARCHIVE"
 WANTED = frozenset({"SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD})
 
 
-class WireSession:
-    """A `Session` over the wire."""
+class WireConnection:
+    """An `EngineConnection` over the wire."""
 
     def __init__(self, engine: Engine, replica: WireReplica) -> None:
         self.engine = engine
@@ -69,7 +69,7 @@ class WireConnector:
     def connect(self) -> Deferred[Any]:
         return Deferred.fromCoroutine(self._connect())
 
-    async def _connect(self) -> WireSession:
+    async def _connect(self) -> WireConnection:
         session = await connect(self._reactor, self.settings, self._trace)
         wanted = WANTED | {ARCHIVE} if self._archive else WANTED
         try:
@@ -83,4 +83,4 @@ class WireConnector:
             await replica.close()
             raise NotGranted().at(server=self.server)
         engine = Engine(self._store, replica, self._threads, self._options)
-        return WireSession(engine, replica)
+        return WireConnection(engine, replica)

@@ -13,12 +13,12 @@ from __future__ import annotations
 import enum
 
 
-class State(enum.Enum):
+class RollingState(enum.Enum):
     NEW = "starting"
     CONNECTING = "connecting"
     BACKING_OFF = "waiting to reconnect"
     IDLE = "waiting for changes"
-    SETTLING = "collecting changes"
+    GATHERING = "collecting changes"
     RUNNING = "replicating"
     RENEWING = "renewing the connection"
     FINISHING = "finishing what is running"
@@ -55,7 +55,7 @@ class Action(enum.Enum):
     """A new connection: start keeping it alive, look for work."""
     BACK_OFF = enum.auto()
     """Drop what is left of the connection; wait, longer each time."""
-    SETTLE = enum.auto()
+    GATHER = enum.auto()
     """Wait a moment for more lines, and for the least time between two runs."""
     RUN = enum.auto()
     LOOK = enum.auto()
@@ -69,36 +69,36 @@ class Action(enum.Enum):
     END = enum.auto()
 
 
-Step = tuple[State, Action]
+Step = tuple[RollingState, Action]
 
-TABLE: dict[tuple[State, Event], Step] = {
-    (State.NEW, Event.START): (State.CONNECTING, Action.CONNECT),
-    (State.NEW, Event.STOP): (State.STOPPED, Action.END),
-    (State.CONNECTING, Event.CONNECTED): (State.IDLE, Action.GREET),
-    (State.CONNECTING, Event.CONNECT_FAILED): (State.BACKING_OFF, Action.BACK_OFF),
-    (State.CONNECTING, Event.STOP): (State.STOPPED, Action.END),
-    (State.BACKING_OFF, Event.DUE): (State.CONNECTING, Action.CONNECT),
-    (State.BACKING_OFF, Event.HURRY): (State.CONNECTING, Action.CONNECT),
-    (State.BACKING_OFF, Event.STOP): (State.STOPPED, Action.END),
-    (State.IDLE, Event.WORK): (State.SETTLING, Action.SETTLE),
-    (State.IDLE, Event.LOST): (State.BACKING_OFF, Action.BACK_OFF),
-    (State.IDLE, Event.SESSION_OLD): (State.RENEWING, Action.RENEW),
-    (State.IDLE, Event.STOP): (State.CLOSING, Action.CLOSE),
-    (State.SETTLING, Event.DUE): (State.RUNNING, Action.RUN),
-    (State.SETTLING, Event.LOST): (State.BACKING_OFF, Action.BACK_OFF),
-    (State.SETTLING, Event.SESSION_OLD): (State.RENEWING, Action.RENEW),
-    (State.SETTLING, Event.STOP): (State.CLOSING, Action.CLOSE),
-    (State.RUNNING, Event.RUN_DONE): (State.IDLE, Action.LOOK),
-    (State.RUNNING, Event.RUN_BROKEN): (State.BACKING_OFF, Action.BACK_OFF),
-    (State.RUNNING, Event.STOP): (State.FINISHING, Action.INTERRUPT),
-    (State.RENEWING, Event.CLOSED): (State.CONNECTING, Action.CONNECT),
-    (State.RENEWING, Event.STOP): (State.CLOSING, Action.NOTHING),
-    (State.FINISHING, Event.RUN_DONE): (State.CLOSING, Action.CLOSE),
-    (State.FINISHING, Event.RUN_BROKEN): (State.CLOSING, Action.CLOSE),
-    (State.CLOSING, Event.CLOSED): (State.STOPPED, Action.END),
+TABLE: dict[tuple[RollingState, Event], Step] = {
+    (RollingState.NEW, Event.START): (RollingState.CONNECTING, Action.CONNECT),
+    (RollingState.NEW, Event.STOP): (RollingState.STOPPED, Action.END),
+    (RollingState.CONNECTING, Event.CONNECTED): (RollingState.IDLE, Action.GREET),
+    (RollingState.CONNECTING, Event.CONNECT_FAILED): (RollingState.BACKING_OFF, Action.BACK_OFF),
+    (RollingState.CONNECTING, Event.STOP): (RollingState.STOPPED, Action.END),
+    (RollingState.BACKING_OFF, Event.DUE): (RollingState.CONNECTING, Action.CONNECT),
+    (RollingState.BACKING_OFF, Event.HURRY): (RollingState.CONNECTING, Action.CONNECT),
+    (RollingState.BACKING_OFF, Event.STOP): (RollingState.STOPPED, Action.END),
+    (RollingState.IDLE, Event.WORK): (RollingState.GATHERING, Action.GATHER),
+    (RollingState.IDLE, Event.LOST): (RollingState.BACKING_OFF, Action.BACK_OFF),
+    (RollingState.IDLE, Event.SESSION_OLD): (RollingState.RENEWING, Action.RENEW),
+    (RollingState.IDLE, Event.STOP): (RollingState.CLOSING, Action.CLOSE),
+    (RollingState.GATHERING, Event.DUE): (RollingState.RUNNING, Action.RUN),
+    (RollingState.GATHERING, Event.LOST): (RollingState.BACKING_OFF, Action.BACK_OFF),
+    (RollingState.GATHERING, Event.SESSION_OLD): (RollingState.RENEWING, Action.RENEW),
+    (RollingState.GATHERING, Event.STOP): (RollingState.CLOSING, Action.CLOSE),
+    (RollingState.RUNNING, Event.RUN_DONE): (RollingState.IDLE, Action.LOOK),
+    (RollingState.RUNNING, Event.RUN_BROKEN): (RollingState.BACKING_OFF, Action.BACK_OFF),
+    (RollingState.RUNNING, Event.STOP): (RollingState.FINISHING, Action.INTERRUPT),
+    (RollingState.RENEWING, Event.CLOSED): (RollingState.CONNECTING, Action.CONNECT),
+    (RollingState.RENEWING, Event.STOP): (RollingState.CLOSING, Action.NOTHING),
+    (RollingState.FINISHING, Event.RUN_DONE): (RollingState.CLOSING, Action.CLOSE),
+    (RollingState.FINISHING, Event.RUN_BROKEN): (RollingState.CLOSING, Action.CLOSE),
+    (RollingState.CLOSING, Event.CLOSED): (RollingState.STOPPED, Action.END),
 }
 
 
-def step(state: State, event: Event) -> Step:
+def step(state: RollingState, event: Event) -> Step:
     """What `event` means in `state`; an event that means nothing there changes nothing."""
     return TABLE.get((state, event), (state, Action.NOTHING))

@@ -32,7 +32,7 @@ _MAILBOX_TYPES = frozenset(("MAILBOX", "APPEND", "DOUBLEMAILBOX", "RENAME"))
 
 
 @dataclass(slots=True)
-class Plan:
+class WorkPlan:
     """What a run has to do. `items` stand in the order of work."""
 
     items: list[Item] = field(default_factory=list)
@@ -59,10 +59,10 @@ def _drop(line: LogLine, reason: str) -> None:
     del line, reason
 
 
-def merge(lines: Iterable[LogLine], reject: Reject = _drop) -> Plan:
+def merge(lines: Iterable[LogLine], reject: Reject = _drop) -> WorkPlan:
     """The plan for `lines`. Lines of unknown type, with a wrong number of arguments or with names that
     no store keeps are handed to `reject` instead."""
-    plan = Plan()
+    plan = WorkPlan()
     groups: dict[Owner, dict[str, None]] = {}
     sets: dict[Kind, dict[tuple[str, ...], None]] = {kind: {} for kind in Kind}
     for line in dict.fromkeys(lines):
@@ -105,7 +105,7 @@ def _kind(item: Item) -> Kind:
 
 
 def _add_mailboxes(
-    plan: Plan, groups: dict[Owner, dict[str, None]], kind: str, args: tuple[str, ...]
+    plan: WorkPlan, groups: dict[Owner, dict[str, None]], kind: str, args: tuple[str, ...]
 ) -> None:
     first = owner_of_name(args[0])
     if len(args) == 1:

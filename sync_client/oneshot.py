@@ -27,12 +27,12 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
+from cyrus_sync.sync_client.connection import Connector, EngineConnection
 from cyrus_sync.sync_client.facts import NotGranted, reason_of
-from cyrus_sync.sync_client.merge import Plan
+from cyrus_sync.sync_client.merge import WorkPlan
 from cyrus_sync.sync_client.promote import Decision, GivenUp, OwnerOfUniqueid, promote
 from cyrus_sync.sync_client.promote import Deferred as PutOff
 from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
-from cyrus_sync.sync_client.session import Connector, Session
 from cyrus_sync.sync_client.work import Item, Kind
 
 _log = logging.getLogger(__name__)
@@ -129,9 +129,9 @@ class OneShot:
             return EX_TEMPFAIL
         return EX_FAILURE if self._failed or left else EX_OK
 
-    async def _one(self, session: Session, items: list[Item], width: int) -> Outcome:
+    async def _one(self, session: EngineConnection, items: list[Item], width: int) -> Outcome:
         self._run = Run(
-            Plan(sorted(items, key=lambda item: item.kind)),
+            WorkPlan(sorted(items, key=lambda item: item.kind)),
             session,
             width=width,
             decide=_once_only,
@@ -179,7 +179,7 @@ class OneShot:
             return [item for item in outcome.remaining if item.owner not in outcome.suspects], width
         return outcome.remaining, 1
 
-    async def _connect(self) -> Session | None:
+    async def _connect(self) -> EngineConnection | None:
         """A session; None if patience is at its end or the server will not have us."""
         while not self._stopped:
             try:

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.quarantine_file import (
-    Entry,
     Listing,
     RejectedLine,
+    SetAside,
     Unreadable,
     append_lines,
     read_lines,
@@ -65,7 +65,7 @@ class Quarantine:
     directory: Path
     clock: Callable[[], float]
     owner_of_line: Callable[[Line], Owner]
-    _entries: dict[Owner, Entry] = field(default_factory=dict)
+    _entries: dict[Owner, SetAside] = field(default_factory=dict)
     _rejected: dict[str, RejectedLine] = field(default_factory=dict)
     _kept: dict[Owner, dict[Line, None]] = field(default_factory=dict)
     _troubles: dict[Owner, _Trouble] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Quarantine:
         return len(self._entries)
 
     @property
-    def entries(self) -> dict[Owner, Entry]:
+    def entries(self) -> dict[Owner, SetAside]:
         return dict(self._entries)
 
     @property
@@ -199,13 +199,13 @@ class Quarantine:
             if trouble.count < (PATIENCE_LOCKED if locked else PATIENCE):
                 return False
             del self._troubles[owner]
-            entry = Entry(reason, trouble.first, now, trouble.count - 1, now)
+            entry = SetAside(reason, trouble.first, now, trouble.count - 1, now)
             what = f"{', '.join(only)} of {owner}" if only else str(owner)
             _log.error("%s is set aside after %d failures: %s", what, trouble.count, reason)
         tries = entry.failures + 1
         doublings = 0 if locked else min(max(0, tries - PATIENCE), 16)
         wait = min(FIRST_RETRY * 2**doublings, LONGEST_RETRY)
-        self._entries[owner] = Entry(reason, entry.first_failure, now, tries, now + wait, tuple(only))
+        self._entries[owner] = SetAside(reason, entry.first_failure, now, tries, now + wait, tuple(only))
         return True
 
     def succeeded(self, owners: Iterable[Owner]) -> None:

@@ -52,7 +52,7 @@ class Unreadable(CyrusSyncError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SetAside:
     """Why and until when an owner is set aside. Times in Unix seconds; `next_retry` None = never."""
 
     reason: str
@@ -80,7 +80,7 @@ class RejectedLine:
 class Listing:
     """What ``quarantine.yaml`` says."""
 
-    entries: dict[Owner, Entry] = field(default_factory=dict)
+    entries: dict[Owner, SetAside] = field(default_factory=dict)
     rejected: list[RejectedLine] = field(default_factory=list)
 
 
@@ -123,7 +123,7 @@ def _listing(document: Any) -> Listing:
     entries = {}
     for key, said in (document.get("set_aside") or {}).items():
         said = said or {}
-        entries[owner_from_key(str(key))] = Entry(
+        entries[owner_from_key(str(key))] = SetAside(
             reason=str(said.get("reason", "set aside by hand")),
             first_failure=_seconds(said.get("first_failure")) or 0,
             last_failure=_seconds(said.get("last_failure")) or 0,

@@ -28,11 +28,11 @@ from cyrus_sync.common.errors import (
     QuietLogout,
 )
 from cyrus_sync.sync_client.backoff import Backoff
+from cyrus_sync.sync_client.connection import Connector, EngineConnection
 from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
-from cyrus_sync.sync_client.machine import Action, Event, State, step
+from cyrus_sync.sync_client.machine import Action, Event, RollingState, step
 from cyrus_sync.sync_client.promote import OwnerOfUniqueid
 from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
-from cyrus_sync.sync_client.session import Connector, Session
 from cyrus_sync.sync_client.sources import Batch, Source
 from cyrus_sync.sync_client.watch import NoWatch, Watch
 
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 TICK = 1.0
 """Seconds between two looks at everything that is not urgent."""
 
-SETTLE = 0.01
+GATHER_SECONDS = 0.01
 """Seconds from the first line after a quiet time to the run: daemons write their lines in pairs."""
 
 TROUBLE_PAUSE = 1.0
@@ -61,7 +61,7 @@ _ACTIONS = {
     Action.CONNECT: "_connect",
     Action.GREET: "_greet",
     Action.BACK_OFF: "_back_off",
-    Action.SETTLE: "_settle",
+    Action.GATHER: "_gather",
     Action.RUN: "_start_run",
     Action.LOOK: "_look",
     Action.RENEW: "_renew",
@@ -90,13 +90,13 @@ class Rolling:
     report: ReportFailure = say_nothing
     say: Callable[[str], None] = _log.error
     random: Callable[[], float] = random.random
-    state: State = State.NEW
+    state: RollingState = RollingState.NEW
     facts: Facts = field(default_factory=Facts)
     exit_status: int = EX_OK
-    _session: Session | None = None
+    _session: EngineConnection | None = None
     _session_lost: Exception | None = None
     _session_good: bool = False
-    _attempt: Deferred[Session] | None = None
+    _attempt: Deferred[EngineConnection] | None = None
     _timer: Any = None
     _ticker: Any = None
     _run: Run | None = None
@@ -129,7 +129,7 @@ class Rolling:
 
     def stop(self, exit_status: int = EX_TEMPFAIL) -> None:
         """Stop after the items under way, with that status. A signal asks for this."""
-        if self.state not in (State.CLOSING, State.STOPPED):
+        if self.state not in (RollingState.CLOSING, RollingState.STOPPED):
             self.exit_status = exit_status
             self._feed(Event.STOP)
 
@@ -189,20 +189,20 @@ class Rolling:
             self.observer.changed(self)
 
     def _look_around(self) -> None:
-        if self.state not in (State.RUNNING, State.FINISHING) and self._shutdown_file_found():
+        if self.state not in (RollingState.RUNNING, RollingState.FINISHING) and self._shutdown_file_found():
             return
-        if self.state in (State.IDLE, State.BACKING_OFF, State.CONNECTING):
+        if self.state in (RollingState.IDLE, RollingState.BACKING_OFF, RollingState.CONNECTING):
             self.source.refresh()
             if self.source.pending():
                 self._note_work()
-        if self.state is State.IDLE:
+        if self.state is RollingState.IDLE:
             if self._too_old():
                 self._feed(Event.SESSION_OLD)
             elif self.source.pending():
                 self._feed(Event.WORK)
             else:
                 self._keep_alive()
-        elif self.state is State.SETTLING and self._too_old():
+        elif self.state is RollingState.GATHERING and self._too_old():
             self._feed(Event.SESSION_OLD)
 
     def _shutdown_file_found(self) -> bool:
@@ -236,7 +236,7 @@ class Rolling:
     def _noop_answered(self, _result: object) -> None:
         self._session_good = True
 
-    def _noop_failed(self, failure: Any, session: Session) -> None:
+    def _noop_failed(self, failure: Any, session: EngineConnection) -> None:
         self._session_ended(session, failure.value)
 
     def _noop_over(self, _result: object) -> None:
@@ -248,9 +248,9 @@ class Rolling:
         self._attempt = self.connector.connect()
         self._attempt.addCallbacks(self._connected, self._not_connected)
 
-    def _connected(self, session: Session) -> None:
+    def _connected(self, session: EngineConnection) -> None:
         self._attempt = None
-        if self.state is not State.CONNECTING:
+        if self.state is not RollingState.CONNECTING:
             session.close()
             return
         now = self.clock.seconds()
@@ -262,7 +262,7 @@ class Rolling:
 
     def _not_connected(self, failure: Any) -> None:
         self._attempt = None
-        if failure.check(CancelledError) or self.state is not State.CONNECTING:
+        if failure.check(CancelledError) or self.state is not RollingState.CONNECTING:
             return
         error = failure.value
         self.facts.trouble(reason_of(error), self.clock.seconds(), connection=True)
@@ -291,7 +291,7 @@ class Rolling:
         self._trouble = _NO_CONNECTION
         self._later(wait - self._backoff.early)
 
-    def _session_ended(self, session: Session, error: Exception) -> None:
+    def _session_ended(self, session: EngineConnection, error: Exception) -> None:
         if session is not self._session:
             return
         self._session_lost = error
@@ -330,10 +330,10 @@ class Rolling:
 
     # -- running
 
-    def _settle(self) -> None:
+    def _gather(self) -> None:
         spacing = max(self.settings.delay, self._pause)
         now = self.clock.seconds()
-        self._later(max(SETTLE, self._last_start + spacing - now))
+        self._later(max(GATHER_SECONDS, self._last_start + spacing - now))
 
     def _start_run(self) -> None:
         Deferred.fromCoroutine(self._one_run()).addCallbacks(self._feed, self._run_crashed)
@@ -353,7 +353,7 @@ class Rolling:
         self._last_start = taken
         outcome = await self._work(batch, taken)
         try:
-            await self.blocking(self.source.settle, batch, outcome)
+            await self.blocking(self.source.conclude, batch, outcome)
         except (CyrusSyncError, OSError) as error:
             return self._stuck(error)
         return self._weigh(outcome, taken)
@@ -371,7 +371,7 @@ class Rolling:
             owner_of_uniqueid=self.owner_of_uniqueid,
             report=self.report,
         )
-        if self.state is State.FINISHING:
+        if self.state is RollingState.FINISHING:
             run.interrupt()
         try:
             return await run.go()

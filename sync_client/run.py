@@ -28,10 +28,10 @@ from cyrus_sync.common.errors import (
     ReplyError,
 )
 from cyrus_sync.common.names import Owner
-from cyrus_sync.sync_client.merge import Plan
+from cyrus_sync.sync_client.connection import EngineConnection, perform
+from cyrus_sync.sync_client.merge import WorkPlan
 from cyrus_sync.sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
 from cyrus_sync.sync_client.promote import Deferred as PutOff
-from cyrus_sync.sync_client.session import Session, perform
 from cyrus_sync.sync_client.work import Item
 
 REFUSALS = 5
@@ -97,8 +97,8 @@ class Run:
 
     def __init__(
         self,
-        plan: Plan,
-        session: Session,
+        plan: WorkPlan,
+        session: EngineConnection,
         *,
         width: int = 1,
         owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None,

@@ -1,6 +1,6 @@
 """Where a rolling client's work comes from, and where it goes back to: a channel's log, or one file.
 
-The rule both guard: what was taken is given up only by `settle`, after everything that could not be done
+The rule both guard: what was taken is given up only by `conclude`, after everything that could not be done
 is written somewhere else for good. All methods may block and are called in threads, `pending` apart; one
 batch is out at a time.
 """
@@ -16,7 +16,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
 from cyrus_sync.common.synclog.log import ClaimedLog, SyncLog
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
-from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.merge import WorkPlan, merge
 from cyrus_sync.sync_client.quarantine import Line, Quarantine
 from cyrus_sync.sync_client.run import Outcome
 from cyrus_sync.sync_client.work import Item, Kind, owner_of_name, owner_of_user
@@ -26,7 +26,7 @@ from cyrus_sync.sync_client.work import Item, Kind, owner_of_name, owner_of_user
 class Batch:
     """What one run has to do. `claimed` is the run file behind it, if there is one."""
 
-    plan: Plan
+    plan: WorkPlan
     claimed: ClaimedLog | None = None
     held: list[Item] = field(default_factory=list)
     """Work of owners who are set aside and not yet due."""
@@ -55,7 +55,7 @@ class Source(Protocol):
     def take(self) -> Batch | None:
         """The next batch; raises `StoreError`."""
 
-    def settle(self, batch: Batch, outcome: Outcome) -> None:
+    def conclude(self, batch: Batch, outcome: Outcome) -> None:
         """Put back what was not done, then forget the batch. On `StoreError` it is not forgotten."""
 
     def refresh(self) -> None:
@@ -134,7 +134,7 @@ class ChannelSource:
             plan.items = [item for item in plan.items if item.owner not in retried or item.kind >= Kind.USER]
         return batch
 
-    def settle(self, batch: Batch, outcome: Outcome) -> None:
+    def conclude(self, batch: Batch, outcome: Outcome) -> None:
         try:
             self._put_back(batch, outcome)
         except BaseException:
@@ -237,7 +237,7 @@ class FileSource:
         self.passed_over += 1
         self._report(line, reason)
 
-    def settle(self, batch: Batch, outcome: Outcome) -> None:
+    def conclude(self, batch: Batch, outcome: Outcome) -> None:
         del batch
         if self._defer is not None and outcome.deferred:
             self._defer.append(_lines_of(outcome.deferred))

@@ -24,7 +24,7 @@ from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, US
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.events import DlistCommand
 from cyrus_sync.common.stores.queries import FullMailbox
-from cyrus_sync.sync_server.work import Bulk, Work
+from cyrus_sync.sync_server.work import SentAhead, Work
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Request:
 
     __slots__ = ("bulk", "local", "name", "replica", "value", "verb", "work")
 
-    def __init__(self, command: DlistCommand, bulk: Bulk, work: Work) -> None:
+    def __init__(self, command: DlistCommand, bulk: SentAhead, work: Work) -> None:
         self.verb = command.verb
         self.name = command.name
         self.local = command.local

@@ -66,7 +66,7 @@ _ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+\Z")
 """What may name a mechanism."""
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where a connection stands."""
 
     STRANGER = "not logged in"
@@ -87,7 +87,7 @@ class Session:
         self.origin = "" if trusted else origin(proto.peer)
         """The address that is counted, "" of a UNIX socket."""
         self.userid = ""
-        self.state = State.STRANGER
+        self.state = SessionState.STRANGER
         self.outbox = Outbox(proto, service.soon)
         self._trusted = trusted
         self._attempt: Attempt | None = None
@@ -130,13 +130,13 @@ class Session:
 
     def connection_lost(self, reason: Failure) -> None:
         """Forget what is staged, at once; a verb that is being carried out ends by itself."""
-        was, self.state = self.state, State.CLOSING
+        was, self.state = self.state, SessionState.CLOSING
         self._stop_login_timer()
         self.outbox.close()
         if self._commands is not None:
             self._commands.close()
         self.service.forget(self)
-        if self.userid or was is not State.STRANGER:
+        if self.userid or was is not SessionState.STRANGER:
             log.info(
                 "end of session: %d commands, %d refused, %.1f s, %d bytes in, %d bytes out: %s %s",
                 self._count,
@@ -150,7 +150,7 @@ class Session:
 
     def stop(self) -> None:
         """Finish what has been read, say BYE, close (SIGTERM)."""
-        if self._stopping or self.state is State.CLOSING:
+        if self._stopping or self.state is SessionState.CLOSING:
             return
         self._stopping = True
         self.proto.pause()
@@ -163,8 +163,8 @@ class Session:
         self.service.later(_GIVE_WAY_SECONDS, self.proto.abort)
 
     def _farewell(self, last_words: bytes) -> None:
-        if self.state is not State.CLOSING:
-            self.state = State.CLOSING
+        if self.state is not SessionState.CLOSING:
+            self.state = SessionState.CLOSING
             self.proto.write(last_words)
             self.proto.lose()
 
@@ -172,9 +172,9 @@ class Session:
 
     def event(self, event: Any) -> Deferred[Any] | None:
         """What `CsyncProtocol` calls for each event; what it waits for before the next."""
-        if self.state is State.CLOSING or self._stopping:
+        if self.state is SessionState.CLOSING or self._stopping:
             return Deferred()
-        if self.state is State.ADMIN and self._doubt.forbids(event):
+        if self.state is SessionState.ADMIN and self._doubt.forbids(event):
             return self._fatal(Fatal(replies.IN_DOUBT))
         found = self._EVENTS[type(event)](self, event)
         return found if found is not None else self._room()
@@ -206,15 +206,15 @@ class Session:
 
     def _bulk(self, event: Any) -> Deferred[Any] | None:
         """Messages and records ahead of their command's end."""
-        if self.state is State.ADMIN and self._commands is not None:
+        if self.state is SessionState.ADMIN and self._commands is not None:
             return self._commands.work.take(event)
         return None
 
     def _command(self, event: DlistCommand) -> None:
         self._count += 1
-        if self.state is not State.ADMIN or self._commands is None:
+        if self.state is not SessionState.ADMIN or self._commands is None:
             self._refused += 1
-            self._say(replies.PERMISSION_DENIED if self.state is State.DENIED else replies.LOGIN_FIRST)
+            self._say(replies.PERMISSION_DENIED if self.state is SessionState.DENIED else replies.LOGIN_FIRST)
             return
         self._commands.run(event)
 
@@ -225,7 +225,7 @@ class Session:
         verb, arguments = event.verb, event.arguments
         if not verb:
             self._say(replies.NULL_COMMAND)
-        elif self.state is State.DENIED:
+        elif self.state is SessionState.DENIED:
             self._refused += 1
             self._say(replies.PERMISSION_DENIED)
         elif verb in ("NOOP", "RESTART", "EXIT") and arguments.strip():
@@ -246,7 +246,7 @@ class Session:
     async def _alone(self, verb: str, arguments: bytes) -> None:
         """What changes the connection itself waits until everything before it has been answered."""
         await self.outbox.idle()
-        if self.state is not State.CLOSING:
+        if self.state is not SessionState.CLOSING:
             await _ALONE[verb](self, arguments)
 
     def _restart(self) -> None:
@@ -296,7 +296,7 @@ class Session:
                 await self.proto.start_tls(self.service.tls_context)
             except CyrusSyncError as error:
                 log.info("STARTTLS failed: %s %s", error, self._address())
-                self.state = State.CLOSING
+                self.state = SessionState.CLOSING
                 self.proto.abort()
                 return
             self.proto.write(self._greeting())
@@ -315,7 +315,7 @@ class Session:
             self._say(replies.ALREADY_AUTHENTICATED)
         else:
             self._attempt = self.service.sasl.attempt(self._layer())
-            self.state = State.LOGGING_IN
+            self.state = SessionState.LOGGING_IN
             wait = self.service.guessing.begin(self.origin)
             if wait is None:
                 await self._too_many_attempts()
@@ -327,7 +327,7 @@ class Session:
 
     async def _too_many_attempts(self) -> None:
         """The password is not looked at; whether it is right stays unknown."""
-        self._attempt, self.state = None, State.STRANGER
+        self._attempt, self.state = None, SessionState.STRANGER
         log.warning("badlogin: %s [too many failed logins from %s: not checked]", self.client, self.origin)
         await self.service.sleep(self.settings.failed_login_pause)
         self.proto.write(line(replies.TOO_MANY_ATTEMPTS))
@@ -342,7 +342,7 @@ class Session:
 
     async def _login_step(self, step: Coroutine[Any, Any, Outcome]) -> None:
         outcome = await step
-        if self.state is not State.LOGGING_IN or self._attempt is None:
+        if self.state is not SessionState.LOGGING_IN or self._attempt is None:
             return
         if isinstance(outcome, Challenge):
             self.proto.connection.expect_sasl_line()
@@ -353,7 +353,7 @@ class Session:
             self._become(outcome.userid, mechanism)
             self.proto.write(line(outcome.reply))
             return
-        self.state = State.STRANGER
+        self.state = SessionState.STRANGER
         if not outcome.pause:
             self.service.guessing.withdrawn(self.origin)
         log.warning("badlogin: %s %s [%s]", self.client, mechanism, outcome.reason)
@@ -366,7 +366,7 @@ class Session:
         self._stop_login_timer()
         tls = " with TLS" if self.proto.tls else ""
         if self._trusted or userid in self.service.sasl.proxies:
-            self.state = State.ADMIN
+            self.state = SessionState.ADMIN
             self.service.places.logged_in(self)
             self.service.guessing.forgive(self.origin)
             self.proto.connection.authenticated = True
@@ -375,7 +375,7 @@ class Session:
             )
             log.info("login: %s %s %s%s", self.client, userid, how, tls)
         else:
-            self.state = State.DENIED
+            self.state = SessionState.DENIED
             self.service.guessing.withdrawn(self.origin)
             self.proto.connection.denial = replies.PERMISSION_DENIED
             log.warning(
@@ -385,7 +385,7 @@ class Session:
     def _login_too_late(self) -> None:
         self._login_timer = None
         log.info("closing: no login within %g s %s", self.settings.login_seconds, self._address())
-        self.state = State.CLOSING
+        self.state = SessionState.CLOSING
         self.proto.lose()
 
     def _stop_login_timer(self) -> None:

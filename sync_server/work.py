@@ -7,19 +7,19 @@ kept: the rest of the command is still read, and then the command is refused.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.model import MailboxState, MessageBody, Record, RecordSource
+from cyrus_sync.common.nameless import NamelessFile
 from cyrus_sync.common.protocol.events import MessageChunk, MessageData, MessageEnd, MessageStart, RecordBatch
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.threads import ThreadRunner
-from cyrus_sync.sync_server.bulk import PIECE, Records
+from cyrus_sync.sync_server.bulk import Records
 from cyrus_sync.sync_server.restore import restore
 
 MOST_IN_FLIGHT = 4 * 1024 * 1024
@@ -29,28 +29,7 @@ _OVERHEAD = 256
 """Bytes that a message takes in memory besides its own."""
 
 
-class Spool:
-    """A message too large for memory on its way to the staging area: pieces from a nameless file."""
-
-    def __init__(self, directory: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (closed by `close`)
-
-    def write(self, data: bytes) -> None:
-        """May block; OSError when the disk is full."""
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        while piece := self._file.read(PIECE):
-            yield piece
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Bulk:
+class SentAhead:
     """What one command has sent ahead of its end."""
 
     def __init__(self, directory: Path) -> None:
@@ -86,8 +65,8 @@ class Work:
         self.replica = replica
         self._threads = threads
         self._staging = staging
-        self._bulk = Bulk(staging)
-        self._spool: Spool | None = None
+        self._bulk = SentAhead(staging)
+        self._large: NamelessFile | None = None
         self._start: MessageStart | None = None
         self._in_flight = 0
 
@@ -136,21 +115,21 @@ class Work:
             return None
 
         def write() -> None:
-            if self._spool is None:
-                self._spool = Spool(self._staging)
-            self._spool.write(data)
+            if self._large is None:
+                self._large = NamelessFile(self._staging)
+            self._large.write(data)
 
         return self._off_the_reactor(write)
 
     def _stage_large(self) -> Deferred[Any] | None:
         start, self._start = self._start, None
-        spool, self._spool = self._spool, None
-        if start is None or spool is None:
+        large, self._large = self._large, None
+        if start is None or large is None:
             return None
-        body = MessageBody(start.partition, start.guid, start.size, spool, start.encoding)
+        body = MessageBody(start.partition, start.guid, start.size, large, start.encoding)
         self._stage([body], 0)
         assert self._bulk.staged is not None
-        self._bulk.staged.addCallback(lambda _: spool.close())
+        self._bulk.staged.addCallback(lambda _: large.close())
         return None
 
     def _off_the_reactor(self, function: Callable[..., None], *arguments: Any) -> Deferred[Any]:
@@ -158,20 +137,20 @@ class Work:
 
         def failed(failure: Failure) -> None:
             bulk.failed(failure)
-            self._drop_spool()
+            self._drop_large()
 
         return self._threads.run(function, *arguments).addErrback(failed)
 
-    def _drop_spool(self) -> None:
+    def _drop_large(self) -> None:
         self._start = None
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.close()
+        large, self._large = self._large, None
+        if large is not None:
+            large.close()
 
-    def take_bulk(self) -> Bulk:
+    def take_bulk(self) -> SentAhead:
         """The command is complete: what it has sent, which now belongs to the caller."""
-        bulk, self._bulk = self._bulk, Bulk(self._staging)
-        self._drop_spool()
+        bulk, self._bulk = self._bulk, SentAhead(self._staging)
+        self._drop_large()
         return bulk
 
     def forget_bulk(self) -> None:

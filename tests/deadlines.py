@@ -44,7 +44,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20.0, every:
     return value
 
 
-def settled(look: Callable[[], object], what: str, seconds: float = 20.0, quiet: float = 0.3) -> None:
+def at_rest(look: Callable[[], object], what: str, seconds: float = 20.0, quiet: float = 0.3) -> None:
     """Wait until `look` has given the same for `quiet` (scaled) seconds."""
     seen, since = look(), time.monotonic()
 

@@ -17,14 +17,14 @@ LONGEST_GROUP = 0.25
 """Seconds after which a group is committed, even if more changes for the same owner wait."""
 
 
-class Job(NamedTuple):
+class QueuedVerb(NamedTuple):
     """A verb: called with a `Scope`, in a thread."""
 
     act: Callable[[Scope], Any]
 
 
 class Scope:
-    """What a verb may do while it runs: read an owner, change an owner, or ask that all is settled."""
+    """What a verb may do while it runs: read an owner, change an owner, or ask that all is committed."""
 
     def __init__(self, store: MailStore, timeout: float) -> None:
         self.timeout = timeout
@@ -45,7 +45,7 @@ class Scope:
     def _writing(self, owner: Owner) -> MailWriter:
         late = time.monotonic() - self._begun > LONGEST_GROUP
         if self._writer is not None and (self._writer.owner != owner or late):
-            self.settle()
+            self.commit()
         if self._writer is None:
             self._writer = self._stack.enter_context(self._store.write(owner, timeout=self.timeout))
             self._begun = time.monotonic()
@@ -65,7 +65,7 @@ class Scope:
         """Whether a group is open."""
         return self._writer is not None
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Commit the group. What goes wrong is told to the verbs in it, not to the one that runs now."""
         stack, self._stack, self._writer = self._stack, contextlib.ExitStack(), None
         try:
@@ -85,11 +85,11 @@ class _Run:
     def __init__(self, store: MailStore, timeout: float) -> None:
         self.scope = Scope(store, timeout)
         self.scope.failed = self._fail
-        self.scope.succeeded = self._settle
-        self._pending: list[tuple[Outcome[Job], bool]] = []
-        self.settled: list[Outcome[Job]] = []
+        self.scope.succeeded = self._conclude
+        self._pending: list[tuple[Outcome[QueuedVerb], bool]] = []
+        self.concluded: list[Outcome[QueuedVerb]] = []
 
-    def run(self, job: Job) -> None:
+    def run(self, job: QueuedVerb) -> None:
         scope = self.scope
         scope.changed = False
         try:
@@ -99,21 +99,21 @@ class _Run:
         kept = outcome.error is None or isinstance(outcome.error, ChangesKept)
         self._pending.append((outcome, scope.changed and kept))
         if not scope.grouping:
-            self._settle()
+            self._conclude()
 
-    def _settle(self) -> None:
-        self.settled += [outcome for outcome, _ in self._pending]
+    def _conclude(self) -> None:
+        self.concluded += [outcome for outcome, _ in self._pending]
         self._pending.clear()
 
     def _fail(self, error: BaseException) -> None:
         for outcome, changed in self._pending:
             if changed:
                 outcome.result, outcome.error = None, _ours(error)
-        self._settle()
+        self._conclude()
 
-    def take(self) -> list[Outcome[Job]]:
-        settled, self.settled = self.settled, []
-        return settled
+    def take(self) -> list[Outcome[QueuedVerb]]:
+        concluded, self.concluded = self.concluded, []
+        return concluded
 
 
 class GroupExecutor:
@@ -123,15 +123,15 @@ class GroupExecutor:
         self._store = store
         self._timeout = timeout
 
-    def execute(self, jobs: Sequence[Job]) -> Iterator[list[Outcome[Job]]]:
+    def execute(self, jobs: Sequence[QueuedVerb]) -> Iterator[list[Outcome[QueuedVerb]]]:
         run = _Run(self._store, self._timeout)
         for job in jobs:
             run.run(job)
-            if settled := run.take():
-                yield settled
-        run.scope.settle()
-        if settled := run.take():
-            yield settled
+            if concluded := run.take():
+                yield concluded
+        run.scope.commit()
+        if concluded := run.take():
+            yield concluded
 
 
 def _ours(error: BaseException) -> BaseException:

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
-
-from twisted.internet.defer import Deferred
+from typing import NamedTuple
 
 from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.model import MailboxState, MessageBody
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.threads import Threads
 
 _AT_ONCE = 500
-
-
-class Threads(Protocol):
-    """Runs what blocks off the reactor."""
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]: ...
 
 
 class Place(NamedTuple):

@@ -33,7 +33,7 @@ from cyrus_sync.common.model import (
     UserState,
 )
 from cyrus_sync.common.names import SERVER, Owner, check_userid, owner_of
-from cyrus_sync.common.stores.grouping import GroupExecutor, Job, Scope
+from cyrus_sync.common.stores.grouping import GroupExecutor, QueuedVerb, Scope
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.stores.queries import checked_body, full_mailbox, listed, stage_stored, user_state
 from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging
@@ -73,7 +73,9 @@ class StoreReplica:
         self._partitions = frozenset(partitions)
         self._forced = False
         self._put_off: dict[str, MailboxUpdate] = {}
-        self._queue: OrderedQueue[Job] = OrderedQueue(threads, GroupExecutor(store, lock_timeout).execute)
+        self._queue: OrderedQueue[QueuedVerb] = OrderedQueue(
+            threads, GroupExecutor(store, lock_timeout).execute
+        )
 
     def ready(self) -> Deferred[None]:
         return self._queue.ready()
@@ -122,7 +124,7 @@ class StoreReplica:
 
     def get_full_mailbox(self, name: str) -> Deferred[tuple[MailboxState, RecordSource]]:
         def find(scope: Scope) -> tuple[MailboxState, RecordSource]:
-            scope.settle()
+            scope.commit()
             return full_mailbox(self.store, name)
 
         return self._session(find)
@@ -131,7 +133,7 @@ class StoreReplica:
         """In order of userid, those that come after `after`, at most `most`."""
 
         def find(scope: Scope) -> list[str]:
-            scope.settle()
+            scope.commit()
             return list(islice((name for name in self.store.userids() if name > after), most))
 
         return self._session(find)
@@ -222,7 +224,7 @@ class StoreReplica:
         sieve = SIEVE_MAILBOX in self.capabilities
 
         def act(scope: Scope) -> None:
-            scope.settle()
+            scope.commit()
             self._check_partition(partition)
             self.store.rename(
                 old, new, partition=partition, uidvalidity=uidvalidity, log=False, timeout=scope.timeout
@@ -342,10 +344,10 @@ class StoreReplica:
         return self._session(run)
 
     def _write(self, owner: Callable[[], Owner], change: Callable[[Any], None]) -> Deferred[None]:
-        return self._queue.submit(Job(lambda scope: scope.change(owner(), change)))
+        return self._queue.submit(QueuedVerb(lambda scope: scope.change(owner(), change)))
 
     def _session(self, act: Callable[[Scope], Any]) -> Deferred[Any]:
-        return self._queue.submit(Job(act))
+        return self._queue.submit(QueuedVerb(act))
 
     def _end(self, _: Scope) -> None:
         self.staging.clear()

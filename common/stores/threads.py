@@ -67,7 +67,7 @@ class Outcome(Generic[JobT]):
 
 
 Executor = Callable[[Sequence[JobT]], Iterator[Sequence[Outcome[JobT]]]]
-"""Runs jobs in order, in a thread. Every list that it yields is settled: those Deferreds may fire. It
+"""Runs jobs in order, in a thread. Every list that it yields is final: those Deferreds may fire. It
 must yield an outcome for every job, in order, and not raise."""
 
 
@@ -114,11 +114,11 @@ class OrderedQueue(Generic[JobT]):
 
     def _work(self, jobs: Sequence[JobT]) -> None:
         """In a thread."""
-        for settled in self._execute(jobs):
-            self._runner.reactor.callFromThread(self._settle, settled)
+        for outcomes in self._execute(jobs):
+            self._runner.reactor.callFromThread(self._fire, outcomes)
 
-    def _settle(self, settled: Sequence[Outcome[JobT]]) -> None:
-        for outcome in settled:
+    def _fire(self, outcomes: Sequence[Outcome[JobT]]) -> None:
+        for outcome in outcomes:
             result = self._running.popleft()
             if outcome.error is None:
                 result.callback(outcome.result)
@@ -133,7 +133,7 @@ class OrderedQueue(Generic[JobT]):
                 waiter.callback(None)
 
     def _done(self, result: Any) -> None:
-        """After a hop: what was not settled (the executor failed) fails now; then the next hop."""
+        """After a hop: what has no outcome (the executor failed) fails now; then the next hop."""
         if isinstance(result, Failure):
             while self._running:
                 self._running.popleft().errback(Failure(result.value, result.type, result.tb))

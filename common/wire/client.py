@@ -1,4 +1,4 @@
-"""`connect`: from a server's address to a `Session` that is logged in and ready for the first command.
+"""`connect`: from a server's address to a `ReadyConnection`: logged in, ready for the first command.
 
 The order of things, as Cyrus's own client has it::
 
@@ -49,13 +49,13 @@ from cyrus_sync.common.wire.sasl.client import SaslClient, choose, why_not
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.common.wire.transport import CsyncProtocol, Trace
 
-__all__ = ["ClientSettings", "Session", "connect"]
+__all__ = ["ClientSettings", "ReadyConnection", "connect"]
 
 _log = Logger(namespace="csync.client")
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ReadyConnection:
     """A connection that is logged in. `proto` has no event handler yet: set one, and it is yours."""
 
     proto: CsyncProtocol
@@ -87,7 +87,7 @@ class Session:
         return ", ".join(parts) + (", within IMAP" if self.within_imap else "")
 
 
-def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) -> Deferred[Session]:
+def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) -> Deferred[ReadyConnection]:
     """Connect and log in. `trace` is told everything that passes after the login.
 
     Fails with `CannotConnect`, or its kin `TLSFailed`, `AuthenticationFailed`, `CompressionRefused`, or
@@ -96,7 +96,7 @@ def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) 
     return Deferred.fromCoroutine(_connect(reactor, settings, trace))
 
 
-async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) -> Session:
+async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) -> ReadyConnection:
     if settings.imap_port is None or settings.require_compression:
         return await _attempt(reactor, settings, trace)
     try:
@@ -112,7 +112,7 @@ async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) 
 
 async def _attempt(
     reactor: Any, settings: ClientSettings, trace: Trace | None, within_imap: bool = False
-) -> Session:
+) -> ReadyConnection:
     try:
         proto = await _transport(reactor, settings, within_imap)
         try:
@@ -211,13 +211,13 @@ class _Opening:
         self._phase = "connecting"
         self._deadline: Timer | None = None
 
-    async def run(self, trace: Trace | None) -> Session:
+    async def run(self, trace: Trace | None) -> ReadyConnection:
         try:
             return await self._run(trace)
         finally:
             self._stop_deadline()
 
-    async def _run(self, trace: Trace | None) -> Session:
+    async def _run(self, trace: Trace | None) -> ReadyConnection:
         proto, settings = self._proto, self._settings
         proto.set_timeout(settings.timeout)
         try:
@@ -235,7 +235,7 @@ class _Opening:
             raise ConnectionLost(f"{error.message} (while {self._phase})").at(**error.address) from None
         proto.set_timeout(None)
         proto.set_event_handler(None)
-        session = Session(
+        session = ReadyConnection(
             proto,
             settings,
             frozenset(self._capabilities),

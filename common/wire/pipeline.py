@@ -159,7 +159,7 @@ class Pipeline:
                         return
                     self._waiting.popleft()
                     self._asked.append((call, False))
-                    self._settle()
+                    self._finish_answered()
                 self._send()
                 self._let_in()
         finally:
@@ -248,11 +248,11 @@ class Pipeline:
             call.error = reply_error(reply.text).at(reply=f"{reply.status} {reply.text}")
         if isinstance(call.pieces, bytes):
             self._finish(call)
-        self._settle()
+        self._finish_answered()
         if not self._asked and self._timeout is not None:
             self.proto.set_timeout(None)
 
-    def _settle(self) -> None:
+    def _finish_answered(self) -> None:
         """Finish calls of which all replies have come."""
         while self._asked and not self._asked[0][1]:
             self._finish(self._asked.popleft()[0])

@@ -6,14 +6,14 @@ records are read from their sources in threads and streamed with back-pressure.
 >>> replica = await WireReplica.start(session, {"SIEVE-MAILBOX"}, threads)      # doctest: +SKIP
 >>> state = await replica.get_user("alice")                                     # doctest: +SKIP
 
-What a NO means is settled here only where the protocol leaves no choice: a replica that does not know a
+What a NO means is decided here only where the protocol leaves no choice: a replica that does not know a
 user or mailbox answers GET USER, META and MAILBOXES with nothing, whichever way it says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -32,6 +32,7 @@ from cyrus_sync.common.model import (
     UserState,
 )
 from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.common.wire import collect, imap
 from cyrus_sync.common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
 from cyrus_sync.common.wire.dialect import Dialect
@@ -46,12 +47,6 @@ from cyrus_sync.common.wire.pipeline import Pipeline
 
 MOST_USERS = 10_000_000
 """A replica that names more is out of its mind."""
-
-
-class Threads(Protocol):
-    """Runs what blocks off the reactor."""
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]: ...
 
 
 class WireReplica:

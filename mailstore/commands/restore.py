@@ -43,7 +43,7 @@ from cyrus_sync.mailstore.reactor import in_reactor
 from cyrus_sync.mailstore.restoring.carry import Carrier
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
 from cyrus_sync.mailstore.restoring.show import described, summary
-from cyrus_sync.mailstore.restoring.survey import Plan, Survey
+from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
 from cyrus_sync.mailstore.rounds import Rounds
 
@@ -192,18 +192,18 @@ class _Restore:
             session, {"SIEVE-MAILBOX"}, self._threads, timeout=self._settings.idle_timeout
         )
         try:
-            survey = Survey(
+            survey = TargetSurvey(
                 self._store, replica, self._threads, revive=self._revive, partition=self._args.partition
             )
             if isinstance(wishes, tuple):
                 plan = await survey.plan_user(wishes[1], wishes[0])
             else:
-                plan = Plan([box for wish in wishes for box in await self._planned(survey, wish)])
+                plan = RestorePlan([box for wish in wishes for box in await self._planned(survey, wish)])
             return await self._decide(plan, Carrier(self._store, survey, self._threads))
         finally:
             await replica.close()
 
-    async def _planned(self, survey: Survey, wish: Wish) -> list[BoxPlan]:
+    async def _planned(self, survey: TargetSurvey, wish: Wish) -> list[BoxPlan]:
         """The plan for one mailbox; none where it cannot be made, which is said."""
         try:
             return [await survey.plan_mailbox(wish)]
@@ -211,7 +211,7 @@ class _Restore:
             self._rounds.failed(self._context.external(wish.state.name), error)
             return []
 
-    async def _decide(self, plan: Plan, carrier: Carrier) -> int:
+    async def _decide(self, plan: RestorePlan, carrier: Carrier) -> int:
         context, args = self._context, self._args
         for line in described(plan, context.external):
             context.print(line)
@@ -236,7 +236,7 @@ class _Restore:
         print("Do it? [y/N] ", end="", file=context.stdout, flush=True)
         return context.stdin.readline().strip().lower() in (b"y", b"yes")
 
-    async def _carry_out(self, plan: Plan, carrier: Carrier) -> int:
+    async def _carry_out(self, plan: RestorePlan, carrier: Carrier) -> int:
         """What the target refuses for one mailbox keeps no other from being restored."""
         failed = 0
         for box in plan.boxes:

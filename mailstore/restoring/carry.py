@@ -14,6 +14,7 @@ from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, MailboxMove
 from cyrus_sync.common.model import MailboxUpdate, MessageBody
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.mailstore.restoring.plan import (
     Addition,
     BoxPlan,
@@ -23,7 +24,7 @@ from cyrus_sync.mailstore.restoring.plan import (
     creation,
     steps,
 )
-from cyrus_sync.mailstore.restoring.survey import MetaPlan, Survey, Threads
+from cyrus_sync.mailstore.restoring.survey import MetaPlan, TargetSurvey
 
 RESERVE_LIMIT = 8193
 """GUIDs in one APPLY RESERVE."""
@@ -50,7 +51,7 @@ class Carrier:
     """Does at the target of `survey` what was planned."""
 
     def __init__(
-        self, store: MailStore, survey: Survey, threads: Threads, clock: Callable[[], float] = time.time
+        self, store: MailStore, survey: TargetSurvey, threads: Threads, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._survey = survey

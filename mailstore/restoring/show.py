@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
-from cyrus_sync.mailstore.restoring.survey import MetaPlan, Plan
+from cyrus_sync.mailstore.restoring.survey import MetaPlan, RestorePlan
 
 
-def described(plan: Plan, external: Callable[[str], str]) -> Iterator[str]:
+def described(plan: RestorePlan, external: Callable[[str], str]) -> Iterator[str]:
     """What `plan` does, or why a part of it does nothing. `external` makes a mailbox name readable."""
     for box in plan.boxes:
         text = _box(box)
@@ -21,7 +21,7 @@ def described(plan: Plan, external: Callable[[str], str]) -> Iterator[str]:
         yield from _meta(plan.meta, external)
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: RestorePlan) -> str:
     """The sum of it."""
     boxes = [box for box in plan.boxes if not box.idle]
     messages = sum(box.messages + len(box.additions) for box in boxes)

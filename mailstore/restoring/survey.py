@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import CyrusSyncError, ReplyError
 from cyrus_sync.common.model import (
@@ -27,14 +24,9 @@ from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.sieve import from_message
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.queries import is_sieve
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.mailstore.restoring.plan import BoxPlan, There, plan_addition, plan_creation, same
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish
-
-
-class Threads(Protocol):
-    """Runs what blocks off the reactor."""
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class MetaPlan:
 
 
 @dataclass(slots=True)
-class Plan:
+class RestorePlan:
     """All that is to be done, in this order."""
 
     boxes: list[BoxPlan] = field(default_factory=list)
@@ -68,7 +60,7 @@ class Plan:
         return all(box.idle for box in self.boxes) and (self.meta is None or self.meta.idle)
 
 
-class Survey:
+class TargetSurvey:
     """What a csync server (or a store behind the same verbs) has, and what it lacks."""
 
     def __init__(
@@ -93,7 +85,7 @@ class Survey:
 
     # -- planning
 
-    async def plan_user(self, wish: UserWish, source: str) -> Plan:
+    async def plan_user(self, wish: UserWish, source: str) -> RestorePlan:
         """Everything of the user `source` here, for whom `wish` says."""
         there = await self._user(wish.userid)
         boxes = [
@@ -101,7 +93,7 @@ class Survey:
             for one in wish.mailboxes
             if self._sieve_mailbox or not is_sieve(one.state)
         ]
-        return Plan(boxes, self._plan_meta(wish, there), source)
+        return RestorePlan(boxes, self._plan_meta(wish, there), source)
 
     async def plan_mailbox(self, wish: Wish) -> BoxPlan:
         """One mailbox alone. The user whose it will be has to exist at the target."""

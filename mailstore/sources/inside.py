@@ -27,7 +27,7 @@ class LeadsOut(OSError):
         super().__init__(errno.ELOOP, "a symbolic link that leads out of what is imported", path)
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """A name in a directory. `kind` is "file", "directory", "link" or "other"."""
 
     name: str
@@ -74,10 +74,10 @@ class Inside:
         with self.file(place) as file:
             return file.read()
 
-    def entries(self, place: Sequence[str]) -> list[Entry]:
+    def entries(self, place: Sequence[str]) -> list[DirectoryEntry]:
         """What is in a directory, by name."""
         with self.directory(place) as fd, os.scandir(fd) as found:
-            return sorted(Entry(entry.name, _kind(entry)) for entry in found)
+            return sorted(DirectoryEntry(entry.name, _kind(entry)) for entry in found)
 
     def is_directory(self, place: Sequence[str]) -> bool:
         """Whether a directory is there, or a link to one within."""

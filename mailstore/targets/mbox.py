@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cyrus_sync.common.model import MailboxState, Record, held_date
-from cyrus_sync.mailstore.mbox_names import Entry, FileNames, write_index
+from cyrus_sync.mailstore.mbox_names import FileNames, ListedMailbox, write_index
 from cyrus_sync.mailstore.mboxrd import quoted_pieces
 from cyrus_sync.mailstore.sources.mbox_split import EXACT
 from cyrus_sync.mailstore.targets.lines import LineEnds, line_ends
@@ -71,7 +71,8 @@ class MboxTarget:
     def subscribe(self, folders: list[tuple[str, ...]]) -> None:
         wanted = set(folders)
         write_index(
-            self._root, [Entry(file, folder, folder in wanted) for folder, file in self._files.items()]
+            self._root,
+            [ListedMailbox(file, folder, folder in wanted) for folder, file in self._files.items()],
         )
 
 

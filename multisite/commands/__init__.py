@@ -15,7 +15,7 @@ from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.options import DASHES, Grammar
 
 
-class Command(Protocol):
+class CommandModule(Protocol):
     """What `running` needs of a module here."""
 
     GRAMMAR: Grammar
@@ -23,16 +23,16 @@ class Command(Protocol):
     def run(self, context: Context) -> int: ...
 
 
-class Entry(NamedTuple):
+class Subcommand(NamedTuple):
     """`modules` are names in this package."""
 
     modules: tuple[str, ...]
     summary: str
 
-    def load(self) -> list[Command]:
-        return [cast(Command, import_module(f"{__name__}.{name}")) for name in self.modules]
+    def load(self) -> list[CommandModule]:
+        return [cast(CommandModule, import_module(f"{__name__}.{name}")) for name in self.modules]
 
-    def chosen(self, argv: Sequence[str]) -> Command:
+    def chosen(self, argv: Sequence[str]) -> CommandModule:
         """The module that a command line is for. Raises `UsageError` if it does not say."""
         commands = self.load()
         if len(commands) == 1:
@@ -50,27 +50,29 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "syncreplica": Entry(
+    "syncreplica": Subcommand(
         ("syncreplica_export", "syncreplica_import"),
         "write what other replicas lack into packets, or apply packets",
     ),
-    "mkfamily": Entry(("mkfamily",), "make this server the first replica of a new family"),
-    "mkreplica": Entry(
+    "mkfamily": Subcommand(("mkfamily",), "make this server the first replica of a new family"),
+    "mkreplica": Subcommand(
         ("mkreplica_export", "mkreplica_import"), "add a replica to the family, or make this server one"
     ),
-    "lsreplica": Entry(("lsreplica",), "list the replicas"),
-    "chreplica": Entry(("chreplica",), "change a replica's host, storage class or keys"),
-    "keys": Entry(("keys",), "show the fingerprints of the replicas' keys, or change this one's"),
-    "rmreplica": Entry(("rmreplica",), "take a replica out of the family"),
-    "rename": Entry(("rename",), "rename a mailbox, or a replica"),
-    "conflicts": Entry(("conflicts",), "show what has a generated name, and how to settle it"),
-    "describe": Entry(("describe",), "show what is known of a replica or a mailbox"),
-    "lsmaster": Entry(("lsmaster",), "show who is master of whom"),
-    "chmaster": Entry(("chmaster",), "hand users over to another master"),
-    "lspacket": Entry(("lspacket",), "show what packets are, and for whom"),
-    "setaside": Entry(("setaside",), "show, or drop, operations that cannot be carried out"),
-    "lsepoch": Entry(("lsepoch",), "show what each replica has, or is believed to have"),
-    "chepoch": Entry(("chepoch",), "correct what a replica is believed to have"),
-    "recoverpacket": Entry(("recoverpacket",), "have a lost packet exported again"),
-    "restorereplica": Entry(("restorereplica",), "after a restore from backup, get back what is lacking"),
+    "lsreplica": Subcommand(("lsreplica",), "list the replicas"),
+    "chreplica": Subcommand(("chreplica",), "change a replica's host, storage class or keys"),
+    "keys": Subcommand(("keys",), "show the fingerprints of the replicas' keys, or change this one's"),
+    "rmreplica": Subcommand(("rmreplica",), "take a replica out of the family"),
+    "rename": Subcommand(("rename",), "rename a mailbox, or a replica"),
+    "conflicts": Subcommand(("conflicts",), "show what has a generated name, and how to settle it"),
+    "describe": Subcommand(("describe",), "show what is known of a replica or a mailbox"),
+    "lsmaster": Subcommand(("lsmaster",), "show who is master of whom"),
+    "chmaster": Subcommand(("chmaster",), "hand users over to another master"),
+    "lspacket": Subcommand(("lspacket",), "show what packets are, and for whom"),
+    "setaside": Subcommand(("setaside",), "show, or drop, operations that cannot be carried out"),
+    "lsepoch": Subcommand(("lsepoch",), "show what each replica has, or is believed to have"),
+    "chepoch": Subcommand(("chepoch",), "correct what a replica is believed to have"),
+    "recoverpacket": Subcommand(("recoverpacket",), "have a lost packet exported again"),
+    "restorereplica": Subcommand(
+        ("restorereplica",), "after a restore from backup, get back what is lacking"
+    ),
 }

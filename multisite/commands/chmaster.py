@@ -27,7 +27,7 @@ GRAMMAR = Grammar(
 
 
 def run(context: Context) -> int:
-    """Hand over each that is named."""
+    """BatchWriter over each that is named."""
     options = context.options
     if not options.operands or ("all" in options) == bool(options.operands[1:]):
         raise UsageError("a replica, and either users or -all are needed")

@@ -12,7 +12,7 @@ from cyrus_sync.multisite.commands.passphrase import passphrase_of
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
 from cyrus_sync.multisite.creation import make_replica
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import Wish, packet_prefix
+from cyrus_sync.multisite.export import ExportOptions, packet_prefix
 from cyrus_sync.multisite.family import check_replica_name
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import remove_replica
@@ -53,7 +53,7 @@ def run(context: Context) -> int:
     if not context.options.operands:
         raise UsageError("what to make is needed: host:replica")
     wanted = [_parse(operand) for operand in context.options.operands]
-    outlet, wish = outlet_of(context, HEADLINE)
+    outlet, options = outlet_of(context, HEADLINE)
     with context.member() as member:
         member.check_unsealed()
         for one in wanted:
@@ -62,7 +62,7 @@ def run(context: Context) -> int:
             outlet.check(one.name, one.host)
         outlet.resume(member)
         for one in wanted:
-            _make(context, member, one, (outlet, wish))
+            _make(context, member, one, (outlet, options))
     return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
 
 
@@ -76,8 +76,8 @@ def _parse(operand: str) -> New:
         raise UsageError(f"{operand}: {error}") from None
 
 
-def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) -> None:
-    outlet, wish = how
+def _make(context: Context, member: Member, new: New, how: tuple[Outlet, ExportOptions]) -> None:
+    outlet, options = how
     storage_class = context.options.text("sclass") or ""
     prefix = packet_prefix("repl", member.myself.name, time.time())
     written = False
@@ -90,7 +90,7 @@ def _make(context: Context, member: Member, new: New, how: tuple[Outlet, Wish]) 
                 new.name,
                 new.host,
                 place,
-                wish,
+                options,
                 storage_class=storage_class,
                 passphrase=passphrase_of(context.options),
             ),

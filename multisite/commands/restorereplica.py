@@ -64,6 +64,6 @@ def _override(context: Context, member: Member) -> int:
     if not member.sealed:
         raise MultisiteError("no restore has been begun")
     missing = [one.name for one in member.family.living() if one.id in member.family.restoring]
-    open_again(member, Import(member, lambda path: None, context.notice).settle_all_left)
+    open_again(member, Import(member, lambda path: None, context.notice).arbitrate_all_left)
     context.warn(f"ended the restore without the answers of {', '.join(missing)}")
     return EX_OK

@@ -12,7 +12,7 @@ from cyrus_sync.multisite.commands.into_bay import IntoBay
 from cyrus_sync.multisite.commands.into_file import IntoFile
 from cyrus_sync.multisite.commands.sizes import parse_count, parse_size
 from cyrus_sync.multisite.dates import parse_datetime
-from cyrus_sync.multisite.export import Exported, Place, Wish
+from cyrus_sync.multisite.export import Exported, ExportOptions, Place
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.options import Option, Parsed
 from cyrus_sync.multisite.shipping.conf import check_address
@@ -64,7 +64,7 @@ def check_sending(options: Parsed) -> None:
         parse_datetime(options.text("pexpire") or "now")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    wish_of(options)
+    export_options(options)
 
 
 def check_comments(options: Parsed) -> None:
@@ -74,23 +74,23 @@ def check_comments(options: Parsed) -> None:
         raise UsageError(f"-{given[0]} and -{given[1]} exclude one another")
 
 
-def wish_of(options: Parsed, comment: str = "", most: int = 0) -> Wish:
+def export_options(options: Parsed, comment: str = "", most: int = 0) -> ExportOptions:
     """What the command line asks for; `most` octets in a packet where it does not say."""
     size, limit = options.text("maxsize"), options.text("limit")
-    return Wish(
+    return ExportOptions(
         parse_size(size, "-maxsize") if size is not None else most,
         parse_count(limit, "-limit") if limit is not None else 0,
         comment,
     )
 
 
-def outlet_of(context: Context, headline: str) -> tuple[Outlet, Wish]:
+def outlet_of(context: Context, headline: str) -> tuple[Outlet, ExportOptions]:
     """The way that the command line asks for, and what to write. `headline` stands before the path of each
     packet in what is printed."""
     comments = read_comment(context.options)
     comment = "\n".join(comments)
     if "out" in context.options:
-        return IntoFile(context, headline), wish_of(context.options, comment)
+        return IntoFile(context, headline), export_options(context.options, comment)
     most = context.site.conf.max_data_size or 0
     into = IntoBay(context, headline, comments)
-    return into, replace(wish_of(context.options, comment, most), adopt=into.adopt)
+    return into, replace(export_options(context.options, comment, most), adopt=into.adopt)

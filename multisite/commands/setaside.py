@@ -7,7 +7,7 @@ from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, C
 from cyrus_sync.multisite.commands.lsreplica import when
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.importing import drop_set_aside
-from cyrus_sync.multisite.oplog.operations import Entry, owner_text
+from cyrus_sync.multisite.oplog.operations import LogEntry, owner_text
 from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
@@ -45,7 +45,7 @@ def run(context: Context) -> int:
     return EX_OK if len(chosen) == len(set(options.operands)) else EX_FAILURE
 
 
-def _chosen(context: Context, family: Family, found: list[Entry]) -> list[Entry]:
+def _chosen(context: Context, family: Family, found: list[LogEntry]) -> list[LogEntry]:
     """Those that the operands name, each once; one that is not set aside is said."""
     by_name = {_name(family, entry): entry for entry in found}
     operands = dict.fromkeys(context.options.operands)
@@ -55,11 +55,11 @@ def _chosen(context: Context, family: Family, found: list[Entry]) -> list[Entry]
     return [by_name[operand] for operand in operands if operand in by_name]
 
 
-def _name(family: Family, entry: Entry) -> str:
+def _name(family: Family, entry: LogEntry) -> str:
     return f"{entry.id}@{family.name_of(entry.origin)}"
 
 
-def _line(family: Family, entry: Entry) -> str:
+def _line(family: Family, entry: LogEntry) -> str:
     return (
         f"{_name(family, entry)}  {entry.verb} of {owner_text(entry.owner)[:200]}, said {when(entry.time)}:"
         f" {entry.reason}"

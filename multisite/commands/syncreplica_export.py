@@ -7,7 +7,7 @@ import time
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
-from cyrus_sync.multisite.export import Wish, export, packet_prefix
+from cyrus_sync.multisite.export import ExportOptions, export, packet_prefix
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.options import Grammar, Option
@@ -35,24 +35,24 @@ def run(context: Context) -> int:
     check_sending(context.options)
     if not context.options.operands:
         raise UsageError("the replica to export to is needed")
-    outlet, wish = outlet_of(context, HEADLINE)
+    outlet, options = outlet_of(context, HEADLINE)
     with context.member() as member:
         targets = others(member, context.options.operands)
         for target in targets:
             outlet.check(target.name, target.host)
         outlet.resume(member)
         for target in targets:
-            _export(context, member, target, (outlet, wish))
+            _export(context, member, target, (outlet, options))
     return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
 
 
-def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, Wish]) -> None:
-    outlet, wish = how
+def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, ExportOptions]) -> None:
+    outlet, options = how
     prefix = packet_prefix("sync", member.myself.name, time.time())
     done = outlet.send(
         prefix,
         (target.host, target.storage_class),
-        lambda place: export(member, target, place, wish),
+        lambda place: export(member, target, place, options),
     )
     selector = member.family.selector(target.id)
     if not done.paths:

@@ -75,7 +75,7 @@ class Masters:
         rows = self._db.execute("SELECT origin, id FROM settled WHERE owner = ?", (owner_text(owner),))
         return dict(rows.fetchall())
 
-    def settle(self, owner: Owner, vector: Mapping[str, int]) -> None:
+    def note_settled(self, owner: Owner, vector: Mapping[str, int]) -> None:
         """Raise what is lower."""
         self._db.executemany(
             "INSERT INTO settled (owner, origin, id) VALUES (?, ?, ?)"

@@ -25,7 +25,7 @@ SIGNATURE = "by"
 """The attribute that holds the signature of an operation's origin (`multisite.signing`)."""
 
 
-class State(enum.IntEnum):
+class OperationState(enum.IntEnum):
     """How far an operation has come here."""
 
     DONE = 0
@@ -45,7 +45,7 @@ _GUIDS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """An operation of the log. `line` is a csync command with its CRLF; `guids` are the messages that new
     records in it need."""
 
@@ -89,7 +89,7 @@ class Operations:
     def __init__(self, database: Database, origin: str) -> None:
         self._db = database
         self.origin = origin
-        self.sign: Callable[[Entry], str] | None = None
+        self.sign: Callable[[LogEntry], str] | None = None
         """Makes the signature of an operation of this replica, if it signs what it says."""
         self._pack = zstandard.ZstdCompressor(level=1)
         self._unpack = zstandard.ZstdDecompressor()
@@ -103,9 +103,9 @@ class Operations:
         attributes: Mapping[str, str] | None = None,
         guids: Iterable[bytes] = (),
         octets: int = 0,
-    ) -> Entry:
+    ) -> LogEntry:
         """One more operation of this replica; its number is the next."""
-        entry = Entry(
+        entry = LogEntry(
             self.origin,
             self.last(self.origin) + 1,
             time,
@@ -117,16 +117,16 @@ class Operations:
         )
         if self.sign is not None:
             entry = replace(entry, attributes={**entry.attributes, SIGNATURE: self.sign(entry)})
-        return self._insert(entry, State.DONE)
+        return self._insert(entry, OperationState.DONE)
 
-    def add(self, entry: Entry) -> Entry:
+    def add(self, entry: LogEntry) -> LogEntry:
         """An operation from elsewhere: begun, or set aside if it has a `reason`. Raises `MultisiteError` if
         it is not the next of its origin."""
         if entry.id != self.last(entry.origin) + 1:
             raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
-        return self._insert(entry, State.SET_ASIDE if entry.reason else State.BEGUN)
+        return self._insert(entry, OperationState.SET_ASIDE if entry.reason else OperationState.BEGUN)
 
-    def _insert(self, entry: Entry, state: State) -> Entry:
+    def _insert(self, entry: LogEntry, state: OperationState) -> LogEntry:
         owner = owner_text(entry.owner)
         with self._db.transaction():
             seq = self._db.execute(
@@ -162,7 +162,7 @@ class Operations:
         found = self._db.row("SELECT id FROM epochs WHERE replica = ? AND origin = ?", (self.origin, origin))
         return int(found[0]) if found else 0
 
-    def lacking(self, row: Mapping[str, int]) -> Iterator[Entry]:
+    def lacking(self, row: Mapping[str, int]) -> Iterator[LogEntry]:
         """What somebody with this epoch row lacks, in causal order. Streams."""
         known = json.dumps(dict(row))
         yield from self._select(
@@ -171,23 +171,23 @@ class Operations:
             (known,),
         )
 
-    def of_owner(self, owner: Owner) -> Iterator[Entry]:
+    def of_owner(self, owner: Owner) -> Iterator[LogEntry]:
         """All that is in the log of an owner, in causal order."""
         yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
 
-    def pending(self) -> Iterator[Entry]:
+    def pending(self) -> Iterator[LogEntry]:
         """Operations that wait, were begun or are set aside."""
         yield from self._select("WHERE state ORDER BY seq", ())
 
-    def set_aside(self) -> Iterator[Entry]:
+    def set_aside(self) -> Iterator[LogEntry]:
         """Operations that are set aside."""
-        yield from self._select("WHERE state AND state = ? ORDER BY seq", (State.SET_ASIDE,))
+        yield from self._select("WHERE state AND state = ? ORDER BY seq", (OperationState.SET_ASIDE,))
 
-    def set_state(self, seq: int, state: State, reason: str = "") -> None:
-        """`reason` goes with `State.SET_ASIDE`."""
+    def set_state(self, seq: int, state: OperationState, reason: str = "") -> None:
+        """`reason` goes with `OperationState.SET_ASIDE`."""
         self._db.execute("UPDATE operations SET state = ?, reason = ? WHERE seq = ?", (state, reason, seq))
 
-    def is_pending(self, entry: Entry) -> bool:
+    def is_pending(self, entry: LogEntry) -> bool:
         return bool(self._db.row("SELECT 1 FROM operations WHERE state AND seq = ?", (entry.seq,)))
 
     def has_pending(self, owner: Owner) -> bool:
@@ -200,11 +200,11 @@ class Operations:
         return bool(
             self._db.row(
                 "SELECT 1 FROM operations WHERE state = ? AND (owner = ? OR ? = '')",
-                (State.BEGUN, wanted, wanted),
+                (OperationState.BEGUN, wanted, wanted),
             )
         )
 
-    def waits(self, entry: Entry) -> bool:
+    def waits(self, entry: LogEntry) -> bool:
         """Whether something of the same owner waits that comes before it."""
         return bool(
             self._db.row(
@@ -219,7 +219,7 @@ class Operations:
             self._db.row("SELECT 1 FROM introduced WHERE owner = ? AND guid = ?", (owner_text(owner), guid))
         )
 
-    def introduced_by(self, entry: Entry) -> list[bytes]:
+    def introduced_by(self, entry: LogEntry) -> list[bytes]:
         """Those of its messages that came into the log with this operation, in its order."""
         owner = owner_text(entry.owner)
         found: set[bytes] = set()
@@ -253,7 +253,7 @@ class Operations:
         mine = self._db.execute("SELECT origin, id FROM epochs WHERE replica = ?", (self.origin,))
         return sum(max(0, last - row.get(origin, 0)) for origin, last in mine.fetchall())
 
-    def _select(self, condition: str, values: tuple[Any, ...]) -> Iterator[Entry]:
+    def _select(self, condition: str, values: tuple[Any, ...]) -> Iterator[LogEntry]:
         # By key and in portions: other statements run on the connection while this is read.
         seqs = [row[0] for row in self._db.execute(f"SELECT seq FROM operations {condition}", values)]
         for seq in seqs:
@@ -261,9 +261,9 @@ class Operations:
             if row is not None:
                 yield self._entry(row)
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
+    def _entry(self, row: tuple[Any, ...]) -> LogEntry:
         seq, origin, number, time, owner, attributes, line, guids, octets, reason = row
-        return Entry(
+        return LogEntry(
             origin,
             number,
             time,

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.nameless import NamelessFile
 from cyrus_sync.common.protocol.dlist import MAX_FILE
 from cyrus_sync.multisite.packet import prologue, signature
 from cyrus_sync.multisite.packet.errors import PacketDamaged, PacketError
@@ -40,7 +41,6 @@ from cyrus_sync.multisite.packet.items import (
 )
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.sealing import ContentKey
-from cyrus_sync.multisite.packet.spool import Spool
 from cyrus_sync.multisite.packet.stream import Stream
 
 
@@ -140,11 +140,11 @@ class PacketReader:
         size = int(head[4])
         if size > MAX_FILE:
             raise PacketDamaged(f"a message of {size} octets")
-        with contextlib.closing(Spool(spool_dir, stream.pieces(size))) as spool:
+        with contextlib.closing(NamelessFile.filled(spool_dir, stream.pieces(size))) as data:
             if stream.exactly(len(CLOSE)) != CLOSE:
                 raise PacketDamaged("a large message that is longer than it says")
             guid = bytes.fromhex(head[3].decode("ascii"))
-            yield Messages((MessageBody(head[2].decode("ascii"), guid, size, spool),))
+            yield Messages((MessageBody(head[2].decode("ascii"), guid, size, data),))
 
     def _behind_the_header(self) -> Octets:
         return Octets(self._file.fileno(), len(self._prologue))

@@ -9,32 +9,32 @@ from __future__ import annotations
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.oplog.operations import Entry
-from cyrus_sync.multisite.oplog.transaction import parse
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.oplog.apply_command import parse
+from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.replay.context import ReplayContext
 
 VERBS = frozenset(("UNMAILBOX", "UNSUB", "UNQUOTA", "UNANNOTATION", "UNSIEVE", "UNACTIVATE_SIEVE"))
 
 
-def tell_deletions(ground: Ground, owner: Owner) -> None:
+def tell_deletions(context: ReplayContext, owner: Owner) -> None:
     """Append what the log says was deleted and is not here. The caller has laid down the hand."""
-    log = ground.log
+    log = context.log
     last = {entry.line: entry for entry in log.operations.of_owner(owner) if entry.verb in VERBS}
-    with ground.hand.reader(owner) as reader:
-        gone = [entry for entry in last.values() if _is_gone(ground, reader, entry)]
+    with context.batch.reader(owner) as reader:
+        gone = [entry for entry in last.values() if _is_gone(context, reader, entry)]
     for entry in gone:
         attributes = log.attributes(owner, entry.attributes.get("uniqueid", ""))
         log.operations.append(owner, entry.line, time=log.now(), attributes=attributes)
 
 
-def _is_gone(ground: Ground, reader: MailReader, entry: Entry) -> bool:
+def _is_gone(context: ReplayContext, reader: MailReader, entry: LogEntry) -> bool:
     try:
         said = parse(entry.line)
     except MultisiteError:
         return False  # one that is set aside
     match said.name:
         case "UNMAILBOX":
-            return ground.hand.store.owner_of_uniqueid(entry.attributes.get("uniqueid", "")) is None
+            return context.batch.store.owner_of_uniqueid(entry.attributes.get("uniqueid", "")) is None
         case "UNSUB":
             return said.argument.mailbox not in reader.meta(with_sieve=False).subscriptions
         case "UNQUOTA":

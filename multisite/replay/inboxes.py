@@ -13,38 +13,38 @@ from cyrus_sync.common.errors import ReplyError, StoreCorrupt
 from cyrus_sync.common.names import SERVER, Owner, inbox_of
 from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 from cyrus_sync.multisite.oplog.shadows import INBOXLESS
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.names import mailboxes_left
 
 
-def note_inboxless(ground: Ground, owners: Iterable[Owner]) -> None:
+def note_inboxless(context: ReplayContext, owners: Iterable[Owner]) -> None:
     """Remember, in the log, which of these `give_inboxes` has to look at."""
     for owner in owners:
-        if _lacks_inbox(ground, owner):
-            ground.log.shadows.put_item(SERVER, INBOXLESS, owner_text(owner), True)
+        if _lacks_inbox(context, owner):
+            context.log.shadows.put_item(SERVER, INBOXLESS, owner_text(owner), True)
 
 
-def give_inboxes(ground: Ground) -> None:
+def give_inboxes(context: ReplayContext) -> None:
     """Make what is still missing; everybody is told of it."""
-    for text, _ in ground.log.shadows.items(SERVER, INBOXLESS):
+    for text, _ in context.log.shadows.items(SERVER, INBOXLESS):
         owner = owner_from(text)
-        if ground.log.is_master(owner) and _lacks_inbox(ground, owner):
-            left = mailboxes_left(ground, owner)
+        if context.log.is_master(owner) and _lacks_inbox(context, owner):
+            left = mailboxes_left(context, owner)
             try:
-                ground.hand.writer(owner).create(inbox_of(owner.name))
+                context.batch.writer(owner).create(inbox_of(owner.name))
             except (ReplyError, StoreCorrupt) as error:
-                ground.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
+                context.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
                 continue
-            ground.told_again.add(owner)
-            ground.notice(f"{owner} has {left[0]} and had no INBOX: he was given a new one")
-        ground.log.shadows.drop_item(SERVER, INBOXLESS, text)
+            context.to_capture.add(owner)
+            context.notice(f"{owner} has {left[0]} and had no INBOX: he was given a new one")
+        context.log.shadows.drop_item(SERVER, INBOXLESS, text)
 
 
-def _lacks_inbox(ground: Ground, owner: Owner) -> bool:
+def _lacks_inbox(context: ReplayContext, owner: Owner) -> bool:
     if owner.kind != "user":
         return False
     try:
-        names = mailboxes_left(ground, owner)
+        names = mailboxes_left(context, owner)
     except StoreCorrupt:
         return False  # his operations are set aside, and he is looked at when they are carried out
     return bool(names) and inbox_of(owner.name) not in names

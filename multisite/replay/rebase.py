@@ -29,7 +29,7 @@ from cyrus_sync.multisite.oplog.masters import Base
 
 
 @dataclass(slots=True)
-class Plan:
+class RebasePlan:
     """Records to forget, records to keep, and up to which modseq and UID those kept are in the log."""
 
     drop: set[int] = field(default_factory=set)
@@ -45,15 +45,15 @@ def plan_rebase(
     ours: Iterable[Record],
     base: Base,
     *,
-    settled_modseq: int,
+    answered_modseq: int,
     their_last_uid: int,
     highestmodseq: int,
     last_uid: int,
-) -> Plan:
+) -> RebasePlan:
     """What to do with `ours`. `theirs` is the master's new word by UID and `their_last_uid` his LAST_UID;
-    `settled_modseq`: up to where ours is settled; no modseq and no UID of either side is above
+    `answered_modseq`: up to where ours is settled; no modseq and no UID of either side is above
     `highestmodseq` and `last_uid`."""
-    return _Rebase(_Word(theirs, their_last_uid), base, settled_modseq, highestmodseq, last_uid).plan(ours)
+    return _Rebase(_Word(theirs, their_last_uid), base, answered_modseq, highestmodseq, last_uid).plan(ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ class _Word:
 
 class _Rebase:
     def __init__(
-        self, word: _Word, base: Base, settled_modseq: int, highestmodseq: int, last_uid: int
+        self, word: _Word, base: Base, answered_modseq: int, highestmodseq: int, last_uid: int
     ) -> None:
         self._theirs = word.records
         self._their_last_uid = word.last_uid
         self._base = base
-        self._settled = settled_modseq
+        self._settled = answered_modseq
         self._modseq = highestmodseq
         self._last_uid = last_uid
         self._by_identity: dict[Identity, list[Record]] = {}
@@ -82,9 +82,9 @@ class _Rebase:
         self._taken: set[int] = set()
         """UIDs of his records that are found to be one of ours: a message may be there twice."""
         self._alive: set[Identity] = set()
-        self._plan = Plan(told_modseq=highestmodseq)
+        self._plan = RebasePlan(told_modseq=highestmodseq)
 
-    def plan(self, ours: Iterable[Record]) -> Plan:
+    def plan(self, ours: Iterable[Record]) -> RebasePlan:
         told, ours = self._base.told_modseq, list(ours)
         self._alive = {identity(record) for record in ours if not record.expunged}
         self._taken = {record.uid for record in ours if self._is_his(record)}

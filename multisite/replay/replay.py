@@ -1,8 +1,8 @@
 """`Replay`: operations in their order, each by whose word counts for its owner.
 
 ===========================  =======================================================================
-said by the owner's master   carried out here (`obey`)
-we are the owner's master    settled here (`settle`), and told to all as our word
+said by the owner's master   carried out here (`apply_master`)
+we are the owner's master    arbitrated here (`arbitrate`), and told to all as our word
 neither                      kept in the log, with its messages, to be passed on
 ===========================  =======================================================================
 
@@ -19,23 +19,22 @@ from dataclasses import replace
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.bodies import without_messages
 from cyrus_sync.multisite.errors import BadOperation, MessagesMissing, MultisiteError
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse, without_messages
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
-from cyrus_sync.multisite.oplog.operations import Entry, State, owner_from, owner_text
-from cyrus_sync.multisite.oplog.transaction import Transaction, parse
+from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState, owner_from, owner_text
 from cyrus_sync.multisite.packet import Operation
+from cyrus_sync.multisite.replay.apply_master import apply_master, note_reached
+from cyrus_sync.multisite.replay.arbitrate import arbitrate
+from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.deletions import tell_deletions
-from cyrus_sync.multisite.replay.ground import Ground
-from cyrus_sync.multisite.replay.members import note_replica
-from cyrus_sync.multisite.replay.obey import note_reached, obey
-from cyrus_sync.multisite.replay.settle import settle_operation
+from cyrus_sync.multisite.replay.family_operations import note_replica
 from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
 
 
-def is_word_of(master: Master | None, entry: Entry) -> bool:
+def is_word_of(master: Master | None, entry: LogEntry) -> bool:
     """Whether its origin said this as the master that is known here. What it said in an earlier reign, or in
     one that another's claim has ended, need not contain what has been said in this one."""
     if master is None or master.replica != entry.origin:
@@ -44,15 +43,15 @@ def is_word_of(master: Master | None, entry: Entry) -> bool:
 
 
 class Replay:
-    """Carries out operations on the ground; the caller commits the log and lays down the hand."""
+    """Carries out operations on the context; the caller commits the log and lays down the hand."""
 
-    def __init__(self, ground: Ground, capture: Callable[[Iterable[Owner]], object]) -> None:
+    def __init__(self, context: ReplayContext, capture: Callable[[Iterable[Owner]], object]) -> None:
         """`capture`: record what owners have changed here before somebody else's word is applied."""
-        self._ground = ground
+        self._context = context
         self._capture = capture
         self._captured: set[Owner] = set()
-        self._taken: list[tuple[Entry, Said]] = []
-        self._in_hand: list[tuple[int, Entry]] = []
+        self._taken: list[tuple[LogEntry, Said]] = []
+        self._in_batch: list[tuple[int, LogEntry]] = []
         """Operations that were carried out, and how many transactions had been ended then."""
         self.consumed: set[bytes] = set()
         """Messages that are in the store now."""
@@ -60,7 +59,7 @@ class Replay:
     def take(self, operation: Operation) -> None:
         """A new operation of a packet: into the log, to be carried out with others (`carry_out_taken`). One
         of our own is one that a restore from backup has undone."""
-        entry = Entry(
+        entry = LogEntry(
             operation.origin,
             operation.id,
             operation.time,
@@ -71,17 +70,17 @@ class Replay:
         try:
             said = read(entry)
         except BadOperation as error:
-            self._notice_set_aside(self._ground.log.operations.add(replace(entry, reason=str(error))))
+            self._notice_set_aside(self._context.log.operations.add(replace(entry, reason=str(error))))
             return
-        if operation.origin != self._ground.log.self_id:
+        if operation.origin != self._context.log.self_id:
             self._capture_first(entry.owner, operation.attributes.get("uniqueid", ""))
-        messages = said.transaction.messages if said.transaction else {}
+        messages = said.command.messages if said.command else {}
         entry = replace(entry, guids=tuple(messages), octets=sum(messages.values()))
-        self._taken.append((self._ground.log.operations.add(entry), said))
+        self._taken.append((self._context.log.operations.add(entry), said))
 
     def _capture_first(self, owner: Owner, uniqueid: str) -> None:
         """What has been changed here and not told yet comes first: no word of others may cover it."""
-        now_of = self._ground.log.shadows.owner_of(uniqueid) if uniqueid else None
+        now_of = self._context.log.shadows.owner_of(uniqueid) if uniqueid else None
         for one in (owner, now_of):
             if one is not None and one not in self._captured:
                 self._captured.add(one)
@@ -91,50 +90,50 @@ class Replay:
         """Carry out what was taken. The log has it, durably, as begun: whoever dies now finds it so, and does
         not take for a change of this replica what is in the store and not yet in the shadow."""
         taken, self._taken = self._taken, []
-        self._in_hand.clear()
+        self._in_batch.clear()
         for entry, said in taken:
             self._carry_out(entry, said)
 
     def try_pending(self) -> None:
         """Operations that had to wait, were set aside, or were begun by a process that crashed."""
-        operations = self._ground.log.operations
+        operations = self._context.log.operations
         stuck: set[Owner] = set()
         pending = list(operations.pending())
-        self._ground.reached = {}
+        self._context.reached = {}
         for entry in pending:
-            if entry.verb == "MAILBOX" and is_word_of(self._ground.log.masters.of(entry.owner), entry):
+            if entry.verb == "MAILBOX" and is_word_of(self._context.log.masters.of(entry.owner), entry):
                 said = _readable(entry)
                 # Of an owner who is damaged here it is not known, and nothing is carried out.
                 with contextlib.suppress(StoreCorrupt):
                     if said is not None:
-                        note_reached(self._ground, entry, said.update.state)
+                        note_reached(self._context, entry, said.update.state)
         for entry in pending:
             if entry.owner not in stuck or entry.verb in SPECIAL:
                 self._carry_out(entry, None)
             if operations.is_pending(entry):
                 stuck.add(entry.owner)
 
-    def _carry_out(self, entry: Entry, said: Said | None, *, vetted: bool = False) -> None:
+    def _carry_out(self, entry: LogEntry, said: Said | None, *, vetted: bool = False) -> None:
         """`said` is what `read` made of it, if that was done; `vetted`: its origin may say it."""
-        log = self._ground.log
+        log = self._context.log
         try:
             said = said or read(entry)
             if not vetted:
-                ground = self._ground
+                context = self._context
                 before = log.masters.of(entry.owner)
-                check_right(ground.family, entry, said, before, founding=ground.founding)
+                check_right(context.family, entry, said, before, founding=context.founding)
             if said.master is not None:
                 self._master(entry, said.master)
             elif said.replica is not None:
-                note_replica(self._ground, entry, said.replica)
+                note_replica(self._context, entry, said.replica)
             elif log.operations.waits(entry):
                 self._wait(entry)
                 return
             else:
-                assert said.transaction is not None
-                self._by_master(entry, said.transaction)
-            log.operations.set_state(entry.seq, State.DONE)
-            self._in_hand.append((self._ground.hand.laid_down, entry))
+                assert said.command is not None
+                self._by_master(entry, said.command)
+            log.operations.set_state(entry.seq, OperationState.DONE)
+            self._in_batch.append((self._context.batch.commits, entry))
         except MessagesMissing as error:
             spared = self._without_expunged(entry, set(error.guids))
             if spared is not None:
@@ -142,7 +141,7 @@ class Replay:
                 return
             self._wait(entry)
             log.want(entry.owner, error.guids)
-            self._ground.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+            self._context.notice(f"{entry.verb} of {entry.owner} waits: {error}")
         except StoreCorrupt as error:
             self._set_owner_aside(entry, error)
         except StoreError:
@@ -154,39 +153,39 @@ class Replay:
             _log.exception("operation %d of %s", entry.id, entry.origin)
             self._set_aside(entry, f"{type(error).__name__}: {error}")
 
-    def _set_owner_aside(self, entry: Entry, error: StoreCorrupt) -> None:
+    def _set_owner_aside(self, entry: LogEntry, error: StoreCorrupt) -> None:
         """The store here cannot read or change an owner: the operations on him wait until it is repaired, and
         everybody else goes on. What was done before in the open transaction stays if it can."""
-        hand = self._ground.hand
-        begun = [one for laid_down, one in self._in_hand if laid_down == hand.laid_down]
+        batch = self._context.batch
+        begun = [one for commits, one in self._in_batch if commits == batch.commits]
         try:
-            hand.lay_down()
+            batch.commit()
         except StoreError:
             for one in begun:
                 self._set_aside(one, str(error))
-        self._in_hand.clear()
+        self._in_batch.clear()
         self._set_aside(entry, str(error))
 
-    def _set_aside(self, entry: Entry, reason: str) -> None:
-        self._ground.log.operations.set_state(entry.seq, State.SET_ASIDE, reason)
-        self._ground.stage.hold(entry.guids)
+    def _set_aside(self, entry: LogEntry, reason: str) -> None:
+        self._context.log.operations.set_state(entry.seq, OperationState.SET_ASIDE, reason)
+        self._context.messages.hold(entry.guids)
         if reason != entry.reason:
             self._notice_set_aside(replace(entry, reason=reason))
 
-    def _notice_set_aside(self, entry: Entry) -> None:
-        name, owner = self._ground.family.name_of(entry.origin), owner_text(entry.owner)[:100]
-        self._ground.warn(
+    def _notice_set_aside(self, entry: LogEntry) -> None:
+        name, owner = self._context.family.name_of(entry.origin), owner_text(entry.owner)[:100]
+        self._context.warn(
             f"operation {entry.id} of {name} on {owner!r} is set aside: {entry.reason} (multitool setaside)"
         )
 
-    def _without_expunged(self, entry: Entry, missing: set[bytes]) -> Entry | None:
+    def _without_expunged(self, entry: LogEntry, missing: set[bytes]) -> LogEntry | None:
         """The operation without those of the missing messages that a later one of its origin says are
         expunged: nobody needs to wait for them. None if there is none."""
         uniqueid = entry.attributes.get("uniqueid")
         if entry.verb != "MAILBOX":
             return None
         gone: set[int] = set()
-        for later in self._ground.log.operations.of_owner(entry.owner):
+        for later in self._context.log.operations.of_owner(entry.owner):
             about = (later.origin, later.verb, later.attributes.get("uniqueid"))
             if later.seq > entry.seq and about == (entry.origin, "MAILBOX", uniqueid):
                 told = _readable(later)
@@ -200,44 +199,44 @@ class Replay:
         spared = missing - needed
         if not spared:
             return None
-        self._ground.log.unwant(spared)
+        self._context.log.unwant(spared)
         return without_messages(entry, spared)
 
-    def _wait(self, entry: Entry) -> None:
-        self._ground.log.operations.set_state(entry.seq, State.WAITS)
-        self._ground.stage.hold(entry.guids)
+    def _wait(self, entry: LogEntry) -> None:
+        self._context.log.operations.set_state(entry.seq, OperationState.WAITS)
+        self._context.messages.hold(entry.guids)
 
-    def _by_master(self, entry: Entry, said: Transaction) -> None:
-        log = self._ground.log
+    def _by_master(self, entry: LogEntry, said: ApplyCommand) -> None:
+        log = self._context.log
         master = log.masters.of(entry.owner)
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
         ours = master.replica == log.self_id
         if is_word_of(master, entry):
-            if obey(self._ground, entry, said):
+            if apply_master(self._context, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
         elif master.replica == entry.origin and not ours:
             # He said it before he knew that he is master, and tells all of it anew when he knows.
             self._pass_on(entry)
-        elif ours and (entry.origin == log.self_id or not self._ground.family.restoring):
-            if settle_operation(self._ground, entry, said):
+        elif ours and (entry.origin == log.self_id or not self._context.family.restoring):
+            if arbitrate(self._context, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
         else:
             self._pass_on(entry)
 
-    def _pass_on(self, entry: Entry) -> None:
+    def _pass_on(self, entry: LogEntry) -> None:
         """Keep the messages that the packet brought for it: whoever is told of it needs them."""
-        self._ground.require(entry)
-        self._ground.stage.hold(entry.guids)
+        self._context.require(entry)
+        self._context.messages.hold(entry.guids)
 
     # -- the family, and whose word counts
 
-    def _master(self, entry: Entry, said: Master) -> None:
-        log, owner = self._ground.log, entry.owner
+    def _master(self, entry: LogEntry, said: Master) -> None:
+        log, owner = self._context.log, entry.owner
         before = log.masters.of(owner)
         if before is not None and not prevails(said, before):
             return
@@ -253,7 +252,7 @@ class Replay:
     def _forget_bases(self, owner: Owner, *, said_by_us: bool) -> None:
         """Another's claim prevails: what is here is to be settled by him. If it was said by us he knows it as
         soon as he has answered us; if by a third, nobody can tell how much of it he knows."""
-        log = self._ground.log
+        log = self._context.log
         for state in log.shadows.at_home(owner):
             told_id = log.masters.base(state.uniqueid).told_id
             told_modseq = state.highestmodseq if said_by_us and told_id else 0
@@ -262,22 +261,22 @@ class Replay:
     def promoted(self, owner: Owner) -> None:
         """Our word counts from now on: all of the owner is told anew, and what others have said and the
         last master had not taken in is settled."""
-        log = self._ground.log
-        self._ground.hand.lay_down()
+        log = self._context.log
+        self._context.batch.commit()
         places = list(log.places(owner))
         self._capture(places)
-        tell_deletions(self._ground, owner)
+        tell_deletions(self._context, owner)
         settled = log.masters.settled(owner)
         for state in log.shadows.at_home(owner):
             log.masters.put_base(state.uniqueid, Base())
             log.shadows.drop(state.uniqueid)
         log.shadows.drop_items(owner)
-        self._ground.told_again.update(places)
-        self.settle_left(owner, settled)
+        self._context.to_capture.update(places)
+        self.arbitrate_left(owner, settled)
 
-    def settle_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
+    def arbitrate_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
         """Settle what others have said of an owner whose master we are, beyond what is settled."""
-        log = self._ground.log
+        log = self._context.log
         for entry in list(log.operations.of_owner(owner)):
             if entry.origin == log.self_id or entry.verb in SPECIAL:
                 continue
@@ -285,9 +284,9 @@ class Replay:
                 self._carry_out(entry, None)
 
 
-def _readable(entry: Entry) -> Transaction | None:
+def _readable(entry: LogEntry) -> ApplyCommand | None:
     """What an operation of the log says; None for one that makes no sense."""
     try:
-        return read(entry).transaction
+        return read(entry).command
     except BadOperation:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
@@ -19,12 +19,6 @@ from cyrus_sync.sync_client.engine.errors import EngineFault, ItemsFailed
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class Threads(Protocol):
-    """Runs blocking calls off the reactor (`common.stores.threads.ThreadRunner`)."""
-
-    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
 
 
 class Failed(NamedTuple):

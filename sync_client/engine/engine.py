@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from cyrus_sync.common.errors import PeerError, ReplyError
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine import quotas, removal, seen, subscriptions
 from cyrus_sync.sync_client.engine.all_users import sync_all_users, sync_users
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.annotations import sync_annotations
-from cyrus_sync.sync_client.engine.concurrency import Threads
 from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes
 from cyrus_sync.sync_client.engine.meta import sync_meta
 from cyrus_sync.sync_client.engine.options import Options

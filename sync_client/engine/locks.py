@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.files import make_directories
-from cyrus_sync.sync_client.engine.concurrency import Threads
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.options import Options
 
 RETRY_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1)

@@ -11,7 +11,8 @@ from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.protocol.commands import UNMAILBOX_ID
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.mailstore import MailStore
-from cyrus_sync.sync_client.engine.concurrency import Budget, Threads, start
+from cyrus_sync.common.threads import Threads
+from cyrus_sync.sync_client.engine.concurrency import Budget, start
 from cyrus_sync.sync_client.engine.locks import UserLocks
 from cyrus_sync.sync_client.engine.options import Options
 from cyrus_sync.sync_client.engine.staging import Stage

@@ -15,8 +15,9 @@ from cyrus_sync.common.model import MailboxState, Record, UserState
 from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.compare import differences, intermediate_done
-from cyrus_sync.sync_client.engine.concurrency import Threads, forgiving
+from cyrus_sync.sync_client.engine.concurrency import forgiving
 from cyrus_sync.sync_client.engine.quotas import quota_changes
 from cyrus_sync.sync_client.engine.seen import seen_changes
 from cyrus_sync.sync_client.engine.sieve import sieve_changes

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadlines import scaled, settled, until
+from tests.deadlines import at_rest, scaled, until
 from tests.faults.server import RunningServer, mailbox, plain, record, upload
 from tests.faults.test_server_process import Client, make, wait_for_log
 
@@ -236,7 +236,7 @@ def test_05_before_login_a_connection_costs_little_and_nothing_on_disk(server: R
                 line.send(flood[at : at + 50_000] or b"\0" * 50_000)
         except OSError:
             pass
-    settled(lambda: cpu_seconds(server), "it has read what it reads")
+    at_rest(lambda: cpu_seconds(server), "it has read what it reads")
     assert rss_kb(server) - before < 20_000
     assert cpu_seconds(server) - busy < 2
     assert sorted(server.spool.rglob("*")) == files

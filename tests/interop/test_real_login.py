@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import AuthenticationFailed, CannotConnect, TLSFailed
-from cyrus_sync.common.wire.client import ClientSettings, Session, connect
+from cyrus_sync.common.wire.client import ClientSettings, ReadyConnection, connect
 from cyrus_sync.common.wire.policy import Policy
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.common.wire.sasl.client import Credentials
@@ -86,7 +86,7 @@ def settings(cyrus: Cyrus, certificates: Certificates) -> ClientSettings:
     )
 
 
-def works(reactor: Any, session: Session) -> None:
+def works(reactor: Any, session: ReadyConnection) -> None:
     """The session may do what only an administrator may."""
     handler = Recorder()
     session.proto.set_event_handler(handler)
@@ -163,7 +163,7 @@ def within_imap(settings: ClientSettings, cyrus: Cyrus) -> ClientSettings:
     return replace(settings, port=1, imap_port=cyrus.ports["imap"])
 
 
-def replicates(reactor: Any, session: Session) -> None:
+def replicates(reactor: Any, session: ReadyConnection) -> None:
     """The imapd takes the commands of replication."""
     assert session.within_imap
 

@@ -16,7 +16,7 @@ from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.mailstore.restoring.carry import Carrier
 from cyrus_sync.mailstore.restoring.plan import Addition, steps
 from cyrus_sync.mailstore.restoring.show import described, summary
-from cyrus_sync.mailstore.restoring.survey import Plan, Survey
+from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
 from cyrus_sync.mailstore.restoring.wishes import Names, Revive, Wish, wish_for_mailbox, wish_for_user
 from tests.sync_client.engine.lines import InlineThreads, Line
 from tests.sync_client.engine.world import (
@@ -50,10 +50,10 @@ DELETING = {
 class Restoring(World):
     """`master` is the store that is restored from, `replica` the target."""
 
-    def restore(self, *mailboxes: str, to: str = "", revive: Revive | None = None) -> Plan:
+    def restore(self, *mailboxes: str, to: str = "", revive: Revive | None = None) -> RestorePlan:
         """Plan and carry out: these mailboxes, or all of alice. What was sent is in `line.events`."""
         self.connect()
-        survey = Survey(self.master, self.line, InlineThreads(), revive=revive, clock=self.clock)
+        survey = TargetSurvey(self.master, self.line, InlineThreads(), revive=revive, clock=self.clock)
         plan = self.plan(survey, *mailboxes, to=to)
         self.line.events.clear()
         carrier = Carrier(self.master, survey, InlineThreads(), self.clock)
@@ -64,12 +64,12 @@ class Restoring(World):
         assert not {str(event[0]) for event in self.line.events} & DELETING
         return plan
 
-    def plan(self, survey: Survey, *mailboxes: str, to: str = "") -> Plan:
+    def plan(self, survey: TargetSurvey, *mailboxes: str, to: str = "") -> RestorePlan:
         if not mailboxes:
             wish = wish_for_user(self.master, "alice", to or "alice")
             assert wish is not None
             return finish(survey.plan_user(wish, "alice"))
-        return Plan([finish(survey.plan_mailbox(self.wish(name, to or name))) for name in mailboxes])
+        return RestorePlan([finish(survey.plan_mailbox(self.wish(name, to or name))) for name in mailboxes])
 
     def wish(self, name: str, target: str) -> Wish:
         with self.master.read(owner_of(name)) as reader:
@@ -338,7 +338,7 @@ def test_a_mailbox_that_changes_meanwhile_is_planned_anew(world: Restoring) -> N
     with write(world.replica) as box:
         box.expunge(INBOX, [2])
     world.connect()
-    survey = Survey(world.master, world.line, InlineThreads(), clock=world.clock)
+    survey = TargetSurvey(world.master, world.line, InlineThreads(), clock=world.clock)
     plan = world.plan(survey, INBOX)
     deliver(world.replica, INBOX, "came in between")
     finish(Carrier(world.master, survey, InlineThreads(), world.clock).mailbox(plan.boxes[0]))
@@ -358,7 +358,7 @@ def test_a_refusal_says_which_mailbox(world: Restoring) -> None:
             return super().__getattribute__(name)
 
     line = Locked(world.store_replica())
-    survey = Survey(world.master, line, InlineThreads(), clock=world.clock)
+    survey = TargetSurvey(world.master, line, InlineThreads(), clock=world.clock)
     plan = world.plan(survey)
     with pytest.raises(MailboxLocked, match=r"mailbox=user\.alice"):
         finish(Carrier(world.master, survey, InlineThreads(), world.clock).mailbox(plan.boxes[0]))
@@ -374,7 +374,7 @@ def test_a_large_addition_goes_in_steps_of_bounded_size() -> None:
 
 def test_the_plan_says_how_much_it_is(world: Restoring) -> None:
     world.connect()
-    survey = Survey(world.master, world.line, InlineThreads(), clock=world.clock)
+    survey = TargetSurvey(world.master, world.line, InlineThreads(), clock=world.clock)
     plan = world.plan(survey)
     assert list(described(plan, str)) == [
         "user.alice: create with 3 messages",

@@ -22,7 +22,7 @@ from cyrus_sync.common.model import MailboxState, Record, Seen
 from cyrus_sync.common.names import Owner, is_deleted, root_of
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.mastership import hand_over, take_over
 from cyrus_sync.multisite.member import Member
@@ -224,8 +224,8 @@ class History:
 
     def send(self) -> None:
         source, target = self.chance.sample(self.sites, 2)
-        wish = Wish(max_size=self.chance.choice((0, 0, 3000, 6000)))
-        paths = source.export_to(target, self.directory / "flying", wish)
+        options = ExportOptions(max_size=self.chance.choice((0, 0, 3000, 6000)))
+        paths = source.export_to(target, self.directory / "flying", options)
         self.story.append(f"{source.name} -> {target.name}: {[p.name for p in paths]}")
         self.flying += [(target, path) for path in paths]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, PacketWriter, SecretKeys
 from tests.multisite.world import Site
 
@@ -84,7 +84,7 @@ def row(site: Site, of: Site | None = None) -> dict[str, int]:
         return {member.family.name_of(origin): number for origin, number in known.items()}
 
 
-def operations(site: Site, owner: Owner = BOB) -> list[Entry]:
+def operations(site: Site, owner: Owner = BOB) -> list[LogEntry]:
     with site.member() as member:
         member.record()
         return list(member.log.operations.of_owner(owner))

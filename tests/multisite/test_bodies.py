@@ -10,9 +10,9 @@ import zstandard
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.stores.native.care.expire import expire
-from cyrus_sync.multisite.bodies import Bodies, without_messages
-from cyrus_sync.multisite.oplog.transaction import parse
-from cyrus_sync.multisite.replay.stage import Held
+from cyrus_sync.multisite.bodies import Bodies
+from cyrus_sync.multisite.oplog.apply_command import parse, without_messages
+from cyrus_sync.multisite.oplog.held import Held
 from tests.multisite.mail import BOB, append, create, expunge, guid_of, message, operations
 from tests.multisite.world import Site, family_of
 

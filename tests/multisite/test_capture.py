@@ -13,8 +13,8 @@ from cyrus_sync.common.names import SERVER, Owner, owner_of
 from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.multisite.capture import Capture, owners_of
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.operations import Entry
-from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.oplog.apply_command import parse
+from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.recorder import Recorder
 from tests.multisite.mail import (
     BOB,
@@ -49,7 +49,7 @@ def member(boston: Site) -> Iterator[Member]:
         yield member
 
 
-def news(site: Site, owner: Owner = BOB) -> list[Entry]:
+def news(site: Site, owner: Owner = BOB) -> list[LogEntry]:
     """What a capture adds to the log of an owner."""
     with site.member() as member:
         before = len(list(member.log.operations.of_owner(owner)))
@@ -57,7 +57,7 @@ def news(site: Site, owner: Owner = BOB) -> list[Entry]:
         return list(member.log.operations.of_owner(owner))[before:]
 
 
-def verbs(entries: list[Entry]) -> list[str]:
+def verbs(entries: list[LogEntry]) -> list[str]:
     return [entry.verb for entry in entries]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cyrus_sync.multisite.creation import create_family, import_replica, make_replica
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.importing import NotApplied
 from tests.multisite.mail import append, create, message, same_everywhere
 from tests.multisite.world import TRUSTING, Site, carry
@@ -25,10 +25,12 @@ def boston(tmp_path: Path) -> Site:
     return site
 
 
-def made_for(boston: Site, name: str, where: Path, wish: Wish | None = None) -> list[Path]:
+def made_for(boston: Site, name: str, where: Path, options: ExportOptions | None = None) -> list[Path]:
     where.mkdir(exist_ok=True)
     with boston.member() as member:
-        return make_replica(member, name, "", lambda n, _s: where / f"repl_{name}_{n}", wish or Wish()).paths
+        return make_replica(
+            member, name, "", lambda n, _s: where / f"repl_{name}_{n}", options or ExportOptions()
+        ).paths
 
 
 def import_at(site: Site, paths: list[Path]) -> None:
@@ -51,7 +53,7 @@ def test_all_the_mail_that_is_there_is_recorded_and_comes_along(boston: Site, tm
 
 
 def test_the_parts_of_a_creation_packet_come_in_any_order_and_all(boston: Site, tmp_path: Path) -> None:
-    paths = made_for(boston, "sanfran", tmp_path / "t", Wish(max_size=6000))
+    paths = made_for(boston, "sanfran", tmp_path / "t", ExportOptions(max_size=6000))
     assert len(paths) > 2
     sanfran = Site("sanfran", tmp_path / "sanfran")
     with pytest.raises(NotApplied, match="not all parts"):
@@ -100,7 +102,7 @@ def test_an_import_that_was_cut_short_may_be_made_again(
 ) -> None:
     from tests.multisite.history import Killed, dying
 
-    paths = made_for(boston, "sanfran", tmp_path / "t", Wish(max_size=6000))
+    paths = made_for(boston, "sanfran", tmp_path / "t", ExportOptions(max_size=6000))
     for at in (3, 9, 17):
         sanfran = Site("sanfran", tmp_path / f"sanfran{at}")
         with pytest.raises(Killed), dying(at):

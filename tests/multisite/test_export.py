@@ -9,7 +9,7 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.stores.native.care.expire import expire
-from cyrus_sync.multisite.export import Wish, export
+from cyrus_sync.multisite.export import ExportOptions, export
 from cyrus_sync.multisite.packet import PacketWriter
 from tests.multisite.mail import (
     BOB,
@@ -176,7 +176,7 @@ def test_physical_packets_are_no_larger_than_max_size_and_hold_everything(
     boston, sanfran, _ = sites
     for number in range(12):
         append(boston, "user.bob", message(number, 6000))
-    paths = boston.export_to(sanfran, tmp_path / "t", Wish(max_size=20_000))
+    paths = boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=20_000))
     assert len(paths) >= 3 and max(sizes(paths)) <= 20_000
     headers = [header_of(path) for path in paths]
     assert [one.number for one in headers] == list(range(1, len(paths) + 1))
@@ -191,7 +191,7 @@ def test_physical_packets_may_come_in_any_order(sites: list[Site], tmp_path: Pat
     boston, sanfran, _ = sites
     for number in range(8):
         append(boston, "user.bob", message(number, 6000))
-    paths = boston.export_to(sanfran, tmp_path / "t", Wish(max_size=20_000))
+    paths = boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=20_000))
     if order == "backwards":
         sanfran.import_from(reversed(paths))
     else:
@@ -209,7 +209,7 @@ def test_a_message_that_is_larger_goes_alone_with_a_warning(sites: list[Site], t
     append(boston, "user.bob", message("small", 2000))
     (guid,) = append(boston, "user.bob", message("large", 90_000))
     append(boston, "user.bob", message("small too", 2000))
-    paths = boston.export_to(sanfran, tmp_path / "t", Wish(max_size=30_000))
+    paths = boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=30_000))
     (large,) = [path for path in paths if guid in messages_of([path])]
     assert messages_of([large]) == [guid]
     warning = f"message {guid.hex()} of bob is larger than -maxsize and goes in a packet of its own"
@@ -225,14 +225,14 @@ def test_with_limit_the_rest_goes_with_the_next_export(sites: list[Site], tmp_pa
         append(boston, "user.bob", message(number, 6000))
         with boston.member() as member:
             member.record()
-    first = boston.export_to(sanfran, tmp_path / "t", Wish(max_size=20_000, limit=1))
+    first = boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=20_000, limit=1))
     assert len(first) == 1
     believed = row(boston, sanfran)["boston"]
     assert believed < row(boston)["boston"], "what was not written is not believed"
     sanfran.import_from(first)
     assert row(sanfran)["boston"] == believed
     rounds = 0
-    while paths := boston.export_to(sanfran, tmp_path / "t", Wish(max_size=20_000, limit=1)):
+    while paths := boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=20_000, limit=1)):
         sanfran.import_from(paths)
         rounds += 1
         assert rounds < 20
@@ -259,19 +259,19 @@ def test_the_row_is_raised_when_the_packet_is_on_disk_and_not_before(
 
         monkeypatch.setattr(PacketWriter, "close", watched)
         before = member.log.epochs.row(target.id)
-        done = export(member, target, lambda n, _size: tmp_path / f"p{n}", Wish())
+        done = export(member, target, lambda n, _size: tmp_path / f"p{n}", ExportOptions())
         assert believed == [before]
         assert member.log.epochs.row(target.id) == done.row != before
         (told,) = [one for one in member.log.epochs.exports(target.id) if one.packet == str(done.paths[0])]
         assert told.row == before
 
 
-def failing_export(site: Site, target: str, directory: Path, wish: Wish) -> list[str]:
+def failing_export(site: Site, target: str, directory: Path, options: ExportOptions) -> list[str]:
     """The files that it leaves."""
     with site.member() as member:
         before = member.log.epochs.row(member.family.find(target).id)
         with pytest.raises((OSError, StoreError)):
-            export(member, member.family.find(target), lambda n, _size: directory / f"p{n}", wish)
+            export(member, member.family.find(target), lambda n, _size: directory / f"p{n}", options)
         assert member.log.epochs.row(member.family.find(target).id) == before
     return sorted(path.name for path in directory.iterdir())
 
@@ -293,7 +293,7 @@ def test_a_failure_removes_what_was_written_and_nothing_is_believed(
 
     with monkeypatch.context() as patched:
         patched.setattr(PacketWriter, "close", full)
-        left = failing_export(boston, "sanfran", where, Wish(max_size=20_000))
+        left = failing_export(boston, "sanfran", where, ExportOptions(max_size=20_000))
     assert left == []
     carry(boston, sanfran, tmp_path / "t")
     assert same_everywhere([boston, sanfran])
@@ -303,7 +303,7 @@ def test_a_packet_that_is_there_already_is_not_overwritten(sites: list[Site], tm
     where = tmp_path / "out"
     where.mkdir()
     (where / "p1").write_text("mine")
-    left = failing_export(sites[0], "sanfran", where, Wish())
+    left = failing_export(sites[0], "sanfran", where, ExportOptions())
     assert left == ["p1"] and (where / "p1").read_text() == "mine"
 
 

@@ -19,9 +19,9 @@ from cyrus_sync.multisite.creation import make_replica
 from cyrus_sync.multisite.importing import Gap, Import, Need, packets_in
 from cyrus_sync.multisite.membership import remove_replica
 from cyrus_sync.multisite.oplog.database import Database
-from cyrus_sync.multisite.oplog.operations import State
+from cyrus_sync.multisite.oplog.operations import OperationState
 from cyrus_sync.multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
-from cyrus_sync.multisite.replay.hand import Hand
+from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.replay import Replay
 from tests.multisite.history import Killed, dying
 from tests.multisite.mail import (
@@ -39,7 +39,7 @@ from tests.multisite.mail import (
     same_everywhere,
     say,
 )
-from tests.multisite.world import Site, Wish, carry, exchange_until_quiet, family_of
+from tests.multisite.world import ExportOptions, Site, carry, exchange_until_quiet, family_of
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_creation_packet_is_left_alone(sites: list[Site], travel: Path) -> Non
     boston, sanfran, _ = sites
     travel.mkdir(exist_ok=True)
     with boston.member() as member:
-        made = make_replica(member, "paris", "", lambda n, _s: travel / f"repl_{n}", Wish())
+        made = make_replica(member, "paris", "", lambda n, _s: travel / f"repl_{n}", ExportOptions())
     result = sanfran.import_from(made.paths)
     assert result.creation == made.paths and all(path.exists() for path in made.paths)
     assert "creation packet" in str(result.refused[made.paths[0]])
@@ -377,7 +377,7 @@ def test_messages_that_are_passed_on_wait_for_a_physical_packet_that_comes_later
     create(bangalore, "user.bob")
     exchange_until_quiet([boston, hub, bangalore], tmp_path)
     append(boston, "user.bob", *(message(number, 5000) for number in range(8)))
-    paths = boston.export_to(hub, travel, Wish(max_size=9000))
+    paths = boston.export_to(hub, travel, ExportOptions(max_size=9000))
     assert len(paths) > 2
     for path in reversed(paths):
         hub.import_from([path])
@@ -398,15 +398,15 @@ class Died(BaseException):
 def store_without_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The importer dies when the store has a transaction and the log does not know that yet."""
 
-    def lay_down(self: Hand) -> None:
+    def commit(self: BatchWriter) -> None:
         busy = self._writer is not None
         original(self)
         if busy:
             raise Died
 
-    original = Hand.lay_down
+    original = BatchWriter.commit
     with monkeypatch.context() as patched:
-        patched.setattr(Hand, "lay_down", lay_down)
+        patched.setattr(BatchWriter, "commit", commit)
         with pytest.raises(Died):
             yield
 
@@ -494,7 +494,7 @@ def test_what_a_long_packet_brings_is_safe_before_its_end(
     with sanfran.member() as member:
         log, origin = member.log, member.family.find("boston").id
         assert log.operations.last(origin) == before + 9, "the log has what was begun"
-        (still_open,) = log.db.row("SELECT count(*) FROM operations WHERE state = ?", (State.BEGUN,))
+        (still_open,) = log.db.row("SELECT count(*) FROM operations WHERE state = ?", (OperationState.BEGUN,))
     assert still_open == 3, "and only those of the last turn are open"
     assert sanfran.import_from([path]).refused == {}
     assert same_everywhere([boston, sanfran])
@@ -512,7 +512,7 @@ def test_on_a_full_disk_nothing_is_half_done_and_the_packet_is_kept(
         if where == "log":
             fill_log(patched)
         else:
-            patched.setattr(Hand, "writer", _store_full)
+            patched.setattr(BatchWriter, "writer", _store_full)
         with pytest.raises(StoreError, match=r"full|No space"):
             sanfran.import_from([path])
     assert path.exists()

@@ -23,7 +23,7 @@ from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.packet import PacketReader
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.replay import Replay
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
@@ -213,12 +213,12 @@ def import_killed(site: Site, packet: Path, moment: str) -> None:
     """Import and die, before the mail store is committed, or after it and before the log is."""
     unchanged = Import._commit
 
-    def commit(importing: Import, ground: Ground, replay: Replay) -> None:
+    def commit(importing: Import, context: ReplayContext, replay: Replay) -> None:
         if replay.consumed or moment == "before":
             if moment == "after":
-                ground.hand.lay_down()
+                context.batch.commit()
             raise Killed
-        unchanged(importing, ground, replay)
+        unchanged(importing, context, replay)
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
         patched.setattr(Import, "_commit", commit)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.multisite.errors import MultisiteError, SiteSealed
-from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import begin, open_again
@@ -157,7 +157,7 @@ def test_where_nobody_else_answers_the_administrator_opens_it(sites: list[Site],
     carry(sanfran, boston, tmp_path / "t")
     assert sealed(boston)
     with boston.member() as member:
-        open_again(member, Import(member, print, print).settle_all_left)
+        open_again(member, Import(member, print, print).arbitrate_all_left)
     assert not sealed(boston)
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
@@ -202,7 +202,7 @@ def test_a_replica_that_knows_what_it_has_lost_is_sent_all_of_it(sites: list[Sit
     put_back()
     restore(boston, "sanfran", "bangalore")
     carry(boston, sanfran, tmp_path / "t")
-    first, *lost = sanfran.export_to(boston, tmp_path / "t", Wish(max_size=3000))
+    first, *lost = sanfran.export_to(boston, tmp_path / "t", ExportOptions(max_size=3000))
     assert lost and boston.import_from([first]).refused == {}
     assert row(boston)["boston"] < row(boston, sanfran)["boston"]
     with sanfran.member() as member, member.log.db.transaction():

@@ -12,11 +12,11 @@ import pytest
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
 from cyrus_sync.multisite.errors import BadOperation, NotApplied, UnknownSender
-from cyrus_sync.multisite.export import Wish
+from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import drop_set_aside
 from cyrus_sync.multisite.membership import new_keys, remove_replica
-from cyrus_sync.multisite.oplog.operations import SIGNATURE, Entry, owner_from
+from cyrus_sync.multisite.oplog.operations import SIGNATURE, LogEntry, owner_from
 from cyrus_sync.multisite.packet import Operation, PacketForged, PacketReader, PacketWriter, Range, SecretKeys
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
@@ -98,7 +98,7 @@ def next_of(origin: Site, at: Site, skip: int = 0) -> int:
 def say_as(origin: Site, number: int, owner: str, line: bytes, **attributes: str) -> Operation:
     """An operation that `origin` has really signed."""
     with origin.member() as member:
-        entry = Entry(member.family.self_id, number, 1_700_000_000, owner_from(owner), line, attributes)
+        entry = LogEntry(member.family.self_id, number, 1_700_000_000, owner_from(owner), line, attributes)
         secret = member.secret()
         assert secret is not None
         attributes[SIGNATURE] = sign(member.family.id, entry, secret)
@@ -146,7 +146,9 @@ def test_the_packet_of_a_replica_that_is_not_known_yet_waits_for_the_one_that_te
     boston, sanfran, _ = sites
     tokyo = Site("tokyo", tmp_path / "tokyo")
     with boston.member() as member:
-        made = make_replica(member, "tokyo", "t.example.org", lambda n, _s: tmp_path / f"repl_{n}", Wish())
+        made = make_replica(
+            member, "tokyo", "t.example.org", lambda n, _s: tmp_path / f"repl_{n}", ExportOptions()
+        )
     import_replica(tokyo.config, made.paths, TRUSTING, warn=tokyo.heard.append, notice=tokyo.heard.append)
     from_tokyo = tokyo.export_to(sanfran, travel)
     refused = sanfran.import_from(from_tokyo).refused
@@ -252,7 +254,7 @@ def creation(tmp_path: Path) -> Callable[[str | None], list[Path]]:
         where = tmp_path / "repl"
         with boston.member() as member:
             return make_replica(
-                member, "hub", "hub.example.org", lambda n, _s: where, Wish(), passphrase=passphrase
+                member, "hub", "hub.example.org", lambda n, _s: where, ExportOptions(), passphrase=passphrase
             ).paths
 
     return made
@@ -513,6 +515,6 @@ def test_the_tests_own_operations_are_signed_as_real_ones_are(sites: list[Site])
     ],
 )
 def test_a_number_that_is_too_large_is_told_from_an_id_of_digits(reign: str, makes_sense: bool) -> None:
-    entry = Entry("a" * 32, 1, 1, owner_from("user:bob"), b"APPLY UNUSER bob\r\n", {"reign": reign})
+    entry = LogEntry("a" * 32, 1, 1, owner_from("user:bob"), b"APPLY UNUSER bob\r\n", {"reign": reign})
     with nullcontext() if makes_sense else pytest.raises(BadOperation, match="too large"):
         read(entry)

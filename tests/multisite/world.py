@@ -16,7 +16,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.canonical import write_yaml
 from cyrus_sync.mailstore.state import Scope, state_of
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
-from cyrus_sync.multisite.export import Wish, export, packet_name
+from cyrus_sync.multisite.export import ExportOptions, export, packet_name
 from cyrus_sync.multisite.importing import Gap, Import, Result
 from cyrus_sync.multisite.member import Member
 
@@ -62,14 +62,16 @@ class Site:
 
     # -- packets
 
-    def export_to(self, other: Site, where: Path, wish: Wish | None = None) -> list[Path]:
+    def export_to(self, other: Site, where: Path, options: ExportOptions | None = None) -> list[Path]:
         """Write what `other` lacks into `where`."""
         where.mkdir(parents=True, exist_ok=True)
         self.packets += 1
         with self.member() as member:
             target = member.family.find(other.name)
             name = packet_name("sync", self.name, 1e9 + self.packets, 0)
-            done = export(member, target, lambda number, _size: where / f"{name}_{number}", wish or Wish())
+            done = export(
+                member, target, lambda number, _size: where / f"{name}_{number}", options or ExportOptions()
+            )
         return done.paths
 
     def import_from(self, paths: Iterable[Path]) -> Result:
@@ -116,7 +118,11 @@ def family_of(directory: Path, *names: str, clock: Callable[[], float] = time.ti
         where.mkdir()
         with sites[0].member() as member:
             made = make_replica(
-                member, site.name, f"{site.name}.example.org", lambda n, _s, w=where: w / f"repl_{n}", Wish()
+                member,
+                site.name,
+                f"{site.name}.example.org",
+                lambda n, _s, w=where: w / f"repl_{n}",
+                ExportOptions(),
             )
         import_replica(site.config, made.paths, TRUSTING, warn=site.heard.append, notice=site.heard.append)
     for site in sites[1:]:

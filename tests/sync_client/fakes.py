@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from cyrus_sync.common.errors import CannotConnect, ConnectionLost
 from cyrus_sync.common.synclog.lines import LogLine
-from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.merge import WorkPlan, merge
 from cyrus_sync.sync_client.run import Outcome
 from cyrus_sync.sync_client.sources import Batch
 
@@ -135,7 +135,7 @@ class FakeSource:
         self.lines = list(lines)
         self.outcomes: list[Outcome] = []
         self.set_aside = 0
-        self.settle_error: Exception | None = None
+        self.conclude_error: Exception | None = None
         self.take_error: Exception | None = None
 
     def pending(self) -> bool:
@@ -156,15 +156,15 @@ class FakeSource:
         taken, self.lines = self.lines, []
         return Batch(plan_of(*taken))
 
-    def settle(self, batch: Batch, outcome: Outcome) -> None:
-        if self.settle_error is not None:
-            error, self.settle_error = self.settle_error, None
+    def conclude(self, batch: Batch, outcome: Outcome) -> None:
+        if self.conclude_error is not None:
+            error, self.conclude_error = self.conclude_error, None
             self.lines += [" ".join(line) for line in batch.plan.lines()]
             raise error
         self.outcomes.append(outcome)
         undone = outcome.remaining + outcome.deferred + [failure.item for failure in outcome.failed]
         self.lines += [" ".join(line) for item in undone for line in item.lines()]
-        self.events.append(f"settle {outcome.done}")
+        self.events.append(f"conclude {outcome.done}")
 
 
 class FakeWatch:
@@ -188,7 +188,7 @@ def blocking(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return fail(error)
 
 
-def plan_of(*lines: str) -> Plan:
+def plan_of(*lines: str) -> WorkPlan:
     return merge([LogLine(kind, tuple(args)) for kind, *args in (line.split() for line in lines)])
 
 

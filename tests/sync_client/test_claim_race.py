@@ -56,7 +56,7 @@ def test_ten_writers_racing_the_claim_lose_no_line(tmp_path: Path):
             for item in items[len(left) :]:
                 done.update(item.args)
             broken = ConnectionLost() if left else None
-            source.settle(batch, Outcome(done=len(items) - len(left), remaining=left, broken=broken))
+            source.conclude(batch, Outcome(done=len(items) - len(left), remaining=left, broken=broken))
     finally:
         for writer in writers:
             writer.kill()

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
-from cyrus_sync.sync_client.merge import Plan, merge
+from cyrus_sync.sync_client.merge import WorkPlan, merge
 from cyrus_sync.sync_client.work import Item, Kind
 
 
-def plan_of(*lines: str) -> Plan:
+def plan_of(*lines: str) -> WorkPlan:
     return merge([LogLine(kind, tuple(args)) for kind, *args in (line.split() for line in lines)])
 
 
@@ -204,7 +204,7 @@ def covers(items: list[Item], line: LogLine) -> bool:
             return has(Kind.SUB, *line.args) or has(Kind.META, first) or whole(first)
 
 
-def normal(plan: Plan) -> set[tuple[Kind, Owner, frozenset[str] | tuple[str, ...]]]:
+def normal(plan: WorkPlan) -> set[tuple[Kind, Owner, frozenset[str] | tuple[str, ...]]]:
     return {(i.kind, i.owner, frozenset(i.args) if i.kind is Kind.MAILBOXES else i.args) for i in plan.items}
 
 

@@ -19,7 +19,7 @@ from cyrus_sync.common.errors import (
     SyncChecksum,
 )
 from cyrus_sync.sync_client.facts import NotGranted, Settings
-from cyrus_sync.sync_client.machine import State
+from cyrus_sync.sync_client.machine import RollingState
 from cyrus_sync.sync_client.rolling import Rolling
 from tests.sync_client.fakes import (
     Events,
@@ -74,7 +74,7 @@ class Rig:
         return seen
 
     @property
-    def state(self) -> State:
+    def state(self) -> RollingState:
         return self.rolling.state
 
 
@@ -87,7 +87,7 @@ def rig(*attempts: Any, **more: Any) -> Rig:
 
 def test_it_connects_and_then_waits_for_work():
     r = rig()
-    assert r.since() == ["connect"] and r.state is State.IDLE
+    assert r.since() == ["connect"] and r.state is RollingState.IDLE
     advance(r.clock, 60)
     assert r.since() == [] and r.ended == []
 
@@ -95,8 +95,8 @@ def test_it_connects_and_then_waits_for_work():
 def test_work_that_is_there_at_the_start_is_done_at_once():
     r = rig(lines=("USER alice",))
     r.clock.advance(0.05)
-    assert r.since() == ["connect", "take 1", "USER alice", "settle 1"]
-    assert r.state is State.IDLE
+    assert r.since() == ["connect", "take 1", "USER alice", "conclude 1"]
+    assert r.state is RollingState.IDLE
 
 
 def test_after_a_quiet_time_a_change_goes_out_within_a_few_hundredths_of_a_second():
@@ -105,7 +105,7 @@ def test_after_a_quiet_time_a_change_goes_out_within_a_few_hundredths_of_a_secon
     r.since()
     r.log("MAILBOX user.alice")
     r.clock.advance(0.02)
-    assert r.since() == ["take 1", "MAILBOXES user.alice", "settle 1"]
+    assert r.since() == ["take 1", "MAILBOXES user.alice", "conclude 1"]
 
 
 def test_lines_written_in_a_pair_are_one_run():
@@ -115,7 +115,7 @@ def test_lines_written_in_a_pair_are_one_run():
     r.clock.advance(0.001)
     r.log("MAILBOX user.alice")
     r.clock.advance(0.05)
-    assert r.since() == ["connect", "take 2", "MAILBOXES user.alice", "settle 1"]
+    assert r.since() == ["connect", "take 2", "MAILBOXES user.alice", "conclude 1"]
 
 
 def test_runs_start_at_least_the_delay_apart_and_what_comes_between_is_merged():
@@ -151,7 +151,7 @@ def test_lines_that_come_during_a_run_are_the_next_run():
     assert r.since() == ["connect", "take 1", "USER a"]
     wait.callback(None)
     r.clock.advance(0.1)
-    assert r.since() == ["settle 1", "take 1", "USER b", "settle 1"]
+    assert r.since() == ["conclude 1", "take 1", "USER b", "conclude 1"]
 
 
 def test_an_empty_claim_is_no_run():
@@ -183,10 +183,10 @@ def test_what_failed_goes_back_and_is_tried_in_the_next_run():
     r.answers["USER a"] = [SyncChecksum()]
     r.log("MAILBOX user.a", "USER b")
     r.clock.advance(0.1)
-    assert r.since() == ["connect", "take 2", "MAILBOXES user.a", "USER b", "USER a", "settle 1"]
+    assert r.since() == ["connect", "take 2", "MAILBOXES user.a", "USER b", "USER a", "conclude 1"]
     assert r.source.lines == ["USER a"]
     advance(r.clock, 2)
-    assert r.since() == ["take 1", "USER a", "settle 1"]
+    assert r.since() == ["take 1", "USER a", "conclude 1"]
     assert r.source.lines == [] and r.ended == []
 
 
@@ -230,7 +230,7 @@ def test_trouble_with_the_log_itself_is_waited_out():
     r.source.take_error = StoreError("cannot claim the action log")
     r.log("USER a")
     advance(r.clock, 5)
-    assert r.ended == [] and r.state is State.BACKING_OFF
+    assert r.ended == [] and r.state is RollingState.BACKING_OFF
     r.source.take_error = None
     advance(r.clock, 20)
     assert "USER a" in r.since()
@@ -238,7 +238,7 @@ def test_trouble_with_the_log_itself_is_waited_out():
 
 def test_a_run_whose_rest_cannot_be_put_back_is_done_again():
     r = rig(delay=0)
-    r.source.settle_error = StoreError("disk full")
+    r.source.conclude_error = StoreError("disk full")
     r.log("USER a")
     advance(r.clock, 30)
     assert r.since().count("USER a") == 2
@@ -247,7 +247,7 @@ def test_a_run_whose_rest_cannot_be_put_back_is_done_again():
 
 def test_a_bug_in_the_source_does_not_end_it():
     r = rig(delay=0)
-    r.source.settle_error = ZeroDivisionError()
+    r.source.conclude_error = ZeroDivisionError()
     r.log("USER a")
     advance(r.clock, 30)
     assert r.since().count("USER a") == 2 and r.ended == []
@@ -293,10 +293,10 @@ def test_a_connection_that_is_lost_in_a_run_is_made_again_and_the_rest_is_done()
     r.log("USER a", "USER b", "USER c")
     r.rolling.settings = Settings(delay=0, width=1)
     r.clock.advance(0.1)
-    assert r.since() == ["connect", "take 3", "USER a", "USER b", "settle 1", "close"]
+    assert r.since() == ["connect", "take 3", "USER a", "USER b", "conclude 1", "close"]
     assert sorted(r.source.lines) == ["USER b", "USER c"]
     advance(r.clock, 3)
-    assert r.since() == ["connect", "take 2", "USER c", "USER b", "settle 2"]
+    assert r.since() == ["connect", "take 2", "USER c", "USER b", "conclude 2"]
 
 
 def test_a_connection_that_breaks_at_once_each_time_is_not_remade_at_once():
@@ -317,13 +317,13 @@ def test_after_a_connection_broke_items_go_one_by_one_until_a_run_is_through():
     waits[0].errback(ConnectionLost())
     waits[1].errback(ConnectionLost())
     advance(r.clock, 16)
-    assert r.since() == ["settle 0", "close", "connect", "take 2", "USER a"], "one at a time"
+    assert r.since() == ["conclude 0", "close", "connect", "take 2", "USER a"], "one at a time"
     waits[2].callback(None)
     assert r.since() == ["USER b"]
     waits[3].callback(None)
     r.log("USER a", "USER b")
     advance(r.clock, 2)
-    assert r.since() == ["settle 2", "take 2", "USER a", "USER b"], "they overlap again"
+    assert r.since() == ["conclude 2", "take 2", "USER a", "USER b"], "they overlap again"
 
 
 def test_a_connection_lost_while_idle_is_made_again():
@@ -332,9 +332,9 @@ def test_a_connection_lost_while_idle_is_made_again():
     r.clock.advance(0.1)
     r.since()
     r.connector.session.lose()
-    assert r.state is State.BACKING_OFF
+    assert r.state is RollingState.BACKING_OFF
     advance(r.clock, 1.5)
-    assert r.since() == ["close", "connect"] and r.state is State.IDLE
+    assert r.since() == ["close", "connect"] and r.state is RollingState.IDLE
 
 
 def test_a_connection_lost_after_the_last_answer_of_a_run_is_noticed():
@@ -344,9 +344,9 @@ def test_a_connection_lost_after_the_last_answer_of_a_run_is_noticed():
     r.log("USER a")
     r.clock.advance(0.1)
     r.connector.session.lose()
-    assert r.state is State.RUNNING
+    assert r.state is RollingState.RUNNING
     wait.callback(None)
-    assert r.state is State.BACKING_OFF
+    assert r.state is RollingState.BACKING_OFF
 
 
 def test_news_of_a_former_connection_mean_nothing():
@@ -356,7 +356,7 @@ def test_news_of_a_former_connection_mean_nothing():
     advance(r.clock, 20)
     r.since()
     old.lose()
-    assert r.state is State.IDLE and r.since() == []
+    assert r.state is RollingState.IDLE and r.since() == []
 
 
 def test_an_idle_connection_is_kept_alive():
@@ -378,7 +378,7 @@ def test_a_connection_older_than_the_timeout_is_renewed_with_restart():
     assert r.since() == ["connect"]
     advance(r.clock, 2)
     assert r.since() == ["restart", "close", "connect"]
-    assert r.state is State.IDLE
+    assert r.state is RollingState.IDLE
 
 
 def test_a_restart_that_fails_is_no_reason_to_stop():
@@ -400,10 +400,10 @@ def test_work_that_comes_while_the_connection_is_renewed_is_done_on_the_new_one(
     r.answers["close"] = closing
     advance(r.clock, 101)
     r.log("USER a")
-    assert r.state is State.RENEWING
+    assert r.state is RollingState.RENEWING
     closing.callback(None)
     r.clock.advance(0.1)
-    assert r.since() == ["connect", "restart", "close", "connect", "take 1", "USER a", "settle 1"]
+    assert r.since() == ["connect", "restart", "close", "connect", "take 1", "USER a", "conclude 1"]
 
 
 # -- stopping
@@ -439,7 +439,7 @@ def test_the_shutdown_file_does_not_interrupt_a_run_but_ends_the_cycle(tmp_path)
     advance(r.clock, 10)
     assert r.ended == [] and path.exists()
     wait.callback(None)
-    assert r.since() == ["connect", "take 2", "USER a", "USER b", "settle 2", "close"]
+    assert r.since() == ["connect", "take 2", "USER a", "USER b", "conclude 2", "close"]
     assert r.ended == [0] and not path.exists()
 
 
@@ -458,9 +458,9 @@ def test_a_signal_lets_the_running_item_end_and_puts_the_rest_back():
     r.log("USER a", "USER b")
     r.clock.advance(0.1)
     r.rolling.stop(75)
-    assert r.state is State.FINISHING and r.ended == []
+    assert r.state is RollingState.FINISHING and r.ended == []
     wait.callback(None)
-    assert r.since() == ["connect", "take 2", "USER a", "settle 1", "close"]
+    assert r.since() == ["connect", "take 2", "USER a", "conclude 1", "close"]
     assert r.source.lines == ["USER b"] and r.ended == [75]
 
 
@@ -508,7 +508,7 @@ def test_once_with_nothing_to_do_ends_without_connecting():
 def test_once_does_one_log_and_ends():
     r = rig(once=True, lines=("USER a",))
     r.clock.advance(0.1)
-    assert r.since() == ["connect", "take 1", "USER a", "settle 1", "close"] and r.ended == [0]
+    assert r.since() == ["connect", "take 1", "USER a", "conclude 1", "close"] and r.ended == [0]
 
 
 def test_once_says_by_its_exit_status_that_something_was_left_undone():
@@ -560,7 +560,7 @@ def test_bye_alone_never_ends_it():
     r = rig()
     r.connector.session.lose(QuietLogout())
     advance(r.clock, 20)
-    assert r.ended == [] and r.state is State.IDLE
+    assert r.ended == [] and r.state is RollingState.IDLE
 
 
 def test_a_server_without_what_was_demanded_ends_it_at_the_start_only():

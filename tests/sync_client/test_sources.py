@@ -45,7 +45,7 @@ class Channel:
         """A run in which everything is done but USER `name`."""
         batch = self.take()
         failed = [Failure(Item.user(name), SyncChecksum())]
-        self.source.settle(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
+        self.source.conclude(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_batch_is_what_was_logged_and_done_work_leaves_nothing_behind(channel)
     assert channel.source.since() is not None
     batch = channel.take()
     assert items(batch) == ["MAILBOX user.alice", "USER bob"]
-    channel.source.settle(batch, Outcome(done=2))
+    channel.source.conclude(batch, Outcome(done=2))
     assert not channel.source.pending()
     assert [path.name for path in channel.directory.iterdir()] == ["log-claim"]
 
@@ -80,7 +80,7 @@ def test_a_left_over_run_file_comes_first(channel):
     channel.write("USER bob")
     batch = channel.take()
     assert batch.reprocessing and items(batch) == ["USER alice"]
-    channel.source.settle(batch, Outcome(done=1))
+    channel.source.conclude(batch, Outcome(done=1))
     assert items(channel.take()) == ["USER bob"]
 
 
@@ -89,7 +89,7 @@ def test_what_a_broken_run_did_not_do_is_in_the_log_before_the_run_file_goes(cha
     batch = channel.take()
     channel.write("USER carol")
     left = [item for item in batch.plan.items if item.owner.name == "alice"]
-    channel.source.settle(batch, Outcome(done=1, remaining=left, broken=ConnectionLost()))
+    channel.source.conclude(batch, Outcome(done=1, remaining=left, broken=ConnectionLost()))
     assert channel.logged() == ["USER carol", "USER alice"]
     assert not channel.log.run_path.exists()
 
@@ -103,7 +103,7 @@ def test_if_the_log_cannot_be_written_the_run_file_stays(channel, monkeypatch):
 
     monkeypatch.setattr(SyncLog, "append_bytes", full)
     with pytest.raises(StoreError):
-        channel.source.settle(batch, Outcome(remaining=list(batch.plan.items)))
+        channel.source.conclude(batch, Outcome(remaining=list(batch.plan.items)))
     monkeypatch.undo()
     assert channel.log.run_path.read_text() == "USER alice\n"
     again = channel.take()
@@ -113,7 +113,7 @@ def test_if_the_log_cannot_be_written_the_run_file_stays(channel, monkeypatch):
 def test_locked_work_goes_back_to_the_log(channel):
     channel.write("MAILBOX user.alice", "MAILBOX user.alice.x")
     batch = channel.take()
-    channel.source.settle(batch, Outcome(deferred=list(batch.plan.items)))
+    channel.source.conclude(batch, Outcome(deferred=list(batch.plan.items)))
     assert channel.logged() == ["MAILBOX user.alice", "MAILBOX user.alice.x"]
 
 
@@ -128,7 +128,7 @@ def test_a_user_who_fails_again_and_again_is_set_aside_and_others_flow(channel):
     channel.write("MAILBOX user.alice", "MAILBOX user.bob")
     batch = channel.take()
     assert items(batch) == ["MAILBOX user.bob"]
-    channel.source.settle(batch, Outcome(done=1))
+    channel.source.conclude(batch, Outcome(done=1))
     assert not channel.source.pending()
     assert channel.quarantine.kept(ALICE) == [("USER", "alice"), ("MAILBOX", "user.alice")]
 
@@ -140,12 +140,12 @@ def test_when_his_time_comes_he_is_tried_as_a_whole(channel):
     channel.write("MAILBOX user.alice.x", "META alice", "UNUSER alice")
     batch = channel.take()
     assert items(batch) == []
-    channel.source.settle(batch, Outcome())
+    channel.source.conclude(batch, Outcome())
     channel.now += FIRST_RETRY
     assert channel.source.pending()
     batch = channel.take()
     assert items(batch) == ["UNUSER alice"]
-    channel.source.settle(batch, Outcome(done=1))
+    channel.source.conclude(batch, Outcome(done=1))
     assert channel.source.set_aside == 0 and not channel.source.pending()
     assert not channel.quarantine.lines_path.exists()
 
@@ -169,7 +169,7 @@ def test_a_retry_in_a_run_that_broke_keeps_his_lines_and_his_turn(channel):
         channel.fail_user("alice")
     channel.now += FIRST_RETRY
     batch = channel.take()
-    channel.source.settle(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
+    channel.source.conclude(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
     assert channel.logged() == []
     assert channel.source.pending()
     assert items(channel.take()) == ["USER alice"]
@@ -184,7 +184,7 @@ def test_an_administrator_who_clears_the_file_has_everybody_tried_at_once(channe
     assert channel.source.pending()
     batch = channel.take()
     assert items(batch) == ["USER alice"]
-    channel.source.settle(batch, Outcome(done=1))
+    channel.source.conclude(batch, Outcome(done=1))
     assert not channel.source.pending() and not channel.quarantine.lines_path.exists()
 
 
@@ -192,7 +192,7 @@ def test_a_user_on_whom_the_server_dies_each_time_is_set_aside(channel):
     for _ in range(PATIENCE):
         channel.write("USER alice", "USER bob")
         batch = channel.take()
-        channel.source.settle(
+        channel.source.conclude(
             batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost(), suspects=(ALICE,))
         )
     batch = channel.take()
@@ -204,7 +204,7 @@ def test_when_several_were_under_way_nobody_is_blamed_for_the_connection(channel
     for _ in range(PATIENCE + 1):
         channel.write("USER alice", "USER bob")
         batch = channel.take()
-        channel.source.settle(
+        channel.source.conclude(
             batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost(), suspects=(ALICE, bob))
         )
     assert channel.source.set_aside == 0
@@ -215,7 +215,7 @@ def test_a_user_whom_somebody_locks_for_ever_is_tried_once_a_minute(channel):
     runs = 0
     while channel.log.path.exists():
         batch = channel.take()
-        channel.source.settle(batch, Outcome(deferred=list(batch.plan.items)))
+        channel.source.conclude(batch, Outcome(deferred=list(batch.plan.items)))
         runs += 1
         assert runs < 50
     assert channel.source.set_aside == 1
@@ -226,7 +226,7 @@ def test_poison_lines_are_set_aside_with_the_reason_and_block_nothing(channel):
     channel.log.append_bytes(b"MAILBOX user.alice\nGARBAGE\nMAILBOX user.bob/../x\n" + b"USER a b\n")
     batch = channel.take()
     assert items(batch) == ["MAILBOX user.alice"]
-    channel.source.settle(batch, Outcome(done=1))
+    channel.source.conclude(batch, Outcome(done=1))
     assert not channel.source.pending()
     said = channel.quarantine.path.read_text()
     for poison in ("GARBAGE", "user.bob/../x", "USER a b"):
@@ -242,7 +242,7 @@ def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
     assert source.pending()
     batch = source.take()
     assert [str(item) for item in batch.plan.items] == ["MAILBOX user.alice"]
-    source.settle(batch, Outcome(done=1))
+    source.conclude(batch, Outcome(done=1))
     assert not source.pending() and source.take() is None
     assert path.read_bytes() == b"MAILBOX user.alice\nBAD\n"
     assert said == [("BAD", "cannot be read")]
@@ -253,7 +253,7 @@ def test_a_file_is_read_again_if_the_connection_broke(tmp_path):
     path = tmp_path / "lines"
     path.write_bytes(b"USER alice\n")
     source = FileSource(path.read_bytes, lambda *_: None)
-    source.settle(source.take(), Outcome(broken=ConnectionLost()))
+    source.conclude(source.take(), Outcome(broken=ConnectionLost()))
     assert [str(item) for item in source.take().plan.items] == ["USER alice"]
 
 
@@ -264,7 +264,7 @@ def test_locked_work_of_a_file_goes_to_the_channels_log_if_there_is_a_channel(tm
     source = FileSource(path.read_bytes, lambda *_: None, log)
     batch = source.take()
     outcome = Outcome(deferred=list(batch.plan.items))
-    source.settle(batch, outcome)
+    source.conclude(batch, outcome)
     assert log.path.read_text() == "USER alice\n"
     assert outcome.complete
 
@@ -277,7 +277,7 @@ def refuse(channel: Channel, *names: str) -> None:
     batch = channel.take()
     error = FoldersFailed([(name, RemoteDenied()) for name in names])
     failed = [Failure(Item.user("alice"), error)]
-    channel.source.settle(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
+    channel.source.conclude(batch, Outcome(done=len(batch.plan.items) - 1, failed=failed))
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_mailbox_that_is_refused_waits_alone(refused):
     refused.write("MAILBOX user.alice.Work", "MAILBOX user.alice.Other", "SUB alice user.alice.Other")
     batch = refused.take()
     assert items(batch) == ["MAILBOX user.alice.Other", "SUB alice user.alice.Other"]
-    refused.source.settle(batch, Outcome(done=2))
+    refused.source.conclude(batch, Outcome(done=2))
     assert refused.logged() == []
     assert refused.quarantine.entries[ALICE].only == ("user.alice.Work",), (
         "others that were done prove nothing"
@@ -310,14 +310,14 @@ def test_a_refused_mailbox_is_tried_again_when_its_time_has_come(refused):
     refused.now += FIRST_RETRY + 1
     batch = refused.take()
     assert items(batch) == ["USER alice"]
-    refused.source.settle(batch, Outcome(done=1))
+    refused.source.conclude(batch, Outcome(done=1))
     assert refused.quarantine.entries == {} and refused.quarantine.kept(ALICE) == []
 
 
 def test_what_the_connection_cut_short_beside_a_refused_mailbox_goes_back_to_the_log(refused):
     refused.write("MAILBOX user.alice.Work", "MAILBOX user.alice.Other")
     batch = refused.take()
-    refused.source.settle(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
+    refused.source.conclude(batch, Outcome(remaining=list(batch.plan.items), broken=ConnectionLost()))
     assert refused.logged() == ["MAILBOX user.alice.Other"]
 
 

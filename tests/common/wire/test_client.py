@@ -24,7 +24,7 @@ from cyrus_sync.common.errors import (
     TLSFailed,
 )
 from cyrus_sync.common.protocol.events import Answer, Reply
-from cyrus_sync.common.wire.client import Session, connect
+from cyrus_sync.common.wire.client import ReadyConnection, connect
 from cyrus_sync.common.wire.policy import Policy
 from cyrus_sync.common.wire.sasl import passwd
 from cyrus_sync.common.wire.sasl.client import Credentials
@@ -93,7 +93,7 @@ def settings(port: int, **more: Any) -> ClientSettings:
     return replace(usual, **more)
 
 
-def works(reactor: Any, session: Session) -> None:
+def works(reactor: Any, session: ReadyConnection) -> None:
     """The session is usable: NOOP is answered."""
     handler = Recorder()
     session.proto.set_event_handler(handler)

@@ -19,7 +19,7 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.protocol.connection_client import ClientConnection
 from cyrus_sync.common.protocol.events import Answer, Challenge, Event, Fatal, NeedData, Reply
 from cyrus_sync.common.wire import imap, outgoing
-from cyrus_sync.common.wire.client import Session, connect
+from cyrus_sync.common.wire.client import ReadyConnection, connect
 from cyrus_sync.common.wire.dialect import Dialect
 from cyrus_sync.common.wire.outgoing import Piece
 from cyrus_sync.common.wire.policy import Layer, Policy
@@ -224,7 +224,7 @@ def settings(port: int, imap_port: int | None, **more: Any) -> ClientSettings:
     return replace(usual, **more)
 
 
-def closed(reactor: Any, session: Session, *servers: FakeServer) -> None:
+def closed(reactor: Any, session: ReadyConnection, *servers: FakeServer) -> None:
     session.proto.lose()
     spin(reactor, lambda: all(len(server.lost) == len(server.peers) for server in servers))
 

@@ -10,11 +10,18 @@ import pytest
 from cyrus_sync.common.names import MAX_MAILBOX_NAME, SERVER, Owner, check_mailbox_name, is_deleted, owner_of
 from cyrus_sync.common.newnames import check_new_name
 from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.apply_command import parse
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.objects import generated_name
-from cyrus_sync.multisite.oplog.operations import FAMILY, Entry, State, owner_from, owner_text, verb_of
-from cyrus_sync.multisite.oplog.transaction import parse
+from cyrus_sync.multisite.oplog.operations import (
+    FAMILY,
+    LogEntry,
+    OperationState,
+    owner_from,
+    owner_text,
+    verb_of,
+)
 
 A, B = "a" * 32, "b" * 32
 BOB, EVE = Owner("user", "bob"), Owner("user", "eve")
@@ -29,8 +36,8 @@ def log(tmp_path: Path) -> Iterator[Log]:
     log.close()
 
 
-def entry(number: int, origin: str = B, owner: Owner = BOB, **more: object) -> Entry:
-    return Entry(origin, number, 5, owner, LINE, **more)  # type: ignore[arg-type]
+def entry(number: int, origin: str = B, owner: Owner = BOB, **more: object) -> LogEntry:
+    return LogEntry(origin, number, 5, owner, LINE, **more)  # type: ignore[arg-type]
 
 
 def test_own_operations_are_numbered_from_one(log: Log) -> None:
@@ -66,11 +73,11 @@ def test_operations_wait_behind_those_of_the_same_owner(log: Log) -> None:
         log.operations.add(entry(3)),
     )
     assert log.operations.begun() and log.operations.begun(BOB)
-    log.operations.set_state(first.seq, State.WAITS)
-    log.operations.set_state(other.seq, State.DONE)
+    log.operations.set_state(first.seq, OperationState.WAITS)
+    log.operations.set_state(other.seq, OperationState.DONE)
     assert log.operations.waits(second) and not log.operations.waits(first)
     assert [e.id for e in log.operations.pending()] == [1, 3]
-    log.operations.set_state(second.seq, State.WAITS)
+    log.operations.set_state(second.seq, OperationState.WAITS)
     assert not log.operations.begun()
     assert log.operations.has_pending(BOB) and not log.operations.has_pending(EVE)
 
@@ -145,8 +152,8 @@ def test_of_two_claims_the_lower_id_prevails_and_a_handover_over_both() -> None:
 
 
 def test_what_is_settled_only_rises(log: Log) -> None:
-    log.masters.settle(BOB, {A: 5, B: 2})
-    log.masters.settle(BOB, {A: 3, B: 4})
+    log.masters.note_settled(BOB, {A: 5, B: 2})
+    log.masters.note_settled(BOB, {A: 3, B: 4})
     assert log.masters.settled(BOB) == {A: 5, B: 4} and log.masters.settled(EVE) == {}
 
 

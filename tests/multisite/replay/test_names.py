@@ -9,7 +9,7 @@ import pytest
 
 from cyrus_sync.multisite.family import Replica, new_id
 from cyrus_sync.multisite.membership import change_replica, rename_replica
-from cyrus_sync.multisite.replay.members import announce, tell_replica
+from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
 from tests.multisite.mail import append, create, delete, message, names, rename, same_everywhere
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 

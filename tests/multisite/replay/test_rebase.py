@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cyrus_sync.common.identity import identity
 from cyrus_sync.common.model import Annotation, Record
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.replay.rebase import Plan, changed_here, plan_rebase
+from cyrus_sync.multisite.replay.rebase import RebasePlan, changed_here, plan_rebase
 
 BASE = Base(modseq=100, last_uid=10, told_id=5, told_modseq=110)
 HIGHEST, LAST = 200, 20
@@ -27,12 +27,12 @@ def record(uid: int, message: str = "", **more: object) -> Record:
     return made._replace(**more)  # type: ignore[arg-type]
 
 
-def plan(theirs: list[Record], ours: list[Record], *, settled: int = 0, their_last: int = LAST) -> Plan:
+def plan(theirs: list[Record], ours: list[Record], *, settled: int = 0, their_last: int = LAST) -> RebasePlan:
     return plan_rebase(
         {one.uid: one for one in theirs},
         ours,
         BASE,
-        settled_modseq=settled,
+        answered_modseq=settled,
         their_last_uid=their_last,
         highestmodseq=HIGHEST,
         last_uid=LAST,
@@ -48,17 +48,19 @@ def plain(records: list[Record]) -> list[Record]:
 
 def test_settled_and_changed_here_the_masters_record_counts() -> None:
     ours = record(3, modseq=105, flags="\\Seen", last_updated=5000)
-    assert plan([record(3, flags="\\Flagged", modseq=150)], [ours], settled=110) == Plan(told_modseq=HIGHEST)
+    assert plan([record(3, flags="\\Flagged", modseq=150)], [ours], settled=110) == RebasePlan(
+        told_modseq=HIGHEST
+    )
 
 
 def test_settled_and_changed_here_what_the_master_left_alone_is_left_alone() -> None:
     ours = record(3, modseq=105, flags="\\Seen")
-    assert plan([], [ours], settled=110) == Plan(told_modseq=HIGHEST)
+    assert plan([], [ours], settled=110) == RebasePlan(told_modseq=HIGHEST)
 
 
 def test_settled_and_new_here_the_masters_record_of_that_uid_counts() -> None:
     ours = record(12, modseq=105, flags="\\Seen", last_updated=5000)
-    assert plan([record(12, modseq=150)], [ours], settled=110) == Plan(told_modseq=HIGHEST)
+    assert plan([record(12, modseq=150)], [ours], settled=110) == RebasePlan(told_modseq=HIGHEST)
 
 
 def test_settled_and_new_here_but_not_told_he_has_it_under_another_uid() -> None:
@@ -257,7 +259,7 @@ THEIRS = st.lists(a_record(st.integers(101, HIGHEST)), max_size=8).map(by_uid)
 OURS = st.lists(a_record(st.integers(90, 140)), max_size=8).map(by_uid)
 
 
-def made_of(theirs: list[Record], ours: list[Record], told: Plan) -> dict[int, Record]:
+def made_of(theirs: list[Record], ours: list[Record], told: RebasePlan) -> dict[int, Record]:
     """What a mailbox that held `ours` holds afterwards."""
     held = {one.uid: one for one in ours if one.uid not in told.drop}
     held |= {one.uid: one for one in theirs}
@@ -337,7 +339,7 @@ def test_the_same_word_again_changes_nothing_but_modseqs(
         {one.uid: one for one in theirs},
         changed_here([list(held.values())], base),
         base,
-        settled_modseq=0,
+        answered_modseq=0,
         their_last_uid=their_last,
         highestmodseq=top,
         last_uid=last,

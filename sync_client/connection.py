@@ -1,6 +1,6 @@
 """What a run needs of a connection: the seam between the loops and the wire.
 
-`Session` is one connection with an engine on it; `Connector` makes them. The real ones are in
+`EngineConnection` is one connection with an engine on it; `Connector` makes them. The real ones are in
 `sync_client.connecting`; tests drive the loops with fakes that only write down what was called.
 """
 
@@ -38,7 +38,7 @@ class EngineVerbs(Protocol):
     async def unuser(self, userid: str) -> Any: ...
 
 
-class Session(Protocol):
+class EngineConnection(Protocol):
     """One connection, logged in."""
 
     @property
@@ -62,7 +62,7 @@ class Connector(Protocol):
     @property
     def server(self) -> str: ...
 
-    def connect(self) -> Deferred[Session]:
+    def connect(self) -> Deferred[EngineConnection]:
         """Raises `CannotConnect` and its kin. Cancelling it gives the attempt up."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cyrus_sync.common.model import Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.replay.settle import _Ours, plan_settling
+from cyrus_sync.multisite.replay.arbitrate import _Ours, plan_arbitration
 from cyrus_sync.sync_client.engine.conflict import Action, Adopt, Renumber, Rewrite
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
@@ -42,7 +42,7 @@ class Mailbox:
 
 def settled(mine: Sequence[Record], theirs: Sequence[Record], last_uid: int = 10) -> list[Action]:
     ours = _Ours(Mailbox(mine), "id", BASE, theirs)  # type: ignore[arg-type]
-    return plan_settling(ours, theirs, BASE, last_uid)
+    return plan_arbitration(ours, theirs, BASE, last_uid)
 
 
 # -- records of the base

@@ -1,4 +1,4 @@
-"""`Ground`: what every part of replay works with."""
+"""`ReplayContext`: what every part of replay works with."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MessagesMissing
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.oplog.operations import Entry
-from cyrus_sync.multisite.replay.hand import Hand
-from cyrus_sync.multisite.replay.stage import PacketStage
+from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.replay.batch_writer import BatchWriter
+from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 
 
 @dataclass(slots=True)
-class Ground:
+class ReplayContext:
     """`warn` hears what the administrator must see (name conflicts), `notice` what he may want to know."""
 
     log: Log
-    hand: Hand
-    stage: PacketStage
+    batch: BatchWriter
+    messages: PacketMessages
     family: Family
     partitions: Collection[str]
     defaultpartition: str
@@ -28,7 +28,7 @@ class Ground:
     notice: Callable[[str], None]
     founding: bool
     """Whether this replica is being made."""
-    told_again: set[Owner]
+    to_capture: set[Owner]
     """Owners of whom this replica has something new to tell, or who have mailboxes of which it has: they are
     captured afterwards."""
     generated: dict[str, str] = field(default_factory=dict)
@@ -41,17 +41,17 @@ class Ground:
         """`wanted` if this server has it, else its default."""
         return wanted if wanted in self.partitions else self.defaultpartition
 
-    def require(self, entry: Entry) -> None:
+    def require(self, entry: LogEntry) -> None:
         """Raises `MessagesMissing` if any of the messages of an operation is nowhere."""
-        missing = self.stage.lacking(self.hand.store, self.log.places(entry.owner), entry.guids)
+        missing = self.messages.lacking(self.batch.store, self.log.places(entry.owner), entry.guids)
         if missing:
             raise MessagesMissing(tuple(missing))
 
-    def at_hand(self, entry: Entry, target: Owner) -> None:
+    def collect(self, entry: LogEntry, target: Owner) -> None:
         """The messages of an operation that other mailboxes of its owner have, which were renamed to somebody
         else, or were not while this one was: staged for `target`."""
-        self.stage.take_stored(self.hand.store, self.log.places(entry.owner), target, entry.guids)
+        self.messages.take_stored(self.batch.store, self.log.places(entry.owner), target, entry.guids)
 
-    def creator(self, entry: Entry) -> str:
+    def creator(self, entry: LogEntry) -> str:
         """The replica where the mailbox of an operation was made."""
         return entry.attributes.get("creator") or entry.origin

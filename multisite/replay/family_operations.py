@@ -7,13 +7,13 @@ from dataclasses import replace
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.oplog.operations import FAMILY, Entry
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.oplog.operations import FAMILY, LogEntry
+from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.names import WARNING
 from cyrus_sync.multisite.vetting import keys_to_believe
 
 
-def tell_replica(log: Log, one: Replica) -> Entry:
+def tell_replica(log: Log, one: Replica) -> LogEntry:
     """Say in the log what a replica is now."""
     attributes = {"replica": one.text()}
     return log.operations.append(FAMILY, b"APPLY REPLICA %()\r\n", time=log.now(), attributes=attributes)
@@ -28,13 +28,13 @@ def announce(member: Member, family: Family) -> None:
     member.set_family(replace(member.family, telling=False))
 
 
-def note_replica(ground: Ground, entry: Entry, said: Replica) -> None:
+def note_replica(context: ReplayContext, entry: LogEntry, said: Replica) -> None:
     """Take over what an operation says of a replica, if it is newer than what is known of it."""
-    family = ground.family
+    family = context.family
     known = family.replicas.get(said.id)
     if known is not None and (known.version, known.text()) >= (said.version, said.text()):
         return
-    said = keys_to_believe(family, entry, said, ground.warn)
+    said = keys_to_believe(family, entry, said, context.warn)
     other = family.named(said.name, but=said.id)
     if other is not None and not said.removed:
         name = generated = f"{family.name_of(said.creator or entry.origin)}_{said.name}"
@@ -43,9 +43,9 @@ def note_replica(ground: Ground, entry: Entry, said: Replica) -> None:
             number += 1
             name = f"{generated}_{number}"
         if known is None or known.name != name:
-            ground.warn(WARNING.format(name=name))
+            context.warn(WARNING.format(name=name))
         said = replace(said, name=name, wanted=said.name)
-    ground.family = give_back_names(family.with_replica(said))
+    context.family = give_back_names(family.with_replica(said))
 
 
 def give_back_names(family: Family) -> Family:

@@ -6,13 +6,13 @@ from cyrus_sync.common.errors import MailboxNonexistent
 from cyrus_sync.common.model import Quota
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.oplog.transaction import Transaction
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
+from cyrus_sync.multisite.replay.context import ReplayContext
 
 
-def apply_small(ground: Ground, owner: Owner, said: Transaction) -> None:
+def apply_metadata(context: ReplayContext, owner: Owner, said: ApplyCommand) -> None:
     """Carry it out. What it speaks of may be gone: then there is nothing to do."""
-    writer = ground.hand.writer(owner)
+    writer = context.batch.writer(owner)
     argument = said.argument
     try:
         with writer.savepoint():
@@ -43,4 +43,4 @@ def apply_small(ground: Ground, owner: Owner, said: Transaction) -> None:
                 case _:
                     raise MultisiteError(f"an operation of a kind that no log holds: {said.name}")
     except MailboxNonexistent as error:
-        ground.notice(f"{said.name} of {owner}: {error}")
+        context.notice(f"{said.name} of {owner}: {error}")

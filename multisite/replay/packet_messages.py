@@ -10,52 +10,10 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.queries import stage_stored
 from cyrus_sync.common.stores.staging import Staging
-from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.held import Held, not_stored
 
 
-def not_stored(store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
-    """Those of these messages that none of the owners has. Asks no more of them than it takes."""
-    left = list(guids)
-    for owner in owners if left else ():
-        with store.read(owner) as reader:
-            stored = reader.has_guids(left)
-        left = [guid for guid in left if guid not in stored]
-        if not left:
-            break
-    return left
-
-
-class Held:
-    """Messages that wait in the database for an operation, or to be passed on."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    def put(self, bodies: Iterable[MessageBody]) -> None:
-        """Keep messages, given as zstd frames."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO held (guid, size, frame) VALUES (?, ?, ?)",
-            (
-                (body.guid, body.size, body.data if isinstance(body.data, bytes) else b"".join(body.data))
-                for body in bodies
-            ),
-        )
-
-    def get(self, guid: bytes) -> MessageBody | None:
-        found = self._db.row("SELECT size, frame FROM held WHERE guid = ?", (guid,))
-        return MessageBody("", guid, found[0], found[1], "zstd") if found else None
-
-    def __contains__(self, guid: object) -> bool:
-        return self._db.row("SELECT 1 FROM held WHERE guid = ?", (guid,)) is not None
-
-    def guids(self) -> list[bytes]:
-        return [guid for (guid,) in self._db.execute("SELECT guid FROM held ORDER BY guid").fetchall()]
-
-    def drop(self, guids: Iterable[bytes]) -> None:
-        self._db.executemany("DELETE FROM held WHERE guid = ?", [(guid,) for guid in guids])
-
-
-class PacketStage(Staging):
+class PacketMessages(Staging):
     """The messages of one packet, with what is held behind it."""
 
     def __init__(self, directory: Path, held: Held) -> None:

@@ -19,11 +19,12 @@ from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
 from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
 from cyrus_sync.multisite.oplog.items import script_digest
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.oplog.operations import Entry
-from cyrus_sync.multisite.oplog.transaction import Transaction
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.replay.context import ReplayContext
+from cyrus_sync.multisite.replay.metadata import apply_metadata
 from cyrus_sync.multisite.replay.names import (
     WARNING,
     find_name,
@@ -32,8 +33,7 @@ from cyrus_sync.multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-from cyrus_sync.multisite.replay.small import apply_small
-from cyrus_sync.multisite.replay.stage import PacketStage
+from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.sync_client.engine.conflict import (
     Action,
     Adopt,
@@ -45,74 +45,74 @@ from cyrus_sync.sync_client.engine.conflict import (
     two_messages,
 )
 
-SETTLED_FIELDS = ("acl", "options", "usergroups", "annotations")
+ARBITRATED_FIELDS = ("acl", "options", "usergroups", "annotations")
 
 
-def base_of(entry: Entry) -> Base:
+def base_of(entry: LogEntry) -> Base:
     """The master's state that an operation was built on; zeros for one of a replica that knew of none."""
     modseq, last_uid = map(decimal, entry.attributes.get("base", "").partition(":")[::2])
     return Base() if modseq is None or last_uid is None else Base(modseq, last_uid)
 
 
-def in_this_reign(ground: Ground, entry: Entry) -> bool:
+def in_this_reign(context: ReplayContext, entry: LogEntry) -> bool:
     """Whether the base of an operation is a state of this master: another's modseqs mean something else."""
-    master = ground.log.masters.of(entry.owner)
+    master = context.log.masters.of(entry.owner)
     return master is not None and entry.attributes.get("reign") == master.reign
 
 
-def settle_operation(ground: Ground, entry: Entry, said: Transaction) -> bool:
+def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bool:
     """Settle one operation of another replica; False if its messages were not taken into the store. Raises
     `MessagesMissing` if it has to wait."""
-    ground.told_again.add(entry.owner)
-    now_of = ground.log.shadows.owner_of(entry.attributes.get("uniqueid", ""))
+    context.to_capture.add(entry.owner)
+    now_of = context.log.shadows.owner_of(entry.attributes.get("uniqueid", ""))
     if now_of is not None:
-        ground.told_again.add(now_of)
+        context.to_capture.add(now_of)
     taken = True
     match said.name:
         case "MAILBOX":
-            taken = _mailbox(ground, entry, said.update)
+            taken = _mailbox(context, entry, said.update)
         case "RENAME":
-            _rename(ground, entry, said.argument)
+            _rename(context, entry, said.argument)
         case "UNMAILBOX":
-            _unmailbox(ground, entry)
+            _unmailbox(context, entry)
         case "UNUSER":
-            _unuser(ground, entry, said)
-        case _ if entry.owner.kind == "user" and not mailboxes_left(ground, entry.owner):
+            _unuser(context, entry, said)
+        case _ if entry.owner.kind == "user" and not mailboxes_left(context, entry.owner):
             # He was deleted here. If he comes back with new mail he is told as a whole, this included.
             pass
         case "SIEVE":
-            _sieve(ground, entry, said)
+            _sieve(context, entry, said)
         case _:
-            apply_small(ground, entry.owner, said)
-    ground.log.masters.settle(entry.owner, {entry.origin: entry.id})
+            apply_metadata(context, entry.owner, said)
+    context.log.masters.note_settled(entry.owner, {entry.origin: entry.id})
     return taken
 
 
 # -- mailboxes
 
 
-def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
+def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> bool:
     state = update.state
-    ground.require(entry)
-    there = find_name(ground, entry.owner, state.uniqueid)
+    context.require(entry)
+    there = find_name(context, entry.owner, state.uniqueid)
     if there is None:
-        return _new_mailbox(ground, entry, update)
-    if ground.log.objects.get(state.uniqueid) is None:
-        there = _made_before(ground, entry, state.name, there)
+        return _new_mailbox(context, entry, update)
+    if context.log.objects.get(state.uniqueid) is None:
+        there = _made_before(context, entry, state.name, there)
     owner = there[0]
     if "name" in _changed(entry) and entry.attributes.get("base", "0:0") != "0:0":
-        owner = owner_of(_call(ground, entry, state.name, there[1], there[2]))
+        owner = owner_of(_call(context, entry, state.name, there[1], there[2]))
     if state.intermediate or state.tombstone:
         return True
-    ground.at_hand(entry, owner)
-    writer = ground.hand.writer(owner, entry.octets)
+    context.collect(entry, owner)
+    writer = context.batch.writer(owner, entry.octets)
     local = writer.mailbox_by_id(state.uniqueid)
     if local is None or local.intermediate:
         return False
     before = local.highestmodseq
     base = base_of(entry)
-    _settle_records(ground, writer, local, update, base)
-    _settle_header(writer, update, _changed(entry))
+    _arbitrate_records(context, writer, local, update, base)
+    _arbitrate_header(writer, update, _changed(entry))
     writer.raise_counters(
         state.uniqueid,
         uidvalidity=state.uidvalidity,
@@ -122,9 +122,9 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
         raclmodseq=state.raclmodseq,
         xconvmodseq=state.xconvmodseq,
     )
-    _follow(ground, entry, base, before, writer_modseq(writer, state.uniqueid))
+    _follow(context, entry, base, before, writer_modseq(writer, state.uniqueid))
     if "resync" in entry.attributes:
-        _tell_again(ground, state.uniqueid)
+        _tell_again(context, state.uniqueid)
     return True
 
 
@@ -134,56 +134,56 @@ def writer_modseq(reader: MailReader, uniqueid: str) -> int:
     return state.highestmodseq if state else 0
 
 
-def _changed(entry: Entry) -> set[str]:
+def _changed(entry: LogEntry) -> set[str]:
     return set(entry.attributes.get("changed", "").split(","))
 
 
-def _new_mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
+def _new_mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> bool:
     """A mailbox that is not here: born there, or deleted here while it got new mail there."""
     state, base = update.state, base_of(entry)
     if base.modseq and not any(
         record.uid > base.last_uid and not record.expunged for batch in update.records for record in batch
     ):
         return False
-    ground.log.objects.note(state.uniqueid, entry.owner, ground.creator(entry))
-    name = place(ground, state.uniqueid, state.name, ground.creator(entry))
+    context.log.objects.note(state.uniqueid, entry.owner, context.creator(entry))
+    name = place(context, state.uniqueid, state.name, context.creator(entry))
     made = replace(
         state,
         name=name,
-        partition=ground.partition(state.partition),
+        partition=context.partition(state.partition),
         sync_crc=0,
         sync_crc_annot=None,
     )
-    ground.at_hand(entry, owner_of(name))
-    ground.told_again.add(owner_of(name))
-    writer = ground.hand.writer(owner_of(name), entry.octets)
-    writer.apply_mailbox(replace(update, state=made, since=None), ground.stage, without_inbox=True)
+    context.collect(entry, owner_of(name))
+    context.to_capture.add(owner_of(name))
+    writer = context.batch.writer(owner_of(name), entry.octets)
+    writer.apply_mailbox(replace(update, state=made, since=None), context.messages, without_inbox=True)
     # Whatever was told of it before, it is told as a whole now: others may have deleted it.
-    ground.log.shadows.drop(state.uniqueid)
+    context.log.shadows.drop(state.uniqueid)
     if not (state.intermediate or state.tombstone):
         writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
-        ground.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
+        context.log.masters.put_followed(state.uniqueid, entry.origin, writer_modseq(writer, state.uniqueid))
     return True
 
 
 def _made_before(
-    ground: Ground, entry: Entry, wanted: str, there: tuple[Owner, str, str]
+    context: ReplayContext, entry: LogEntry, wanted: str, there: tuple[Owner, str, str]
 ) -> tuple[Owner, str, str]:
     """Somebody has made the mailbox here who died before the log knew: which name it should have is noted
     again, so that a generated one is not told to the others as if it had been given here."""
     uniqueid, (_, name, partition) = entry.attributes.get("uniqueid", ""), there
-    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
-    target = place(ground, uniqueid, wanted, ground.creator(entry))
+    context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
+    target = place(context, uniqueid, wanted, context.creator(entry))
     if target != name:
-        move(ground, uniqueid, name, target, partition)
+        move(context, uniqueid, name, target, partition)
     return owner_of(target), target, partition
 
 
-def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -> None:
+def _follow(context: ReplayContext, entry: LogEntry, base: Base, before: int, after: int) -> None:
     """Remember as long as all that happened to a mailbox since a base came from one replica: then that one
     may delete it, too."""
-    masters, uniqueid = ground.log.masters, entry.attributes.get("uniqueid", "")
-    built_on_ours = in_this_reign(ground, entry) and before <= base.modseq
+    masters, uniqueid = context.log.masters, entry.attributes.get("uniqueid", "")
+    built_on_ours = in_this_reign(context, entry) and before <= base.modseq
     if built_on_ours or before == masters.followed(uniqueid, entry.origin):
         masters.put_followed(uniqueid, entry.origin, after)
     else:
@@ -193,19 +193,19 @@ def _follow(ground: Ground, entry: Entry, base: Base, before: int, after: int) -
 # -- records
 
 
-def _settle_records(
-    ground: Ground, writer: MailWriter, local: MailboxState, update: MailboxUpdate, base: Base
+def _arbitrate_records(
+    context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate, base: Base
 ) -> None:
     uniqueid = local.uniqueid
     records = [record for batch in update.records for record in batch]
-    actions = plan_settling(_Ours(writer, uniqueid, base, records), records, base, local.last_uid)
+    actions = plan_arbitration(_Ours(writer, uniqueid, base, records), records, base, local.last_uid)
     actions = mark_left(actions, local.highestmodseq + 1)
     for kept in [act for act in actions if isinstance(act, Adopt) and act.keep_uid]:
-        _adopt(writer, uniqueid, kept, ground.stage)
+        _adopt(writer, uniqueid, kept, context.messages)
     writer.raise_counters(uniqueid, last_uid=update.state.last_uid)
     for act in actions:
         if isinstance(act, Adopt) and not act.keep_uid:
-            _adopt(writer, uniqueid, act, ground.stage)
+            _adopt(writer, uniqueid, act, context.messages)
         elif isinstance(act, Renumber):
             writer.adopt(uniqueid, act.record, None, keep_uid=False)
     rewritten = {act.record.uid: act.record for act in actions if isinstance(act, Rewrite)}
@@ -225,8 +225,8 @@ def mark_left(actions: Sequence[Action], modseq: int) -> list[Action]:
     ]
 
 
-def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, stage: PacketStage) -> None:
-    body: MessageBody | None = stage.get(act.record.guid)
+def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, messages: PacketMessages) -> None:
+    body: MessageBody | None = messages.get(act.record.guid)
     writer.adopt(uniqueid, act.record, body, keep_uid=act.keep_uid)
 
 
@@ -258,7 +258,7 @@ class _Pair:
     theirs: Record
 
 
-def plan_settling(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
+def plan_arbitration(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
     """What becomes of the other's records, in order of UID. `last_uid` is the master's. Pure but for the
     reading that `ours` has done."""
     counters = Counters(last_uid, 0, base.last_uid, base.modseq)
@@ -299,113 +299,113 @@ def _same_message(pair: _Pair, base: Base) -> list[Action]:
 # -- header and names
 
 
-def _settle_header(writer: MailWriter, update: MailboxUpdate, changed: set[str]) -> None:
+def _arbitrate_header(writer: MailWriter, update: MailboxUpdate, changed: set[str]) -> None:
     state = update.state
-    fields = {name: getattr(state, name) for name in SETTLED_FIELDS if name in changed}
+    fields = {name: getattr(state, name) for name in ARBITRATED_FIELDS if name in changed}
     if fields:
         writer.change_header(state.uniqueid, **fields)
 
 
-def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
+def _rename(context: ReplayContext, entry: LogEntry, asked: RenameRequest) -> None:
     uniqueid = entry.attributes.get("uniqueid", "")
-    there = find_name(ground, entry.owner, uniqueid)
+    there = find_name(context, entry.owner, uniqueid)
     if there is not None:
-        ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
+        context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
         if is_deleted(asked.new) and not is_deleted(there[1]):
-            with ground.hand.reader(there[0]) as reader:
+            with context.batch.reader(there[0]) as reader:
                 local = reader.mailbox_by_id(uniqueid)
-            if local is not None and not _is_all_known(ground, entry, local):
-                warn_of_set_aside(ground, there[1], asked.new)
-        _call(ground, entry, asked.new, there[1], there[2])
+            if local is not None and not _is_all_known(context, entry, local):
+                warn_of_set_aside(context, there[1], asked.new)
+        _call(context, entry, asked.new, there[1], there[2])
 
 
-def _call(ground: Ground, entry: Entry, wanted: str, name: str, partition: str) -> str:
+def _call(context: ReplayContext, entry: LogEntry, wanted: str, name: str, partition: str) -> str:
     """Give a mailbox the name that the other gave it: told to everybody as this replica's word. Returns
     what it is called here then."""
     uniqueid = entry.attributes.get("uniqueid", "")
-    shadow = ground.log.shadows.get(uniqueid)
-    if ground.log.objects.wanted_name(uniqueid, name) == wanted:
+    shadow = context.log.shadows.get(uniqueid)
+    if context.log.objects.wanted_name(uniqueid, name) == wanted:
         return name
-    target = place(ground, uniqueid, wanted, ground.creator(entry))
+    target = place(context, uniqueid, wanted, context.creator(entry))
     if target == name:
-        _tell_again(ground, uniqueid)
+        _tell_again(context, uniqueid)
         return name
     try:
-        move(ground, uniqueid, name, target, partition)
+        move(context, uniqueid, name, target, partition)
     except ReplyError as error:
-        ground.notice(f"{name} cannot be renamed to {target} as {entry.origin} did: {error}")
-        _tell_again(ground, uniqueid)
+        context.notice(f"{name} cannot be renamed to {target} as {entry.origin} did: {error}")
+        _tell_again(context, uniqueid)
         return name
-    ground.told_again.add(owner_of(target))
+    context.to_capture.add(owner_of(target))
     if shadow is not None:
         # The shadow keeps the old name, so that the rename is captured and told.
-        ground.log.shadows.put(owner_of(shadow.name), shadow)
+        context.log.shadows.put(owner_of(shadow.name), shadow)
     return target
 
 
-def _tell_again(ground: Ground, uniqueid: str) -> None:
+def _tell_again(context: ReplayContext, uniqueid: str) -> None:
     """Have the whole mailbox captured anew: the others believe something else of it."""
-    ground.log.shadows.drop(uniqueid)
+    context.log.shadows.drop(uniqueid)
 
 
-def _unmailbox(ground: Ground, entry: Entry) -> None:
+def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
     """Delete what only the other has changed since its base; else it stays, and everybody is told."""
     uniqueid = entry.attributes.get("uniqueid", "")
-    there = find_name(ground, entry.owner, uniqueid)
+    there = find_name(context, entry.owner, uniqueid)
     if there is None:
         return
-    writer = ground.hand.writer(there[0])
+    writer = context.batch.writer(there[0])
     local = writer.mailbox_by_id(uniqueid)
     if local is None:
         return
-    if _is_all_known(ground, entry, local) or local.intermediate:
+    if _is_all_known(context, entry, local) or local.intermediate:
         others = [s for s in writer.mailboxes() if not s.intermediate and not is_deleted(s.name)]
         if not (is_inbox(local.name) and len(others) > 1):
-            if ground.log.shadows.get(uniqueid) is None:
+            if context.log.shadows.get(uniqueid) is None:
                 # Somebody may have it from the word of a replica that was taken for the master: so all are
                 # told that it is gone, though they were never told by us that it is there.
-                ground.log.shadows.put(there[0], local)
+                context.log.shadows.put(there[0], local)
             writer.apply_unmailbox(local.name)
-            ground.log.objects.set_names(uniqueid, "", "")
+            context.log.objects.set_names(uniqueid, "", "")
             return
-    ground.notice(
-        f"{local.name} was deleted at {ground.family.name_of(entry.origin)} but changed here since: it stays"
+    context.notice(
+        f"{local.name} was deleted at {context.family.name_of(entry.origin)} but changed here since: it stays"
     )
-    _tell_again(ground, uniqueid)
+    _tell_again(context, uniqueid)
 
 
-def _is_all_known(ground: Ground, entry: Entry, local: MailboxState) -> bool:
+def _is_all_known(context: ReplayContext, entry: LogEntry, local: MailboxState) -> bool:
     """Whether who deleted a mailbox had seen, or done, all that has been done to it."""
-    masters = ground.log.masters
+    masters = context.log.masters
     if local.highestmodseq == masters.followed(local.uniqueid, entry.origin):
         return True
-    return in_this_reign(ground, entry) and local.highestmodseq == base_of(entry).modseq
+    return in_this_reign(context, entry) and local.highestmodseq == base_of(entry).modseq
 
 
-def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
+def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
     """What is left of a user whose mailboxes are gone; of one who has mailboxes here all is told again."""
-    if mailboxes_left(ground, entry.owner):
-        ground.log.shadows.drop_items(entry.owner)
+    if mailboxes_left(context, entry.owner):
+        context.log.shadows.drop_items(entry.owner)
     else:
-        ground.hand.writer(entry.owner).apply_unuser()
+        context.batch.writer(entry.owner).apply_unuser()
 
 
 # -- scripts
 
 
-def _sieve(ground: Ground, entry: Entry, said: Transaction) -> None:
+def _sieve(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
     """A script that was born there under a name that another has here gets a generated name."""
     upload = said.argument
-    with ground.hand.reader(entry.owner) as reader:
+    with context.batch.reader(entry.owner) as reader:
         content = reader.sieve_content(upload.filename)
         script = next((s for s in reader.sieve_scripts() if s.filename == upload.filename), None)
     born_there = not entry.attributes.get("replaces")
     differs = content is not None and script_digest(content) != script_digest(upload.content)
     if differs and born_there:
-        name = f"{ground.family.name_of(entry.origin)}_{upload.filename}"
-        ground.warn(WARNING.format(name=name.removesuffix(".script")))
+        name = f"{context.family.name_of(entry.origin)}_{upload.filename}"
+        context.warn(WARNING.format(name=name.removesuffix(".script")))
         upload = upload._replace(filename=name)
     elif differs and script is not None and script.last_update > upload.last_update:
-        ground.log.shadows.drop_item(entry.owner, "sieve", upload.filename)
+        context.log.shadows.drop_item(entry.owner, "sieve", upload.filename)
         return
-    ground.hand.writer(entry.owner).apply_sieve(upload.filename, upload.last_update, upload.content)
+    context.batch.writer(entry.owner).apply_sieve(upload.filename, upload.last_update, upload.content)

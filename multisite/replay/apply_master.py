@@ -15,12 +15,13 @@ from cyrus_sync.common.names import Owner, is_deleted, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
 from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailWriter
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
 from cyrus_sync.multisite.oplog.items import remember, script_digest
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.oplog.operations import Entry
+from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.oplog.shadows import RESYNC
-from cyrus_sync.multisite.oplog.transaction import Transaction
-from cyrus_sync.multisite.replay.ground import Ground
+from cyrus_sync.multisite.replay.context import ReplayContext
+from cyrus_sync.multisite.replay.metadata import apply_metadata
 from cyrus_sync.multisite.replay.names import (
     WARNING,
     find_name,
@@ -29,12 +30,11 @@ from cyrus_sync.multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-from cyrus_sync.multisite.replay.rebase import Plan, changed_here, plan_rebase
-from cyrus_sync.multisite.replay.small import apply_small
+from cyrus_sync.multisite.replay.rebase import RebasePlan, changed_here, plan_rebase
 from cyrus_sync.sync_client.engine.compare import crcs_agree
 
 
-def settled_vector(entry: Entry) -> dict[str, int]:
+def settled_vector(entry: LogEntry) -> dict[str, int]:
     """What of others' operations the master had taken in when he said this."""
     text = entry.attributes.get("settled", "")
     pairs = [pair.partition(":") for pair in text.split(",") if pair]
@@ -42,54 +42,54 @@ def settled_vector(entry: Entry) -> dict[str, int]:
     return {origin: number for origin, number in said.items() if number is not None}
 
 
-def obey(ground: Ground, entry: Entry, said: Transaction) -> bool:
+def apply_master(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bool:
     """Carry out one operation of the owner's master; False if its messages were not taken into the store.
     Raises `MessagesMissing` if it has to wait."""
     taken = True
     match said.name:
         case "MAILBOX":
-            taken = _mailbox(ground, entry, said.update)
+            taken = _mailbox(context, entry, said.update)
         case "RENAME":
-            _rename(ground, entry, said.argument)
+            _rename(context, entry, said.argument)
         case "UNMAILBOX":
-            _unmailbox(ground, entry)
+            _unmailbox(context, entry)
         case "UNUSER":
-            _unuser(ground, entry, said)
+            _unuser(context, entry, said)
         case _:
             if said.name == "SIEVE":
-                _step_aside(ground, entry, said)
-            apply_small(ground, entry.owner, said)
-            remember(ground.log.shadows, entry.owner, said.name, said.argument)
+                _step_aside(context, entry, said)
+            apply_metadata(context, entry.owner, said)
+            remember(context.log.shadows, entry.owner, said.name, said.argument)
     vector = settled_vector(entry)
-    ground.log.masters.settle(entry.owner, vector | {entry.origin: entry.id})
+    context.log.masters.note_settled(entry.owner, vector | {entry.origin: entry.id})
     return taken
 
 
 # -- mailboxes
 
 
-def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
+def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> bool:
     state = update.state
     uniqueid = state.uniqueid
-    ground.require(entry)
-    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
-    name = place(ground, uniqueid, state.name, ground.creator(entry))
+    context.require(entry)
+    context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
+    name = place(context, uniqueid, state.name, context.creator(entry))
     owner = owner_of(name)
-    there = find_name(ground, owner, uniqueid)
-    partition = there[2] if there else ground.partition(state.partition)
+    there = find_name(context, owner, uniqueid)
+    partition = there[2] if there else context.partition(state.partition)
     if there and there[1] != name:
-        move(ground, uniqueid, there[1], name, partition)
+        move(context, uniqueid, there[1], name, partition)
     state = replace(state, name=name, partition=partition)
     update = replace(update, state=state)
-    ground.at_hand(entry, owner)
-    writer = ground.hand.writer(owner, entry.octets)
+    context.collect(entry, owner)
+    writer = context.batch.writer(owner, entry.octets)
     local = writer.mailbox_by_id(uniqueid)
     if state.intermediate or state.tombstone:
-        _entry_only(writer, update, ground)
-        ground.log.shadows.put(owner, state)
+        _entry_only(writer, update, context)
+        context.log.shadows.put(owner, state)
         return True
     in_part = update.partial
-    if entry.seq > ground.reached.get(uniqueid, 0):
+    if entry.seq > context.reached.get(uniqueid, 0):
         if local is None and update.since is not None:
             # We have deleted it, which the master does not know yet: he will tell all of it, or that it is
             # gone. New mail we keep at once, as he may make us master before he has heard of it.
@@ -97,50 +97,50 @@ def _mailbox(ground: Ground, entry: Entry, update: MailboxUpdate) -> bool:
                 return False
             in_part = True
         if local is None:
-            _apply_new(ground, writer, update)
-        elif not _apply(ground, writer, local, update):
-            _impose(ground, entry, writer, local, update)
+            _apply_new(context, writer, update)
+        elif not _apply(context, writer, local, update):
+            _impose(context, entry, writer, local, update)
             return True
-    masters = ground.log.masters
+    masters = context.log.masters
     base = masters.base(uniqueid)
     masters.put_base(uniqueid, Base(state.highestmodseq, state.last_uid, base.told_id, state.highestmodseq))
-    ground.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if in_part else state)
+    context.log.shadows.put(owner, replace(state, sync_crc=0, sync_crc_annot=0) if in_part else state)
     return True
 
 
-def note_reached(ground: Ground, entry: Entry, told: MailboxState) -> None:
+def note_reached(context: ReplayContext, entry: LogEntry, told: MailboxState) -> None:
     """Note a pending operation whose outcome is here to the last record. It and those before it are not done
     once more: on top of what came after them, they would look like changes of ours."""
-    there = find_name(ground, entry.owner, told.uniqueid)
+    there = find_name(context, entry.owner, told.uniqueid)
     if there is None:
         return
-    with ground.hand.reader(there[0]) as reader:
+    with context.batch.reader(there[0]) as reader:
         local = reader.mailbox_by_id(told.uniqueid)
     if local is None or local.intermediate or told.intermediate or told.tombstone:
         return
     counters = [(one.uidvalidity, one.last_uid, one.highestmodseq) for one in (local, told)]
     if counters[0] == counters[1] and crcs_agree(told, local):
-        ground.reached[told.uniqueid] = entry.seq
+        context.reached[told.uniqueid] = entry.seq
 
 
-def _entry_only(writer: MailWriter, update: MailboxUpdate, ground: Ground) -> None:
+def _entry_only(writer: MailWriter, update: MailboxUpdate, context: ReplayContext) -> None:
     """An intermediate name. Where a mailbox has the name it stays."""
     try:
-        writer.apply_mailbox(replace(update, since=None), ground.stage)
+        writer.apply_mailbox(replace(update, since=None), context.messages)
     except ReplyError as error:
-        ground.notice(f"{update.state.name}: {error}")
+        context.notice(f"{update.state.name}: {error}")
 
 
-def _apply_new(ground: Ground, writer: MailWriter, update: MailboxUpdate) -> None:
+def _apply_new(context: ReplayContext, writer: MailWriter, update: MailboxUpdate) -> None:
     try:
-        writer.apply_mailbox(replace(update, since=None), ground.stage, without_inbox=True)
+        writer.apply_mailbox(replace(update, since=None), context.messages, without_inbox=True)
     except ChangesKept as error:
-        ground.notice(f"{update.state.name}: {error}")
+        context.notice(f"{update.state.name}: {error}")
 
 
-def _apply(ground: Ground, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
+def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
     """Apply a change of just what we have; False, and nothing done, if ours is something else."""
-    base = ground.log.masters.base(local.uniqueid)
+    base = context.log.masters.base(local.uniqueid)
     since = update.since
     if since is None or not local.highestmodseq == base.modseq == since.modseq:
         return False
@@ -148,17 +148,17 @@ def _apply(ground: Ground, writer: MailWriter, local: MailboxState, update: Mail
         return False
     try:
         with writer.savepoint():
-            writer.apply_mailbox(replace(update, since=None), ground.stage)
+            writer.apply_mailbox(replace(update, since=None), context.messages)
     except ReplyError:
         return False
     return True
 
 
 def _impose(
-    ground: Ground, entry: Entry, writer: MailWriter, local: MailboxState, update: MailboxUpdate
+    context: ReplayContext, entry: LogEntry, writer: MailWriter, local: MailboxState, update: MailboxUpdate
 ) -> None:
     """His word on top of a mailbox that was changed here."""
-    log, state = ground.log, update.state
+    log, state = context.log, update.state
     uniqueid = state.uniqueid
     base = log.masters.base(uniqueid)
     theirs = {record.uid: record for batch in update.records for record in batch}
@@ -169,7 +169,7 @@ def _impose(
         theirs,
         ours,
         base,
-        settled_modseq=base.told_modseq if answered and not update.partial else 0,
+        answered_modseq=base.told_modseq if answered and not update.partial else 0,
         their_last_uid=state.last_uid,
         highestmodseq=highest,
         last_uid=max(state.last_uid, local.last_uid),
@@ -178,25 +178,25 @@ def _impose(
         plan.drop.update(_not_his(writer, uniqueid, theirs, ours, state.last_uid))
     if plan.reused:
         state = replace(state, uidvalidity=max(state.uidvalidity, local.uidvalidity) + 1)
-        ground.notice(f"{state.name}: UIDs were given away twice, UIDVALIDITY rises to {state.uidvalidity}")
-    writer.impose_mailbox(replace(update, state=state), ground.stage, drop=plan.drop, keep=plan.keep)
+        context.notice(f"{state.name}: UIDs were given away twice, UIDVALIDITY rises to {state.uidvalidity}")
+    writer.impose_mailbox(replace(update, state=state), context.messages, drop=plan.drop, keep=plan.keep)
     log.masters.put_base(
         uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
     )
     owner = owner_of(state.name)
-    _shadow(ground, owner, update, plan, None if answered else base)
+    _shadow(context, owner, update, plan, None if answered else base)
     if not (plan.keep or update.partial):
-        _check_crcs(ground, entry, writer, update.state)
-    ground.told_again.add(owner)
+        _check_crcs(context, entry, writer, update.state)
+    context.to_capture.add(owner)
 
 
-def _check_crcs(ground: Ground, entry: Entry, reader: MailReader, told: MailboxState) -> None:
+def _check_crcs(context: ReplayContext, entry: LogEntry, reader: MailReader, told: MailboxState) -> None:
     """Where nothing of ours was kept, the records are the master's, or something went wrong before: then he
     is asked to tell all of the mailbox."""
     state = reader.mailbox_by_id(told.uniqueid)
     if state is not None and not crcs_agree(told, state):
-        ground.log.shadows.put_item(entry.owner, RESYNC, told.uniqueid, True)
-        ground.notice(f"{state.name} is not what its master has: he is asked for all of it")
+        context.log.shadows.put_item(entry.owner, RESYNC, told.uniqueid, True)
+        context.notice(f"{state.name} is not what its master has: he is asked for all of it")
 
 
 def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
@@ -219,10 +219,12 @@ def _not_his(
     }
 
 
-def _shadow(ground: Ground, owner: Owner, update: MailboxUpdate, plan: Plan, unanswered: Base | None) -> None:
+def _shadow(
+    context: ReplayContext, owner: Owner, update: MailboxUpdate, plan: RebasePlan, unanswered: Base | None
+) -> None:
     """What the log tells of the mailbox now: his word, and such changes of ours as are in it already."""
     state = update.state
-    before = ground.log.shadows.get(state.uniqueid)
+    before = context.log.shadows.get(state.uniqueid)
     if update.partial or plan.told_uid or unanswered is not None:
         modseq, last_uid = state.highestmodseq, max(state.last_uid, plan.told_uid)
         if plan.told_uid:
@@ -231,51 +233,51 @@ def _shadow(ground: Ground, owner: Owner, update: MailboxUpdate, plan: Plan, una
             modseq = max(modseq, unanswered.told_modseq)
             last_uid = max(last_uid, before.last_uid if before else 0)
         state = replace(state, highestmodseq=modseq, last_uid=last_uid, sync_crc=0, sync_crc_annot=0)
-    ground.log.shadows.put(owner, state)
+    context.log.shadows.put(owner, state)
 
 
 # -- names
 
 
-def _rename(ground: Ground, entry: Entry, asked: RenameRequest) -> None:
+def _rename(context: ReplayContext, entry: LogEntry, asked: RenameRequest) -> None:
     uniqueid = entry.attributes.get("uniqueid", "")
-    there = find_name(ground, entry.owner, uniqueid)
+    there = find_name(context, entry.owner, uniqueid)
     if there is None:
         return
-    ground.log.objects.note(uniqueid, entry.owner, ground.creator(entry))
-    target = place(ground, uniqueid, asked.new, ground.creator(entry))
-    partition = ground.partition(asked.partition)
-    if is_deleted(target) and not is_deleted(there[1]) and _has_news(ground, entry, there[0]):
-        warn_of_set_aside(ground, there[1], target)
+    context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
+    target = place(context, uniqueid, asked.new, context.creator(entry))
+    partition = context.partition(asked.partition)
+    if is_deleted(target) and not is_deleted(there[1]) and _has_news(context, entry, there[0]):
+        warn_of_set_aside(context, there[1], target)
     if (there[1], there[2]) != (target, partition):
-        move(ground, uniqueid, there[1], target, partition)
+        move(context, uniqueid, there[1], target, partition)
     else:
-        ground.log.shadows.rename(uniqueid, owner_of(target), target, partition)
+        context.log.shadows.rename(uniqueid, owner_of(target), target, partition)
 
 
-def _unmailbox(ground: Ground, entry: Entry) -> None:
+def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
     """Delete, unless there is mail in it that the master did not know when he deleted it."""
-    log, uniqueid = ground.log, entry.attributes.get("uniqueid", "")
-    there = find_name(ground, entry.owner, uniqueid)
+    log, uniqueid = context.log, entry.attributes.get("uniqueid", "")
+    there = find_name(context, entry.owner, uniqueid)
     if there is not None:
-        if _has_news(ground, entry, there[0]):
+        if _has_news(context, entry, there[0]):
             log.masters.drop_base(uniqueid)
             log.shadows.drop(uniqueid)
-            ground.told_again.add(there[0])
-            ground.notice(f"{there[1]} was deleted by its master but has new mail here: it is kept")
+            context.to_capture.add(there[0])
+            context.notice(f"{there[1]} was deleted by its master but has new mail here: it is kept")
             return
-        ground.hand.writer(there[0]).apply_unmailbox(there[1])
+        context.batch.writer(there[0]).apply_unmailbox(there[1])
     log.shadows.drop(uniqueid)
     log.masters.drop_base(uniqueid)
     log.objects.set_names(uniqueid, "", "")
 
 
-def _has_news(ground: Ground, entry: Entry, owner: Owner) -> bool:
+def _has_news(context: ReplayContext, entry: LogEntry, owner: Owner) -> bool:
     """Whether the mailbox of an operation, which `owner` has, holds mail that the master cannot know."""
-    log, uniqueid = ground.log, entry.attributes.get("uniqueid", "")
+    log, uniqueid = context.log, entry.attributes.get("uniqueid", "")
     base = log.masters.base(uniqueid)
     answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
-    with ground.hand.reader(owner) as reader:
+    with context.batch.reader(owner) as reader:
         return any(_is_news(record, base, answered) for record in _ours(reader, uniqueid, base))
 
 
@@ -286,34 +288,34 @@ def _is_news(record: Record, base: Base, answered: bool) -> bool:
     return not (answered and record.modseq <= base.told_modseq)
 
 
-def _unuser(ground: Ground, entry: Entry, said: Transaction) -> None:
+def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
     """What is left of a user whose mailboxes are gone; one who has mailboxes here keeps what he has."""
-    left = mailboxes_left(ground, entry.owner)
+    left = mailboxes_left(context, entry.owner)
     if left:
-        ground.notice(f"{entry.owner} was deleted by his master but has {left[0]} here: he is kept")
-        ground.told_again.add(entry.owner)
+        context.notice(f"{entry.owner} was deleted by his master but has {left[0]} here: he is kept")
+        context.to_capture.add(entry.owner)
     else:
-        ground.hand.writer(entry.owner).apply_unuser()
-    remember(ground.log.shadows, entry.owner, said.name, said.argument)
+        context.batch.writer(entry.owner).apply_unuser()
+    remember(context.log.shadows, entry.owner, said.name, said.argument)
 
 
 # -- scripts
 
 
-def _step_aside(ground: Ground, entry: Entry, said: Transaction) -> None:
+def _step_aside(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
     """A script of ours that has the name of the master's, and was born here: he will call it by our
     replica's name when he hears of it, so it gets that name at once."""
-    log, filename = ground.log, said.argument.filename
+    log, filename = context.log, said.argument.filename
     told = log.shadows.item(entry.owner, "told", filename)
     if not told or not told[1] or settled_vector(entry).get(log.self_id, 0) >= told[0]:
         return
-    with ground.hand.reader(entry.owner) as reader:
+    with context.batch.reader(entry.owner) as reader:
         content = reader.sieve_content(filename)
         script = next((s for s in reader.sieve_scripts() if s.filename == filename), None)
     if content is None or script is None or script_digest(content) == script_digest(said.argument.content):
         return
-    name = f"{ground.family.myself.name}_{filename}"
-    ground.hand.writer(entry.owner).apply_sieve(name, script.last_update, content)
+    name = f"{context.family.myself.name}_{filename}"
+    context.batch.writer(entry.owner).apply_sieve(name, script.last_update, content)
     log.shadows.drop_item(entry.owner, "told", filename)
-    ground.warn(WARNING.format(name=name.removesuffix(".script")))
-    ground.told_again.add(entry.owner)
+    context.warn(WARNING.format(name=name.removesuffix(".script")))
+    context.to_capture.add(entry.owner)

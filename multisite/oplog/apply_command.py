@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cyrus_sync.common.errors import ReplyError
@@ -13,7 +13,9 @@ from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
 from cyrus_sync.common.protocol.events import DlistCommand, RecordBatch
 from cyrus_sync.common.protocol.mailboxes import MailboxLine
+from cyrus_sync.common.wire.outgoing import mailbox_pieces
 from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.oplog.operations import LogEntry
 
 _LIMITS = Limits(
     max_word=8 << 20, max_quoted=8 << 20, max_literal=64 << 20, max_items=4_000_000, max_value=96 << 20
@@ -22,7 +24,7 @@ _LIMITS = Limits(
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class ApplyCommand:
     """`argument` is what the declaration of ``APPLY name`` decodes; `records` come with MAILBOX."""
 
     name: str
@@ -42,7 +44,7 @@ class Transaction:
         return MailboxUpdate(line.state, batches, line.since, line.partial)
 
 
-def parse(line: bytes) -> Transaction:
+def parse(line: bytes) -> ApplyCommand:
     """The command in `line` (with its CRLF). Raises `MultisiteError` for anything but one whole command that
     the protocol declares."""
     connection = ServerConnection(_LIMITS)
@@ -64,4 +66,21 @@ def parse(line: bytes) -> Transaction:
         argument = command.decode(event.value)
     except ReplyError as error:
         raise MultisiteError(f"an operation is not valid ({error}): {line[:120]!r}") from None
-    return Transaction(event.name, argument, tuple(records))
+    return ApplyCommand(event.name, argument, tuple(records))
+
+
+def without_messages(entry: LogEntry, gone: set[bytes]) -> LogEntry:
+    """The operation with records whose messages do not exist any more as expunged ones, which need none.
+
+    They were expunged and cleaned up since; a later operation says so, too.
+    """
+    said = parse(entry.line)
+    line: MailboxLine = said.argument
+    records = tuple(
+        record._replace(expunged=True) if record.guid in gone else record for record in said.records
+    )
+    state = replace(line.state, sync_crc=0, sync_crc_annot=0)
+    update = replace(said.update, state=state, records=[records])
+    told = b"".join(piece.data for piece in mailbox_pieces(update, local=False))
+    kept = tuple(guid for guid in entry.guids if guid not in gone)
+    return replace(entry, line=told, guids=kept)

@@ -1,4 +1,4 @@
-"""`Hand`: one owner's write transaction held open over several operations, so that they share one sync."""
+"""`BatchWriter`: one owner's write transaction over several operations, so that they share one sync."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MOST_OPERATIONS = 500
 MOST_BYTES = 64 << 20
 """Of new messages; then the transaction is ended."""
 
-PATIENCE = 60.0
+LOCK_SECONDS = 60.0
 """Seconds to wait for an owner's lock."""
 
 
-class Hand:
+class BatchWriter:
     """`writer(owner)` gives the transaction of that owner, ending the one of another. What was done is
-    durable after `lay_down`."""
+    durable after `commit`."""
 
     def __init__(self, store: MailStore) -> None:
         self.store = store
@@ -28,15 +28,15 @@ class Hand:
         self._stack = contextlib.ExitStack()
         self._count = 0
         self._bytes = 0
-        self.laid_down = 0
+        self.commits = 0
         """How many transactions have been ended: what was done since this changed is not durable yet."""
 
     def writer(self, owner: Owner, octets: int = 0) -> MailWriter:
         """The open transaction of `owner`; `octets` of messages are about to be written."""
         if self._owner != owner or self._count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
-            self.lay_down()
+            self.commit()
         if self._writer is None:
-            self._writer = self._stack.enter_context(self.store.write(owner, timeout=PATIENCE))
+            self._writer = self._stack.enter_context(self.store.write(owner, timeout=LOCK_SECONDS))
             self._owner = owner
         self._count += 1
         self._bytes += octets
@@ -52,15 +52,15 @@ class Hand:
         with self.store.read(owner) as reader:
             yield reader
 
-    def lay_down(self) -> None:
+    def commit(self) -> None:
         """End the open transaction. Raises what the store raises; then nothing of it was done."""
         stack, self._stack = self._stack, contextlib.ExitStack()
         self._owner = self._writer = None
         self._count = self._bytes = 0
-        self.laid_down += 1
+        self.commits += 1
         stack.close()
 
-    def drop(self, error: BaseException) -> None:
+    def roll_back(self, error: BaseException) -> None:
         """Undo the open transaction."""
         stack, self._stack = self._stack, contextlib.ExitStack()
         self._owner = self._writer = None
