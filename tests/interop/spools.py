@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cyrus_sync.common.utf7 import decode
 from cyrus_sync.spool.mailbox import MailboxFiles
 
 from .csync import Csync
@@ -89,6 +90,8 @@ def change_mailbox(cyrus: Cyrus, user: str) -> None:
 
 def files_of(cyrus: Cyrus, mailbox: str) -> MailboxFiles:
     """Where Cyrus itself says that the files of a mailbox are, named as in ``user/alice/lists``."""
+    if cyrus.release.number >= (3, 10):
+        mailbox = decode(mailbox)
     paths = [cyrus.tool("mbpath", flag, mailbox).check().out.strip() for flag in ("-D", "-M", "-A")]
     spool, meta, archive = (Path(text.splitlines()[-1].split(": ")[-1]) for text in paths)
     return MailboxFiles(
