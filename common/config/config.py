@@ -115,10 +115,14 @@ class Config:
     @cached_property
     def partitions(self) -> dict[str, Path]:
         """Directory by partition name, in the order of the file."""
+        return self.directories("partition-")
+
+    def directories(self, prefix: str) -> dict[str, Path]:
+        """What the options that begin with `prefix` say, by the rest of their names, in the file's order."""
         return {
-            key.removeprefix("partition-"): Path(self._expand(setting.value))
+            key.removeprefix(prefix): Path(self._expand(setting.value))
             for key, setting in self._settings.items()
-            if key.startswith("partition-")
+            if key.startswith(prefix)
         }
 
     @cached_property

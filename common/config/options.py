@@ -52,7 +52,8 @@ _TLS = "TLS"
 _LIMITS = "Limits"
 _SHIPPING = "Shipping between sites"
 _SYSLOG = "Logging"
-SECTIONS = (_STORE, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG)
+_SPOOL = "The spool of a real Cyrus"
+SECTIONS = (_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG)
 
 _DECLARED = (
     Option(
@@ -111,6 +112,93 @@ _DECLARED = (
         "What deleting a mailbox does: delayed renames it below DELETED., where it can be had back until "
         "mailstore expire removes it; immediate removes it at once.",
         choices=("immediate", "delayed"),
+    ),
+    Option(
+        "mboxlist_db",
+        _STRING,
+        "twoskip",
+        _SPOOL,
+        "What kind of database mailboxes.db is. The file itself tells that, whatever stands here; only sql "
+        "has to be told.",
+    ),
+    Option(
+        "mboxlist_db_path",
+        _STRING,
+        None,
+        _SPOOL,
+        "The list of mailboxes. Where it is not set: {configdirectory}/mailboxes.db.",
+    ),
+    Option(
+        "annotation_db_path",
+        _STRING,
+        None,
+        _SPOOL,
+        "The annotations of mailboxes and of the server. Where it is not set: "
+        "{configdirectory}/annotations.db.",
+    ),
+    Option(
+        "quota_db",
+        _STRING,
+        "quotalegacy",
+        _SPOOL,
+        "Where quota roots are: quotalegacy is a file for each below {configdirectory}/quota, any other kind "
+        "a database.",
+    ),
+    Option(
+        "quota_db_path",
+        _STRING,
+        None,
+        _SPOOL,
+        "That database. Where it is not set: {configdirectory}/quotas.db.",
+    ),
+    Option("sql_engine", _STRING, None, _SPOOL, "With a database of the kind sql: only sqlite can be read."),
+    Option(
+        "sql_database", _STRING, None, _SPOOL, "The file of SQLite that holds the tables of such databases."
+    ),
+    Option(
+        "hashimapspool",
+        _SWITCH,
+        "no",
+        _SPOOL,
+        "Mailboxes that are kept by name are spread over directories of one letter.",
+    ),
+    Option(
+        "fulldirhash",
+        _SWITCH,
+        "no",
+        _SPOOL,
+        "Such letters are made of the whole name, A to W, not of its first letter.",
+    ),
+    Option(
+        "improved_mboxlist_sort",
+        _SWITCH,
+        "no",
+        _SPOOL,
+        "The order of databases before Cyrus 3.6: a dot comes first.",
+    ),
+    Option(
+        "metapartition_files",
+        _WORDS,
+        '""',
+        _SPOOL,
+        "Which files about a mailbox are below metapartition-NAME instead of partition-NAME (header, index, "
+        "annotations, and others that replication does not read). metadir-header-NAME and metadir-index-NAME "
+        "name a directory for one kind alone. Archived messages are below archivepartition-NAME.",
+    ),
+    Option(
+        "deletedprefix",
+        _STRING,
+        "DELETED",
+        _SPOOL,
+        "Below what name delayed delete puts mailboxes. A spool with another than DELETED is refused.",
+    ),
+    Option("sievedir", _STRING, "/usr/sieve", _SPOOL, "Where Sieve scripts are that are files."),
+    Option(
+        "sieveusehomedir",
+        _SWITCH,
+        "no",
+        _SPOOL,
+        "They are in the users' home directories. Those are not replicated, by Cyrus itself neither.",
     ),
     Option(
         "sync_log",

@@ -12,7 +12,6 @@ Keys must rise with every step, on every level. So no damage makes a reader go r
 from __future__ import annotations
 
 import contextlib
-import mmap
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +21,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from cyrus_sync.spool.db.database import Order, raw_order
-from cyrus_sync.spool.db.mapped import MappedFile
+from cyrus_sync.spool.db.mapped import Data, MappedFile
 from cyrus_sync.spool.trouble import SpoolDamaged
 
-PIECE = 500
-"""Entries that are read in one go, at most."""
+FIRST_PIECE, PIECE = 8, 500
+"""Entries that are read in one go, at first and at most."""
 
 PIECE_OCTETS = 1 << 20
 """Octets of them after which a piece ends."""
@@ -34,7 +33,6 @@ PIECE_OCTETS = 1 << 20
 ATTEMPTS = 4
 """Looks without a lock."""
 
-Data = mmap.mmap | bytes
 T = TypeVar("T")
 
 
@@ -170,6 +168,9 @@ class ChainDatabase:
         self._order = order
         self._file = MappedFile(path)
 
+    def is_current(self) -> bool:
+        return self._file.is_current()
+
     def close(self) -> None:
         self._file.close()
 
@@ -178,9 +179,11 @@ class ChainDatabase:
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         last: bytes | None = None
-        while piece := self._undisturbed(partial(_piece, prefix=prefix, last=last)):
+        size = FIRST_PIECE
+        while piece := self._undisturbed(partial(_piece, prefix=prefix, last=last, size=size)):
             yield from piece
             last = piece[-1][0]
+            size = min(PIECE, 8 * size)
 
     def _undisturbed(self, look: Callable[[_Chain], T]) -> T:
         """What `look` finds in one committed state."""
@@ -215,14 +218,14 @@ def _chain(data: Data, form: Format, order: Order) -> tuple[_Chain, bytes]:
     return _Chain(form, order, data, header.end), header.image
 
 
-def _piece(chain: _Chain, prefix: bytes, last: bytes | None) -> list[tuple[bytes, bytes]]:
+def _piece(chain: _Chain, prefix: bytes, last: bytes | None, size: int) -> list[tuple[bytes, bytes]]:
     """The next few entries; none at the end."""
     found: list[tuple[bytes, bytes]] = []
     octets = 0
     for key, value in chain.items(prefix, last):
         found.append((key, value))
         octets += len(key) + len(value)
-        if len(found) >= PIECE or octets >= PIECE_OCTETS:
+        if len(found) >= size or octets >= PIECE_OCTETS:
             break
     return found
 

@@ -27,6 +27,9 @@ class Database(Protocol):
         twice, and who was there all the time is seen.
         """
 
+    def is_current(self) -> bool:
+        """False if another file has taken its name: it may be of another kind. Open it anew."""
+
     def close(self) -> None:
         """Give up the file. May be called twice."""
 

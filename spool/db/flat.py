@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cyrus_sync.spool.db.chain import Data
-from cyrus_sync.spool.db.mapped import MappedFile
+from cyrus_sync.spool.db.mapped import Data, MappedFile
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 _TO_ESCAPE = re.compile(rb"[\x00\t\r\n\xff]")
@@ -26,6 +25,9 @@ class Flat:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = MappedFile(path)
+
+    def is_current(self) -> bool:
+        return self._file.is_current()
 
     def close(self) -> None:
         self._file.close()

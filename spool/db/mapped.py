@@ -1,21 +1,18 @@
-"""A database's file: mapped, found again when it was replaced, locked where that is needed.
-
-Locks are open-file-description locks: they meet the record locks that Cyrus takes, and unlike those they
-do not vanish when another descriptor of the file is closed in this process.
-"""
+"""A database's file: mapped, found again when it was replaced, locked where that is needed."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
-import struct
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.stores import disk
+from cyrus_sync.spool.locks import LockBusy, shared
 
 PATIENCE = 5.0
 """Seconds for which to try for a shared lock. Daemons hold theirs for milliseconds."""
@@ -24,10 +21,10 @@ Range = tuple[int, int]
 WHOLE: Range = (0, 0)
 """Start and length of a lock; length 0 = to the end, wherever that is."""
 
-_PAUSE = 0.002
+Data = mmap.mmap | bytes
 
 
-def map_file(fd: int, path: Path) -> mmap.mmap | bytes:
+def map_file(fd: int, path: Path) -> Data:
     """All of an open file; octets that are mapped, and none for an empty one. Raises `StoreError`."""
     try:
         size = os.fstat(fd).st_size
@@ -38,11 +35,9 @@ def map_file(fd: int, path: Path) -> mmap.mmap | bytes:
 
 def cannot_read(path: Path, error: Exception) -> StoreError:
     """What to raise where the operating system refuses."""
-    reason = getattr(error, "strerror", None) or str(error)
-    hint = ""
     if isinstance(error, PermissionError):
-        hint = f" for uid {os.geteuid()}: run this as the user that Cyrus runs as"
-    return StoreError(f"{path}: cannot be read{hint}: {reason}")
+        return StoreError(f"{disk.why(error, str(path))}: run this as the user that Cyrus runs as")
+    return StoreError(f"{path}: cannot be read: {error}")
 
 
 class MappedFile:
@@ -52,10 +47,10 @@ class MappedFile:
         self.path = path
         self._fd = -1
         self._id = (0, 0)
-        self._data: mmap.mmap | bytes = b""
+        self._data: Data = b""
         self._open()
 
-    def look(self) -> mmap.mmap | bytes:
+    def look(self) -> Data:
         """Its octets. Opened again if another file has taken its name, mapped anew if it has grown."""
         try:
             found = self.path.stat()
@@ -67,44 +62,37 @@ class MappedFile:
             self._data = map_file(self._fd, self.path)
         return self._data
 
-    @contextlib.contextmanager
-    def locked(self, *ranges: Range, then_free: Range | None = None) -> Iterator[mmap.mmap | bytes]:
-        """The octets under shared locks of `ranges`, taken in that order, of the file that has the name.
+    def is_current(self) -> bool:
+        """Whether the file that was mapped last still has the name."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._id
 
-        `then_free` is given up as soon as all are held. `StoreError` if they cannot be had within `PATIENCE`.
-        """
-        deadline = time.monotonic() + PATIENCE
+    @contextlib.contextmanager
+    def locked(self, part: Range = WHOLE, gate: Range | None = None) -> Iterator[Data]:
+        """The octets under a shared lock of `part`, of the file that has the name. `gate` is locked first,
+        and given up as soon as that is held. `StoreError` if they cannot be had within `PATIENCE`."""
+        end = time.monotonic() + PATIENCE
         while True:
             self.look()
+            before = self._id
             fd = os.dup(self._fd)
-            held: list[Range] = []
             try:
-                for part in ranges:
-                    self._lock(fd, part, deadline)
-                    held.append(part)
-                if then_free is not None:
-                    _set(fd, fcntl.F_UNLCK, then_free)
-                    held.remove(then_free)
-                before = self._id
-                data = self.look()
-                if self._id == before:
-                    yield data
-                    return
+                with contextlib.ExitStack() as held:
+                    with contextlib.ExitStack() as passing:
+                        if gate is not None:
+                            passing.enter_context(_shared(fd, gate, end))
+                        held.enter_context(_shared(fd, part, end))
+                    data = self.look()
+                    if self._id == before:
+                        yield data
+                        return
+            except LockBusy:
+                raise StoreError(f"{self.path}: a daemon keeps it locked for {PATIENCE:g} s") from None
             finally:
-                for part in held:
-                    _set(fd, fcntl.F_UNLCK, part)
                 os.close(fd)
-
-    def _lock(self, fd: int, part: Range, deadline: float) -> None:
-        while True:
-            try:
-                _set(fd, fcntl.F_RDLCK, part)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreError(f"{self.path}: a daemon keeps it locked for {PATIENCE:g} s") from None
-                time.sleep(_PAUSE)
-            else:
-                return
 
     def _open(self) -> None:
         try:
@@ -125,7 +113,6 @@ class MappedFile:
         self.close()
 
 
-def _set(fd: int, kind: int, part: Range) -> None:
+def _shared(fd: int, part: Range, end: float) -> AbstractContextManager[None]:
     start, length = part
-    lock = struct.pack("hhqqi", kind, os.SEEK_SET, start, length, 0)
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
+    return shared(fd, max(0.0, end - time.monotonic()), start=start, length=length)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.spool.db import chain, flat, skiplist, twom, twoskip
-from cyrus_sync.spool.db.chain import ChainDatabase, Data, Format
+from cyrus_sync.spool.db.chain import ChainDatabase, Format
 from cyrus_sync.spool.db.database import Database, Order, mailbox_order, raw_order, signed_order
 from cyrus_sync.spool.db.flat import Flat
-from cyrus_sync.spool.db.mapped import cannot_read
+from cyrus_sync.spool.db.mapped import Data, cannot_read
 from cyrus_sync.spool.db.skiplist import Skiplist
 from cyrus_sync.spool.db.twom import Twom
 from cyrus_sync.spool.db.twoskip import Twoskip
@@ -34,6 +34,9 @@ class Empty:
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         del prefix
         yield from ()
+
+    def is_current(self) -> bool:
+        return False
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -18,9 +18,9 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from cyrus_sync.spool.db.chain import Data, Flaw
+from cyrus_sync.spool.db.chain import Flaw
 from cyrus_sync.spool.db.database import Order, signed_order
-from cyrus_sync.spool.db.mapped import WHOLE, MappedFile
+from cyrus_sync.spool.db.mapped import Data, MappedFile
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 MAGIC = b"\xa1\x02\x8b\x0dskiplist file\0\0\0"
@@ -111,6 +111,9 @@ class Skiplist:
         self._file = MappedFile(path)
         self._contents: _Contents | None = None
 
+    def is_current(self) -> bool:
+        return self._file.is_current()
+
     def close(self) -> None:
         self._file.close()
         self._contents = None
@@ -124,7 +127,7 @@ class Skiplist:
             yield from self._look().items(prefix)
 
     def _look(self) -> _Contents:
-        with self._file.locked(WHOLE) as data:
+        with self._file.locked() as data:
             # Whatever is committed makes the file longer, or is another file.
             if self._contents is None or self._contents.data is not data:
                 self._contents = _contents(data, self._order)

@@ -30,6 +30,9 @@ class SqliteTable:
         head, dot, tail = path.name.rpartition(".")
         self._table = '"' + (f"{head}_{tail}" if dot else tail).replace('"', '""') + '"'
 
+    def is_current(self) -> bool:
+        return True
+
     def close(self) -> None:
         """Nothing is kept open."""
 

@@ -12,8 +12,8 @@ from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
-from cyrus_sync.spool.db.chain import Data, Flaw, Header, Node
-from cyrus_sync.spool.db.mapped import MappedFile
+from cyrus_sync.spool.db.chain import Flaw, Header, Node
+from cyrus_sync.spool.db.mapped import Data, MappedFile
 
 MAGIC = b"\xa1\x02\x8b\x0dtwomfile\0\0\0\0"
 VERSION = 1
@@ -64,7 +64,7 @@ class Twom:
         return Header(image, end, version)
 
     def locked(self, file: MappedFile) -> AbstractContextManager[Data]:
-        return file.locked(_GATE, _RECORDS, then_free=_GATE)
+        return file.locked(_RECORDS, gate=_GATE)
 
     def first(self, data: Data, end: int) -> Node:
         return self._read(data, _FIRST, end, (_DUMMY,))

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from struct import Struct
 from zlib import crc32
 
-from cyrus_sync.spool.db.chain import Data, Flaw, Header, Node
-from cyrus_sync.spool.db.mapped import WHOLE, MappedFile
+from cyrus_sync.spool.db.chain import Flaw, Header, Node
+from cyrus_sync.spool.db.mapped import Data, MappedFile
 
 MAGIC = b"\xa1\x02\x8b\x0dtwoskip file\0\0\0\0"
 VERSION = 1
@@ -45,7 +45,7 @@ class Twoskip:
         return Header(image, end, version)
 
     def locked(self, file: MappedFile) -> AbstractContextManager[Data]:
-        return file.locked(WHOLE)
+        return file.locked()
 
     def first(self, data: Data, end: int) -> Node:
         return self._read(data, _FIRST, end, _DUMMY)

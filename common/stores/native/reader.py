@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from cyrus_sync.common import script_mail
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import (
     Annotation,
@@ -246,10 +247,10 @@ class Reader:
     # -- sieve
 
     def sieve_scripts(self) -> list[SieveScript]:
-        return sievebox.listing(self)
+        return script_mail.listing(sievebox.stored_scripts(self))
 
     def sieve_content(self, filename: str) -> bytes | None:
-        return sievebox.content(self, filename)
+        return script_mail.content(sievebox.stored_scripts(self), filename)
 
     # -- quota
 

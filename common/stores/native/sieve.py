@@ -10,11 +10,12 @@ import hashlib
 
 from cyrus_sync.common.errors import InvalidUser, MailboxNonexistent, UnknownFailure
 from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.script_mail import ACTIVE, StoredScript, sieve_mailbox
 from cyrus_sync.common.sieve import check_name, check_syntax, name_of, to_message
 from cyrus_sync.common.stores.native.flags import changed_flags
 from cyrus_sync.common.stores.native.intake import store_bodies
 from cyrus_sync.common.stores.native.meta import ApplyMeta
-from cyrus_sync.common.stores.native.sievebox import ACTIVE, StoredScript, sieve_mailbox, stored_scripts
+from cyrus_sync.common.stores.native.sievebox import stored_scripts
 from cyrus_sync.common.stores.native.tally import Tally
 from cyrus_sync.common.stores.native.transaction import Box
 

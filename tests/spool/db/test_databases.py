@@ -1,4 +1,4 @@
-"""Databases as real programs wrote them, read back: all formats alike, and damage is an error that says where."""
+"""Databases as real programs wrote them, read back: all formats alike, and damage says where it is."""
 
 from __future__ import annotations
 

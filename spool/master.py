@@ -1,0 +1,114 @@
+"""`SpoolMaster`: the mail of a real Cyrus, beside its running daemons, as the master of a replication.
+
+It is only ever read. What would have to be changed on it, because both sides were, is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cyrus_sync.common.errors import SettlementRefused, StoreCorrupt
+from cyrus_sync.common.master import Settlement, Unreadable
+from cyrus_sync.common.model import MessageBody, MessageSource
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.spool.messages import Messages
+from cyrus_sync.spool.reader import SpoolReader
+from cyrus_sync.spool.server import Server
+
+REFUSES = (
+    "the spool of a real Cyrus is only read: settle it there, or say sync_client -O, with which the master is"
+    " always right"
+)
+
+
+class SpoolMaster:
+    """A `Master`. Safe between threads."""
+
+    refuses = REFUSES
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @property
+    def scripts_are_mail(self) -> bool:
+        """Whether Sieve scripts are messages of ``#sieve``, and travel as such."""
+        return self._server.mailboxes.keeps_by_id()
+
+    def owners(self) -> Iterator[Owner]:
+        return iter(self._server.mailboxes.owners())
+
+    def exists(self, owner: Owner) -> bool:
+        if any(entry.live for entry in self._server.mailboxes.of_owner(owner)):
+            return True
+        with self.read(owner) as reader:
+            meta = reader.meta(with_sieve=False)
+            return bool(meta.seen or meta.subscriptions or reader.quotas())
+
+    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
+        entry = self._server.mailboxes.by_id(uniqueid)
+        return owner_of(entry.name) if entry is not None else None
+
+    @contextmanager
+    def read(self, owner: Owner) -> Iterator[SpoolReader]:
+        reader = SpoolReader(self._server, owner)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def messages(
+        self,
+        owner: Owner,
+        uniqueid: str,
+        wanted: Sequence[tuple[int, bytes]],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Unreadable | None = None,
+    ) -> MessageSource:
+        del owner, encoding
+        return _Messages(self._server, uniqueid, wanted, partition, unreadable)
+
+    def settle(self, owner: Owner, settlement: Settlement) -> NoReturn:
+        raise SettlementRefused(f"{settlement.describe()}: {REFUSES}").at(
+            user=owner.name, mailbox=settlement.name, uniqueid=settlement.uniqueid
+        )
+
+    def damaged_owners(self) -> list[Owner]:
+        return []
+
+    def damaged(self, owner: Owner) -> set[bytes]:
+        del owner
+        return set()
+
+    def heal(self, owner: Owner, body: MessageBody) -> NoReturn:
+        raise SettlementRefused(REFUSES).at(user=owner.name)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Messages of a mailbox, wherever it is when they are read."""
+
+    server: Server
+    uniqueid: str
+    wanted: Sequence[tuple[int, bytes]]
+    partition: str
+    unreadable: Unreadable | None
+
+    def __iter__(self) -> Iterator[Sequence[MessageBody]]:
+        entry = self.server.mailboxes.by_id(self.uniqueid)
+        if entry is not None:
+            files = self.server.files(entry)
+            yield from Messages(files, self.wanted, self.partition, self.unreadable)
+            return
+        for _, guid in self.wanted:
+            gone = StoreCorrupt("the mailbox is gone").at(uniqueid=self.uniqueid, guid=guid.hex())
+            if self.unreadable is None:
+                raise gone
+            self.unreadable(guid, gone)
