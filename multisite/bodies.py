@@ -1,4 +1,4 @@
-"""The messages of an operation, out of the mail store or from among those that are held."""
+"""Finding the messages of an operation: in the mail store, or held in the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyrus_sync.multisite.oplog.operations import LogEntry
 _log = logging.getLogger(__name__)
 
 PARTITION = "default"
-"""What stands as the partition of a message in a packet: its mailbox says where it goes."""
+"""Stands as the partition of every message in a packet. The mailbox says where the message goes."""
 
 _AT_ONCE = 256
 
@@ -41,11 +41,11 @@ class Bodies:
         self._log = log
         self._held = Held(log.db)
         self.damaged: set[bytes] = set()
-        """Messages that the store has and cannot read."""
+        """GUIDs of messages that the store has and cannot read."""
 
     def batches(self, owner: Owner, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
-        """Those of the messages of operations on an owner that can be had, unfolded, in batches of bounded
-        size."""
+        """The messages of operations on an owner, as far as they can be had, decompressed, in batches of
+        bounded size. A message that cannot be read is left out and noted in `damaged`."""
         for begin in range(0, len(guids), _AT_ONCE):
             left = dict.fromkeys(guids[begin : begin + _AT_ONCE])
             for place in self._log.places(owner):
@@ -62,7 +62,7 @@ class Bodies:
                     yield [_unfolded(held)]
 
     def _of_place(self, place: Owner, left: dict[bytes, None]) -> Iterator[Sequence[MessageBody]]:
-        """Those of the messages that one owner has; they are taken out of `left`."""
+        """The messages of `left` that one owner has. They are taken out of `left`."""
         with self._store.read(place) as reader:
             stored = reader.has_guids(left)
             for batch in self._readable(reader, [guid for guid in left if guid in stored]):
@@ -71,7 +71,7 @@ class Bodies:
                 yield batch
 
     def _readable(self, reader: MailReader, guids: Sequence[bytes]) -> Iterator[Sequence[MessageBody]]:
-        """Those that the store can read. One damaged message holds up nobody else's mail."""
+        """The messages that the store can read. One damaged message holds up no other."""
         left = dict.fromkeys(guids)
         try:
             for batch in reader.bodies(guids, PARTITION):
@@ -91,7 +91,7 @@ class Bodies:
                 self.damaged.add(guid)
 
     def lacking(self, owner: Owner, guids: Sequence[bytes]) -> set[bytes]:
-        """Those of the messages that are nowhere here, as far as one can see."""
+        """The messages that are nowhere here. An owner that cannot be read counts as one that has none."""
         left = list(guids)
         for place in self._log.places(owner):
             with contextlib.suppress(StoreError):
@@ -99,8 +99,9 @@ class Bodies:
         return {guid for guid in left if guid not in self._held}
 
     def live(self, entry: LogEntry, guids: Collection[bytes]) -> set[bytes]:
-        """Those of the messages that are needed and should be here: the mailbox of the operation has them,
-        or the operation is only passed on, and what becomes of it is not known."""
+        """The messages that are needed and should be here. That is so where the mailbox of the operation has
+        a live record of the message; or where the operation is only passed on, since what becomes of it is
+        not known here."""
         if entry.origin != self._log.self_id:
             settled = self._log.masters.settled(entry.owner)
             if entry.id > settled.get(entry.origin, 0):
@@ -120,7 +121,8 @@ class Bodies:
 
 
 def _check_large(batch: Sequence[MessageBody]) -> None:
-    """A large message is read while it is written, when it is too late to leave it out."""
+    """Read large messages to their ends. When they are written into a packet it is too late to leave out one
+    that is damaged. Raises `StoreCorrupt`."""
     for body in batch:
         if not isinstance(body.data, bytes):
             for _ in body.data:

@@ -1,9 +1,9 @@
 """Capture: what the store has and the log does not tell yet becomes operations.
 
-Daemons tell of changes in the action log of a channel of its own (``multisite_channel``); every owner that is
-named there is compared as a whole with the shadow, by the engine that also feeds a live replica. So the lines
-say only *who* changed; what is recorded is the state of now. The channel's run file is forgotten when its
-owners are in the log; those that failed go back to it.
+Daemons tell of changes in an action log, on a channel for this alone (``multisite_channel``). The engine that
+also feeds a live replica compares every owner that is named there, as a whole, with the shadow. So the lines
+say only *who* changed, and what is recorded is the present state. The channel's run file is removed when its
+owners are in the log; owners that failed go back to the channel.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RECORDS = 8192
-"""Records in one operation, at most."""
+"""The most records in one operation."""
 MESSAGE_BYTES = 16 << 20
-"""Bytes of new messages in one operation, unless one alone has more."""
+"""The most bytes of new messages in one operation, unless a single message has more."""
 
 _BY_USERID = frozenset(("USER", "UNUSER", "META", "SIEVE", "SEEN", "SUB", "UNSUB"))
 
 
 class AtOnce:
-    """Threads for the engine that are none: whoever captures has nothing else to do."""
+    """Stands in for threads, and runs everything at once: whoever captures has nothing else to do."""
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return maybeDeferred(function, *args)
 
 
 def finished(work: Coroutine[Deferred[Any], Any, T]) -> T:
-    """The result of work that never waits."""
+    """The result of a coroutine that never waits. Raises what it raises."""
     results: list[T] = []
     failures: list[Any] = []
     ensureDeferred(work).addCallbacks(results.append, failures.append)
@@ -54,12 +54,13 @@ def finished(work: Coroutine[Deferred[Any], Any, T]) -> T:
 
 
 class Capture:
-    """Brings the log up to date with the store. The caller holds the site's lock."""
+    """Brings the log up to date with the store. The caller holds the `SiteLock`."""
 
     def __init__(self, store: MailStore, log: Log, channel: SyncLog) -> None:
-        """`channel`: the action log that is this log's own."""
+        """`channel`: the action log from which nobody else reads."""
         self.sealed = False
-        """Nothing is recorded: the numbers of new operations may have been given out before a restore."""
+        """While this is true nothing is recorded: the numbers of new operations may have been given out
+        before a restore."""
         self._store = store
         self._log = log
         self._channel = channel
@@ -70,7 +71,8 @@ class Capture:
         self._engine = Engine(store, self.recorder, AtOnce(), options)
 
     def changed(self) -> list[CyrusSyncError]:
-        """Record what the channel's log names. Returns what failed; those owners stay in the channel."""
+        """Record what the owners have that the channel names. Returns what failed; those owners stay in the
+        channel."""
         failures: list[CyrusSyncError] = []
         if self.sealed:
             return failures
@@ -82,7 +84,7 @@ class Capture:
                 for line in lines:
                     for owner in sorted(owners_of(line)):
                         by_owner.setdefault(owner, []).append(line)
-                failed = self._owners_at_rest(by_owner)
+                failed = self._record_owners(by_owner)
                 again = [line for owner in failed for line in by_owner[owner]]
                 if again:
                     self._channel.append([(line.type, *line.args) for line in dict.fromkeys(again)])
@@ -93,13 +95,13 @@ class Capture:
         return failures
 
     def everything(self) -> list[CyrusSyncError]:
-        """Compare the whole store with the log, whoever was named. Returns what failed."""
+        """Record what all owners of the store have. Returns what failed."""
         owners = {*self._store.owners(), *self._log.shadows.owners(), SERVER}
-        return list(self._owners_at_rest(sorted(owners)).values())
+        return list(self._record_owners(sorted(owners)).values())
 
-    def _owners_at_rest(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
-        """`owners`, without those of whom somebody who died has left operations half done: what is in the
-        store then is not known to be ours."""
+    def _record_owners(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
+        """Record what these owners have, and return what failed. An owner on whom a process has crashed in
+        the middle of operations fails: what is in its store may not be a change of this replica."""
         begun: dict[Owner, CyrusSyncError] = {}
         for owner in owners:
             try:
@@ -110,7 +112,7 @@ class Capture:
         return begun | self.owners(owner for owner in owners if owner not in begun)
 
     def _is_half_done(self, owner: Owner) -> bool:
-        """Whether operations on the owner, or on one in whom mailboxes of his were made, were begun."""
+        """Whether operations on the owner, or on the home of one of its mailboxes, were begun."""
         if not self._log.operations.begun():
             return False
         with self._store.read(owner) as reader:
@@ -118,7 +120,7 @@ class Capture:
         return any(self._log.operations.begun(one) for one in {owner, *homes})
 
     def owners(self, owners: Iterable[Owner]) -> dict[Owner, CyrusSyncError]:
-        """Record what these have; nobody's failure stops the others."""
+        """Record what these owners have. Returns what failed: nobody's failure stops the others."""
         failed: dict[Owner, CyrusSyncError] = {}
         if self.sealed:
             return failed
@@ -131,8 +133,8 @@ class Capture:
         return failed
 
     def owner(self, owner: Owner) -> None:
-        """Record what one owner has and the log does not tell. Raises what the engine meets; what could
-        be recorded (a user's other mailboxes) is."""
+        """Record what one owner has and the log does not tell. Raises what the engine raises, after it has
+        recorded what it could (a user's other mailboxes)."""
         failure: CyrusSyncError | None = None
         with self._log.db.transaction():
             try:
@@ -159,11 +161,11 @@ class Capture:
         told = {state.name for state in self._log.shadows.mailboxes(owner)}
         if any(not is_deleted(name) for name in told) and all(is_deleted(name) for name in states):
             await self._engine.unuser(owner.name)
-        # Without INBOX he may still have mailboxes: those that are set aside, or kept from a deletion.
+        # A user without INBOX may still have mailboxes: deleted ones, or some that were kept from a deletion.
         await self._one_by_one(owner, states)
 
     async def _one_by_one(self, owner: Owner, names: list[str]) -> None:
-        """Mailboxes by their names, and those that are told of and gone."""
+        """Record these mailboxes of an owner, and those that the log tells of and that are gone."""
         told = {state.name for state in self._log.shadows.mailboxes(owner)}
         if names or told:
             await self._engine.mailboxes([*names, *sorted(told - set(names))])
@@ -183,7 +185,7 @@ class Capture:
 
 
 def owners_of(line: LogLine) -> set[Owner]:
-    """Whose data a line of the action log speaks of. A line with a name that no store keeps: nobody's."""
+    """The owners of which a line of the action log speaks; none for a name that no store can have."""
     try:
         if line.type in _BY_USERID:
             return {Owner("user", check_userid(line.args[0]))}

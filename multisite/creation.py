@@ -1,8 +1,9 @@
 """Making a family, and making replicas of it by creation packets.
 
-A creation packet carries the family and the whole log with its messages: whoever imports it starts where the
-one who made it stands. It brings the new replica the keys of its birth, which the family knows already. The
-new replica makes keys of its own at once, signed with those, and tells the others in its first packet.
+A creation packet carries the family and the whole log with its messages, so the new replica starts where the
+maker of the packet stands. The packet brings the keys of the new replica's birth, which the family knows
+already. The new replica makes keys of its own at once, signed with those, and tells the others in its first
+packet.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
-    """Make this server the first replica, `name`, of a new family. All that its store holds is recorded.
+    """Make this server the first replica, `name`, of a new family, and record all that its store holds.
+    `host` is the name by which the other servers reach it.
 
-    Raises `MultisiteError` if it belongs to a family already."""
+    Raises `MultisiteError` if it belongs to a family already, or for a bad name."""
     directory = directory_of(config)
     if (directory / FILE).exists():
         raise MultisiteError(f"this server is a replica of a family already: {directory / FILE}")
@@ -86,8 +88,8 @@ def make_replica(
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """By what the maker of a creation packet is known: a `passphrase` that both ends have, or somebody who
-    compares the fingerprint of its keys and says whether it is right."""
+    """How the maker of a creation packet proves who it is: by a `passphrase` that both ends have, or to a
+    person who compares the fingerprint of the maker's keys. `is_right` asks that person."""
 
     passphrase: str | None = None
     is_right: Callable[[PublicKeys], bool] = lambda _keys: False
@@ -103,8 +105,9 @@ def import_replica(
 ) -> Family:
     """Make this server the replica for which creation packets were written. Its store has to be empty.
 
-    Raises `MultisiteError` for a server that has mail or a family, `NotApplied` for other packets and those
-    of a maker whose fingerprint is not right, `PacketForged` for a signature or a passphrase that is not."""
+    Raises `MultisiteError` for a server that has mail or belongs to a family; `NotApplied` for packets that
+    are no creation packets or not complete, and for a maker whose fingerprint is not right; `PacketForged`
+    for a wrong signature or passphrase; `PacketError`, `StoreError`."""
     directory = directory_of(config)
     ordered = sorted(packets, key=lambda path: _header(path).number)
     if not ordered:
@@ -137,7 +140,7 @@ def import_replica(
 
 
 def _pinned(header: Header, pin: Pin) -> tuple[SecretKeys, Succession]:
-    """The keys of this replica's birth, and those of the maker of the packet, who is the right one."""
+    """The keys of this replica's birth, and the proved keys of the packet's maker."""
     if not header.keys or not header.invitation:
         raise NotApplied("it was made by a release that did not sign creation packets: make it anew")
     maker = Succession.parse(header.keys)

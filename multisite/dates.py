@@ -1,9 +1,9 @@
 """The date-time arguments of MultiSite's commands (``-pexpire``, ``-since``).
 
 ``date.time | date | time | now``. A date is ``30-Oct-2000``, ``30-Oct-00``, ``30-Oct``, ``today``,
-``yesterday`` or a day of the week; a time is ``14:35[:49]``, on the 24-hour clock and local unless ``UTC``
-or ``UTC+2[:30]`` follows. A time that is missing is midnight, a date that is missing is today. A year, a
-century or a week that is missing is the most recent one that puts the date at or before today.
+``yesterday`` or a day of the week; a time is ``14:35[:49]``, on the 24-hour clock and local unless ``UTC`` or
+``UTC+2[:30]`` follows. Without a time midnight is meant, without a date today. A year, a century or a week
+that is not said is the latest one that puts the date at or before today.
 """
 
 from __future__ import annotations

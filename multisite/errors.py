@@ -30,7 +30,7 @@ class SiteLocked(MultisiteError):
 
 
 class SiteSealed(MultisiteError):
-    """The replica was restored from a backup and lacks what it did since (restorereplica)."""
+    """This replica was restored from a backup and lacks what it did since then (restorereplica)."""
 
     exit_status = EX_TEMPFAIL
     text = "this replica is being restored and takes restoration updates only"
@@ -43,8 +43,7 @@ class NotApplied(MultisiteError):
 
 
 class UnknownSender(NotApplied):
-    """The packet is of a replica that nobody has told of here. It may be tried again when others were
-    applied."""
+    """The sender of the packet is not known here. The packet may be tried again after other packets."""
 
 
 class BadOperation(MultisiteError):
@@ -54,7 +53,7 @@ class BadOperation(MultisiteError):
 
 
 class NotMaster(MultisiteError):
-    """What is to be changed has its master elsewhere."""
+    """Another replica is the master of what is to be changed."""
 
     text = "this replica is not the master"
 

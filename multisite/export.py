@@ -1,9 +1,10 @@
 """Export: what a replica is believed to lack, written into packets.
 
-First the log is brought up to date with the store. Then all operations that the target's row of the epoch
-matrix does not cover go into a logical packet, in the order in which this replica learned of them, each
-behind the messages that the target cannot have yet. It is cut into physical packets between transactions.
-The target's row is raised when all of it is on disk: export assumes that it arrives.
+First the log is brought up to date with the store. Then a logical packet is written of all operations that
+the target's row of the epoch matrix does not cover. They go in the order in which this replica learned of
+them, each behind the messages that the target cannot have yet. The logical packet is cut into physical ones
+between operations. The target's row is raised when all of them are on disk: an export believes that they
+arrive.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ _HEADS = 4096
 """Octets of a packet's header, and of what stands between its contents."""
 
 Place = Callable[[int, int], Path]
-"""``place(n, octets)``: where physical packet number n goes; `octets` is an estimate of its size."""
+"""``place(n, octets)``: the path of physical packet number n, which will have about `octets` bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How to export. `max_size` in octets, 0 = one packet; `limit`: physical packets at most, 0 = all."""
+    """How to export. `max_size`: octets in a physical packet, 0 = one packet for all. `limit`: how many
+    physical packets at most, 0 = all."""
 
     max_size: int = 0
     limit: int = 0
@@ -55,12 +57,13 @@ class ExportOptions:
     invitation: str = ""
     """Of a creation packet (`multisite.packet.invitation`)."""
     adopt: Callable[[Path, int], object] | None = None
-    """Gives the open file of each packet, which is to lie at that path, its owner, group and mode."""
+    """``adopt(path, descriptor)`` gives the open file of a packet its owner, group and mode."""
 
 
 @dataclass(slots=True)
 class Exported:
-    """What an export wrote. `row` is what the target has once it has imported all of it."""
+    """What an export wrote: physical packets, with so many operations and messages of so many `octets`. `row`
+    is what the target has once it has imported all of it. `complete` is false where `limit` was reached."""
 
     target: Replica
     paths: list[Path] = field(default_factory=list)
@@ -87,12 +90,11 @@ def packet_prefix(prefix: str, replica: str, when: float) -> str:
 
 
 def export(member: Member, target: Replica, place: Place, options: ExportOptions) -> Exported:
-    """Write what `target` lacks. Nothing is written, and nothing believed, if that is nothing.
+    """Write what `target` lacks. If it lacks nothing, nothing is written and nothing believed.
 
-    A replica that is being restored writes a packet without operations, which asks the target for what it
-    lacks. Raises what the store and the disk raise; then the packets of this export are gone and the target's
-    row is as it was.
-    """
+    A replica that is being restored writes a packet without operations; its header asks the target for the
+    rest. Raises what the store and the disk raise; then the packets of this export are gone, and the target's
+    row is as it was."""
     bring_up_to_date(member, member.warn)
     made = _Export(member, target, place, options)
     done = made.exported
@@ -128,7 +130,7 @@ class _Export:
         self._messages_in_packet = 0
         self._covered: Row = dict(self._known)
         self._begun: Row = dict(self._known)
-        """What the target has when it comes to the packet that is being written."""
+        """What the target has when it has imported all packets before the one that is being written."""
         self.exported = Exported(target, row=dict(self._known))
 
     def write(self) -> None:
@@ -151,8 +153,8 @@ class _Export:
             self._close(last=True)
 
     def _is_enough(self, following: LogEntry) -> bool:
-        """Whether the packets that may be written cannot hold one more operation with its messages, if those
-        could not be compressed. At least one operation always goes."""
+        """Whether the packets that may still be written have no room for one more operation with its
+        messages. Messages count as if they could not be compressed. At least one operation always goes."""
         if not self._options.limit or not self.exported.operations:
             return False
         needed = len(following.line) + following.octets + _HEADS
@@ -171,7 +173,7 @@ class _Export:
     # -- one operation
 
     def _entry(self, entry: LogEntry) -> None:
-        # Any other message has gone with the operation that brought it into the log, now or earlier.
+        # Any other message went with the operation that brought it into the log, now or earlier.
         wanted = self._log.operations.introduced_by(entry)
         if wanted:
             missing = self._bodies.lacking(entry.owner, wanted)
@@ -193,8 +195,8 @@ class _Export:
         self.exported.operations += 1
 
     def _spared(self, entry: LogEntry, missing: set[bytes]) -> LogEntry:
-        """The operation as it can go without these messages. Those that were cleaned up here since are
-        expunged; any other is damaged, and the target will ask for it."""
+        """The operation as it can go without these messages. Records of messages that were cleaned up here
+        are told as expunged. Any other message is damaged, and the target will ask for it."""
         damaged = self._bodies.live(entry, missing)
         for guid in sorted(damaged):
             self._left_out(entry, guid)
@@ -224,7 +226,7 @@ class _Export:
             self.exported.octets += size
 
     def _requested(self) -> None:
-        """Messages that the target has asked for."""
+        """Write the messages for which the target has asked."""
         for guid in self._log.requested(self._target.id):
             for owner in self._log.operations.introducers(guid):
                 sent = self._messages_in_packet, len(self.exported.paths)
@@ -239,7 +241,7 @@ class _Export:
     # -- physical packets
 
     def _room_for(self, octets: int, what: str) -> None:
-        """Make sure that a packet is open that has room; something larger than a packet gets its own."""
+        """Make sure that the open packet has room. What is larger than a packet gets a packet of its own."""
         if self._writer is not None and not self._empty() and not self._writer.fits(self._max, octets):
             self._close(last=False)
         if self._writer is None:

@@ -1,8 +1,8 @@
 """The family: all replicas of one mail store, in ``<configdirectory>/multisite/family.yaml``.
 
-The file says which of them this server is. A replica is known by its id; its name is what people type, and
-may differ for a while between servers where two replicas were given the same one (`wanted`).
-Changes of replicas are operations and travel in packets; each carries a version, and the higher one counts.
+The file says which of them this server is. A replica is known by its id. Its name is what people type; it may
+differ for a while between servers where two replicas were given the same one (`wanted`). Changes of replicas
+are operations and travel in packets. Each carries a version, and the higher version counts.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ _NUMBERS_END = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One server of the family. `incarnation` is the Unix second of its last restore, 0 if never. `keys` are
-    its present public keys (`multisite.packet.PublicKeys`), "" if it has none; `succession` is how they
-    follow from those of its birth (`multisite.packet.succession`). From its operation number `signed` on, all
-    that it says is signed; 0 if it does not sign."""
+    """One server of the family.
+
+    `host` is where its packets are shipped, `creator` the id of the replica that made it. `incarnation` is
+    the Unix second of its last restore, 0 if there was none. `keys` are its present public keys
+    (`multisite.packet.PublicKeys`), "" if it has none; `succession` is how they follow from those of its
+    birth (`multisite.packet.succession`). From its operation number `signed` on, all that it says is signed;
+    0 if it does not sign. `version` counts the changes of all this."""
 
     id: str
     name: str
@@ -53,22 +56,22 @@ class Replica:
     succession: str = ""
     signed: int = 0
     wanted: str = ""
-    """The name that it should have, where another replica has it here; "" = it has it."""
+    """The name that it should have, where another replica has that name here; "" = it has it."""
 
     def text(self) -> str:
-        """The replica as an operation carries it: JSON, under the name that it should have."""
+        """The replica as an operation carries it: JSON, with the name that it should have."""
         values = asdict(replace(self, name=self.wanted or self.name, wanted=""))
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property
     def key_history(self) -> Succession | None:
-        """All keys that it has had; None if it has none. Raises `BadKeys` for what `replica_from` refuses."""
+        """All keys that it has had; None if it has none. Raises `BadKeys` where they are damaged."""
         if self.succession:
             return Succession.parse(self.succession)
         return Succession.begun(PublicKeys.parse(self.keys)) if self.keys else None
 
     def with_keys(self, history: Succession) -> Replica:
-        """The same with these keys."""
+        """The same replica with these keys."""
         return replace(self, keys=history.current.text(), succession=history.text())
 
 
@@ -134,23 +137,26 @@ def check_replica_name(name: str) -> str:
 
 
 def new_id() -> str:
+    """A new replica's id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Immutable; `save` writes a new state."""
+    """All replicas, and which of them this server is (`self_id`). Immutable; `save` writes a new state."""
 
     id: str
     name: str
     self_id: str
     replicas: Mapping[str, Replica] = field(default_factory=dict)
     restoring: Mapping[str, int] = field(default_factory=dict)
-    """While this replica is being restored: other replica's id -> incarnation whose answer is awaited."""
+    """While this replica is being restored: id of a sibling that has not answered -> the incarnation for
+    which its answer has to be."""
     telling: bool = False
     """Whether the log does not tell yet what the file says of this replica."""
     awaited: frozenset[str] = frozenset()
-    """Replicas (ids) that had no keys when this one got its own: the first that they show are taken."""
+    """Ids of the replicas that had no keys when this one got its own: the first keys that they show are
+    taken."""
 
     # -- the file
 
@@ -203,10 +209,11 @@ class Family:
 
     @property
     def myself(self) -> Replica:
+        """This server's replica."""
         return self.replicas[self.self_id]
 
     def living(self) -> list[Replica]:
-        """All that were not removed, by name."""
+        """All replicas that were not removed, by name."""
         return sorted((one for one in self.replicas.values() if not one.removed), key=lambda one: one.name)
 
     @property
@@ -225,7 +232,7 @@ class Family:
         return found[0]
 
     def name_of(self, replica: str) -> str:
-        """Its name, for people and for generated names; the id of one that is unknown."""
+        """The name of a replica (id), for people and for generated names; the id if it is unknown."""
         found = self.replicas.get(replica)
         return found.name if found else replica
 
@@ -235,6 +242,7 @@ class Family:
         return found is not None and found.incarnation > 0
 
     def selector(self, replica: str) -> str:
+        """``name@family``, for people."""
         return f"{self.name_of(replica)}@{self.name}"
 
     def named(self, name: str, *, but: str = "") -> Replica | None:
@@ -242,7 +250,9 @@ class Family:
         return next((one for one in self.living() if one.name == name and one.id != but), None)
 
     def with_replica(self, one: Replica) -> Family:
+        """The family in which the replica of that id is `one`."""
         return replace(self, replicas={**self.replicas, one.id: one})
 
     def with_replicas(self, some: Iterable[Replica]) -> Family:
+        """The same for several replicas."""
         return replace(self, replicas={**self.replicas, **{one.id: one for one in some}})

@@ -1,15 +1,17 @@
 """Import: packets applied in order, each operation once, whatever arrives late, twice or damaged.
 
-A packet is verified as a whole before anything of it is applied. Per origin it carries a range of operations:
+A packet is verified as a whole before anything of it is applied. It carries a range of operations of each
+origin:
 
-==========  =====================================================================================
-gap         it begins beyond what this replica has: it is kept, and applied when the rest is there
-overlap     what is here already is skipped
-duplicate   nothing of it is new: it has been applied
-==========  =====================================================================================
+==========  ==========================================================================================
+gap         the range begins beyond what this replica has: the packet is kept, and applied when the
+            rest is there
+overlap     operations that are here already are skipped
+duplicate   nothing of the packet is new: it counts as applied
+==========  ==========================================================================================
 
-The mail store is committed before the log: an import that was killed goes on where the log ends and finds
-what it applied again done.
+The mail store is committed before the log. An import that was killed goes on where the log ends: it applies
+the last operations again, and every step can be repeated.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ _BEGINNING = b"cyrus-sync packet "
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a packet builds on and this replica does not have."""
+    """The packet builds on operation `required` of `origin`, and this replica has those up to `held`."""
 
     origin: str
     required: int
@@ -57,7 +59,7 @@ class Need:
 
 
 class OldSender(NotApplied):
-    """The packet was made by a replica that has come back from an older backup since."""
+    """The packet was made before its sender was restored from a backup."""
 
 
 class Gap(NotApplied):
@@ -80,7 +82,7 @@ class Result:
 
 
 def packets_in(paths: Iterable[Path]) -> list[Path]:
-    """The packets that files and directories hold; a directory is not searched deeper."""
+    """The packets among files and directly in directories, each once."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -92,7 +94,8 @@ def packets_in(paths: Iterable[Path]) -> list[Path]:
 
 
 def _looks_like_one(path: Path) -> bool:
-    """A link is none, nor is a pipe: whoever may write into a bay could have it lead anywhere."""
+    """Whether a file begins as a packet does. Links and pipes are refused: whoever may write into a bay could
+    have them lead anywhere."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -106,7 +109,8 @@ def _looks_like_one(path: Path) -> bool:
 
 
 class Import:
-    """Applies packets for one member. `applied` is called with each one that has been."""
+    """Applies packets for one member, which is locked. `applied` is called with the path of each packet that
+    has been applied, `notice` with what one may want to know afterwards."""
 
     def __init__(
         self, member: Member, applied: Callable[[Path], object], notice: Callable[[str], None]
@@ -116,8 +120,10 @@ class Import:
         self._notice = notice
 
     def run(self, paths: Iterable[Path]) -> Result:
-        """Apply what can be applied, in the right order, whatever the order of `paths`. One packet's trouble
-        does not stop the others; what the store itself raises does."""
+        """Apply what can be applied, in the right order, whatever the order of `paths`.
+
+        One packet's trouble does not stop the others (`Result.refused`). Raises `StoreError` where the store
+        fails."""
         result = Result()
         bring_up_to_date(self._member, self._notice)
         waiting = dict.fromkeys(paths)
@@ -140,7 +146,9 @@ class Import:
         return result
 
     def needs(self, path: Path) -> Gap | None:
-        """What is missing before the packet can be applied (``-diagnose``). Raises as `run` refuses."""
+        """What is missing before the packet can be applied (``-diagnose``); None for nothing.
+
+        Raises `NotApplied` and `PacketError` for a packet that `run` refuses for another reason, OSError."""
         with PacketReader(path) as packet:
             self._check(packet.header)
             return self._gap(packet.header)
@@ -204,8 +212,8 @@ class Import:
             )
 
     def _answers(self, header: Header) -> bool:
-        """Whether a packet for an earlier incarnation may be taken: what it carries may be just what a
-        replica that is being restored lacks."""
+        """Whether a packet for an earlier incarnation is taken. While this replica is being restored it is:
+        the packet may carry just what the restored store lacks."""
         return self._member.sealed and header.sender != self._member.family.self_id
 
     def _judge(self, header: Header) -> Verdict:
@@ -213,8 +221,9 @@ class Import:
         return judge(self._member.family, header, unsigned=not demanded)
 
     def _check_own(self, header: Header) -> None:
-        """Nobody but this replica makes its operations. Some that are not in its log were made before it was
-        restored from a backup, and it takes them back only when it has said so to the others."""
+        """Refuse operations of this replica itself that are not in its log. It made them before it was
+        restored from a backup, and it takes them back only after ``restorereplica``; or the packet is
+        forged."""
         mine = self._member.log.self_id
         there, last = header.ranges.get(mine), self._member.log.operations.last(mine)
         if there is not None and there.end > last and not self._member.sealed:
@@ -235,7 +244,8 @@ class Import:
     # -- applying
 
     def apply(self, packet: PacketReader) -> int:
-        """Apply a packet that has been verified and fits; how many operations were new."""
+        """Apply a packet that has been verified and fits. Returns how many operations were new. Raises
+        `PacketError` and what the store raises; what was committed by then stays, and is found done."""
         member, log, header = self._member, self._member.log, packet.header
         count = size = since = 0
         with log.db.transaction(), self._replay() as (context, replay):
@@ -261,7 +271,7 @@ class Import:
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
-                # An origin has what it did itself; but one that was ever restored has what it says.
+                # An origin has what it did itself, unless it was ever restored: then it has what it says.
                 if not context.family.was_restored(origin):
                     log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
@@ -273,8 +283,8 @@ class Import:
         return count
 
     def _take_wanted(self, packet: PacketReader) -> None:
-        """The messages of a refused packet are what they are: those that operations wait for, which had come
-        with it before its import died, may be nowhere else."""
+        """Take those messages out of a refused packet for which operations wait. An earlier import may have
+        taken the operations from this very packet and crashed; then the messages may be nowhere else."""
         wanted = set(self._member.log.wanted(1 << 30))
         if not wanted:
             return
@@ -286,7 +296,7 @@ class Import:
             self._commit(context, replay)
 
     def _wanted(self, context: ReplayContext, replay: Replay) -> None:
-        """Messages that were waited for may have come."""
+        """Try waiting operations again where messages came for which they wait."""
         log = self._member.log
         came = [guid for guid in log.wanted(1 << 30) if guid in context.messages]
         if came:
@@ -295,7 +305,8 @@ class Import:
             log.unwant(came)
 
     def _carry_out(self, context: ReplayContext, replay: Replay) -> None:
-        """First the log has the operations, as begun; then the store their effects; then the log theirs."""
+        """Commit the operations to the log as begun; then their effects to the store; then those to the
+        log."""
         self._member.log.db.commit()
         replay.carry_out_taken()
         self._commit(context, replay)
@@ -310,7 +321,7 @@ class Import:
         warn_of_generated(context)
 
     def arbitrate_all_left(self) -> None:
-        """Settle what others have said while this replica could not (`multisite.restoring`)."""
+        """Arbitrate what others have said while this replica was sealed (`multisite.restoring`)."""
         log = self._member.log
         with log.db.transaction(), self._replay() as (context, replay):
             for owner in log.masters.of_replica(log.self_id):
@@ -318,7 +329,7 @@ class Import:
             self._commit(context, replay)
 
     def _capture(self, context: ReplayContext) -> None:
-        """Tell what came of what others said."""
+        """Record what came of the operations of others, so that they are told."""
         again, context.to_capture = context.to_capture, set()
         note_inboxless(context, again)
         self._capture_owners(sorted(again))
@@ -352,13 +363,13 @@ class Import:
             self._notice(f"{owner}: {error}")
 
     def resume(self) -> None:
-        """End what somebody has begun who died; what waits for a message goes on waiting."""
+        """End what a process that crashed has begun. What waits for a message goes on waiting."""
         with self._member.log.db.transaction(), self._replay() as (context, replay):
             replay.try_pending()
             self._commit(context, replay)
 
     def _afterwards(self) -> None:
-        """What waited is tried again; names that are free go to whom they belong; nobody is without INBOX."""
+        """Try again what waited, give free names to the mailboxes that want them, make missing INBOXes."""
         log = self._member.log
         with log.db.transaction(), self._replay() as (context, replay):
             replay.try_pending()
@@ -368,18 +379,18 @@ class Import:
             self._prune_held()
 
     def _prune_held(self) -> None:
-        """Forget held messages that nobody will ask this replica for any more."""
+        """Let go of held messages for which nobody will ask this replica any more."""
         held = Held(self._member.log.db)
         for guid in held.guids():
             try:
                 if self._is_useless(guid):
                     held.drop([guid])
             except StoreCorrupt:
-                continue  # of an owner who is damaged here: it may be all that there is of the message
+                continue  # its owner is damaged here, so this may be the only copy of the message
 
     def _is_useless(self, guid: bytes) -> bool:
-        """Whether every owner of the message has it in the store here, or has it no more: what the operation
-        did that brought it is part of the master's state as it is applied here."""
+        """Whether no owner of the message needs the held copy. An owner does not need it if its store here
+        has the message, or if the operation that brought the message is part of the master's state here."""
         log = self._member.log
         owners = log.operations.introducers(guid)
         for owner in owners:
@@ -392,7 +403,8 @@ class Import:
 
 
 def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
-    """Before anything is told or taken in: end what was begun, then record what was changed here."""
+    """End what was begun, then record what was changed here. To be done before anything is told or taken in.
+    What could not be recorded is an omission of the member."""
     if member.family.telling and not member.sealed:
         announce(member, member.family)
     if member.log.operations.begun():
@@ -402,14 +414,14 @@ def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
 
 
 def drop_set_aside(member: Member, entry: LogEntry, notice: Callable[[str], None]) -> None:
-    """Never carry out an operation that is set aside; what waits behind it goes on."""
+    """Never carry out an operation that is set aside. What waits behind it goes on."""
     with member.log.db.transaction():
         member.log.operations.set_state(entry.seq, OperationState.DONE)
     Import(member, lambda _path: None, notice).run([])
 
 
 def new_member_packet(member: Member, packet: PacketReader, notice: Callable[[str], None]) -> int:
-    """Apply a creation packet to a replica that has just been made."""
+    """Apply a creation packet to a replica that has just been made. Returns how many operations were new."""
     return Import(member, lambda _path: None, notice).apply(packet)
 
 

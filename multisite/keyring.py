@@ -1,7 +1,7 @@
-"""The secret keys of this replica, on its disk: ``replica.keys``, and beside it those that it had before.
+"""The secret keys of this replica on its disk: ``replica.keys``, and beside it the keys that it had before.
 
-New keys lie in ``replica.keys.new`` until the family file names them as the present ones: whoever crashed on
-the way there has either the old ones or the new ones, and never none.
+New keys lie in ``replica.keys.new`` until the family file names them as the present ones. After a crash on
+the way there the replica has either the old keys or the new ones, and never none.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _NEW = "replica.keys.new"
 
 
 def present(directory: Path, public: str) -> SecretKeys | None:
-    """The secret half of the public keys that the family file names; None if there are no keys here. Raises
-    `BadKeys` for a file that is none, or is open to others."""
+    """The secret half of the public keys that the family file names (`public`, as text); None if there are no
+    keys here. Raises `BadKeys` for a file that holds no keys, or is open to others."""
     path, new = directory / KEYS, directory / _NEW
     if new.exists():
         made = SecretKeys.load(new)
@@ -28,14 +28,14 @@ def present(directory: Path, public: str) -> SecretKeys | None:
 
 
 def all_of(directory: Path, public: str) -> list[SecretKeys]:
-    """The present keys and all before them, the newest first."""
+    """The present keys and all earlier ones, the newest first. Raises `BadKeys`."""
     now = present(directory, public)
     old = sorted(_old(directory), key=lambda path: int(path.name.removeprefix(f"{KEYS}.")), reverse=True)
     return [*([now] if now else []), *map(SecretKeys.load, old)]
 
 
 def prepare(directory: Path) -> SecretKeys:
-    """Make new keys, durably, and have them wait: `present` gives them when the family file names them."""
+    """Make new keys, durably, and return them. `present` gives them once the family file names them."""
     make_directories(directory)
     (directory / _NEW).unlink(missing_ok=True)
     made = SecretKeys.generate()
@@ -46,7 +46,7 @@ def prepare(directory: Path) -> SecretKeys:
 def _install(directory: Path) -> None:
     path = directory / KEYS
     if path.exists():
-        # The old ones stay beside: packets may be under way that were sealed for them.
+        # The old keys stay beside: packets may be under way that were sealed for them.
         number = 1 + max((int(old.name.removeprefix(f"{KEYS}.")) for old in _old(directory)), default=0)
         path.replace(directory / f"{KEYS}.{number}")
     (directory / _NEW).replace(path)

@@ -1,10 +1,12 @@
 """Handing an owner over to another master, and taking over from one that is lost.
 
-`hand_over` is said by the master himself. All that he has is what the new one goes on from: so his own
-mailboxes become what later changes here are built on. Changes that others make meanwhile are settled by the
-new master when they reach him. `take_over` is said by somebody else, because the master will not speak any
-more: the new one tells everything anew, and settles what others had said and the old one had not answered.
-Should the old one turn out to be alive, what it said since is settled like any other's.
+The master itself says `hand_over`. The new master goes on from all that the old one has, so the old one's
+mailboxes become the base of later changes there. Changes that others make meanwhile are arbitrated by the new
+master when they reach it.
+
+Another replica says `take_over`, because the master will not speak any more. The new master tells everything
+anew, and arbitrates what others had said and the old one had not answered. Should the old one turn out to be
+alive, what it said since is arbitrated like anybody's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from cyrus_sync.multisite.oplog.masters import Base, Master
 
 
 def hand_over(member: Member, owner: Owner, to: Replica) -> None:
-    """Make `to` the master of an owner whose master is here. Raises `NotMaster`."""
+    """Make `to` the master of an owner whose master is here. Raises `NotMaster` where the master is another
+    replica, `MultisiteError` for an owner without a master, and what capturing raises."""
     log = member.log
     homes = _recorded_homes(member, owner)
     here = {home: master for home, master in homes.items() if master.replica == log.self_id}
@@ -43,7 +46,8 @@ def _hand_over(log: Log, owner: Owner, master: Master) -> None:
 
 
 def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str], None]) -> None:
-    """Make `to` the master of an owner, though the master does not say so."""
+    """Make `to` the master of an owner, although the master does not say so. Raises `MultisiteError` for an
+    owner without a master, and what capturing and the store raise."""
     log = member.log
     for home, master in _recorded_homes(member, owner).items():
         said = Master(master.version + 1, to.id)
@@ -55,8 +59,8 @@ def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str],
 
 
 def _recorded_homes(member: Member, owner: Owner) -> dict[Owner, Master]:
-    """All whose mastership is the owner's (`Log.homes`), after what was changed here is in the log. Raises
-    `MultisiteError` if there is nobody."""
+    """The homes of an owner with their masters (`Log.homes`), after what was changed here has been recorded.
+    Raises `MultisiteError` if there are none."""
     for error in member.capture.owners([owner]).values():
         raise error
     homes = member.log.homes(owner)
@@ -66,7 +70,7 @@ def _recorded_homes(member: Member, owner: Owner) -> dict[Owner, Master]:
 
 
 class _Claim(Import):
-    """What an import does when it meets a claim, without a packet."""
+    """Does without a packet what an import does when it meets a claim."""
 
     def claim(self, owner: Owner, said: Master) -> None:
         log = self._member.log

@@ -1,6 +1,7 @@
-"""`Member`: this server as a replica of its family: configuration, store, log, keys, and the lock on them.
+"""`Member`: this server as a replica of its family, with configuration, store, log, keys and the lock on
+them.
 
-Opened by every command that changes something; one at a time (`SiteLock`).
+Every command that changes something opens it, one command at a time (`SiteLock`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ STAGING = "staging"
 
 
 def directory_of(config: Config) -> Path:
-    """Where family, log and keys of this server are."""
+    """The directory that holds the family file, the log and the keys of this server."""
     return config.configdirectory / DIRECTORY
 
 
@@ -61,7 +62,7 @@ class Member:
         self.family = family
         self.warn = warn
         self.omissions = 0
-        """What could not be recorded or told, so far."""
+        """How much could not be recorded or told, so far."""
         channel = config.string("multisite_channel") or "multisite"
         self.capture = Capture(store, log, SyncLog(log_path(config, channel)))
         self.capture.sealed = self.sealed
@@ -76,7 +77,8 @@ class Member:
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] = _log.warning,
     ) -> Iterator[Self]:
-        """The member, locked. Raises `NoFamily`, `SiteLocked` after `wait` seconds, `StoreError`."""
+        """The member, locked. `clock` gives Unix seconds. Raises `NoFamily`, `SiteLocked` after `wait`
+        seconds, `StoreError`."""
         directory = directory_of(config)
         family = Family.load(directory)
         with (
@@ -96,39 +98,40 @@ class Member:
                 member.publish()
 
     def omit(self, text: str) -> None:
-        """Warn of something that is left out, so that the command does not end as if all were done."""
+        """Warn of something that is left out, and count it: the command's exit status says so, too."""
         self.omissions += 1
         self.warn(text)
 
     @property
     def myself(self) -> Replica:
+        """This replica, as the family knows it."""
         return self.family.myself
 
     @property
     def staging(self) -> Path:
-        """For temporary files of an import."""
+        """The directory for temporary files of an import; made if it is missing."""
         path = self.directory / STAGING
         make_directories(path)
         return path
 
     @property
     def storage(self) -> Path:
-        """What people know as the place of the mail: the directory of the default partition."""
+        """The directory of the default partition, which people know as the place of the mail."""
         return self.config.partitions[self.config.defaultpartition]
 
     def set_family(self, family: Family) -> None:
-        """Write a changed family file."""
+        """Take over a changed family, and write its file durably."""
         if family != self.family:
             family.save(self.directory)
             self.family = family
             self.capture.sealed = self.sealed
 
     def record(self) -> list[CyrusSyncError]:
-        """Bring the log up to date with the store; what failed, which is tried again the next time."""
+        """Bring the log up to date with the store. Returns what failed and will be tried again."""
         return self.capture.changed()
 
     def publish(self) -> None:
-        """Put down for siblings who ask what this replica has."""
+        """Write down what this replica has, for siblings that ask (`multisite.standing`)."""
         try:
             row = self.log.epochs.row(self.family.self_id)
             write_standing(self.directory, standing_of(self.family, row))
@@ -137,7 +140,7 @@ class Member:
 
     @property
     def sealed(self) -> bool:
-        """Whether this replica is being restored from a backup: it takes in, and tells nothing."""
+        """Whether this replica is being restored from a backup: it takes operations in, and tells none."""
         return bool(self.family.restoring)
 
     def check_unsealed(self) -> None:
@@ -149,7 +152,7 @@ class Member:
 
     @property
     def is_being_made(self) -> bool:
-        """Whether it has the keys of its birth still: its creation packets are being imported."""
+        """Whether this replica still has the keys of its birth: its creation packets are being imported."""
         history = self.myself.key_history
         return history is not None and len(history.links) == 1 and self.myself.creator != self.myself.id
 
@@ -159,7 +162,7 @@ class Member:
         return self.myself.signed > 0
 
     def sign_operations(self) -> None:
-        """From now on, have each operation of this replica signed."""
+        """Have each operation of this replica signed from now on."""
         secret = self.secret()
         if secret is not None:
             self.log.operations.sign = lambda entry: sign(self.family.id, entry, secret)
@@ -169,5 +172,6 @@ class Member:
         return keyring.present(self.directory, self.myself.keys)
 
     def secrets(self) -> list[SecretKeys]:
-        """Those, and the earlier ones: packets may be under way that were sealed for them."""
+        """This replica's secret keys, present and earlier: packets may be under way that were sealed for the
+        earlier ones."""
         return keyring.all_of(self.directory, self.myself.keys)

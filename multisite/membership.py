@@ -1,4 +1,4 @@
-"""Changing what the family knows of its replicas: written here, and told to the others in packets."""
+"""Changing what the family knows of its replicas: it is written here, and told to the others in packets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cyrus_sync.multisite.replay.family_operations import announce, give_back_na
 
 
 def change_replica(member: Member, one: Replica) -> Replica:
-    """Have a replica be `one` from now on, as the next version of it; what it is now. Raises `SiteSealed`
-    while this replica is being restored."""
+    """Have a replica be `one` from now on, with the next version. Returns what it is now, which has another
+    name where that of `one` is taken. Raises `SiteSealed` while this replica is being restored."""
     member.check_unsealed()
     made = replace(one, version=member.family.replicas[one.id].version + 1)
     with member.log.db.transaction():
@@ -25,7 +25,7 @@ def change_replica(member: Member, one: Replica) -> Replica:
 
 
 def rename_replica(member: Member, one: Replica, name: str) -> Replica:
-    """Give a replica another name. Raises `MultisiteError` for one that is taken."""
+    """Give a replica another name. Raises `MultisiteError` for a name that is taken or bad, `SiteSealed`."""
     check_replica_name(name)
     if member.family.named(name, but=one.id) is not None:
         raise MultisiteError(f"there is a replica {name!r} in the family already")
@@ -35,8 +35,8 @@ def rename_replica(member: Member, one: Replica, name: str) -> Replica:
 def remove_replica(member: Member, one: Replica, *, force: bool = False) -> None:
     """Take a replica out of the family: nothing is exported to it any more, and it has no say.
 
-    Raises `MultisiteError` for this replica itself, and, without `force`, for one that is master of owners:
-    nobody would settle what is changed of theirs."""
+    Raises `MultisiteError` for this replica itself, and, without `force`, for the master of any owner: nobody
+    would arbitrate what is changed of that owner. Raises `SiteSealed`."""
     if one.id == member.family.self_id:
         raise MultisiteError(f"{one.name} is this replica itself; remove it at another one")
     owners = member.log.masters.of_replica(one.id)
@@ -54,7 +54,7 @@ def remove_replica(member: Member, one: Replica, *, force: bool = False) -> None
 
 def trust_keys(member: Member, one: Replica, keys: PublicKeys) -> None:
     """Believe from now on, at this server, what is signed with these keys. Raises `MultisiteError` for this
-    replica's own, which `new_keys` changes."""
+    replica's own keys: `new_keys` changes those."""
     if one.id == member.family.self_id:
         raise MultisiteError(f"{one.name} is this replica itself (multitool keys -new)")
     known = member.family.with_replica(one.with_keys(Succession.begun(keys)))
@@ -62,8 +62,9 @@ def trust_keys(member: Member, one: Replica, keys: PublicKeys) -> None:
 
 
 def new_keys(member: Member) -> PublicKeys:
-    """Give this replica new keys, or its first. In a family in which nobody had keys the others are awaited:
-    the first keys that they show are taken."""
+    """Give this replica new keys, or its first. Where nobody in the family had keys the other replicas become
+    *awaited*: the first keys that they show are taken. Raises `BadKeys` where the present secret keys are
+    lost, `SiteSealed`."""
     member.check_unsealed()
     history, old = member.myself.key_history, member.secret()
     made = keyring.prepare(member.directory)
@@ -81,8 +82,8 @@ def new_keys(member: Member) -> PublicKeys:
 
 
 def change_keys(member: Member, history: Succession) -> None:
-    """Have these be the keys of this replica, whose secret half waits (`multisite.keyring`), and tell the
-    others, signed with the new ones."""
+    """Have these be the keys of this replica, and tell the others, signed with the new keys. Their secret
+    half waits in the keyring (`multisite.keyring.prepare`)."""
     signed = member.myself.signed or member.log.operations.last(member.log.self_id) + 1
     myself = replace(member.myself.with_keys(history), signed=signed, version=member.myself.version + 1)
     member.set_family(replace(member.family.with_replica(myself), telling=True))

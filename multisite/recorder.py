@@ -1,19 +1,19 @@
 """`Recorder`: the replica that the engine talks to when changes are to be written into the log.
 
-It answers from the shadow, so that the engine finds just what the log lacks, and takes every change as an
-operation of this replica, in the octets that the wire would carry. It never asks for messages: whoever
-exports an operation finds them in the mail store.
+It answers from the shadow, so that the engine finds just what the log lacks. It takes every change as an
+operation of this replica, in the octets that the wire would carry. It never asks for messages: an export
+finds them in the mail store.
 
 Attributes of an operation, for those who apply it:
 
 =============  ===================================================================================
 uniqueid       the mailbox that it is about
 creator        the replica where the mailbox was made
-base           ``modseq:last_uid`` of the master's state that a change made elsewhere is built on
+base           ``modseq:last_uid`` of the master's state on which a change of another replica is built
 changed        names of header fields that differ from what the log said before
-settled        ``origin:id,…``: what of others' changes the master's state contains
-reign          ``version:replica``: the master whose word this is, or whose state it is built on
-resync         the records there are not what the master told: he is asked to tell all of them
+settled        ``origin:id,…``: the last operation of each origin that the master's state contains
+reign          ``version:replica``: the master whose word this is, or on whose state it is built
+resync         the records there are not what the master told: it is asked to tell all of them
 =============  ===================================================================================
 """
 
@@ -50,7 +50,7 @@ from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.oplog.shadows import RESYNC
 
 HEADER_FIELDS = ("name", "acl", "options", "usergroups", "annotations", "partition", "uidvalidity")
-"""Fields of a mailbox of which `changed` tells."""
+"""The fields of a mailbox of which `changed` tells."""
 
 
 class Recorder:
@@ -198,7 +198,7 @@ class Recorder:
         self._log.objects.set_names(uniqueid, "", "")
 
     def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
-        """Each mailbox by its identity, then what else there was of the user."""
+        """Record the deletion of each mailbox by its uniqueid, then of what else there was of the user."""
         owner = Owner("user", userid)
         gone = [state for state in self._shadows.mailboxes(owner) if not is_deleted(state.name)]
         for state in sorted(gone, key=lambda one: sort_key(one.name), reverse=True):
@@ -241,7 +241,8 @@ class Recorder:
         return self._small(owner, "UNANNOTATION", mailbox, entry, userid)
 
     def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]:
-        """Tells which script it replaces, so that two of one name born at two places are noticed."""
+        """The operation tells which script it replaces, so that two scripts of one name that were born at two
+        sites are noticed."""
         owner = Owner("user", userid)
         before = self._shadows.item(owner, "sieve", filename)
         replaces = before[1] if before else ""
@@ -300,7 +301,7 @@ class Recorder:
 
 
 class _New:
-    """Notes the messages of live records, above a UID and others, while the records pass by."""
+    """Notes the messages of live records while the records pass by: those above a UID, and older ones."""
 
     def __init__(self, above: int) -> None:
         self._above = above

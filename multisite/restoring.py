@@ -1,10 +1,11 @@
-"""After a server was restored from a backup: get back what it had told the others, before it goes on.
+"""Restoring a replica from a backup: it gets back what it had told the others, before it goes on.
 
-Its log ends earlier than the others know it; if it went on numbering from there, two operations would have
-one number. So it is *sealed*: it records nothing, and its packets carry no operations but say what it has,
-under a new incarnation. Who imports such a packet takes its word for what it has, and sends all the rest with
-the next export, its own operations included. When all who were asked have answered, it opens again: what was
-changed here meanwhile is recorded, and what others have said of its owners is settled.
+The log of a restored replica ends earlier than the others know it. If the replica went on numbering from
+there, two operations would have one number. So it is *sealed*: it records nothing. Its packets carry no
+operations; their headers say under a new *incarnation* what it has. Whoever imports such a packet takes the
+sender's word for that, and sends all the rest with the next export, the sender's own operations included.
+When all siblings that were asked have answered, the replica opens again. Then it records what was changed
+here meanwhile, and arbitrates what others have said of its owners.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
 
 ANSWER = b""
-"""Stands among the messages that were asked for where a packet is owed even if it carries nothing."""
+"""Stands among the GUIDs for which a replica has asked, where it is owed a packet even without operations."""
 
 
 def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
-    """Seal this replica until those that are asked have answered; to each of them a packet is to be exported.
+    """Seal this replica until the siblings that are asked have answered. Returns these siblings: a packet has
+    to be exported to each.
 
-    Raises `MultisiteError` if nobody is asked: then `open_again` is meant."""
+    Raises `MultisiteError` if nobody else is asked; `open_again` is the way out then."""
     siblings = [one for one in asked if one.id != member.family.self_id]
     if not siblings:
         raise MultisiteError("there is no other replica that could be asked")
@@ -35,7 +37,7 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     incarnation = max(log.now(), member.myself.incarnation + 1)
     with log.db.transaction():
         for owner in log.masters.of_replica(log.self_id):
-            # What the backup holds is what its log tells: operations of ours that come back build on that.
+            # The backup's store is what its log tells: our operations that come back build on that.
             for state in log.shadows.at_home(owner):
                 base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
                 log.masters.put_base(state.uniqueid, base)
@@ -46,8 +48,8 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
 
 
 def open_again(member: Member, arbitrate_left: Callable[[], object]) -> None:
-    """Open a sealed replica, whether or not everybody has answered (``-override``). `arbitrate_left`: settle
-    what others have said meanwhile (`multisite.importing.Import.arbitrate_all_left`)."""
+    """Open a sealed replica, whether or not everybody has answered (``-override``). `arbitrate_left`
+    arbitrates what others have said meanwhile (`multisite.importing.Import.arbitrate_all_left`)."""
     myself = replace(member.myself, version=member.myself.version + 1)
     announce(member, replace(member.family.with_replica(myself), restoring={}))
     arbitrate_left()
@@ -56,7 +58,8 @@ def open_again(member: Member, arbitrate_left: Callable[[], object]) -> None:
 
 
 def note_restore(member: Member, context: ReplayContext, header: Header) -> bool:
-    """Whether the sender of a packet was restored since we heard of it last; then it is owed an answer."""
+    """Whether the sender of a packet was restored since we heard of it last. If so, that is noted, and the
+    sender is owed an answer."""
     known = context.family.replicas.get(header.sender)
     if known is None or header.sender_incarnation <= known.incarnation:
         return False
@@ -67,7 +70,8 @@ def note_restore(member: Member, context: ReplayContext, header: Header) -> bool
 
 
 def note_answer(member: Member, header: Header) -> bool:
-    """Note that a replica has answered a restore; True if all have now."""
+    """Note that the sender of a packet has answered a restore; True if all siblings that were asked have
+    now."""
     family = member.family
     if header.sender not in family.restoring or not header.last:
         return False

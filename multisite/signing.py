@@ -1,9 +1,10 @@
-"""What a replica signs of each operation: so nobody who only passes it on can change it, or make one up.
+"""What a replica signs of each operation, so that nobody who passes it on can change it or make one up.
 
     cyrus-sync operation 1 / family / origin / number / time / owner / attributes (JSON) / SHA-256 of the line
 
-One who passes an operation on may have to tell it anew: messages that were cleaned up since are told as
-expunged. Then he signs it himself (`RETOLD` names him), which is allowed for the records of a mailbox only.
+A replica that passes an operation on may have to tell it anew: messages that were cleaned up since are told
+as expunged. Then that replica signs the operation itself (`RETOLD` names it). This is allowed for MAILBOX
+only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RETOLD = "retold"
 
 
 def statement(family: str, entry: LogEntry) -> bytes:
-    """What is signed."""
+    """The octets that are signed: the words above, a line each."""
     attributes = {key: value for key, value in entry.attributes.items() if key != SIGNATURE}
     words = (
         "cyrus-sync operation 1",
@@ -38,18 +39,18 @@ def statement(family: str, entry: LogEntry) -> bytes:
 
 
 def sign(family: str, entry: LogEntry, secret: SecretKeys) -> str:
-    """The signature, as it stands in the attributes."""
+    """The signature with `secret`, as it stands in the attributes: base64."""
     return encode64(secret.sign(statement(family, entry)))
 
 
 def retell(family: str, entry: LogEntry, teller: str, secret: SecretKeys) -> LogEntry:
-    """An operation of another's that was changed on its way, signed by the replica `teller`."""
+    """The operation of another replica, which was changed on its way, signed by the replica `teller` (id)."""
     told = replace(entry, attributes={**entry.attributes, RETOLD: teller})
     return replace(told, attributes={**told.attributes, SIGNATURE: sign(family, told, secret)})
 
 
 def fault(family: Family, entry: LogEntry) -> str:
-    """Why an operation is not believed to be said by its origin; "" if it is."""
+    """Why it is not believed that an operation was said by its origin; "" if it is."""
     teller = entry.attributes.get(RETOLD, entry.origin)
     if teller != entry.origin and entry.verb != "MAILBOX":
         return f"{entry.verb} was told anew by {family.name_of(teller)}"
@@ -62,7 +63,7 @@ def fault(family: Family, entry: LogEntry) -> str:
     history = signer.key_history if signer else None
     if history is None:
         return f"the keys of {family.name_of(teller)} are not known here"
-    # Told anew with the keys of that day, whichever those were.
+    # It was told anew with the teller's keys of some day; which day that was is not known.
     keys = [link.keys for link in history.links] if RETOLD in entry.attributes else [history.at(entry.id)]
     if not _is_signed(keys, statement(family.id, entry), entry.attributes.get(SIGNATURE, "")):
         return f"it is not signed by {family.name_of(teller)}"

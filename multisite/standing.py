@@ -1,6 +1,6 @@
-"""Where this replica stands, in a file that may be read while a command is at work: its own epoch row.
+"""Where this replica stands: its own epoch row, in a file that may be read while a command is at work.
 
-Whoever is asked by a sibling (``lsepoch -actual``) answers with the text of the file.
+The text of the file is the answer to a sibling that asks (``lsepoch -actual``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ FILE = "epochs.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`replica` of the family `family` has the operations of each origin up to those in `row`."""
+    """The replica with the id `replica`, called `name`, has the operations of each origin up to those in
+    `row`."""
 
     family: str
     replica: str
@@ -30,6 +31,7 @@ class Standing:
     row: Mapping[str, int]
 
     def text(self) -> bytes:
+        """YAML, which `parse_standing` reads."""
         values = {
             "family": self.family,
             "replica": self.replica,
@@ -41,13 +43,13 @@ class Standing:
 
 
 def standing_of(family: Family, row: Mapping[str, int]) -> Standing:
-    """How a replica with this family file and this own row stands."""
+    """The standing of the replica that has this family file and this own row."""
     myself = family.myself
     return Standing(family.id, myself.id, myself.name, myself.incarnation, row)
 
 
 def parse_standing(text: bytes) -> Standing:
-    """What a sibling has answered. Raises `MultisiteError` for anything else."""
+    """Read the answer of a sibling. Raises `MultisiteError` for anything else."""
     try:
         values: Any = yaml.safe_load(text)
         row = {str(origin): _count(number) for origin, number in values["row"].items()}
@@ -69,7 +71,7 @@ def _count(value: object) -> int:
 
 
 def write_standing(directory: Path, standing: Standing) -> None:
-    """Replace the file if it says something else."""
+    """Replace the file, durably, if it says something else. Raises OSError."""
     path, text = directory / FILE, standing.text()
     if path.exists() and path.read_bytes() == text:
         return

@@ -2,10 +2,11 @@
 
 =========================================  ==========================================================
 the sender's keys are known                signed with them, or with keys that follow from them
-not known, and it is *awaited*             the first keys that it shows are taken; unsigned until then
+not known, and the sender is *awaited*     the first keys that it shows are taken; unsigned until then
 not known, and this replica has no keys    the same: an old family, see ``multitool keys -new``
 not known, and this replica has keys       refused
-the sender is no replica that is known     refused if anybody has keys: it waits until somebody tells of it
+the sender is not in the family file       refused if anybody has keys; the packet waits until a replica
+                                           tells of its sender
 =========================================  ==========================================================
 """
 
@@ -23,17 +24,19 @@ from cyrus_sync.multisite.packet.succession import Succession
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """With which keys a packet has to be signed (None: with none), and what is known of its sender's keys
-    once it is."""
+    """`keys`: with which a packet has to be signed, None for none. `history`: the keys of its sender that are
+    known once the signature has been verified."""
 
     keys: PublicKeys | None
     history: Succession | None
 
 
 def judge(family: Family, header: Header, *, unsigned: bool) -> Verdict:
-    """How far the sender of a packet is believed. `unsigned`: whether a family without keys may go on so.
+    """How far the sender of a packet is believed. `unsigned`: whether a family without keys may go on
+    unsigned.
 
-    Raises `UnknownSender`, `NotApplied`, `PacketForged` for keys that do not follow from those known here."""
+    Raises `UnknownSender`; `NotApplied` where the sender's keys have to be compared first; `PacketForged` for
+    keys that do not follow from those known here."""
     sender = family.replicas.get(header.sender)
     shown = Succession.parse(header.keys) if header.keys else None
     if sender is None:
@@ -63,8 +66,8 @@ def _known(family: Family, header: Header, known: Succession, shown: Succession 
         return Verdict(shown.current, shown)
     if known.continues(shown, family.id, sender.id):
         replaced = next(after for link, after in pairwise(known.links) if link.keys == shown.current)
-        # What was under way when its sender changed its keys is still good. The keys of a birth travelled in
-        # a creation packet, and sign nothing but the keys that follow.
+        # A packet that was under way when its sender changed its keys is still good. The keys of a birth
+        # travelled in a creation packet: they sign nothing but the keys that follow.
         if replaced.first > 1 and header.row.get(sender.id, 0) < replaced.first:
             return Verdict(shown.current, known)
     raise PacketForged(
@@ -74,7 +77,7 @@ def _known(family: Family, header: Header, known: Succession, shown: Succession 
 
 
 def learn(family: Family, sender: str, history: Succession | None, warn: Callable[[str], None]) -> Family:
-    """The family with what a packet, which was verified, has shown of its sender's keys."""
+    """The family with what a verified packet has shown of its sender's keys. `warn` hears of first keys."""
     one = family.replicas.get(sender)
     if one is None or history is None or one.key_history == history:
         return family

@@ -1,8 +1,8 @@
 """Whether an operation may be carried out: whether it makes sense, and whether its origin may say it.
 
-`read` looks at the operation alone, before the log has it: whatever is in a packet, nothing that comes
-through here makes a database or a store stumble. `check_right` looks at the family as it is when the
-operation's turn comes. What fails is set aside with the reason; its owner waits, everybody else goes on.
+`read` looks at the operation alone, before the log has it. Whatever is in a packet, what passes `read` makes
+no database and no store stumble. `check_right` looks at the family as it is when the operation's turn comes.
+An operation that fails is set aside with the reason; its owner waits, and everybody else goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     RETOLD: _ID,
     SIGNATURE: re.compile(r"[0-9A-Za-z+/=]{88}"),
 }
-"""What the attributes that we know look like. Those of later releases pass."""
+"""What the attributes that we know look like. Unknown ones pass: they may be those of later releases."""
 _LARGE = re.compile(r"(?<![0-9a-f])[0-9]{19}(?![0-9a-f])")
 """A number, and no part of a replica's id, that may be larger than a database holds."""
 _NUMBERED = frozenset(("reign", "settled", "base", "version"))
@@ -49,7 +49,7 @@ _KINDS = ("user", "shared", "server", "family")
 
 
 class Said(NamedTuple):
-    """What an operation says, read: one of the three is there."""
+    """What an operation says, read. Just one of the three is there."""
 
     command: ApplyCommand | None = None
     master: Master | None = None
@@ -121,9 +121,10 @@ def _command(entry: LogEntry) -> ApplyCommand:
 def check_right(
     family: Family, entry: LogEntry, said: Said, before: Master | None, *, founding: bool = False
 ) -> None:
-    """Raises `BadOperation` where the origin of an operation may not say that. `before` is the master of its
-    owner until now. `founding`: the log of the family is being read from its beginning, by a replica that is
-    being made; there the first replica introduces itself."""
+    """Raises `BadOperation` where the origin of an operation may not say that.
+
+    `before` is the master of the operation's owner until now. `founding`: this replica is being made, and
+    reads the family's log from its beginning, where the first replica introduces itself."""
     if founding and said.replica is not None and entry.origin not in family.replicas:
         family = family.with_replica(said.replica)
     wrong = fault(_with_own_keys(family, entry, said.replica), entry)
@@ -136,7 +137,7 @@ def check_right(
 
 
 def _with_own_keys(family: Family, entry: LogEntry, said: Replica | None) -> Family:
-    """The family as it is if a replica tells of new keys of its own, which sign that very operation."""
+    """The family with the new keys of a replica that tells of them: they sign that very operation."""
     known = family.replicas.get(entry.origin)
     if said is None or known is None or said.id != entry.origin:
         return family
@@ -147,7 +148,8 @@ def _with_own_keys(family: Family, entry: LogEntry, said: Replica | None) -> Fam
 
 
 def _usurped(entry: LogEntry, said: Master, before: Master | None, family: Family) -> str:
-    """Whoever says who is master knew the master before: nobody can leap ahead, and be master for good."""
+    """Why a replica may not say who is master; "" if it may. It has to know the master before: nobody can
+    leap ahead and be master for good."""
     if family.has_keys and said.replica not in family.replicas:
         return f"it makes {family.name_of(said.replica)} a master, who is not in the family"
     if before is not None and said.version > before.version + 1:
@@ -158,8 +160,9 @@ def _usurped(entry: LogEntry, said: Master, before: Master | None, family: Famil
 
 
 def _meddled(family: Family, entry: LogEntry, said: Replica) -> str:
-    """What one replica says of another: that it is there, its name and host, that it was removed. Its
-    restores and its keys are its own affair."""
+    """Why a replica may not say this of another; "" if it may. It may say that the other is there, its name
+    and host, and that it was removed. Only the other itself says that it was restored, or which keys it
+    has."""
     known = family.replicas.get(said.id)
     itself = entry.origin == said.id
     if known is None:
@@ -176,7 +179,8 @@ def _meddled(family: Family, entry: LogEntry, said: Replica) -> str:
 
 
 def keys_to_believe(family: Family, entry: LogEntry, said: Replica, warn: Callable[[str], None]) -> Replica:
-    """What is said of a replica, with those of its keys that are to be believed."""
+    """What is said of a replica, with those of its keys that are to be believed. `warn` hears of keys that do
+    not follow from those known here."""
     known = family.replicas.get(said.id)
     if known is None:
         return said

@@ -2,7 +2,7 @@
 
 A handler is a coroutine that calls its verb before it first waits for anything, because verbs take effect
 in the order of their calls. It returns None (``OK success`` alone), lines, or `Blocking` lines that are
-made in a thread; what it raises becomes the NO of `sync_server.session`.
+made in a thread. What it raises becomes a NO in `sync_server.commands`.
 
 `HANDLERS` is made from the table of commands (`common.protocol.commands`): a command declared there
 without a handler here, or the other way round, is an error at import.

@@ -12,8 +12,8 @@ QUESTION = b"epochs"
 
 
 def ask_standing(site: Site, family: Family, sibling: Replica) -> Standing:
-    """Where the sibling stands. Raises `ShippingError`, `MultisiteError` if it cannot be asked or is not the
-    one that is meant."""
+    """Where the sibling stands, by its own answer. Raises `ShippingError`, and `MultisiteError` if it has no
+    host or another replica answers."""
     if not sibling.host:
         raise MultisiteError(f"{sibling.name} has no host to ask (multitool chreplica -host)")
     found = parse_standing(ask(site, sibling.host, QUESTION))

@@ -15,7 +15,7 @@ from cyrus_sync.multisite.options import Grammar, Option
 GRAMMAR = Grammar(
     "multitool chmaster",
     [
-        Option("force", "", "although this replica is not the master: he is lost, and will not come back"),
+        Option("force", "", "although this replica is not the master, which is lost and will not come back"),
         Option("all", "", "everybody whose master is here; with -force: all whose master was removed"),
         *COMMON_OPTIONS,
     ],

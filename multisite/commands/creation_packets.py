@@ -1,4 +1,4 @@
-"""Creation packets that an import meets: left alone, and the administrator is told, once of each."""
+"""Creation packets that an import meets: they are left alone, and the administrator is told once of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = "creation_packets.json"
 
 
 def tell_of_creation_packets(context: Context, member: Member, paths: Sequence[Path]) -> None:
-    """Say that they are there, and mail those to the administrator of whom he has not heard."""
+    """Say that these packets are there. The administrator gets a mail about those that are new."""
     for path in paths:
         context.complain(f"{path} is a creation packet and is left alone (multitool mkreplica -import)")
     told = {one for one in _told(member) if Path(one).exists()}

@@ -1,7 +1,7 @@
 """Packets into a storage bay, each with its shipping order (``-ship``), and sent at once (``-fship``).
 
-The order of things: note what is about to be written, packets durable, believed delivered, their orders, the
-note removed (`unsent`).
+First a note says what is about to be written (`unsent`). Then the packets are written durably, and believed
+delivered; then their orders are written, and the note is removed.
 """
 
 from __future__ import annotations

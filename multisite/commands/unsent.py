@@ -1,9 +1,9 @@
 """Packets on their way into a bay, and the note of them that outlives a crash.
 
-A packet in a bay is sent only if there is an order for it. Between the moment when an export believes its
-packets delivered and the moment when their orders are written, the command may be killed or the disk be
-full. So the note is written before the first packet, and removed after the last order; whoever finds one
-writes the orders that are missing, or removes packets that nobody came to believe in.
+A packet in a bay is sent only if there is an order for it. An export first believes its packets delivered,
+and then writes their orders. Between the two the command may be killed, or the disk be full. So the note is
+written before the first packet, and removed after the last order. The next command that finds a note writes
+the missing orders; or it removes the packets, if the export had not come to believe in them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading the csync command of an operation back into values."""
+"""The csync command of an operation (``APPLY …``), read back into values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cyrus_sync.multisite.oplog.operations import LogEntry
 _LIMITS = Limits(
     max_word=8 << 20, max_quoted=8 << 20, max_literal=64 << 20, max_items=4_000_000, max_value=96 << 20
 )
-"""What a replica recorded out of its own store may be larger than what a stranger may send."""
+"""A replica records out of its own store, and that may be larger than what a stranger may send."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyCommand:
-    """`argument` is what the declaration of ``APPLY name`` decodes; `records` come with MAILBOX."""
+    """``APPLY name``: `argument` is what the command's declaration decodes; `records` come with MAILBOX."""
 
     name: str
     argument: Any
@@ -33,12 +33,12 @@ class ApplyCommand:
 
     @property
     def messages(self) -> dict[bytes, int]:
-        """GUID -> size of the live messages that its records speak of."""
+        """GUID -> size in bytes of the live messages that the records need."""
         return {record.guid: record.size for record in self.records if not record.expunged}
 
     @property
     def update(self) -> MailboxUpdate:
-        """A MAILBOX as the store takes it."""
+        """The argument of a MAILBOX as the store takes it."""
         line: MailboxLine = self.argument
         batches: list[Sequence[Record]] = [self.records] if self.records else []
         return MailboxUpdate(line.state, batches, line.since, line.partial)

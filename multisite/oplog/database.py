@@ -1,8 +1,8 @@
 """`Database`: the file ``oplog.db`` of a replica, and the lock that every multisite command holds.
 
-SQLite in WAL mode with synchronous=FULL: what was committed survives a power loss. One process at a time
-changes it (`SiteLock`); readers need no lock. A newer file than this program knows is refused; an older one
-is upgraded, after a copy of it was left beside.
+SQLite runs in WAL mode with synchronous=FULL, so what was committed survives a power loss. One process at a
+time changes the file (`SiteLock`); readers need no lock. A file that is newer than this program is refused.
+An older one is upgraded, and a copy of it stays beside it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Database:
     """The tables of ``schema.sql``. `execute` outside of `transaction` commits at once."""
 
     def __init__(self, directory: Path, *, readonly: bool = False) -> None:
-        """Raises `StoreError` where the file cannot be used."""
+        """Opens the file in `directory`, and makes it where it is missing. Raises `StoreError` where it
+        cannot be used."""
         self.path = directory / FILE
         self._within = False
         self._failure: sqlite3.Error | None = None
@@ -120,6 +121,7 @@ class Database:
             version += 1
 
     def execute(self, statement: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """Run one statement. Raises `sqlite3.Error`; within a transaction, again at each later call."""
         self._check_whole()
         try:
             return self._connection.execute(statement, values)
@@ -128,6 +130,7 @@ class Database:
             raise
 
     def executemany(self, statement: str, rows: Iterator[Any] | list[Any]) -> None:
+        """Run one statement for each row. Raises as `execute`."""
         self._check_whole()
         try:
             self._connection.executemany(statement, rows)
@@ -140,8 +143,8 @@ class Database:
         return self.execute(statement, values).fetchone()
 
     def _note(self, error: sqlite3.Error) -> None:
-        """A transaction in which something failed can only be undone, whoever has caught the error; SQLite
-        may have undone it already."""
+        """A transaction in which a statement failed can only be undone, even where the error was caught:
+        SQLite may have undone it already."""
         if self._within:
             self._failure = error
 
@@ -151,8 +154,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, durable at its end. Nests: only the outermost one commits. Where a statement
-        failed nothing is committed, and what it raised is raised at the end again."""
+        """All or nothing, durable at its end. Transactions nest, and only the outermost one commits. Where a
+        statement failed nothing is committed, and its error is raised again at the end."""
         if self._within:
             yield
             return
@@ -170,7 +173,7 @@ class Database:
             self._within, self._failure = False, None
 
     def commit(self) -> None:
-        """Make durable what a `transaction` around has done so far, and go on in a new one."""
+        """Make durable what the surrounding `transaction` has done so far, and go on in a new one."""
         if self._within:
             self._check_whole()
             self._connection.execute("COMMIT")

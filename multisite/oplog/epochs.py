@@ -1,8 +1,8 @@
 """The epoch matrix: for each replica, the last operation of each origin that it has, or is believed to have.
 
-The own row follows the log and is fact. Another's row is belief: an export raises it to what was written
-and keeps the old one (`export_sync` record), an import raises it to what the packet proves, an administrator
-corrects it.
+This replica's own row follows the log and is fact. The row of another is belief. An export raises it to what
+was written, and keeps the old row (`export_sync` record). An import raises it to what the packet proves. An
+administrator corrects it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ Row = dict[str, int]
 
 
 class Export(NamedTuple):
-    """An export that was made, and what was believed of its target before."""
+    """An export that was made at `time` (Unix seconds), and the `row` that its target was believed to have
+    before."""
 
     number: int
     time: int
@@ -40,7 +41,7 @@ class Epochs:
         self._db = database
 
     def row(self, replica: str) -> Row:
-        """What `replica` has; origins of which it has nothing are left out."""
+        """The row of `replica` (id). Origins of which it has nothing are left out."""
         found = self._db.execute("SELECT origin, id FROM epochs WHERE replica = ?", (replica,))
         return {origin: number for origin, number in found if number}
 
@@ -71,7 +72,7 @@ class Epochs:
     # -- exports
 
     def exported(self, target: str, row: Mapping[str, int], *, time: int, packet: str, comment: str) -> None:
-        """`target` is believed to get all up to `row` by `packet`; the old belief is kept."""
+        """Note that `target` is believed to get all up to `row` by `packet`, and keep the old belief."""
         with self._db.transaction():
             self._db.execute(
                 "INSERT INTO exports (time, target, row, packet, comment) VALUES (?, ?, ?, ?, ?)",
@@ -92,8 +93,8 @@ class Epochs:
         ]
 
     def recover(self, target: str, since: int) -> Export | None:
-        """Set the row of `target` back to what was believed before the last export at or before Unix second
-        `since`; None, and nothing done, if none is old enough."""
+        """Set the row of `target` back to what was believed before the last export at or before `since` (Unix
+        seconds), and return that export. None, and nothing done, if none is old enough."""
         old = [export for export in self.exports(target) if export.time <= since]
         if not old:
             return None

@@ -1,5 +1,4 @@
-"""What an operation on anything but a mailbox does to the shadow; the same for those recorded here and
-those that came from the master."""
+"""What an operation on metadata does to the shadow, whether it was recorded here or came from the master."""
 
 from __future__ import annotations
 
@@ -13,12 +12,13 @@ from cyrus_sync.multisite.oplog.shadows import Shadows, remember_annotation
 
 
 def script_digest(content: bytes) -> str:
-    """By what the shadow knows a script: the hexadecimal SHA-1, as GET META tells it."""
+    """The hexadecimal SHA-1 of a script, by which the shadow knows it and GET META tells it."""
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def remember(shadows: Shadows, owner: Owner, name: str, argument: Any) -> None:
-    """The log now says `name` with this argument, as its command decodes it."""
+    """Note in the shadow what the log says now: the verb `name` with the argument that its command
+    decodes."""
     if name in ("QUOTA", "UNQUOTA"):
         _quota(shadows, owner, argument)
     elif name in ("SUB", "UNSUB"):

@@ -17,7 +17,10 @@ from cyrus_sync.multisite.oplog.shadows import Shadows
 
 
 class Log:
-    """Opened for one command. `clock` gives Unix seconds."""
+    """The log, opened for one command.
+
+    Opening it raises `StoreError` where the file cannot be used. `self_id` is this replica's id, `clock`
+    gives Unix seconds. The caller holds the `SiteLock` if it writes."""
 
     def __init__(self, directory: Path, self_id: str, clock: Callable[[], float] = time.time) -> None:
         self.db = Database(directory)
@@ -30,20 +33,22 @@ class Log:
         self._clock = clock
 
     def now(self) -> int:
+        """Unix seconds."""
         return int(self._clock())
 
     def is_master(self, owner: Owner) -> bool:
-        """Whether this replica's word counts for the owner. One whom nobody has changed has no master."""
+        """Whether this replica's word counts for the owner. An owner that nobody has changed has no
+        master."""
         master = self.masters.of(owner)
         return master is not None and master.replica == self.self_id
 
     def claim(self, owner: Owner) -> None:
-        """Before this replica tells of an owner: become his master if he has none."""
+        """Become the owner's master if it has none. To be called before this replica tells of the owner."""
         if self.masters.of(owner) is None:
             self.proclaim(owner, Master(0, self.self_id))
 
     def proclaim(self, owner: Owner, master: Master) -> None:
-        """Say in the log who is master."""
+        """Append an operation that says who is the owner's master, and note it."""
         self.masters.put(owner, master)
         attributes = {"version": str(master.version), "replica": master.replica}
         self.operations.append(owner, b"APPLY MASTER %()\r\n", time=self.now(), attributes=attributes)
@@ -54,8 +59,8 @@ class Log:
         return known.creator if known else self.self_id
 
     def attributes(self, owner: Owner, uniqueid: str = "") -> dict[str, str]:
-        """What goes with everything that this replica tells of an owner, and of a mailbox
-        (`multisite.recorder`)."""
+        """The attributes of whatever this replica tells now of an owner, or of one of its mailboxes
+        (`multisite.recorder` lists them)."""
         found: dict[str, str] = {}
         if uniqueid:
             found["uniqueid"] = uniqueid
@@ -74,49 +79,54 @@ class Log:
     # -- where things belong, and where they are
 
     def home(self, uniqueid: str, name: str) -> Owner:
-        """By whose master operations on a mailbox go: the owner in whom it was made. `name`: what a new one
-        is called."""
+        """A mailbox's home: the owner in which it was made. Operations on the mailbox go by the master of
+        that owner. `name` is the name of a mailbox that the log does not know yet."""
         known = self.objects.get(uniqueid)
         return known.owner if known else owner_of(name)
 
     def homes(self, owner: Owner) -> dict[Owner, Master]:
-        """By whose masters operations on an owner go: first the one in whom his INBOX (or top-level mailbox)
-        was made, which is another than he if he was renamed. Without those who have no master."""
+        """The homes by whose masters operations on an owner go, with these masters.
+
+        The first is the home of the owner's INBOX, or of its top-level mailbox; it is another owner if this
+        one was renamed. The owner itself follows. Homes that have no master are left out."""
         root = self.shadows.by_name(root_of(owner))
         found = [self.home(root.uniqueid, root.name), owner] if root else [owner]
         return {one: master for one in found if (master := self.masters.of(one))}
 
     def places(self, owner: Owner) -> Iterator[Owner]:
-        """The owner, and others to whom mailboxes were renamed whose home he is: where messages of
-        operations on him may be stored."""
+        """The owners in whose stores the messages of an operation on `owner` may be: the owner itself, and
+        those to whom its mailboxes were renamed."""
         yield owner
         yield from self.shadows.elsewhere(owner)
 
     # -- messages that are asked for
 
     def want(self, owner: Owner, guids: Iterable[bytes]) -> None:
-        """Ask the others for these messages in the next packets."""
+        """Ask the others for these messages (GUIDs) in the next packets."""
         rows = [(guid, owner_text(owner)) for guid in guids]
         self.db.executemany("INSERT OR IGNORE INTO wanted (guid, owner) VALUES (?, ?)", rows)
 
     def wanted(self, most: int = 1000) -> tuple[bytes, ...]:
-        """What this replica asks for."""
+        """GUIDs of the messages that this replica asks for, at most `most`."""
         rows = self.db.execute("SELECT guid FROM wanted ORDER BY guid LIMIT ?", (most,))
         return tuple(guid for (guid,) in rows.fetchall())
 
     def unwant(self, guids: Iterable[bytes]) -> None:
+        """Ask for these messages no more."""
         self.db.executemany("DELETE FROM wanted WHERE guid = ?", [(guid,) for guid in guids])
 
     def request(self, target: str, guids: Iterable[bytes]) -> None:
-        """`target` has asked for these messages: they go along with its next packet."""
+        """Note that the replica `target` asks for these messages: its next packet brings them."""
         rows = [(target, guid) for guid in guids]
         self.db.executemany("INSERT OR IGNORE INTO requests (target, guid) VALUES (?, ?)", rows)
 
     def requested(self, target: str) -> list[bytes]:
+        """GUIDs of the messages for which the replica `target` has asked."""
         rows = self.db.execute("SELECT guid FROM requests WHERE target = ? ORDER BY guid", (target,))
         return [guid for (guid,) in rows.fetchall()]
 
     def fulfilled(self, target: str) -> None:
+        """Forget what the replica `target` has asked for."""
         self.db.execute("DELETE FROM requests WHERE target = ?", (target,))
 
     def close(self) -> None:

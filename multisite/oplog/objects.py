@@ -1,8 +1,8 @@
 """Mailboxes as objects with an identity, and names that two of them want.
 
-A mailbox is known by its uniqueid. Where its name is taken by another one here, it gets a generated name,
-``<creating replica>_<name>``, and both names are remembered: as soon as the wanted one is free, it is given
-back. Operations always carry wanted names.
+A mailbox is known by its uniqueid. Where another one has its name here, it gets a generated name:
+``<creating replica>_<name>``. Both names are remembered, and the mailbox gets the wanted one as soon as that
+is free. Operations always carry wanted names.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _CUT_LETTERS = re.compile(r"&[^-]*\Z")
 
 
 class Object(NamedTuple):
-    """`owner` is the one in whom it was made, its *home*: whatever it is renamed to, all operations on it go
-    by his master. `wanted` and `local` are "" for a mailbox that has the name that it should have."""
+    """A mailbox. `owner` is its *home*, in which it was made: all operations on it go by the master of that
+    owner, whatever it is renamed to. `creator` is the replica where it was made. `wanted` and `local` are
+    internal names, "" for a mailbox that has the name that it should have."""
 
     uniqueid: str
     owner: Owner
@@ -42,8 +43,8 @@ class Object(NamedTuple):
 def generated_name(name: str, replica: str, number: int = 0) -> str:
     """`name` with the replica in front of its last component, and `number` behind it if that is taken too.
 
-    It stays with the owner whom it belongs to: an INBOX and a top-level shared mailbox get a name below
-    themselves, one that was set aside by delayed delete keeps its time at the end.
+    The mailbox stays with its owner: an INBOX and a top-level shared mailbox get a name below themselves. A
+    mailbox that delayed delete has set aside keeps its time at the end.
 
     >>> generated_name("user.bob.Projects", "boston_hub")
     'user.bob.boston_hub_Projects'
@@ -80,20 +81,22 @@ class Objects:
         self._db = database
 
     def get(self, uniqueid: str) -> Object | None:
+        """The mailbox; None for one that was never noted."""
         found = self._db.row(
             "SELECT uniqueid, owner, creator, wanted, local FROM objects WHERE uniqueid = ?", (uniqueid,)
         )
         return _object(found) if found else None
 
     def note(self, uniqueid: str, owner: Owner, creator: str) -> None:
-        """A mailbox came into being; in whom, and who made it, is remembered for good."""
+        """Note that a mailbox came into being. Its home and its creator are remembered for good."""
         self._db.execute(
             "INSERT OR IGNORE INTO objects (uniqueid, owner, creator) VALUES (?, ?, ?)",
             (uniqueid, owner_text(owner), creator),
         )
 
     def set_names(self, uniqueid: str, wanted: str, local: str) -> None:
-        """The mailbox should be called `wanted` and is called `local` here; both "" = it has its name."""
+        """Note that a mailbox should be called `wanted` and is called `local` here; both "" = it has its
+        name."""
         self._db.execute(
             "UPDATE objects SET wanted = ?, local = ? WHERE uniqueid = ?", (wanted, local, uniqueid)
         )
@@ -102,7 +105,7 @@ class Objects:
         self._db.execute("DELETE FROM objects WHERE uniqueid = ?", (uniqueid,))
 
     def waiting_for(self, name: str) -> Object | None:
-        """A mailbox that should be called `name` and is not, the one that was noted first if several."""
+        """A mailbox that should be called `name` and is not; the one with the lowest uniqueid if several."""
         found = self._db.row(
             "SELECT uniqueid, owner, creator, wanted, local FROM objects WHERE wanted = ?"
             " ORDER BY uniqueid LIMIT 1",
@@ -111,7 +114,7 @@ class Objects:
         return _object(found) if found else None
 
     def in_conflict(self) -> list[Object]:
-        """All that have generated names here."""
+        """All mailboxes that have generated names here."""
         rows = self._db.execute(
             "SELECT uniqueid, owner, creator, wanted, local FROM objects WHERE wanted <> '' ORDER BY wanted"
         )
@@ -120,8 +123,8 @@ class Objects:
     def wanted_name(self, uniqueid: str, name: str) -> str:
         """The name that the log should tell of a mailbox that is called `name` here.
 
-        One that is not called any more as we had named it was renamed by somebody: that is what it is
-        called now.
+        A mailbox that no longer has the name that was generated for it was renamed by somebody: its name is
+        what it is called now.
         """
         found = self.get(uniqueid)
         if found is None or not found.wanted:

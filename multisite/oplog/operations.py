@@ -1,7 +1,7 @@
 """Operations: appending to the log, and reading ranges of it.
 
-`Operations.append` numbers what this replica does itself; `Operations.add` takes what came from elsewhere.
-Within one origin the numbers have no gaps: `add` refuses anything but the next.
+`Operations.append` numbers what this replica does itself, and `Operations.add` takes what came from
+elsewhere. The numbers of one origin have no gaps: `add` refuses any number but the next.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class OperationState(enum.IntEnum):
     DONE = 0
     """Carried out, or recorded, or only to be passed on."""
     WAITS = 1
-    """It cannot be carried out yet: a message is missing, or an earlier one of the same owner waits."""
+    """It cannot be carried out yet: a message is missing, or an earlier operation on its owner waits."""
     BEGUN = 2
-    """It may be in the mail store already, and its traces in the log are not."""
+    """Its effects may be in the mail store already, while the log does not tell of them."""
     SET_ASIDE = 3
-    """It makes no sense, or its origin may not say it; the log knows why. It is tried again with each import,
+    """It makes no sense, or its origin may not say it; the log has the reason. Each import tries it again,
     until it is dropped (`multitool setaside -drop`)."""
 
 
@@ -46,8 +46,11 @@ _GUIDS_A_QUERY = 500
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """An operation of the log. `line` is a csync command with its CRLF; `guids` are the messages that new
-    records in it need."""
+    """An operation of the log.
+
+    It is number `id` of the replica `origin`, made at `time` (Unix seconds). `line` is a csync command with
+    its CRLF. `guids` are the messages that new records in it need, `octets` bytes together. `seq` is its
+    place in this log, 0 before it is there."""
 
     origin: str
     id: int
@@ -79,6 +82,7 @@ def owner_text(owner: Owner) -> str:
 
 
 def owner_from(text: str) -> Owner:
+    """The owner that `owner_text` wrote."""
     kind, _, name = text.partition(":")
     return SERVER if kind == "server" else Owner(kind, name)
 
@@ -90,7 +94,7 @@ class Operations:
         self._db = database
         self.origin = origin
         self.sign: Callable[[LogEntry], str] | None = None
-        """Makes the signature of an operation of this replica, if it signs what it says."""
+        """Makes the signature of an operation of this replica; None if this replica does not sign."""
         self._pack = zstandard.ZstdCompressor(level=1)
         self._unpack = zstandard.ZstdDecompressor()
 
@@ -104,7 +108,8 @@ class Operations:
         guids: Iterable[bytes] = (),
         octets: int = 0,
     ) -> LogEntry:
-        """One more operation of this replica; its number is the next."""
+        """Append an operation of this replica, with the next number. `line` has its CRLF, `time` is Unix
+        seconds; `guids` are the messages that it needs, `octets` bytes together."""
         entry = LogEntry(
             self.origin,
             self.last(self.origin) + 1,
@@ -120,8 +125,8 @@ class Operations:
         return self._insert(entry, OperationState.DONE)
 
     def add(self, entry: LogEntry) -> LogEntry:
-        """An operation from elsewhere: begun, or set aside if it has a `reason`. Raises `MultisiteError` if
-        it is not the next of its origin."""
+        """Add an operation from elsewhere: as begun, or as set aside if it has a `reason`. Raises
+        `MultisiteError` if it is not the next of its origin."""
         if entry.id != self.last(entry.origin) + 1:
             raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
         return self._insert(entry, OperationState.SET_ASIDE if entry.reason else OperationState.BEGUN)
@@ -163,7 +168,7 @@ class Operations:
         return int(found[0]) if found else 0
 
     def lacking(self, row: Mapping[str, int]) -> Iterator[LogEntry]:
-        """What somebody with this epoch row lacks, in causal order. Streams."""
+        """The operations that a replica with this epoch row lacks, in causal order. Streams."""
         known = json.dumps(dict(row))
         yield from self._select(
             "WHERE id > coalesce((SELECT value FROM json_each(?) WHERE key = operations.origin), 0)"
@@ -172,7 +177,7 @@ class Operations:
         )
 
     def of_owner(self, owner: Owner) -> Iterator[LogEntry]:
-        """All that is in the log of an owner, in causal order."""
+        """All operations of the log on an owner, in causal order. Streams."""
         yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
 
     def pending(self) -> Iterator[LogEntry]:
@@ -188,14 +193,15 @@ class Operations:
         self._db.execute("UPDATE operations SET state = ?, reason = ? WHERE seq = ?", (state, reason, seq))
 
     def is_pending(self, entry: LogEntry) -> bool:
+        """Whether the operation waits, was begun or is set aside."""
         return bool(self._db.row("SELECT 1 FROM operations WHERE state AND seq = ?", (entry.seq,)))
 
     def has_pending(self, owner: Owner) -> bool:
-        """Whether something of the owner waits or was begun."""
+        """Whether an operation on the owner waits, was begun or is set aside."""
         return bool(self._db.row("SELECT 1 FROM operations WHERE state AND owner = ?", (owner_text(owner),)))
 
     def begun(self, owner: Owner | None = None) -> bool:
-        """Whether something of the owner, or of anybody, was begun and not ended."""
+        """Whether an operation on the owner, or on anybody (None), was begun and not ended."""
         wanted = owner_text(owner) if owner is not None else ""
         return bool(
             self._db.row(
@@ -205,7 +211,7 @@ class Operations:
         )
 
     def waits(self, entry: LogEntry) -> bool:
-        """Whether something of the same owner waits that comes before it."""
+        """Whether an earlier operation on the same owner is pending."""
         return bool(
             self._db.row(
                 "SELECT 1 FROM operations WHERE state AND owner = ? AND seq < ?",
@@ -220,7 +226,7 @@ class Operations:
         )
 
     def introduced_by(self, entry: LogEntry) -> list[bytes]:
-        """Those of its messages that came into the log with this operation, in its order."""
+        """Those messages of an operation that it brought into the log, in its order."""
         owner = owner_text(entry.owner)
         found: set[bytes] = set()
         for begin in range(0, len(entry.guids), _GUIDS_A_QUERY):
@@ -234,13 +240,13 @@ class Operations:
         return [guid for guid in entry.guids if guid in found]
 
     def introducers(self, guid: bytes) -> list[Owner]:
-        """Owners of whom operations have brought the message into the log."""
+        """The owners on whom an operation has brought the message into the log."""
         rows = self._db.execute("SELECT owner FROM introduced WHERE guid = ?", (guid,))
         return [owner_from(text) for (text,) in rows.fetchall()]
 
     def known_to(self, owner: Owner, guid: bytes, row: Mapping[str, int]) -> bool:
-        """Whether somebody with this epoch row has been given the message: he knows the operation that
-        brought it into the log."""
+        """Whether a replica with this epoch row has been given the message: that is so if it knows the
+        operation that brought the message into the log."""
         found = self._db.row(
             "SELECT o.origin, o.id FROM introduced i JOIN operations o USING (seq)"
             " WHERE i.owner = ? AND i.guid = ?",

@@ -92,7 +92,7 @@ CREATE TABLE shadow_items (
     PRIMARY KEY (owner, kind, key)
 ) WITHOUT ROWID;
 
--- Per mailbox of another master: the state of his that ours is built on, and how far our own changes
+-- Per mailbox of another master: the master's state on which ours is built, and how far our own changes
 -- since then are in the log.
 CREATE TABLE bases (
     uniqueid TEXT PRIMARY KEY,
@@ -112,7 +112,7 @@ CREATE TABLE followed (
 -- Who made a mailbox, and the name it should have where another one has that name here.
 CREATE TABLE objects (
     uniqueid TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,                -- in whom it was made: his master is the mailbox's for good
+    owner TEXT NOT NULL,                -- its home, in which it was made: that owner's master is its own
     creator TEXT NOT NULL,
     wanted TEXT NOT NULL DEFAULT '',    -- internal name; '' = it has the name that it should have
     local TEXT NOT NULL DEFAULT ''      -- the generated name that it got instead

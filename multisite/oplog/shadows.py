@@ -1,7 +1,7 @@
 """The shadow: the store's state as the log tells it. The engine compares the store with it.
 
-Whoever has applied the log has this state; so what differs from it is what the log lacks. Names are those of
-this replica (a mailbox in conflict stands here under its generated name).
+Whoever has applied the log has this state, so what differs from it is what the log lacks. Names are those of
+this replica: a mailbox in conflict stands here under its generated name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 
 RESYNC = "resync"
-"""Kind of the items that name mailboxes of which the master is to be asked for everything."""
+"""Kind of the items that name mailboxes about which the master is to tell everything."""
 
 INBOXLESS = "inboxless"
 """Kind of the server's items that name users who may have mailboxes and no INBOX."""
@@ -35,6 +35,7 @@ def state_text(state: MailboxState) -> str:
 
 
 def state_from(text: str) -> MailboxState:
+    """The state that `state_text` wrote."""
     values = json.loads(text)
     values["userflags"] = tuple(values["userflags"])
     values["annotations"] = tuple(
@@ -53,38 +54,41 @@ class Shadows:
     # -- mailboxes
 
     def put(self, owner: Owner, state: MailboxState) -> None:
-        """The log now says this of the mailbox."""
+        """Note what the log says now of a mailbox that `owner` has."""
         self._db.execute(
             "INSERT OR REPLACE INTO shadows (uniqueid, owner, name, state) VALUES (?, ?, ?, ?)",
             (state.uniqueid, owner_text(owner), state.name, state_text(state)),
         )
 
     def rename(self, uniqueid: str, owner: Owner, name: str, partition: str) -> None:
+        """Note another owner, name and partition of a mailbox, if the log tells of it."""
         found = self.get(uniqueid)
         if found is not None:
             self.put(owner, replace(found, name=name, partition=partition))
 
     def drop(self, uniqueid: str) -> None:
-        """The log says nothing of the mailbox any more: if it is in the store it is told of anew."""
+        """Note that the log says nothing of the mailbox any more. If the store has it, it is told anew."""
         self._db.execute("DELETE FROM shadows WHERE uniqueid = ?", (uniqueid,))
 
     def get(self, uniqueid: str) -> MailboxState | None:
+        """What the log tells of a mailbox; None for nothing."""
         found = self._db.row("SELECT state FROM shadows WHERE uniqueid = ?", (uniqueid,))
         return state_from(found[0]) if found else None
 
     def by_name(self, name: str) -> MailboxState | None:
+        """The mailbox of this internal name, as the log tells of it."""
         found = self._db.row("SELECT state FROM shadows WHERE name = ?", (name,))
         return state_from(found[0]) if found else None
 
     def mailboxes(self, owner: Owner) -> list[MailboxState]:
-        """All of an owner, by name."""
+        """All mailboxes that an owner has, by name."""
         rows = self._db.execute(
             "SELECT state FROM shadows WHERE owner = ? ORDER BY name", (owner_text(owner),)
         )
         return [state_from(text) for (text,) in rows.fetchall()]
 
     def at_home(self, owner: Owner) -> list[MailboxState]:
-        """All mailboxes that were made in an owner, whoever has them now, by name."""
+        """All mailboxes whose home is `owner`, whoever has them now, by name."""
         rows = self._db.execute(
             "SELECT state FROM objects o JOIN shadows s USING (uniqueid) WHERE o.owner = ? ORDER BY s.name",
             (owner_text(owner),),
@@ -92,12 +96,12 @@ class Shadows:
         return [state_from(text) for (text,) in rows.fetchall()]
 
     def owner_of(self, uniqueid: str) -> Owner | None:
-        """Who has a mailbox."""
+        """The owner that has a mailbox; None if the log knows of none."""
         found = self._db.row("SELECT owner FROM shadows WHERE uniqueid = ?", (uniqueid,))
         return owner_from(found[0]) if found else None
 
     def elsewhere(self, owner: Owner) -> list[Owner]:
-        """Who else has mailboxes that were made in an owner."""
+        """The other owners that have mailboxes whose home is `owner`."""
         rows = self._db.execute(
             "SELECT DISTINCT s.owner FROM objects o JOIN shadows s USING (uniqueid)"
             " WHERE o.owner = ?1 AND s.owner <> ?1 ORDER BY s.owner",
@@ -106,25 +110,28 @@ class Shadows:
         return [owner_from(text) for (text,) in rows.fetchall()]
 
     def owners(self) -> set[Owner]:
-        """Owners of whom the log says that something is alive."""
+        """The owners of which the log tells anything."""
         rows = self._db.execute("SELECT owner FROM shadows UNION SELECT owner FROM shadow_items")
         return {owner_from(text) for (text,) in rows}
 
     # -- everything else
 
     def put_item(self, owner: Owner, kind: str, key: str, value: Any) -> None:
+        """Note anything else that the log says of an owner; `value` goes through JSON."""
         self._db.execute(
             "INSERT OR REPLACE INTO shadow_items (owner, kind, key, value) VALUES (?, ?, ?, ?)",
             (owner_text(owner), kind, key, json.dumps(value)),
         )
 
     def drop_item(self, owner: Owner, kind: str, key: str) -> None:
+        """Forget one item."""
         self._db.execute(
             "DELETE FROM shadow_items WHERE owner = ? AND kind = ? AND key = ?",
             (owner_text(owner), kind, key),
         )
 
     def drop_items(self, owner: Owner) -> None:
+        """Forget all items of an owner."""
         self._db.execute("DELETE FROM shadow_items WHERE owner = ?", (owner_text(owner),))
 
     def item(self, owner: Owner, kind: str, key: str) -> Any:
@@ -136,6 +143,7 @@ class Shadows:
         return json.loads(found[0]) if found else None
 
     def items(self, owner: Owner, kind: str) -> list[tuple[str, Any]]:
+        """Keys and values of one kind, by key."""
         rows = self._db.execute(
             "SELECT key, value FROM shadow_items WHERE owner = ? AND kind = ? ORDER BY key",
             (owner_text(owner), kind),

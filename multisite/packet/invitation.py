@@ -1,9 +1,9 @@
 """What a creation packet brings to the new replica besides mail: the secret keys of its birth.
 
-The one who makes a replica makes its first keys too and tells the family of them, so nobody in it is ever
-without; the new replica changes them for keys of its own as soon as it stands. The packet is signed by its
-maker, whom the new replica does not know yet. Either a person compares a fingerprint, or both ends know a
-passphrase:
+The maker of a replica also makes the replica's first keys and tells the family of them, so nobody in the
+family is ever without keys. The new replica changes them for keys of its own as soon as it stands. The packet
+is signed by its maker, which the new replica does not know yet. So either a person compares a fingerprint, or
+both ends know a passphrase:
 
     clear <keys>                the birth keys as they are: who reads the packet could read the mail, too
     sealed <salt> <box>         the birth keys and the maker's public keys, under the passphrase

@@ -49,7 +49,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 class PacketReader:
-    """An open packet. `header` is what it says of itself, which nobody has verified yet."""
+    """An open packet. `header` is what it says of itself; `verify` has not looked at it yet."""
 
     def __init__(self, path: Path, *, secrets: Sequence[SecretKeys] = ()) -> None:
         """`secrets`: one of them opens a sealed packet. Raises `NotAPacket`, `PacketTooNew`, `PacketDamaged`

@@ -1,4 +1,4 @@
-"""Sealed packets: a random key encrypts the frames, each target gets that key in a box that only it opens.
+"""Sealed packets: a random key encrypts the frames; each target gets that key in a box that only it opens.
 
 A frame's nonce is made of its number, and of whether it is the last: frames that are swapped, repeated or
 left out do not open. The key is new for each packet, so no nonce is used twice with it. Sealing keeps others

@@ -1,7 +1,8 @@
-"""The keys that a replica has had, one after the other, each vouched for by the one before it.
+"""The keys that a replica has had, one pair after the other, each vouched for by the pair before it.
 
-A replica alone changes its keys: the new ones are signed with the old. So whoever knows the keys of once can
-follow to those of today, and nobody else can be led astray. One word a pair of keys, blanks between:
+Only the replica itself changes its keys: it signs the new ones with the old. So whoever knows earlier keys
+can follow to those of today, and cannot be led astray. A pair of keys is one word, with blanks between the
+words:
 
     <first>:<public keys>                     the keys of its birth
     <first>:<public keys>:<signature> …       later ones
@@ -51,12 +52,12 @@ class Succession:
 
     @classmethod
     def begun(cls, keys: PublicKeys) -> Self:
-        """That of a replica which has never changed its keys."""
+        """The succession of a replica that has never changed its keys."""
         return cls((Link(0, keys),))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the words. Raises `BadKeys`. Whether the signatures are right is asked of `continues`."""
+        """Read the words. Raises `BadKeys`. The signatures are not verified: `continues` does that."""
         words = text.split(" ")
         if len(words) > MOST_LINKS:
             raise BadKeys(f"a replica with more than {MOST_LINKS} keys")
@@ -67,6 +68,7 @@ class Succession:
         return cls(links)
 
     def text(self) -> str:
+        """The words, which `parse` reads."""
         return " ".join(link.word() for link in self.links)
 
     @property
@@ -90,13 +92,13 @@ class Succession:
         return Succession((*self.links, Link(first, new, signature)))
 
     def extends(self, known: Succession, family: str, replica: str) -> bool:
-        """Whether this is `known`, or goes on from all of it: what anybody may pass on. Whoever else could
-        say which keys a replica had before could sign in its name."""
+        """Whether this begins with all of `known` and continues it. Only such a succession is taken from
+        another replica: whoever could say which keys a replica had before could sign in its name."""
         return self.links[: len(known.links)] == known.links and self.continues(known, family, replica)
 
     def continues(self, known: Succession, family: str, replica: str) -> bool:
-        """Whether the last keys of `known` are among these, and lead on to the present ones by signatures
-        that are right. Keys that branch off from an earlier pair are not believed."""
+        """Whether the last keys of `known` are among these, and right signatures lead from them to the
+        present keys. Keys that branch off from an earlier pair are not believed."""
         place = next((n for n, link in enumerate(self.links) if link.keys == known.current), None)
         if place is None:
             return False

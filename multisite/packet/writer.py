@@ -43,8 +43,8 @@ _IN_FLIGHT = 3
 
 
 class PacketWriter:
-    """One packet on its way to `path`. Whatever fails, the temporary file is removed and the writer is at its
-    end; so it is, too, when a `with` block is left without `close`."""
+    """One packet on its way to `path`. Whatever fails, the temporary file is removed and the writer is
+    closed. The same happens when a `with` block is left without `close`."""
 
     def __init__(
         self,
@@ -55,9 +55,11 @@ class PacketWriter:
         seal_to: Mapping[str, PublicKeys] | None = None,
         adopt: Callable[[int], object] | None = None,
     ) -> None:
-        """Begins a temporary file beside `path`. `reserve` has the replicas and texts that the header given
-        to `close` will have at most; its numbers do not matter. `seal_to`: who can open the packet, by id.
-        `adopt` gives the open file its owner, group and mode, before anybody can find it under its name.
+        """Begins a temporary file beside `path`.
+
+        `reserve` has at least the replicas and texts of the header that `close` will be given; its numbers do
+        not matter. `seal_to`: the keys of those who can open the packet, by id. `adopt(descriptor)` gives the
+        open file its owner, group and mode, before anybody can find it under its name.
 
         Raises `FileExistsError` if `path` is there, ValueError for a header that is too large."""
         if os.path.lexists(path):

@@ -1,6 +1,7 @@
-"""Carrying out the operations of others on this replica's mail store.
+"""Carrying out the operations of other replicas on this replica's mail store.
 
-What its master says of an owner is imposed, with our own changes that he does not know yet kept on top
-(`rebase`). What others say of an owner whose master we are is settled by the message rules of a live pair
-(`settle`). What neither concerns is only passed on.
+The word of an owner's master is applied here, and our own changes that the master does not know yet are kept
+on top of it (`apply_master`, `rebase`). Where this replica is the owner's master, it arbitrates the
+operations of others by the message rules of a live pair (`arbitrate`). All other operations are only passed
+on.
 """

@@ -1,8 +1,8 @@
-"""What the master of an owner says is done here.
+"""Applying what the master of an owner says.
 
-Where nothing was changed here meanwhile, an operation is applied as a live replica would, and many of them
-share one transaction. Otherwise his word is imposed and our own changes that he does not know yet are
-kept on top of it (`rebase`).
+Where nothing was changed here meanwhile, an operation is applied as a live replica would apply it, and many
+of them share one transaction. Otherwise the master's word is imposed, and our own changes that the master
+does not know yet are kept on top of it (`rebase`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cyrus_sync.sync_client.engine.compare import crcs_agree
 
 
 def settled_vector(entry: LogEntry) -> dict[str, int]:
-    """What of others' operations the master had taken in when he said this."""
+    """Origin -> its last operation that the master had taken in when it said this."""
     text = entry.attributes.get("settled", "")
     pairs = [pair.partition(":") for pair in text.split(",") if pair]
     said = {origin: decimal(number) for origin, _, number in pairs}
@@ -44,7 +44,8 @@ def settled_vector(entry: LogEntry) -> dict[str, int]:
 
 def apply_master(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bool:
     """Carry out one operation of the owner's master; False if its messages were not taken into the store.
-    Raises `MessagesMissing` if it has to wait."""
+
+    Raises `MessagesMissing` if it has to wait, and what the store raises."""
     taken = True
     match said.name:
         case "MAILBOX":
@@ -91,8 +92,8 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
     in_part = update.partial
     if entry.seq > context.reached.get(uniqueid, 0):
         if local is None and update.since is not None:
-            # We have deleted it, which the master does not know yet: he will tell all of it, or that it is
-            # gone. New mail we keep at once, as he may make us master before he has heard of it.
+            # We have deleted it, and the master does not know yet: it will tell all of it, or that it is
+            # gone. New mail is kept at once, since we may become master before the master has heard of it.
             if not entry.guids:
                 return False
             in_part = True
@@ -109,8 +110,8 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
 
 
 def note_reached(context: ReplayContext, entry: LogEntry, told: MailboxState) -> None:
-    """Note a pending operation whose outcome is here to the last record. It and those before it are not done
-    once more: on top of what came after them, they would look like changes of ours."""
+    """Note a pending operation whose outcome is in the store to the last record. It and the ones before it
+    are not done again: on top of later operations their effects would look like changes of ours."""
     there = find_name(context, entry.owner, told.uniqueid)
     if there is None:
         return
@@ -139,7 +140,7 @@ def _apply_new(context: ReplayContext, writer: MailWriter, update: MailboxUpdate
 
 
 def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
-    """Apply a change of just what we have; False, and nothing done, if ours is something else."""
+    """Apply a change that builds on just what is here; False, and nothing done, if it does not."""
     base = context.log.masters.base(local.uniqueid)
     since = update.since
     if since is None or not local.highestmodseq == base.modseq == since.modseq:
@@ -157,7 +158,7 @@ def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, upda
 def _impose(
     context: ReplayContext, entry: LogEntry, writer: MailWriter, local: MailboxState, update: MailboxUpdate
 ) -> None:
-    """His word on top of a mailbox that was changed here."""
+    """Impose the master's word on a mailbox that was changed here."""
     log, state = context.log, update.state
     uniqueid = state.uniqueid
     base = log.masters.base(uniqueid)
@@ -191,16 +192,16 @@ def _impose(
 
 
 def _check_crcs(context: ReplayContext, entry: LogEntry, reader: MailReader, told: MailboxState) -> None:
-    """Where nothing of ours was kept, the records are the master's, or something went wrong before: then he
-    is asked to tell all of the mailbox."""
+    """Where nothing of ours was kept, the records are the master's. If they are not, something went wrong
+    before, and the master is asked to tell all of the mailbox."""
     state = reader.mailbox_by_id(told.uniqueid)
     if state is not None and not crcs_agree(told, state):
         context.log.shadows.put_item(entry.owner, RESYNC, told.uniqueid, True)
-        context.notice(f"{state.name} is not what its master has: he is asked for all of it")
+        context.notice(f"{state.name} is not what its master has: the master is asked for all of it")
 
 
 def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
-    """What differs here from the base, each record once."""
+    """The records that differ here from the base, each once."""
     changed = changed_here(reader.records(uniqueid, since_modseq=base.modseq), base)
     new = changed_here(reader.records(uniqueid, above_uid=base.last_uid), base)
     return list({record.uid: record for record in [*changed, *new]}.values())
@@ -209,7 +210,8 @@ def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
 def _not_his(
     reader: MailReader, uniqueid: str, theirs: dict[int, Record], ours: list[Record], last_uid: int
 ) -> set[int]:
-    """Records that he does not have, though he tells all of his: of a state before his mastership."""
+    """UIDs of records that the master does not have, although it tells all that it has: they are of a state
+    before its reign."""
     kept = {record.uid for record in ours} | theirs.keys()
     return {
         record.uid
@@ -222,7 +224,8 @@ def _not_his(
 def _shadow(
     context: ReplayContext, owner: Owner, update: MailboxUpdate, plan: RebasePlan, unanswered: Base | None
 ) -> None:
-    """What the log tells of the mailbox now: his word, and such changes of ours as are in it already."""
+    """Note in the shadow what the log tells of the mailbox now: the master's word, and such changes of ours
+    as are in the log already."""
     state = update.state
     before = context.log.shadows.get(state.uniqueid)
     if update.partial or plan.told_uid or unanswered is not None:
@@ -256,7 +259,7 @@ def _rename(context: ReplayContext, entry: LogEntry, asked: RenameRequest) -> No
 
 
 def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
-    """Delete, unless there is mail in it that the master did not know when he deleted it."""
+    """Delete a mailbox, unless it has mail that the master did not know when it deleted the mailbox."""
     log, uniqueid = context.log, entry.attributes.get("uniqueid", "")
     there = find_name(context, entry.owner, uniqueid)
     if there is not None:
@@ -273,7 +276,7 @@ def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
 
 
 def _has_news(context: ReplayContext, entry: LogEntry, owner: Owner) -> bool:
-    """Whether the mailbox of an operation, which `owner` has, holds mail that the master cannot know."""
+    """Whether the mailbox of an operation holds mail that the master cannot know. `owner` has it here."""
     log, uniqueid = context.log, entry.attributes.get("uniqueid", "")
     base = log.masters.base(uniqueid)
     answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
@@ -282,17 +285,17 @@ def _has_news(context: ReplayContext, entry: LogEntry, owner: Owner) -> bool:
 
 
 def _is_news(record: Record, base: Base, answered: bool) -> bool:
-    """A live message of ours that the master cannot have known."""
+    """Whether a record of ours is a live message that the master cannot have known."""
     if record.expunged or record.uid <= base.last_uid:
         return False
     return not (answered and record.modseq <= base.told_modseq)
 
 
 def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
-    """What is left of a user whose mailboxes are gone; one who has mailboxes here keeps what he has."""
+    """Remove what is left of a user without mailboxes. A user who has mailboxes here keeps everything."""
     left = mailboxes_left(context, entry.owner)
     if left:
-        context.notice(f"{entry.owner} was deleted by his master but has {left[0]} here: he is kept")
+        context.notice(f"{entry.owner} was deleted at its master but has {left[0]} here: all of it is kept")
         context.to_capture.add(entry.owner)
     else:
         context.batch.writer(entry.owner).apply_unuser()
@@ -303,8 +306,8 @@ def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None
 
 
 def _step_aside(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
-    """A script of ours that has the name of the master's, and was born here: he will call it by our
-    replica's name when he hears of it, so it gets that name at once."""
+    """Rename a script that was born here and has the name of a script of the master's. The master will call
+    it by our replica's name when it hears of it, so it gets that name at once."""
     log, filename = context.log, said.argument.filename
     told = log.shadows.item(entry.owner, "told", filename)
     if not told or not told[1] or settled_vector(entry).get(log.self_id, 0) >= told[0]:

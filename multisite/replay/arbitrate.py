@@ -1,10 +1,10 @@
-"""What others have done to an owner whose master this replica is: settled here, for everybody.
+"""Arbitrating what other replicas have done to an owner whose master this replica is, for everybody.
 
-Messages go by the rules of a live pair (`sync_client.engine.conflict`), with one thing known besides: the
-*base*, the master's state that the other's was built on. A record beyond its last UID was born there, so
-it is never taken for one that was forgotten here. A message that was settled before is known again by its
-dates. Whatever comes of it, the mailbox gets a new modseq, so that the next word of this replica tells
-all others, the one who did it included, what became of it.
+Messages go by the rules of a live pair (`sync_client.engine.conflict`). One thing is known besides: the
+*base*, which is the master's state on which the other replica built. A record above the base's last UID was
+born at the other replica, so it is never taken for one that was forgotten here. A message that was arbitrated
+before is recognised by its dates. The mailbox gets a new modseq in any case, so that the next word of this
+replica tells everybody, the operation's origin included, what became of it.
 """
 
 from __future__ import annotations
@@ -49,20 +49,22 @@ ARBITRATED_FIELDS = ("acl", "options", "usergroups", "annotations")
 
 
 def base_of(entry: LogEntry) -> Base:
-    """The master's state that an operation was built on; zeros for one of a replica that knew of none."""
+    """The master's state that an operation was built on; all zeros if its origin knew of none."""
     modseq, last_uid = map(decimal, entry.attributes.get("base", "").partition(":")[::2])
     return Base() if modseq is None or last_uid is None else Base(modseq, last_uid)
 
 
 def in_this_reign(context: ReplayContext, entry: LogEntry) -> bool:
-    """Whether the base of an operation is a state of this master: another's modseqs mean something else."""
+    """Whether the base of an operation is a state of this reign. The modseqs of another master mean something
+    else."""
     master = context.log.masters.of(entry.owner)
     return master is not None and entry.attributes.get("reign") == master.reign
 
 
 def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bool:
-    """Settle one operation of another replica; False if its messages were not taken into the store. Raises
-    `MessagesMissing` if it has to wait."""
+    """Arbitrate one operation of another replica; False if its messages were not taken into the store.
+
+    Raises `MessagesMissing` if it has to wait, and what the store raises."""
     context.to_capture.add(entry.owner)
     now_of = context.log.shadows.owner_of(entry.attributes.get("uniqueid", ""))
     if now_of is not None:
@@ -78,7 +80,7 @@ def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bo
         case "UNUSER":
             _unuser(context, entry, said)
         case _ if entry.owner.kind == "user" and not mailboxes_left(context, entry.owner):
-            # He was deleted here. If he comes back with new mail he is told as a whole, this included.
+            # The user was deleted here. If new mail brings the user back, all is told as a whole.
             pass
         case "SIEVE":
             _sieve(context, entry, said)
@@ -139,7 +141,8 @@ def _changed(entry: LogEntry) -> set[str]:
 
 
 def _new_mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> bool:
-    """A mailbox that is not here: born there, or deleted here while it got new mail there."""
+    """Make a mailbox that is not here: it was born at the other replica, or deleted here while it got new
+    mail there. False, and nothing made, if it was deleted here and got no mail."""
     state, base = update.state, base_of(entry)
     if base.modseq and not any(
         record.uid > base.last_uid and not record.expunged for batch in update.records for record in batch
@@ -158,7 +161,7 @@ def _new_mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate)
     context.to_capture.add(owner_of(name))
     writer = context.batch.writer(owner_of(name), entry.octets)
     writer.apply_mailbox(replace(update, state=made, since=None), context.messages, without_inbox=True)
-    # Whatever was told of it before, it is told as a whole now: others may have deleted it.
+    # It is told as a whole now, whatever was told before: others may have deleted it.
     context.log.shadows.drop(state.uniqueid)
     if not (state.intermediate or state.tombstone):
         writer.raise_counters(state.uniqueid, highestmodseq=state.highestmodseq + 1)
@@ -169,8 +172,8 @@ def _new_mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate)
 def _made_before(
     context: ReplayContext, entry: LogEntry, wanted: str, there: tuple[Owner, str, str]
 ) -> tuple[Owner, str, str]:
-    """Somebody has made the mailbox here who died before the log knew: which name it should have is noted
-    again, so that a generated one is not told to the others as if it had been given here."""
+    """A process made the mailbox here and crashed before the log knew. Note again which name the mailbox
+    should have; else the others would be told a generated name as if somebody here had chosen it."""
     uniqueid, (_, name, partition) = entry.attributes.get("uniqueid", ""), there
     context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
     target = place(context, uniqueid, wanted, context.creator(entry))
@@ -180,8 +183,8 @@ def _made_before(
 
 
 def _follow(context: ReplayContext, entry: LogEntry, base: Base, before: int, after: int) -> None:
-    """Remember as long as all that happened to a mailbox since a base came from one replica: then that one
-    may delete it, too."""
+    """Note whether all that has happened to a mailbox since a base came from one replica. As long as that is
+    so, that replica may also delete it."""
     masters, uniqueid = context.log.masters, entry.attributes.get("uniqueid", "")
     built_on_ours = in_this_reign(context, entry) and before <= base.modseq
     if built_on_ours or before == masters.followed(uniqueid, entry.origin):
@@ -214,8 +217,8 @@ def _arbitrate_records(
 
 
 def mark_left(actions: Sequence[Action], modseq: int) -> list[Action]:
-    """`actions` with the records that renumbered messages leave behind made records of something else: an
-    expunged record of the same identity would read as a removal of the message itself."""
+    """`actions` in which the expunged records that renumbered messages leave behind have another identity
+    (`createdmodseq` is `modseq`). With the same identity they would read as the removal of the message."""
     moved = {act.record.uid for act in actions if isinstance(act, Renumber)}
     return [
         Rewrite(act.record._replace(createdmodseq=modseq))
@@ -231,7 +234,7 @@ def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, messages: PacketMessag
 
 
 class _Ours:
-    """The master's records that those of the other may concern: by UID, and by identity beyond the base."""
+    """The master's records that the other's records may be about: by UID, and above the base by identity."""
 
     def __init__(self, reader: MailReader, uniqueid: str, base: Base, theirs: Iterable[Record]) -> None:
         wanted = {record.uid for record in theirs}
@@ -259,14 +262,14 @@ class _Pair:
 
 
 def plan_arbitration(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
-    """What becomes of the other's records, in order of UID. `last_uid` is the master's. Pure but for the
-    reading that `ours` has done."""
+    """What becomes of the other's records, given in order of UID. `last_uid` is the master's LAST_UID. Pure,
+    but for the reading that `ours` has done."""
     counters = Counters(last_uid, 0, base.last_uid, base.modseq)
     actions: list[Action] = []
     for record in theirs:
         mine = ours.by_uid.get(record.uid)
         if record.uid <= base.last_uid:
-            # One that is not here any more was cleaned up since: the other's is out of date.
+            # A record that is not here any more was cleaned up since: the other's is out of date.
             if mine is not None and mine.guid == record.guid:
                 actions += _same_message(_Pair(mine, record), base)
             continue
@@ -282,12 +285,12 @@ def plan_arbitration(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid
 
 
 def _both(actions: Sequence[Action]) -> list[Action]:
-    """What is to be done here; the other hears of it by what is told."""
+    """Those of `actions` that are done here. The other replica hears of the rest by what is told."""
     return [act for act in actions if not isinstance(act, ExpungeRemote)]
 
 
 def _same_message(pair: _Pair, base: Base) -> list[Action]:
-    """Expunge wins; then whoever changed it since the base, if only one did; then the later change."""
+    """An expunge wins; else the change since the base, if there is only one; else the later change."""
     ours, theirs = pair.ours, pair.theirs
     if ours.expunged and theirs.expunged:
         return []
@@ -320,8 +323,8 @@ def _rename(context: ReplayContext, entry: LogEntry, asked: RenameRequest) -> No
 
 
 def _call(context: ReplayContext, entry: LogEntry, wanted: str, name: str, partition: str) -> str:
-    """Give a mailbox the name that the other gave it: told to everybody as this replica's word. Returns
-    what it is called here then."""
+    """Give a mailbox the name that the other replica gave it, and have everybody told. Returns the name that
+    it has here then."""
     uniqueid = entry.attributes.get("uniqueid", "")
     shadow = context.log.shadows.get(uniqueid)
     if context.log.objects.wanted_name(uniqueid, name) == wanted:
@@ -344,12 +347,13 @@ def _call(context: ReplayContext, entry: LogEntry, wanted: str, name: str, parti
 
 
 def _tell_again(context: ReplayContext, uniqueid: str) -> None:
-    """Have the whole mailbox captured anew: the others believe something else of it."""
+    """Have the whole mailbox captured anew, since the others believe something else of it."""
     context.log.shadows.drop(uniqueid)
 
 
 def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
-    """Delete what only the other has changed since its base; else it stays, and everybody is told."""
+    """Delete a mailbox that only the other replica has changed since its base. Any other one stays, and
+    everybody is told."""
     uniqueid = entry.attributes.get("uniqueid", "")
     there = find_name(context, entry.owner, uniqueid)
     if there is None:
@@ -362,8 +366,8 @@ def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
         others = [s for s in writer.mailboxes() if not s.intermediate and not is_deleted(s.name)]
         if not (is_inbox(local.name) and len(others) > 1):
             if context.log.shadows.get(uniqueid) is None:
-                # Somebody may have it from the word of a replica that was taken for the master: so all are
-                # told that it is gone, though they were never told by us that it is there.
+                # We never told of it; but somebody may have it from a replica that was taken for the
+                # master. So all are told that it is gone.
                 context.log.shadows.put(there[0], local)
             writer.apply_unmailbox(local.name)
             context.log.objects.set_names(uniqueid, "", "")
@@ -375,7 +379,7 @@ def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
 
 
 def _is_all_known(context: ReplayContext, entry: LogEntry, local: MailboxState) -> bool:
-    """Whether who deleted a mailbox had seen, or done, all that has been done to it."""
+    """Whether the origin of a deletion knew all that had been done to the mailbox."""
     masters = context.log.masters
     if local.highestmodseq == masters.followed(local.uniqueid, entry.origin):
         return True
@@ -383,7 +387,7 @@ def _is_all_known(context: ReplayContext, entry: LogEntry, local: MailboxState) 
 
 
 def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
-    """What is left of a user whose mailboxes are gone; of one who has mailboxes here all is told again."""
+    """Remove what is left of a user without mailboxes. Of a user who has mailboxes here all is told again."""
     if mailboxes_left(context, entry.owner):
         context.log.shadows.drop_items(entry.owner)
     else:
@@ -394,7 +398,8 @@ def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None
 
 
 def _sieve(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None:
-    """A script that was born there under a name that another has here gets a generated name."""
+    """Store a script. One that was born at the other replica gets a generated name where another script has
+    its name here."""
     upload = said.argument
     with context.batch.reader(entry.owner) as reader:
         content = reader.sieve_content(upload.filename)

@@ -11,15 +11,15 @@ from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 
 MOST_OPERATIONS = 500
 MOST_BYTES = 64 << 20
-"""Of new messages; then the transaction is ended."""
+"""Bytes of new messages in one transaction."""
 
 LOCK_SECONDS = 60.0
-"""Seconds to wait for an owner's lock."""
+"""How long to wait for an owner's lock."""
 
 
 class BatchWriter:
-    """`writer(owner)` gives the transaction of that owner, ending the one of another. What was done is
-    durable after `commit`."""
+    """`writer(owner)` gives the transaction of that owner, after it has committed another owner's. What was
+    done is durable after `commit`."""
 
     def __init__(self, store: MailStore) -> None:
         self.store = store
@@ -29,10 +29,11 @@ class BatchWriter:
         self._count = 0
         self._bytes = 0
         self.commits = 0
-        """How many transactions have been ended: what was done since this changed is not durable yet."""
+        """How many times `commit` was called: what was done since the last time is not durable yet."""
 
     def writer(self, owner: Owner, octets: int = 0) -> MailWriter:
-        """The open transaction of `owner`; `octets` of messages are about to be written."""
+        """The open transaction of `owner`. `octets`: bytes of messages that are about to be written. Raises
+        `StoreError` where the owner cannot be locked or opened."""
         if self._owner != owner or self._count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
             self.commit()
         if self._writer is None:
@@ -45,7 +46,7 @@ class BatchWriter:
 
     @contextlib.contextmanager
     def reader(self, owner: Owner) -> Iterator[MailReader]:
-        """A view of `owner` that shows what has been done."""
+        """A view of `owner` that shows what has been done, committed or not."""
         if self._owner == owner and self._writer is not None:
             yield self._writer
             return
@@ -53,7 +54,7 @@ class BatchWriter:
             yield reader
 
     def commit(self) -> None:
-        """End the open transaction. Raises what the store raises; then nothing of it was done."""
+        """Commit the open transaction. Raises what the store raises; then nothing of it was done."""
         stack, self._stack = self._stack, contextlib.ExitStack()
         self._owner = self._writer = None
         self._count = self._bytes = 0

@@ -16,40 +16,46 @@ from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 
 @dataclass(slots=True)
 class ReplayContext:
-    """`warn` hears what the administrator must see (name conflicts), `notice` what he may want to know."""
+    """The log, the store and the messages of one import. The caller commits `batch`, then the log."""
 
     log: Log
     batch: BatchWriter
+    """Writes to the mail store."""
     messages: PacketMessages
+    """Messages that operations need: those of the packet, and those that the log holds."""
     family: Family
+    """As it is now: operations on the family replace it, and the caller saves it."""
     partitions: Collection[str]
+    """Names of this server's partitions."""
     defaultpartition: str
     warn: Callable[[str], None]
+    """Called with what the administrator must see, such as a name conflict."""
     notice: Callable[[str], None]
+    """Called with what the administrator may want to know."""
     founding: bool
     """Whether this replica is being made."""
     to_capture: set[Owner]
-    """Owners of whom this replica has something new to tell, or who have mailboxes of which it has: they are
-    captured afterwards."""
+    """Owners in whose mailboxes there is something that the others are to be told. The caller captures them
+    afterwards."""
     generated: dict[str, str] = field(default_factory=dict)
-    """By uniqueid: names that were generated and not warned of yet."""
+    """Uniqueid of a mailbox -> the name that was generated for it, as long as nobody has been warned."""
     reached: dict[str, int] = field(default_factory=dict)
-    """Of mailboxes by uniqueid: the last pending operation (its seq) that the mail store has carried out
-    already, since somebody died before the log knew."""
+    """Uniqueid of a mailbox -> seq of the last pending operation that the store has carried out already. A
+    process that crashed before it could tell the log leaves such operations."""
 
     def partition(self, wanted: str) -> str:
         """`wanted` if this server has it, else its default."""
         return wanted if wanted in self.partitions else self.defaultpartition
 
     def require(self, entry: LogEntry) -> None:
-        """Raises `MessagesMissing` if any of the messages of an operation is nowhere."""
+        """Raises `MessagesMissing` if any message of an operation is nowhere here."""
         missing = self.messages.lacking(self.batch.store, self.log.places(entry.owner), entry.guids)
         if missing:
             raise MessagesMissing(tuple(missing))
 
     def collect(self, entry: LogEntry, target: Owner) -> None:
-        """The messages of an operation that other mailboxes of its owner have, which were renamed to somebody
-        else, or were not while this one was: staged for `target`."""
+        """Stage the messages of an operation for `target` where another owner has them. That is so where
+        some mailboxes of the operation's owner were renamed to another owner, and some were not."""
         self.messages.take_stored(self.batch.store, self.log.places(entry.owner), target, entry.guids)
 
     def creator(self, entry: LogEntry) -> str:

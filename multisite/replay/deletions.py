@@ -1,7 +1,7 @@
-"""Deletions, told again by a new master.
+"""A new master tells again what is deleted.
 
-What he has he tells anew; what he, or somebody whom he obeyed, had deleted before is told anew, too: others
-may have taken that word for nobody's, as it was said in a reign that they did not know.
+A new master tells anew all that an owner has. It has to tell anew, too, what was deleted before its reign:
+another replica may have ignored that deletion, because it did not know the reign in which it was said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ VERBS = frozenset(("UNMAILBOX", "UNSUB", "UNQUOTA", "UNANNOTATION", "UNSIEVE", "
 
 
 def tell_deletions(context: ReplayContext, owner: Owner) -> None:
-    """Append what the log says was deleted and is not here. The caller has laid down the hand."""
+    """Append an operation for each thing that the log says was deleted and that is not here. The caller has
+    committed the batch."""
     log = context.log
     last = {entry.line: entry for entry in log.operations.of_owner(owner) if entry.verb in VERBS}
     with context.batch.reader(owner) as reader:

@@ -1,4 +1,4 @@
-"""Operations on the family itself: replicas come, change, go, and may have been given one name twice."""
+"""Operations on the family itself: replicas come, change and go, and two may have been given one name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cyrus_sync.multisite.vetting import keys_to_believe
 
 
 def tell_replica(log: Log, one: Replica) -> LogEntry:
-    """Say in the log what a replica is now."""
+    """Append an operation that says what a replica is now; returns it."""
     attributes = {"replica": one.text()}
     return log.operations.append(FAMILY, b"APPLY REPLICA %()\r\n", time=log.now(), attributes=attributes)
 
 
 def announce(member: Member, family: Family) -> None:
-    """Write a changed family and tell the others of this replica. Whoever crashes between the two is told to
-    do the second by `Family.telling`."""
+    """Write a changed family, and tell the others of this replica. `Family.telling` is set between the two,
+    so that the second is done after a crash."""
     member.set_family(replace(family, telling=True))
     with member.log.db.transaction():
         tell_replica(member.log, member.myself)
@@ -29,7 +29,7 @@ def announce(member: Member, family: Family) -> None:
 
 
 def note_replica(context: ReplayContext, entry: LogEntry, said: Replica) -> None:
-    """Take over what an operation says of a replica, if it is newer than what is known of it."""
+    """Take over what an operation says of a replica, if that is newer than what is known here."""
     family = context.family
     known = family.replicas.get(said.id)
     if known is not None and (known.version, known.text()) >= (said.version, said.text()):
@@ -49,7 +49,7 @@ def note_replica(context: ReplayContext, entry: LogEntry, said: Replica) -> None
 
 
 def give_back_names(family: Family) -> Family:
-    """Every replica with a generated name gets the one that it wants, as far as that is free now."""
+    """The family in which every replica has the name that it wants, as far as that is free now."""
     for one in family.living():
         if one.wanted and family.named(one.wanted, but=one.id) is None:
             family = family.with_replica(replace(one, name=one.wanted, wanted=""))

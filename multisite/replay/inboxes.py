@@ -1,8 +1,9 @@
-"""Users who have mailboxes and no INBOX: their master gives them one.
+"""A user who has mailboxes and no INBOX gets one from the user's master.
 
-A user is deleted at one site while another makes a mailbox of his, or two sites each rename the INBOX that
-the other holds to. Nothing of his is lost by that; but neither IMAP nor a live replica knows a user without
-INBOX. He is given one when all packets at hand are applied: his own may be among them.
+This happens where one site deletes a user while another makes a mailbox for that user, or where two sites
+each rename the INBOX that the other keeps. No mail is lost by it; but neither IMAP nor a live replica knows a
+user without INBOX. The INBOX is made when all packets at hand have been applied, since the user's own one may
+be in a later packet.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from cyrus_sync.multisite.replay.names import mailboxes_left
 
 
 def note_inboxless(context: ReplayContext, owners: Iterable[Owner]) -> None:
-    """Remember, in the log, which of these `give_inboxes` has to look at."""
+    """Note in the log those of these owners who lack an INBOX now; `give_inboxes` looks at them."""
     for owner in owners:
         if _lacks_inbox(context, owner):
             context.log.shadows.put_item(SERVER, INBOXLESS, owner_text(owner), True)
 
 
 def give_inboxes(context: ReplayContext) -> None:
-    """Make what is still missing; everybody is told of it."""
+    """Make the INBOXes that are still missing of users whose master is here. The others are told of them."""
     for text, _ in context.log.shadows.items(SERVER, INBOXLESS):
         owner = owner_from(text)
         if context.log.is_master(owner) and _lacks_inbox(context, owner):
@@ -36,7 +37,7 @@ def give_inboxes(context: ReplayContext) -> None:
                 context.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
                 continue
             context.to_capture.add(owner)
-            context.notice(f"{owner} has {left[0]} and had no INBOX: he was given a new one")
+            context.notice(f"{owner} has {left[0]} and had no INBOX: a new one was made")
         context.log.shadows.drop_item(SERVER, INBOXLESS, text)
 
 
@@ -46,5 +47,5 @@ def _lacks_inbox(context: ReplayContext, owner: Owner) -> bool:
     try:
         names = mailboxes_left(context, owner)
     except StoreCorrupt:
-        return False  # his operations are set aside, and he is looked at when they are carried out
+        return False  # operations on the owner are set aside, and it is looked at when they are carried out
     return bool(names) and inbox_of(owner.name) not in names

@@ -1,4 +1,4 @@
-"""Operations on anything but a mailbox: the same on every replica, one verb of the store each."""
+"""Operations on metadata, that is, on anything but a mailbox: one verb of the store each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from cyrus_sync.multisite.replay.context import ReplayContext
 
 
 def apply_metadata(context: ReplayContext, owner: Owner, said: ApplyCommand) -> None:
-    """Carry it out. What it speaks of may be gone: then there is nothing to do."""
+    """Carry out one operation on subscriptions, seen state, quotas, annotations or scripts of `owner`.
+
+    Where the mailbox is gone there is nothing to do, and `notice` is told. Raises what the store raises, and
+    `MultisiteError` for a verb that no log holds."""
     writer = context.batch.writer(owner)
     argument = said.argument
     try:

@@ -1,8 +1,8 @@
-"""Which name a mailbox gets here, and giving wanted names back when they are free.
+"""Which name a mailbox gets here, and how it gets the name that it wants once that is free.
 
-The rule of MultiSite: where the name of an incoming object is taken, it gets the name
-``<creating replica>_<name>`` here, with a warning of two lines, and nothing else is held up. Its identity
-stays, so that any later rename of either undoes what was generated.
+The rule is MultiSite's. Where the name of an incoming object is taken, the object is called
+``<creating replica>_<name>`` here; a warning of two lines says so, and nothing else is held up. Its uniqueid
+stays, so a later rename of either object undoes the generated name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" 
 
 
 def place(context: ReplayContext, uniqueid: str, wanted: str, creator: str) -> str:
-    """The name that the mailbox gets here: `wanted`, or a generated one where another mailbox has that."""
+    """The name that a mailbox gets here: `wanted`, or a generated one where another mailbox has that name.
+    `creator` is the id of the replica that made it. All names are internal ones."""
     objects = context.log.objects
     if _holder(context, wanted) in ("", uniqueid):
         objects.set_names(uniqueid, "", "")
@@ -34,8 +35,8 @@ def place(context: ReplayContext, uniqueid: str, wanted: str, creator: str) -> s
 
 
 def warn_of_generated(context: ReplayContext) -> None:
-    """Warn of the names that were generated since the last time, but for those that are not needed any more:
-    what a packet tells may be settled in the same packet."""
+    """Warn of the names that were generated since the last time. A name that a later operation of the same
+    packet made unnecessary is left out."""
     generated, context.generated = context.generated, {}
     for uniqueid, name in generated.items():
         known = context.log.objects.get(uniqueid)
@@ -51,8 +52,8 @@ def warn_of_generated(context: ReplayContext) -> None:
 
 
 def warn_of_set_aside(context: ReplayContext, name: str, aside: str) -> None:
-    """Somebody has deleted a mailbox (delayed delete) who did not know all the mail in it. That is not
-    lost, but goes with the mailbox when that expires."""
+    """Warn that a mailbox was deleted (delayed delete) by a replica that did not know all the mail in it.
+    The mail is not lost yet: it goes when the deleted mailbox expires."""
     context.warn(
         f"{name} was deleted elsewhere and has new mail here: it is set aside with it as {aside};"
         " mailstore rename brings it back"
@@ -60,21 +61,23 @@ def warn_of_set_aside(context: ReplayContext, name: str, aside: str) -> None:
 
 
 def _holder(context: ReplayContext, name: str) -> str:
-    """The uniqueid of the mailbox that is called `name` here, "" if none is (an intermediate gives way)."""
+    """The uniqueid of the mailbox that is called `name` here; "" if there is none, or only an intermediate
+    one, which gives way."""
     with context.batch.reader(owner_of(name)) as reader:
         found = reader.mailbox(name)
     return found.uniqueid if found is not None and not found.intermediate else ""
 
 
 def move(context: ReplayContext, uniqueid: str, old: str, new: str, partition: str) -> None:
-    """Give a mailbox its name here, and note it in the shadow: nothing that others need to be told."""
+    """Rename a mailbox here from `old` to `new`, and note it in the shadow, so that the others are not told.
+    Raises `ReplyError` where the store refuses."""
     context.batch.commit()
     context.batch.store.rename(old, new, partition=partition, log=False, without_inbox=True)
     context.log.shadows.rename(uniqueid, owner_of(new), new, partition)
 
 
 def give_back(context: ReplayContext) -> None:
-    """Give every mailbox with a generated name the one that it wants, as far as that is free now."""
+    """Give every mailbox with a generated name the name that it wants, as far as that is free now."""
     for thing in context.log.objects.in_conflict():
         try:
             if _holder(context, thing.wanted):
@@ -92,7 +95,7 @@ def give_back(context: ReplayContext) -> None:
 
 
 def _find(context: ReplayContext, uniqueid: str) -> tuple[Owner, str, str] | None:
-    """Owner, name and partition of a mailbox here."""
+    """Owner, name and partition of a mailbox here, whoever has it; None if nobody has."""
     context.batch.commit()
     owner = context.batch.store.owner_of_uniqueid(uniqueid)
     if owner is None:
@@ -110,7 +113,8 @@ def mailboxes_left(context: ReplayContext, owner: Owner) -> list[str]:
 
 
 def find_name(context: ReplayContext, owner: Owner, uniqueid: str) -> tuple[Owner, str, str] | None:
-    """The same, looking at `owner` first, where it most often is."""
+    """Owner, name and partition of a mailbox here; None if nobody has it. `owner` is looked at first: that is
+    where it most often is."""
     with context.batch.reader(owner) as reader:
         state = reader.mailbox_by_id(uniqueid)
     if state is not None:

@@ -1,4 +1,4 @@
-"""Where the messages of operations are found: what the packet brought, what is held, what is stored."""
+"""Where the messages of operations are found: in the packet, held in the log, or in the mail store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cyrus_sync.multisite.oplog.held import Held, not_stored
 
 
 class PacketMessages(Staging):
-    """The messages of one packet, with what is held behind it."""
+    """The messages of one packet, and behind them those that the log holds."""
 
     def __init__(self, directory: Path, held: Held) -> None:
         super().__init__(directory)
@@ -39,7 +39,7 @@ class PacketMessages(Staging):
                     yield body
 
     def hold(self, guids: Iterable[bytes]) -> None:
-        """Keep those of these messages that the packet brought until they are used or passed on."""
+        """Have the log hold those of these messages that the packet brought."""
         self._held.put(self.own(guids))
 
     def guids(self) -> list[bytes]:
@@ -47,7 +47,7 @@ class PacketMessages(Staging):
         return list(self._messages)
 
     def forget(self, guids: Iterable[bytes]) -> None:
-        """Messages that are in the store now are not needed any more."""
+        """Let go of messages that are in the store now."""
         for guid in guids:
             staged = self._messages.pop(guid, None)
             if staged is not None and staged.frame is not None:
@@ -64,7 +64,7 @@ class PacketMessages(Staging):
     def take_stored(
         self, store: MailStore, owners: Iterable[Owner], target: Owner, guids: Sequence[bytes]
     ) -> None:
-        """Stage those of these messages that others than `target` have: he is about to need them."""
+        """Stage those of these messages that `target` lacks and one of `owners` has."""
         missing = self.lacking(store, [target], guids)
         if not missing:
             return

@@ -1,21 +1,21 @@
-"""The master has spoken of a mailbox that was changed here too: what becomes of our changes. Pure.
+"""What becomes of our changes when the master has spoken of a mailbox that was changed here, too. Pure.
 
-`ours` are the records that differ here from the master's state that ours was built on (the *base*); what of
-them the master has seen and answered is *settled*. In the table, M is the master's record of the same UID
-in his new word, "–" where that says nothing of it.
+`ours` are the records that differ here from the *base*, the master's state on which ours was built. A change
+of ours is *answered* when the master had seen it before it spoke. In the table, M is the master's record of
+the same UID in its new word; "–" means that the word says nothing of that UID.
 
 =======================  ======================================================================
-settled, changed here    M counts; "–": he left it alone, and so do we
-settled, new here        M counts; "–": he has it under another UID, ours goes
-not settled, changed     "–": ours stays. M: expunge wins; else the later change of flags
-not settled, new here    he has got it by another way (same message, same dates): his record, with
-                         our later flags; else ours stays, under a new UID where his word has
-                         taken that one or has gone past it
+answered, changed here   M counts; "–": the master left it alone, and so do we
+answered, new here       M counts; "–": the master has it under another UID, and ours goes
+unanswered, changed      "–": ours stays. M: expunge wins; else the later change of flags
+unanswered, new here     the master has got it by another way (same message, same dates): its
+                         record, with our later flags; else ours stays, under a new UID where the
+                         master's word has taken that UID or has gone past it
 =======================  ======================================================================
 
-What stays gets modseqs above all of the master's, the changes that are in the log already first, so that
-the log is not told of them again. A UID under which another message was to be seen here is not used for
-two messages: UIDVALIDITY rises then.
+What stays gets modseqs above all of the master's. Changes that are in the log already come first, so that the
+log is not told of them again. Where a UID would mean another message than it did to people here, UIDVALIDITY
+rises.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cyrus_sync.multisite.oplog.masters import Base
 
 @dataclass(slots=True)
 class RebasePlan:
-    """Records to forget, records to keep, and up to which modseq and UID those kept are in the log."""
+    """UIDs to forget, records to keep, and up to which modseq and UID those kept are in the log."""
 
     drop: set[int] = field(default_factory=set)
     keep: list[Record] = field(default_factory=list)
     told_modseq: int = 0
     told_uid: int = 0
     reused: bool = False
-    """A UID means another message now than it did to people here."""
+    """Whether a UID means another message now than it did to people here."""
 
 
 def plan_rebase(
@@ -50,15 +50,16 @@ def plan_rebase(
     highestmodseq: int,
     last_uid: int,
 ) -> RebasePlan:
-    """What to do with `ours`. `theirs` is the master's new word by UID and `their_last_uid` his LAST_UID;
-    `answered_modseq`: up to where ours is settled; no modseq and no UID of either side is above
-    `highestmodseq` and `last_uid`."""
+    """What to do with `ours`.
+
+    `theirs` is the master's new word by UID, and `their_last_uid` its LAST_UID. Ours is answered up to
+    `answered_modseq`. No modseq and no UID of either side is above `highestmodseq` and `last_uid`."""
     return _Rebase(_Word(theirs, their_last_uid), base, answered_modseq, highestmodseq, last_uid).plan(ours)
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """What the master says: records by UID, and his LAST_UID."""
+    """What the master says: records by UID, and its LAST_UID."""
 
     records: Mapping[int, Record]
     last_uid: int
@@ -71,7 +72,7 @@ class _Rebase:
         self._theirs = word.records
         self._their_last_uid = word.last_uid
         self._base = base
-        self._settled = answered_modseq
+        self._answered = answered_modseq
         self._modseq = highestmodseq
         self._last_uid = last_uid
         self._by_identity: dict[Identity, list[Record]] = {}
@@ -80,14 +81,14 @@ class _Rebase:
                 for key in dict.fromkeys(identities(record)):
                     self._by_identity.setdefault(key, []).append(record)
         self._taken: set[int] = set()
-        """UIDs of his records that are found to be one of ours: a message may be there twice."""
+        """UIDs of the master's records that stand for one of ours: a message may be there twice."""
         self._alive: set[Identity] = set()
         self._plan = RebasePlan(told_modseq=highestmodseq)
 
     def plan(self, ours: Iterable[Record]) -> RebasePlan:
         told, ours = self._base.told_modseq, list(ours)
         self._alive = {identity(record) for record in ours if not record.expunged}
-        self._taken = {record.uid for record in ours if self._is_his(record)}
+        self._taken = {record.uid for record in ours if self._is_theirs(record)}
         for record in sorted(ours, key=lambda one: (one.modseq > told, one.modseq, one.uid)):
             kept = self._kept(record)
             if kept is None:
@@ -104,17 +105,17 @@ class _Rebase:
     def _kept(self, ours: Record) -> Record | None:
         """What stays of one of our records, without its new modseq; None if nothing does."""
         known = ours.uid <= self._base.last_uid
-        settled = ours.modseq <= self._settled
+        answered = ours.modseq <= self._answered
         theirs = self._theirs.get(ours.uid)
         if known and (theirs is None or theirs.guid == ours.guid):
             # A UID means one message in the master's history.
-            if settled:
+            if answered:
                 return None
             return ours if theirs is None else _later(theirs, ours)
         if theirs is not None and is_same(theirs, ours):
-            return None if settled else _later(theirs, ours)
+            return None if answered else _later(theirs, ours)
         self._drop(ours, theirs)
-        if settled:
+        if answered:
             return None
         if ours.expunged and identity(ours) in self._alive:
             return None  # the message got another UID here, and was not removed
@@ -129,7 +130,7 @@ class _Rebase:
         self._last_uid += 1
         return ours._replace(uid=self._last_uid)
 
-    def _is_his(self, ours: Record) -> bool:
+    def _is_theirs(self, ours: Record) -> bool:
         theirs = self._theirs.get(ours.uid)
         return theirs is not None and is_same(theirs, ours)
 
@@ -140,7 +141,7 @@ class _Rebase:
 
 
 def _later(theirs: Record, ours: Record) -> Record | None:
-    """The master's record with our change on top, None where his stands."""
+    """The master's record with our change on top; None where the master's stands as it is."""
     if same_content(theirs, ours) or theirs.expunged:
         return None
     if not ours.expunged and ours.last_updated < theirs.last_updated:

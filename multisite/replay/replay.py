@@ -1,13 +1,13 @@
-"""`Replay`: operations in their order, each by whose word counts for its owner.
+"""`Replay`: operations in their order, each carried out by whose word counts for its owner.
 
 ===========================  =======================================================================
-said by the owner's master   carried out here (`apply_master`)
+said by the owner's master   applied here (`apply_master`)
 we are the owner's master    arbitrated here (`arbitrate`), and told to all as our word
 neither                      kept in the log, with its messages, to be passed on
 ===========================  =======================================================================
 
-An operation whose messages are missing waits, and so does all that comes after it for the same owner; the
-others flow on.
+An operation whose messages are missing waits, and so does every later one on the same owner. Operations on
+other owners go on.
 """
 
 from __future__ import annotations
@@ -35,30 +35,33 @@ _log = logging.getLogger(__name__)
 
 
 def is_word_of(master: Master | None, entry: LogEntry) -> bool:
-    """Whether its origin said this as the master that is known here. What it said in an earlier reign, or in
-    one that another's claim has ended, need not contain what has been said in this one."""
+    """Whether the origin of an operation said it as the master that is known here. What it said in another
+    reign does not count: that need not contain what has been said in this one."""
     if master is None or master.replica != entry.origin:
         return False
     return "settled" in entry.attributes and entry.attributes.get("reign") == master.reign
 
 
 class Replay:
-    """Carries out operations on the context; the caller commits the log and lays down the hand."""
+    """Carries out operations. The caller commits the batch and the log (`ReplayContext`).
+
+    Nothing here raises for a bad operation: it is set aside with its reason. `StoreError` is raised where the
+    store as a whole fails."""
 
     def __init__(self, context: ReplayContext, capture: Callable[[Iterable[Owner]], object]) -> None:
-        """`capture`: record what owners have changed here before somebody else's word is applied."""
+        """`capture` records what owners have changed here, before another's word is applied to them."""
         self._context = context
         self._capture = capture
         self._captured: set[Owner] = set()
         self._taken: list[tuple[LogEntry, Said]] = []
         self._in_batch: list[tuple[int, LogEntry]] = []
-        """Operations that were carried out, and how many transactions had been ended then."""
+        """Operations that were carried out, each with `BatchWriter.commits` of that moment."""
         self.consumed: set[bytes] = set()
-        """Messages that are in the store now."""
+        """GUIDs of messages that are in the store now."""
 
     def take(self, operation: Operation) -> None:
-        """A new operation of a packet: into the log, to be carried out with others (`carry_out_taken`). One
-        of our own is one that a restore from backup has undone."""
+        """Put a new operation of a packet into the log; `carry_out_taken` carries it out with others. An
+        operation of our own comes only where a restore from backup has undone it."""
         entry = LogEntry(
             operation.origin,
             operation.id,
@@ -79,7 +82,7 @@ class Replay:
         self._taken.append((self._context.log.operations.add(entry), said))
 
     def _capture_first(self, owner: Owner, uniqueid: str) -> None:
-        """What has been changed here and not told yet comes first: no word of others may cover it."""
+        """Record first what has been changed here and not been told: no word of others may cover it."""
         now_of = self._context.log.shadows.owner_of(uniqueid) if uniqueid else None
         for one in (owner, now_of):
             if one is not None and one not in self._captured:
@@ -87,15 +90,16 @@ class Replay:
                 self._capture([one])
 
     def carry_out_taken(self) -> None:
-        """Carry out what was taken. The log has it, durably, as begun: whoever dies now finds it so, and does
-        not take for a change of this replica what is in the store and not yet in the shadow."""
+        """Carry out what was taken. The log already has it durably as *begun*. If this process crashes now,
+        the next one sees that, and does not mistake the effects in the store for changes of this replica."""
         taken, self._taken = self._taken, []
         self._in_batch.clear()
         for entry, said in taken:
             self._carry_out(entry, said)
 
     def try_pending(self) -> None:
-        """Operations that had to wait, were set aside, or were begun by a process that crashed."""
+        """Try the operations again that had to wait, were set aside, or were begun by a process that
+        crashed."""
         operations = self._context.log.operations
         stuck: set[Owner] = set()
         pending = list(operations.pending())
@@ -103,7 +107,7 @@ class Replay:
         for entry in pending:
             if entry.verb == "MAILBOX" and is_word_of(self._context.log.masters.of(entry.owner), entry):
                 said = _readable(entry)
-                # Of an owner who is damaged here it is not known, and nothing is carried out.
+                # Of an owner who is damaged here nothing is known, and nothing is carried out.
                 with contextlib.suppress(StoreCorrupt):
                     if said is not None:
                         note_reached(self._context, entry, said.update.state)
@@ -114,7 +118,8 @@ class Replay:
                 stuck.add(entry.owner)
 
     def _carry_out(self, entry: LogEntry, said: Said | None, *, vetted: bool = False) -> None:
-        """`said` is what `read` made of it, if that was done; `vetted`: its origin may say it."""
+        """`said` is what `read` made of the operation, None if that is to be done. `vetted`: its origin is
+        known to be allowed to say it."""
         log = self._context.log
         try:
             said = said or read(entry)
@@ -149,13 +154,14 @@ class Replay:
         except CyrusSyncError as error:
             self._set_aside(entry, str(error))
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            # Something that should have been refused before, or a fault of ours: it stops nobody else.
+            # `read` should have refused it, or the fault is ours: either way nobody else is stopped.
             _log.exception("operation %d of %s", entry.id, entry.origin)
             self._set_aside(entry, f"{type(error).__name__}: {error}")
 
     def _set_owner_aside(self, entry: LogEntry, error: StoreCorrupt) -> None:
-        """The store here cannot read or change an owner: the operations on him wait until it is repaired, and
-        everybody else goes on. What was done before in the open transaction stays if it can."""
+        """The store here cannot read or change an owner. Operations on that owner wait until it is repaired,
+        and everybody else goes on. What was done before in the open transaction stays if it can be committed;
+        if not, those operations are set aside, too."""
         batch = self._context.batch
         begun = [one for commits, one in self._in_batch if commits == batch.commits]
         try:
@@ -179,8 +185,8 @@ class Replay:
         )
 
     def _without_expunged(self, entry: LogEntry, missing: set[bytes]) -> LogEntry | None:
-        """The operation without those of the missing messages that a later one of its origin says are
-        expunged: nobody needs to wait for them. None if there is none."""
+        """The operation without such missing messages as a later operation of its origin expunges: nobody
+        needs to wait for those. None if there are none."""
         uniqueid = entry.attributes.get("uniqueid")
         if entry.verb != "MAILBOX":
             return None
@@ -218,7 +224,7 @@ class Replay:
             else:
                 self._pass_on(entry)
         elif master.replica == entry.origin and not ours:
-            # He said it before he knew that he is master, and tells all of it anew when he knows.
+            # It said this before it knew that it is the master, and tells all of it anew when it knows.
             self._pass_on(entry)
         elif ours and (entry.origin == log.self_id or not self._context.family.restoring):
             if arbitrate(self._context, entry, said):
@@ -229,7 +235,7 @@ class Replay:
             self._pass_on(entry)
 
     def _pass_on(self, entry: LogEntry) -> None:
-        """Keep the messages that the packet brought for it: whoever is told of it needs them."""
+        """Keep the messages that came with an operation: whoever is told of it needs them."""
         self._context.require(entry)
         self._context.messages.hold(entry.guids)
 
@@ -246,12 +252,13 @@ class Replay:
         if said.replica == log.self_id:
             self.promoted(owner)
         elif entry.origin != before.replica or said.version != before.version + 1:
-            # He was not made master by the one before: nothing here is built on his state.
+            # The last master did not hand over to it: nothing here is built on its state.
             self._forget_bases(owner, said_by_us=before.replica == log.self_id)
 
     def _forget_bases(self, owner: Owner, *, said_by_us: bool) -> None:
-        """Another's claim prevails: what is here is to be settled by him. If it was said by us he knows it as
-        soon as he has answered us; if by a third, nobody can tell how much of it he knows."""
+        """Another's claim prevails, so the new master arbitrates what is here. If we were the master, the new
+        one knows our state as soon as it has answered us. If a third one was, nobody can tell how much of it
+        the new one knows."""
         log = self._context.log
         for state in log.shadows.at_home(owner):
             told_id = log.masters.base(state.uniqueid).told_id
@@ -259,8 +266,8 @@ class Replay:
             log.masters.put_base(state.uniqueid, Base(0, 0, told_id, told_modseq))
 
     def promoted(self, owner: Owner) -> None:
-        """Our word counts from now on: all of the owner is told anew, and what others have said and the
-        last master had not taken in is settled."""
+        """Our word counts for an owner from now on. All of the owner is told anew; then what others have said
+        and the last master had not taken in is arbitrated."""
         log = self._context.log
         self._context.batch.commit()
         places = list(log.places(owner))
@@ -275,7 +282,8 @@ class Replay:
         self.arbitrate_left(owner, settled)
 
     def arbitrate_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
-        """Settle what others have said of an owner whose master we are, beyond what is settled."""
+        """Arbitrate what others have said of an owner whose master we are. `settled` maps each origin to its
+        last operation that is part of the master's state already."""
         log = self._context.log
         for entry in list(log.operations.of_owner(owner)):
             if entry.origin == log.self_id or entry.verb in SPECIAL:

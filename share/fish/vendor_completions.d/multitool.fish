@@ -123,7 +123,7 @@ complete -c multitool -n '__fish_seen_subcommand_from lsmaster' -o help -d 'this
 complete -c multitool -n '__fish_seen_subcommand_from lsmaster' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from lsmaster' -F
 complete -c multitool -n __fish_use_subcommand -a chmaster -d 'hand users over to another master'
-complete -c multitool -n '__fish_seen_subcommand_from chmaster' -o force -d 'although this replica is not the master: he is lost, and will not come back'
+complete -c multitool -n '__fish_seen_subcommand_from chmaster' -o force -d 'although this replica is not the master, which is lost and will not come back'
 complete -c multitool -n '__fish_seen_subcommand_from chmaster' -o all -d 'everybody whose master is here; with -force: all whose master was removed'
 complete -c multitool -n '__fish_seen_subcommand_from chmaster' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from chmaster' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'

@@ -22,7 +22,7 @@ from tests.multisite.mail import (
 )
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
-GIVEN = "he was given a new one"
+GIVEN = "a new one was made"
 
 
 @pytest.fixture
