@@ -83,3 +83,17 @@ def test_packets_are_measured() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "export" in done.stdout and "import" in done.stdout
+
+
+def test_reading_a_spool_can_be_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.spool", "1500"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=scaled(60),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("µs a record") == 3
+    assert "µs a message" in done.stdout

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from zlib import crc32
 
+from cyrus_sync.spool.db import items_of
 from cyrus_sync.spool.index.header import IndexHeader, parse_index_header
+from cyrus_sync.spool.mailbox import MailboxFiles
+from cyrus_sync.spool.snapshot import take
 
 
 class Index:
@@ -48,3 +52,28 @@ class Index:
     def _seal(self, at: int, size: int) -> None:
         end = at + size - 4
         self.data[end : end + 4] = crc32(self.data[at:end]).to_bytes(4, "big")
+
+
+def enlarge(directory: Path, count: int) -> None:
+    """Make a mailbox of `count` messages, all live, out of a golden one of version 16 to 19: its first
+    record over and over, with other UIDs, modseqs, GUIDs and \\Seen on half of them."""
+    path = directory / "cyrus.index"
+    index = Index(path)
+    begin, size = index.header_size, index.record_size
+    first = bytes(index.data[begin : begin + size])
+    records = bytearray(first * count)
+    for number in range(count):
+        at, uid = number * size, (number + 1).to_bytes(4, "big")
+        records[at : at + 4] = uid
+        records[at + 32 : at + 36] = (16 * (number % 2)).to_bytes(4, "big")
+        records[at + 60 : at + 80] = hashlib.sha1(uid).digest()
+        records[at + 80 : at + 88] = (number + 2).to_bytes(8, "big")
+    index.data[begin:] = records
+    (directory / "cyrus.annotations").unlink()
+    columns = index.header.layout.header
+    index.put(columns["num_records"].offset, count).put(columns["exists"].offset, count)
+    index.put(columns["last_uid"].offset, count).put(columns["highestmodseq"].offset, count + 1, 8)
+    index.save()
+    with take(MailboxFiles.below(directory), "", items_of) as mailbox:
+        basic, annot = mailbox.crcs
+    index.put(columns["sync_crc"].offset, basic).put(columns["sync_crc_annot"].offset, annot).save()

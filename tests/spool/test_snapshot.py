@@ -24,7 +24,7 @@ from cyrus_sync.spool.trouble import Gone, SpoolDamaged
 from tests.deadlines import scaled
 
 from .golden import DATA, MOVED, NAMES, copied, files, records, snapshot
-from .indexes import Index
+from .indexes import Index, enlarge
 
 
 @contextlib.contextmanager
@@ -242,23 +242,10 @@ def test_a_difference_that_is_another_one_needs_a_lock_again(tmp_path: Path, loc
     assert locked_times == ["shared", "none"] * 2
 
 
-def large(directory: Path, count: int) -> None:
-    """Make a mailbox of `count` messages out of a golden one: its first record over and over."""
-    index = Index(directory / "cyrus.index")
-    size = index.record_size
-    begin = index.header_size
-    one = bytes(index.data[begin : begin + size])
-    index.data[begin:] = one * count
-    for number in range(count):
-        index.put_in(number, 0, number + 1).put_in(number, 80, number + 2, 8)
-    index.put(20, count).put(84, count).put(28, count).put(68, count + 1, 8).put(100, 1).save()
-    (directory / "cyrus.annotations").unlink()
-
-
 def test_a_mailbox_of_many_windows_is_read_whole_and_in_parts(tmp_path: Path) -> None:
     directory = copied("v17", tmp_path)
     count = 3 * WINDOW + 17
-    large(directory, count)
+    enlarge(directory, count)
     with take(files(directory), "alice", items_of) as found:
         whole = records(found)
         assert [record.uid for record in whole] == list(range(1, count + 1))
@@ -272,7 +259,7 @@ def test_a_large_index_is_copied_into_a_file_that_has_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = copied("v17", tmp_path)
-    large(directory, 2000)
+    enlarge(directory, 2000)
     with snapshot(directory) as small:
         wanted = records(small)
     temporary = tmp_path / "tmp"
@@ -304,3 +291,20 @@ def test_threads_do_not_disturb_one_another(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_large_mailbox_takes_little_memory(tmp_path: Path) -> None:
+    """Its index, here 17 MB, is copied into a file and read window by window."""
+    directory = copied("v17", tmp_path)
+    enlarge(directory, 150_000)
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from tests.spool.golden import snapshot\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "with snapshot(Path(sys.argv[1])) as mailbox:\n"
+        "    assert sum(len(batch) for batch in mailbox.records()) == 150_000\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(directory)], capture_output=True, check=True)
+    assert int(ran.stdout) < 12 * 1024
