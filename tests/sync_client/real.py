@@ -190,6 +190,7 @@ def serving_replica(root: Path) -> Iterator[Replica]:
         yield replica
     finally:
         replica.server.stop(signal.SIGKILL)
+        replica.side.store.close()
 
 
 class Pair:
