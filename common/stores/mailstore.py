@@ -92,7 +92,8 @@ class MailReader(MasterReader, Protocol):
         For one that cannot be read `unreadable` is called, and it is left out; without it `StoreCorrupt` is
         raised (with guid= in its address). `partition` is only passed on."""
 
-    def body(self, guid: bytes) -> MessageBody | None: ...
+    def body(self, guid: bytes) -> MessageBody | None:
+        """One message, None if it is not stored; `StoreCorrupt` if it cannot be read."""
 
     def note_damaged(self, guid: bytes) -> None:
         """The stored copy of this message is not what its GUID says: a writer that is next given the
@@ -105,11 +106,15 @@ class MailReader(MasterReader, Protocol):
         """Reads these messages, as far as they are stored; those that cannot be read, or are not what their
         GUIDs say. They are marked as damaged."""
 
-    def usage(self) -> list[QuotaUsage]: ...
+    def usage(self) -> list[QuotaUsage]:
+        """What is used of every quota root, in the order of `quotas`."""
 
-    def sieve_scripts(self) -> list[SieveScript]: ...
+    def sieve_scripts(self) -> list[SieveScript]:
+        """Scripts as a peer without SIEVE-MAILBOX sees them, in order of file name: ``NAME.script``, and
+        ``NAME.bc`` for the active one."""
 
-    def highest_modseq(self) -> int: ...
+    def highest_modseq(self) -> int:
+        """The highest that the owner has used, 0 for one who is not stored."""
 
 
 class MailWriter(MailReader, Protocol):
@@ -154,21 +159,31 @@ class MailWriter(MailReader, Protocol):
         """Delete mailboxes, subscriptions, seen state and quota roots of the owner, if he exists.
         Intermediates and DELETED. mailboxes stay."""
 
-    def apply_quota(self, quota: Quota) -> None: ...
+    def apply_quota(self, quota: Quota) -> None:
+        """Write a quota root; its modseq is the master's. `BadName`."""
 
-    def apply_unquota(self, root: str) -> None: ...
+    def apply_unquota(self, root: str) -> None:
+        """Remove a quota root; one that is not there is well."""
 
-    def apply_sub(self, mailbox: str, subscribed: bool) -> None: ...
+    def apply_sub(self, mailbox: str, subscribed: bool) -> None:
+        """Subscribe or unsubscribe; the mailbox need not exist. `BadName`."""
 
-    def apply_seen(self, seen: Seen) -> None: ...
+    def apply_seen(self, seen: Seen) -> None:
+        """Replace seen state. `BadParameters` without a uniqueid."""
 
-    def apply_annotation(self, annotation: MailboxAnnotation) -> None: ...
+    def apply_annotation(self, annotation: MailboxAnnotation) -> None:
+        """Set an annotation of a mailbox, or ("") of the server; modseqs stay. `MailboxNonexistent`;
+        `BadParameters` for an entry that does not begin with a slash."""
 
-    def apply_unannotation(self, mailbox: str, entry: str, userid: str) -> None: ...
+    def apply_unannotation(self, mailbox: str, entry: str, userid: str) -> None:
+        """Remove an annotation; errors as for `apply_annotation`."""
 
-    def apply_sieve(self, filename: str, last_update: int, content: bytes) -> None: ...
+    def apply_sieve(self, filename: str, last_update: int, content: bytes) -> None:
+        """Store ``NAME.script``, with `last_update` in Unix seconds; other names are ignored. `BadName`,
+        `SyncBadSieve`; `InvalidUser` for a user without INBOX."""
 
-    def apply_unsieve(self, filename: str) -> None: ...
+    def apply_unsieve(self, filename: str) -> None:
+        """Remove ``NAME.script``. ``NAME.bc`` of the active script: none is active from now on."""
 
     def apply_active_sieve(self, filename: str | None) -> None:
         """`filename` is ``NAME.bc``, None for no active script."""
@@ -183,7 +198,9 @@ class MailWriter(MailReader, Protocol):
         acl: str | None = None,
         mbtype: str = "",
         uidvalidity: int = 0,
-    ) -> MailboxState: ...
+    ) -> MailboxState:
+        """Make a mailbox; what is not given comes from the nearest one above. `BadName`, `PartitionUnknown`;
+        `UnknownFailure` for a name that is taken, or where a user has no INBOX."""
 
     def append(
         self,
@@ -206,35 +223,48 @@ class MailWriter(MailReader, Protocol):
 
     def set_flags(
         self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()
-    ) -> None: ...
+    ) -> None:
+        """Flags of live messages, of the system or keywords; other UIDs are skipped. `UnknownFailure` for
+        what is no flag, or one keyword too many."""
 
-    def expunge(self, mailbox: str, uids: Iterable[int]) -> None: ...
+    def expunge(self, mailbox: str, uids: Iterable[int]) -> None:
+        """Messages that are not there, or expunged already, are skipped."""
 
     def unexpunge(self, mailbox: str, uids: Iterable[int]) -> list[int]:
-        """Bring expunged messages back under new UIDs."""
+        """Bring expunged messages back under new UIDs, which are returned; those whose bytes are still
+        stored."""
 
     def copy(self, mailbox: str, uids: Iterable[int], target: str, *, move: bool = False) -> list[int]:
-        """Within one owner."""
+        """Within one owner; the new UIDs. `move` expunges what was copied."""
 
-    def delete(self, name: str, *, delayed: bool = True) -> None: ...
+    def delete(self, name: str, *, delayed: bool = True) -> None:
+        """At once, or `delayed`: under a name below DELETED, until it expires. Deleting an INBOX deletes the
+        user with all that is below it."""
 
     def set_acl(self, name: str, identifier: str, rights: str) -> None:
         """Empty `rights` remove the entry."""
 
-    def set_quota(self, root: str, limits: dict[str, int] | None) -> None: ...
+    def set_quota(self, root: str, limits: dict[str, int] | None) -> None:
+        """Limits by resource, STORAGE in KiB; None removes the root. `UnknownFailure` for an unknown
+        resource or a limit that cannot be."""
 
     def annotate(self, mailbox: str, entry: str, userid: str, value: bytes | None, uid: int = 0) -> None:
         """`uid` 0 = the mailbox itself; None or empty removes."""
 
-    def subscribe(self, mailbox: str, subscribed: bool = True) -> None: ...
+    def subscribe(self, mailbox: str, subscribed: bool = True) -> None:
+        """The mailbox need not exist. `BadName`."""
 
-    def set_seen(self, seen: Seen) -> None: ...
+    def set_seen(self, seen: Seen) -> None:
+        """Seen state of somebody else's mailbox."""
 
-    def put_script(self, name: str, content: bytes) -> None: ...
+    def put_script(self, name: str, content: bytes) -> None:
+        """Store a script, which stays active if it was. `BadName`, `SyncBadSieve`, `InvalidUser`."""
 
-    def activate_script(self, name: str | None) -> None: ...
+    def activate_script(self, name: str | None) -> None:
+        """None: no script is active. `MailboxNonexistent`."""
 
-    def delete_script(self, name: str) -> None: ...
+    def delete_script(self, name: str) -> None:
+        """`MailboxNonexistent`."""
 
     # -- what settling a conflict does on the master (logged like any local change)
 
@@ -252,7 +282,8 @@ class MailWriter(MailReader, Protocol):
         """Raise what is lower; never lowers."""
 
     def rewrite_records(self, uniqueid: str, records: Sequence[Record]) -> None:
-        """Replace the records of these UIDs; each gets a new modseq, last_updated = now."""
+        """Replace the records of these UIDs; each gets a new modseq, last_updated = now. `StoreError` for a
+        UID that is not there, or is another message."""
 
     def heal(self, body: MessageBody) -> None:
         """Store a message anew whose stored copy is damaged or missing. `ProtocolError` if it is not what its
@@ -262,7 +293,8 @@ class MailWriter(MailReader, Protocol):
         """Append a message that came from the replica, or (body None) one already stored; its UID.
         Its flags, internaldate, savedate and annotations are kept, its modseq is new."""
 
-    def replace_mailbox_annotations(self, uniqueid: str, annotations: Sequence[Annotation]) -> None: ...
+    def replace_mailbox_annotations(self, uniqueid: str, annotations: Sequence[Annotation]) -> None:
+        """Make these the mailbox's own annotations. `MailboxNonexistent`."""
 
     # -- what the import of a packet does
 

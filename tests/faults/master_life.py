@@ -15,7 +15,7 @@ from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.model import Record, Seen
 from cyrus_sync.common.names import SERVER, Owner, inbox_of, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.sieve import SIEVE_FOLDER
-from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.common.stores.native.care.rename import rename_user
 from cyrus_sync.common.stores.native.store import NativeStore
 
 USERS = ("ann", "ben", "cia", "dan")

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from cyrus_sync.common.stores.native.local import LocalMessages
 from cyrus_sync.common.stores.native.partitions import MARKER
+from cyrus_sync.common.stores.native.verbs import messages
 from cyrus_sync.mailstore import context
 from tests.mailstore.conftest import MESSAGE, Site
 from tests.mailstore.damage import KINDS, directory_of, inhabited
@@ -94,7 +94,7 @@ def test_whatever_comes_up_while_storing_is_75(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(LocalMessages, "_keep", fail)
+    monkeypatch.setattr(messages, "_keep", fail)
     result = three.run("deliver", "bob", stdin=MESSAGE)
     assert result.status == 75 and result.err.startswith("mailstore: ")
 

@@ -208,9 +208,10 @@ def test_export_writes_only_into_an_empty_directory(alice: Site) -> None:
 def test_a_message_that_is_missing_is_named_and_the_rest_is_written(alice: Site) -> None:
     alice.deliver("alice", 3)
     store = open_store(alice.config())
-    with store.write(Owner("user", "alice")) as writer:
-        writer._db.execute("DELETE FROM messages WHERE guid = ?", (alice.records("user.alice")[1].guid,))
-        writer.change()
+    with store.transaction(Owner("user", "alice")) as transaction:
+        transaction.change()
+        guid = alice.records("user.alice")[1].guid
+        transaction.db.execute("DELETE FROM messages WHERE guid = ?", (guid,))
     store.close()
     result = alice.run("export", "alice", str(alice.path / "out"))
     assert result.status == 1

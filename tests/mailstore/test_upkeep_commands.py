@@ -17,9 +17,9 @@ def pack_of(site: Site, user: str) -> Path:
 def change(site: Site, statement: str) -> None:
     """Spoil alice's index."""
     store = open_store(site.config())
-    with store.write(Owner("user", "alice")) as writer:
-        writer.change()
-        writer._db.execute(statement)
+    with store.transaction(Owner("user", "alice")) as transaction:
+        transaction.change()
+        transaction.db.execute(statement)
     store.close()
 
 

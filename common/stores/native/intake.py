@@ -9,44 +9,45 @@ from cyrus_sync.common.model import MessageBody, Record
 from cyrus_sync.common.stores.frames import LARGE, make_frame, split, whole_frame, write_frame
 from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.common.stores.native.packs import Place
+from cyrus_sync.common.stores.native.tables.messages import enter_messages, stored_anew, stored_sizes
 from cyrus_sync.common.stores.native.transaction import Transaction
 
 
-def store_bodies(writer: Transaction, bodies: Iterable[MessageBody], *, checked: bool = False) -> None:
+def store_bodies(transaction: Transaction, bodies: Iterable[MessageBody], *, checked: bool = False) -> None:
     """Append messages to the packs and enter them into the index.
 
     `checked` = they are frames known to hold what their GUIDs say. Raises `ProtocolError` for a message
     whose bytes are not what its GUID and size say.
     """
-    packs = writer.packs
+    packs = transaction.packs
     rows = []
     for body in bodies:
         if not checked:
-            place = _append_checked(writer, body)
+            place = _append_checked(transaction, body)
         elif isinstance(body.data, bytes):
             place = packs.append(body.data)
         else:
             place = packs.append_pieces(body.data)
         rows.append((body.guid, place.pack, place.offset, place.length, body.size))
-    writer.enter_messages(rows)
+    enter_messages(transaction, rows)
 
 
-def _append_checked(writer: Transaction, body: MessageBody) -> Place:
+def _append_checked(transaction: Transaction, body: MessageBody) -> Place:
     data = body.data
     if body.encoding == "zstd":
         whole = whole_frame(data if isinstance(data, bytes) else b"".join(data), body.size)
         if whole is None:
             raise ProtocolError("message frame is damaged").at(guid=body.guid.hex())
         _check(body, whole.digest, whole.size)
-        return writer.packs.append(whole.frame)
+        return transaction.packs.append(whole.frame)
     if isinstance(data, bytes) and len(data) <= LARGE:
         frame = make_frame(data)
         _check(body, frame.digest, frame.size)
-        return writer.packs.append(frame.frame)
-    start = writer.packs.begin_frame()
+        return transaction.packs.append(frame.frame)
+    start = transaction.packs.begin_frame()
     pieces = split(data) if isinstance(data, bytes) else data
     try:
-        length, digest = write_frame(pieces, body.size, writer.packs.continue_frame)
+        length, digest = write_frame(pieces, body.size, transaction.packs.continue_frame)
     except ValueError as error:
         raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
     _check(body, digest, body.size)
@@ -63,8 +64,8 @@ def _check(body: MessageBody, digest: bytes, size: int) -> None:
 class Intake:
     """The messages of one APPLY MAILBOX, out of the connection's stage."""
 
-    def __init__(self, writer: Transaction, staged: StagedMessages) -> None:
-        self._writer = writer
+    def __init__(self, transaction: Transaction, staged: StagedMessages) -> None:
+        self._transaction = transaction
         self._staged = staged
         self._sound: set[bytes] = set()
 
@@ -74,27 +75,27 @@ class Intake:
         A live record needs its message: `ProtocolError` if it is nowhere, or not what its GUID says. An
         expunged one may do without.
         """
-        writer = self._writer
+        transaction = self._transaction
         sizes = {record.guid: record.size for record in records}
         live = {record.guid for record in records if not record.expunged}
-        before = writer.has_guids(sizes)
-        bad = writer.unsound(self._doubtful(before))
+        before = transaction.reader.has_guids(sizes)
+        bad = transaction.reader.unsound(self._doubtful(before))
         before -= bad
         kept = set(before)
         wanted = [guid for guid in sizes if guid not in before]
         if wanted:
-            store_bodies(writer, self._bodies(wanted, sizes, live, kept), checked=self._staged.checked)
-            writer.stored_anew(bad & kept)
+            store_bodies(transaction, self._bodies(wanted, sizes, live, kept), checked=self._staged.checked)
+            stored_anew(transaction, bad & kept)
         self._sound.update(kept)
         if before:
-            self._check_sizes(records, writer.stored_sizes(before))
+            self._check_sizes(records, stored_sizes(transaction, before))
         return kept
 
     def _doubtful(self, stored: set[bytes]) -> list[bytes]:
         """Those of the stored messages whose copy is read before it is used: known to be damaged, or sent
         although we have it. What was reserved has been read. One that nobody has sent is not read: nothing
         is there that could take its place."""
-        staged, damaged = self._staged, set(self._writer.damaged)
+        staged, damaged = self._staged, set(self._transaction.damaged)
         sent = (guid for guid in stored if guid in staged and guid not in staged.reserved)
         return [guid for guid in {*damaged.intersection(stored), *sent} if guid not in self._sound]
 

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import ProtocolError
 from cyrus_sync.common.model import Annotation, MailboxState, Record
@@ -44,6 +44,16 @@ INSERT_ANNOTATION = (
     "INSERT OR REPLACE INTO annotations (mailbox, uid, entry, userid, modseq, value)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+
+
+class Box(NamedTuple):
+    """A mailbox with its row number and its usage: live messages, their bytes, bytes of annotations."""
+
+    id: int
+    state: MailboxState
+    messages: int
+    bytes: int
+    annotation_bytes: int
 
 
 def storable(text: str) -> bool:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, sync_directory
-from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.names import SERVER, Owner, check_mailbox_name, owner_of
 from cyrus_sync.common.stores.mailstore import ChangesKept
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.layout import (
@@ -36,9 +36,9 @@ from cyrus_sync.common.stores.native.opened import OpenFiles, OpenOwner, Session
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.registry import Registry
-from cyrus_sync.common.stores.native.rename import rename
-from cyrus_sync.common.stores.native.transaction import Ground, LogLineTuple
+from cyrus_sync.common.stores.native.transaction import Ground, LogLineTuple, Transaction
 from cyrus_sync.common.stores.native.unlogged import Unlogged
+from cyrus_sync.common.stores.native.verbs.rename import Move, rename_across, rename_within
 from cyrus_sync.common.stores.native.writer import Writer
 from cyrus_sync.common.stores.trouble import reporting
 
@@ -141,6 +141,14 @@ class NativeStore:
 
     @contextmanager
     def write(self, owner: Owner, *, create: bool = True, timeout: float = 5.0) -> Iterator[Writer]:
+        with self.transaction(owner, create=create, timeout=timeout) as transaction:
+            yield Writer(transaction)
+
+    @contextmanager
+    def transaction(
+        self, owner: Owner, *, create: bool = True, timeout: float = 5.0
+    ) -> Iterator[Transaction]:
+        """What `write` does, for those who work below the verbs."""
         with reporting(owner):
             if self.readonly:
                 raise StoreError("the mail store was opened for reading only")
@@ -166,29 +174,29 @@ class NativeStore:
         deadline: float,
         stack: contextlib.ExitStack,
         written: list[tuple[bool, LogLineTuple]],
-    ) -> Iterator[Writer]:
+    ) -> Iterator[Transaction]:
         """The transaction; what it committed for the action log comes into `written`."""
         found = self._lock_owner(owner, deadline, stack)
         around = _Around(self, owner, stack)
         if found is None:
             memory = schema.memory_index()
             stack.callback(memory.close)
-            writer = Writer(owner, around, None, memory)
+            transaction = Transaction(owner, around, None, memory)
         else:
-            writer = Writer(owner, around, self.ground(found, stack), None)
+            transaction = Transaction(owner, around, self.ground(found, stack), None)
         if not create:
-            writer.forbid_founding()
+            transaction.forbid_founding()
         try:
             try:
-                yield writer
+                yield transaction
             except ChangesKept:
-                written += self._commit(writer)
+                written += self._commit(transaction)
                 raise
-            written += self._commit(writer)
+            written += self._commit(transaction)
         except ChangesKept:
             raise
         except BaseException:
-            around.undo(writer)
+            around.undo(transaction)
             raise
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
@@ -217,16 +225,21 @@ class NativeStore:
         timeout: float = 5.0,
         without_inbox: bool = False,
     ) -> None:
-        rename(
-            self,
-            old,
-            new,
-            partition=partition,
-            uidvalidity=uidvalidity,
-            log=log,
-            timeout=timeout,
-            without_inbox=without_inbox,
-        )
+        check_mailbox_name(old)
+        check_mailbox_name(new)
+        partition = self.layout.check_partition(partition) if partition else ""
+        move = Move(old, new, partition, uidvalidity, log, without_inbox)
+        source, target = owner_of(old), owner_of(new)
+        if source == target:
+            with self.transaction(source, create=False, timeout=timeout) as transaction:
+                rename_within(transaction, move)
+            return
+        with (
+            self.transaction(source, timeout=timeout) as leaving,
+            self.transaction(target, timeout=timeout) as arriving,
+        ):
+            rename_across(leaving, arriving, move)
+        # The inner context, the target's, has been committed before the outer one.
 
     def close(self) -> None:
         with self._lock:
@@ -439,38 +452,38 @@ class NativeStore:
         sync_directory(gone.parent)
         shutil.rmtree(gone)
 
-    def _commit(self, writer: Writer) -> list[tuple[bool, LogLineTuple]]:
-        coming = [hint for hint in writer.hints if hint[1] is not None]
-        going = [hint for hint in writer.hints if hint[1] is None]
+    def _commit(self, transaction: Transaction) -> list[tuple[bool, LogLineTuple]]:
+        coming = [hint for hint in transaction.hints if hint[1] is not None]
+        going = [hint for hint in transaction.hints if hint[1] is None]
         if coming:
-            self.registry.note(coming, writer.owner)
+            self.registry.note(coming, transaction.owner)
         kinds = {chained for chained, line_writer in self._logs.items() if line_writer}
-        keeping = bool(kinds) and writer.keeps_lines(kinds)
+        keeping = bool(kinds) and transaction.keeps_lines(kinds)
         if keeping:
-            self.unlogged.note(writer.owner)
-        lines = writer.commit(keep_lines=kinds)
+            self.unlogged.note(transaction.owner)
+        lines = transaction.commit(keep_lines=kinds)
         if going:
-            self.registry.note(going, writer.owner)
+            self.registry.note(going, transaction.owner)
         if keeping:
-            self._write_lines(writer, lines)
+            self._write_lines(transaction, lines)
         return lines
 
-    def _write_lines(self, writer: Writer, lines: list[tuple[bool, LogLineTuple]]) -> None:
+    def _write_lines(self, transaction: Transaction, lines: list[tuple[bool, LogLineTuple]]) -> None:
         """What was changed is durable; if the log cannot be written now, the next writer does it."""
         try:
             for chained, line_writer in self._logs.items():
                 wanted = [line for kind, line in lines if kind == chained]
                 if wanted and line_writer:
                     line_writer.write(wanted)
-            writer.lines_written()
+            transaction.lines_written()
         except (CyrusSyncError, OSError, sqlite3.Error) as error:
-            log.warning("action log of %s not written yet: %s", writer.owner, reason(error))
+            log.warning("action log of %s not written yet: %s", transaction.owner, reason(error))
         else:
-            self.unlogged.strike(writer.owner)
+            self.unlogged.strike(transaction.owner)
 
 
 class _Around:
-    """What the store is to one writer (`transaction.Surroundings`)."""
+    """What the store is to one transaction (`transaction.Surroundings`)."""
 
     def __init__(self, store: NativeStore, owner: Owner, stack: contextlib.ExitStack) -> None:
         self._store = store
@@ -492,10 +505,10 @@ class _Around:
         self._made = self._store.found_owner(owner, partition, self._stack)
         return self._store.ground(self._made, self._stack, new=True)
 
-    def undo(self, writer: Writer) -> None:
-        """Roll back; an owner that this writer brought into being goes again."""
+    def undo(self, transaction: Transaction) -> None:
+        """Roll back; an owner that the transaction brought into being goes again."""
         with contextlib.suppress(sqlite3.Error, OSError):
-            writer.rollback()
+            transaction.rollback()
         if self._made is not None:
             with contextlib.suppress(OSError):
                 self._store.remove_owner(self._owner, self._made.directory)

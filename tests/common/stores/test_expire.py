@@ -7,6 +7,7 @@ import pytest
 from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native.care.expire import KEEP_TOMBSTONES, Expired, expire
+from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
 from cyrus_sync.common.stores.native.care.stats import stats
 from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.packs import PackFiles
@@ -143,16 +144,16 @@ def test_deleted_mailboxes_can_be_had_back_until_their_time_is_over(store, clock
     clock.now += DAY
     assert expire(store, ALICE, DAY + 5) == Expired()
     log.clear()
-    with store.write(ALICE) as writer:
-        (removed,) = writer.removed_boxes()
+    with store.transaction(ALICE) as transaction:
+        (removed,) = removed_boxes(transaction)
         assert (removed.state.name, removed.deleted_at, removed.messages) == (INBOX, START, 10)
         with pytest.raises(CyrusSyncError):
-            writer.undelete(removed.id, "user.bob")
+            undelete(transaction, removed.id, "user.bob")
         with pytest.raises(CyrusSyncError):
-            writer.undelete(removed.id, INBOX + ".x")
+            undelete(transaction, removed.id, INBOX + ".x")
         with pytest.raises(MailboxNonexistent):
-            writer.undelete(removed.id + 99, INBOX)
-        back = writer.undelete(removed.id, INBOX)
+            undelete(transaction, removed.id + 99, INBOX)
+        back = undelete(transaction, removed.id, INBOX)
     assert log == [("MAILBOX", INBOX)]
     assert (back.uniqueid, back.sync_crc) == (was.uniqueid, was.sync_crc)
     assert back.foldermodseq == back.highestmodseq > was.highestmodseq
@@ -165,8 +166,8 @@ def test_deleted_mailboxes_can_be_had_back_until_their_time_is_over(store, clock
     clock.now += 2 * DAY
     done = expire(store, ALICE, DAY)
     assert (done.mailboxes, done.messages) == (1, 10)
-    with store.write(ALICE) as writer:
-        assert writer.removed_boxes() == []
+    with store.transaction(ALICE) as transaction:
+        assert removed_boxes(transaction) == []
 
 
 def test_a_mailbox_that_came_back_from_the_master_is_not_brought_back_twice(store):
@@ -175,10 +176,10 @@ def test_a_mailbox_that_came_back_from_the_master_is_not_brought_back_twice(stor
     with store.write(ALICE) as writer:
         writer.apply_unmailbox(INBOX + ".z")
     apply(store, update_of(INBOX + ".z", records))
-    with store.write(ALICE) as writer:
-        (removed,) = writer.removed_boxes()
+    with store.transaction(ALICE) as transaction:
+        (removed,) = removed_boxes(transaction)
         with pytest.raises(MailboxMoved):
-            writer.undelete(removed.id, INBOX + ".zz")
+            undelete(transaction, removed.id, INBOX + ".zz")
 
 
 def test_what_delayed_delete_set_aside_is_deleted_when_it_is_old(store, clock, log):

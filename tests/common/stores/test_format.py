@@ -92,11 +92,11 @@ def test_a_commit_syncs_the_pack_then_the_index_and_then_logs(tmp_path, monkeypa
     fdatasync = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: (events.append("pack"), fdatasync(fd))[1])
     with store.write(ALICE) as writer:
-        writer.connection.set_trace_callback(lambda text: events.append(text) if text == "COMMIT" else None)
+        connection = writer.transaction.db
+        connection.set_trace_callback(lambda text: events.append(text) if text == "COMMIT" else None)
         for number in range(5):
             with writer.savepoint():
                 writer.append(INBOX, [(message(number), 1, "")])
-        connection = writer.connection
     connection.set_trace_callback(None)
     assert events == ["pack", "COMMIT", "log"]
     store.close()

@@ -136,7 +136,7 @@ def test_what_is_stored_anew_is_logged_so_that_a_replica_gets_it(store: NativeSt
     raw = message("two")
     with store.write(ALICE) as writer:
         writer.heal(MessageBody("", guid_of("two"), len(raw), raw))
-        assert (False, ("MAILBOX", INBOX)) in writer._lines
+        assert (False, ("MAILBOX", INBOX)) in writer.transaction._lines
     assert readable(store) == {"one", "two", "three"}
 
 
@@ -148,7 +148,7 @@ def test_expire_moves_what_is_there_of_a_short_pack_and_keeps_the_places_of_the_
     pack.write_bytes(kept[:-5])
     with store.write(ALICE) as writer:
         writer.expunge(INBOX, [1])
-        writer._around._store._clock.now += 10  # type: ignore[attr-defined]
+        writer.transaction.around._store._clock.now += 10  # type: ignore[attr-defined]
     done = expire(store, ALICE, 0)
     assert done.messages == 1
     assert readable(store) == {"two"}

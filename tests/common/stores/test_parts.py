@@ -27,13 +27,13 @@ from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.stores import frames, open_store
 from cyrus_sync.common.stores.native import flags, layout
-from cyrus_sync.common.stores.native.apply import crcs_differ, same_kind
-from cyrus_sync.common.stores.native.folders import acl_with
 from cyrus_sync.common.stores.native.layout import MAX_COMPONENT, Layout, decode_name, encode_name
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, PackWriter, Place
 from cyrus_sync.common.stores.native.registry import Registry
 from cyrus_sync.common.stores.native.rows import storable, to_signed, to_unsigned
+from cyrus_sync.common.stores.native.verbs.apply import crcs_differ, same_kind
+from cyrus_sync.common.stores.native.verbs.folders import acl_with
 from cyrus_sync.common.stores.trouble import store_trouble
 from cyrus_sync.common.synclog.log import SyncLog
 

@@ -6,9 +6,8 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxNonexistent
 from cyrus_sync.common.model import Seen
-from cyrus_sync.common.stores.native import rename as rename_module
+from cyrus_sync.common.stores.native.care.rename import rename_user
 from cyrus_sync.common.stores.native.care.verify import verify
-from cyrus_sync.common.stores.native.rename import rename_user
 from tests.common.stores.tools import ALICE, BOB, INBOX, Log, bodies_in, mailbox_in, message, native_store
 
 
@@ -61,7 +60,7 @@ def test_everything_goes_along(store, log):
 
 @pytest.mark.parametrize("after", range(4))
 def test_a_rename_that_was_interrupted_is_ended_by_another(store, monkeypatch, after):
-    real = rename_module.rename
+    real = store.rename
     done = []
 
     def interrupted(*arguments, **more):
@@ -69,7 +68,7 @@ def test_a_rename_that_was_interrupted_is_ended_by_another(store, monkeypatch, a
             raise KeyboardInterrupt
         done.append(real(*arguments, **more))
 
-    monkeypatch.setattr(rename_module, "rename", interrupted)
+    monkeypatch.setattr(store, "rename", interrupted)
     if after < 3:
         with pytest.raises(KeyboardInterrupt):
             rename_user(store, "alice", "bob")
@@ -81,10 +80,10 @@ def test_a_rename_that_was_interrupted_is_ended_by_another(store, monkeypatch, a
 def test_a_move_that_died_between_its_two_commits_is_ended_by_another(store, monkeypatch):
     commit = type(store)._commit
 
-    def die_for_alice(self, writer):
-        if writer.owner == ALICE:
+    def die_for_alice(self, transaction):
+        if transaction.owner == ALICE:
             raise KeyboardInterrupt
-        return commit(self, writer)
+        return commit(self, transaction)
 
     monkeypatch.setattr(type(store), "_commit", die_for_alice)
     with pytest.raises(KeyboardInterrupt):

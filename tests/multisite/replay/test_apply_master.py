@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.stores.native.impose import Imposing
+from cyrus_sync.common.stores.native.writer import Writer
 from tests.multisite.mail import (
     BOB,
     append,
@@ -39,13 +39,13 @@ def sites(tmp_path: Path) -> list[Site]:
 def imposed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the mailboxes that were imposed, not applied."""
     done: list[str] = []
-    original = Imposing.impose_mailbox
+    original = Writer.impose_mailbox
 
-    def watched(self: Imposing, update: object, *args: object, **options: object) -> None:
+    def watched(self: Writer, update: object, *args: object, **options: object) -> None:
         done.append(update.state.name)  # type: ignore[attr-defined]
         original(self, update, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Imposing, "impose_mailbox", watched)
+    monkeypatch.setattr(Writer, "impose_mailbox", watched)
     yield done
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.rename import rename_user
+from cyrus_sync.common.stores.native.care.rename import rename_user
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.multisite.mastership import hand_over, take_over
 from tests.multisite.mail import BOB, append, create, message, names, records, rename, same_everywhere

@@ -17,6 +17,7 @@ import pytest
 
 from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError
 from cyrus_sync.common.model import Seen
+from cyrus_sync.common.stores.native.care.expire import drop_expunged
 from cyrus_sync.common.stores.native.store import NativeStore
 from tests.sync_client.engine.lines import BrokenLine
 from tests.sync_client.engine.world import (
@@ -167,8 +168,8 @@ class History:
             self._note(store, "copy", source, target, uids)
 
     def clean_up(self, store: NativeStore) -> None:
-        with store.write(ALICE) as writer:
-            writer.drop_expunged(int(self.world.clock.now) + 1)
+        with store.transaction(ALICE) as transaction:
+            drop_expunged(transaction, int(self.world.clock.now) + 1)
         self._note(store, "clean up")
 
     def others(self, store: NativeStore) -> None:

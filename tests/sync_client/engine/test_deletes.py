@@ -8,7 +8,7 @@ import pytest
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.writer import Writer
+from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, write
 
@@ -190,10 +190,10 @@ def test_a_rename_between_users_that_the_replica_did_by_half_is_ended(
         alice.master.rename(name, name.replace("alice", "alicia"), log=True)
     commit = alice.replica._commit
 
-    def half(writer: Writer, *more: Any) -> Any:
-        if writer.owner == ALICE:
+    def half(transaction: Transaction, *more: Any) -> Any:
+        if transaction.owner == ALICE:
             raise StoreError("killed")
-        return commit(writer, *more)
+        return commit(transaction, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(alice.replica, "_commit", half)

@@ -129,7 +129,7 @@ def test_a_large_message_that_breaks_while_it_is_sent_is_left_out_the_next_time(
     large = b"Subject: large\r\n\r\n" + bytes(range(1, 256)) * (LARGE // 200)
     with write(world.master) as writer:
         writer.append(INBOX, [(large, 1, "")])
-        pack, offset, length = writer.connection.execute(
+        pack, offset, length = writer.transaction.db.execute(
             "SELECT pack, offset, length FROM messages ORDER BY size DESC"
         ).fetchone()
     with (directory(world.master) / pack_name(pack)).open("r+b") as file:

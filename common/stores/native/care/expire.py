@@ -12,8 +12,12 @@ from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
+from cyrus_sync.common.stores.native.care.compact import move_pack, needless_files, pack_shares, unlink_all
+from cyrus_sync.common.stores.native.care.removed import removed_boxes
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.upkeep import unlink_all
+from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
+from cyrus_sync.common.stores.native.transaction import Transaction
+from cyrus_sync.common.stores.native.verbs.folders import delete
 
 WASTE = 0.25
 """A pack of which more than this share is waste is compacted."""
@@ -35,33 +39,33 @@ def expire(
     directory = store.directory_of(owner)
     if directory is None:
         return done
-    with store.write(owner, create=False, timeout=timeout) as writer:
-        for state in writer.mailboxes():
+    with store.transaction(owner, create=False, timeout=timeout) as transaction:
+        for state in transaction.reader.mailboxes():
             if is_deleted(state.name) and _set_aside(state.name) < before and not state.intermediate:
-                writer.delete(state.name, delayed=False)
-                writer.purge_box(next(box.id for box in writer.removed_boxes()))
+                delete(transaction, state.name, delayed=False)
+                purge_box(transaction, next(box.id for box in removed_boxes(transaction)))
                 done.mailboxes += 1
-        for removed in writer.removed_boxes():
+        for removed in removed_boxes(transaction):
             if removed.deleted_at < before:
-                writer.purge_box(removed.id)
+                purge_box(transaction, removed.id)
                 done.mailboxes += 1
-        done.records = writer.drop_expunged(before)
-        done.messages = writer.drop_unreferenced()
-        writer.forget_tombstones(store.now() - max(retention, KEEP_TOMBSTONES))
-        worth_keeping = writer.worth_keeping
-        shares = writer.pack_shares()
-    if not worth_keeping:
+        done.records = drop_expunged(transaction, before)
+        done.messages = drop_unreferenced(transaction)
+        forget_tombstones(transaction, store.now() - max(retention, KEEP_TOMBSTONES))
+        something_left = worth_keeping(transaction)
+        shares = pack_shares(transaction)
+    if not something_left:
         _remove(store, owner, timeout)
         done.bytes, done.packs = sum(share.length for share in shares), len(shares)
         return done
     wasteful = [share for share in shares if share.length - share.live > WASTE * share.length]
     for share in wasteful if compact else ():
-        with store.write(owner, create=False, timeout=timeout) as writer:
-            writer.move_pack(share.pack)
+        with store.transaction(owner, create=False, timeout=timeout) as transaction:
+            move_pack(transaction, share.pack)
         done.packs += 1
         done.bytes += share.length - share.live
-    with store.write(owner, create=False, timeout=timeout) as writer:
-        needless = writer.needless_files(directory)
+    with store.transaction(owner, create=False, timeout=timeout) as transaction:
+        needless = needless_files(transaction, directory)
         unlink_all(needless)
         if needless:
             sync_directory(directory)
@@ -78,10 +82,66 @@ def _remove(store: NativeStore, owner: Owner, timeout: float) -> None:
     directory = store.directory_of(owner)
     if directory is None:
         return
-    with store.write(owner, create=False, timeout=timeout) as writer:
-        if writer.worth_keeping:
+    with store.transaction(owner, create=False, timeout=timeout) as transaction:
+        if worth_keeping(transaction):
             return
         try:
             store.remove_owner(owner, directory)
         except OSError as error:
             raise StoreError(f"cannot remove {directory}: {error.strerror}") from error
+
+
+# -- in one transaction
+
+
+def drop_expunged(transaction: Transaction, before: int) -> int:
+    """Forget records that were expunged before `before` (Unix seconds); how many. `deletedmodseq` of their
+    mailboxes says up to where that has been done, so that no delta misses an expunge."""
+    transaction.change()
+    dropped = 0
+    where = "mailbox = ? AND expunged = 1 AND last_updated < ? AND last_updated >= 0"
+    for number, known in transaction.db.execute("SELECT id, deletedmodseq FROM mailboxes").fetchall():
+        count, highest = transaction.db.execute(
+            f"SELECT count(*), max(modseq) FROM records WHERE {where}", (number, before)
+        ).fetchone()
+        if not count:
+            continue
+        transaction.db.execute(
+            f"DELETE FROM annotations WHERE mailbox = ? AND uid IN (SELECT uid FROM records WHERE {where})",
+            (number, number, before),
+        )
+        transaction.db.execute(f"DELETE FROM records WHERE {where}", (number, before))
+        set_columns(transaction, number, deletedmodseq=max(known, highest))
+        dropped += count
+    return dropped
+
+
+def drop_unreferenced(transaction: Transaction) -> int:
+    """Forget messages that no record needs any more; how many. Their bytes stay in the packs until
+    those are compacted."""
+    transaction.change()
+    cursor = transaction.db.execute(
+        "DELETE FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0)"
+    )
+    return cursor.rowcount
+
+
+def forget_tombstones(transaction: Transaction, before: int) -> None:
+    """Forget tombstones and former names from before `before` (Unix seconds)."""
+    transaction.change()
+    transaction.db.execute("DELETE FROM tombstones WHERE deleted_at < ?", (before,))
+    transaction.db.execute(
+        "DELETE FROM former_names WHERE renamed_at < ? AND uniqueid NOT IN (SELECT uniqueid FROM mailboxes)",
+        (before,),
+    )
+
+
+def worth_keeping(transaction: Transaction) -> bool:
+    """False if nothing at all is left, neither alive nor to be brought back."""
+    if not transaction.reader.is_empty():
+        return True
+    found = transaction.db.execute(
+        "SELECT EXISTS (SELECT 1 FROM mailboxes) OR EXISTS (SELECT 1 FROM tombstones)"
+        " OR EXISTS (SELECT 1 FROM messages)"
+    ).fetchone()
+    return bool(found[0])

@@ -22,10 +22,11 @@ from cyrus_sync.common.stores.care import (
 from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
 from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
+from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
+from cyrus_sync.common.stores.native.care.rename import rename_user
 from cyrus_sync.common.stores.native.care.stats import stats
 from cyrus_sync.common.stores.native.care.sweep import sweep
 from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount, verify, verify_store
-from cyrus_sync.common.stores.native.rename import rename_user
 from cyrus_sync.common.stores.native.store import NativeStore
 
 
@@ -82,12 +83,12 @@ class NativeCare:
         return expire(self._store, owner, retention, compact=compact, timeout=PATIENCE)
 
     def removed(self, owner: Owner) -> list[Removed]:
-        with self._store.write(owner, create=False, timeout=PATIENCE) as writer:
-            return writer.removed_boxes()
+        with self._store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
+            return removed_boxes(transaction)
 
     def undelete(self, owner: Owner, number: int, name: str) -> MailboxState:
-        with self._store.write(owner, create=False, timeout=PATIENCE) as writer:
-            return writer.undelete(number, name)
+        with self._store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
+            return undelete(transaction, number, name)
 
     def rename_user(self, old: str, new: str) -> None:
         rename_user(self._store, old, new, timeout=PATIENCE)

@@ -16,14 +16,14 @@ from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import Reconstructed
 from cyrus_sync.common.stores.frames import content_pieces
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.tally import weight
+from cyrus_sync.common.stores.native.tables.boxes import box_sort
+from cyrus_sync.common.stores.native.tables.tally import weight
 
 RECOVERED = "Recovered"
 _HEAD = 64 * 1024

@@ -78,8 +78,8 @@ class _Sweep:
         """Whether lines are left still."""
         if not waiting(self.store, owner):
             return False
-        with self.store.write(owner, create=False, timeout=PATIENCE) as writer:
-            found = writer.left_over
+        with self.store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
+            found = transaction.left_over
         left = waiting(self.store, owner) > 0
         if found and not left:
             self.written.append(owner)

@@ -12,19 +12,21 @@ from collections.abc import Iterator
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
-from cyrus_sync.common.model import NULL_GUID
+from cyrus_sync.common.model import NULL_GUID, MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered
 from cyrus_sync.common.stores.frames import content_pieces, contents
-from cyrus_sync.common.stores.native.boxes import box_sort
 from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
-from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
+from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, Box, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.tally import weight
+from cyrus_sync.common.stores.native.tables.boxes import box_sort, get_box_by_id, set_columns
+from cyrus_sync.common.stores.native.tables.quotas import assign_quotaroots
+from cyrus_sync.common.stores.native.tables.tally import Tally, weight
+from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.trouble import store_trouble
 
 _MESSAGES_AT_ONCE = 500
@@ -249,11 +251,25 @@ def recount(store: NativeStore, owner: Owner, timeout: float = PATIENCE) -> int:
     """Make the CRCs and the usage of every mailbox anew from its records; how many were wrong. For sums
     that `verify` found wrong: the records are the truth."""
     wrong = 0
-    with store.write(owner, create=False, timeout=timeout) as writer:
-        for state in writer.mailboxes():
-            wrong += writer.recount_box(state.uniqueid)
-        writer.change()
-        writer.assign_quotaroots()
+    with store.transaction(owner, create=False, timeout=timeout) as transaction:
+        for state in transaction.reader.mailboxes():
+            wrong += _recount_box(transaction, state.uniqueid)
+        transaction.change()
+        assign_quotaroots(transaction)
+    return wrong
+
+
+def _recount_box(transaction: Transaction, uniqueid: str) -> bool:
+    """Make a mailbox's sums anew from its records; whether they were wrong. A `change` if so."""
+    box = get_box_by_id(transaction, uniqueid)
+    empty = MailboxState("", "", sync_crc=0, sync_crc_annot=ANNOT_SEED)
+    tally = Tally(Box(box.id, empty, 0, 0, weight(box.state.annotations)))
+    for batch in transaction.reader.records(uniqueid):
+        tally.add(batch)
+    wrong = tally.columns() != Tally(box).columns()
+    if wrong:
+        transaction.change()
+        set_columns(transaction, box.id, **tally.columns())
     return wrong
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cyrus_sync.common.model import Annotation, Record
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from cyrus_sync.common.stores.native.transaction import Box
+from cyrus_sync.common.stores.native.rows import Box
 
 
 def weight(annotations: Iterable[Annotation]) -> int:
@@ -17,7 +17,7 @@ def weight(annotations: Iterable[Annotation]) -> int:
 class Tally:
     """Keeps the sums of one mailbox up to date while records come, change and go.
 
-    An annotation CRC of 0 is one that is not known and stays so (`ApplyMailbox._compare_crcs`)."""
+    An annotation CRC of 0 is one that is not known and stays so (`verbs.apply`, step 13)."""
 
     def __init__(self, box: Box) -> None:
         self.crc = box.state.sync_crc
