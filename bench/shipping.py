@@ -27,8 +27,8 @@ from .processes import run
 
 HEADINGS = ("way", "s", "MB/s", "× cp", "× cp, sync", "all runs")
 _COMMANDS = {
-    "shipping_server": "cyrus_sync.multisite.shipping.cli",
-    "mkorder": "cyrus_sync.multisite.shipping.mkorder",
+    "shipping_server": "cyrus_sync.shipping.cli",
+    "mkorder": "cyrus_sync.shipping.mkorder",
 }
 _BLOCK = 4 << 20
 _HOSTS = ("127.0.0.1", "127.0.0.2")

@@ -48,11 +48,11 @@ def sync_reset() -> int:
 
 
 def shipping_server() -> int:
-    return _run("cyrus_sync.multisite.shipping.cli")
+    return _run("cyrus_sync.shipping.cli")
 
 
 def mkorder() -> int:
-    return _run("cyrus_sync.multisite.shipping.mkorder")
+    return _run("cyrus_sync.shipping.mkorder")
 
 
 def syncreplica() -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
+from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import NotApplied, UnknownSender
 from cyrus_sync.multisite.member import Member
@@ -39,7 +40,6 @@ from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again
-from cyrus_sync.multisite.shipping.files import TEMPORARY
 from cyrus_sync.multisite.trust import Verdict, judge, learn
 
 COMMIT_EVERY = 64 << 20

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from cyrus_sync.common.commands import Misuse, run_command, version_text
 from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.one_dash import HELP, VERSION, wants
 from cyrus_sync.multisite.commands import COMMANDS
 from cyrus_sync.multisite.commands.context import EXIT_STATUS
 from cyrus_sync.multisite.commands.running import run
-from cyrus_sync.multisite.options import HELP, VERSION, wants
 
 SHIPPING = {
     "mkorder": "make a shipping order for a file (mkorder(8))",
@@ -47,11 +47,11 @@ def _run(words: list[str]) -> int:
         raise Misuse("a command is needed", "multitool", usage())
     name, *rest = words
     if name == "mkorder":
-        from cyrus_sync.multisite.shipping import mkorder
+        from cyrus_sync.shipping import mkorder
 
         return mkorder.main(rest)
     if name == "shipping_server":
-        from cyrus_sync.multisite.shipping import cli
+        from cyrus_sync.shipping import cli
 
         return cli.main(rest)
     if name in COMMANDS:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import shtab
 
+from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.common.synclog import cli as cyr_synclog
 from cyrus_sync.mailstore import cli as mailstore
 from cyrus_sync.mailstore import reset as sync_reset
 from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE
 from cyrus_sync.multisite import multitool
 from cyrus_sync.multisite.commands import COMMANDS as MULTITOOL
-from cyrus_sync.multisite.options import Grammar
-from cyrus_sync.multisite.shipping import cli as shipping_server
-from cyrus_sync.multisite.shipping import mkorder
+from cyrus_sync.shipping import cli as shipping_server
+from cyrus_sync.shipping import mkorder
 from cyrus_sync.sync_client import arguments as sync_client
 from cyrus_sync.sync_server import cli as sync_server
 

@@ -31,7 +31,7 @@ from cyrus_sync.sync_server import handlers, replies
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (?P<entries>`.*?`) \| (?P<what>.*) \| (?P<tests>.*) \|$", re.MULTILINE)
 SHIPPING = "Shipping between sites"
-"""Its programs have a list of their own, tests/multisite/shipping/test_checklist.py."""
+"""Its programs have a list of their own, tests/shipping/test_checklist.py."""
 QUOTED = re.compile(r"`([^`]+)`")
 
 

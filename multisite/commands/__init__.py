@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
 from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.one_dash import DASHES, Grammar
 from cyrus_sync.multisite.commands.context import Context
-from cyrus_sync.multisite.options import DASHES, Grammar
 
 
 class CommandModule(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family, Replica
-from cyrus_sync.multisite.shipping.question import ask
-from cyrus_sync.multisite.shipping.site import Site
 from cyrus_sync.multisite.standing import Standing, parse_standing
+from cyrus_sync.shipping.question import ask
+from cyrus_sync.shipping.site import Site
 
 QUESTION = b"epochs"
 

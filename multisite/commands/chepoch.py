@@ -6,13 +6,13 @@ import sys
 from collections.abc import Mapping
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.rows import parse_entries, row_lines
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool chepoch",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.mastership import hand_over, take_over
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool chmaster",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.membership import change_replica, trust_keys
-from cyrus_sync.multisite.options import Grammar, Option
 from cyrus_sync.multisite.packet import PublicKeys
 from cyrus_sync.multisite.packet.succession import Succession
-from cyrus_sync.multisite.shipping.errors import BadFileName
-from cyrus_sync.multisite.shipping.names import check_host
+from cyrus_sync.shipping.errors import BadFileName
+from cyrus_sync.shipping.names import check_host
 
 GRAMMAR = Grammar(
     "multitool chreplica",

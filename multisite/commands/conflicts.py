@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_OK
 from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.oplog.objects import Object
-from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool conflicts",

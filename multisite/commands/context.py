@@ -13,6 +13,7 @@ from cyrus_sync.common.commands import complain
 from cyrus_sync.common.config import DEFAULT_PATH, Config
 from cyrus_sync.common.errors import StoreError, UsageError
 from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.one_dash import ABOUT_ITSELF, Option, Parsed
 from cyrus_sync.common.printable import printable
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -20,9 +21,8 @@ from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.options import ABOUT_ITSELF, Option, Parsed
-from cyrus_sync.multisite.shipping.log import ShippingLog
-from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.shipping.log import ShippingLog
+from cyrus_sync.shipping.site import Site
 
 LOCK_SECONDS = 10.0
 """How long a command waits for another one to end, if it is not told."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from cyrus_sync.common.files import write_over
 from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.shipping.notify import send_mail
+from cyrus_sync.shipping.notify import send_mail
 
 FILE = "creation_packets.json"
 """Paths of which the administrator has been told."""

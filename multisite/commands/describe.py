@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
 from cyrus_sync.multisite.commands.lsreplica import replica_lines, when
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.commands.rows import row_lines
 from cyrus_sync.multisite.errors import UnknownReplica
 from cyrus_sync.multisite.family import Replica
-from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool describe",

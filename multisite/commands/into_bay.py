@@ -10,19 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.dates import parse_datetime
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.commands import unsent
 from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.commands.unsent import Unsent
-from cyrus_sync.multisite.dates import parse_datetime
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.export import Exported, Place
 from cyrus_sync.multisite.family import DEFAULT_CLASS
 from cyrus_sync.multisite.member import Member, directory_of
-from cyrus_sync.multisite.shipping.bays import choose_bay, free_name
-from cyrus_sync.multisite.shipping.errors import BadFileName
-from cyrus_sync.multisite.shipping.names import bay_name, check_host
-from cyrus_sync.multisite.shipping.run import deliver
+from cyrus_sync.shipping.bays import choose_bay, free_name
+from cyrus_sync.shipping.errors import BadFileName
+from cyrus_sync.shipping.names import bay_name, check_host
+from cyrus_sync.shipping.run import deliver
 
 
 class IntoBay:

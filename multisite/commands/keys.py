@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.membership import new_keys
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool keys",

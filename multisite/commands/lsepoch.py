@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.rows import row_lines
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool lsepoch",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
-from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool lsmaster",

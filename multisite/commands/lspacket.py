@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.common.printable import printable
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.incoming import waiting_in
@@ -15,7 +16,6 @@ from cyrus_sync.multisite.commands.lsreplica import when
 from cyrus_sync.multisite.errors import NoFamily
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.epochs import Row
-from cyrus_sync.multisite.options import Grammar, Option
 from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader, Target
 
 GRAMMAR = Grammar(

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.family import Family, Replica
-from cyrus_sync.multisite.options import Grammar, Option
 from cyrus_sync.multisite.packet import PublicKeys
 
 GRAMMAR = Grammar(

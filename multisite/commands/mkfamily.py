@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.creation import create_family
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool mkfamily",

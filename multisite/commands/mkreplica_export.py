@@ -6,6 +6,7 @@ import time
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.keys import fingerprint_of
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
@@ -16,9 +17,8 @@ from cyrus_sync.multisite.export import ExportOptions, packet_prefix
 from cyrus_sync.multisite.family import check_replica_name
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import remove_replica
-from cyrus_sync.multisite.options import Grammar, Option
-from cyrus_sync.multisite.shipping.errors import BadFileName
-from cyrus_sync.multisite.shipping.names import check_host
+from cyrus_sync.shipping.errors import BadFileName
+from cyrus_sync.shipping.names import check_host
 
 HEADLINE = "Generating replica creation packet"
 

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
 from cyrus_sync.multisite.creation import Pin, import_replica
 from cyrus_sync.multisite.errors import NotApplied
-from cyrus_sync.multisite.options import Grammar, Option
 from cyrus_sync.multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
 
 GRAMMAR = Grammar(

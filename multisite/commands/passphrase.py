@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.multisite.options import Parsed
+from cyrus_sync.common.one_dash import Parsed
 from cyrus_sync.multisite.packet.invitation import LEAST_PASSPHRASE
 
 _LONGEST = 1024

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cyrus_sync.common.dates import parse_datetime
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.lsreplica import when
 from cyrus_sync.multisite.commands.rows import row_lines
-from cyrus_sync.multisite.dates import parse_datetime
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool recoverpacket",

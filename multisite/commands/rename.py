@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.names import is_inbox, owner_of
+from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.errors import MultisiteError, NotMaster
 from cyrus_sync.multisite.importing import Import, bring_up_to_date
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import rename_replica
-from cyrus_sync.multisite.options import Grammar
 
 GRAMMAR = Grammar(
     "multitool rename",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.options import Grammar, Option
 from cyrus_sync.multisite.restoring import begin, open_again
 
 GRAMMAR = Grammar(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from cyrus_sync.common.commands import Misuse, version_text
 from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.one_dash import HELP, VERSION, run_words, wants
 from cyrus_sync.multisite.commands import COMMANDS
 from cyrus_sync.multisite.commands.context import Context
-from cyrus_sync.multisite.options import HELP, VERSION, run_words, wants
 
 
 def run(name: str, words: Sequence[str]) -> int:

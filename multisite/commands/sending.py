@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from cyrus_sync.common.dates import parse_datetime
 from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.one_dash import Option, Parsed
 from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.commands.into_bay import IntoBay
 from cyrus_sync.multisite.commands.into_file import IntoFile
 from cyrus_sync.multisite.commands.sizes import parse_count, parse_size
-from cyrus_sync.multisite.dates import parse_datetime
 from cyrus_sync.multisite.export import Exported, ExportOptions, Place
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.options import Option, Parsed
-from cyrus_sync.multisite.shipping.conf import check_address
-from cyrus_sync.multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
+from cyrus_sync.shipping.conf import check_address
+from cyrus_sync.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
 SENDING_OPTIONS = (
     Option("max/size", "N[k|m|g]", "cut into packets that are no larger than this; a bare number is KB"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.lsreplica import when
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.importing import drop_set_aside
 from cyrus_sync.multisite.oplog.operations import LogEntry, owner_text
-from cyrus_sync.multisite.options import Grammar, Option
 
 GRAMMAR = Grammar(
     "multitool setaside",

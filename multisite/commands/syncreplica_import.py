@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.directory import Directory, Tampered
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.common.one_dash import Grammar, Option, Parsed
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.creation_packets import tell_of_creation_packets
 from cyrus_sync.multisite.commands.diagnosis import diagnose, say_refused
@@ -15,10 +17,7 @@ from cyrus_sync.multisite.commands.sending import check_comments
 from cyrus_sync.multisite.errors import UnknownReplica
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.options import Grammar, Option, Parsed
-from cyrus_sync.multisite.shipping.directory import Directory
-from cyrus_sync.multisite.shipping.errors import ShippingError
-from cyrus_sync.multisite.shipping.mkorder import COMMENT_OPTIONS, read_comment
+from cyrus_sync.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
 GRAMMAR = Grammar(
     "syncreplica",
@@ -96,7 +95,7 @@ def _remove(context: Context, path: Path) -> None:
     try:
         with Directory.of(path) as directory:
             directory.unlink(path.name)
-    except (ShippingError, OSError) as error:
+    except (Tampered, OSError) as error:
         context.warn(f"{path} has been applied and could not be removed: {reason(error, path)}")
 
 

@@ -14,15 +14,14 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from cyrus_sync.common.files import write_over
+from cyrus_sync.common.directory import Directory
+from cyrus_sync.common.files import remove, write_over
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.shipping.bays import Bay
-from cyrus_sync.multisite.shipping.directory import Directory
-from cyrus_sync.multisite.shipping.errors import ShippingError
-from cyrus_sync.multisite.shipping.files import remove
-from cyrus_sync.multisite.shipping.names import order_name
-from cyrus_sync.multisite.shipping.placing import measured_open, new_order, place_order
-from cyrus_sync.multisite.shipping.site import Site
+from cyrus_sync.shipping.bays import Bay
+from cyrus_sync.shipping.errors import ShippingError
+from cyrus_sync.shipping.names import order_name
+from cyrus_sync.shipping.placing import measured_open, new_order, place_order
+from cyrus_sync.shipping.site import Site
 
 FILE = "unsent.json"
 

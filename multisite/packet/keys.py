@@ -26,8 +26,8 @@ from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.signing import SigningKey, VerifyKey
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.files import write_new
 from cyrus_sync.multisite.packet.errors import BadKeys
-from cyrus_sync.multisite.shipping.files import write_new
 
 FIRST_LINE = "cyrus-sync replica keys 1"
 KEY_BYTES = 32

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cyrus_sync.common.directory import Directory
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.packet import prologue, signature
 from cyrus_sync.multisite.packet.frames import FRAME, end_line, fold, folded_at_most
@@ -30,7 +31,6 @@ from cyrus_sync.multisite.packet.header import Header
 from cyrus_sync.multisite.packet.items import BEGIN, BETWEEN, CLOSE, Operation, message_head, section_head
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.sealing import OVERHEAD, ContentKey
-from cyrus_sync.multisite.shipping.directory import Directory
 
 SMALL_MESSAGE = 1 << 20
 """Larger ones have a section of their own."""

@@ -10,8 +10,8 @@ from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.numbers import decimal, number, uid_number
 from cyrus_sync.common.wire.settings import port_number
 from cyrus_sync.mailstore.context import parse_uids
-from cyrus_sync.multisite.shipping.conf import _number as conf_number
-from cyrus_sync.multisite.shipping.listening import _address, bind
+from cyrus_sync.shipping.conf import _number as conf_number
+from cyrus_sync.shipping.listening import _address, bind
 from cyrus_sync.sync_server.cli import _ssf
 from cyrus_sync.sync_server.settings import Address
 

@@ -13,7 +13,7 @@ import pytest
 from cyrus_sync.common.files import make_directories, private, tighten
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
-from tests.multisite.shipping.kit import free_port
+from tests.shipping.kit import free_port
 from tests.sync_client.real import paired, serving_replica
 
 NOT_PRIVATE = {

@@ -24,9 +24,9 @@ from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.mailstore import cli as mailstore
 from cyrus_sync.multisite.importing import drop_set_aside
-from cyrus_sync.multisite.shipping.conf import parse_conf
-from cyrus_sync.multisite.shipping.errors import ShippingError
-from cyrus_sync.multisite.shipping.order import Order, Passage
+from cyrus_sync.shipping.conf import parse_conf
+from cyrus_sync.shipping.errors import ShippingError
+from cyrus_sync.shipping.order import Order, Passage
 from tests.common.protocol.kit import events, merged, server
 from tests.faults import corpus
 from tests.multisite.commands.kit import Server, family

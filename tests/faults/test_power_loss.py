@@ -22,14 +22,14 @@ from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.mailstore import cli as mailstore
-from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.shipping.order import Order
 from tests.deadlines import until
 from tests.faults.power.machine import message, opened, run, running, subjects
 from tests.faults.power.replay import Recording, cuts
 from tests.faults.server import mailbox, upload
 from tests.multisite.commands.kit import Server as Member
 from tests.multisite.commands.kit import exchange
-from tests.multisite.shipping.kit import Host, free_port
+from tests.shipping.kit import Host, free_port
 
 BETWEEN = int(os.environ.get("CYRUS_SYNC_POWER_CUTS", "12"))
 

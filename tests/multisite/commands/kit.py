@@ -15,12 +15,12 @@ from cyrus_sync.mailstore import cli as mailstore
 from cyrus_sync.multisite import multitool
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.member import directory_of
-from cyrus_sync.multisite.shipping import cli as shipping_server
-from cyrus_sync.multisite.shipping import site as shipping_site
-from cyrus_sync.multisite.shipping.children import fork
-from cyrus_sync.multisite.shipping.service import serve
-from tests.multisite.shipping.kit import KEY
+from cyrus_sync.shipping import cli as shipping_server
+from cyrus_sync.shipping import site as shipping_site
+from cyrus_sync.shipping.children import fork
+from cyrus_sync.shipping.service import serve
 from tests.multisite.world import Site
+from tests.shipping.kit import KEY
 
 
 @dataclass

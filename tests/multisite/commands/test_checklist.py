@@ -13,7 +13,7 @@ import pytest
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.packet import PacketReader
-from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.shipping.order import Order
 from tests.multisite.commands.kit import Server, exchange, send
 
 Pair = tuple[Server, Server]

@@ -88,7 +88,7 @@ def test_an_export_raises_the_row_and_recoverpacket_sets_it_back(
 def _half_an_hour_ago() -> str:
     import time
 
-    from cyrus_sync.multisite.dates import format_datetime
+    from cyrus_sync.common.dates import format_datetime
 
     return format_datetime(int(time.time()) - 1800)
 

@@ -12,8 +12,8 @@ import pytest
 
 from cyrus_sync.multisite.commands import unsent
 from cyrus_sync.multisite.membership import change_replica
-from cyrus_sync.multisite.shipping.errors import ShippingError
-from cyrus_sync.multisite.shipping.order import Order
+from cyrus_sync.shipping.errors import ShippingError
+from cyrus_sync.shipping.order import Order
 from tests.multisite.commands.kit import Server, send
 
 Pair = tuple[Server, Server]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.directory import Directory
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.oplog.database import SiteLock
-from cyrus_sync.multisite.shipping.directory import Directory
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands import COMMANDS
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS
 from cyrus_sync.multisite.multitool import SHIPPING
-from cyrus_sync.multisite.options import Grammar, Option
 
 MAN = Path(__file__).parents[3] / "docs/man"
 SYNCREPLICA = (MAN / "syncreplica.8.md").read_text()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common import directory
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.packet import Messages, PacketReader, PacketWriter
-from cyrus_sync.multisite.shipping import directory
 from tests.multisite.packet.kit import (
     BANGALORE,
     BANGALORE_KEYS,

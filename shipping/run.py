@@ -1,0 +1,70 @@
+"""Finding orders, and carrying them out with one child process each.
+
+For other packages: `deliver` ships the orders that they have just written, `poll` does what
+``shipping_server -poll`` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cyrus_sync.shipping.children import run_children
+from cyrus_sync.shipping.errors import ShippingError
+from cyrus_sync.shipping.names import ORDER_PREFIX
+from cyrus_sync.shipping.sender import ship_order
+from cyrus_sync.shipping.site import Site
+
+
+def poll(site: Site, storage_class: str | None = None) -> bool:
+    """Carry out the caller's orders in the outgoing bays and return bays; True if nothing went wrong."""
+    directories = [bay.outgoing for bay in site.all_bays(storage_class)]
+    found = [path for directory in directories for path in orders_in(directory)]
+    return all(deliver(site, [path for path in found if _is_ours(path)], storage_class))
+
+
+def deliver(site: Site, orders: Iterable[Path], storage_class: str | None = None) -> list[bool]:
+    """Carry out these orders; for each, whether nothing went wrong. Orders of other classes, and those
+    that another run works on, are left alone, which is not wrong."""
+    paths = list(orders)
+    if len({os.fspath(path) for path in paths}) != len(paths):
+        paths = list(dict.fromkeys(paths))
+    return [status == 0 for status in run_children([_job(site, path, storage_class) for path in paths])]
+
+
+def sources(paths: Sequence[Path]) -> list[Path]:
+    """The orders that the operands of a command name: files as they are, directories by their contents."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found.extend(orders_in(path))
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ShippingError(f"{path}: no such file or directory")
+    return list(dict.fromkeys(found))
+
+
+def orders_in(directory: Path) -> list[Path]:
+    """The files of a directory that are named as orders are, oldest name first."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.name.startswith(ORDER_PREFIX))
+    except FileNotFoundError:
+        return []
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return os.geteuid() in (0, path.lstat().st_uid)
+    except FileNotFoundError:
+        return False
+
+
+def _job(site: Site, path: Path, storage_class: str | None) -> functools.partial[int]:
+    return functools.partial(_ship_in_child, site, path, storage_class)
+
+
+def _ship_in_child(site: Site, path: Path, storage_class: str | None) -> int:
+    return 0 if ship_order(site, path, storage_class) else 1

@@ -1,0 +1,106 @@
+"""This host's shipping: configuration, names, bays, key and log in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.directory import Directory, Tampered
+from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay
+from cyrus_sync.shipping.conf import ShippingConf, load_conf
+from cyrus_sync.shipping.key import load_key
+from cyrus_sync.shipping.log import ShippingLog
+from cyrus_sync.shipping.names import check_host, same_host
+
+
+@dataclass
+class Site:
+    """`names`: by which this host is known in orders, the first is the one it writes itself. `home` holds
+    the default bays, markers and the ledger of arrivals, `family_directory` what other packages keep of the
+    family that this host belongs to."""
+
+    conf: ShippingConf
+    names: tuple[str, ...]
+    home: Path
+    family_directory: Path
+    log: ShippingLog
+    key_file: Path
+    listen: tuple[str, ...]
+    contact_port: int
+    sendmail: str
+    config_path: Path
+    import_on_arrival: bool = False
+    clock: Callable[[], float] = field(default=time.time)
+
+    @classmethod
+    def from_config(cls, config: Config, program: str = "shipping_server") -> Self:
+        """`ConfigError` for a bad shipping.conf; a missing one means the defaults, unless it was named."""
+        path = Path(config.string("multisite_shipping_conf") or "")
+        missing = not path.exists() and not config.is_set("multisite_shipping_conf")
+        names = config.words("multisite_host") or [config.servername, socket.gethostname()]
+        return cls(
+            conf=ShippingConf(path) if missing else load_conf(path),
+            names=tuple(dict.fromkeys(check_host(name) for name in names)),
+            home=config.configdirectory / "shipping",
+            family_directory=config.configdirectory / "multisite",
+            log=ShippingLog(config.configdirectory / "log" / "shipping_server_log", program=program),
+            key_file=Path(config.string("multisite_key_file") or ""),
+            listen=tuple(config.words("multisite_listen")),
+            contact_port=config.integer("multisite_contact_port"),
+            sendmail=config.string("sendmail") or "",
+            config_path=config.path.absolute(),
+            import_on_arrival=config.switch("multisite_import_on_arrival"),
+        )
+
+    @cached_property
+    def key(self) -> bytes:
+        """The family key; `ShippingError` if there is none that may be used."""
+        return load_key(self.key_file)
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def is_me(self, host: str) -> bool:
+        """True if `host` is a name of this host; a name without a dot may be the first part of it."""
+        return any(
+            same_host(host, name) or ("." not in host and same_host(host, name.partition(".")[0]))
+            for name in self.names
+        )
+
+    # -- bays
+
+    def bays(self, storage_class: str) -> list[Bay]:
+        """Where files of the class come in and go out."""
+        return self._bays(self.conf.bays_of(storage_class), "ms_ship")
+
+    def return_bays(self, storage_class: str) -> list[Bay]:
+        """The same for files on their way home."""
+        return self._bays(self.conf.return_bays_of(storage_class), "ms_rtn")
+
+    def all_bays(self, storage_class: str | None = None) -> list[Bay]:
+        """Every bay, return bays too, each once; those of one class if it is given."""
+        classes = [storage_class] if storage_class else ["-default", *self.conf.bays, *self.conf.return_bays]
+        found = [bay for name in classes for bay in (*self.bays(name), *self.return_bays(name))]
+        return list(dict.fromkeys(found))
+
+    def in_a_bay(self, directory: Directory) -> bool:
+        """True if files in `directory` are ours to move."""
+        for bay in self.all_bays():
+            for part in (INCOMING, OUTGOING):
+                with contextlib.suppress(OSError, Tampered), bay.open(part) as opened:
+                    if opened.same_as(directory):
+                        return True
+        return False
+
+    def _bays(self, configured: list[Path], default: str) -> list[Bay]:
+        if configured:
+            return [Bay(path) for path in configured]
+        return [Bay(self.home / default, made_by_us=True)]

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shipping.kit import ADDRESSES, Host, free_port
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host, Host]]:
+    """Three hosts; nobody receives yet."""
+    port = free_port()
+    boston, hub, bangalore = (
+        Host(tmp_path / name, address, port)
+        for name, address in zip(("boston", "hub", "bangalore"), ADDRESSES, strict=True)
+    )
+    try:
+        yield boston, hub, bangalore
+    finally:
+        for host in (boston, hub, bangalore):
+            host.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def pair(hosts: tuple[Host, Host, Host]) -> tuple[Host, Host]:
+    """A sender, and a receiver that listens."""
+    hosts[1].start()
+    return hosts[0], hosts[1]
