@@ -2,7 +2,7 @@
 
 A file for this host goes into ``incoming``; one that must travel on goes into ``outgoing`` with a new
 order; one that does both lies in both (one file, two names). On its way home a file goes into return
-bays. Steps are in the ledger before they are taken, `complete` takes those that are left.
+bays. Steps are in the ledger before they are taken; `cyrus_sync.shipping.completing` takes them.
 """
 
 from __future__ import annotations
@@ -12,30 +12,20 @@ import fcntl
 import os
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished, copy_all, is_unfinished
 from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay, free_name_in
+from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
+from cyrus_sync.shipping.completing import Arrived, complete
 from cyrus_sync.shipping.errors import Refused, ShippingError
-from cyrus_sync.shipping.ledger import Arrival, Ledger
-from cyrus_sync.shipping.names import alternatives, bay_name, order_name
+from cyrus_sync.shipping.ledger import Ledger
+from cyrus_sync.shipping.names import bay_name
 from cyrus_sync.shipping.order import Order, Passage
 from cyrus_sync.shipping.site import Site
 from cyrus_sync.shipping.transfer import Header
 
 _STALE = 86400
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """What came, and where it lies: `here` for import, `order_path` if it travels on."""
-
-    order: Order
-    here: Path | None
-    order_path: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,75 +70,28 @@ def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, landed: Unf
         "name": chosen.name,
         "order": _order_from_here(site, header, chosen).text().decode("utf-8", "surrogateescape"),
     }
-    inodes = {}
+    # As long as `landed` is open, nobody else's file can have its inode.
+    inodes: dict[str, int] = {}
     if chosen.here:
         record["here"] = os.fsdecode(landed.path)
         inodes["here"] = landed.inode
     if chosen.onward:
-        onward, inodes["onward"] = landed.path, landed.inode
+        onward = landed.path
         if chosen.here:
             with chosen.bay.open(OUTGOING) as outgoing:
-                name, inodes["onward"] = _same_file(landed, outgoing, chosen.bay)
+                name, same = _same_file(landed, outgoing, chosen.bay)
                 outgoing.sync()
                 onward = outgoing.path / name
+        else:
+            same = True
         record["onward"] = os.fsdecode(onward)
-    record["inodes"] = inodes
+        if same:
+            inodes["onward"] = landed.inode
     landed.directory.sync()
-    arrived = complete(ledger, ledger.arrive(record))
+    arrived = complete(ledger, ledger.arrive(record), inodes)
     if arrived is None:
         raise ShippingError(f"{landed.path} has vanished before it came into its bay")
     return arrived
-
-
-def complete(ledger: Ledger, arrival: Arrival) -> Arrived | None:
-    """Take the steps that are left. Afterwards the arrival is done and on disk.
-
-    None if its data has vanished before the first step: nobody was told that it has come, so it is forgotten
-    and can come again."""
-    bay = Bay(Path(arrival.record["bay"]))
-    with bay.open(INCOMING) as incoming, bay.open(OUTGOING) as outgoing:
-        return _complete(ledger, arrival, bay, incoming, outgoing)
-
-
-def _complete(
-    ledger: Ledger, arrival: Arrival, bay: Bay, incoming: Directory, outgoing: Directory
-) -> Arrived | None:
-    record = arrival.record
-    part, where = ("here", incoming) if "here" in record else ("onward", outgoing)
-    if not arrival.intents and where.look(Path(record[part]).name) is None:
-        if "onward" in record:
-            outgoing.unlink(Path(record["onward"]).name)
-        ledger.void(arrival)
-        return None
-    here = order_path = None
-    order = Order.parse(record["order"].encode("utf-8", "surrogateescape"))
-    if "here" in record:
-        here = _place(ledger, arrival, "here", incoming)
-    if "onward" in record:
-        data = _place(ledger, arrival, "onward", outgoing)
-        if "order" not in arrival.intents:
-            made = replace(order, data_path=os.fsdecode(data))
-            with _unfinished_order(bay, outgoing, made) as written:
-                wanted = data.with_name(order_name(data.name))
-                ledger.intend(arrival, "order", written.path, wanted, written.inode)
-        order_path = outgoing.path / _rename_order(outgoing, arrival.intents["order"])
-    for directory in (incoming, outgoing):
-        directory.sync()
-    ledger.finish(arrival)
-    return Arrived(order, here, order_path)
-
-
-def _unfinished_order(bay: Bay, outgoing: Directory, order: Order) -> Unfinished:
-    """An order with the bay's owner and mode, on disk. It has them from the descriptor that made it."""
-    written = outgoing.new_file(order.text())
-    try:
-        bay.adopt_order(written.descriptor)
-        written.sync()
-    except BaseException:
-        written.discard()
-        written.close()
-        raise
-    return written
 
 
 def recover(site: Site) -> list[Arrived]:
@@ -190,50 +133,16 @@ def _sweep(directory: Directory) -> None:
                 os.close(descriptor)
 
 
-def _place(ledger: Ledger, arrival: Arrival, part: str, directory: Directory) -> Path:
-    temporary, wanted = Path(arrival.record[part]).name, arrival.record["name"]
-    # What others have put in place of the file since it was written is not taken for it.
-    inode = arrival.record.get("inodes", {}).get(part)
-    if part in arrival.intents and _is_same(directory, temporary, arrival.intents[part]["path"]):
-        directory.unlink(temporary)  # renamed in two steps, and stopped between them
-    while found := directory.look(temporary):
-        name = free_name_in(directory, wanted)
-        ledger.intend(arrival, part, directory.path / temporary, directory.path / name)
-        with contextlib.suppress(FileExistsError):
-            directory.move(temporary, name, directory, found.st_ino if inode is None else inode)
-    if part not in arrival.intents:
-        raise ShippingError(f"{directory.path / temporary} has vanished before it came into its bay")
-    return Path(arrival.intents[part]["path"])
-
-
-def _rename_order(outgoing: Directory, intent: dict[str, Any]) -> str:
-    temporary, wanted = Path(intent["temporary"]).name, Path(intent["path"]).name
-    names = alternatives(wanted)
-    name = wanted
-    if _is_same(outgoing, temporary, wanted):
-        outgoing.unlink(temporary)
-    while found := outgoing.look(temporary):
-        name = next(names)
-        with contextlib.suppress(FileExistsError):
-            outgoing.move(temporary, name, outgoing, intent.get("inode", found.st_ino))
-    return name
-
-
-def _is_same(directory: Directory, one: str, other: str) -> bool:
-    first, second = directory.look(one), directory.look(Path(other).name)
-    return first is not None and second is not None and os.path.samestat(first, second)
-
-
-def _same_file(landed: Unfinished, outgoing: Directory, bay: Bay) -> tuple[str, int]:
-    """The file under a temporary name in `outgoing`, too: that name and its inode."""
+def _same_file(landed: Unfinished, outgoing: Directory, bay: Bay) -> tuple[str, bool]:
+    """The file under a temporary name in `outgoing`, too: that name, and whether it is no copy."""
     try:
-        return landed.link(outgoing), landed.inode
+        return landed.link(outgoing), True
     except OSError:  # incoming and outgoing are different file systems
         with outgoing.new_file() as copy:
             copy_all(landed.descriptor, copy.descriptor)
             bay.adopt(copy.descriptor)
             copy.sync()
-            return copy.name, copy.inode
+            return copy.name, False
 
 
 def _order_from_here(site: Site, header: Header, chosen: Plan) -> Order:

@@ -43,8 +43,8 @@ def algorithm(digest: str) -> str:
     return digest.partition(":")[0]
 
 
-def digest_file(descriptor: int) -> str:
-    """The digest of an open file from its start, without moving its position."""
+def digest_file(descriptor: int, name: str = _PREFERRED) -> str:
+    """The digest of an open file from its start, by the algorithm `name`, without moving its position."""
     offset = 0
 
     def read(block: memoryview) -> int:
@@ -53,7 +53,7 @@ def digest_file(descriptor: int) -> str:
         offset += count
         return count
 
-    return digest_flow(read, lambda block: None)[1]
+    return digest_flow(read, lambda block: None, name=name)[1]
 
 
 def digest_flow(

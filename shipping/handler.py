@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
-from cyrus_sync.shipping.arrival import Arrived
+from cyrus_sync.shipping.completing import Arrived
 from cyrus_sync.shipping.conf import DEFAULT_CLASS
 from cyrus_sync.shipping.site import Site
 

@@ -8,7 +8,8 @@ One file for each order, ``received/<hash of its identifier and data>``, of JSON
     {"do": "done"}         everything is in its place; the sender may be told
 
 A rename never replaces and is one step, so afterwards it is plain what has happened: the temporary file
-is there (rename it now) or not (it was). The lock on the file is held for the whole of an arrival.
+is there (rename it now) or not (it was). No line says which inode a file has: a host that was restored from
+a backup has others, and the content tells as much. The lock on the file is held for the whole of an arrival.
 """
 
 from __future__ import annotations
@@ -89,16 +90,8 @@ class Ledger:
         self.arrivals.append(Arrival(record))
         return self.arrivals[-1]
 
-    def intend(
-        self, arrival: Arrival, part: str, temporary: Path, path: Path, inode: int | None = None
-    ) -> None:
-        intent: dict[str, Any] = {
-            "part": part,
-            "temporary": os.fsdecode(temporary),
-            "path": os.fsdecode(path),
-        }
-        if inode is not None:
-            intent["inode"] = inode
+    def intend(self, arrival: Arrival, part: str, temporary: Path, path: Path) -> None:
+        intent = {"part": part, "temporary": os.fsdecode(temporary), "path": os.fsdecode(path)}
         self._append({"do": "intend", **intent})
         arrival.intents[part] = intent
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished
 from cyrus_sync.common.files import begin_writing_back, write_all
-from cyrus_sync.shipping.arrival import Arrived, Plan, complete, plan, settle
+from cyrus_sync.shipping.arrival import Plan, plan, settle
+from cyrus_sync.shipping.completing import Arrived, complete
 from cyrus_sync.shipping.digest import algorithm, digest_flow
 from cyrus_sync.shipping.errors import Refused, ShippingError
 from cyrus_sync.shipping.ledger import Ledger

@@ -28,8 +28,9 @@ from typing import Any
 from cyrus_sync.common.files import write_all
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping import contact, question
-from cyrus_sync.shipping.arrival import Arrived, recover
+from cyrus_sync.shipping.arrival import recover
 from cyrus_sync.shipping.children import MAX_CHILDREN, fork
+from cyrus_sync.shipping.completing import Arrived
 from cyrus_sync.shipping.handler import (
     handler_command,
     imports_by_itself,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.directory import Directory
-from cyrus_sync.shipping import arrival, sender
+from cyrus_sync.shipping import arrival, completing, sender
 from cyrus_sync.shipping.children import fork
 from cyrus_sync.shipping.datafile import DataFile
 from cyrus_sync.shipping.ledger import Ledger
@@ -106,7 +106,7 @@ STEPS = [
     (Ledger, "intend"),
     (Ledger, "finish"),
     (Directory, "rename_new"),
-    (arrival, "_unfinished_order"),
+    (completing, "unfinished_order"),
     (Directory, "sync"),
     (arrival, "_same_file"),
 ]

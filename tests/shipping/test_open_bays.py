@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished
-from cyrus_sync.shipping import arrival, sender
+from cyrus_sync.shipping import arrival, completing, sender
 from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.placing import measured, new_order
@@ -141,7 +141,7 @@ def test_what_is_received_gives_no_other_file_away(
             for path in (hub.bay / part).glob(".ms_tmp_*"):
                 swap(path, secret, link)
 
-    for place, step in ((Bay, "adopt"), (arrival, "_unfinished_order"), (Unfinished, "link")):
+    for place, step in ((Bay, "adopt"), (completing, "unfinished_order"), (Unfinished, "link")):
         with monkeypatch.context() as patch:
             after(patch, place, step, swap_all)
             hub.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -104,6 +105,64 @@ def test_data_that_vanished_before_its_first_step_is_sent_again(
     assert hub.incoming() == {"one": b"1"}
     assert hub.outgoing() == (["one", "sh_o_one"] if both else [])
     assert unfinished(hub) == []
+
+
+def _restore(host: Host, *_: object) -> None:
+    """Bring the host's files back from a copy, as a backup would: every one has another inode."""
+    for path in [found for found in host.home.rglob("*") if found.is_file()]:
+        copy = path.with_name("restored")
+        shutil.copy2(path, copy)
+        path.unlink()
+        copy.rename(path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("step", ["arrive", "intend"])
+def test_a_host_that_was_restored_with_an_arrival_pending_completes_it(
+    hosts: Three, monkeypatch: pytest.MonkeyPatch, step: str, count: int
+) -> None:
+    boston, hub, bangalore = hosts
+    boston.configure(f"ROUTE {hub.name} {bangalore.name}")
+    real, calls = getattr(Ledger, step), [0]
+
+    def last_step(*arguments: object) -> object:
+        found = real(*arguments)
+        calls[0] += 1
+        if calls[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    boston.packet("one", b"1", hub.name, bangalore.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, step, last_step)
+        hub.start()
+        boston.shipping_server("-poll")
+        hub.stop(signal.SIGKILL)
+    _restore(hub)
+    hub.start()
+    wait_until(lambda: boston.shipping_server("-poll") == 0 and not boston.outgoing())
+    assert hub.incoming() == {"one": b"1"}
+    assert hub.outgoing() == ["one", "sh_o_one"]
+    assert unfinished(hub) == []
+
+
+def test_what_was_put_in_the_place_of_a_file_whose_receiver_was_killed_is_not_taken_for_it(
+    hosts: Three, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, hub, _ = hosts
+    real = Ledger.arrive
+
+    def arrive_and_change(ledger: Ledger, record: dict[str, object]) -> None:
+        real(ledger, record)
+        Path(str(record["here"])).write_bytes(b"2")  # the same file, so it has its inode
+
+    dying_once(monkeypatch, tmp_path / "died", Ledger, "arrive", arrive_and_change)
+    hub.start()
+    boston.packet("one", b"1", hub.name)
+    assert boston.shipping_server("-poll") == 1
+    wait_until(lambda: boston.shipping_server("-poll") == 0 and not boston.outgoing())
+    assert hub.incoming() == {"one": b"1"}
+    assert "is not what has arrived" in hub.log()
 
 
 def test_orders_that_are_longer_than_a_pipe_hold_up_nobody(hosts: Three) -> None:
