@@ -29,6 +29,9 @@ UNREACHED, REFUSED = 1, 2
 """The flag of a failed attempt: the next hop did not answer; it answered, and the transfer failed."""
 
 _KEPT_FAILURES = 50
+_BLANK = " \t\r"
+"""What may stand around a value. Other blanks are part of it, wherever it is written."""
+
 _ESCAPE = re.compile(r'[\\"\x00-\x1f\x7f]')
 _UNESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
 
@@ -149,7 +152,7 @@ class Order:
                 "FAILED-ATTEMPTS",
                 [f"{f.flag} {_date(f.time)} {f.next_hop} {f.destination}" for f in self.failures],
             ),
-            ("NOTIFICATION-ADDRESSES", list(self.notify)),
+            ("NOTIFICATION-ADDRESSES", [_quote(one) if one[:1] in '"%' else one for one in self.notify]),
             ("COMMENTS", [_quote(one) for one in self.comments]),
             *((name, list(lines)) for name, lines in self.others),
         ]
@@ -224,7 +227,7 @@ def _attributes(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in text.split("\n"):
-        line = line.strip(" \t\r")
+        line = line.strip(_BLANK)
         if not line or (line.startswith("#") and current is None):
             continue
         if line.startswith("%"):
@@ -233,7 +236,8 @@ def _attributes(text: str) -> dict[str, list[str]]:
                 raise BadOrder("not a valid shipping order: an attribute without a name")
             if name in found:
                 raise BadOrder(f"not a valid shipping order: %{name} is given twice")
-            current = found[name] = [value.strip()] if value.strip() else []
+            value = value.strip(_BLANK)
+            current = found[name] = [value] if value else []
         elif current is None:
             raise BadOrder("not a shipping order: a value comes before the first %NAME")
         else:
@@ -259,9 +263,13 @@ def _escape(character: str) -> str:
 
 
 def _unquote(text: str) -> str:
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        return text
-    return _UNESCAPE.sub(lambda m: chr(int(m[1][1:], 16)) if len(m[1]) == 3 else m[1], text[1:-1])
+    """The text that a value stands for. What is not UTF-8 is in it as os.fsdecode() has it.
+
+    Octets that an escape kept apart may be a letter together, in UTF-8: that letter is what is meant, since
+    nobody could tell it from them when the order is read once more."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = _UNESCAPE.sub(lambda m: chr(int(m[1][1:], 16)) if len(m[1]) == 3 else m[1], text[1:-1])
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _date(seconds: int) -> str:

@@ -134,4 +134,20 @@ def test_an_unknown_attribute_without_a_value_says_nothing() -> None:
     assert Order.parse(EXAMPLE + b"%X-NEW\n") == Order.parse(EXAMPLE)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b'%COMMENTS "\xc3\\\xa9"',  # two octets that an escape keeps apart, and that are a letter together
+        b'%COMMENTS "\xe2\\\x82\xac" \xff',
+        b'%COMMENTS "\xff\xfe" ',
+        b'%NOTIFICATION-ADDRESSES\n"\\"a\\""\n"%b"',
+        "%X-NEW\n\u2003a\u2003".encode(),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_means_the_same_when_it_is_written_again(lines: bytes) -> None:
+    order = Order.parse(EXAMPLE + lines + b"\n")
+    assert Order.parse(order.text()) == order
+    assert Order.parse(order.text()).text() == order.text()
+
+
 EXAMPLE = Order("/b/d", "here", ("there",), 1, 0, identifier="one").text()
