@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _COMPACT_AT = 64 * 1024
-_SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
+_SPACE = re.compile(rb"[ \t\r\v\f]*+")
 
 
 class Buffer:
@@ -43,7 +43,7 @@ class Buffer:
         return dropped
 
     def skip_space(self) -> int:
-        """Pass over white space; how many bytes are left behind it."""
+        """Pass over the white space of a line; how many bytes are left behind it."""
         found = _SPACE.match(self.data, self.pos)
         assert found is not None
         self.pos = found.end()

@@ -6,9 +6,10 @@ are in `MOVES`; `State` says what is expected next.
 
 The rule guarded here: **whatever is sent, the stream stays in step or the connection ends.** A command that
 is well-formed and refused is swallowed with all its literals and file literals before `Refused` says so. One
-that is malformed and holds any content ends the connection: where its content ends is what the sender got
-wrong, and then the text of a message may look like a command. Until `authenticated` is set, a GET, APPLY or
-RESTORE is swallowed unread, so that a stranger cannot make us hold more than a line.
+that is malformed is refused if it is a single line without content and without a brace; any other ends the
+connection: where content begins or ends is what the sender got wrong, and then the text of a message may look
+like a command. Its octets alone decide, not the pieces in which they come. Until `authenticated` is set, a
+GET, APPLY or RESTORE is swallowed unread, so that a stranger cannot make us hold more than a line.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ from cyrus_sync.common.protocol.events import (
     SessionCommand,
 )
 from cyrus_sync.common.protocol.receiving import ReceivingEnd, Rules
-from cyrus_sync.common.protocol.skip import LineSkipper
+from cyrus_sync.common.protocol.skip import LineSkipper, PlainLine
 from cyrus_sync.common.protocol.value_stream import Bulk, ValueStream
 
 LOGIN_FIRST = b"NO Please authenticate first"
 
 _WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
 _LINE_END = re.compile(rb"\r?\n")
+_SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
 _MOST_FOR_NOTHING = 256 * 1024
 """Bytes of commands that are passed over for somebody who may not give them; then the connection ends."""
 _MAX_VERB = 64
@@ -109,7 +111,11 @@ class ServerConnection(ReceivingEnd[State, Move]):
         self._name: dlist.AstringReader | None = None
         self._command: tuple[str, bool, Command | None] = ("", False, None)
         self._value: ValueStream | None = None
-        self._skipper = LineSkipper()
+        self._late = False
+        """Whether the value may still begin on another line."""
+        self._in_doubt = False
+        """Whether a name or what stands behind it may be, or announce, content."""
+        self._skipper: LineSkipper | PlainLine = PlainLine()
         self._skipped = 0
         self._after_skip: Event = NEED_DATA
 
@@ -178,10 +184,11 @@ class ServerConnection(ReceivingEnd[State, Move]):
             return None
         buffer.pos = found.end()
         if self.denial is not None:
-            self._skip(Move.DENIED_WORD, Refused(self.denial))
+            self._skip(Move.DENIED_WORD, LineSkipper(), Refused(self.denial))
             return None
         self._move(Move.DLIST_WORD)
         self._name = None
+        self._in_doubt = False
         return None
 
     def _read_line(self) -> Event | None:
@@ -195,8 +202,8 @@ class ServerConnection(ReceivingEnd[State, Move]):
             return NEED_DATA
         line = bytes(memoryview(buffer.data)[buffer.pos : end]).removesuffix(b"\r")
         command = SessionCommand(self._verb, line[len(self._verb) :].lstrip(b" \t"))
-        if b"{" in line:
-            self._skip(Move.SYNTAX, command)
+        if b"{" in line or b"}" in line:
+            self._skip(Move.SYNTAX, PlainLine(literals=True), command)
             return None
         buffer.pos = end + 1
         self._move(Move.LINE_READ)
@@ -222,6 +229,8 @@ class ServerConnection(ReceivingEnd[State, Move]):
         if found is None:
             return NEED_DATA
         name, buffer.pos = found
+        self._in_doubt = self._name.content or dlist.has_braces(name)
+        self._late = self._verb == "GET"
         self._command = find(self._verb, name.decode("latin-1").upper())
         declared = self._command[2]
         self._value = ValueStream(buffer, self._limits, declared.bulk if declared else Bulk.NONE)
@@ -231,6 +240,8 @@ class ServerConnection(ReceivingEnd[State, Move]):
     def _read_value(self) -> Event | None:
         value = self._value
         assert value is not None
+        if self._late and not self._find_late_value():
+            return NEED_DATA
         try:
             event = value.read()
         except dlist.OutOfStep:
@@ -239,9 +250,21 @@ class ServerConnection(ReceivingEnd[State, Move]):
             self._unparsable()
             return None
         if event is None and value.done:
+            if self._command[2] is None and dlist.has_braces(value.value):
+                raise dlist.OutOfStep()  # what should have been the name may be the GUID of a message
             self._move(Move.VALUE_READ)
             return None
         return event or NEED_DATA
+
+    def _find_late_value(self) -> bool:
+        """A GET without its value gets it on the next line, as in Cyrus."""
+        buffer = self._buffer
+        space = _SPACE.match(buffer.data, buffer.pos)
+        assert space is not None
+        buffer.pos = space.end()
+        self._in_doubt = self._in_doubt or b"\n" in space.group()
+        self._late = not buffer
+        return not self._late
 
     def _read_line_end(self) -> Event | None:
         buffer = self._buffer
@@ -253,9 +276,9 @@ class ServerConnection(ReceivingEnd[State, Move]):
             self._unparsable()
             return None
         buffer.pos += end.end()
-        self._move(Move.LINE_READ)
         value, self._value = self._value, None
         assert value is not None
+        self._move(Move.LINE_READ)
         name, local, _ = self._command
         if isinstance(value.refusal, ReplyError):
             return Refused(f"NO {value.refusal.reply}".encode())
@@ -287,19 +310,18 @@ class ServerConnection(ReceivingEnd[State, Move]):
 
     def _unparsable(self) -> None:
         """Not a dlist. What is not known to be a line without any content leaves no way on."""
-        name, value, self._value = self._name, self._value, None
-        held = name is not None and name.content
-        if held or (value is not None and (value.content or value.file_parts is not None)):
+        value, self._value = self._value, None
+        if self._in_doubt or (value is not None and value.in_doubt):
             raise dlist.OutOfStep()
-        self._skip(Move.SYNTAX, Refused(self._unparsable_reply()), content=False)
+        self._skip(Move.SYNTAX, PlainLine(), Refused(self._unparsable_reply()))
 
     def _unparsable_reply(self) -> bytes:
         return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % self._verb.encode("ascii")
 
-    def _skip(self, move: Move, then: Event, *, content: bool = True) -> None:
-        """Swallow the rest of the line, with any `content` that it may have, then say `then`."""
+    def _skip(self, move: Move, skipper: LineSkipper | PlainLine, then: Event) -> None:
+        """Swallow the rest of the line as `skipper` does, then say `then`."""
         self._move(move)
-        self._skipper = LineSkipper(content=content)
+        self._skipper = skipper
         self._after_skip = then
 
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from cyrus_sync.common.protocol.dlist_parser import AstringReader, Files, Parser, Status
+from cyrus_sync.common.protocol.dlist_parser import AstringReader, Files, Parser, Status, has_braces
 from cyrus_sync.common.protocol.dlist_types import (
     DEFAULT_LIMITS,
     MAX_FILE,
@@ -47,6 +47,7 @@ __all__ = [
     "astring",
     "encode",
     "file_head",
+    "has_braces",
     "parse",
 ]
 

@@ -23,6 +23,7 @@ from cyrus_sync.common.protocol.dlist_types import (
 )
 
 _SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
+_SPACE_IN_LINE = re.compile(rb"[ \t\r\v\f]*+")
 _WORD_END = re.compile(rb'[ \t\r\n\v\f()"]')
 _QUOTED = re.compile(rb'[^"\\\r\n]*+(?:\\[\x00-\xff][^"\\\r\n]*+){0,200}')
 """A match remembers every turn of a group, so groups have few turns; after those one matches again."""
@@ -48,7 +49,8 @@ class Files(enum.Enum):
     KEEP = "keep"
     SKIP = "skip"
     STREAM = "stream"
-    """Stop in front of them (`Status.FILE`); the caller takes them out of the buffer."""
+    """Stop in front of them (`Status.FILE`); the caller takes them out of the buffer. Stop also behind every
+    other item of an outermost list (`Status.ITEM`)."""
 
 
 class Status(enum.Enum):
@@ -58,6 +60,8 @@ class Status(enum.Enum):
     DONE = "done"
     FILE = "file"
     """`Parser.file` is announced and its bytes come next. Call `file_taken` after them."""
+    ITEM = "item"
+    """An item of the outermost list has been read, see `Files.STREAM`."""
     STREAM = "stream"
     """The list under the streamed key has begun; the caller consumes it, closing parenthesis included."""
 
@@ -144,13 +148,14 @@ class Parser:
 
     `feed` goes as far as the buffer does and remembers where it was; the bytes before the position that
     it returns may be dropped. With `stream_key`, a list under that key of the outermost kvlist is left to
-    the caller. After an error, `position` is where reading stopped and `file_parts` tells whether that was
-    inside the head of a file literal.
+    the caller. With `one_line` a line end is no blank. After an error, `position` is where reading stopped
+    and `in_file_head` tells whether that was inside the head of a file literal.
     """
 
     limits: Limits = DEFAULT_LIMITS
     files: Files = Files.KEEP
     stream_key: bytes | None = None
+    one_line: bool = False
     status: Status = Status.MORE
     value: Any = None
     file: File | None = None
@@ -159,6 +164,8 @@ class Parser:
     _current: Any = None
     _key: bytes | None = None
     _astring: AstringReader = field(init=False)
+    _stops: bool = field(init=False)
+    """Whether behind each item of an outermost list, see `Files.STREAM`."""
     _skip: int = 0
     """Bytes of a file still to be passed over."""
     _file_parts: list[bytes] | None = None
@@ -167,9 +174,12 @@ class Parser:
     """Words, strings and lists read so far."""
     used: int = 0
     """Octets read so far, streamed records and file literals apart."""
+    _end: int = 0
+    """Where in the buffer the value is too large."""
 
     def __post_init__(self) -> None:
         self._astring = AstringReader(self.limits)
+        self._stops = self.files is Files.STREAM
 
     @property
     def content(self) -> bool:
@@ -177,18 +187,20 @@ class Parser:
         return self.file is not None or self._astring.content
 
     @property
-    def file_parts(self) -> int | None:
-        """How much of a file literal's head has been read: 0 to 2 parts; None outside of one."""
-        return None if self._file_parts is None else min(2, len(self._file_parts))
+    def in_file_head(self) -> bool:
+        """True within the head of a file literal."""
+        return self._file_parts is not None
+
+    @property
+    def braces(self) -> bool:
+        """Whether a word or string of what has been read has a brace in it. Takes time for all of it."""
+        return has_braces(self.value) or has_braces(self._key)
 
     @property
     def between_items(self) -> bool:
         """True in an outermost list, between two of its items."""
-        return (
-            len(self._stack) == 1
-            and type(self._current) is list
-            and not (self._astring.begun or self._skip or self._file_parts is not None)
-        )
+        within = self._astring.begun or self._skip or self._file_parts is not None
+        return self._in_outermost_list() and not within
 
     def feed(self, buffer: bytes | bytearray, pos: int) -> int:
         """Read on at `pos`; the position after what was consumed. Look at `status` then.
@@ -196,13 +208,14 @@ class Parser:
         Raises `ParseError`, or `TooLong` where a connection cannot be kept in step.
         """
         self.status = Status.MORE
-        end = pos + self.limits.max_value - self.used
+        self._end = pos + self.limits.max_value - self.used
         size = len(buffer)
+        space = _SPACE_IN_LINE if self.one_line else _SPACE
         while True:
             if self._skip:
                 taken = min(self._skip, size - pos)
                 pos += taken
-                end += taken
+                self._end += taken
                 self._skip -= taken
                 if self._skip == 0 and self._current is None:
                     self.status = Status.DONE
@@ -214,7 +227,7 @@ class Parser:
                 after = self._file_part(buffer, pos, self._file_parts)
             else:
                 if not self._astring.begun:
-                    match = _SPACE.match(buffer, pos)
+                    match = space.match(buffer, pos)
                     assert match is not None
                     self.position = pos = match.end()
                     if pos >= size:
@@ -223,18 +236,17 @@ class Parser:
             if after == _UNFINISHED:
                 break
             self.position = pos = after
-            if pos > end:
+            if pos > self._end:
                 raise ParseError("value too large")
             if self.status is not Status.MORE:
                 break
-        self.used = self.limits.max_value - (end - pos)
+        self.used = self.limits.max_value - (self._end - pos)
         return pos
 
     def file_taken(self) -> None:
         """The bytes of `file` are gone from the buffer. In an outermost list it leaves no item."""
-        if len(self._stack) == 1 and type(self._current) is list:
-            return
-        self._put(self.file)
+        if not self._in_outermost_list():
+            self._put(self.file)
 
     # -- tokens: each returns the position after what it consumed, or _UNFINISHED
 
@@ -261,6 +273,8 @@ class Parser:
         self._current = self._stack.pop()
         if self._current is None:
             self.status = Status.DONE
+        elif self._stops and self._in_outermost_list():
+            self.status = Status.ITEM
         return pos + 1
 
     def _open(self, container: list[Any] | dict[bytes, Any]) -> None:
@@ -271,6 +285,9 @@ class Parser:
         self.status = Status.MORE
         self._stack.append(outer)
         self._current = container
+
+    def _in_outermost_list(self) -> bool:
+        return len(self._stack) == 1 and type(self._current) is list
 
     def _streams(self) -> bool:
         return len(self._stack) == 1 and self._key not in self._current
@@ -284,6 +301,8 @@ class Parser:
         self._count(1)
         if type(self._current) is list:
             self._current.append(value)
+            if self._stops and self._in_outermost_list():
+                self.status = Status.ITEM
         else:
             self._current.setdefault(self._key, value)
             self._key = None
@@ -296,7 +315,7 @@ class Parser:
     def _keys(self, buffer: bytes | bytearray, pos: int) -> int:
         """A key; or a run of keys and values that are all bare words."""
         if not self._astring.begun:
-            run = _PAIRS.match(buffer, pos)
+            run = _PAIRS.match(buffer, pos, self._end)
             if run:
                 words = self._words(run.group(), 2)
                 for key, value in zip(words[::2], words[1::2], strict=True):
@@ -310,8 +329,8 @@ class Parser:
 
     def _atoms(self, buffer: bytes | bytearray, pos: int, byte: int) -> int:
         """An atom, flag, string; or in a list a run of bare words."""
-        if type(self._current) is list and not self._astring.begun:
-            run = _RUN.match(buffer, pos)
+        if type(self._current) is list and not self._astring.begun and not self._stops:
+            run = _RUN.match(buffer, pos, self._end)
             if run:
                 self._current += self._words(run.group(), 1)
                 return run.end()
@@ -329,9 +348,11 @@ class Parser:
 
     def _words(self, run: bytes, words_per_item: int) -> list[Any]:
         words: list[Any] = run.split()
+        if len(run) > self.limits.max_word:
+            room = self.limits.max_items - self.items + 1
+            if max(map(len, words[: room * words_per_item])) > self.limits.max_word:
+                raise TooLong()
         self._count(len(words) // words_per_item)
-        if len(run) > self.limits.max_word and max(map(len, words)) > self.limits.max_word:
-            raise TooLong()
         if b"NIL" in run:
             words = [None if word == b"NIL" else word for word in words]
         return words
@@ -399,3 +420,13 @@ class Parser:
         self._file_parts = None
         self._put(File(self.file.partition, self.file.guid, self.file.size, bytes(buffer[pos:end])))
         return end
+
+
+def has_braces(value: Any) -> bool:
+    """Whether a word or string in `value` has a brace in it: it may be what is left of a head that announced
+    content."""
+    if isinstance(value, bytes):
+        return b"{" in value or b"}" in value
+    if isinstance(value, list):
+        return any(map(has_braces, value))
+    return isinstance(value, dict) and any(map(has_braces, (*value, *value.values())))

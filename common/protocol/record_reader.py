@@ -136,6 +136,11 @@ class RecordReader:
         return self._content or (self.parser is not None and self.parser.content)
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether the record that is being read has what may be the rest of a head that announced content."""
+        return self.parser is not None and (self.parser.in_file_head or self.parser.braces)
+
+    @property
     def full(self) -> bool:
         """True when the caller must take the records before more are read."""
         return len(self.records) >= BATCH
@@ -183,7 +188,7 @@ class RecordReader:
                 return True
             if _surely_unfinished(buffer):
                 return False
-            self.parser = dlist.Parser(self._limits, dlist.Files.SKIP)
+            self.parser = dlist.Parser(self._limits, dlist.Files.SKIP, one_line=True)
         buffer.pos = self.parser.feed(buffer.data, buffer.pos)
         if self.parser.status is not dlist.Status.DONE:
             return False
@@ -197,10 +202,13 @@ class RecordReader:
 
 def _surely_unfinished(buffer: Buffer) -> bool:
     """True for the first part of a record in the usual shape: the fast path will take it when the rest is
-    there. Without quoted text and literals, parentheses are what they seem to be."""
+    there. Without quoted text and literals, parentheses are what they seem to be. Where the line has ended,
+    no rest will come."""
     if len(buffer) >= _SMALL_SLAB:
         return False
     tail = buffer.data[buffer.pos :]
+    if b"\n" in tail:
+        return False
     return _PLAIN_START.fullmatch(tail) is not None and tail.count(b"(") > tail.count(b")")
 
 

@@ -1,4 +1,5 @@
-"""Passing over the rest of a refused line, with every literal and file literal that it announces.
+"""Passing over the rest of a refused line: with every literal and file literal that it announces, or, where
+they may be damaged, only if it announces none.
 
 The rule guarded here: **content is never read as commands.** A line ends at an LF that does not belong to a
 literal's head; the head of a file literal may itself hold literals (``%{default {40+}⏎…40 octets… 23}⏎``).
@@ -31,6 +32,7 @@ _LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
 _LITERAL_BEGUN = re.compile(rb"\{(?:[0-9]{1,10}(?:\+?(?:\}\r?)?)?)?")
 _SIZE = re.compile(rb" ([0-9]{1,10})\}\r?\n")
 _SIZE_BEGUN = re.compile(rb"(?: (?:[0-9]{1,10}(?:\}\r?)?)?)?")
+_LINE_OR_BRACE = re.compile(rb"[\n{}]")
 _DOUBTFUL = re.compile(rb"[0-9]\+?\}\r?\Z")
 """The end of a line that announces content, or means to."""
 
@@ -51,19 +53,51 @@ _AFTER_ASTRING = {_In.FILE_PARTITION: _In.FILE_BLANK, _In.FILE_GUID: _In.FILE_SI
 _WAIT = -1
 
 
+class PlainLine:
+    """Consumes the rest of a line that is no dlist. A brace in it may be what is left of a head that
+    announced content: `OutOfStep`. With `literals` it may have whole literals."""
+
+    def __init__(self, *, literals: bool = False) -> None:
+        self._literals = literals
+        self._content = 0
+        self._before = b" "
+        """The octet that was passed over last."""
+
+    def feed(self, buffer: Buffer) -> bool:
+        """True once the line is all gone."""
+        while True:
+            self._content -= buffer.drop(self._content)
+            if self._content or not buffer:
+                return False
+            end = _LINE_OR_BRACE.search(buffer.data, buffer.pos)
+            passed = buffer.take((end.start() if end else len(buffer.data)) - buffer.pos)
+            self._before = passed[-1:] or self._before
+            if end is None:
+                return False
+            if end.group() == b"\n":
+                buffer.pos += 1
+                return True
+            head = _LITERAL.match(buffer.data, buffer.pos)
+            if (
+                not self._literals
+                or self._before not in b" ("
+                or (head is None and not _LITERAL_BEGUN.fullmatch(buffer.data, buffer.pos))
+            ):
+                raise OutOfStep()
+            if head is None:
+                return False
+            buffer.pos = head.end()
+            self._content = int(head[1])
+            self._before = b""
+
+
 class LineSkipper:
-    """Consumes the rest of a line. `feed` is True once it is all gone; it may raise `OutOfStep`.
+    """Consumes the rest of a line. `feed` is True once it is all gone; it may raise `OutOfStep`."""
 
-    `content`: whether the line may announce any; else that is `OutOfStep`.
-    `file_parts`: the skipped text begins in the head of a file literal, behind so many of its parts.
-    """
-
-    def __init__(self, file_parts: int | None = None, *, content: bool = True) -> None:
-        starts = {0: _In.FILE_PARTITION, 1: _In.FILE_BLANK, 2: _In.FILE_SIZE}
-        self._place = _In.BETWEEN if file_parts is None else starts[file_parts]
+    def __init__(self) -> None:
+        self._place = _In.BETWEEN
         self._in_word = False
         self._in_quotes = False
-        self._may_hold_content = content
         self._content = 0
         self._last = b""
         """The last bytes that were passed over, content apart."""
@@ -153,8 +187,6 @@ class LineSkipper:
     def _literal(self, data: bytearray, pos: int) -> int:
         head = _LITERAL.match(data, pos)
         if head is not None:
-            if not self._may_hold_content:
-                raise OutOfStep()
             self._astring_read()
             self._content = int(head[1])
             return head.end()
@@ -171,7 +203,5 @@ class LineSkipper:
         self._place = _In.BETWEEN
         if tail is None:
             return pos
-        if not self._may_hold_content:
-            raise OutOfStep()
         self._content = int(tail[1])
         return tail.end()

@@ -9,6 +9,10 @@ message that it holds. ``(4096 %{default 26b0… 1833}⏎… 977 %{default …``
 The rule guarded here: **a value that is refused is still read to its end**, content included, so that the
 stream stays in step. The first thing wrong with it is kept in `refusal`; nothing is delivered after that.
 As in Cyrus, a bad file literal makes the whole line unparsable (`dlist.ParseError`), a bad record does not.
+
+And: **whatever may be content that is read as a value is `dlist.OutOfStep`**, found in the order of the
+octets, however they come. That is a line end outside of content, and among messages a word with a brace and,
+behind the first message, anything but another.
 """
 
 from __future__ import annotations
@@ -63,8 +67,9 @@ _OF_FILES = (Bulk.MESSAGES, Bulk.FRAMES)
 class ValueStream:
     """Reads a value; `read` gives an event, or None when it needs more bytes or is `done`.
 
-    Raises `dlist.ParseError` where the rest of the line is to be skipped; `file_parts` then says whether
-    that was in the head of a file literal. It is not to be used after that.
+    Raises `dlist.ParseError` where the value is no dlist; `in_doubt` then says whether it may hold content.
+    It is not to be used after that. `read_past`: what is refused is read to its end, as a server does; a
+    client breaks at once.
     """
 
     def __init__(self, buffer: Buffer, limits: dlist.Limits, bulk: Bulk, *, read_past: bool = True) -> None:
@@ -78,29 +83,29 @@ class ValueStream:
             limits,
             dlist.Files.STREAM if bulk in _OF_FILES else dlist.Files.SKIP,
             b"RECORD" if bulk is Bulk.RECORDS else None,
+            one_line=True,
         )
         self._plain = _PLAIN_FRAME if bulk is Bulk.FRAMES else _PLAIN_FILE
         self._encoding = "zstd" if bulk is Bulk.FRAMES else "identity"
         self._records: RecordReader | None = None
         self._messages: list[MessageBody] = []
         self._message_bytes = 0
-        self._looked_at = 0
         self._content = False
-        self._harmless = 0
-        """Items of a list of files that stood before its first file."""
+        self._announced: int | None = None
+        """The size of the message in the next frame."""
         self._events = self._run(bulk)
 
     @property
-    def file_parts(self) -> int | None:
-        """How many parts of a file literal's head were read when reading stopped in one, else None."""
-        parser = self._parser if self._records is None else self._records.parser
-        return parser.file_parts if parser is not None else None
-
-    @property
-    def content(self) -> bool:
-        """Whether octets that may be anything have been read: of a file, or a literal."""
-        records = self._records is not None and self._records.content
-        return self._content or self._parser.content or records
+    def in_doubt(self) -> bool:
+        """Whether content may have been read: a file, a literal, or what may be left of the head of one."""
+        records, parser = self._records, self._parser
+        return (
+            self._content
+            or parser.content
+            or parser.in_file_head
+            or parser.braces
+            or (records is not None and (records.content or records.in_doubt))
+        )
 
     @property
     def octets(self) -> int:
@@ -118,21 +123,20 @@ class ValueStream:
     def _run(self, bulk: Bulk) -> Iterator[Event | None]:
         parser = self._parser
         while True:
-            if bulk in _OF_FILES and parser.between_items:
+            if bulk in _OF_FILES and parser.between_items and self._announced is None:
                 yield from self._read_plain_files()
             self._feed(parser)
-            if bulk in _OF_FILES:
-                self._look_for_spilt_heads(parser.value)
-                self._look_for_spilt_content(parser.value)
             if parser.status is dlist.Status.MORE:
                 yield None
+            elif parser.status is dlist.Status.ITEM:
+                self._look_at_item(parser.value)
             elif parser.status is dlist.Status.STREAM:
                 yield from self._read_records()
             elif parser.status is dlist.Status.FILE:
                 yield from self._read_file()
             if parser.status is dlist.Status.DONE:
                 break
-        if bulk is Bulk.FRAMES and parser.value != []:
+        if bulk is Bulk.FRAMES and (parser.value != [] or self._announced is not None):
             self._refuse(dlist.ParseError("something else than frames"))
         yield from self._take_messages()
         self.value = parser.value
@@ -143,28 +147,31 @@ class ValueStream:
         try:
             buffer.pos = parser.feed(buffer.data, buffer.pos)
         except dlist.ParseError:
-            buffer.pos = parser.position
+            self._stop_at(parser.position)
             raise
 
-    def _look_for_spilt_heads(self, items: Any) -> None:
-        """A word with braces where files belong is what is left of a damaged file literal: what follows
-        is content, and would be taken for words and, after a parenthesis, for commands."""
-        if type(items) is list:
-            for item in items[self._looked_at :]:
-                if type(item) is bytes and (b"{" in item or b"}" in item):
-                    raise dlist.OutOfStep()
-            self._looked_at = len(items)
+    def _stop_at(self, position: int) -> None:
+        """Nothing can be read on behind `position`. Behind a line end within the value may be content, with a
+        damaged head before it."""
+        self._buffer.pos = position
+        if self._buffer.data.startswith(b"\n", position):
+            raise dlist.OutOfStep() from None
 
-    def _look_for_spilt_content(self, items: Any) -> None:
-        """Behind a file there are files, and NIL for one that could not be read; before a frame its size.
-        Anything else is the rest of a file that is longer than it was announced: who reads on takes what it
-        says for commands."""
-        if not self._content or type(items) is not list:
-            return
-        sizes = [item for item in items[self._harmless :] if item is not None]
-        frames = self._encoding == "zstd"
-        if len(sizes) > frames or any(type(item) is not bytes or not _SIZE.fullmatch(item) for item in sizes):
+    def _look_at_item(self, items: list[Any]) -> None:
+        """The newest item of a list of files is no file.
+
+        A word with braces is what is left of a damaged file literal. Behind a file there are files, and NIL
+        for one that could not be read; before a frame its size. Anything else is the rest of a file that is
+        longer than it was announced. What follows is content then, and would be taken for words and, behind a
+        parenthesis, for commands.
+        """
+        item = items[-1]
+        is_size = self._encoding == "zstd" and type(item) is bytes and _SIZE.fullmatch(item) is not None
+        strange = self._announced is not None or not (is_size or item is None)
+        if dlist.has_braces(item) or (strange and self._content):
             raise dlist.OutOfStep()
+        if is_size and not strange:
+            self._announced = int(items.pop())
 
     def _refuse(self, error: ReplyError | dlist.ParseError) -> None:
         """Deliver nothing more of this value."""
@@ -195,17 +202,11 @@ class ValueStream:
 
     def _add_message(self, partition: str, guid: bytes, size: int, octets: int) -> Iterator[Event]:
         content = self._buffer.take(octets)
-        self._file_read()
+        self._content = True
         self._messages.append(MessageBody(partition, guid, size, content, self._encoding))
         self._message_bytes += octets
         if self._message_bytes >= BATCH_BYTES or len(self._messages) >= BATCH_MESSAGES:
             yield from self._take_messages()
-
-    def _file_read(self) -> None:
-        if not self._content:
-            self._content = True
-            items = self._parser.value
-            self._harmless = len(items) if type(items) is list else 0
 
     def _take_messages(self) -> Iterator[Event]:
         if self._messages:
@@ -223,7 +224,7 @@ class ValueStream:
                 size = self._announced_size()
         except ReplyError as error:
             self._refuse(dlist.ParseError(error.message))
-        self._file_read()
+        self._content = True
         if self.refusal is not None:
             while left := left - self._buffer.drop(left):
                 yield None
@@ -242,14 +243,11 @@ class ValueStream:
         self._parser.file_taken()
 
     def _announced_size(self) -> int:
-        """The number before a frame, which is taken out of the list. Raises `BadParameters`."""
-        items = self._parser.value
-        item = items.pop() if type(items) is list and items else None
-        if items == []:
-            self._looked_at = 0
-        if type(item) is not bytes or not _SIZE.fullmatch(item) or int(item) > dlist.MAX_FILE:
+        """The number before a frame. Raises `BadParameters`."""
+        size, self._announced = self._announced, None
+        if size is None or size > dlist.MAX_FILE:
             raise BadParameters("a frame without the size of its message")
-        return int(item)
+        return size
 
     # -- records
 
@@ -265,7 +263,7 @@ class ValueStream:
                 continue
             except dlist.ParseError:
                 if reader.parser is not None:
-                    self._buffer.pos = reader.parser.position
+                    self._stop_at(reader.parser.position)
                 raise
             if reader.done or reader.full:
                 records = reader.take()

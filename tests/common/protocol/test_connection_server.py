@@ -160,7 +160,8 @@ def test_a_verb_alone_cannot_be_parsed(verb: str) -> None:
         b"APPLY UNUSER %x\r\n",
         b'APPLY UNUSER "a\r\n',
         b'APPLY "UN\r\n',
-        b"APPLY {x}\r\n",
+        b"APPLY MESSAGE (" + b"(" * 30_000 + b"\r\n",
+        b"APPLY MESSAGE %x\r\n",
         b"APPLY MAILBOX %(RECORD (" + b"(" * 30_000 + b"\r\n",
         b"APPLY UNUSER " + b"(" * 30_000 + b")" * 30_000 + b"\r\n",
     ],
@@ -208,11 +209,24 @@ def test_what_is_too_long_is_fatal(line: bytes) -> None:
         b"APPLY SIEVE %(USERID bob CONTENT {4+}\r\nkeep) x\r\n",
         b"GET {4+}\r\nUSER%x\r\n",
         b"APPLY MAILBOX %(RECORD (%(UID 1 FLAGS ({3+}\r\nabc)) %x))\r\n",
+        b"APPLY {x}\r\n",
+        b"APPLY x{y ()() x\r\n",
+        b"APPLY UNUSER x} y\r\n",
+        b'APPLY MESSAGE (x{default "\r\n',
+        b'APPLY MESSAGE (a (b (x{default "\r\n',
+        b"APPLY SIEVE %(USERID bob CONTENT %7+}\r\n",
+        b"APPLY SIEVE %(USERID bob CONTENT x\r\n)\r\n",
+        b"APPLY SIEVE %(USERID bob\n CONTENT x)\r\n",
+        b"APPLY MESSAGE\r\n",
+        b"APPLY MESSAGE (\r\nx)\r\n",
+        b"APPLY MAILBOX %(RECORD (\r\n))\r\n",
+        b"APPLY MAILBOX %(RECORD (%(UID 1\r\n))\r\n",
+        b"GET USER\r\n alice x\r\n",
     ],
 )
 @settings(max_examples=20)
 @given(cuts=cut_lists)
-def test_a_command_with_content_that_cannot_be_parsed_ends_the_connection(
+def test_a_command_that_cannot_be_parsed_and_may_hold_content_ends_the_connection(
     line: bytes, cuts: list[int]
 ) -> None:
     found = events(server(), chunks(line + b"NOOP\r\n", cuts))

@@ -226,11 +226,29 @@ def test_skipped_files_do_not_count_as_the_value_s_size() -> None:
 def test_a_streamed_file_is_left_to_the_caller() -> None:
     parser = Parser(files=Files.STREAM)
     buffer = b"(a %{p g 3}\r\nfoo b)"
-    pos = parser.feed(buffer, 0)
+    pos = parser.feed(buffer, parser.feed(buffer, 0))
     assert (parser.status, parser.file, buffer[pos:]) == (Status.FILE, File(b"p", b"g", 3), b"foo b)")
     parser.file_taken()
-    parser.feed(buffer, pos + 3)
-    assert parser.value == [b"a", b"b"]
+    pos = parser.feed(buffer, pos + 3)
+    assert (parser.status, parser.value) == (Status.ITEM, [b"a", b"b"])
+    parser.feed(buffer, pos)
+    assert parser.status is Status.DONE
+
+
+@given(st.integers(0, 40))
+def test_beside_streamed_files_it_stops_behind_each_item_of_the_outermost_list(cut: int) -> None:
+    parser, pos, seen = Parser(files=Files.STREAM), 0, []
+    text = b'(a NIL (b (c d) e) %(k v) "f" %{p g 3}\r\nfoo g)'
+    for buffer in (text[:cut], text):
+        parser.status = Status.ITEM
+        while parser.status not in (Status.MORE, Status.DONE):
+            pos = parser.feed(buffer, pos)
+            if parser.status is Status.FILE:
+                parser.file_taken()
+                pos += 3
+            elif parser.status is Status.ITEM:
+                seen.append(parser.value[-1])
+    assert seen == [b"a", None, [b"b", [b"c", b"d"], b"e"], {b"k": b"v"}, b"f", b"g"]
 
 
 def test_a_streamed_list_is_left_to_the_caller() -> None:

@@ -134,7 +134,7 @@ def test_the_fast_way_takes_what_cyrus_writes() -> None:
 
 def test_any_key_order_case_of_flags_and_white_space_is_read() -> None:
     odd = (
-        f"%( GUID {GUID.upper()}\r\n SIZE 145 INTERNALDATE {{10}}\r\n1704103200 FLAGS"
+        f"%( GUID {GUID.upper()}\r\t SIZE 145 INTERNALDATE {{10}}\r\n1704103200 FLAGS"
         ' ($Forwarded \\SEEN "\\Answered" \\Recent \\X) LAST_UPDATED "1795239936" MODSEQ 9 EXTRA (x) UID 1 )'
     )
     wire = odd.replace('"\\Answered"', "\\answered")

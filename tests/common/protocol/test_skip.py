@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from cyrus_sync.common.protocol.buffer import Buffer
 from cyrus_sync.common.protocol.dlist import OutOfStep
-from cyrus_sync.common.protocol.skip import LineSkipper
+from cyrus_sync.common.protocol.skip import LineSkipper, PlainLine
 from tests.common.protocol.values import chunks, cut_lists
 
 LINES = [
@@ -47,14 +47,28 @@ def test_exactly_one_line_is_skipped_in_any_pieces(line: bytes, cuts: list[int])
     assert buffer.clear() == b"NEXT\r\n"
 
 
-@pytest.mark.parametrize(
-    ("parts", "rest"), [(0, b"p aba8 6}"), (1, b" aba8 6}"), (1, b" {4+}\r\n\r\n}\r 6}"), (2, b" 6}")]
-)
-def test_a_line_begun_in_the_head_of_a_file_literal_goes_on_there(parts: int, rest: bytes) -> None:
-    buffer, skipper = Buffer(), LineSkipper(parts)
-    buffer.append(rest + b"\r\nEXIT\r\n)\r\nNEXT")
-    assert skipper.feed(buffer)
-    assert buffer.clear() == b"NEXT"
+@pytest.mark.parametrize("line", [b"\r\n", b"\n", b' x "a (\r\n', b"%(x\\\n"])
+@settings(max_examples=20)
+@given(cuts=cut_lists)
+def test_a_plain_line_ends_at_its_line_end(line: bytes, cuts: list[int]) -> None:
+    buffer, skipper = Buffer(), PlainLine()
+    done = False
+    for piece in chunks(line + b"NEXT\r\n", cuts):
+        buffer.append(piece)
+        done = done or skipper.feed(buffer)
+    assert done
+    assert buffer.clear() == b"NEXT\r\n"
+
+
+@pytest.mark.parametrize("line", [b" {3+}\r\n", b' "x}"\r\n', b" x{y z\r\n", b"}\n"])
+@settings(max_examples=20)
+@given(cuts=cut_lists)
+def test_a_brace_in_a_plain_line_leaves_no_way_on(line: bytes, cuts: list[int]) -> None:
+    buffer, skipper = Buffer(), PlainLine()
+    with pytest.raises(OutOfStep):
+        for piece in chunks(line + b"NEXT\r\n", cuts):
+            buffer.append(piece)
+            skipper.feed(buffer)
 
 
 @pytest.mark.parametrize(
