@@ -27,8 +27,8 @@ from pathlib import Path
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.care.pages import Pages
 from cyrus_sync.common.stores.native.layout import KINDS
+from cyrus_sync.common.stores.native.pages import Pages
 from cyrus_sync.common.stores.native.rows import storable
 from cyrus_sync.common.stores.trouble import is_damage
 

@@ -31,7 +31,7 @@ LogLineTuple = tuple[str, ...]
 
 
 class Ground(NamedTuple):
-    """What a stored owner offers a writer."""
+    """The open files of a stored owner that a transaction works on."""
 
     connection: sqlite3.Connection
     packs: PackWriter
@@ -39,7 +39,7 @@ class Ground(NamedTuple):
 
 
 class Surroundings(Protocol):
-    """What a writer asks of the store around it."""
+    """What a transaction asks of the store around it."""
 
     servername: str
 
@@ -123,7 +123,9 @@ class Transaction:
         self._may_found = False
 
     def change(self, partition: str = "") -> None:
-        """Called before anything is changed: makes sure that the owner is stored (on `partition`)."""
+        """Called before anything is changed: makes sure that the owner is stored (on `partition`). Raises
+        `MailboxNonexistent` where no owner may be made, `StoreError` after a rollback, what `found`
+        raises."""
         if self._broken:
             raise StoreError("the transaction has been rolled back").at(user=str(self.owner))
         if self._ground is not None:
@@ -146,7 +148,7 @@ class Transaction:
             self._lines.append((chained, line))
 
     def hint(self, uniqueid: str, owner: Owner | None) -> None:
-        """Tell the registry who holds a mailbox."""
+        """Tell the registry who holds a mailbox; None = nobody any more."""
         self._hints.append((uniqueid, owner))
 
     @property

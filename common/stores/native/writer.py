@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def _reading(answer: Callable[Concatenate[Reader, P], R]) -> Callable[Concatenate[Writer, P], R]:
-    """A method of a reader as a method of the writer, who sees his own changes."""
+    """A method of a reader as a method of the writer; its own changes are seen."""
 
     @wraps(answer)
     def read(self: Writer, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -20,7 +20,7 @@ from cyrus_sync.common.files import make_private
 from cyrus_sync.common.model import MAX_UID
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.care.pages import Pages, Row
+from cyrus_sync.common.stores.native.pages import Pages, Row
 
 _TABLES = (
     "owner", "mailboxes", "records", "annotations", "messages", "packs", "tombstones", "former_names",

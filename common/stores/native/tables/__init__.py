@@ -1,5 +1,5 @@
 """What is written into an owner's index, a table or two a module: functions on a `Transaction`.
 
-Whoever calls them sees to it that ``transaction.change()`` has been called where a function does not say that
-it does. Nothing here writes a line for the action log unless its docstring says so.
+A function that is "a `change`" calls ``transaction.change()`` itself. Callers of all others have called it
+before. Nothing here writes a line for the action log unless its docstring says so.
 """

@@ -87,7 +87,7 @@ def find_inbox(transaction: Transaction) -> Box | None:
 
 
 def require_inbox(transaction: Transaction, name: str) -> None:
-    """Raises `UnknownFailure` for the name of a user's mailbox where he has no INBOX."""
+    """Raises `UnknownFailure` for the name of a user's mailbox where the user has no INBOX."""
     if transaction.owner.kind != "user" or is_deleted(name) or is_inbox(name):
         return
     if find_inbox(transaction) is None:
@@ -124,9 +124,9 @@ def set_columns(transaction: Transaction, mailbox: int, **columns: Any) -> None:
     transaction.db.execute(f"UPDATE mailboxes SET {assignments} WHERE id = ?", (*columns.values(), mailbox))
 
 
-def folder_changed(transaction: Transaction, box: Box, **columns: str) -> None:
-    """Write columns of a mailbox as of an object that changes here: with a new highestmodseq and
-    foldermodseq, and a line in the log. A `change`."""
+def folder_changed(transaction: Transaction, box: Box, **columns: str | int) -> None:
+    """The mailbox as an object is changed here: columns, a new highestmodseq and foldermodseq, a line for the
+    action log. A `change`."""
     modseq = next_modseq(transaction)
     set_columns(transaction, box.id, **columns, highestmodseq=modseq, foldermodseq=modseq)
     transaction.log("MAILBOX", box.state.name)

@@ -27,8 +27,8 @@ def stored_sizes(transaction: Transaction, guids: Iterable[bytes]) -> dict[bytes
 
 
 def stored_anew(transaction: Transaction, guids: Collection[bytes]) -> None:
-    """These messages were damaged, or missing, and are sound now. Mailboxes that hold them are logged:
-    what a replica could not be given can be given now."""
+    """These messages were damaged, or missing, and are sound now. The mailboxes that hold them get a line for
+    the action log: what a replica could not be given can be given now."""
     if not guids:
         return
     transaction.damaged.difference_update(guids)

@@ -9,7 +9,7 @@ from cyrus_sync.common.model import Annotation, MessageBody, Record, held_date
 from cyrus_sync.common.stores.native.flags import keywords_of, with_keywords
 from cyrus_sync.common.stores.native.intake import store_bodies
 from cyrus_sync.common.stores.native.tables.annotations import in_order, replace_box_annotations
-from cyrus_sync.common.stores.native.tables.boxes import get_box_by_id, set_columns
+from cyrus_sync.common.stores.native.tables.boxes import folder_changed, get_box_by_id, set_columns
 from cyrus_sync.common.stores.native.tables.counters import next_modseq, raise_owner
 from cyrus_sync.common.stores.native.tables.messages import stored_anew, stored_sizes
 from cyrus_sync.common.stores.native.tables.records import insert_records, records_by_uid, update_records
@@ -140,6 +140,4 @@ def replace_mailbox_annotations(
         return
     transaction.change()
     replace_box_annotations(transaction, box, wanted)
-    modseq = next_modseq(transaction)
-    set_columns(transaction, box.id, highestmodseq=modseq, foldermodseq=modseq)
-    transaction.log("MAILBOX", box.state.name)
+    folder_changed(transaction, box)

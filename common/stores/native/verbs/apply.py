@@ -68,7 +68,7 @@ def apply_mailbox(
     sieve_mailbox: bool = True,
     without_inbox: bool = False,
 ) -> None:
-    """The verb, see `MailWriter.apply_mailbox`: steps 1 to 12 under a savepoint, then step 13."""
+    """Steps 1 to 12 under a savepoint, then step 13. `MailWriter.apply_mailbox` names the errors."""
     state = update.state
     try:
         _check_header(transaction, state, sieve_mailbox)

@@ -25,7 +25,6 @@ from cyrus_sync.common.stores.native.tables.boxes import (
     insert_box,
     remove_box,
     rename_box,
-    set_columns,
 )
 from cyrus_sync.common.stores.native.tables.counters import next_modseq, next_uidvalidity, raise_owner
 from cyrus_sync.common.stores.native.tables.personal import forget_user, put_seen, put_subscription
@@ -177,10 +176,8 @@ def number_anew(transaction: Transaction, mailbox: str, uidvalidity: int) -> Non
         raise UnknownFailure("the mailbox has given out UIDs already").at(mailbox=mailbox)
     if uidvalidity == box.state.uidvalidity:
         return
-    modseq = next_modseq(transaction)
-    set_columns(transaction, box.id, uidvalidity=uidvalidity, highestmodseq=modseq, foldermodseq=modseq)
+    folder_changed(transaction, box, uidvalidity=uidvalidity)
     raise_owner(transaction, uidvalidity=uidvalidity)
-    transaction.log("MAILBOX", mailbox)
 
 
 def set_acl(transaction: Transaction, name: str, identifier: str, rights: str) -> None:

@@ -1,7 +1,7 @@
 """What the import of a packet does to a mailbox that has been changed here as well.
 
 The master's records are taken as they are, whatever stands under their UIDs; changes of this replica that the
-master does not know yet are kept on top of them. Which those are decides the caller (`multisite.replay`).
+master does not know yet are kept on top of them. The caller (`multisite.replay`) decides which those are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.common.stores.native.intake import Intake
 from cyrus_sync.common.stores.native.rows import Box, to_signed
 from cyrus_sync.common.stores.native.tables.annotations import in_order, replace_box_annotations
-from cyrus_sync.common.stores.native.tables.boxes import get_box_by_id, set_columns
-from cyrus_sync.common.stores.native.tables.counters import next_modseq, raise_owner
+from cyrus_sync.common.stores.native.tables.boxes import folder_changed, get_box_by_id, set_columns
+from cyrus_sync.common.stores.native.tables.counters import raise_owner
 from cyrus_sync.common.stores.native.tables.records import (
     forget_records,
     insert_records,
@@ -127,9 +127,7 @@ def change_header(
     transaction.change()
     if notes is not None:
         replace_box_annotations(transaction, box, notes)
-    modseq = next_modseq(transaction)
-    set_columns(transaction, box.id, **texts, highestmodseq=modseq, foldermodseq=modseq)
-    transaction.log("MAILBOX", box.state.name)
+    folder_changed(transaction, box, **texts)
 
 
 def _values(notes: Sequence[Annotation]) -> list[tuple[str, str, bytes]]:

@@ -26,7 +26,8 @@ from cyrus_sync.common.stores.native.transaction import Transaction
 
 
 def apply_expunge(transaction: Transaction, mailbox: str, uniqueid: str, uids: Sequence[int]) -> None:
-    """Modseq and last_updated of the records stay as they are (that is what EXPUNGE means)."""
+    """Expunge records; modseq and last_updated stay as they are (that is what EXPUNGE means). Raises
+    `MailboxNonexistent`, `MailboxMoved` for another uniqueid."""
     box = get_real_box(transaction, mailbox, uniqueid)
     if box.state.uniqueid != uniqueid:
         raise MailboxMoved().at(mailbox=mailbox, uniqueid=uniqueid)
@@ -60,7 +61,8 @@ def drop_childless(transaction: Transaction, name: str) -> None:
 
 
 def apply_unuser(transaction: Transaction) -> None:
-    """Mailboxes set aside by delayed delete stay, and so do intermediates."""
+    """Delete mailboxes, subscriptions, seen state and quota roots. Mailboxes that delayed delete has set
+    aside stay, and so do intermediates."""
     names = [
         state.name
         for state in transaction.reader.mailboxes()

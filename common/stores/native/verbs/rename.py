@@ -1,8 +1,8 @@
 """Renaming a mailbox, within an owner or from one to another, and moving it between partitions.
 
-From one owner to another the order is: target first, whole and durable, then the source. Whoever dies
-between leaves the mailbox in both places; renaming again finds that and only ends the work. A rename
-that is asked for a second time, after it was done, changes nothing and succeeds.
+From one owner to another the order is: target first, whole and durable, then the source. A process that
+crashes between the two leaves the mailbox in both places; renaming again finds that and only ends the work. A
+rename that was done already changes nothing and succeeds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from cyrus_sync.common.stores.native.transaction import Transaction
 
 
 class Move(NamedTuple):
-    """What is asked for. `local` = a change of this master, with new counters and the action log."""
+    """What is asked for; "" and 0 = as it was. `local` = a change of this master, with new counters and the
+    action log."""
 
     old: str
     new: str
@@ -45,7 +46,8 @@ class Move(NamedTuple):
 
 
 def rename_within(transaction: Transaction, move: Move) -> None:
-    """Rename or move a mailbox of one owner."""
+    """Rename or move a mailbox of one owner. Raises `MailboxNonexistent`; `UnknownFailure` for a name that is
+    taken, or where the user has no INBOX."""
     old, new = move.old, move.new
     box = find_box(transaction, old)
     if box is None or box.state.intermediate:
@@ -114,7 +116,9 @@ def _make_room(transaction: Transaction, move: Move, uniqueid: str) -> None:
 
 
 def rename_across(leaving: Transaction, arriving: Transaction, move: Move) -> None:
-    """Carry a mailbox from one owner to another. The caller commits `arriving` first."""
+    """Carry a mailbox from one owner to another; the caller commits `arriving` first. Raises
+    `MailboxNonexistent`, `MailboxMoved`; `UnknownFailure` for a name that is taken, or where the user has no
+    INBOX."""
     box = find_box(leaving, move.old)
     if box is None or box.state.intermediate:
         if was_renamed(arriving.reader, move.old, move.new):
