@@ -85,6 +85,25 @@ def parse_entry(value: bytes, name: str = "") -> Entry:
         raise BadEntry("it is not text") from None
 
 
+def is_live(value: bytes) -> bool:
+    """`Entry.live` at a tenth of the cost. What cannot be read counts as live: who looks at it is told."""
+    found = _PLAIN.fullmatch(value)
+    if found:
+        kind = _TYPE.search(found[1] + found[2])
+        return not (kind and set(kind[1]) & _GONE)
+    try:
+        return parse_entry(value).live
+    except BadEntry:
+        return True
+
+
+_PLAIN = re.compile(rb'%\(([^"{%()]*)(?:A %\([^"{%()]*\))?([^"{%()]*)\)')
+"""An entry without anything quoted; the groups are what is beside the ACL."""
+
+_TYPE = re.compile(rb"(?<![A-Z] )\bT ([a-z]+)\b")
+_GONE = frozenset(b"drmz")
+
+
 def _fields(value: bytes) -> dict[bytes, Any]:
     try:
         fields, end = dlist.parse(value)

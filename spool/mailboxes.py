@@ -23,7 +23,7 @@ from cyrus_sync.common.names import (
 )
 from cyrus_sync.spool.databases import Databases
 from cyrus_sync.spool.db import Database
-from cyrus_sync.spool.entries import BadEntry, Entry, parse_entry
+from cyrus_sync.spool.entries import BadEntry, Entry, is_live, parse_entry
 from cyrus_sync.spool.names import LEVEL, database_name, internal_name
 from cyrus_sync.spool.trouble import SpoolDamaged
 
@@ -76,6 +76,7 @@ class MailboxList:
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._lock = Lock()
+        self._view: _View | None = None
         self._names: dict[str, str] = {}
         """Of the old layout: the name of each unique id, when we last looked for all."""
 
@@ -116,7 +117,7 @@ class MailboxList:
         found: set[Owner] = set()
         for name, value in view.names():
             owner = owner_of(name)
-            if owner not in found and view.parse(value, name).live:
+            if owner not in found and is_live(value):
                 found.add(owner)
         return sorted(found, key=lambda owner: (owner.kind != "user", owner.name))
 
@@ -128,14 +129,13 @@ class MailboxList:
     # -- inside
 
     def _look(self) -> _View:
-        """An ``I`` entry names its mailbox; the value of a shared mailbox ``Info`` of an older release does
-        not. An empty list counts as new."""
+        """The list as it is now. An upgrade to another layout replaces the file."""
         database = self._databases.mailboxes()
-        view = _View(database, by_id=True)
-        for key, value in database.items(_ID):
-            named = view.parse(value, "", key.decode("ascii", "replace")).name
-            return view if named else view._replace(by_id=False)
-        return view._replace(by_id=next(database.items(), None) is None)
+        view = self._view
+        if view is None or view.database is not database:
+            view = _View(database, by_id=_is_by_id(database))
+            self._view = view if next(database.items(), None) is not None else None
+        return view
 
     def _by_id_of_old(self, view: _View, uniqueid: str) -> Entry | None:
         """A release without such an index looks through everything. We remember where all were."""
@@ -148,6 +148,14 @@ class MailboxList:
                 if entry is not None and entry.live and entry.uniqueid == uniqueid:
                     return entry
         return None
+
+
+def _is_by_id(database: Database) -> bool:
+    """An ``I`` entry names its mailbox; the value of a shared mailbox ``Info`` of an older release does not.
+    An empty list counts as new."""
+    for key, value in database.items(_ID):
+        return bool(_View(database, by_id=True).parse(value, "", key.decode("ascii", "replace")).name)
+    return next(database.items(), None) is None
 
 
 def _live_ids(view: _View) -> dict[str, str]:

@@ -30,6 +30,9 @@ FIRST_PIECE, PIECE = 8, 500
 PIECE_OCTETS = 1 << 20
 """Octets of them after which a piece ends."""
 
+_LANDMARK_LEVEL = 3
+_MOST_LANDMARKS = 20_000
+
 ATTEMPTS = 4
 """Looks without a lock."""
 
@@ -96,6 +99,11 @@ class _Overtaken(Exception):
     """Something was committed while we looked."""
 
 
+Landmarks = dict[int, Node]
+"""Records of the higher levels by offset, which look-ups come by again and again. Of a record only pointers
+ever change."""
+
+
 class _Chain(NamedTuple):
     """What is committed in `data` up to `end`."""
 
@@ -103,6 +111,7 @@ class _Chain(NamedTuple):
     order: Order
     data: Data
     end: int
+    landmarks: Landmarks
 
     def get(self, key: bytes) -> bytes | None:
         found = self.form.following(self.data, self._before(key), self.end)
@@ -128,7 +137,7 @@ class _Chain(NamedTuple):
 
     def _before(self, key: bytes) -> Node:
         """The last record whose key is before `key`."""
-        form, order, data, end = self
+        form, order, data, end, landmarks = self
         wanted = order(key)
         node = form.first(data, end)
         at = order(node.key)
@@ -138,7 +147,11 @@ class _Chain(NamedTuple):
                 offset = form.higher(data, node, level)
                 if not offset or offset >= end or offset == beyond:
                     break
-                ahead = form.node(data, offset, end)
+                ahead = landmarks.get(offset)
+                if ahead is None:
+                    ahead = form.node(data, offset, end)
+                    if level >= _LANDMARK_LEVEL and len(landmarks) < _MOST_LANDMARKS:
+                        landmarks[offset] = ahead
                 there = order(ahead.key)
                 if there >= wanted:
                     beyond = offset
@@ -167,6 +180,7 @@ class ChainDatabase:
         self._form = form
         self._order = order
         self._file = MappedFile(path)
+        self._landmarks: tuple[object, Landmarks] = (None, {})
 
     def is_current(self) -> bool:
         return self._file.is_current()
@@ -201,21 +215,29 @@ class ChainDatabase:
                 what = "it changes under a lock that its writers respect"
                 raise SpoolDamaged(self.path, 0, what, self.kind) from None
 
+    def _known(self, data: Data) -> Landmarks:
+        """Those of this mapping of the file."""
+        mapping, known = self._landmarks
+        if mapping is not data:
+            known = {}
+            self._landmarks = (data, known)
+        return known
+
     def _once(self, data: Data, look: Callable[[_Chain], T]) -> T:
         with _no_short_records():
-            chain, image = _chain(data, self._form, self._order)
+            chain, image = _chain(data, self._form, self._order, self._known(data))
             found = look(chain)
         if data[: len(image)] != image:
             raise _Overtaken
         return found
 
 
-def _chain(data: Data, form: Format, order: Order) -> tuple[_Chain, bytes]:
+def _chain(data: Data, form: Format, order: Order, landmarks: Landmarks) -> tuple[_Chain, bytes]:
     """And the header's octets."""
     header = form.header(data)
     if header.end > len(data):
         raise Flaw(f"{header.end} octets are committed, and there are {len(data)}", 0)
-    return _Chain(form, order, data, header.end), header.image
+    return _Chain(form, order, data, header.end, landmarks), header.image
 
 
 def _piece(chain: _Chain, prefix: bytes, last: bytes | None, size: int) -> list[tuple[bytes, bytes]]:
@@ -242,7 +264,7 @@ def items_of(data: Data, path: Path, form: Format) -> Iterator[tuple[bytes, byte
     """What is in a whole file, which nobody changes."""
     try:
         with _no_short_records():
-            yield from _chain(data, form, raw_order)[0].items(b"", None)
+            yield from _chain(data, form, raw_order, {})[0].items(b"", None)
     except Flaw as flaw:
         raise damaged(path, form, data, flaw) from flaw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cyrus_sync.spool.entries import BadEntry, Entry, parse_entry
+from cyrus_sync.spool.entries import BadEntry, Entry, is_live, parse_entry
 
 
 def test_an_entry_of_3_6_is_read() -> None:
@@ -55,7 +55,7 @@ def test_an_entry_by_unique_id_tells_its_name_and_the_names_that_it_had() -> Non
 def test_types_say_what_an_entry_is(value: bytes, kind: str) -> None:
     entry = parse_entry(value, "user.al.Box")
     assert [name for name in ("tombstone", "intermediate", "elsewhere") if getattr(entry, name)] == [kind]
-    assert entry.live == (kind == "intermediate")
+    assert entry.live == is_live(value) == (kind == "intermediate")
 
 
 def test_an_identifier_with_blanks_and_quotes_keeps_them() -> None:
@@ -93,3 +93,18 @@ def test_the_text_of_old_releases_is_read() -> None:
 def test_what_no_cyrus_writes_is_refused(value: bytes) -> None:
     with pytest.raises(BadEntry):
         parse_entry(value, "user.al")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"%(A %(d lrs) I d T e P d)",
+        b"%(P default A %(T d) I x T e)",
+        b'%(A %("a ) T d" lrs) I x T e P p)',
+        b"%(A %(al lrs) I x P T V 3)",
+        b"%(T",
+        b"0 default al\tlrs\t",
+    ],
+)
+def test_nothing_that_looks_like_a_type_makes_a_mailbox_vanish(value: bytes) -> None:
+    assert is_live(value)
