@@ -52,6 +52,11 @@ def run(
     )
 
 
+@pytest.mark.covers("sync_client: options", "--version")
+@pytest.mark.covers("sync_server: options", "--version")
+@pytest.mark.covers("cyr_synclog: options", "--version")
+@pytest.mark.covers("sync_reset: options", "--version")
+@pytest.mark.covers("mailstore: commands and options", "--version")
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("option", ["--version", "-version"])
 def test_every_command_says_its_version(script: str, option: str) -> None:

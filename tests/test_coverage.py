@@ -1,14 +1,10 @@
-"""docs/coverage.md names every option, key, verb, reply and status that there is, and tests that exist."""
+"""Every option, key, verb, reply and status that there is is promised, and each promise has its tests."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -27,30 +23,10 @@ from cyrus_sync.sync_client import arguments as sync_client
 from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
 from cyrus_sync.sync_server import cli as sync_server
 from cyrus_sync.sync_server import handlers, replies
+from tests import covers
 
-ROOT = Path(__file__).parents[1]
-ROW = re.compile(r"^\| (?P<entries>`.*?`) \| (?P<what>.*) \| (?P<tests>.*) \|$", re.MULTILINE)
 SHIPPING = "Shipping between sites"
 """Its programs have a list of their own, tests/shipping/test_checklist.py."""
-QUOTED = re.compile(r"`([^`]+)`")
-
-
-def sections() -> dict[str, list[tuple[list[str], list[str]]]]:
-    """Of each table its rows: what they are about, and their tests."""
-    found: dict[str, list[tuple[list[str], list[str]]]] = {}
-    for part in re.split(
-        r"^## ", (ROOT / "docs/coverage.md").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )[1:]:
-        title, _, text = part.partition("\n")
-        rows = [(QUOTED.findall(row["entries"]), QUOTED.findall(row["tests"])) for row in ROW.finditer(text)]
-        if rows:
-            found[title] = rows
-        assert len(rows) == max(0, len(re.findall(r"^\|", text, re.MULTILINE)) - 2), f"a bad row in: {title}"
-    return found
-
-
-SECTIONS = sections()
-TESTS = sorted({test for rows in SECTIONS.values() for _, tests in rows for test in tests})
 
 
 # -- what there is
@@ -133,46 +109,31 @@ def wanted() -> dict[str, set[str]]:
     }
 
 
-@cache
-def functions_of(path: str) -> set[str]:
-    """The tests of a file that stand by themselves. (Reading is quicker than importing.)"""
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def exists(test: str) -> bool:
-    path, *names = test.split("::")
-    if not (ROOT / path).is_file():
-        return False
-    if len(names) == 1:
-        return names[0] in functions_of(path)
-    made = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    return hasattr(getattr(made, names[0], None), names[1])
+PROMISED = {section.title: section.promises for section in covers.sections() if section.promises}
+KEYS = {covers.Key(title, promise.entries[0]) for title, promises in PROMISED.items() for promise in promises}
 
 
 # -- the tests
 
 
 @pytest.mark.parametrize("section", wanted())
-def test_everything_that_there_is_stands_in_the_document_and_nothing_else(section: str) -> None:
-    there = [entry for entries, _ in SECTIONS[section] for entry in entries]
+def test_everything_that_there_is_is_promised_and_nothing_else(section: str) -> None:
+    there = [entry for promise in PROMISED[section] for entry in promise.entries]
     assert len(there) == len(set(there)), "twice"
     assert set(there) == wanted()[section]
 
 
 def test_every_section_is_compared() -> None:
-    assert set(SECTIONS) == set(wanted())
+    assert set(PROMISED) == set(wanted())
 
 
-def test_every_row_names_a_test() -> None:
-    assert [entries for rows in SECTIONS.values() for entries, tests in rows if not tests] == []
+def test_every_promise_has_a_test() -> None:
+    assert KEYS - {key for key, _ in covers.marks()} == set()
 
 
-def test_every_test_that_is_named_exists() -> None:
-    assert [test for test in TESTS if not exists(test)] == []
+def test_every_mark_names_a_promise() -> None:
+    assert [(key, test) for key, test in covers.marks() if key not in KEYS] == []
 
 
-def test_a_test_that_is_gone_is_noticed() -> None:
-    assert not exists("tests/test_coverage.py::test_of_yesterday")
-    assert not exists("tests/common/stores/test_native.py::TestNativeStore::test_of_yesterday")
-    assert not exists("tests/test_yesterday.py::test_a_test_that_is_gone_is_noticed")
+def test_the_document_is_in_step() -> None:
+    assert covers.DOCUMENT.read_text(encoding="utf-8") == covers.document(), covers.HINT

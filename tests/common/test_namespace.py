@@ -78,6 +78,7 @@ def test_two_mailboxes_are_never_printed_alike(names: Namespace, one: str, two: 
     assert (names.external(one) == names.external(two)) == (one == two)
 
 
+@pytest.mark.covers("imapd.conf", "virtdomains")
 @pytest.mark.parametrize(
     ("typed", "internal"),
     [
@@ -98,6 +99,7 @@ def test_a_domain_is_where_the_userid_is(typed: str, internal: str) -> None:
     assert Namespace().internal(typed) == internal
 
 
+@pytest.mark.covers("imapd.conf", "virtdomains")
 def test_without_virtdomains_nothing_is_split_unless_it_is_marked() -> None:
     names = Namespace(virtdomains=False)
     assert names.internal("user/alice@example.org/x") == "user.alice@example^org.x"

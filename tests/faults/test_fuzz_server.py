@@ -26,6 +26,7 @@ def test_spoiled_conversations_do_no_harm(tmp_path: Path) -> None:
     assert figures.in_step > figures.cases / 3
 
 
+@pytest.mark.covers("What a robust server minds", "12")
 @pytest.mark.fault
 def test_the_fuzzer_notices_a_change_of_the_bystander(tmp_path: Path) -> None:
     with RunningServer(tmp_path) as server:

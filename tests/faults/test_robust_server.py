@@ -75,6 +75,7 @@ def cpu_seconds(server: RunningServer) -> float:
 # -- 1
 
 
+@pytest.mark.covers("What a robust server minds", "1")
 @pytest.mark.parametrize("who", ["stranger", "no administrator", "administrator"])
 @pytest.mark.parametrize(
     "command",
@@ -108,6 +109,7 @@ def test_01_a_refused_command_consumes_its_literals(server: RunningServer, comma
 # -- 2
 
 
+@pytest.mark.covers("What a robust server minds", "2")
 @pytest.mark.parametrize("partition", [b"default", b"{7+}\r\ndefault", b'"default"', b"nowhere"])
 @pytest.mark.parametrize(
     "guid",
@@ -168,6 +170,8 @@ WITH_NAMES = [
 ]
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_BADNAME")
+@pytest.mark.covers("What a robust server minds", "3")
 def test_03_names_are_looked_at_before_they_touch_a_path(server: RunningServer) -> None:
     for template in WITH_NAMES:
         for name in HOSTILE:
@@ -181,6 +185,7 @@ def test_03_names_are_looked_at_before_they_touch_a_path(server: RunningServer) 
         assert server.strange_files() == [], template
 
 
+@pytest.mark.covers("What a robust server minds", "3")
 def test_03_what_is_stored_comes_back_correctly_encoded(server: RunningServer) -> None:
     values = {
         b"/plain": b"x",
@@ -205,6 +210,7 @@ def test_03_what_is_stored_comes_back_correctly_encoded(server: RunningServer) -
 # -- 4
 
 
+@pytest.mark.covers("What a robust server minds", "4")
 @pytest.mark.parametrize("opening", [b"(", b"%(A ", b"(%(A "])
 @pytest.mark.parametrize(
     "verb", [b"GET MAILBOXES ", b"APPLY MAILBOX ", b"APPLY MESSAGE ", b"RESTORE MAILBOX "]
@@ -219,6 +225,7 @@ def test_04_lists_nested_30000_deep_are_an_error(server: RunningServer, verb: by
 # -- 5
 
 
+@pytest.mark.covers("What a robust server minds", "5")
 def test_05_before_login_a_connection_costs_little_and_nothing_on_disk(server: RunningServer) -> None:
     files = sorted(server.spool.rglob("*"))
     before, busy = rss_kb(server), cpu_seconds(server)
@@ -244,6 +251,7 @@ def test_05_before_login_a_connection_costs_little_and_nothing_on_disk(server: R
         line.close()
 
 
+@pytest.mark.covers("What a robust server minds", "5")
 def test_05_inflating_is_bounded(server: RunningServer) -> None:
     """300 kB that inflate to 300 MB: looked at piece by piece, and the connection ends at a limit."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -262,6 +270,7 @@ def test_05_inflating_is_bounded(server: RunningServer) -> None:
         assert client.ask(b"NOOP") == b"OK Noop completed"
 
 
+@pytest.mark.covers("What a robust server minds", "5")
 def test_05_nothing_is_read_while_answers_go_unread(server: RunningServer) -> None:
     before = rss_kb(server)
     with Client(server) as client:
@@ -280,6 +289,7 @@ def test_05_nothing_is_read_while_answers_go_unread(server: RunningServer) -> No
 # -- 6
 
 
+@pytest.mark.covers("What a robust server minds", "6")
 def test_06_who_hangs_up_in_a_command_is_gone_within_seconds(server: RunningServer) -> None:
     with Client(server) as client:
         client.send(upload(MESSAGE) + b"\r\nAPPLY MAILBOX %(UNIQUEID x MBOXNAME (")
@@ -288,6 +298,7 @@ def test_06_who_hangs_up_in_a_command_is_gone_within_seconds(server: RunningServ
     until(lambda: not open_staging(server), "what was staged is gone", 5)
 
 
+@pytest.mark.covers("What a robust server minds", "6")
 def test_06_a_staged_file_goes_with_its_connection(server: RunningServer) -> None:
     with Client(server) as client:
         many = [os.urandom(900_000) for _ in range(12)]
@@ -299,6 +310,7 @@ def test_06_a_staged_file_goes_with_its_connection(server: RunningServer) -> Non
     until(lambda: not open_staging(server), "what was staged is gone", 5)
 
 
+@pytest.mark.covers("What a robust server minds", "6")
 def test_06_left_overs_of_a_killed_server_go_at_the_next_start(tmp_path: Path) -> None:
     with RunningServer(tmp_path) as server:
         staging = server.spool / "sync."
@@ -324,6 +336,7 @@ def open_staging(server: RunningServer) -> list[str]:
 # -- 7
 
 
+@pytest.mark.covers("What a robust server minds", "7")
 def test_07_the_pause_after_a_failed_login_blocks_nobody_and_tells_nothing(server: RunningServer) -> None:
     def failing(user: str) -> socket.socket:
         line = server.connect()
@@ -349,6 +362,7 @@ def test_07_the_pause_after_a_failed_login_blocks_nobody_and_tells_nothing(serve
 # -- 8 (a full disk) is in test_server_process; here: its log may be on the full disk too
 
 
+@pytest.mark.covers("What a robust server minds", "8")
 def test_08_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     import resource
 
@@ -364,6 +378,7 @@ def test_08_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 # -- 9
 
 
+@pytest.mark.covers("What a robust server minds", "9")
 def test_09_answers_do_not_wait_for_acknowledgements(server: RunningServer) -> None:
     """With Nagle's algorithm, or an answer in two writes, each round would take 40 ms."""
     with Client(server) as client:
@@ -386,6 +401,7 @@ def state_of(server: RunningServer) -> tuple[int, int, int]:
     return int(found[3]), int(found[1]), int(found[2])
 
 
+@pytest.mark.covers("What a robust server minds", "10")
 def test_10_since_is_compared_and_swapped(server: RunningServer) -> None:
     """Many clients send a delta from the same state at once: exactly one of them may win."""
     server.talk([upload(MESSAGE), mailbox(b"user.cas", b"casid", [MESSAGE])])
@@ -405,6 +421,8 @@ def test_10_since_is_compared_and_swapped(server: RunningServer) -> None:
             client.__exit__()
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET FULLMAILBOX")
+@pytest.mark.covers("What a robust server minds", "10")
 def test_10_a_full_mailbox_is_one_snapshot(server: RunningServer) -> None:
     """While another client changes flags all the time, records and CRC of an answer belong together."""
     from cyrus_sync.common.protocol import dlist
@@ -445,6 +463,7 @@ ODD = [
 ]
 
 
+@pytest.mark.covers("What a robust server minds", "11")
 def test_11_odd_values_are_an_error_and_never_a_crash(server: RunningServer) -> None:
     good = mailbox(b"user.odd", b"oddid", [MESSAGE])
     commands = [
@@ -468,6 +487,7 @@ def test_11_odd_values_are_an_error_and_never_a_crash(server: RunningServer) -> 
         assert len(heard) == 3 and heard[2] == b"NO Unknown compression algorithm: marker", command[:300]
 
 
+@pytest.mark.covers("What a robust server minds", "11")
 @pytest.mark.parametrize("missing", [b"GET USER", b"APPLY", b"GET", b"APPLY MAILBOX", b"RESTORE"])
 def test_11_a_missing_value_is_waited_for_and_the_end_of_the_connection_ends_it(
     server: RunningServer, missing: bytes
@@ -479,6 +499,7 @@ def test_11_a_missing_value_is_waited_for_and_the_end_of_the_connection_ends_it(
 # -- 12
 
 
+@pytest.mark.covers("What a robust server minds", "12")
 def test_12_a_change_for_one_user_touches_no_other(server: RunningServer) -> None:
     make(server, "ann", "anna")
     server.talk(

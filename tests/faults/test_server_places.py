@@ -61,6 +61,7 @@ def replicate(server: RunningServer, number: int, source: str, answers: list[byt
     until(once, f"a place for {name!r}", seconds=60.0)
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_connections")
 @pytest.mark.parametrize("limits", [(64, 64), (64, 256)])
 def test_with_few_files_whoever_is_let_in_is_served(tmp_path: Path, limits: tuple[int, int]) -> None:
     with RunningServer(tmp_path, failed_login_pause=0, open_files=limits) as server:
@@ -99,6 +100,7 @@ def test_a_besieging_stranger_keeps_no_administrator_out(tmp_path: Path) -> None
         server.check_alive()
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_per_address")
 def test_one_address_has_its_bound(tmp_path: Path) -> None:
     with RunningServer(tmp_path, options={"sync_max_per_address": "3"}) as server, ExitStack() as stack:
         lines = [stack.enter_context(connect(server, ATTACKER)) for _ in range(4)]

@@ -89,6 +89,7 @@ def make(server: RunningServer, *users: str) -> None:
 # -- signals
 
 
+@pytest.mark.covers("Replies of the session", "BYE shutting down")
 def test_sigterm_finishes_the_running_command_then_says_bye(server: RunningServer) -> None:
     make(server, "slow")
     with Client(server) as busy, Client(server) as idle:
@@ -108,6 +109,7 @@ def test_sigterm_finishes_the_running_command_then_says_bye(server: RunningServe
     assert b"* LSUB (user.slow)" in server.talk([b"GET USER slow"])
 
 
+@pytest.mark.covers("Exit statuses", "sync_server 0")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_an_idle_server_at_once_with_status_0(
     server: RunningServer, number: signal.Signals
@@ -118,6 +120,8 @@ def test_a_signal_ends_an_idle_server_at_once_with_status_0(
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.covers("Commands of the session", "STARTTLS")
+@pytest.mark.covers("Capabilities", "COMPRESS DEFLATE")
 def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
     first = issue(tmp_path, "first")
     second = issue(tmp_path, "second")
@@ -177,6 +181,8 @@ def wait_for_log(server: RunningServer, text: str) -> None:
 # -- the command line
 
 
+@pytest.mark.covers("sync_server: options", "-h")
+@pytest.mark.covers("Exit statuses", "sync_server 64")
 @pytest.mark.parametrize("arguments", [["-x"], ["-p", "many"], ["extra"]])
 def test_a_command_line_that_makes_no_sense_is_64(arguments: list[str]) -> None:
     ended = subprocess.run(
@@ -185,6 +191,7 @@ def test_a_command_line_that_makes_no_sense_is_64(arguments: list[str]) -> None:
     assert ended.returncode == 64 and b"usage:" in ended.stderr
 
 
+@pytest.mark.covers("Exit statuses", "sync_server 70")
 @pytest.mark.parametrize(
     "text", ["", "configdirectory: /nowhere\nsync_listen: x:y\npartition-default: /nowhere/spool\n"]
 )
@@ -197,6 +204,7 @@ def test_a_bad_configuration_is_78_and_one_line(tmp_path: Path, text: str) -> No
     assert ended.stderr.startswith(b"sync_server: " + bytes(conf)) and ended.stderr.count(b"\n") == 1
 
 
+@pytest.mark.covers("Exit statuses", "sync_server 70")
 def test_an_address_in_use_is_78(server: RunningServer, tmp_path: Path) -> None:
     conf = tmp_path / "imapd.conf"
     conf.write_text(server.config.read_text())
@@ -206,6 +214,8 @@ def test_an_address_in_use_is_78(server: RunningServer, tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in ended.stderr.decode()
 
 
+@pytest.mark.covers("sync_server: options", "-p")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "55")
 def test_an_external_layer_makes_plain_acceptable(tmp_path: Path) -> None:
     with RunningServer(tmp_path, options={"allowplaintext": "no"}, arguments=["-p", "2"]) as server:
         assert b" PLAIN" in read_until(server.connect(), b"* OK ")
@@ -213,6 +223,7 @@ def test_an_external_layer_makes_plain_acceptable(tmp_path: Path) -> None:
         assert b" PLAIN" not in read_until(server.connect(), b"* OK ")
 
 
+@pytest.mark.covers("imapd.conf", "maxword")
 def test_words_strings_and_literals_are_as_long_as_the_configuration_allows(tmp_path: Path) -> None:
     options = {"maxword": "2k", "maxquoted": "3k", "maxliteral": "5k"}
     with RunningServer(tmp_path, options=options) as server:
@@ -224,6 +235,7 @@ def test_words_strings_and_literals_are_as_long_as_the_configuration_allows(tmp_
                 assert heard.startswith(b"* Fatal error: " if more else b"OK success\r\n"), (length, heard)
 
 
+@pytest.mark.covers("imapd.conf", "literalminus")
 def test_literalminus_forbids_literals_beyond_4096_bytes(tmp_path: Path) -> None:
     with RunningServer(tmp_path, options={"literalminus": "yes"}) as server:
         for length, answer in ((4096, b"OK success\r\n"), (4097, b"* Fatal error: ")):
@@ -256,6 +268,7 @@ def test_a_unix_socket_is_for_its_owner_alone_and_a_stale_one_is_replaced(server
 # -- locks
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_LOCKED")
 def test_a_locked_user_is_refused_after_a_while_and_delays_nobody_else(server: RunningServer) -> None:
     make(server, "slow", "quick")
     with Client(server) as first, Client(server) as second, locked(server, "slow"):
@@ -305,6 +318,7 @@ def test_a_message_that_does_not_match_its_guid(server: RunningServer) -> None:
         assert client.ask(update) == b"OK success"
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY MAILBOX")
 def test_a_record_whose_message_was_never_sent(server: RunningServer) -> None:
     make(server, "alice")
     with Client(server) as client:
@@ -320,6 +334,7 @@ def test_records_out_of_order(server: RunningServer, order: tuple[int, int]) -> 
         unchanged(server, client, update, b"NO IMAP_PROTOCOL_ERROR ")
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_PARTITION_UNKNOWN")
 def test_a_partition_that_is_not_configured(server: RunningServer) -> None:
     make(server, "alice")
     with Client(server) as client:
@@ -329,6 +344,7 @@ def test_a_partition_that_is_not_configured(server: RunningServer) -> None:
 # -- restore
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "RESTORE MAILBOX")
 def test_restore_appends_to_a_mailbox_that_exists_with_new_uids(server: RunningServer) -> None:
     make(server, "alice")
     with Client(server) as client:
@@ -342,6 +358,7 @@ def test_restore_appends_to_a_mailbox_that_exists_with_new_uids(server: RunningS
     assert b"%(UID 2 " in heard and b"FLAGS (\\Flagged)" in heard
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "RESTORE MAILBOX")
 def test_restore_keeps_the_ids_of_a_mailbox_that_it_makes(server: RunningServer) -> None:
     with Client(server) as client:
         assert client.ask(upload(OTHER)) == b"OK success"
@@ -357,6 +374,7 @@ def test_restore_keeps_the_ids_of_a_mailbox_that_it_makes(server: RunningServer)
     assert b"%(UID 9 MODSEQ 70 " in heard
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "RESTORE MAILBOX")
 def test_restore_makes_a_mailbox_with_ids_of_its_own(server: RunningServer) -> None:
     with Client(server) as client:
         assert client.ask(upload(OTHER)) == b"OK success"
@@ -382,6 +400,7 @@ def test_restore_of_a_message_that_was_not_sent_changes_nothing(server: RunningS
 # -- a full disk
 
 
+@pytest.mark.covers("What a robust server minds", "8")
 def test_on_a_full_disk_changes_are_refused_reading_goes_on_and_space_helps(server: RunningServer) -> None:
     make(server, "alice")
     rng = random.Random(7)
@@ -403,6 +422,7 @@ def test_on_a_full_disk_changes_are_refused_reading_goes_on_and_space_helps(serv
     assert b" LAST_UID 31 " in server.talk([b"GET FULLMAILBOX user.alice"])
 
 
+@pytest.mark.covers("What a robust server minds", "8")
 def test_a_large_message_on_a_full_disk_is_swallowed_whole(server: RunningServer) -> None:
     make(server, "alice")
     body = b"\r\nAPPLY UNUSER alice\r\n" * 200_000
@@ -438,6 +458,7 @@ def test_a_restart_behind_a_long_answer_does_not_cut_it(server: RunningServer, b
         assert [client.answer() for _ in range(3)] == [b"OK success", b"OK Restarting", b"OK Noop completed"]
 
 
+@pytest.mark.covers("What a robust server minds", "6")
 def test_who_hangs_up_during_a_long_answer_leaves_nothing_open(tmp_path: Path) -> None:
     """Without Python's collector: what a client leaves behind is closed because it is gone, not by luck."""
     with RunningServer(tmp_path, collector=False) as server:

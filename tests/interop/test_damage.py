@@ -73,6 +73,7 @@ def uids(address: Address, user: str) -> list[int]:
     return sorted(uid for uid, record in found.items() if b"\\Expunged" not in record["FLAGS"])
 
 
+@pytest.mark.covers("mailstore: commands and options", "dump --verify", "repair --from-peer")
 def test_a_damaged_master_heals_from_its_replica(here: Ours, peer: Cyrus | Ours, user: str) -> None:
     fill(here, user, "one", "two", "three")
     here.sync_client("-u", user, to=peer.csync).check()
@@ -124,6 +125,7 @@ def test_a_new_replica_gets_all_but_the_damaged_message_and_that_when_it_is_back
     assert "MAILBOX" not in again.out
 
 
+@pytest.mark.covers("mailstore: commands and options", "repair --from-peer")
 def test_a_damaged_replica_heals_from_its_master(here: Ours, peer: Cyrus | Ours, user: str) -> None:
     """The master runs a csync server, too."""
     if isinstance(peer, Cyrus):

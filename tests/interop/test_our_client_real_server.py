@@ -117,6 +117,7 @@ def test_a_real_cyrus_is_filled_and_finds_nothing_to_mend(ours: Ours, replica: C
     assert "now" not in checked.out and "now" not in checked.err, checked.describe()
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "56")
 @pytest.mark.every_release
 def test_changes_of_messages_follow(ours: Ours, replica: Cyrus, user: str) -> None:
     with write(ours, user) as box:

@@ -68,6 +68,8 @@ def quota_names(cyrus: Cyrus) -> tuple[str, str]:
     return ("X-NUM-FOLDERS", "X-ANNOTATION-STORAGE") if old else ("MAILBOX", "ANNOTATION-STORAGE")
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET USER")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "54")
 @pytest.mark.every_release
 def test_a_user_with_everything_arrives_whole(master: Cyrus, server: Server, user: str) -> None:
     other = f"{user}b"
@@ -197,6 +199,7 @@ def test_rights_quota_and_subscriptions_follow(master: Cyrus, server: Server, us
         assert state_of(server.csync, user)["subscriptions"] == []
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY SIEVE")
 @pytest.mark.every_release
 def test_scripts_follow_by_sieve_commands_where_the_mailbox_is_not_agreed(
     master: Cyrus, server: Server, user: str

@@ -126,6 +126,7 @@ def test_a_real_client_starts_tls_where_plain_is_not_offered(
     assert f"user.{filled}" in careful.dump(filled)
 
 
+@pytest.mark.covers("Replies of the session", "X BAD this is csync")
 def test_a_real_client_that_tries_imap_first_loses_no_time(master: Cyrus, server: Ours, filled: str) -> None:
     with Proxy(server.csync) as proxy:
         ran = master.sync_client("-u", filled, to=proxy.address, extra={"sync_try_imap": "1"})

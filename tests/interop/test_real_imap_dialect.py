@@ -53,6 +53,7 @@ def sent(proxy: Proxy) -> list[str]:
     return [line for line in proxy.commands("S") if " SYNCAPPLY " in line and " CAPABILITIES " not in line]
 
 
+@pytest.mark.covers("imapd.conf", "sync_try_imap")
 @pytest.mark.every_release
 def test_a_user_arrives_at_an_imapd_and_a_second_run_has_nothing_to_do(
     ours: Ours, replica: Cyrus, filled: str
@@ -123,6 +124,7 @@ def secured(real_cyrus: None) -> Iterator[tuple[Cyrus, Path]]:
             yield cyrus, authority.cert
 
 
+@pytest.mark.covers("imapd.conf", "sync_try_imap")
 @pytest.mark.parametrize(
     ("options", "said"),
     [

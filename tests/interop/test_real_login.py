@@ -268,6 +268,7 @@ def synctest(reactor: Any, port: int, *options: str, password: str = PASSWORD) -
     return str(process.communicate()[0].decode("utf-8", "replace"))
 
 
+@pytest.mark.covers("Commands of the session", "AUTHENTICATE")
 @pytest.mark.parametrize("tls", [False, True], ids=["bare", "starttls"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"])
 def test_libsasl_logs_in_to_our_server(

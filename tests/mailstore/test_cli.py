@@ -11,6 +11,7 @@ from cyrus_sync.mailstore.context import parse_uids
 from tests.mailstore.conftest import MESSAGE, Site
 
 
+@pytest.mark.covers("mailstore: commands and options", "-h")
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_help_says_what_the_command_does_and_ends_in_the_exit_status(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -21,6 +22,7 @@ def test_every_help_says_what_the_command_does_and_ends_in_the_exit_status(
     assert "EXIT STATUS" in text.splitlines()[-9]
 
 
+@pytest.mark.covers("mailstore: commands and options", "-h")
 def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
@@ -31,12 +33,14 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         assert first.rstrip(".") == f"{command}: {entry.summary}"
 
 
+@pytest.mark.covers("Exit statuses", "mailstore 64")
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["ls", "--nonsense"], ["show", "user/alice", "x"]])
 def test_a_senseless_command_line_is_exit_64(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 64
     assert "usage: mailstore" in capsys.readouterr().err
 
 
+@pytest.mark.covers("Exit statuses", "mailstore 78")
 def test_a_bad_configuration_is_exit_78_with_its_line(site: Site) -> None:
     site.conf.write_text(site.conf.read_text() + "sync_timeout: never\n")
     result = site.run("ls")
@@ -46,6 +50,7 @@ def test_a_bad_configuration_is_exit_78_with_its_line(site: Site) -> None:
     )
 
 
+@pytest.mark.covers("mailstore: commands and options", "-C")
 def test_a_missing_configuration_is_exit_78(tmp_path: Path) -> None:
     assert main(["-C", str(tmp_path / "none"), "ls"]) == 78
 
@@ -56,6 +61,7 @@ def test_a_bad_name_is_refused_before_anything_happens(site: Site) -> None:
     assert not (site.path / "spool").exists()
 
 
+@pytest.mark.covers("imapd.conf", "unixhierarchysep")
 def test_with_unixhierarchysep_off_names_are_typed_and_printed_with_dots(tmp_path: Path) -> None:
     site = Site(tmp_path, "unixhierarchysep: no\n")
     site.ok("create", "user.alice", "user.alice.Work")
@@ -77,6 +83,8 @@ def test_a_reader_that_has_seen_enough_does_no_harm(alice: Site) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.covers("mailstore: commands and options", "-C")
+@pytest.mark.covers("Exit statuses", "mailstore 0")
 def test_the_installed_program_does_it_all(alice: Site) -> None:
     program = [str(Path(sys.executable).parent / "mailstore"), "-C", str(alice.conf)]
     subprocess.run([*program, "deliver", "alice"], input=MESSAGE, check=True, stdout=subprocess.DEVNULL)

@@ -23,6 +23,7 @@ def child(site: Site, *argv: str, output: str, text: bytes = MESSAGE) -> subproc
     )
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver")
 @pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true", "| head -c 0"])
 def test_what_is_delivered_is_delivered_whoever_reads_what_we_print(alice: Site, output: str) -> None:
     result = child(alice, "alice", output=output)
@@ -46,6 +47,7 @@ def test_a_return_path_is_one_field_of_ascii(alice: Site, typed: str, field: byt
     assert alice.ok("show", "user/alice", "1").raw == b"Return-Path: " + field + b"\r\n" + MESSAGE
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver -f")
 @pytest.mark.parametrize(
     "argv",
     [

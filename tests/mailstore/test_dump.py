@@ -62,6 +62,7 @@ def test_a_tree_reads_back_from_both_formats() -> None:
     assert json.loads("".join(parts)) == from_yaml
 
 
+@pytest.mark.covers("mailstore: commands and options", "dump")
 def test_the_dump_of_a_store_is_the_same_in_both_formats(site: Site) -> None:
     site.ok("sample")
     from_json = json.loads(site.ok("dump", "--format", "json").raw)
@@ -124,6 +125,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.covers("mailstore: commands and options", "dump")
 @pytest.mark.parametrize("change", CHANGES, ids=" ".join)
 def test_every_change_of_the_mail_changes_the_dump(alice: Site, change: list[str]) -> None:
     alice.deliver("alice", 2)
@@ -133,6 +135,7 @@ def test_every_change_of_the_mail_changes_the_dump(alice: Site, change: list[str
     assert alice.ok("dump").raw != before
 
 
+@pytest.mark.covers("mailstore: commands and options", "dump --expunged")
 def test_what_ends_may_hold_apart_is_in_the_dump_only_when_asked(alice: Site) -> None:
     alice.deliver("alice", 2)
     alice.ok("expunge", "user/alice", "1")
@@ -147,6 +150,7 @@ def test_what_ends_may_hold_apart_is_in_the_dump_only_when_asked(alice: Site) ->
     assert "partition" not in moved["mailboxes"][0]
 
 
+@pytest.mark.covers("mailstore: commands and options", "dump --no-sieve-mailbox")
 def test_a_dump_can_leave_out_the_mailbox_of_scripts(alice: Site) -> None:
     alice.ok("sieve", "put", "alice", "main", stdin=b"keep;")
     names = [mailbox["name"] for mailbox in owner_of(alice, "--no-sieve-mailbox")["mailboxes"]]

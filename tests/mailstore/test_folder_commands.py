@@ -5,12 +5,14 @@ from tests.mailstore.conftest import MESSAGE, Site
 # -- create
 
 
+@pytest.mark.covers("mailstore: commands and options", "create")
 def test_create_makes_levels_that_are_missing(alice: Site) -> None:
     alice.ok("create", "user/alice/a/b/c")
     assert alice.mailboxes("user.alice") == [f"user.alice{s}" for s in ("", ".Work", ".a", ".a.b", ".a.b.c")]
     assert alice.log() == [("MAILBOX", f"user.alice.{s}") for s in ("a", "a.b", "a.b.c")]
 
 
+@pytest.mark.covers("mailstore: commands and options", "create", "create --if-missing")
 def test_create_wants_the_user_first_and_a_name_that_is_free(alice: Site) -> None:
     assert alice.run("create", "user/bob/Work").status == 67
     assert alice.run("create", "user/alice").status == 65
@@ -18,6 +20,7 @@ def test_create_wants_the_user_first_and_a_name_that_is_free(alice: Site) -> Non
     assert alice.log() == []
 
 
+@pytest.mark.covers("mailstore: commands and options", "create -p")
 def test_rights_and_partition_can_be_given(alice: Site) -> None:
     alice.ok("create", "user/bob", "--acl", "bob=lrs", "--acl", "anyone=p", "--partition", "other")
     mailbox = alice.mailbox("user.bob")
@@ -29,6 +32,7 @@ def test_rights_and_partition_can_be_given(alice: Site) -> None:
 # -- rename
 
 
+@pytest.mark.covers("mailstore: commands and options", "rename")
 def test_rename_takes_what_is_below_along(alice: Site) -> None:
     alice.ok("create", "user/alice/Work/a", "user/alice/Work/a/b", "user/alice/Workshop")
     ids = {name: alice.mailbox(name).uniqueid for name in alice.mailboxes("user.alice")}
@@ -41,6 +45,7 @@ def test_rename_takes_what_is_below_along(alice: Site) -> None:
     assert ("RENAME", "user.alice.Work.a.b", "user.alice.Job.a.b") in alice.log()
 
 
+@pytest.mark.covers("mailstore: commands and options", "rename --only")
 def test_rename_only_leaves_what_is_below(alice: Site) -> None:
     alice.ok("create", "user/alice/Work/a")
     alice.ok("rename", "--only", "user/alice/Work", "user/alice/Job")
@@ -74,11 +79,13 @@ def test_nothing_is_renamed_if_one_of_the_new_names_is_taken(alice: Site) -> Non
     assert "user.alice.Work" in alice.mailboxes("user.alice")
 
 
+@pytest.mark.covers("mailstore: commands and options", "rename -p")
 def test_a_partition_move_keeps_the_name(alice: Site) -> None:
     alice.ok("rename", "user/alice/Work", "user/alice/Work", "--partition", "other")
     assert alice.mailbox("user.alice.Work").partition == "other"
 
 
+@pytest.mark.covers("mailstore: commands and options", "rename")
 def test_a_user_becomes_another_with_everything(alice: Site) -> None:
     alice.deliver("alice", 2, "-m", "Work")
     alice.ok("subscribe", "alice", "user/alice/Work")
@@ -100,6 +107,8 @@ def test_a_user_becomes_another_with_everything(alice: Site) -> None:
 # -- delete, undelete
 
 
+@pytest.mark.covers("mailstore: commands and options", "delete")
+@pytest.mark.covers("imapd.conf", "delete_mode")
 def test_delete_sets_aside_and_rename_brings_back(alice: Site) -> None:
     alice.deliver("alice", 1, "-m", "Work")
     alice.ok("delete", "user/alice/Work")
@@ -108,6 +117,8 @@ def test_delete_sets_aside_and_rename_brings_back(alice: Site) -> None:
     assert len(alice.records("user.alice.Back")) == 1
 
 
+@pytest.mark.covers("mailstore: commands and options", "delete --immediate", "undelete")
+@pytest.mark.covers("imapd.conf", "delete_mode")
 @pytest.mark.parametrize(("mode", "argv"), [("", ["--immediate"]), ("delete_mode: immediate\n", [])])
 def test_delete_at_once_leaves_no_mailbox_but_undelete_brings_it_back(
     alice: Site, mode: str, argv: list[str]
@@ -127,12 +138,14 @@ def test_delete_at_once_leaves_no_mailbox_but_undelete_brings_it_back(
     assert alice.run("undelete", "bob").status == 65
 
 
+@pytest.mark.covers("mailstore: commands and options", "delete --delayed")
 def test_delayed_on_the_command_line_beats_delete_mode(alice: Site) -> None:
     alice.conf.write_text(alice.conf.read_text() + "delete_mode: immediate\n")
     alice.ok("delete", "--delayed", "user/alice/Work")
     assert alice.mailboxes("user.alice")[1].startswith("DELETED.user.alice.Work.")
 
 
+@pytest.mark.covers("mailstore: commands and options", "delete -r")
 def test_delete_leaves_what_is_below_unless_told_otherwise(alice: Site) -> None:
     alice.ok("create", "user/alice/Work/a", "user/alice/Job/a")
     alice.ok("delete", "user/alice/Work")
@@ -140,6 +153,8 @@ def test_delete_leaves_what_is_below_unless_told_otherwise(alice: Site) -> None:
     assert alice.ok("ls", "-1", "alice").lines == ["user/alice", "user/alice/Work/a"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "delete")
+@pytest.mark.covers("Lines of the action log", "UNUSER")
 def test_deleting_an_inbox_deletes_the_user(alice: Site) -> None:
     alice.ok("subscribe", "alice", "user/alice/Work")
     alice.log()
@@ -154,6 +169,7 @@ def test_deleting_an_inbox_deletes_the_user(alice: Site) -> None:
 # -- setacl, setquota, annotate, subscribe
 
 
+@pytest.mark.covers("mailstore: commands and options", "setacl")
 def test_rights_are_given_changed_taken_and_listed(alice: Site) -> None:
     alice.ok("setacl", "user/alice/Work", "bob", "read")
     alice.ok("setacl", "user/alice/Work", "bob", "+ip")
@@ -172,6 +188,8 @@ def test_rights_are_given_changed_taken_and_listed(alice: Site) -> None:
     assert alice.run("setacl", "user/alice/Work", "b\tob", "lrs").status == 64
 
 
+@pytest.mark.covers("mailstore: commands and options", "setquota")
+@pytest.mark.covers("Lines of the action log", "QUOTA")
 def test_quota_limits_are_set_listed_and_removed(alice: Site) -> None:
     alice.deliver("alice", 2)
     alice.log()
@@ -189,6 +207,7 @@ def test_quota_limits_are_set_listed_and_removed(alice: Site) -> None:
     assert alice.run("setquota", "user/alice").status == 1
 
 
+@pytest.mark.covers("mailstore: commands and options", "setquota")
 @pytest.mark.parametrize("limit", ["STORAGE", "NONSENSE=1", "MESSAGE=x", "MESSAGE=-1", "MESSAGE=4294967295"])
 def test_a_limit_is_a_resource_and_a_number(alice: Site, limit: str) -> None:
     assert alice.run("setquota", "user/alice", limit).status == 64
@@ -196,6 +215,7 @@ def test_a_limit_is_a_resource_and_a_number(alice: Site, limit: str) -> None:
     assert alice.log() == []
 
 
+@pytest.mark.covers("mailstore: commands and options", "annotate")
 def test_annotations_of_mailbox_message_and_server(alice: Site) -> None:
     alice.deliver("alice")
     (alice.path / "value").write_bytes(b"from a file \xff")
@@ -214,6 +234,7 @@ def test_annotations_of_mailbox_message_and_server(alice: Site) -> None:
     assert alice.ok("annotate", "").lines == []
 
 
+@pytest.mark.covers("mailstore: commands and options", "annotate")
 @pytest.mark.parametrize(
     ("argv", "status"),
     [
@@ -257,6 +278,8 @@ def test_removing_the_limits_of_what_is_no_quota_root_is_said(alice: Site) -> No
     assert (result.status, result.err) == (1, "mailstore: user/alice/Work is no quota root\n")
 
 
+@pytest.mark.covers("mailstore: commands and options", "subscribe")
+@pytest.mark.covers("Lines of the action log", "SUB")
 def test_subscriptions_come_and_go(alice: Site) -> None:
     alice.ok("subscribe", "alice", "user/alice/Work", "board/not there yet")
     assert alice.ok("subscribe", "alice").lines == ["board/not there yet", "user/alice/Work"]
@@ -273,6 +296,7 @@ def test_subscriptions_come_and_go(alice: Site) -> None:
 # -- sieve
 
 
+@pytest.mark.covers("mailstore: commands and options", "sieve")
 def test_scripts_are_put_activated_shown_and_deleted(alice: Site) -> None:
     (alice.path / "f").write_text('require "fileinto";\r\nfileinto "x";\r\n')
     alice.ok("sieve", "put", "alice", "main", str(alice.path / "f"))
@@ -287,6 +311,7 @@ def test_scripts_are_put_activated_shown_and_deleted(alice: Site) -> None:
     assert alice.ok("sieve", "list", "alice").lines == ["main"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "sieve")
 def test_a_script_with_wrong_syntax_is_refused_with_its_line(alice: Site) -> None:
     result = alice.run("sieve", "put", "alice", "main", stdin=b"keep;\nif {\n")
     assert result.status == 1
@@ -294,6 +319,7 @@ def test_a_script_with_wrong_syntax_is_refused_with_its_line(alice: Site) -> Non
     assert alice.ok("sieve", "list", "alice").lines == []
 
 
+@pytest.mark.covers("mailstore: commands and options", "sieve")
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -313,6 +339,7 @@ def test_a_script_that_no_cyrus_compiles_is_stored_with_a_warning(
     assert alice.ok("sieve", "put", "alice", "mine", stdin=b"keep;").err == ""
 
 
+@pytest.mark.covers("mailstore: commands and options", "sieve")
 @pytest.mark.parametrize(
     ("argv", "status"),
     [
@@ -333,6 +360,7 @@ def test_sieve_refuses_what_makes_no_sense(alice: Site, argv: list[str], status:
 # -- passwd
 
 
+@pytest.mark.covers("mailstore: commands and options", "passwd", "passwd --delete")
 def test_a_password_is_stored_as_a_verifier(site: Site) -> None:
     from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 

@@ -110,6 +110,7 @@ def test_without_update_it_is_said_what_differs_and_nothing_is_doubled(site: Sit
     assert [r.flags for r in site.records("user.alice")] == ["", "\\Seen", "", "", "\\Answered"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "import --update")
 def test_with_update_the_mailboxes_follow(site: Site, box: Path) -> None:
     site.ok("import", "--create", "alice", str(box))
     uniqueid = site.mailbox("user.alice.Work").uniqueid

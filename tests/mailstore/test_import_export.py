@@ -34,6 +34,7 @@ def box(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.covers("mailstore: commands and options", "import")
 def test_an_import_keeps_folders_flags_dates_and_subscriptions(alice: Site, box: Path) -> None:
     assert alice.ok("import", "alice", str(box)).lines == ["9 messages imported into 3 mailboxes"]
     assert alice.mailboxes("user.alice") == [
@@ -56,6 +57,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.covers("mailstore: commands and options", "import --no-progress", "verify --no-progress")
 @pytest.mark.parametrize("command", ["import", "verify"])
 def test_progress_is_shown_on_a_terminal_unless_it_is_not_wanted(
     alice: Site, box: Path, command: str, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +80,7 @@ def test_progress_is_shown_on_a_terminal_unless_it_is_not_wanted(
     assert not shown[1].replace(named, "")
 
 
+@pytest.mark.covers("mailstore: commands and options", "import")
 def test_importing_again_adds_nothing(alice: Site, box: Path) -> None:
     alice.ok("import", "alice", str(box))
     alice.log()
@@ -117,6 +120,7 @@ def test_progress_counts_every_octet_of_the_source(alice: Site, box: Path) -> No
     assert sum(seen) == source.size()
 
 
+@pytest.mark.covers("mailstore: commands and options", "import")
 def test_the_target_can_be_a_folder_or_a_shared_mailbox(alice: Site, tmp_path: Path) -> None:
     (tmp_path / "old.mbox").write_bytes(MBOX)
     result = alice.run("import", "alice/Work", str(tmp_path / "old.mbox"))
@@ -129,6 +133,7 @@ def test_the_target_can_be_a_folder_or_a_shared_mailbox(alice: Site, tmp_path: P
     assert alice.run("import", "user/alice/None", str(tmp_path / "old.mbox")).status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "import --create")
 def test_a_user_is_made_only_when_told(site: Site, box: Path) -> None:
     result = site.run("import", "bob", str(box))
     assert result.status == 67
@@ -140,6 +145,7 @@ def test_a_user_is_made_only_when_told(site: Site, box: Path) -> None:
     ]
 
 
+@pytest.mark.covers("Exit statuses", "mailstore 66")
 def test_a_source_that_is_not_there_is_exit_66(alice: Site) -> None:
     assert alice.run("import", "alice", "/nowhere/mail").status == 66
 
@@ -165,6 +171,7 @@ def dump_of(site: Site, user: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+@pytest.mark.covers("mailstore: commands and options", "export")
 @pytest.mark.parametrize("user", ["alice", "bruno"])
 def test_a_maildir_that_was_exported_comes_back_the_same(site: Site, user: str) -> None:
     site.ok("sample")
@@ -175,6 +182,7 @@ def test_a_maildir_that_was_exported_comes_back_the_same(site: Site, user: str) 
     assert site.ok("subscribe", "copy").lines == [name for name in names if name.startswith("user/copy")]
 
 
+@pytest.mark.covers("mailstore: commands and options", "export")
 def test_an_mbox_export_holds_text_and_flags(alice: Site) -> None:
     raw = b"Subject: x\r\n\r\nFrom here\r\n>From there\r\n"
     alice.ok("create", "user/alice/\u00dcber", "user/alice/Work/Sub.dot")
@@ -205,6 +213,7 @@ def test_export_writes_only_into_an_empty_directory(alice: Site) -> None:
     assert not (alice.path / "new").exists()
 
 
+@pytest.mark.covers("Exit statuses", "mailstore 1")
 def test_a_message_that_is_missing_is_named_and_the_rest_is_written(alice: Site) -> None:
     alice.deliver("alice", 3)
     store = open_store(alice.config())

@@ -11,6 +11,8 @@ from tests.mailstore.conftest import MESSAGE, Site
 # -- deliver
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver")
+@pytest.mark.covers("Lines of the action log", "APPEND")
 def test_deliver_appends_to_the_inbox_and_logs_it(alice: Site) -> None:
     before = int(time.time())
     assert alice.ok("deliver", "alice", stdin=MESSAGE).lines == ["user/alice 1"]
@@ -21,11 +23,13 @@ def test_deliver_appends_to_the_inbox_and_logs_it(alice: Site) -> None:
     assert alice.log() == [("APPEND", "user.alice"), ("MAILBOX", "user.alice")]
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver -m")
 @pytest.mark.parametrize("typed", ["Work", "user/alice/Work"])
 def test_deliver_takes_a_folder_below_the_inbox_or_a_full_name(alice: Site, typed: str) -> None:
     assert alice.ok("deliver", "alice", "-m", typed, stdin=MESSAGE).lines == ["user/alice/Work 1"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver -f")
 def test_deliver_makes_line_ends_crlf_and_drops_an_mbox_line(alice: Site) -> None:
     raw = b"From bob Mon Jan  1 00:00:00 2024\nSubject: x\n\na\r\nb\n"
     alice.ok("deliver", "alice", "-f", "\\seen", "-f", "Later", "-r", "<bob@x.example>", stdin=raw)
@@ -36,6 +40,7 @@ def test_deliver_makes_line_ends_crlf_and_drops_an_mbox_line(alice: Site) -> Non
     assert alice.records("user.alice")[0].flags == "\\Seen Later"
 
 
+@pytest.mark.covers("Exit statuses", "mailstore 65")
 @pytest.mark.parametrize(
     ("argv", "stdin", "status"),
     [
@@ -62,6 +67,8 @@ def test_a_message_that_is_none_is_refused_with_mailbox_and_user(alice: Site, st
     assert result.err.endswith(" [user=alice mailbox=user/alice/Work]\n")
 
 
+@pytest.mark.covers("mailstore: commands and options", "deliver -q")
+@pytest.mark.covers("Exit statuses", "mailstore 75")
 @pytest.mark.parametrize("limit", ["MESSAGE=2", "STORAGE=1"])
 def test_deliver_keeps_to_the_quota_unless_told_otherwise(alice: Site, limit: str) -> None:
     message = MESSAGE + b"x" * 400
@@ -98,6 +105,7 @@ def test_users_of_a_domain_get_their_mail(site: Site) -> None:
 # -- flag, expunge, unexpunge, copy
 
 
+@pytest.mark.covers("mailstore: commands and options", "flag")
 def test_flags_are_set_and_removed_and_logged_once(alice: Site) -> None:
     alice.deliver("alice", 4)
     alice.log()
@@ -109,6 +117,7 @@ def test_flags_are_set_and_removed_and_logged_once(alice: Site) -> None:
     assert [record.flags for record in alice.records("user.alice")] == ["", "\\Seen", "\\Seen", ""]
 
 
+@pytest.mark.covers("mailstore: commands and options", "flag")
 @pytest.mark.parametrize(
     "argv", [["1"], ["1", "--add", "\\Expunged"], ["1", "-a", "two words"], ["x", "-a", "y"]]
 )
@@ -116,6 +125,7 @@ def test_flag_wants_flags_and_uids(alice: Site, argv: list[str]) -> None:
     assert alice.run("flag", "user/alice", *argv).status == 64
 
 
+@pytest.mark.covers("mailstore: commands and options", "expunge", "unexpunge")
 def test_expunged_messages_can_be_listed_and_brought_back(alice: Site) -> None:
     alice.deliver("alice", 3)
     assert alice.ok("expunge", "user/alice", "2").lines == ["1 messages"]
@@ -126,6 +136,7 @@ def test_expunged_messages_can_be_listed_and_brought_back(alice: Site) -> None:
     assert [record.uid for record in alice.records("user.alice")] == [1, 3, 4]
 
 
+@pytest.mark.covers("mailstore: commands and options", "expunge --deleted")
 def test_expunge_of_deleted_leaves_the_others(alice: Site) -> None:
     alice.deliver("alice", 3)
     alice.ok("flag", "user/alice", "1,3", "-a", "\\Deleted")
@@ -135,6 +146,7 @@ def test_expunge_of_deleted_leaves_the_others(alice: Site) -> None:
     assert alice.run("expunge", "user/alice").status == 64
 
 
+@pytest.mark.covers("mailstore: commands and options", "copy")
 def test_copy_and_move(alice: Site) -> None:
     alice.deliver("alice", 3)
     assert alice.ok("copy", "user/alice", "1:2", "user/alice/Work").lines == ["2 messages"]
@@ -188,6 +200,7 @@ def test_what_has_not_the_flag_is_there_all_the_same(alice: Site) -> None:
 # -- show, ls
 
 
+@pytest.mark.covers("mailstore: commands and options", "show")
 def test_show_prints_the_message_as_it_is_stored(alice: Site) -> None:
     raw = b"Subject: x\r\n\r\n\xff\xfe\x01\r\n"
     alice.ok("deliver", "alice", stdin=raw)
@@ -201,6 +214,7 @@ def test_show_prints_the_message_as_it_is_stored(alice: Site) -> None:
     assert alice.run("show", "user/bob", "1").status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "ls")
 def test_ls_lists_owners_and_mailboxes(alice: Site) -> None:
     alice.ok("create", "board", "board/Minutes")
     alice.deliver("alice", 2)
@@ -217,6 +231,7 @@ def test_ls_lists_owners_and_mailboxes(alice: Site) -> None:
     assert alice.run("ls", "bob").status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "ls --deleted")
 def test_ls_shows_deleted_mailboxes_when_asked(alice: Site) -> None:
     alice.ok("delete", "user/alice/Work")
     assert alice.ok("ls", "-1", "alice").lines == ["user/alice"]

@@ -69,6 +69,7 @@ def test_text_is_no_postmark(line: bytes, kind: Kind) -> None:
     assert read_postmark(line).kind is kind
 
 
+@pytest.mark.covers("mailstore: commands and options", "import")
 def test_text_that_begins_with_from_splits_nothing(tmp_path: Path) -> None:
     text = (
         b"From memory it was so.\n\nFrom what I know, Subject: this\n\n"

@@ -127,6 +127,7 @@ def test_nobody_is_called_what_cyrus_keeps_for_itself(site: Site, name: str) -> 
     assert everything(site) == set()
 
 
+@pytest.mark.covers("imapd.conf", "virtdomains")
 def test_with_virtdomains_off_nobody_new_has_a_domain(tmp_path: Path) -> None:
     site = Site(tmp_path, "virtdomains: off\n")
     assert "virtdomains" in site.run("create", "user/joe^@example.org").err

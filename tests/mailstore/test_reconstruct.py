@@ -86,6 +86,7 @@ def test_a_sound_user_is_the_same_afterwards(rich: Site) -> None:
     rich.ok("verify")
 
 
+@pytest.mark.covers("mailstore: commands and options", "reconstruct")
 def test_without_a_name_it_wants_to_be_told_everybody(rich: Site) -> None:
     assert rich.run("reconstruct").status == 64
     assert rich.run("reconstruct", "--everybody", "bob").status == 64
@@ -95,6 +96,7 @@ def test_without_a_name_it_wants_to_be_told_everybody(rich: Site) -> None:
     assert rich.run("reconstruct", "nobody").status == 75
 
 
+@pytest.mark.covers("mailstore: commands and options", "reconstruct -n")
 def test_a_dry_run_changes_nothing(rich: Site) -> None:
     directory = directory_of(rich, "bob")
     KINDS["an index of zeros"].do(directory)
@@ -174,6 +176,7 @@ RANDOM: list[Callable[[bytearray, random.Random], None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.covers("mailstore: commands and options", "reconstruct")
 def test_random_damage_to_the_index_costs_no_message(rich: Site, tmp_path: Path) -> None:
     directory = directory_of(rich, "bob")
     for log in ("index.sqlite-wal", "index.sqlite-shm"):

@@ -11,6 +11,8 @@ from cyrus_sync.mailstore.reset import main
 from tests.mailstore.conftest import Site
 
 
+@pytest.mark.covers("sync_reset: options", "-C", "-v", "-f", "-L")
+@pytest.mark.covers("Exit statuses", "sync_reset 1")
 def test_a_user_is_wiped_with_deleted_mailboxes_and_nothing_is_logged(
     alice: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,12 +31,16 @@ def test_a_user_is_wiped_with_deleted_mailboxes_and_nothing_is_logged(
     assert alice.ok("subscribe", "alice").lines == []
 
 
+@pytest.mark.covers("sync_reset: options", "-f")
+@pytest.mark.covers("Exit statuses", "sync_reset 64")
 def test_without_f_nothing_happens(alice: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-C", str(alice.conf), "alice"]) == 64
     assert "-f is obligatory" in capsys.readouterr().err
     assert alice.ok("ls", "-1").lines == ["alice"]
 
 
+@pytest.mark.covers("sync_reset: options", "-h")
+@pytest.mark.covers("Exit statuses", "sync_reset 64")
 @pytest.mark.parametrize("argv", [["-f"], ["-f", "-x", "alice"]])
 def test_a_senseless_command_line_is_exit_64(argv: list[str]) -> None:
     assert main(argv) == 64
@@ -45,6 +51,7 @@ def test_a_bad_userid_stops_it_before_anything_is_removed(alice: Site) -> None:
     assert alice.ok("ls", "-1").lines == ["alice"]
 
 
+@pytest.mark.covers("Exit statuses", "sync_reset 75")
 def test_a_locked_user_is_exit_75_and_all_others_are_reset(
     alice: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,10 +64,13 @@ def test_a_locked_user_is_exit_75_and_all_others_are_reset(
     assert alice.ok("ls", "-1").lines == ["alice"]
 
 
+@pytest.mark.covers("sync_reset: options", "-C")
+@pytest.mark.covers("Exit statuses", "sync_reset 78")
 def test_a_bad_configuration_is_exit_78(tmp_path: Path) -> None:
     assert main(["-C", str(tmp_path / "none"), "-f", "alice"]) == 78
 
 
+@pytest.mark.covers("Exit statuses", "sync_reset 0")
 def test_the_installed_program_runs(alice: Site) -> None:
     program = str(Path(sys.executable).parent / "sync_reset")
     done = subprocess.run([program, "-C", str(alice.conf), "-f", "alice"], check=True, capture_output=True)

@@ -119,6 +119,7 @@ def count(world: Restoring) -> dict[str, int]:
 # -- a user
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore")
 def test_a_user_comes_out_complete_and_equal_into_an_empty_server(world: Restoring) -> None:
     fill_the_rest(world.master)
     world.restore()
@@ -152,6 +153,7 @@ def test_scripts_travel_by_commands_where_the_server_has_no_sieve_mailbox(world:
     assert content(world.replica)["scripts"] == content(world.master)["scripts"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore")
 def test_only_what_is_lacking_is_given_to_a_user_who_is_there(world: Restoring) -> None:
     fill_the_rest(world.master)
     world.restore()
@@ -176,6 +178,7 @@ def test_only_what_is_lacking_is_given_to_a_user_who_is_there(world: Restoring) 
     assert world.restore().idle
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --as")
 def test_another_user_gets_a_copy_that_is_his_own(world: Restoring) -> None:
     fill_the_rest(world.master)
     world.restore()
@@ -315,6 +318,7 @@ def test_expunged_messages_come_back_under_new_uids_in_a_new_mailbox_too(world: 
     assert world.restore(revive=Revive()).idle
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --expunged")
 def test_only_what_was_expunged_in_the_given_time_comes_back(world: Restoring) -> None:
     world.restore()
     first, second, third = (expunge_at(world, uid, 1000) for uid in (1, 2, 3))
@@ -324,6 +328,7 @@ def test_only_what_was_expunged_in_the_given_time_comes_back(world: Restoring) -
     assert first < second < third
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --expunged")
 def test_without_being_asked_for_nothing_expunged_comes_back(world: Restoring) -> None:
     expunge_at(world, 2, 10)
     world.restore()

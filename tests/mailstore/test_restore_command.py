@@ -58,6 +58,7 @@ def held(target: Ours, user: str) -> bool:
     return target.mailstore("ls", user).status == 0
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore", "restore --dry-run")
 def test_it_shows_and_with_yes_does_and_then_has_nothing_to_do(source: Source, target: Ours) -> None:
     user = source.user
     shown = source.restore(user, "--dry-run").check()
@@ -71,6 +72,7 @@ def test_it_shows_and_with_yes_does_and_then_has_nothing_to_do(source: Source, t
     assert again.out == "nothing to do at 127.0.0.1\n"
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore -n")
 def test_n_restores_to_the_server_of_a_channel(source: Source, target: Ours) -> None:
     source.conf.write_text(source.conf.read_text().replace("sync_host:", "north_sync_host:"))
     assert source.restore(source.user, "--yes").status != 0
@@ -78,6 +80,7 @@ def test_n_restores_to_the_server_of_a_channel(source: Source, target: Ours) -> 
     assert held(target, source.user)
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore -p")
 @pytest.mark.parametrize("option", ["-p", "--partition"])
 def test_p_names_the_partition_of_new_mailboxes(source: Source, target: Ours, option: str) -> None:
     refused = source.restore(source.user, option, "nowhere", "--yes")
@@ -86,6 +89,7 @@ def test_p_names_the_partition_of_new_mailboxes(source: Source, target: Ours, op
     assert held(target, source.user)
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --dry-run")
 def test_without_a_terminal_and_without_yes_nothing_is_done(source: Source, target: Ours) -> None:
     user = source.user
     refused = source.restore(user, stdin=b"y\n")
@@ -114,6 +118,7 @@ def test_at_a_terminal_it_asks(source: Source, target: Ours) -> None:
         assert held(target, user) == (status == 0)
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --as", "restore --expunged")
 def test_expunged_messages_of_one_mailbox_come_back_under_another_name(source: Source, target: Ours) -> None:
     user = source.user
     source.restore(user, "--yes").check()
@@ -124,6 +129,7 @@ def test_expunged_messages_of_one_mailbox_come_back_under_another_name(source: S
     assert MESSAGE in target.mailstore("show", f"user/{user}/Found", "4").check().out.encode()
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --to")
 @pytest.mark.parametrize(
     ("args", "status", "why"),
     [

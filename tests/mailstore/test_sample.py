@@ -1,7 +1,10 @@
+
 import hashlib
 from collections import Counter
 from email import message_from_bytes, policy
 from pathlib import Path
+
+import pytest
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.model import SYSTEM_FLAGS
@@ -49,6 +52,7 @@ def test_no_message_has_a_bare_line_feed_but_the_one_that_is_about_it() -> None:
     assert b"Subject: bare line feeds" in odd[0].raw
 
 
+@pytest.mark.covers("mailstore: commands and options", "sample")
 def test_a_filled_store_is_sound_and_has_everything(site: Site) -> None:
     result = site.ok("sample")
     assert result.lines[0].endswith("of alice, bruno, chiara, daisuke, zoe.novak")
@@ -69,6 +73,7 @@ def test_a_filled_store_is_sound_and_has_everything(site: Site) -> None:
     assert {"MAILBOX", "APPEND", "QUOTA", "SUB", "SEEN", "ANNOTATION"} <= kinds
 
 
+@pytest.mark.covers("mailstore: commands and options", "sample --seed")
 def test_another_seed_fills_other_mail(tmp_path: Path) -> None:
     subjects = []
     for number, seed in enumerate((["--seed", "2"], [], ["--seed", "1"])):

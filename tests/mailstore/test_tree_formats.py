@@ -138,6 +138,7 @@ def test_what_thunderbird_has_deleted_or_keeps_beside_its_mail_is_no_mail(tmp_pa
     assert heard == [f"{tmp_path}: 1 messages left out: they are marked as deleted for good"]
 
 
+@pytest.mark.covers("mailstore: commands and options", "import")
 def test_what_holds_no_mail_is_counted_and_the_exit_status_says_so(alice: Site) -> None:
     source = alice.path / "mail"
     for number in range(7):

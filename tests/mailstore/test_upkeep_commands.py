@@ -33,6 +33,8 @@ def test_a_sound_store_verifies(alice: Site) -> None:
     assert alice.run("verify", "bob").status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "verify")
+@pytest.mark.covers("Exit statuses", "mailstore 1")
 def test_a_damaged_message_is_named_with_its_mailbox_and_uid(alice: Site) -> None:
     alice.deliver("alice", 2, "-m", "Work")
     pack = pack_of(alice, "alice")
@@ -45,6 +47,7 @@ def test_a_damaged_message_is_named_with_its_mailbox_and_uid(alice: Site) -> Non
     assert result.lines[-1] == "1 owners checked: 1 problems"
 
 
+@pytest.mark.covers("mailstore: commands and options", "verify", "repair")
 def test_wrong_sums_are_named_and_repaired(alice: Site) -> None:
     alice.deliver("alice", 2)
     change(alice, "UPDATE mailboxes SET sync_crc = 1, messages = 9 WHERE name = 'user.alice'")
@@ -59,6 +62,7 @@ def test_wrong_sums_are_named_and_repaired(alice: Site) -> None:
 # -- expire, stats
 
 
+@pytest.mark.covers("mailstore: commands and options", "expire")
 def test_expire_removes_for_good_what_is_old_enough_only(alice: Site) -> None:
     alice.deliver("alice", 5)
     alice.deliver("alice", 1, "-m", "Work")
@@ -81,6 +85,7 @@ def test_expire_removes_for_good_what_is_old_enough_only(alice: Site) -> None:
     assert alice.ok("verify").status == 0
 
 
+@pytest.mark.covers("mailstore: commands and options", "expire --no-compact")
 def test_expire_gives_the_space_of_what_was_removed_back(alice: Site) -> None:
     alice.ok("deliver", "alice", stdin=b"Subject: big\r\n\r\n" + os.urandom(200_000).hex().encode())
     alice.deliver("alice", 1)
@@ -112,11 +117,13 @@ def test_a_deleted_user_waits_for_expire_and_then_his_files_go(alice: Site) -> N
     assert alice.run("expire", "bob").status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "expire")
 @pytest.mark.parametrize("retention", ["x", "-1d", "1y"])
 def test_retention_is_a_duration(alice: Site, retention: str) -> None:
     assert alice.run("expire", f"--retention={retention}").status == 64
 
 
+@pytest.mark.covers("mailstore: commands and options", "stats")
 def test_stats_counts_what_there_is(alice: Site) -> None:
     alice.ok("create", "board")
     alice.deliver("alice", 3)
@@ -132,6 +139,7 @@ def test_stats_counts_what_there_is(alice: Site) -> None:
     assert alice.run("stats", "bob").status == 67
 
 
+@pytest.mark.covers("mailstore: commands and options", "repair --from-peer")
 def test_the_peer_to_heal_from_may_be_named(alice, capsys):
     alice.deliver("alice", 2)
     assert "every message can be read" in alice.ok("repair", "--from-peer", "--server", "replica").out

@@ -31,12 +31,14 @@ HERE = Path(__file__)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "3")
 def test_checklist_03_a_packet_waits_in_outgoing_of_the_storage_bay(hosts: Three) -> None:
     boston = hosts[0]
     boston.packet("sync_boston_30-Oct-00.14.35.49_2468_1", b"x", "hub")
     assert (boston.root / "shipping/ms_ship/outgoing/sync_boston_30-Oct-00.14.35.49_2468_1").exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "4")
 def test_checklist_04_the_order_lies_beside_it_and_is_named_after_it(hosts: Three) -> None:
     boston = hosts[0]
     boston.packet("sync_1", b"x", "hub")
@@ -44,11 +46,13 @@ def test_checklist_04_the_order_lies_beside_it_and_is_named_after_it(hosts: Thre
     assert boston.order("sync_1").data_path == str(boston.bay / "outgoing/sync_1")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "13")
 @pytest.mark.parametrize("arguments", [["-scl", "daily", "-pol"], ["-sclass", "daily", "-poll"], ["–pol"]])
 def test_checklist_13_abbreviations_are_accepted(hosts: Three, arguments: list[str]) -> None:
     assert hosts[0].shipping_server(*arguments) == 0
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "13")
 @pytest.mark.parametrize(
     "arguments", [[], ["-sclass", "daily"], ["-poll", "x"], ["-po"], ["-poll", "-sclass"], ["-receiver", "x"]]
 )
@@ -59,6 +63,7 @@ def test_checklist_13_no_source_and_no_poll_is_an_error(
     assert "[-scl/ass class] [-pol/l]" in capfd.readouterr().err
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "14")
 def test_checklist_14_one_or_more_orders_are_carried_out(hosts: Three) -> None:
     boston, hub, bangalore = hosts
     hub.start()
@@ -71,6 +76,7 @@ def test_checklist_14_one_or_more_orders_are_carried_out(hosts: Three) -> None:
     assert unfinished(boston) == unfinished(hub) == []
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "15")
 def test_checklist_15_the_data_is_deleted_after_the_last_delivery(hosts: Three) -> None:
     boston, hub, bangalore = hosts
     hub.start()
@@ -84,6 +90,7 @@ def test_checklist_15_the_data_is_deleted_after_the_last_delivery(hosts: Three) 
     assert hub.log().count(" received one ") == 1, "a retry sends only what is left"
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "15")
 def test_checklist_15_the_data_is_kept_if_this_host_is_a_destination(pair: Pair) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name, boston.name)
@@ -92,6 +99,7 @@ def test_checklist_15_the_data_is_kept_if_this_host_is_a_destination(pair: Pair)
     assert hub.incoming() == {"one": b"1"}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "16")
 def test_checklist_16_an_order_that_is_worked_on_is_left_alone(pair: Pair) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
@@ -144,6 +152,7 @@ class Contact(threading.Thread):
 PORTS = ("CLEARCASE_MIN_PORT 30000", "CLEARCASE_MAX_PORT 30100")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "17")
 def test_checklist_17_first_contact_is_by_udp(hosts: Three) -> None:
     boston, hub, _ = hosts
     service = Contact(hub, socket.SOCK_DGRAM)
@@ -152,6 +161,7 @@ def test_checklist_17_first_contact_is_by_udp(hosts: Three) -> None:
     assert service.questions == 1
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "17")
 def test_checklist_17_contact_makes_the_other_host_receive(pair: Pair) -> None:
     boston, hub = pair
     with Conversation(boston, hub) as talk:
@@ -159,6 +169,7 @@ def test_checklist_17_contact_makes_the_other_host_receive(pair: Pair) -> None:
         assert talk.proofs.hold(talk.challenge, "receiver")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "18")
 def test_checklist_18_with_ports_set_contact_is_by_tcp_first(hosts: Three) -> None:
     boston, hub, _ = hosts
     boston.configure(*PORTS)
@@ -169,6 +180,7 @@ def test_checklist_18_with_ports_set_contact_is_by_tcp_first(hosts: Three) -> No
     udp.sock.close()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "18")
 def test_checklist_18_then_by_udp(hosts: Three) -> None:
     boston, hub, _ = hosts
     boston.configure(*PORTS)
@@ -182,6 +194,7 @@ def test_checklist_18_then_by_udp(hosts: Three) -> None:
     assert (tcp.questions, udp.questions) == (1, 1)
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "18")
 def test_checklist_18_the_transfer_port_is_the_first_free_one_of_the_range(hosts: Three) -> None:
     boston, hub, _ = hosts
     first = free_port()
@@ -194,6 +207,7 @@ def test_checklist_18_the_transfer_port_is_the_first_free_one_of_the_range(hosts
         assert first < int(port) <= first + 20
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "19")
 def test_checklist_19_never_more_than_ten_child_processes_and_the_rest_follow(tmp_path: Path) -> None:
     # Each child counts itself in, waits until ten are there (or nobody is left to come), counts itself out.
     counts = tmp_path / "counts"
@@ -217,6 +231,7 @@ def test_checklist_19_never_more_than_ten_child_processes_and_the_rest_follow(tm
     assert counts.read_text().count("+") == 23
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "20")
 def test_checklist_20_the_receiver_takes_ten_at_a_time_and_the_eleventh_waits(pair: Pair) -> None:
     boston, hub = pair
     talks = [Conversation(boston, hub) for _ in range(11)]
@@ -240,6 +255,7 @@ def test_checklist_20_the_receiver_takes_ten_at_a_time_and_the_eleventh_waits(pa
             talk.sock.close()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "21")
 def test_checklist_21_a_tcp_connection_of_its_own_carries_the_file(pair: Pair) -> None:
     boston, hub = pair
     with Conversation(boston, hub) as talk:
@@ -252,6 +268,7 @@ def test_checklist_21_a_tcp_connection_of_its_own_carries_the_file(pair: Pair) -
     assert hub.incoming() == {"packet": b"data"}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "22")
 def test_checklist_22_the_receiver_chooses_the_bay_by_its_own_settings(hosts: Three) -> None:
     boston, hub, _ = hosts
     for name in ("daily", "others"):
@@ -265,6 +282,7 @@ def test_checklist_22_the_receiver_chooses_the_bay_by_its_own_settings(hosts: Th
     assert (hub.root / "others/incoming/two").read_bytes() == b"2"
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "22")
 def test_checklist_22_of_several_bays_the_free_space_decides(
     hosts: Three, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +308,7 @@ def test_checklist_22_of_several_bays_the_free_space_decides(
     assert "no bay has room for 21 bytes (at most 20 are free)" in boston.log()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "23")
 @needs_root
 def test_checklist_23_the_file_belongs_to_owner_and_group_of_the_bay(hosts: Three) -> None:
     boston, hub, _ = hosts
@@ -302,6 +321,7 @@ def test_checklist_23_the_file_belongs_to_owner_and_group_of_the_bay(hosts: Thre
     assert (about.st_uid, about.st_gid) == (12345, 23456)
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "24")
 @pytest.mark.parametrize(
     ("bay", "file"), [(0o2775, 0o664), (0o700, 0o600), (0o1777, 0o666), (0o750, 0o640), (0o4755, 0o644)]
 )
@@ -317,6 +337,7 @@ def test_checklist_24_file_mode_from_bay_without_execute_and_special_bits(
     assert stat.S_IMODE((hub.bay / "incoming/one").stat().st_mode) == file
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "25")
 def test_checklist_25_the_file_inherits_the_default_acl_of_the_directory(hosts: Three) -> None:
     """Elsewhere a file inherits the bay's ACL; the nearest on Linux is the default ACL of the directory."""
     boston, hub, _ = hosts
@@ -335,6 +356,7 @@ def test_checklist_25_the_file_inherits_the_default_acl_of_the_directory(hosts: 
     assert struct.pack("<HHi", 0x02, 4, os.getuid() + 77) in found
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "26")
 def test_checklist_26_a_colon_in_the_name_becomes_a_dot(pair: Pair) -> None:
     boston, hub = pair
     (boston.root / "sync_sydney_19-May-02.09:48:45_7660_1").write_bytes(b"x")
@@ -343,6 +365,7 @@ def test_checklist_26_a_colon_in_the_name_becomes_a_dot(pair: Pair) -> None:
     assert list(hub.incoming()) == ["sync_sydney_19-May-02.09.48.45_7660_1"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "27")
 def test_checklist_27_any_file_can_be_sent_that_lies_beside_its_order(pair: Pair) -> None:
     boston, hub = pair
     (boston.root / "holiday pictures.tar").write_bytes(bytes(range(256)) * 100)
@@ -352,6 +375,7 @@ def test_checklist_27_any_file_can_be_sent_that_lies_beside_its_order(pair: Pair
     assert not (boston.root / "holiday pictures.tar").exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "28")
 def test_checklist_28_a_name_that_is_taken_gets_a_number(pair: Pair) -> None:
     boston, hub = pair
     for content in (b"a", b"b", b"c"):
@@ -360,6 +384,7 @@ def test_checklist_28_a_name_that_is_taken_gets_a_number(pair: Pair) -> None:
     assert hub.incoming() == {"filename": b"a", "filename_1": b"b", "filename_2": b"c"}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "29")
 def test_checklist_29_everything_sent_and_received_and_every_error_is_logged(hosts: Three) -> None:
     boston, hub, bangalore = hosts
     hub.start()
@@ -373,6 +398,7 @@ def test_checklist_29_everything_sent_and_received_and_every_error_is_logged(hos
     assert str(hub.bay / "incoming/one") in hub.log()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "30")
 def test_checklist_30_errors_go_to_syslog_and_all_to_the_log_file(tmp_path: Path) -> None:
     """Elsewhere events go to the event viewer; the nearest on Linux is syslog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
@@ -388,6 +414,7 @@ def test_checklist_30_errors_go_to_syslog_and_all_to_the_log_file(tmp_path: Path
     assert len((tmp_path / "log").read_text().splitlines()) == 2
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "31")
 def test_checklist_31_only_the_owner_of_the_data_and_root_can_ship_it(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +440,7 @@ NO_STORE_IN_THEM = (
 )
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "32")
 def test_checklist_32_no_mail_store_is_needed_and_none_is_looked_at(pair: Pair) -> None:
     boston, hub = pair
     assert "partition" not in boston.config_file.read_text()
@@ -426,6 +454,7 @@ def test_checklist_32_no_mail_store_is_needed_and_none_is_looked_at(pair: Pair) 
                 assert (node.module or "").startswith(NO_STORE_IN_THEM), path
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "33")
 def test_checklist_33_an_order_and_its_data_must_share_a_directory(pair: Pair) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
@@ -437,6 +466,7 @@ def test_checklist_33_an_order_and_its_data_must_share_a_directory(pair: Pair) -
     assert boston.mkorder("-data", boston.bay / "outgoing/one", "-out", boston.root / "order", hub.name) == 1
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "34")
 def test_checklist_34_a_class_limits_the_work_and_without_one_all_is_done(pair: Pair) -> None:
     boston, hub = pair
     daily = boston.packet("one", b"1", hub.name, arguments=["-sclass", "daily"])
@@ -460,6 +490,7 @@ def _with_classes(boston: Host, hub: Host) -> None:
         boston.packet(f"p{storage_class}", b"", hub.name, arguments=["-sclass", storage_class])
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "35")
 def test_checklist_35_poll_looks_into_all_bays_of_shipping_conf(pair: Pair) -> None:
     boston, hub = pair
     _with_classes(boston, hub)
@@ -467,6 +498,7 @@ def test_checklist_35_poll_looks_into_all_bays_of_shipping_conf(pair: Pair) -> N
     assert sorted(hub.incoming()) == ["p-default", "pdaily", "pweekly"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "35")
 def test_checklist_35_poll_looks_into_the_bays_of_a_class(pair: Pair) -> None:
     boston, hub = pair
     _with_classes(boston, hub)
@@ -474,6 +506,7 @@ def test_checklist_35_poll_looks_into_the_bays_of_a_class(pair: Pair) -> None:
     assert sorted(hub.incoming()) == ["pdaily"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "36")
 def test_checklist_36_poll_takes_only_files_that_are_named_as_orders(pair: Pair) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
@@ -485,6 +518,7 @@ def test_checklist_36_poll_takes_only_files_that_are_named_as_orders(pair: Pair)
     assert list(hub.incoming()) == ["one"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "37")
 def test_checklist_37_poll_takes_only_the_callers_orders(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
@@ -499,6 +533,7 @@ def test_checklist_37_poll_takes_only_the_callers_orders(pair: Pair, monkeypatch
     assert list(hub.incoming()) == ["one"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "38")
 def test_checklist_38_a_source_file_must_be_a_valid_order(
     hosts: Three, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -510,6 +545,7 @@ def test_checklist_38_a_source_file_must_be_a_valid_order(
     assert "none: no such file or directory" in capfd.readouterr().err
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "38")
 def test_checklist_38_of_a_source_directory_the_orders_of_the_class_are_taken(pair: Pair) -> None:
     boston, hub = pair
     for name, storage_class in (("one", "daily"), ("two", "weekly")):
@@ -521,11 +557,13 @@ def test_checklist_38_of_a_source_directory_the_orders_of_the_class_are_taken(pa
     assert sorted(hub.incoming()) == ["one", "two"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "39")
 def test_checklist_39_every_number_from_13_to_44_has_a_test() -> None:
     numbers = {int(found) for found in re.findall(r"^def test_checklist_(\d\d)_", HERE.read_text(), re.M)}
     assert set(range(13, 45)) | {3, 4} == numbers
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "40")
 def test_checklist_40_a_host_that_did_not_answer_is_left_alone_for_a_while(hosts: Three) -> None:
     boston, hub, _ = hosts
     boston.configure("DOWNHOST-TIMEOUT 30")
@@ -543,6 +581,7 @@ def test_checklist_40_a_host_that_did_not_answer_is_left_alone_for_a_while(hosts
     assert not marker.exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "40")
 def test_checklist_40_without_a_timeout_every_run_tries(hosts: Three) -> None:
     boston, hub, _ = hosts
     order = boston.packet("one", b"1", hub.name)
@@ -552,6 +591,7 @@ def test_checklist_40_without_a_timeout_every_run_tries(hosts: Three) -> None:
     assert boston.shipping_server(order) == 0
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "41")
 def test_checklist_41_the_log_is_in_log_below_the_configuration_directory(pair: Pair) -> None:
     boston, hub = pair
     boston.packet("one", b"1", hub.name)
@@ -560,6 +600,7 @@ def test_checklist_41_the_log_is_in_log_below_the_configuration_directory(pair: 
         assert (host.root / "log" / "shipping_server_log").read_text().count("\n") >= 1
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "42")
 def test_checklist_42_reading_writing_and_searching_the_directory_must_be_permitted(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,6 +615,7 @@ def test_checklist_42_reading_writing_and_searching_the_directory_must_be_permit
     assert "must be permitted" in boston.log() and hub.incoming() == {}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "43")
 def test_checklist_43_an_order_with_colons_in_its_name_is_processed_by_path(pair: Pair) -> None:
     boston, hub = pair
     data = boston.root / "sync_sydney_19-May-02.09:48:45_7660_1"
@@ -585,6 +627,7 @@ def test_checklist_43_an_order_with_colons_in_its_name_is_processed_by_path(pair
     assert hub.incoming() == {"sync_sydney_19-May-02.09.48.45_7660_1": b"x"}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "44")
 def test_checklist_44_a_good_run_prints_nothing(pair: Pair, capfd: pytest.CaptureFixture[str]) -> None:
     boston, hub = pair
     directory = boston.root / "packets to ship"
@@ -604,6 +647,7 @@ def test_checklist_44_a_good_run_prints_nothing(pair: Pair, capfd: pytest.Captur
     assert len(hub.incoming()) == 4 and not path.exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "44")
 def test_checklist_44_nothing_to_do_is_no_reason_to_speak(
     hosts: Three, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ def test_names_of_the_database_are_internal_names(name: str, database: bytes) ->
     assert internal_name(database) == name
 
 
+@pytest.mark.covers("imapd.conf", "fulldirhash")
 @pytest.mark.parametrize(
     ("text", "plain", "full"),
     [
@@ -61,6 +62,7 @@ def test_mailboxes_by_unique_id(tmp_path: Path) -> None:
     assert files.archive is None
 
 
+@pytest.mark.covers("imapd.conf", "hashimapspool")
 def test_mailboxes_by_name_spread_over_letters(tmp_path: Path) -> None:
     paths = _paths(tmp_path, "hashimapspool: yes", "fulldirhash: yes", "virtdomains: userid")
     expected = {
@@ -74,6 +76,7 @@ def test_mailboxes_by_name_spread_over_letters(tmp_path: Path) -> None:
         assert paths.mailbox(name, "id", "default", by_name=True).messages == Path(directory)
 
 
+@pytest.mark.covers("imapd.conf", "metapartition_files")
 def test_meta_and_archive_partitions(tmp_path: Path) -> None:
     paths = _paths(
         tmp_path,
@@ -108,6 +111,7 @@ def test_files_of_users(tmp_path: Path) -> None:
     assert paths.of_user("al", "sub", "k7xyz") == Path("/conf/user/uuid/k/7/k7xyz/sub.db")
 
 
+@pytest.mark.covers("imapd.conf", "sievedir", "sieveusehomedir")
 def test_sieve_directories(tmp_path: Path) -> None:
     plain, domains = _paths(tmp_path), _paths(tmp_path, "virtdomains: userid")
     assert plain.sieve("al.x", "") == Path("/sieve/a/al.x")
@@ -125,11 +129,13 @@ def test_quota_roots_in_files(tmp_path: Path) -> None:
     assert paths.quota("ex.org!") == Path("/conf/domain/e/ex.org/quota/root")
 
 
+@pytest.mark.covers("imapd.conf", "deletedprefix")
 def test_a_spool_with_another_deleted_prefix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"deletedprefix.*TRASH"):
         _config(tmp_path, "deletedprefix: TRASH")
 
 
+@pytest.mark.covers("imapd.conf", "sql_engine", "sql_database")
 def test_databases_in_another_sql_than_sqlite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sql_engine.*mysql"):
         _config(tmp_path, "mboxlist_db: sql", "sql_engine: mysql")

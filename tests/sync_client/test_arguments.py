@@ -12,6 +12,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode, parse
 PLAIN = parse(["-u", "alice"])
 
 
+@pytest.mark.covers("sync_client: options", "-u", "-m", "-A", "-s", "-r", "--status")
 @pytest.mark.parametrize(
     ("argv", "mode"),
     [
@@ -35,6 +36,27 @@ def test_modes(argv, mode):
     assert parse(argv).mode is mode
 
 
+@pytest.mark.covers(
+    "sync_client: options",
+    "-C",
+    "-S",
+    "-n",
+    "-o",
+    "-z",
+    "--require-compression",
+    "-a",
+    "-f",
+    "-O",
+    "-N",
+    "-p",
+    "-L",
+    "-d",
+    "-t",
+    "-F",
+    "-v",
+    "-l",
+    "-w",
+)
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -121,15 +143,18 @@ def test_an_empty_value_is_not_taken_for_none(option):
         parse(["-R", option, ""])
 
 
+@pytest.mark.covers("sync_client: options", "-1")
 @pytest.mark.parametrize("once", ["-1", "--rolling-once"])
 def test_once_goes_with_rolling(once):
     assert parse(["-R", once]).once and parse(["-r", once]).once
 
 
+@pytest.mark.covers("sync_client: options", "-R")
 def test_the_capital_r_stays_in_the_foreground():
     assert parse(["-R"]).foreground and not parse(["-r"]).foreground
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "68")
 def test_defaults_are_those_of_the_manual_page():
     given = {field.name: getattr(PLAIN, field.name) for field in fields(Arguments)}
     del given["mode"], given["names"]
@@ -164,6 +189,7 @@ def test_names_may_stand_anywhere_between_options():
     assert parse(["-v", "-u", "alice", "-o", "bob", "-S", "replica"]).names == ("alice", "bob")
 
 
+@pytest.mark.covers("Other errors", "UsageError")
 @pytest.mark.parametrize(
     "argv",
     [
@@ -200,6 +226,7 @@ def test_what_makes_no_sense_is_a_usage_error(argv):
     assert caught.value.exit_status == 64
 
 
+@pytest.mark.covers("sync_client: options", "-h")
 def test_help_names_every_exit_status(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ def waits(backoff: Backoff, count: int) -> list[int | None]:
     return [backoff.next() for _ in range(count)]
 
 
+@pytest.mark.covers("imapd.conf", "sync_reconnect_maxwait")
 def test_waits_double_from_15_seconds_up_to_the_longest():
     assert waits(Backoff(1200, lambda: 0.0), 9) == [15, 30, 60, 120, 240, 480, 960, 1200, 1200]
 
@@ -47,6 +49,7 @@ def test_chance_is_asked_once_in_a_series():
     assert (backoff.next(), backoff.early) == (15, 0.75)
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "58")
 def test_a_one_shot_run_is_patient_for_1000_seconds_and_no_longer():
     backoff = Backoff(0, lambda: 0.0, patience=ONE_SHOT_PATIENCE)
     given_up = waits(backoff, 9)

@@ -43,6 +43,7 @@ def test_the_lock_ends_with_its_process_however_that_ends(tmp_path):
     ChannelLock(tmp_path).acquire().release()
 
 
+@pytest.mark.covers("sync_client: options", "-n")
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "a b", "-x", "a.b", "ä"])
 def test_a_channel_is_a_plain_word(name):
     with pytest.raises(UsageError):

@@ -39,22 +39,28 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 64")
 def test_no_mode_is_usage_and_64(capsys):
     assert main([]) == 64
     assert "usage:" in said(capsys)
 
 
+@pytest.mark.covers("imapd.conf", "sync_host")
+@pytest.mark.covers("Exit statuses", "sync_client 70")
 def test_without_a_server_it_is_fatal_70(conf, capsys):
     assert main(["-C", str(conf), "-u", "alice"]) == 70
     assert "sync_host" in said(capsys)
     assert main(["-C", str(conf), "-R"]) == 70
 
 
+@pytest.mark.covers("sync_client: options", "-C")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "60")
 def test_a_missing_configuration_is_78(tmp_path, capsys):
     assert main(["-C", str(tmp_path / "none"), "-u", "alice"]) == 78
     assert str(tmp_path / "none") in said(capsys)
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 78")
 def test_a_bad_value_is_one_line_with_file_and_line_number_and_78(conf, capsys):
     add(conf, "sync_host: replica", "sync_repeat_interval: often")
     assert main(["-C", str(conf), "-u", "alice"]) == 78
@@ -62,16 +68,19 @@ def test_a_bad_value_is_one_line_with_file_and_line_number_and_78(conf, capsys):
     assert f"{conf}:4:" in message and message.count("\n") == 1
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 78")
 def test_a_server_string_that_cannot_be_is_78(conf, capsys):
     assert main(["-C", str(conf), "-S", "replica:none-such-port", "-u", "a"]) == 78
     assert "-S" in said(capsys)
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 64")
 def test_an_input_file_that_is_not_there_is_64(conf, tmp_path):
     assert main(["-C", str(conf), "-S", "replica", "-u", "-f", str(tmp_path / "none")]) == 64
     assert main(["-C", str(conf), "-S", "replica", "-R", "-f", str(tmp_path / "none")]) == 64
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 75")
 def test_a_second_rolling_client_on_a_channel_is_refused_with_the_first_ones_pid(conf, tmp_path, capsys):
     from cyrus_sync.sync_client.channel import ChannelLock, channel_directory
 
@@ -88,6 +97,7 @@ def lock_pid(directory: Path) -> int:
     return int((directory / "sync_client.lock").read_text())
 
 
+@pytest.mark.covers("sync_client: options", "-w")
 def test_waiting_for_a_debugger_says_which_process_to_attach_to(conf, capsys, monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr("cyrus_sync.sync_client.cli.time.sleep", slept.append)
@@ -116,6 +126,7 @@ def found(conf: Path, *argv: str) -> tuple[list[str], int]:
     return _names(parse(["-C", str(conf), *argv]), Config.load(conf))
 
 
+@pytest.mark.covers("sync_client: options", "-m")
 def test_mailboxes_are_typed_in_the_administrators_form(conf):
     assert found(conf, "-m", "user/alice/Work", "user/zoe.b/x", "news") == (
         ["user.alice.Work", "user.zoe^b.x", "news"],
@@ -123,6 +134,7 @@ def test_mailboxes_are_typed_in_the_administrators_form(conf):
     )
 
 
+@pytest.mark.covers("imapd.conf", "unixhierarchysep")
 def test_mailboxes_are_typed_with_dots_where_unixhierarchysep_is_off(conf):
     add(conf, "unixhierarchysep: no")
     assert found(conf, "-m", "user.alice.Work") == (["user.alice.Work"], 0)
@@ -142,6 +154,8 @@ def test_what_mailstore_prints_is_what_u_s_m_and_f_take(conf, tmp_path):
             assert found(conf, mode, *map(names.user, users)) == (users, 0)
 
 
+@pytest.mark.covers("sync_client: options", "-f")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "61")
 def test_a_file_of_names_has_comments_and_blank_lines(conf, tmp_path):
     path = tmp_path / "names"
     path.write_text("# the team\nalice\n\n  bob  \n#carol\n")
@@ -185,10 +199,14 @@ def job(conf: Path, *argv: str) -> Job:
     return Job(arguments, cfg, _client_settings(arguments, cfg))
 
 
+@pytest.mark.covers("sync_client: options", "-d")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "65")
 def test_runs_are_3_seconds_apart_by_default(conf):
     assert rolling_settings(job(conf)).delay == 3
 
 
+@pytest.mark.covers("sync_client: options", "-d")
+@pytest.mark.covers("imapd.conf", "sync_repeat_interval")
 def test_the_repeat_interval_of_the_configuration_holds_unless_d_is_given(conf):
     add(conf, "sync_repeat_interval: 20s", "north_sync_repeat_interval: 1m")
     assert rolling_settings(job(conf)).delay == 20
@@ -197,11 +215,16 @@ def test_the_repeat_interval_of_the_configuration_holds_unless_d_is_given(conf):
     assert rolling_settings(job(conf, "-d", "0")).delay == 20
 
 
+@pytest.mark.covers("sync_client: options", "-t")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "64")
 def test_a_connection_is_renewed_after_600_seconds_by_default(conf):
     assert rolling_settings(job(conf)).timeout == 600
     assert rolling_settings(job(conf, "-t", "0")).timeout == 0
 
 
+@pytest.mark.covers("sync_client: options", "-F")
+@pytest.mark.covers("imapd.conf", "sync_shutdown_file")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "62")
 def test_the_shutdown_file_of_the_command_line_wins(conf):
     assert rolling_settings(job(conf)).shutdown_file is None
     add(conf, "sync_shutdown_file: /a")
@@ -209,6 +232,7 @@ def test_the_shutdown_file_of_the_command_line_wins(conf):
     assert rolling_settings(job(conf, "-F", "/b")).shutdown_file == Path("/b")
 
 
+@pytest.mark.covers("imapd.conf", "sync_reconnect_maxwait")
 def test_the_longest_wait_comes_from_the_configuration(conf):
     assert rolling_settings(job(conf)).maxwait == 1200
     add(conf, "sync_reconnect_maxwait: 90")
@@ -227,6 +251,7 @@ def test_a_file_or_once_means_one_batch(conf):
     assert rolling_settings(job(conf, "-f", "x")).once
 
 
+@pytest.mark.covers("sync_client: options", "-z")
 def test_the_line_stays_plain_unless_compression_is_asked_for(conf):
     assert not job(conf).settings.compress
     asked = job(conf, "-z").settings
@@ -237,6 +262,7 @@ def test_the_line_stays_plain_unless_compression_is_asked_for(conf):
     assert job(conf).settings.compress and not job(conf).settings.require_compression
 
 
+@pytest.mark.covers("sync_client: options", "-S")
 def test_s_overrides_sync_host(conf):
     add(conf, "sync_host: elsewhere", "north_sync_host: north.example")
     assert job(conf).settings.server == "replica"
@@ -248,6 +274,22 @@ def test_s_overrides_sync_host(conf):
 # -- channels
 
 
+@pytest.mark.covers(
+    "imapd.conf",
+    "sync_host",
+    "sync_port",
+    "sync_authname",
+    "sync_try_imap",
+    "sync_compress",
+    "sync_repeat_interval",
+    "sync_reconnect_maxwait",
+    "sync_shutdown_file",
+    "sync_cache_db_path",
+    "sync_batchsize",
+    "sync_timeout",
+    "sync_allowplaintext",
+    "sync_tls_verify",
+)
 def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
     north = {
         "sync_host": "north.example",
@@ -301,6 +343,7 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
     )
 
 
+@pytest.mark.covers("imapd.conf", "sync_log")
 def test_a_log_that_nobody_writes_is_pointed_out(conf):
     assert "sync_log is off" in channel_warnings(Config.load(conf), "")[0]
     add(conf, "sync_log: yes")
@@ -308,6 +351,7 @@ def test_a_log_that_nobody_writes_is_pointed_out(conf):
     assert "channel north is not among them" in channel_warnings(Config.load(conf), "north")[0]
 
 
+@pytest.mark.covers("imapd.conf", "sync_log_channels")
 def test_the_default_channel_is_gone_once_another_one_is_named(conf):
     add(conf, "sync_log: yes", "sync_log_channels: north")
     assert channel_warnings(Config.load(conf), "north") == []
@@ -318,6 +362,8 @@ def test_the_default_channel_is_gone_once_another_one_is_named(conf):
 # -- status
 
 
+@pytest.mark.covers("sync_client: options", "--warning")
+@pytest.mark.covers("Exit statuses", "sync_client --status 0")
 def test_the_limits_of_status_may_be_given(conf, capsys):
     from cyrus_sync.sync_client.channel import ChannelLock, channel_directory
 
@@ -336,12 +382,15 @@ def test_the_limits_of_status_may_be_given(conf, capsys):
         lock.release()
 
 
+@pytest.mark.covers("sync_client: options", "--format")
 def test_the_form_of_status_may_be_chosen(conf, capsys):
     for form, start in (("text", "SYNC UNKNOWN"), ("json", "{"), ("yaml", "channel:")):
         assert main(["-C", str(conf), "--status", "--format", form]) == 3
         assert capsys.readouterr().out.startswith(start)
 
 
+@pytest.mark.covers("sync_client: options", "--status")
+@pytest.mark.covers("Exit statuses", "sync_client --status 0")
 def test_status_of_a_channel_nobody_has_worked_on_is_unknown(conf, capsys):
     assert main(["-C", str(conf), "--status", "--format", "json"]) == 3
     assert json.loads(capsys.readouterr().out)["result"] == "UNKNOWN"

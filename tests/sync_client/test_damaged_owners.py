@@ -163,6 +163,7 @@ def messages_of(side: Side, user: str) -> set[bytes]:
         }
 
 
+@pytest.mark.covers("mailstore: commands and options", "reconstruct")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("where", ["master", "replica"])
 def test_both_ends_come_to_one_state_after_a_reconstruction(pair: Pair, where: str, seed: int) -> None:

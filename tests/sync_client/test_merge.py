@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def alice() -> Owner:
     return Owner("user", "alice")
 
 
+@pytest.mark.covers("Lines of the action log", "APPEND", "MAILBOX")
 def test_mailboxes_are_grouped_by_owner_in_the_order_of_the_log():
     assert texts("MAILBOX user.bob", "MAILBOX user.alice", "MAILBOX user.bob.x", "APPEND user.alice") == [
         "MAILBOXES user.bob user.bob.x",
@@ -38,11 +40,13 @@ def test_deleted_mailboxes_belong_to_whom_they_belonged_to():
     ]
 
 
+@pytest.mark.covers("Lines of the action log", "DOUBLEMAILBOX")
 def test_doublemailbox_files_both_names_under_the_first_ones_owner():
     plan = plan_of("DOUBLEMAILBOX user.alice user.bob.in")
     assert plan.items == [Item(Kind.MAILBOXES, alice(), ("user.alice", "user.bob.in"))]
 
 
+@pytest.mark.covers("Lines of the action log", "RENAME")
 def test_rename_files_both_names_under_both_owners():
     plan = plan_of("RENAME user.alice.x user.bob.x")
     assert [(item.owner.name, item.args) for item in plan.items] == [
@@ -58,6 +62,7 @@ def test_owners_between_whom_mailboxes_moved_share_a_lane():
     assert lanes["dave"] != lanes["alice"]
 
 
+@pytest.mark.covers("Lines of the action log", "USER", "META", "UNMAILBOX")
 def test_work_is_done_in_cyrus_order():
     assert texts(
         "UNUSER zoe",
@@ -82,6 +87,7 @@ def test_work_is_done_in_cyrus_order():
     ]
 
 
+@pytest.mark.covers("Lines of the action log", "USER")
 def test_user_swallows_his_meta_seen_and_sub_but_not_his_mailboxes():
     assert texts("META a", "SEEN a id1", "SUB a user.a.x", "MAILBOX user.a", "USER a", "SEEN b id1") == [
         "MAILBOX user.a",
@@ -90,14 +96,17 @@ def test_user_swallows_his_meta_seen_and_sub_but_not_his_mailboxes():
     ]
 
 
+@pytest.mark.covers("Lines of the action log", "META")
 def test_meta_swallows_seen_and_sub():
     assert texts("SEEN a id1", "SUB a user.a.x", "SIEVE a") == ["META a"]
 
 
+@pytest.mark.covers("Lines of the action log", "UNUSER")
 def test_unuser_swallows_all_and_remembers_that_the_user_may_be_back():
     assert texts("USER a", "UNUSER a", "META a", "SEEN a id1", "SUB a user.a.x") == ["UNUSER a"]
 
 
+@pytest.mark.covers("Lines of the action log", "SUB")
 def test_unsub_is_the_same_work_as_sub():
     assert texts("SUB a user.a.x", "UNSUB a user.a.x") == ["SUB a user.a.x"]
 

@@ -127,6 +127,8 @@ def test_a_server_that_says_bye_every_time_is_not_asked_without_end():
     assert rig.events.count("connect") <= 8
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 1")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "58")
 def test_without_o_it_goes_on_trying_for_1000_seconds():
     rig = Rig(user_items(["a"]), *[refused() for _ in range(20)])
     advance(rig.clock, 990, step=5)
@@ -140,6 +142,7 @@ def test_without_o_it_goes_on_trying_for_1000_seconds():
     assert rig.said[-1] == "Can not connect to server 'replica.example' (Connection refused)"
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "58")
 def test_with_o_it_tries_once():
     rig = Rig(user_items(["a"]), refused(), patience=0)
     assert rig.ended == [1] and rig.events == ["connect"]

@@ -46,11 +46,13 @@ ALL = [
 ]
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_LOCKED")
 @pytest.mark.parametrize("item", ALL, ids=str)
 def test_whatever_is_locked_is_deferred_unchanged(item):
     assert promote(item, MailboxLocked()) == Deferred(item)
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_MOVED")
 @pytest.mark.parametrize(
     "error", [SyncChecksum(), MailboxMoved(), RemoteDenied("x"), StoreError(), ValueError()]
 )
@@ -97,6 +99,7 @@ def test_sub_becomes_meta_and_meta_becomes_user():
     assert promoted(item_of("META", "al"), RemoteDenied()) == ["USER al"]
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_INVALID_USER")
 def test_meta_of_an_unknown_user_is_given_up():
     item = item_of("META", "al")
     assert promote(item, InvalidUser()) == GivenUp(item)

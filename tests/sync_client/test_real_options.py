@@ -42,6 +42,9 @@ def folder(pair: Pair, user: str, name: str) -> None:
         writer.create(f"user.{user}.{name}")
 
 
+@pytest.mark.covers("sync_client: options", "-u")
+@pytest.mark.covers("Exit statuses", "sync_client 0")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "54", "67")
 def test_u_replicates_the_users_named_and_no_others(pair):
     pair.master.create("alice", "bob", "carol")
     client = pair.run("-v", "-u", "alice", "bob")
@@ -52,6 +55,8 @@ def test_u_replicates_the_users_named_and_no_others(pair):
     assert pair.replica.has("alice") and pair.replica.has("bob") and not pair.replica.has("carol")
 
 
+@pytest.mark.covers("sync_client: options", "-u")
+@pytest.mark.covers("Exit statuses", "sync_client 1")
 def test_u_reports_who_fails_and_goes_on(pair, tmp_path):
     pair.replica.create("bad")
     pair.replica.deliver("bad", "born on the wrong side")
@@ -105,6 +110,7 @@ def test_a_file_without_names_and_a_channel_that_is_not_there_are_pointed_out(pa
     assert client.process.returncode == 64 and b"there is no channel 'nroth'" in client.err
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XUSERS")
 def test_who_is_on_the_replica_alone_is_told_each_time_with_what_to_type(pair):
     pair.master.create("alice")
     pair.master.add("sync_authname: cyrus", "sync_password: secret")
@@ -131,6 +137,8 @@ def test_who_is_on_the_replica_alone_is_told_each_time_with_what_to_type(pair):
     assert pair.replica.has("bob") and pair.replica.has("alice", folder_of_replica)
 
 
+@pytest.mark.covers("sync_client: options", "-m")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "67")
 def test_m_takes_names_as_administrators_type_them(pair):
     pair.master.create("alice")
     folder(pair, "alice", "Work")
@@ -141,6 +149,7 @@ def test_m_takes_names_as_administrators_type_them(pair):
     assert commands(client).count("GET MAILBOXES") == 1
 
 
+@pytest.mark.covers("sync_client: options", "-A")
 def test_capital_a_replicates_everybody_and_shared_mailboxes(pair):
     pair.master.create("alice", "bob")
     with pair.master.store.write(Owner("shared", "news")) as writer:
@@ -151,12 +160,14 @@ def test_capital_a_replicates_everybody_and_shared_mailboxes(pair):
         assert reader.mailbox("news") is not None
 
 
+@pytest.mark.covers("sync_client: options", "-A")
 def test_capital_a_with_a_prefix_replicates_those_only(pair):
     pair.master.create("alice", "bob")
     assert pair.run("-A", "user/a").process.returncode == 0
     assert pair.replica.has("alice") and not pair.replica.has("bob")
 
 
+@pytest.mark.covers("sync_client: options", "-A")
 def test_capital_a_goes_on_after_a_failure_and_exits_1(pair):
     pair.replica.create("bad")
     pair.replica.deliver("bad", "born on the wrong side")
@@ -165,6 +176,8 @@ def test_capital_a_goes_on_after_a_failure_and_exits_1(pair):
     assert pair.replica.has("alice") and pair.replica.has("carol")
 
 
+@pytest.mark.covers("sync_client: options", "-s")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "67")
 def test_s_replicates_meta_data_only(pair):
     pair.master.create("alice")
     assert pair.run("-u", "alice").process.returncode == 0
@@ -177,6 +190,7 @@ def test_s_replicates_meta_data_only(pair):
     assert pair.replica.messages("alice") == 0
 
 
+@pytest.mark.covers("sync_client: options", "-p")
 def test_p_puts_mailboxes_on_that_partition(pair):
     pair.master.create("alice")
     assert pair.run("-p", "fast", "-u", "alice").process.returncode == 0
@@ -184,6 +198,7 @@ def test_p_puts_mailboxes_on_that_partition(pair):
         assert reader.mailbox("user.alice").partition == "fast"
 
 
+@pytest.mark.covers("sync_client: options", "-L")
 def test_capital_l_uses_the_local_form_of_commands(pair):
     pair.master.create("alice")
     client = pair.run("-L", "-vv", "-u", "alice")
@@ -192,6 +207,7 @@ def test_capital_l_uses_the_local_form_of_commands(pair):
     assert b"LOCAL_MAILBOX user.alice" in client.out
 
 
+@pytest.mark.covers("sync_client: options", "-L")
 def test_capital_l_renames_and_deletes_in_the_local_form_too(pair):
     pair.master.create("alice", "bob")
     folder(pair, "alice", "old")
@@ -209,12 +225,14 @@ def test_capital_l_renames_and_deletes_in_the_local_form_too(pair):
     assert pair.replica.has("alice", "user.alice.new")
 
 
+@pytest.mark.covers("sync_client: options", "-O")
 def test_capital_o_forces_the_replica(pair):
     pair.master.create("alice")
     plain, forced = pair.run("-vv", "-u", "alice"), pair.run("-O", "-vv", "-u", "alice")
     assert "APPLY FORCE" in commands(forced) and "APPLY FORCE" not in commands(plain)
 
 
+@pytest.mark.covers("sync_client: options", "-N")
 def test_capital_n_does_not_wait_for_a_user_whom_another_client_works_on(pair):
     pair.master.create("alice", "bob")
     lock = pair.master.root / "conf" / "lock" / lock_name(str(pair.socket), "alice")
@@ -238,6 +256,8 @@ def test_a_skipuser_file_holds_a_user_back(pair):
     assert pair.replica.has("bob") and not pair.replica.has("alice")
 
 
+@pytest.mark.covers("sync_client: options", "-v")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "57")
 @pytest.mark.parametrize("option", ["-v", "-vv"])
 def test_v_says_what_is_done_and_twice_what_passes(pair, option):
     pair.master.create("alice")
@@ -252,22 +272,29 @@ def test_without_v_it_is_silent(pair):
     assert (client.process.returncode, client.out, client.err) == (0, b"", b"")
 
 
+@pytest.mark.covers("sync_client: options", "-o")
+@pytest.mark.covers("Exit statuses", "sync_client 1")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "58")
 def test_o_tries_once(pair):
     client = pair.run("-o", "-S", "127.0.0.1:1", "-u", "alice")
     assert client.process.returncode == 1
     assert client.err.count(b"Can not connect to server '127.0.0.1:1'") == 1
 
 
+@pytest.mark.covers("sync_client: options", "-o")
 def test_o_in_rolling_mode_tries_once(pair):
     assert pair.run("-o", "-R", "-S", "127.0.0.1:1").process.returncode == 1
 
 
+@pytest.mark.covers("imapd.conf", "sync_authname")
 def test_a_wrong_password_is_told_at_once(pair):
     pair.master.add("sync_authname: cyrus", "sync_password: wrong")
     client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-u", "alice")
     assert client.process.returncode == 1 and b"authentication failed" in client.err
 
 
+@pytest.mark.covers("sync_client: options", "-S")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "60")
 def test_capital_s_overrides_the_configured_host(pair):
     pair.master.add("sync_authname: cyrus", "sync_password: secret")
     pair.master.create("alice")
@@ -276,6 +303,8 @@ def test_capital_s_overrides_the_configured_host(pair):
     assert pair.replica.has("alice")
 
 
+@pytest.mark.covers("sync_client: options", "-z")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "59")
 @pytest.mark.parametrize(
     ("options", "compressed"), [([], False), (["-z"], True), (["--require-compression"], True)]
 )
@@ -287,12 +316,15 @@ def test_the_line_is_plain_unless_compression_is_asked_for(pair, options, compre
     assert (b"COMPRESS DEFLATE" in client.err) is compressed
 
 
+@pytest.mark.covers("imapd.conf", "sync_compress")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "59")
 def test_sync_compress_asks_for_compression_too(pair):
     pair.master.add("sync_authname: cyrus", "sync_password: secret", "sync_compress: yes")
     client = pair.run("-S", f"127.0.0.1:{pair.server.port}", "-vv", "-u", "alice")
     assert b"COMPRESS DEFLATE" in client.err
 
 
+@pytest.mark.covers("imapd.conf", "sync_batchsize")
 def test_sync_batchsize_bounds_the_messages_of_one_apply(pair):
     pair.master.create("alice")
     for number in range(3):
@@ -303,6 +335,7 @@ def test_sync_batchsize_bounds_the_messages_of_one_apply(pair):
     assert pair.same()
 
 
+@pytest.mark.covers("imapd.conf", "sync_cache_db_path")
 def test_sync_cache_db_path_remembers_the_replica_from_one_rolling_run_to_the_next(pair):
     pair.master.create("alice")
     asked = []
@@ -317,6 +350,7 @@ def test_sync_cache_db_path_remembers_the_replica_from_one_rolling_run_to_the_ne
     assert asked == [True, True, False] and pair.same()
 
 
+@pytest.mark.covers("sync_client: options", "--require-compression")
 def test_a_server_that_does_not_compress_is_fine_with_z_and_not_if_it_is_required(pair):
     pair.master.create("alice")
     assert pair.run("-z", "-u", "alice").process.returncode == 0, "a UNIX socket offers nothing"
@@ -324,12 +358,15 @@ def test_a_server_that_does_not_compress_is_fine_with_z_and_not_if_it_is_require
     assert refused.process.returncode == 1 and b"Failed to enable compression" in refused.err
 
 
+@pytest.mark.covers("sync_client: options", "-a")
 def test_a_gives_up_where_replication_archive_is_not_granted(pair):
     for mode in (["-u", "alice"], ["-R"]):
         client = pair.run("-a", *mode)
         assert client.process.returncode == 1 and b"REPLICATION-ARCHIVE" in client.err
 
 
+@pytest.mark.covers("sync_client: options", "-a")
+@pytest.mark.covers("Capabilities", "REPLICATION-ARCHIVE")
 def test_a_asks_for_replication_archive_where_it_is_offered(pair):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -351,6 +388,7 @@ def test_a_asks_for_replication_archive_where_it_is_offered(pair):
         assert client.ended() == 1, "there is no such user on either side"
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 75")
 def test_a_signal_ends_a_one_shot_run_with_75(pair):
     client = pair.client("-S", "127.0.0.1:1", "-u", "alice")
     while b"retrying" not in client.err:
@@ -359,6 +397,8 @@ def test_a_signal_ends_a_one_shot_run_with_75(pair):
     assert client.ended() == 75
 
 
+@pytest.mark.covers("sync_client: options", "-w")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "63")
 def test_w_waits_and_says_for_whom(pair):
     pair.master.create("alice")
     client = pair.run("-w", "1", "-u", "alice")
@@ -367,6 +407,7 @@ def test_w_waits_and_says_for_whom(pair):
     assert client.err.decode() == said
 
 
+@pytest.mark.covers("sync_client: options", "-f")
 def test_names_come_from_standard_input(pair):
     pair.master.create("alice")
     done = subprocess.run(

@@ -37,6 +37,7 @@ def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
         yield made
 
 
+@pytest.mark.covers("sync_client: options", "-R")
 def test_a_change_after_a_quiet_time_is_at_the_replica_within_a_tenth_of_a_second(pair):
     pair.master.create("alice")
     pair.rolling("-d", "1")
@@ -52,6 +53,9 @@ def test_a_change_after_a_quiet_time_is_at_the_replica_within_a_tenth_of_a_secon
     assert min(latencies) < 0.1 * load(), latencies
 
 
+@pytest.mark.covers("sync_client: options", "-F")
+@pytest.mark.covers("Exit statuses", "sync_client 0")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "62")
 def test_the_shutdown_file_stops_it_cleanly_after_its_work(pair, tmp_path):
     stop = tmp_path / "stop"
     pair.master.create("alice")
@@ -62,6 +66,7 @@ def test_the_shutdown_file_stops_it_cleanly_after_its_work(pair, tmp_path):
     assert not stop.exists() and pair.master.done()
 
 
+@pytest.mark.covers("Exit statuses", "sync_client 75")
 def test_sigterm_stops_it_with_75_and_no_work_is_lost(pair):
     client = pair.rolling("-d", "1")
     pair.master.create("alice")
@@ -155,6 +160,8 @@ def test_killed_at_any_moment_the_next_one_finishes_the_work(pair):
     assert pair.same()
 
 
+@pytest.mark.covers("sync_client: options", "-r")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "66")
 def test_the_r_option_goes_to_the_background_after_the_checks(pair, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pair.master.conf = pair.master.conf.relative_to(tmp_path)  # the daemon works in another directory
@@ -179,6 +186,7 @@ def test_the_r_option_goes_to_the_background_after_the_checks(pair, tmp_path, mo
     assert subprocess_status(pair)["state"] == "not running"
 
 
+@pytest.mark.covers("sync_client: options", "-r")
 def test_under_a_supervisor_r_stays_in_the_foreground(pair):
     client = Client(pair.master, "-r", "-d", "1", environment={"CYRUS_ISDAEMON": "1"})
     pair.clients.append(client)
@@ -188,6 +196,7 @@ def test_under_a_supervisor_r_stays_in_the_foreground(pair):
     assert int((pair.master.directory() / "sync_client.lock").read_text()) == client.process.pid
 
 
+@pytest.mark.covers("sync_client: options", "-1")
 def test_once_does_one_log(pair):
     assert pair.run("-R", "-1").process.returncode == 0
     pair.master.create("alice")
@@ -196,6 +205,8 @@ def test_once_does_one_log(pair):
     assert pair.replica.has("alice") and pair.master.done()
 
 
+@pytest.mark.covers("sync_client: options", "-f")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "61")
 def test_a_log_file_is_worked_through_once_and_left_alone(pair, tmp_path):
     pair.master.create("alice", "bob")
     log = pair.master.log().read_bytes()
@@ -215,6 +226,7 @@ def test_a_log_file_is_worked_through_once_and_left_alone(pair, tmp_path):
     assert f"no lines in {lines}: nothing was done".encode() in done.err
 
 
+@pytest.mark.covers("sync_client: options", "-f")
 def test_a_log_file_with_work_that_fails_is_told_by_the_exit_status(pair, tmp_path):
     pair.replica.create("bad")
     pair.replica.deliver("bad", "born on the wrong side")
@@ -224,6 +236,7 @@ def test_a_log_file_with_work_that_fails_is_told_by_the_exit_status(pair, tmp_pa
     assert pair.run("-r", "-f", str(lines)).process.returncode == 1
 
 
+@pytest.mark.covers("sync_client: options", "-n")
 def test_a_channel_has_its_own_options_and_directory(pair):
     side = pair.master
     plain = side.conf.read_text().replace(f"sync_host: {pair.socket}\n", f"north_sync_host: {pair.socket}\n")
@@ -236,6 +249,7 @@ def test_a_channel_has_its_own_options_and_directory(pair):
     assert (side.directory("north") / "status.json").exists()
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "66")
 def test_r_follows_sync_log_file_until_the_shutdown_file_appears(pair, tmp_path):
     side, log, stop = pair.master, tmp_path / "elsewhere" / "log", tmp_path / "stop"
     side.add(f"sync_log_file: {log}", f"sync_shutdown_file: {stop}")
@@ -306,6 +320,7 @@ def test_a_server_killed_at_any_moment_loses_nothing_and_the_client_goes_on(tmp_
         assert not (pair.master.directory() / "quarantine.yaml").exists(), "nobody is blamed"
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "66")
 @pytest.mark.parametrize("options", [("-1",), ()])
 def test_what_a_killed_delivery_could_not_log_goes_over_when_the_client_starts(pair, options):
     pair.master.create("alice")

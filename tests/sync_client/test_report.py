@@ -21,6 +21,7 @@ def group(*names: str) -> Item:
     return Item(Kind.MAILBOXES, owner_of_name(names[0]), names)
 
 
+@pytest.mark.covers("Other errors", "CyrusSyncError")
 def test_a_failure_names_user_mailbox_uniqueid_channel_command_and_reply():
     error = SyncChecksum().at(mailbox="user.alice.My Work", uniqueid="abc", command="APPLY MAILBOX")
     (line,) = failure_lines(
@@ -103,6 +104,7 @@ def syslog_daemon(path):
     path.unlink()
 
 
+@pytest.mark.covers("imapd.conf", "syslog_facility")
 def test_facility_and_prefix_of_syslog_come_from_imapd_conf(tmp_path, monkeypatch, logger):
     monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
     cfg = configured(tmp_path, "syslog_facility: local3\nsyslog_prefix: master\n")
@@ -160,12 +162,15 @@ def test_in_the_background_lines_wait_for_a_syslog(tmp_path, monkeypatch, logger
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.covers("sync_client: options", "-v")
 def test_operations_go_to_stdout_with_v_only(capsys):
     Reporter(verbose=1).operation("MAILBOX user.alice")
     Reporter().operation("MAILBOX user.bob")
     assert capsys.readouterr().out == "MAILBOX user.alice\n"
 
 
+@pytest.mark.covers("sync_client: options", "-l")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "57")
 def test_operations_go_to_the_log_with_l_only(caplog):
     caplog.set_level(logging.INFO)
     Reporter(verbose_logging=True).operation("MAILBOX user.alice")
@@ -173,6 +178,7 @@ def test_operations_go_to_the_log_with_l_only(caplog):
     assert [record.getMessage() for record in caplog.records] == ["MAILBOX user.alice"]
 
 
+@pytest.mark.covers("sync_client: options", "-v")
 def test_the_protocol_is_traced_with_v_twice_only(capsysbinary):
     assert Reporter(verbose=1).trace is None
     trace = Reporter(verbose=2).trace

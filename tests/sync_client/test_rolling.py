@@ -118,6 +118,8 @@ def test_lines_written_in_a_pair_are_one_run():
     assert r.since() == ["connect", "take 2", "MAILBOXES user.alice", "conclude 1"]
 
 
+@pytest.mark.covers("sync_client: options", "-d")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "65")
 def test_runs_start_at_least_the_delay_apart_and_what_comes_between_is_merged():
     r = rig(delay=3)
     starts = []
@@ -359,6 +361,7 @@ def test_news_of_a_former_connection_mean_nothing():
     assert r.state is RollingState.IDLE and r.since() == []
 
 
+@pytest.mark.covers("Commands of the session", "NOOP")
 def test_an_idle_connection_is_kept_alive():
     r = rig(keepalive=30, timeout=0)
     advance(r.clock, 95)
@@ -372,6 +375,8 @@ def test_a_noop_that_is_not_answered_well_means_a_new_connection():
     assert r.since() == ["connect", "noop", "close"]
 
 
+@pytest.mark.covers("sync_client: options", "-t")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "64")
 def test_a_connection_older_than_the_timeout_is_renewed_with_restart():
     r = rig(timeout=100)
     advance(r.clock, 99)
@@ -388,6 +393,7 @@ def test_a_restart_that_fails_is_no_reason_to_stop():
     assert r.since() == ["connect", "restart", "close", "connect"]
 
 
+@pytest.mark.covers("sync_client: options", "-t")
 def test_a_timeout_of_0_means_never():
     r = rig(timeout=0, keepalive=10**6)
     advance(r.clock, 5000, step=5)
@@ -414,6 +420,7 @@ def shutdown_rig(tmp_path: Path, *attempts: Any, **more: Any) -> tuple[Rig, Path
     return rig(*attempts, shutdown_file=path, **more), path
 
 
+@pytest.mark.covers("imapd.conf", "sync_shutdown_file")
 def test_the_shutdown_file_stops_an_idle_client_and_is_removed(tmp_path):
     r, path = shutdown_rig(tmp_path)
     path.touch()
@@ -429,6 +436,7 @@ def test_the_shutdown_file_is_seen_while_waiting_to_reconnect(tmp_path):
     assert r.ended == [0] and not path.exists()
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "62")
 def test_the_shutdown_file_does_not_interrupt_a_run_but_ends_the_cycle(tmp_path):
     r, path = shutdown_rig(tmp_path, width=1)
     wait: Deferred[None] = Deferred()
@@ -500,6 +508,7 @@ def test_stopping_twice_is_stopping_once():
 # -- once
 
 
+@pytest.mark.covers("sync_client: options", "-1")
 def test_once_with_nothing_to_do_ends_without_connecting():
     r = rig(once=True)
     assert r.ended == [0] and r.since() == []
@@ -530,6 +539,7 @@ def test_once_goes_on_after_a_lost_connection():
 # -- one attempt only
 
 
+@pytest.mark.covers("sync_client: options", "-o")
 def test_connect_once_ends_at_the_first_failure():
     r = rig(refused(), connect_once=True)
     assert r.ended == [1] and "Connection refused" in r.said[0]
@@ -563,6 +573,7 @@ def test_bye_alone_never_ends_it():
     assert r.ended == [] and r.state is RollingState.IDLE
 
 
+@pytest.mark.covers("sync_client: options", "--require-compression")
 def test_a_server_without_what_was_demanded_ends_it_at_the_start_only():
     assert rig(NotGranted()).ended == [1]
     r = rig(None, NotGranted())

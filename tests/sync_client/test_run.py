@@ -105,6 +105,7 @@ def test_local_trouble_with_one_user_is_his_alone(error):
     assert [failure.error for failure in outcome.failed] == [error]
 
 
+@pytest.mark.covers("Other errors", "ConnectionLost")
 @pytest.mark.parametrize("error", [ConnectionLost(), ProtocolViolation(), CannotConnect()])
 def test_a_lost_connection_ends_the_run_and_keeps_what_is_left(error):
     events, outcome = run("USER a", "USER b", "USER c", answers={"USER b": error})
@@ -114,6 +115,7 @@ def test_a_lost_connection_ends_the_run_and_keeps_what_is_left(error):
     assert outcome.suspects == (Owner("user", "b"),)
 
 
+@pytest.mark.covers("Other errors", "QuietLogout")
 def test_bye_blames_nobody():
     _, outcome = run("USER a", answers={"USER a": QuietLogout()})
     assert outcome.suspects == () and isinstance(outcome.broken, QuietLogout)

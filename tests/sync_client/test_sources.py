@@ -234,6 +234,7 @@ def test_poison_lines_are_set_aside_with_the_reason_and_block_nothing(channel):
     assert all(line.reason for line in channel.quarantine.rejected)
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "61")
 def test_a_file_is_worked_through_once_and_left_as_it_is(tmp_path):
     path = tmp_path / "lines"
     path.write_bytes(b"MAILBOX user.alice\nBAD\n")

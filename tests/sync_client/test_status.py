@@ -102,6 +102,7 @@ def test_a_status_file_that_cannot_be_written_does_not_disturb_the_work(tmp_path
     assert rig.rolling.facts.items == 1
 
 
+@pytest.mark.covers("sync_client: options", "--status")
 def test_a_running_client_without_backlog_is_ok(tmp_path, lock):
     rig = Rig(tmp_path)
     advance(rig.clock, 12)
@@ -123,12 +124,14 @@ def test_a_log_that_grows_without_any_client_is_critical(tmp_path):
     assert said["exit_status"] == 2 and said["log_bytes"] == 11 and said["oldest_change_seconds"] == 5
 
 
+@pytest.mark.covers("Exit statuses", "sync_client --status 0")
 @pytest.mark.parametrize(("age", "status"), [(59, 0), (61, 1), (599, 1), (601, 2)])
 def test_the_age_of_the_oldest_change_decides(tmp_path, lock, age, status):
     status_path(tmp_path).write_text(json.dumps({"oldest_change": NOW - age, "updated": NOW}))
     assert read_status(tmp_path, "", NOW, Thresholds())["exit_status"] == status
 
 
+@pytest.mark.covers("sync_client: options", "--warning")
 def test_the_limits_can_be_chosen(tmp_path, lock):
     status_path(tmp_path).write_text(json.dumps({"oldest_change": NOW - 20, "updated": NOW}))
     assert read_status(tmp_path, "", NOW, Thresholds(10, 30))["exit_status"] == 1
@@ -190,6 +193,7 @@ def test_a_damaged_file_is_no_crash(tmp_path, lock, damage):
     assert read_status(tmp_path, "", NOW, Thresholds())["running"]
 
 
+@pytest.mark.covers("sync_client: options", "--format")
 def test_the_three_forms_say_the_same(tmp_path, lock):
     rig = Rig(tmp_path)
     advance(rig.clock, 12)

@@ -46,11 +46,14 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.covers("sync_server: options", "-C")
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "54", "68")
 def test_c_names_the_configuration_which_is_etc_imapd_conf_without_it(run: Run, conf: Path) -> None:
     assert cli.main(["-C", str(conf)]) == 0
     assert cli.parser().parse_args([]).config == "/etc/imapd.conf"
 
 
+@pytest.mark.covers("sync_server: options", "-p")
 def test_p_states_the_strength_of_an_external_layer(run: Run, conf: Path) -> None:
     assert cli.main(["-C", str(conf), "-p", "128"]) == 0
     assert run.settings.external_ssf == 128
@@ -58,6 +61,7 @@ def test_p_states_the_strength_of_an_external_layer(run: Run, conf: Path) -> Non
     assert run.settings.external_ssf == 0
 
 
+@pytest.mark.covers("sync_server: options", "-v", "-e")
 def test_e_logs_to_stderr_and_v_every_command(run: Run, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     for options, expected in (([], (False, False)), (["-e"], (True, False)), (["-v"], (False, True))):
@@ -71,6 +75,7 @@ def test_on_a_terminal_it_logs_to_stderr(run: Run, conf: Path, monkeypatch: pyte
     assert run.logging["to_stderr"]
 
 
+@pytest.mark.covers("sync_server: options", "-f")
 def test_f_changes_nothing(run: Run, conf: Path) -> None:
     assert cli.main(["-C", str(conf)]) == 0
     plain = (run.logging, run.settings)
@@ -78,6 +83,7 @@ def test_f_changes_nothing(run: Run, conf: Path) -> None:
     assert (run.logging, run.settings) == plain
 
 
+@pytest.mark.covers("imapd.conf", "syslog_facility")
 def test_facility_and_prefix_of_syslog_come_from_imapd_conf(run: Run, conf: Path) -> None:
     assert cli.main(["-C", str(conf)]) == 0
     assert (run.logging["facility"], run.logging["prefix"]) == ("mail", "")
@@ -87,6 +93,7 @@ def test_facility_and_prefix_of_syslog_come_from_imapd_conf(run: Run, conf: Path
     assert (run.logging["facility"], run.logging["prefix"]) == ("local3", "replica")
 
 
+@pytest.mark.covers("Exit statuses", "sync_server 70")
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
@@ -102,6 +109,7 @@ def test_what_ends_it_is_told_by_the_exit_status(
     assert cli.main(["-C", str(conf)]) == status
 
 
+@pytest.mark.covers("Exit statuses", "sync_server 70")
 def test_a_spool_that_cannot_be_made_is_75_and_one_line(
     conf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

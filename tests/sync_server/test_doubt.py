@@ -57,6 +57,10 @@ def evil(done: list[Any]) -> bool:
     return any(isinstance(event, DlistCommand) and event.name == "UNUSER" for event in done)
 
 
+@pytest.mark.covers(
+    "Replies of the session",
+    "* Fatal error: message does not match its GUID, cannot tell content from commands",
+)
 @settings(max_examples=300)
 @given(text=texts, short=st.integers(1, 200), more=st.booleans(), cuts=cut_lists)
 def test_the_rest_of_a_message_is_never_a_command(

@@ -75,6 +75,8 @@ def upload(talk: Conversation, *items: bytes, end: bytes = b"OK Noop completed")
     return first
 
 
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-ZSTD")
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY XFRAME")
 def test_frames_are_staged_as_they_came(talk: Conversation) -> None:
     other = b"Subject: other\r\n\r\n"
     first, second = frame_of(MESSAGE), frame_of(other)
@@ -91,6 +93,7 @@ def test_a_large_frame_goes_through_a_file_as_it_came(talk: Conversation) -> Non
     assert staged(talk) == frame_of(MESSAGE)
 
 
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-ZSTD")
 def test_without_the_capability_frames_are_refused(tmp_path: Path) -> None:
     assert upload(Conversation(tmp_path), file(frame_of(MESSAGE))).startswith(REFUSED)
 
@@ -146,6 +149,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
 }
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY XFRAME")
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_hostile_frame_is_refused_within_bounds_and_in_step(talk: Conversation, hostile: str) -> None:
     make, size = HOSTILE[hostile]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.task import Clock
 
 from cyrus_sync.sync_server.guessing import FORGET_AFTER, FREE, LONGEST_PAUSE, REMEMBERED, Guessing
@@ -26,6 +27,7 @@ def test_then_each_waits_for_the_one_before_or_is_not_looked_at() -> None:
     assert [guessing.begin("a") for _ in range(FREE + 4)][FREE:] == [3.0, None, None, None]
 
 
+@pytest.mark.covers("imapd.conf", "failedloginpause")
 def test_a_thousand_connections_guess_no_faster_than_one() -> None:
     clock = Clock()
     one = checked(Guessing(3.0, clock.seconds), clock, 600, 1)

@@ -142,6 +142,19 @@ GETS: list[tuple[bytes, Any, tuple[Any, ...], bytes]] = [
 ]
 
 
+@pytest.mark.covers(
+    "GET, APPLY, RESTORE",
+    "GET USER",
+    "GET META",
+    "GET MAILBOXES",
+    "GET UNIQUEIDS",
+    "GET FULLMAILBOX",
+    "GET QUOTA",
+    "GET ANNOTATION",
+    "GET FETCH",
+    "GET FETCH_SIEVE",
+    "APPLY RESERVE",
+)
 @pytest.mark.parametrize(("command", "answer", "event", "lines"), GETS)
 def test_what_the_replica_answers_is_worded(
     tmp_path: Path, command: bytes, answer: Any, event: tuple[Any, ...], lines: bytes
@@ -214,6 +227,22 @@ CHANGES: list[tuple[bytes, tuple[Any, ...]]] = [
 ]
 
 
+@pytest.mark.covers(
+    "GET, APPLY, RESTORE",
+    "APPLY MAILBOX",
+    "APPLY RENAME",
+    "APPLY UNMAILBOX",
+    "APPLY UNUSER",
+    "APPLY EXPUNGE",
+    "APPLY QUOTA",
+    "APPLY UNQUOTA",
+    "APPLY SUB",
+    "APPLY SEEN",
+    "APPLY ANNOTATION",
+    "APPLY SIEVE",
+    "APPLY FORCE",
+    "RESTORE MAILBOX",
+)
 @pytest.mark.parametrize(("command", "event"), CHANGES)
 def test_a_change_is_handed_to_the_replica(tmp_path: Path, command: bytes, event: tuple[Any, ...]) -> None:
     talk = Conversation(tmp_path)
@@ -241,6 +270,8 @@ def test_every_declared_command_is_exercised_here() -> None:
     assert names == set(COMMANDS)
 
 
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-HEAL")
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XDAMAGED", "APPLY XHEAL")
 def test_damage_is_told_and_healed_where_that_was_agreed(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.replica.answers.update(get_damaged_users=["alice"], get_damaged=[GUID])
@@ -253,6 +284,8 @@ def test_damage_is_told_and_healed_where_that_was_agreed(tmp_path: Path) -> None
     assert talk.replica.events == [("get_damaged_users",), ("get_damaged", "alice"), ("heal", "alice")]
 
 
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-USERS")
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XUSERS")
 def test_users_are_listed_in_pages_where_that_was_agreed(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.replica.answers["get_users"] = ["alice", "bob b"]
@@ -264,6 +297,8 @@ def test_users_are_listed_in_pages_where_that_was_agreed(tmp_path: Path) -> None
     assert talk.ask(b'GET XUSERS "bob b"') == b"OK success"
 
 
+@pytest.mark.covers("Capabilities", "SIEVE-MAILBOX")
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY CAPABILITIES")
 def test_capabilities_are_granted_as_far_as_they_are_known(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     assert (
@@ -278,6 +313,7 @@ def test_capabilities_are_granted_as_far_as_they_are_known(tmp_path: Path) -> No
 # -- what comes ahead of a command's end
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY MESSAGE")
 def test_messages_are_staged_as_they_come(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     one = b"%%{default %s 3}\r\nabc" % HEX
@@ -331,6 +367,7 @@ def test_annotations_of_a_record_come_along(tmp_path: Path) -> None:
     assert record.annotations == (Annotation("/comment", "erin", 3, b"x"),)
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_PROTOCOL_ERROR")
 @pytest.mark.parametrize(
     "bad",
     [

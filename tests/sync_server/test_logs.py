@@ -25,6 +25,8 @@ def root_logger() -> Iterator[None]:
     logging.raiseExceptions = raising
 
 
+@pytest.mark.covers("sync_server: options", "-e")
+@pytest.mark.covers("imapd.conf", "syslog_facility")
 def test_to_syslog_with_facility_mail_and_cyrus_ident(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_what_a_peer_sent_cannot_forge_a_line() -> None:
     assert "a\\r\\nlogin: root\\x1b[0m" in stream.getvalue()
 
 
+@pytest.mark.covers("sync_server: options", "-v")
 def test_verbose_logs_more() -> None:
     stream = io.StringIO()
     logs.start_logging(to_stderr=True, verbose=False, stream=stream)

@@ -62,12 +62,14 @@ def test_one_address_cannot_take_the_places_of_strangers() -> None:
     assert door.come("b") is not None
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_per_address")
 def test_one_address_has_a_bound_logged_in_or_not() -> None:
     door = Door(MOST)
     assert [door.come("a", login=True) is not None for _ in range(8)] == [True] * 6 + [False] * 2
     assert door.places.refusal("a") == "too many connections from a"
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_strangers")
 def test_all_strangers_together_have_a_bound_and_no_newcomer_ousts_a_fresh_one() -> None:
     door = Door(MOST)
     assert sum(door.come(f"s{n}") is not None for n in range(30)) == MOST.strangers

@@ -129,11 +129,23 @@ ADMIN = [
 ]
 
 
+@pytest.mark.covers("Commands of the session", "NOOP", "RESTART", "EXIT")
+@pytest.mark.covers(
+    "Replies of the session",
+    "OK Noop completed",
+    "NO Unknown compression algorithm: X",
+    "BAD Null command",
+    "BAD Missing required argument to X",
+    "NO Please authenticate first",
+    "BAD Invalid mechanism",
+)
 @pytest.mark.parametrize(("command", "answer"), STRANGER)
 def test_before_login(tmp_path: Path, command: bytes, answer: bytes) -> None:
     assert Conversation(tmp_path, login=False).ask(command) == answer
 
 
+@pytest.mark.covers("imapd.conf", "admins")
+@pytest.mark.covers("Replies of the session", "NO Permission denied")
 @pytest.mark.parametrize(("command", "answer"), DENIED)
 def test_somebody_who_is_no_administrator(tmp_path: Path, command: bytes, answer: bytes) -> None:
     talk = Conversation(tmp_path, login=False)
@@ -142,6 +154,16 @@ def test_somebody_who_is_no_administrator(tmp_path: Path, command: bytes, answer
     assert talk.replica.events == []
 
 
+@pytest.mark.covers(
+    "Codes after NO", "IMAP_MAILBOX_NONEXISTENT", "IMAP_PROTOCOL_BAD_PARAMETERS", "IMAP_PROTOCOL_ERROR"
+)
+@pytest.mark.covers(
+    "Replies of the session",
+    "OK success",
+    "BAD IMAP_PROTOCOL_ERROR Failed to parse X line",
+    "NO IMAP_PROTOCOL_ERROR Protocol error",
+    "BAD Already authenticated",
+)
 @pytest.mark.parametrize(("command", "answer"), ADMIN)
 def test_an_administrator(tmp_path: Path, command: bytes, answer: bytes) -> None:
     talk = Conversation(tmp_path)
@@ -176,6 +198,21 @@ CODES = {
 }
 
 
+@pytest.mark.covers(
+    "Codes after NO",
+    "IMAP_INVALID_USER",
+    "IMAP_MAILBOX_NONEXISTENT",
+    "IMAP_MAILBOX_LOCKED",
+    "IMAP_MAILBOX_MOVED",
+    "IMAP_MAILBOX_NOTSUPPORTED",
+    "IMAP_PARTITION_UNKNOWN",
+    "IMAP_PERMISSION_DENIED",
+    "IMAP_PROTOCOL_BAD_PARAMETERS",
+    "IMAP_PROTOCOL_ERROR",
+    "IMAP_SYNC_BADSIEVE",
+    "IMAP_SYNC_CHANGED",
+    "IMAP_SYNC_CHECKSUM",
+)
 def test_every_code_has_its_text_on_the_wire(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.replica.failures["unmailbox"] = [error() for error in REPLY_ERRORS.values()]
@@ -188,6 +225,8 @@ _READ_ONLY = b"NO cannot be written: Read-only file system: /mail/x"
 _INTERNAL = b"NO internal error (ZeroDivisionError), see the log of the replica"
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_BADNAME", "Unknown error")
+@pytest.mark.covers("Replies of the session", "NO Unknown error")
 @pytest.mark.parametrize(
     ("error", "reply"),
     [

@@ -27,6 +27,7 @@ UPLOAD = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (GUID, len(MESSAGE), M
 # -- greeting
 
 
+@pytest.mark.covers("Capabilities", "SASL", "COMPRESS DEFLATE")
 def test_the_greeting_is_worded_and_ordered_as_cyrus_has_it(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object(), version="3.6.1")
     assert talk.greeting == (
@@ -36,10 +37,13 @@ def test_the_greeting_is_worded_and_ordered_as_cyrus_has_it(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.covers("imapd.conf", "tls_server_cert")
+@pytest.mark.covers("Capabilities", "STARTTLS")
 def test_without_a_certificate_there_is_no_starttls(tmp_path: Path) -> None:
     assert b"STARTTLS" not in Conversation(tmp_path, login=False).greeting
 
 
+@pytest.mark.covers("Capabilities", "SASL")
 def test_without_a_usable_mechanism_there_is_no_sasl_line(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, policy=Policy(minimum_layer=2))
     assert talk.greeting.startswith(b"* COMPRESS DEFLATE\r\n")
@@ -50,6 +54,7 @@ def test_plain_is_not_offered_on_a_bare_line_unless_it_may_be(tmp_path: Path) ->
     assert talk.greeting.startswith(b"* SASL SCRAM-SHA-256 SCRAM-SHA-1\r\n")
 
 
+@pytest.mark.covers("sync_server: options", "-p")
 def test_an_external_layer_makes_plain_acceptable(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, policy=Policy(), external_ssf=256)
     assert b" PLAIN LOGIN\r\n" in talk.greeting
@@ -65,12 +70,15 @@ def test_a_unix_socket_needs_no_login_and_gets_no_capabilities(tmp_path: Path) -
 # -- login
 
 
+@pytest.mark.covers("Commands of the session", "AUTHENTICATE")
+@pytest.mark.covers("Replies of the session", "OK Success (no protection)")
 def test_login_in_two_steps(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False)
     assert talk.ask(b"AUTHENTICATE PLAIN") == b"+ "
     assert talk.ask(base64.b64encode(b"\0repl\0s3cret")) == b"OK Success (no protection)"
 
 
+@pytest.mark.covers("Replies of the session", "BAD Client canceled authentication")
 def test_a_cancelled_login_leaves_the_connection_usable(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False)
     assert talk.ask(b"AUTHENTICATE LOGIN") == b"+ VXNlcm5hbWU6"
@@ -85,6 +93,7 @@ def test_a_mechanism_that_is_not_offered(tmp_path: Path) -> None:
     assert talk.heard().startswith(b"NO ")
 
 
+@pytest.mark.covers("imapd.conf", "failedloginpause")
 @pytest.mark.parametrize("user", ["repl", "nobody"])
 def test_a_failed_login_is_answered_after_the_pause_known_user_or_not(tmp_path: Path, user: str) -> None:
     talk = Conversation(tmp_path, login=False)
@@ -120,6 +129,7 @@ def test_who_does_not_log_in_is_shown_the_door(tmp_path: Path) -> None:
     assert talk.closed
 
 
+@pytest.mark.covers("imapd.conf", "sync_timeout")
 def test_who_says_nothing_is_disconnected_after_sync_timeout(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, timeout=100)
     talk.clock.advance(90)
@@ -133,6 +143,8 @@ def test_who_says_nothing_is_disconnected_after_sync_timeout(tmp_path: Path) -> 
 # -- layers
 
 
+@pytest.mark.covers("Commands of the session", "COMPRESS")
+@pytest.mark.covers("Replies of the session", "OK DEFLATE active")
 def test_compression_starts_behind_the_answer(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
@@ -145,6 +157,7 @@ def test_compression_starts_behind_the_answer(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.covers("Replies of the session", "BAD Can't Starttls after authentication")
 @pytest.mark.parametrize(
     ("before", "reply"),
     [
@@ -163,17 +176,21 @@ def test_starttls_comes_first_or_not_at_all(tmp_path: Path, before: bytes, reply
         assert talk.ask(b"STARTTLS") == reply
 
 
+@pytest.mark.covers("Replies of the session", "BAD Already did a successful Starttls")
 def test_starttls_happens_once(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object())
     talk.proto.tls = True
     assert talk.ask(b"STARTTLS") == b"BAD Already did a successful Starttls"
 
 
+@pytest.mark.covers("Replies of the session", "BAD Missing required argument to X")
 def test_starttls_takes_no_argument(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object())
     assert talk.ask(b"STARTTLS x") == b"BAD Unexpected extra arguments to Starttls"
 
 
+@pytest.mark.covers("Commands of the session", "STARTTLS")
+@pytest.mark.covers("Replies of the session", "OK Begin TLS negotiation now")
 def test_a_command_in_clear_ahead_of_the_handshake_ends_the_connection(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, tls=object())
     heard = talk.send(b"STARTTLS\r\nAUTHENTICATE PLAIN AHJlcGwAczNjcmV0\r\n")
@@ -194,6 +211,7 @@ def test_so_does_one_that_came_in_a_piece_of_its_own_while_we_were_busy(tmp_path
 # -- a client that takes us for an IMAP server
 
 
+@pytest.mark.covers("Replies of the session", "X BAD this is csync")
 def test_an_imap_greeting_is_answered_with_its_tag_so_that_nobody_waits(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False)
     assert talk.ask(b"C01 CAPABILITY") == b"C01 BAD this is csync"
@@ -219,6 +237,7 @@ def test_verbs_are_called_in_order_before_the_first_is_answered(tmp_path: Path) 
     assert talk.heard() == b"OK success\r\nOK success\r\n"
 
 
+@pytest.mark.covers("What a robust server minds", "9")
 def test_answers_of_one_turn_are_one_write(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.wire.writes = 0
@@ -307,6 +326,7 @@ def test_one_bad_mailbox_slows_no_other_and_no_other_client(tmp_path: Path) -> N
 # -- the end
 
 
+@pytest.mark.covers("Commands of the session", "EXIT")
 def test_exit_answers_what_is_under_way_first(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.replica.hold = True
@@ -322,6 +342,7 @@ def test_nothing_is_carried_out_behind_exit(tmp_path: Path) -> None:
     assert talk.replica.events == []
 
 
+@pytest.mark.covers("Replies of the session", "BYE shutting down")
 def test_a_stop_says_bye_to_an_idle_client(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     talk.session.stop()
@@ -346,6 +367,7 @@ def test_a_disconnect_clears_the_staging_area_at_once(tmp_path: Path) -> None:
     assert talk.replica.closed and talk.service.sessions == set()
 
 
+@pytest.mark.covers("Commands of the session", "RESTART")
 def test_restart_clears_the_staging_area(tmp_path: Path) -> None:
     talk = Conversation(tmp_path)
     assert talk.send(UPLOAD + b"RESTART\r\n") == b"OK success\r\nOK Restarting\r\n"
@@ -383,6 +405,10 @@ def test_the_inside_of_a_message_is_never_a_command(tmp_path: Path, who: str) ->
     assert talk.replica.events == []
 
 
+@pytest.mark.covers(
+    "Replies of the session",
+    "* Fatal error: message does not match its GUID, cannot tell content from commands",
+)
 @pytest.mark.parametrize("apart", [False, True])
 def test_behind_a_message_that_is_not_what_its_guid_says_nothing_is_carried_out(
     tmp_path: Path, apart: bool
@@ -400,12 +426,15 @@ def test_behind_a_message_that_is_not_what_its_guid_says_nothing_is_carried_out(
     assert talk.closed and [event[0] for event in talk.replica.events] == ["message"]
 
 
+@pytest.mark.covers("Replies of the session", "* Fatal error: X")
 def test_beyond_a_limit_the_connection_ends(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, limits=Limits(max_literal=1000))
     talk.send(b"APPLY SIEVE %(USERID bob FILENAME a.script LAST_UPDATE 1 CONTENT {2000+}\r\n")
     assert talk.closed and talk.replica.events == []
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_connections")
+@pytest.mark.covers("Replies of the session", "* BYE X, try again later")
 def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, max_connections=1)
     wire = come_in(talk, "192.0.2.1")
@@ -424,6 +453,7 @@ def come_in(talk: Conversation, host: str) -> Wire:
     return wire
 
 
+@pytest.mark.covers("Replies of the session", "* BYE X, try again later")
 def test_a_stranger_who_does_nothing_gives_way_when_places_are_short(tmp_path: Path) -> None:
     talk = Conversation(tmp_path, login=False, max_connections=8)
     come_in(talk, "192.0.2.1")
@@ -468,6 +498,7 @@ def test_a_peer_that_does_not_take_its_leave_is_cut_off(tmp_path: Path) -> None:
 # -- guessing
 
 
+@pytest.mark.covers("Replies of the session", "NO too many failed logins, try again later")
 def test_guessing_is_slowed_however_many_connections_it_uses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -51,10 +51,12 @@ def test_an_address_is_written_as_it_is_read(address: Address) -> None:
     assert Address.parse(str(address)) == address
 
 
+@pytest.mark.covers("imapd.conf", "sync_listen")
 def test_without_sync_listen_it_is_every_address_and_port_2005(tmp_path: Path) -> None:
     assert settings(tmp_path).listen == (Address("", 2005),)
 
 
+@pytest.mark.covers("imapd.conf", "sync_listen")
 def test_several_addresses_and_sockets(tmp_path: Path) -> None:
     assert settings(tmp_path, "sync_listen: 127.0.0.1:2105 /run/x").listen == (
         Address("127.0.0.1", 2105),
@@ -62,11 +64,13 @@ def test_several_addresses_and_sockets(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.covers("imapd.conf", "sync_listen")
 def test_a_bad_address_names_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"imapd\.conf:4: sync_listen: .*'x' is not a port number"):
         settings(tmp_path, "sync_listen: 127.0.0.1:x")
 
 
+@pytest.mark.covers("imapd.conf", "admins", "sync_timeout", "failedloginpause")
 def test_admins_pause_and_timeout(tmp_path: Path) -> None:
     made = settings(tmp_path, "admins: cyrus repl", "failedloginpause: 1s", "sync_timeout: 2m")
     assert made.admins == {"cyrus", "repl"}
@@ -74,10 +78,12 @@ def test_admins_pause_and_timeout(tmp_path: Path) -> None:
     assert made.timeout == 120
 
 
+@pytest.mark.covers("imapd.conf", "servername")
 def test_the_banner_is_worded_as_cyrus_words_it(tmp_path: Path) -> None:
     assert settings(tmp_path).banner.startswith("r.example Cyrus sync server cyrus-sync ")
 
 
+@pytest.mark.covers("imapd.conf", "sync_max_strangers")
 def test_the_bounds_for_connections(tmp_path: Path) -> None:
     shares = share_out(1024)
     assert most(settings(tmp_path), shares) == Most(224, 64, 56, 14, 28)

@@ -155,6 +155,7 @@ def test_3_12_sends_tombstones_and_intermediates_in_few_words(newest: Master) ->
     assert b"user.alice.ed" not in said
 
 
+@pytest.mark.covers("Capabilities", "UNMAILBOX-ID")
 def test_the_next_release_names_the_mailbox_that_it_wants_deleted(newest: Master) -> None:
     assert newest.ask(b"APPLY CAPABILITIES (SIEVE-MAILBOX UNMAILBOX-ID)").startswith(
         b"* ENABLED (SIEVE-MAILBOX UNMAILBOX-ID)"

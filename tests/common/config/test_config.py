@@ -25,6 +25,7 @@ def test_defaults_come_from_the_table(tmp_path: Path) -> None:
     assert cfg.words("admins") == []
 
 
+@pytest.mark.covers("imapd.conf", "<channel>_<key>")
 def test_channel_beats_program_beats_plain(tmp_path: Path) -> None:
     text = "sync_host: plain\nsync_client_sync_host: mine\nnorth_sync_host: north\n"
     cfg = config(tmp_path, text)
@@ -35,6 +36,7 @@ def test_channel_beats_program_beats_plain(tmp_path: Path) -> None:
     assert config(tmp_path, text, "sync_server").string("sync_host") == "plain"
 
 
+@pytest.mark.covers("imapd.conf", "<channel>_<key>")
 def test_only_options_that_say_so_have_channels(tmp_path: Path) -> None:
     cfg = config(tmp_path, "north_sync_log: yes\nnorth_sync_port: 99\n")
     assert cfg.switch("sync_log", channel="north") is False
@@ -48,6 +50,7 @@ def test_an_undeclared_option_is_a_mistake_of_the_programmer(tmp_path: Path) -> 
         config(tmp_path).string("sync_log")
 
 
+@pytest.mark.covers("imapd.conf", "configdirectory")
 def test_a_value_beginning_with_configdirectory_is_completed(tmp_path: Path) -> None:
     cfg = config(
         tmp_path, "sync_shutdown_file: {configdirectory}/stop\nsync_cache_db_path: /x{configdirectory}\n"
@@ -57,6 +60,7 @@ def test_a_value_beginning_with_configdirectory_is_completed(tmp_path: Path) -> 
     assert cfg.string("sync_passwd_file") == f"{tmp_path}/conf/sync_passwd"
 
 
+@pytest.mark.covers("Other errors", "ConfigError")
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -88,6 +92,7 @@ def test_what_other_programs_read_is_left_alone(tmp_path: Path) -> None:
     assert cfg.switch("sync_log") is False
 
 
+@pytest.mark.covers("imapd.conf", "configdirectory")
 def test_configdirectory_is_obligatory_and_absolute(tmp_path: Path) -> None:
     path = tmp_path / "imapd.conf"
     path.write_text("servername: x\n")
@@ -98,6 +103,7 @@ def test_configdirectory_is_obligatory_and_absolute(tmp_path: Path) -> None:
         Config.load(path)
 
 
+@pytest.mark.covers("imapd.conf", "partition-<name>")
 def test_partitions_and_the_default_one(tmp_path: Path) -> None:
     cfg = config(tmp_path, "partition-b: /b\npartition-a: {configdirectory}/a\n")
     assert cfg.partitions == {"b": Path("/b"), "a": tmp_path / "conf" / "a"}
@@ -106,6 +112,7 @@ def test_partitions_and_the_default_one(tmp_path: Path) -> None:
     assert config(tmp_path, "defaultpartition: A\npartition-b: /b\npartition-a: /a\n").defaultpartition == "a"
 
 
+@pytest.mark.covers("imapd.conf", "partition-<name>")
 def test_without_any_partition_the_default_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no partition is configured"):
         _ = config(tmp_path).defaultpartition

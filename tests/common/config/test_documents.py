@@ -51,6 +51,7 @@ def test_check_tells_what_is_not_in_step(
     assert main(["--check"]) == 0
 
 
+@pytest.mark.covers("imapd.conf", "sync_realm")
 def test_every_option_that_is_declared_is_read_by_a_program() -> None:
     sources = "".join(
         path.read_text(encoding="utf-8")

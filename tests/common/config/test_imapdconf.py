@@ -68,12 +68,14 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, text: str, line:
     assert caught.value.exit_status == EX_CONFIG
 
 
+@pytest.mark.covers("imapd.conf", "@include")
 def test_include_reads_another_file_in_that_place(tmp_path: Path) -> None:
     (tmp_path / "more.conf").write_text("b: 2\n")
     assert read(tmp_path, f"a: 1\n@include: {tmp_path}/more.conf\nc: 3\n") == {"a": "1", "b": "2", "c": "3"}
     assert list(read(tmp_path, f"a: 1\n@include: {tmp_path}/more.conf\nc: 3\n")) == ["a", "b", "c"]
 
 
+@pytest.mark.covers("imapd.conf", "@include")
 def test_including_a_file_twice_is_an_error_even_by_way_of_itself(tmp_path: Path) -> None:
     (tmp_path / "more.conf").write_text("b: 2\n")
     with pytest.raises(ConfigError, match=r"imapd\.conf:2: @include: .*more\.conf is included twice"):

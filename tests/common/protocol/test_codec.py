@@ -184,6 +184,7 @@ REQUIRED = """UNIQUEID MBOXNAME LAST_UID HIGHESTMODSEQ RECENTUID RECENTTIME LAST
 UIDVALIDITY PARTITION ACL OPTIONS"""
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_PROTOCOL_BAD_PARAMETERS")
 @pytest.mark.parametrize("key", REQUIRED.split())
 def test_a_required_key_that_is_missing_is_bad_parameters(key: str) -> None:
     value = value_of(SEEN_ON_THE_WIRE)
@@ -231,6 +232,7 @@ def test_a_bad_value_in_a_mailbox_is_bad_parameters(key: bytes, bad: Any) -> Non
         codec.decode_mailbox_line(value | {key: bad})
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_BADNAME")
 @pytest.mark.parametrize(
     "name",
     [b"", b"user./../../x", b"user.a\0b", b"user.a/b", b"user.a\r\nb", b"user.\xc3\xa9", b"x" * 100_000],
@@ -263,6 +265,7 @@ def test_bad_file_names_are_refused(filename: Any) -> None:
         codec.decode_sieve_file({b"USERID": b"al", b"FILENAME": filename})
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET MAILBOXES")
 def test_a_bare_name_where_a_list_belongs_names_nothing() -> None:
     assert codec.decode_mailbox_names(b"user.a") == []
     assert codec.decode_uniqueids(b"abc") == []
@@ -283,6 +286,7 @@ def test_odd_items_in_lists_are_bad_parameters(item: Any) -> None:
             decode([b"aaaa", item])
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY QUOTA")
 @pytest.mark.parametrize(
     ("text", "limits"),
     [

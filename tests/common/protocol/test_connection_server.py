@@ -148,6 +148,7 @@ def test_a_verb_alone_cannot_be_parsed(verb: str) -> None:
     assert events(server(), [f"{verb}\r\nNOOP\r\n".encode()]) == [reply, NOOP]
 
 
+@pytest.mark.covers("Replies of the session", "BAD IMAP_PROTOCOL_ERROR Failed to parse X line")
 @pytest.mark.parametrize(
     "line",
     [
@@ -280,6 +281,7 @@ def test_many_messages_come_in_batches() -> None:
     assert [len(event.messages) for event in found if isinstance(event, MessageData)] == [3, 2]
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY MESSAGE")
 def test_a_large_message_streams_and_is_not_held() -> None:
     connection = server()
     data = b"0123456789abcdef" * 200_000

@@ -156,6 +156,7 @@ class CommonConformance(Conformance):
 
     # -- rename
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY RENAME")
     def test_a_rename_keeps_what_the_mailbox_is(self, store, log, inbox):
         apply(store, update_of(INBOX + ".x", [record_of(ONE, 1)]))
         before = mailbox_in(store, INBOX + ".x")
@@ -171,6 +172,7 @@ class CommonConformance(Conformance):
         assert bodies_in(store, INBOX + ".y") == [ONE]
         assert log.take() == []
 
+    @pytest.mark.covers("Lines of the action log", "RENAME")
     def test_a_local_rename_is_logged_and_counted(self, store, log, inbox):
         apply(store, update_of(INBOX + ".x", []))
         store.rename(INBOX + ".x", INBOX + ".y", log=True)
@@ -193,6 +195,7 @@ class CommonConformance(Conformance):
         with pytest.raises(ReplyError):
             store.rename(INBOX + ".x", INBOX, log=False)
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY RENAME")
     def test_a_rename_may_move_to_another_partition(self, store, inbox):
         store.rename(INBOX, INBOX, partition="other", uidvalidity=77, log=False)
         assert (mailbox_in(store).partition, mailbox_in(store).uidvalidity) == ("other", 77)

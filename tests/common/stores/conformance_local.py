@@ -90,6 +90,7 @@ class LocalConformance(Conformance):
         with pytest.raises(ReplyError), mail.write(BOB) as writer:
             writer.create("user.bob.x")
 
+    @pytest.mark.covers("Lines of the action log", "APPEND")
     def test_append_counts_and_logs(self, mail, log):
         with mail.write(ALICE) as writer:
             assert writer.append(INBOX, [(THREE, 5, "work \\flagged \\SEEN Work \\Recent")]) == [3]
@@ -153,6 +154,7 @@ class LocalConformance(Conformance):
                 writer.append(INBOX, [bad])
         assert len(records_in(mail)) == 2
 
+    @pytest.mark.covers("Lines of the action log", "MAILBOX")
     def test_flags_change_modseq_and_time_only_where_they_change(self, mail, log, clock):
         clock.now += 60
         before = records_in(mail)
@@ -205,6 +207,7 @@ class LocalConformance(Conformance):
         assert log.take() == [("APPEND", INBOX), ("MAILBOX", INBOX)]
         assert sums_agree(mail, ALICE)
 
+    @pytest.mark.covers("Lines of the action log", "DOUBLEMAILBOX")
     def test_copy_and_move(self, mail, log):
         work = INBOX + ".Work"
         with mail.write(ALICE) as writer:
@@ -240,6 +243,7 @@ class LocalConformance(Conformance):
         assert moved.uidvalidity == work.uidvalidity
         assert moved.foldermodseq == moved.highestmodseq > work.highestmodseq
 
+    @pytest.mark.covers("Lines of the action log", "UNMAILBOX")
     def test_an_immediate_delete_leaves_a_tombstone(self, mail, log):
         with mail.write(ALICE) as writer:
             writer.delete(INBOX + ".Work", delayed=False)
@@ -335,11 +339,13 @@ class LocalConformance(Conformance):
         assert records_in(mail)[0].annotations == ()
         assert sums_agree(mail, ALICE)
 
+    @pytest.mark.covers("Lines of the action log", "ANNOTATION")
     def test_server_annotations_are_logged_as_such(self, store, log):
         with store.write(SERVER) as writer:
             writer.annotate("", "/comment", "", b"motd")
         assert log.take() == [("ANNOTATION", "")]
 
+    @pytest.mark.covers("Lines of the action log", "SEEN")
     def test_subscriptions_and_seen_are_logged(self, store, log):
         with store.write(BOB) as writer:
             writer.subscribe(INBOX)

@@ -51,6 +51,7 @@ from tests.common.stores.tools import (
 class ReplicaConformance(Conformance):
     """APPLY MAILBOX and the other verbs of a master."""
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY MAILBOX")
     def test_a_new_mailbox_is_made_with_all_that_was_sent(self, store):
         record = record_of(
             ONE, 1, flags="\\Answered \\Seen $Label1", thrid=2**64 - 3, modseq=2**63 - 1,
@@ -183,6 +184,7 @@ class ReplicaConformance(Conformance):
 
     # -- steps 3 to 9
 
+    @pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_MOVED")
     def test_a_mailbox_known_under_another_name_is_moved(self, store, inbox):
         with pytest.raises(MailboxMoved):
             apply(store, update_of(INBOX + ".x", [], uniqueid="id-" + INBOX))
@@ -192,12 +194,14 @@ class ReplicaConformance(Conformance):
             apply(store, update_of("user.bob", [], uniqueid="id-" + INBOX))
         assert not store.exists(BOB)
 
+    @pytest.mark.covers("Other errors", "UnknownFailure")
     def test_a_folder_without_inbox_is_refused_with_that_reason(self, store):
         with pytest.raises(ReplyError) as caught:
             apply(store, update_of("user.nobody.x", []))
         assert caught.value.reply == "nobody has no INBOX" and not caught.value.code
         assert list(store.owners()) == []
 
+    @pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_MOVED")
     def test_another_uniqueid_under_the_name_is_moved(self, store, inbox):
         with pytest.raises(MailboxMoved):
             apply(store, update_of(INBOX, [], uniqueid="other"))
@@ -218,6 +222,8 @@ class ReplicaConformance(Conformance):
         apply(store, MailboxUpdate(update.state, update.records, since), Stage(message(4)))
         assert len(records_in(store)) == 4
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY MAILBOX")
+    @pytest.mark.covers("Codes after NO", "IMAP_SYNC_CHANGED")
     @pytest.mark.parametrize("modseq, crc", [(12, None), (13, 1)], ids=["modseq", "crc"])
     def test_since_that_does_not_fit_is_changed(self, store, inbox, modseq, crc):
         now = mailbox_in(store)
@@ -237,6 +243,7 @@ class ReplicaConformance(Conformance):
         assert caught.value.reply == "mailbox is of type e, not c" and not caught.value.code
         apply(store, update_of(INBOX, [], inbox, mbtype="e"))
 
+    @pytest.mark.covers("Codes after NO", "IMAP_SYNC_CHECKSUM")
     @pytest.mark.parametrize(
         "behind", [{"highestmodseq": 12}, {"uidvalidity": 5}, {"last_uid": 2}], ids=lambda d: next(iter(d))
     )
@@ -257,6 +264,7 @@ class ReplicaConformance(Conformance):
                     store, update_of(INBOX, [other], inbox, highestmodseq=20), Stage(message(9)), force=force
                 )
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY FORCE")
     def test_a_newer_record_on_the_replica_is_refused_unless_forced(self, store, inbox):
         older = inbox[0]._replace(modseq=5)
         with pytest.raises(SyncChecksum):
@@ -303,6 +311,7 @@ class ReplicaConformance(Conformance):
             assert writer.create(INBOX + ".x").uidvalidity > 1_700_000_001
         assert records_in(store)[0].modseq == 1001
 
+    @pytest.mark.covers("Codes after NO", "IMAP_SYNC_CHECKSUM")
     def test_a_wrong_crc_keeps_the_changes_and_is_told(self, store, inbox):
         changed = inbox[0]._replace(modseq=20, flags="\\Seen")
         update = update_of(INBOX, [changed], [changed, *inbox[1:]], sync_crc=12345)
@@ -343,6 +352,7 @@ class ReplicaConformance(Conformance):
 
     # -- types
 
+    @pytest.mark.covers("Capabilities", "SIEVE-MAILBOX")
     def test_a_sieve_mailbox_needs_the_capability(self, store, inbox):
         with pytest.raises(BadParameters):
             apply(store, update_of(INBOX + ".#sieve", [], mbtype="f"), sieve_mailbox=False)
@@ -373,6 +383,7 @@ class ReplicaConformance(Conformance):
             stone = reader.tombstones()[0]
         assert (stone.name, stone.uniqueid, stone.modseq) == (INBOX + ".x", "idx", 7)
 
+    @pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_BADNAME")
     @pytest.mark.parametrize(
         "name", ["user.alice.\x01", "user.alice./x", "user.alice..x", "user.alice." + "x" * 490]
     )
@@ -380,6 +391,7 @@ class ReplicaConformance(Conformance):
         with pytest.raises(ReplyError):
             apply(store, update_of(name, [], uniqueid="idx"))
 
+    @pytest.mark.covers("Codes after NO", "IMAP_PARTITION_UNKNOWN")
     def test_an_unknown_partition_is_refused(self, store):
         with pytest.raises(PartitionUnknown):
             apply(store, update_of(INBOX, [], partition="nowhere"))
@@ -387,16 +399,19 @@ class ReplicaConformance(Conformance):
 
     # -- the smaller verbs
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY EXPUNGE")
     def test_expunge_leaves_modseq_and_time(self, store, inbox):
         with store.write(ALICE) as writer:
             writer.apply_expunge(INBOX, "id-" + INBOX, [2, 99])
         assert records_in(store) == [inbox[0], inbox[1]._replace(expunged=True), inbox[2]]
         assert sums_agree(store, ALICE)
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY EXPUNGE")
     def test_expunge_by_another_uniqueid_is_moved(self, store, inbox):
         with pytest.raises(MailboxMoved), store.write(ALICE) as writer:
             writer.apply_expunge(INBOX, "other", [2])
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY UNMAILBOX")
     def test_unmailbox_leaves_a_tombstone(self, store, inbox):
         with store.write(ALICE) as writer:
             writer.apply_unmailbox(INBOX)
@@ -405,6 +420,7 @@ class ReplicaConformance(Conformance):
             assert [(stone.name, stone.uniqueid) for stone in reader.tombstones()] == [(INBOX, "id-" + INBOX)]
         assert store.owner_of_uniqueid("id-" + INBOX) is None
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY UNMAILBOX")
     def test_unmailbox_of_an_unknown_mailbox_is_told(self, store, inbox):
         with pytest.raises(MailboxNonexistent), store.write(ALICE) as writer:
             writer.apply_unmailbox(INBOX + ".x")
@@ -417,6 +433,7 @@ class ReplicaConformance(Conformance):
         with store.read(ALICE) as reader:
             assert reader.tombstones() == []
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY UNUSER")
     def test_unuser_takes_everything_but_what_was_set_aside(self, store, inbox):
         aside = "DELETED.user.alice.old.6B013001"
         apply(store, update_of(INBOX + ".x", []))
@@ -432,11 +449,13 @@ class ReplicaConformance(Conformance):
             meta = reader.meta(with_sieve=True)
         assert (meta.seen, meta.subscriptions, meta.sieve) == ((), (), ())
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY UNUSER")
     def test_unuser_of_an_unknown_user_changes_nothing(self, store):
         with store.write(ALICE) as writer:
             writer.apply_unuser()
         assert list(store.owners()) == []
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY QUOTA", "APPLY UNQUOTA")
     def test_quota_limits_are_kept_and_removed(self, store, inbox):
         quota = Quota(INBOX, {"STORAGE": 100, "X-NUM-FOLDERS": 4}, 17)
         with store.write(ALICE) as writer:
@@ -451,6 +470,7 @@ class ReplicaConformance(Conformance):
             assert reader.quotas() == []
             assert reader.mailbox(INBOX).quotaroot == ""
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY SUB", "APPLY SEEN")
     def test_seen_and_subscriptions_are_kept_by_user(self, store):
         seen = Seen("uniqueid", 2**64 - 1, 7, 8, "1:4,7")
         with store.write(BOB) as writer:
@@ -465,6 +485,7 @@ class ReplicaConformance(Conformance):
         assert meta.seen == (seen,)
         assert meta.subscriptions == ("user.alice", "user.alice.b")
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY ANNOTATION")
     def test_annotations_of_mailboxes_and_of_the_server(self, store, inbox):
         with store.write(ALICE) as writer:
             writer.apply_annotation(MailboxAnnotation(INBOX, "/comment", "", b"x"))
@@ -479,10 +500,12 @@ class ReplicaConformance(Conformance):
             assert reader.annotations("") == [MailboxAnnotation("", "/motd", "", b"hello")]
         assert list(store.owners()) == [ALICE]
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY ANNOTATION")
     def test_annotations_of_an_unknown_mailbox_are_refused(self, store, inbox):
         with pytest.raises(MailboxNonexistent), store.write(ALICE) as writer:
             writer.apply_annotation(MailboxAnnotation(INBOX + ".x", "/comment", "", b"x"))
 
+    @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY SIEVE")
     def test_sieve_by_command(self, store, inbox):
         with store.write(ALICE) as writer:
             writer.apply_sieve("main.script", 1_650_000_000, b"keep;\r\n")
@@ -505,10 +528,12 @@ class ReplicaConformance(Conformance):
         with store.read(ALICE) as reader:
             assert [script.filename for script in reader.sieve_scripts()] == ["second.script"]
 
+    @pytest.mark.covers("Codes after NO", "IMAP_SYNC_BADSIEVE")
     def test_a_script_that_does_not_compile_is_refused(self, store, inbox):
         with pytest.raises(SyncBadSieve), store.write(ALICE) as writer:
             writer.apply_sieve("main.script", 1, b"if {")
 
+    @pytest.mark.covers("Codes after NO", "IMAP_INVALID_USER")
     def test_a_script_needs_a_user(self, store):
         with pytest.raises(InvalidUser), store.write(BOB) as writer:
             writer.apply_sieve("main.script", 1, b"keep;")

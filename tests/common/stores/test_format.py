@@ -146,6 +146,7 @@ def test_lines_that_could_not_be_logged_are_logged_by_the_next_writer(tmp_path):
     store.close()
 
 
+@pytest.mark.covers("imapd.conf", "sync_log_chain")
 def test_replicated_changes_are_logged_only_where_replication_is_chained(tmp_path):
     local, chain = Log(), Log()
     store = native_store(tmp_path, log=local, chain_log=chain)
@@ -227,6 +228,7 @@ def test_a_store_opened_for_reading_only_writes_nothing(tmp_path, filled):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.covers("Other errors", "StoreCorrupt")
 def test_writing_to_a_damaged_store_is_a_clear_error(tmp_path, filled):
     (filled / "index.sqlite").write_bytes(b"x" * 8192)
     store = native_store(tmp_path)

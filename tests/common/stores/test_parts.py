@@ -85,6 +85,7 @@ def test_a_partition_must_be_configured(tmp_path):
     assert places.directory(SERVER, "") == tmp_path / "conf" / "server"
 
 
+@pytest.mark.covers("imapd.conf", "partition-<name>")
 def test_open_store_follows_the_configuration(tmp_path: Path):
     path = tmp_path / "imapd.conf"
     path.write_text(
@@ -287,6 +288,7 @@ def test_a_crc_of_zero_agrees_with_everything(one, other, differ):
 # -- errors and the registry
 
 
+@pytest.mark.covers("Other errors", "StoreError")
 @pytest.mark.parametrize(
     "raised, kind, words",
     [

@@ -98,6 +98,7 @@ def counted_commits(store, monkeypatch):
     yield count
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET UNIQUEIDS", "APPLY MESSAGE")
 def test_a_mailbox_is_uploaded_and_read_back(replica, call):
     assert call(replica.get_user, "alice") == UserState()
     assert call(replica.reserve, "default", [INBOX], [raw.guid for raw in RECORDS]) == [
@@ -115,6 +116,7 @@ def test_a_mailbox_is_uploaded_and_read_back(replica, call):
     assert (text_of(body), body.partition) == (message(1), "default")
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY RESERVE")
 def test_reserve_stages_what_another_owner_has(replica, call, store):
     apply(store, update_of("user.bob", RECORDS), Stage(*BOTH))
     wanted = [RECORDS[0].guid, guid_of(message(9)), RECORDS[1].guid]
@@ -123,6 +125,7 @@ def test_reserve_stages_what_another_owner_has(replica, call, store):
     assert bodies_in(store) == BOTH
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY RESERVE")
 def test_reserve_does_not_stage_a_damaged_message_and_the_upload_replaces_it(replica, call, store):
     apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
     path = store.directory_of(ALICE) / "pack-000001.zst"
@@ -136,6 +139,7 @@ def test_reserve_does_not_stage_a_damaged_message_and_the_upload_replaces_it(rep
     assert bodies_in(store) == BOTH
 
 
+@pytest.mark.covers("Commands of the session", "RESTART")
 def test_restart_forgets_what_was_staged(replica, call):
     call(replica.message, bodies(*BOTH))
     call(replica.restart)
@@ -283,6 +287,7 @@ def test_surprises_are_errors_of_their_verb(replica, call):
     call(replica.noop)
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY FORCE")
 def test_force_holds_for_the_session(replica, call, store):
     apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))
     behind = MailboxUpdate(state_of(INBOX, RECORDS, highestmodseq=12, last_uid=2, uidvalidity=5))
@@ -294,6 +299,7 @@ def test_force_holds_for_the_session(replica, call, store):
     call(replica.mailbox, behind)
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET FETCH_SIEVE")
 def test_scripts_are_files_or_messages_as_agreed(replica, call, store):
     apply(store, update_of(INBOX, []))
     replica.capabilities = frozenset()
@@ -319,6 +325,7 @@ def test_scripts_are_files_or_messages_as_agreed(replica, call, store):
         assert reader.sieve_scripts() == []
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET USER", "GET QUOTA")
 def test_get_user_tells_quota_roots_in_use_and_intermediates(replica, call, store):
     apply(store, update_of(INBOX, []))
     apply(
@@ -340,6 +347,7 @@ def test_get_user_tells_quota_roots_in_use_and_intermediates(replica, call, stor
     assert call(replica.get_quota, INBOX) is None
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET META")
 def test_meta_is_hidden_without_a_real_mailbox(replica, call):
     seen = Seen("id", 1, 2, 3, "1")
     call(replica.seen, "bob", seen)
@@ -350,6 +358,7 @@ def test_meta_is_hidden_without_a_real_mailbox(replica, call):
     assert call(replica.get_meta, "bob") == UserMeta((seen,))
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET ANNOTATION")
 def test_annotations_of_mailboxes_and_of_the_server(replica, call, store):
     apply(store, update_of(INBOX, []))
     for mailbox in (INBOX, ""):
@@ -386,6 +395,7 @@ def test_bad_userids_are_refused(replica, call, userid, tmp_path):
     assert not (tmp_path / "default").exists()
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET MAILBOXES")
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "user.", "user.../../etc", "a\0b", "x" * 100_000, "\udcff", "!"], ids=range(9)
 )
@@ -399,6 +409,7 @@ def test_odd_names_read_as_nothing(replica, call, name, tmp_path):
     assert not (tmp_path / "default").exists()
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET FULLMAILBOX")
 def test_a_very_large_full_mailbox_is_one_snapshot_that_is_let_go(replica, call, store, monkeypatch):
     monkeypatch.setattr("cyrus_sync.common.stores.queries._IN_MEMORY", 1)
     apply(store, update_of(INBOX, RECORDS), Stage(*BOTH))

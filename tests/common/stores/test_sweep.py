@@ -197,6 +197,7 @@ def test_a_torn_note_is_passed_over(tmp_path, swept):
     assert sweep(store) == [ALICE]
 
 
+@pytest.mark.covers("mailstore: commands and options", "verify")
 def test_verify_names_lines_that_wait(tmp_path, swept, monkeypatch):
     monkeypatch.setattr("cyrus_sync.common.stores.native.care.verify._PAUSE", 0)
     die(tmp_path)

@@ -14,6 +14,8 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.covers("cyr_synclog: options", "-C", "-u", "-n")
+@pytest.mark.covers("Exit statuses", "cyr_synclog 0")
 @pytest.mark.parametrize("flag", sorted(FLAGS))
 def test_every_flag_appends_its_type(conf: Path, flag: str) -> None:
     second = ["id"] if flag in "sb" else []
@@ -22,17 +24,20 @@ def test_every_flag_appends_its_type(conf: Path, flag: str) -> None:
     assert log.read_text() == " ".join([FLAGS[flag][0], "al", *second]) + "\n"
 
 
+@pytest.mark.covers("cyr_synclog: options", "-n")
 def test_without_a_flag_the_argument_is_the_whole_line(conf: Path) -> None:
     assert main(["-C", str(conf), 'mailbox "user.al.My Folder"']) == 0
     assert main(["-C", str(conf), "-n", ""]) == 0
     assert (conf.parent / "conf/sync/log").read_text() == 'MAILBOX "user.al.My Folder"\nANNOTATION ""\n'
 
 
+@pytest.mark.covers("cyr_synclog: options", "-a")
 def test_flags_of_old_are_accepted_and_ignored(conf: Path) -> None:
     assert main(["-a", "-c", "-C", str(conf), "-u", "al"]) == 0
     assert (conf.parent / "conf/sync/log").read_text() == "USER al\n"
 
 
+@pytest.mark.covers("Exit statuses", "cyr_synclog 64")
 @pytest.mark.parametrize(
     "argv",
     [
@@ -75,6 +80,7 @@ def test_a_senseless_command_line_is_exit_64(
     assert not (conf.parent / "conf/sync/log").exists()
 
 
+@pytest.mark.covers("Exit statuses", "cyr_synclog 0")
 def test_with_sync_log_off_it_says_that_nothing_was_logged(
     conf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,18 +89,21 @@ def test_with_sync_log_off_it_says_that_nothing_was_logged(
     assert "sync_log is off" in capsys.readouterr().err
 
 
+@pytest.mark.covers("Exit statuses", "cyr_synclog 78")
 def test_a_bad_configuration_is_exit_78(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf.write_text(conf.read_text() + "sync_timeout: never\n")
     assert main(["-C", str(conf), "-u", "al"]) == 78
     assert f"{conf}:3: sync_timeout:" in capsys.readouterr().err
 
 
+@pytest.mark.covers("Exit statuses", "cyr_synclog 75")
 def test_an_unwritable_log_is_exit_75(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (conf.parent / "conf").write_text("a file, not a directory")
     assert main(["-C", str(conf), "-u", "al"]) == 75
     assert "cannot append to the action log" in capsys.readouterr().err
 
 
+@pytest.mark.covers("cyr_synclog: options", "-h")
 def test_help_ends_in_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "EXIT STATUS" in capsys.readouterr().out

@@ -31,6 +31,7 @@ def deliver(pair: Pair) -> None:
     subprocess.run([BIN / "mailstore", "-C", pair.master.conf, "deliver", "alice"], input=MAIL, check=True)
 
 
+@pytest.mark.covers("imapd.conf", "sync_rightnow_channel")
 def test_sync_rightnow_channel_replicates_a_change_before_it_is_answered(pair):
     pair.master.create("alice")
     pair.master.add('sync_rightnow_channel: ""')
@@ -46,6 +47,7 @@ def test_a_named_channel_has_its_own_replica(pair):
     assert pair.replica.messages("alice") == 1
 
 
+@pytest.mark.covers("imapd.conf", "sync_rightnow_channel")
 def test_what_cannot_be_replicated_at_once_goes_to_the_log_of_the_channel(pair):
     pair.master.create("alice")
     pair.master.add("sync_rightnow_channel: away", "away_sync_host: 127.0.0.1:1")

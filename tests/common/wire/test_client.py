@@ -107,6 +107,7 @@ def works(reactor: Any, session: ReadyConnection) -> None:
 # -- the good cases
 
 
+@pytest.mark.covers("Commands of the session", "AUTHENTICATE")
 def test_the_strongest_mechanism_is_used_and_the_capabilities_are_known(
     reactor: Any, listen: Any, sasl: SaslServer
 ) -> None:
@@ -167,6 +168,7 @@ def test_everything_after_the_login_is_traced_and_nothing_of_it(
 # -- TLS
 
 
+@pytest.mark.covers("Commands of the session", "STARTTLS")
 def test_tls_is_started_where_no_mechanism_may_be_used_on_the_bare_line(
     reactor: Any, listen: Any, sasl: SaslServer, ca: Issued, tmp_path: Path
 ) -> None:
@@ -204,6 +206,7 @@ def test_tls_from_the_first_byte(
     works(reactor, session)
 
 
+@pytest.mark.covers("imapd.conf", "tls_client_cert")
 def test_a_client_certificate_logs_in_without_password(
     reactor: Any, listen: Any, sasl: SaslServer, ca: Issued, tmp_path: Path
 ) -> None:
@@ -215,6 +218,7 @@ def test_a_client_certificate_logs_in_without_password(
     works(reactor, session)
 
 
+@pytest.mark.covers("Other errors", "TLSFailed")
 def test_a_certificate_that_does_not_verify_ends_the_attempt_before_the_password(
     reactor: Any, listen: Any, sasl: SaslServer, ca: Issued, tmp_path: Path
 ) -> None:
@@ -249,6 +253,7 @@ def test_a_refused_starttls_is_an_error_with_the_servers_words(
 # -- compression
 
 
+@pytest.mark.covers("Commands of the session", "COMPRESS")
 @pytest.mark.parametrize("require", [False, True])
 def test_compression_is_agreed_when_it_is_asked_for(
     reactor: Any, listen: Any, sasl: SaslServer, require: bool
@@ -282,6 +287,7 @@ def test_compression_is_asked_for_under_tls_although_no_server_names_it_there(
     works(reactor, session)
 
 
+@pytest.mark.covers("Other errors", "CompressionRefused")
 @pytest.mark.parametrize("offered", [False, True])
 def test_refused_compression_is_passed_over_unless_it_is_required(
     reactor: Any, listen: Any, sasl: SaslServer, offered: bool
@@ -301,6 +307,7 @@ def test_refused_compression_is_passed_over_unless_it_is_required(
 # -- refusals
 
 
+@pytest.mark.covers("Other errors", "AuthenticationFailed")
 def test_a_wrong_password_names_server_mechanism_layer_and_reply_and_leaves_politely(
     reactor: Any, listen: Any, sasl: SaslServer
 ) -> None:
@@ -319,6 +326,7 @@ def test_a_wrong_password_names_server_mechanism_layer_and_reply_and_leaves_poli
     assert server.commands[-1] == b"EXIT "
 
 
+@pytest.mark.covers("imapd.conf", "sync_allowplaintext")
 def test_no_password_goes_out_in_clear_unless_the_configuration_says_so(
     reactor: Any, listen: Any, sasl: SaslServer
 ) -> None:
@@ -332,6 +340,7 @@ def test_no_password_goes_out_in_clear_unless_the_configuration_says_so(
     assert session.mechanism == "PLAIN"
 
 
+@pytest.mark.covers("Other errors", "AuthenticationFailed")
 def test_a_server_that_offers_no_mechanism_is_named(reactor: Any, listen: Any) -> None:
     with pytest.raises(AuthenticationFailed, match="offers no mechanism"):
         run(reactor, connect(reactor, settings(listen(FakeServer()))))
@@ -393,6 +402,7 @@ def test_something_else_than_a_greeting_is_told_in_its_own_words(
     assert caught.value.address["server"] == f"127.0.0.1:{port}"
 
 
+@pytest.mark.covers("imapd.conf", "client_timeout")
 def test_a_greeting_that_does_not_come_is_given_up_after_the_timeout(reactor: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -409,6 +419,7 @@ def test_a_server_that_hangs_up_is_told_with_the_place_where(
         run(reactor, connect(reactor, settings(listen(server))))
 
 
+@pytest.mark.covers("Other errors", "PeerError")
 def test_a_refused_connection_is_told(reactor: Any) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -451,6 +462,7 @@ def test_every_address_of_a_name_is_tried(reactor: Any, listen: Any, sasl: SaslS
     works(reactor, session)
 
 
+@pytest.mark.covers("imapd.conf", "client_bind")
 def test_the_address_to_connect_from_may_be_given(reactor: Any, listen: Any, sasl: SaslServer) -> None:
     server = FakeServer(sasl)
     run(reactor, connect(reactor, settings(listen(server), bind="127.0.0.5")))
@@ -473,6 +485,7 @@ def test_answers_between_login_and_the_first_handler_are_not_lost(
 # -- settings
 
 
+@pytest.mark.covers("imapd.conf", "sync_host")
 @pytest.mark.parametrize(
     ("text", "server"),
     [
@@ -496,6 +509,7 @@ def test_server_strings_that_make_no_sense_are_refused(text: str) -> None:
         parse_server(text)
 
 
+@pytest.mark.covers("imapd.conf", "sync_port")
 def test_ports_are_numbers_or_services() -> None:
     assert port_number("2006") == 2006
     assert port_number("csync") == 2005
@@ -511,6 +525,7 @@ def load(tmp_path: Path, text: str) -> Config:
     return Config.load(path)
 
 
+@pytest.mark.covers("imapd.conf", "sync_host", "sync_port", "sync_authname", "client_timeout", "client_bind")
 def test_settings_come_from_imapd_conf_with_those_of_the_channel_first(tmp_path: Path) -> None:
     cfg = load(
         tmp_path,
@@ -533,6 +548,7 @@ def test_settings_come_from_imapd_conf_with_those_of_the_channel_first(tmp_path:
     assert (given.path, given.require_compression, given.compress) == ("/run/csync", True, True)
 
 
+@pytest.mark.covers("imapd.conf", "client_bind")
 def test_without_client_bind_the_address_is_the_systems_choice(tmp_path: Path) -> None:
     cfg = load(tmp_path, "sync_host: one.test\nclient_bind_name: 192.0.2.1\n")
     assert ClientSettings.from_config(cfg).bind is None

@@ -263,6 +263,7 @@ LACKING = {b"C01 CAPABILITY": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\r\nC01
 REFUSING = {**ANSWERS, b"A01 AUTHENTICATE PLAIN " + PLAIN: b"A01 NO authentication failure"}
 
 
+@pytest.mark.covers("imapd.conf", "sync_try_imap")
 @pytest.mark.parametrize(
     "answers",
     [LACKING, {b"C01 CAPABILITY": b"C01 BAD this is csync"}, {b"C01 CAPABILITY": b"BAD what"}, REFUSING, {}],
@@ -433,6 +434,7 @@ def test_an_imapd_that_refuses_starttls_gets_no_password(reactor: Any, secure: A
     assert not any(b"AUTHENTICATE" in line for line in said)
 
 
+@pytest.mark.covers("imapd.conf", "sync_try_imap")
 def test_what_somebody_in_the_middle_says_ahead_of_the_handshake_ends_it(reactor: Any, secure: Any) -> None:
     """Otherwise it would be taken for something that the imapd has said under TLS."""
     injected = b"* CAPABILITY IMAP4rev1 AUTH=PLAIN X-REPLICATION\r\n"

@@ -29,6 +29,11 @@ def of_row(row: list[Any]) -> tuple[Policy, Layer]:
     return Policy(allow_plaintext=allow, minimum_layer=minimum, maximum_layer=maximum), layer
 
 
+@pytest.mark.covers("imapd.conf", "allowplaintext", "sasl_minimum_layer")
+@pytest.mark.covers(
+    "Replies of the session", "OK Success (no protection)", "NO mechanism too weak for this user"
+)
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "55")
 @pytest.mark.parametrize("row", TABLE["rows"], ids=row_name)
 def test_a_server_offers_what_cyrus_offers_and_answers_plain_as_cyrus_does(row: list[Any]) -> None:
     policy, layer = of_row(row)
@@ -48,6 +53,7 @@ def test_a_client_chooses_the_strongest_that_its_own_settings_allow_or_nothing(r
     assert (only_plain == "PLAIN") == row[6].startswith("OK")
 
 
+@pytest.mark.covers("imapd.conf", "tls_required")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_tls_required_refuses_everything_before_tls_or_an_external_layer(mechanism: str) -> None:
     policy = Policy(allow_plaintext=True, tls_required=True)
@@ -58,6 +64,7 @@ def test_tls_required_refuses_everything_before_tls_or_an_external_layer(mechani
     assert policy.objection(mechanism, Layer(128, certificate="cyrus")) is None
 
 
+@pytest.mark.covers("imapd.conf", "sasl_mech_list")
 def test_a_mechanism_outside_the_list_is_neither_offered_nor_accepted() -> None:
     policy = Policy(mechanisms=("SCRAM-SHA-256",))
     assert policy.usable(Layer(256)) == ("SCRAM-SHA-256",)
@@ -104,6 +111,7 @@ def load(tmp_path: Path, text: str, program: str = "sync_client") -> Config:
     return Config.load(path, program)
 
 
+@pytest.mark.covers("imapd.conf", "sasl_mech_list", "allowplaintext", "sasl_minimum_layer", "tls_required")
 def test_the_server_reads_its_policy_from_imapd_conf(tmp_path: Path) -> None:
     assert Policy.for_server(load(tmp_path, "", "sync_server")) == Policy()
     cfg = load(
@@ -115,11 +123,13 @@ def test_the_server_reads_its_policy_from_imapd_conf(tmp_path: Path) -> None:
     assert Policy.for_server(cfg) == Policy(True, 56, 128, True, ("PLAIN", "LOGIN"))
 
 
+@pytest.mark.covers("imapd.conf", "sasl_pwcheck_method")
 def test_scram_is_not_offered_where_only_saslauthd_knows_the_passwords(tmp_path: Path) -> None:
     cfg = load(tmp_path, "sasl_pwcheck_method: saslauthd\n", "sync_server")
     assert Policy.for_server(cfg).mechanisms == ("EXTERNAL", "PLAIN", "LOGIN")
 
 
+@pytest.mark.covers("imapd.conf", "sync_allowplaintext")
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
@@ -136,6 +146,7 @@ def test_a_client_is_told_to_send_passwords_in_clear_or_does_not(
     assert Policy.for_client(load(tmp_path, text), "north", "replica").allow_plaintext is allowed
 
 
+@pytest.mark.covers("imapd.conf", "force_sasl_client_mech")
 def test_mechanisms_of_one_host_go_before_those_of_all(tmp_path: Path) -> None:
     cfg = load(tmp_path, "force_sasl_client_mech: PLAIN\nreplica_mechs: SCRAM-SHA-1 LOGIN\n")
     assert Policy.for_client(cfg, None, "replica.example").mechanisms == ("SCRAM-SHA-1", "LOGIN")

@@ -285,6 +285,7 @@ def test_a_mailbox_beyond_memory_goes_to_a_file_in_a_thread() -> None:
     assert [record for batch in records for record in batch] == many
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET FETCH")
 def test_a_large_message_is_fetched_in_pieces() -> None:
     data = b"0123456789abcdef" * 200_000
     guid = hashlib.sha1(data).digest()
@@ -437,6 +438,7 @@ def test_ready_waits_while_too_many_bytes_are_queued() -> None:
 # -- refusals
 
 
+@pytest.mark.covers("Other errors", "ReplyError")
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
@@ -466,6 +468,7 @@ def test_a_refusal_fails_its_verb_alone_and_knows_its_address(reply: bytes, kind
     assert before.error is after.error is None
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_MAILBOX_NONEXISTENT")
 def test_unknown_is_empty_where_the_protocol_says_so() -> None:
     no = b"NO IMAP_MAILBOX_NONEXISTENT No Such Mailbox\r\n"
     assert ask(no, lambda r: r.get_user("x"))[0].value == UserState()
@@ -603,6 +606,7 @@ def test_frames_and_messages_go_out_each_with_its_own_command() -> None:
 # -- the end of a connection
 
 
+@pytest.mark.covers("Other errors", "ConnectionLost")
 def test_a_lost_connection_fails_everything_behind() -> None:
     pair = ConnectionPair()
     replica = replica_of(pair, threads=LateThreads())
@@ -650,6 +654,8 @@ def test_a_connection_lost_in_the_middle_of_a_stream_lets_the_source_go(blocked:
     assert closed == [True]
 
 
+@pytest.mark.covers("Replies of the session", "BYE shutting down")
+@pytest.mark.covers("Other errors", "QuietLogout")
 def test_bye_is_a_quiet_logout() -> None:
     pair = ConnectionPair(lambda event: b"BYE shutting down\r\n")
     replica = replica_of(pair)
@@ -659,6 +665,8 @@ def test_bye_is_a_quiet_logout() -> None:
     assert pair.client.gone
 
 
+@pytest.mark.covers("Replies of the session", "* Fatal error: X")
+@pytest.mark.covers("Other errors", "ProtocolViolation")
 @pytest.mark.parametrize(
     "said",
     [
@@ -682,6 +690,7 @@ def test_a_server_out_of_step_is_left(said: bytes) -> None:
     assert type(Outcome(replica.noop()).error) is ProtocolViolation
 
 
+@pytest.mark.covers("Commands of the session", "EXIT")
 def test_close_says_exit_behind_all_that_is_under_way() -> None:
     pair = ConnectionPair(lambda event: b"OK Finished\r\n")
     replica = replica_of(pair)
@@ -727,6 +736,7 @@ class Session:
         self.within_imap = False
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY CAPABILITIES")
 @pytest.mark.parametrize(
     ("offered", "want", "granted", "agreed"),
     [

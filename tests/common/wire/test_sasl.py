@@ -73,6 +73,7 @@ def converse(server: SaslServer, client: SaslClient, layer: Layer = CLEAR, initi
     return outcome
 
 
+@pytest.mark.covers("Commands of the session", "AUTHENTICATE")
 @pytest.mark.parametrize("initial", [True, False], ids=["initial-response", "no-initial-response"])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_mechanism_logs_in_with_and_without_initial_response(
@@ -83,6 +84,7 @@ def test_every_mechanism_logs_in_with_and_without_initial_response(
     assert outcome == Success("cyrus", "cyrus", b"OK Success (tls protection)")
 
 
+@pytest.mark.covers("Replies of the session", "NO authentication failure")
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", *SCRAM])
 @pytest.mark.parametrize(("user", "password"), [("cyrus", "wrong"), ("nobody", "s3cret"), ("cyrus", "")])
 def test_wrong_passwords_and_unknown_users_get_the_same_answer(
@@ -136,6 +138,7 @@ def test_credentials_do_not_print_the_password() -> None:
 # -- identities
 
 
+@pytest.mark.covers("Replies of the session", "NO authorization failure")
 @pytest.mark.parametrize(
     ("authid", "password", "authzid", "expected"),
     [
@@ -217,6 +220,12 @@ def refused(attempt: Attempt, *lines: bytes) -> bytes:
     return outcome.reply
 
 
+@pytest.mark.covers(
+    "Replies of the session",
+    "BAD Client canceled authentication",
+    "NO authentication failure",
+    "NO no mechanism available",
+)
 @pytest.mark.parametrize(
     ("lines", "reply"),
     [
@@ -299,6 +308,7 @@ class Daemon:
         return self.known.get((user, realm)) == password
 
 
+@pytest.mark.covers("imapd.conf", "sasl_pwcheck_method")
 @pytest.mark.parametrize(
     ("user", "password", "reply"),
     [
@@ -316,6 +326,7 @@ def test_checks_are_asked_in_order_until_one_knows(
     assert converse(both, SaslClient("PLAIN", Credentials(user, password))).reply == reply  # type: ignore[union-attr]
 
 
+@pytest.mark.covers("Replies of the session", "NO generic failure")
 def test_a_check_that_cannot_be_asked_is_not_a_wrong_password(server: SaslServer) -> None:
     daemon: Any = Daemon({}, broken=True)
     both = SaslServer(server.policy, server.passwords, daemon, ("saslauthd", "auxprop"))

@@ -66,6 +66,7 @@ def test_the_question_is_four_counted_strings_and_the_answer_one(
     assert asked == [b"\0\x03eve\0\x03p\xc3\xa4\0\x05csync\0\x05realm"]
 
 
+@pytest.mark.covers("imapd.conf", "sasl_pwcheck_method")
 def test_the_server_asks_at_sasl_saslauthd_path(tmp_path: Path) -> None:
     conf = tmp_path / "imapd.conf"
     conf.write_text(
@@ -79,6 +80,7 @@ def test_the_server_asks_at_sasl_saslauthd_path(tmp_path: Path) -> None:
     assert asked
 
 
+@pytest.mark.covers("imapd.conf", "sync_passwd_file")
 def test_the_server_knows_the_passwords_of_sync_passwd_file(tmp_path: Path) -> None:
     conf = tmp_path / "imapd.conf"
     conf.write_text(f"configdirectory: {tmp_path}\nsync_passwd_file: {tmp_path}/elsewhere\n")

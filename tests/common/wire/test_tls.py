@@ -165,6 +165,7 @@ def test_a_self_signed_certificate_is_refused_in_plain_words(authority: Authorit
     assert pair.client_error is None
 
 
+@pytest.mark.covers("imapd.conf", "tls_server_ca_file")
 def test_an_unknown_authority_is_refused_in_plain_words(
     authority: Authority, connect: Any, tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_an_expired_certificate_is_refused_with_its_date(authority: Authority, c
     assert "it has expired (on 20" in str(pair.client_error)
 
 
+@pytest.mark.covers("imapd.conf", "sync_tls_verify")
 def test_without_verification_anything_goes(authority: Authority, connect: Any) -> None:
     server = ServerTLS(authority.server("other.test", days=-3))
     pair = connect(server, ClientTLS(ClientTLSSettings(verify=False), "replica.test"))
@@ -210,6 +212,7 @@ def test_a_client_certificate_proves_who_it_is(authority: Authority, connect: An
     assert Layer.of(pair.server).certificate == "cyrus"
 
 
+@pytest.mark.covers("imapd.conf", "tls_client_ca_file")
 def test_a_client_without_certificate_is_nobody_or_refused(authority: Authority, connect: Any) -> None:
     settings = replace(authority.server("replica.test"), client_ca_file=str(authority.ca.cert))
     pair = connect(ServerTLS(settings), ClientTLS(authority.client(), "replica.test"))
@@ -223,6 +226,7 @@ def test_a_client_without_certificate_is_nobody_or_refused(authority: Authority,
     assert "demands a client certificate" in str(pair.client_handler.lost[0].value)
 
 
+@pytest.mark.covers("imapd.conf", "tls_client_ca_file")
 def test_a_client_certificate_of_an_unknown_authority_is_refused(
     authority: Authority, connect: Any, tmp_path: Path
 ) -> None:
@@ -249,6 +253,7 @@ def test_no_certificate_is_asked_for_where_nobody_would_be_believed(
 # -- what else can go wrong
 
 
+@pytest.mark.covers("imapd.conf", "tls_versions")
 def test_no_common_version_is_said_in_plain_words(authority: Authority, connect: Any) -> None:
     server = ServerTLS(replace(authority.server("replica.test"), versions=("tls1_3",)))
     pair = connect(server, ClientTLS(authority.client(versions=("tls1_2",)), "replica.test"))
@@ -256,6 +261,7 @@ def test_no_common_version_is_said_in_plain_words(authority: Authority, connect:
     assert isinstance(pair.client_error, TLSFailed)
 
 
+@pytest.mark.covers("imapd.conf", "tls_versions")
 def test_no_common_cipher_is_said_in_plain_words(authority: Authority, connect: Any) -> None:
     only12 = {"versions": ("tls1_2",)}
     server = ServerTLS(
@@ -265,6 +271,7 @@ def test_no_common_cipher_is_said_in_plain_words(authority: Authority, connect: 
     assert "no cipher in common" in str(connect(server, client).server_error)
 
 
+@pytest.mark.covers("imapd.conf", "tls_prefer_server_ciphers")
 def test_the_server_s_order_of_ciphers_counts_if_it_says_so(authority: Authority, connect: Any) -> None:
     ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
     server = replace(authority.server("replica.test"), ciphers=ciphers, versions=("tls1_2",))
@@ -330,6 +337,7 @@ def test_reloading_shows_the_new_certificate_and_keeps_the_old_one_when_the_new_
     assert connect(server, ClientTLS(authority.client(), "s2.test")).client_error is None
 
 
+@pytest.mark.covers("imapd.conf", "tls_server_cert")
 def test_bad_files_are_errors_of_the_configuration(authority: Authority, tmp_path: Path) -> None:
     good = authority.server("replica.test")
     nothing = tmp_path / "empty.pem"
@@ -367,6 +375,9 @@ def load(tmp_path: Path, text: str) -> Config:
     return Config.load(path)
 
 
+@pytest.mark.covers(
+    "imapd.conf", "tls_server_cert", "tls_client_ca_file", "tls_versions", "tls_prefer_server_ciphers"
+)
 def test_the_server_s_settings_come_from_imapd_conf(authority: Authority, tmp_path: Path) -> None:
     assert server_context(load(tmp_path, "")) is None
     assert server_context(load(tmp_path, "tls_server_cert: disabled\n")) is None
@@ -393,6 +404,7 @@ def test_the_server_s_settings_come_from_imapd_conf(authority: Authority, tmp_pa
     )
 
 
+@pytest.mark.covers("imapd.conf", "tls_server_ca_file", "tls_client_cert", "sync_tls_verify")
 def test_the_client_s_settings_come_from_imapd_conf_and_those_of_one_host_go_first(tmp_path: Path) -> None:
     cfg = load(
         tmp_path,

@@ -240,6 +240,7 @@ def test_a_closing_connection_does_not_wait_for_ever_for_a_peer_that_does_not_re
 # -- deflate
 
 
+@pytest.mark.covers("Commands of the session", "COMPRESS")
 def test_deflate_begins_behind_the_event_that_agreed_it_in_both_directions() -> None:
     proto, wire, handler, _ = make()
 

@@ -45,6 +45,7 @@ def with_much_mail(server: Server) -> None:
 # -- by hand
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "1")
 def test_checklist_01_an_update_packet_is_made_for_the_replica_that_is_selected(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_checklist_01_an_update_packet_is_made_for_the_replica_that_is_selected(
         assert [target.name for target in packet.header.targets] == ["boston_hub"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "1")
 @pytest.mark.parametrize(
     "selector", ["boston_hub", "boston_hub@dev", r"boston_hub@\dev", "replica:boston_hub@/dev"]
 )
@@ -66,6 +68,7 @@ def test_checklist_01_selectors(pair: Pair, tmp_path: Path, selector: str) -> No
     assert (tmp_path / "packet").exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "1")
 @pytest.mark.parametrize(
     ("selector", "outcome"),
     [
@@ -84,6 +87,7 @@ def test_checklist_01_nothing_else_can_be_selected(
     assert not (tmp_path / "packet").exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "2")
 def test_checklist_02_ship_leaves_the_packet_in_a_bay_and_fship_sends_it(pair: Pair) -> None:
     bangalore, boston_hub = pair
     boston_hub.start()
@@ -95,6 +99,7 @@ def test_checklist_02_ship_leaves_the_packet_in_a_bay_and_fship_sends_it(pair: P
     assert len(boston_hub.incoming()) == 1 and len(bangalore.outgoing()) == 2
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "3", "4")
 def test_checklist_03_04_packet_and_order_lie_in_outgoing_with_their_names(pair: Pair) -> None:
     bangalore, boston_hub = pair
     with_mail(bangalore)
@@ -105,6 +110,7 @@ def test_checklist_03_04_packet_and_order_lie_in_outgoing_with_their_names(pair:
     assert Order.load(bangalore.bay / "outgoing" / order).destinations == (boston_hub.address,)
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "5")
 def test_checklist_05_the_four_lines_of_fship(pair: Pair, capfd: Capture) -> None:
     bangalore, boston_hub = pair
     boston_hub.start()
@@ -122,6 +128,7 @@ def test_checklist_05_the_four_lines_of_fship(pair: Pair, capfd: Capture) -> Non
     ]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "6")
 def test_checklist_06_maxsize_cuts_into_packets_of_that_size(pair: Pair, tmp_path: Path) -> None:
     bangalore, boston_hub = pair
     with_much_mail(bangalore)
@@ -139,6 +146,7 @@ def test_checklist_06_maxsize_cuts_into_packets_of_that_size(pair: Pair, tmp_pat
     assert boston_hub.dump() == bangalore.dump()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "6")
 @pytest.mark.parametrize(
     ("size", "status"), [("1", 0), ("1K", 0), ("2G", 0), ("0", 64), ("1 t", 64), ("", 64), ("-1", 64)]
 )
@@ -148,6 +156,7 @@ def test_checklist_06_sizes(pair: Pair, tmp_path: Path, size: str, status: int) 
     assert bangalore.syncreplica("-export", "-maxsize", size, "-out", tmp_path / "p", "boston_hub") == status
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "6")
 def test_checklist_06_with_limit_the_rest_waits_for_the_next_export(
     pair: Pair, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -167,6 +176,7 @@ def test_checklist_06_with_limit_the_rest_waits_for_the_next_export(
     assert boston_hub.dump() == bangalore.dump()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "7")
 def test_checklist_07_out_writes_that_file_and_prints_one_line(
     pair: Pair, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -179,6 +189,7 @@ def test_checklist_07_out_writes_that_file_and_prints_one_line(
     assert boston_hub.syncreplica("-import", tmp_path / "packet 1") == 0
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "7")
 def test_checklist_07_out_prints_a_line_of_each_packet(pair: Pair, tmp_path: Path, capfd: Capture) -> None:
     bangalore, _ = pair
     with_much_mail(bangalore)
@@ -189,6 +200,7 @@ def test_checklist_07_out_prints_a_line_of_each_packet(pair: Pair, tmp_path: Pat
     ]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "8")
 def test_checklist_08_what_ship_left_is_sent_by_poll_or_by_the_path_of_the_order(pair: Pair) -> None:
     bangalore, boston_hub = pair
     boston_hub.start()
@@ -203,6 +215,7 @@ def test_checklist_08_what_ship_left_is_sent_by_poll_or_by_the_path_of_the_order
     assert bangalore.outgoing() == [] and len(boston_hub.incoming()) == 2
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "9")
 def test_checklist_09_packets_can_be_copied_anywhere_and_imported_from_there(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -216,6 +229,7 @@ def test_checklist_09_packets_can_be_copied_anywhere_and_imported_from_there(
     assert boston_hub.subjects("user.bob") == ["hello"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "10")
 def test_checklist_10_receive_imports_what_is_in_the_incoming_bays(pair: Pair, capfd: Capture) -> None:
     bangalore, boston_hub = pair
     boston_hub.start()
@@ -231,12 +245,14 @@ def test_checklist_10_receive_imports_what_is_in_the_incoming_bays(pair: Pair, c
     assert boston_hub.dump() == bangalore.dump()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "10")
 def test_checklist_10_receive_with_nothing_there_is_silent(pair: Pair, capfd: Capture) -> None:
     capfd.readouterr()
     assert pair[1].syncreplica("-import", "-receive") == 0
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "10")
 def test_checklist_10_receive_takes_the_bays_of_a_class(pair: Pair, tmp_path: Path) -> None:
     bangalore, boston_hub = pair
     with_mail(bangalore)
@@ -252,6 +268,7 @@ def test_checklist_10_receive_takes_the_bays_of_a_class(pair: Pair, tmp_path: Pa
     assert boston_hub.subjects("user.bob") == ["hello"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "11")
 def test_checklist_11_the_update_packets_of_a_directory_are_found_and_applied(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -268,6 +285,7 @@ def test_checklist_11_the_update_packets_of_a_directory_are_found_and_applied(
     assert boston_hub.subjects("user.bob") == ["after a", "after z", "hello"]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "12")
 def test_checklist_12_a_line_is_printed_of_each_packet_that_is_applied(
     pair: Pair, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -287,6 +305,7 @@ def test_checklist_12_a_line_is_printed_of_each_packet_that_is_applied(
     assert (tmp_path / "p3").exists()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "5", "11")
 def test_the_story_of_a_manual_synchronization(pair: Pair, tmp_path: Path) -> None:
     """As it is told to administrators, typed as they type it."""
     bangalore, boston_hub = pair
@@ -366,6 +385,7 @@ def contents(server: Server) -> dict[str, list[str]]:
     return {name.rpartition(".")[2]: server.subjects(name) for name in names}
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "45", "46", "47", "48")
 def test_checklist_45_46_47_48_a_clash_is_found_at_a_creator_and_the_incoming_one_is_renamed(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -386,6 +406,7 @@ def test_checklist_45_46_47_48_a_clash_is_found_at_a_creator_and_the_incoming_on
     assert "multitool rename" in log
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "45")
 def test_checklist_45_a_clash_is_found_at_a_third_replica(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -406,6 +427,7 @@ def test_checklist_45_a_clash_is_found_at_a_third_replica(
     }
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "45", "46", "47")
 def test_checklist_45_46_47_replicas_of_one_name_clash_too(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -430,6 +452,7 @@ def test_checklist_45_46_47_replicas_of_one_name_clash_too(
         assert ["kyoto", "tokyo1"] in names and ["tokyo", "tokyo0"] in names and len(names) == 5
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "49")
 def test_checklist_49_until_it_is_settled_names_may_differ_and_identities_do_not(
     three: Three, tmp_path: Path
 ) -> None:
@@ -451,6 +474,7 @@ def test_checklist_49_until_it_is_settled_names_may_differ_and_identities_do_not
         }
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "49")
 def test_checklist_49_mail_goes_on_in_mailboxes_that_are_called_differently(
     three: Three, tmp_path: Path
 ) -> None:
@@ -466,6 +490,7 @@ def test_checklist_49_mail_goes_on_in_mailboxes_that_are_called_differently(
     assert bangalore.subjects("user.bob.boston_hub_v1_bugfix") == expected
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "50")
 def test_checklist_50_renames_are_made_at_the_master_of_the_object_and_travel(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -484,6 +509,7 @@ def test_checklist_50_renames_are_made_at_the_master_of_the_object_and_travel(
         assert not [name for name in server.folders("bob") if "sanfran_hub" in name]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "52")
 def test_checklist_52_generated_names_are_undone_when_the_name_is_free(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -508,6 +534,7 @@ def test_checklist_52_generated_names_are_undone_when_the_name_is_free(
         assert capfd.readouterr().out == ""
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "53")
 def test_checklist_53_a_name_that_is_taken_back_too_early_clashes_again_and_loses_nothing(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -531,6 +558,7 @@ def test_checklist_53_a_name_that_is_taken_back_too_early_clashes_again_and_lose
         assert sorted(found.values()) == [["from bangalore"], ["from boston_hub"], ["from sanfran_hub"]]
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "53")
 def test_checklist_53_a_name_that_another_has_here_is_not_taken(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:
@@ -546,6 +574,7 @@ def test_checklist_53_a_name_that_another_has_here_is_not_taken(
     assert contents(boston) == before
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "51")
 def test_the_story_of_three_branches(three: Three, tmp_path: Path, capfd: Capture) -> None:
     """Boston, San Francisco and Bangalore made the same name; all rename, and Boston takes it back."""
     boston, sanfran, bangalore = three
@@ -580,6 +609,7 @@ def test_the_story_of_three_branches(three: Three, tmp_path: Path, capfd: Captur
     assert boston.dump() == sanfran.dump() == bangalore.dump()
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "51")
 def test_checklist_51_exactly_one_may_take_the_name_when_all_renames_have_spread(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:

@@ -224,6 +224,7 @@ def test_messages_on_both_sides_under_one_uid_survive_with_the_lower_guid_first(
     both(alice)
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET FETCH")
 def test_what_only_the_replica_got_is_fetched_under_its_uid(alice: World) -> None:
     deliver(alice.replica, INBOX, "news", "more news")
     events = alice.sync()
@@ -335,6 +336,7 @@ def test_a_higher_count_of_conversations_on_the_replica_is_taken_without_a_refus
     assert state(alice.master, INBOX).xconvmodseq == ours.highestmodseq
 
 
+@pytest.mark.covers("sync_client: options", "-O")
 def test_no_copyback_never_touches_the_master_and_never_asks_for_a_full_mailbox(alice: World) -> None:
     with write(alice.replica) as writer:
         for flag in ("a", "b", "c"):

@@ -92,6 +92,7 @@ def test_a_deleted_name_given_to_another_mailbox_makes_room_first(alice: World) 
     assert content(alice.replica) == content(alice.master)
 
 
+@pytest.mark.covers("Lines of the action log", "UNMAILBOX")
 def test_unmailbox_deletes_what_was_deleted_here(alice: World) -> None:
     two(alice)
     delete(alice, A)
@@ -133,6 +134,7 @@ def test_unmailbox_spares_a_mailbox_of_the_same_name_but_another_id(alice: World
     assert A in names(alice.replica)
 
 
+@pytest.mark.covers("Lines of the action log", "UNUSER")
 def test_unuser_removes_a_user_who_is_gone_here(alice: World) -> None:
     two(alice)
     delete(alice, A, B, INBOX)

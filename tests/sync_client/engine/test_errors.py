@@ -84,6 +84,7 @@ def test_what_was_refused_is_sent_again_on_the_same_connection(alice: World) -> 
     assert content(alice.replica) == content(alice.master)
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY XFRAME")
 def test_messages_whose_frames_are_refused_are_sent_unfolded(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     line = refusing(alice, ProtocolError, "MESSAGE", times=1)
@@ -112,6 +113,7 @@ def test_a_lost_connection_is_told_as_such(alice: World) -> None:
             finish(alice.engine(BrokenLine(alice.store_replica(), at, False)).user("alice"))
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_SYNC_CHECKSUM")
 def test_a_checksum_failure_is_tried_without_since_then_settled_then_given_up(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     line = refusing(alice, SyncChecksum, "MAILBOX")
@@ -130,6 +132,7 @@ def test_a_checksum_failure_is_tried_without_since_then_settled_then_given_up(al
     ]
 
 
+@pytest.mark.covers("Codes after NO", "IMAP_SYNC_CHANGED")
 def test_a_state_that_changed_meanwhile_is_asked_for_once_more(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     line = refusing(alice, SyncChanged, "MAILBOX", times=1)

@@ -65,6 +65,7 @@ RUNS: dict[str, Callable[[Engine], object]] = {
 }
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "56")
 @pytest.mark.parametrize("name", EARLIER)
 def test_a_recorded_run_is_repeated(name: str, tmp_path: Path) -> None:
     world = World(tmp_path)

@@ -20,6 +20,7 @@ def run(world: World, work: str, *args: str) -> list[tuple[object, ...]]:
     return world.line.events
 
 
+@pytest.mark.covers("Lines of the action log", "QUOTA")
 def test_quota_is_sent_without_asking_and_removed_when_it_is_gone(alice: World) -> None:
     with write(alice.master) as writer:
         writer.set_quota(INBOX, {"STORAGE": 10, "MESSAGE": 3})
@@ -31,6 +32,7 @@ def test_quota_is_sent_without_asking_and_removed_when_it_is_gone(alice: World) 
     assert content(alice.replica)["quotas"] == {}
 
 
+@pytest.mark.covers("Lines of the action log", "SUB")
 def test_sub_sends_what_the_subscription_is_now(alice: World) -> None:
     assert run(alice, "sub", "alice", INBOX) == [("UNSUB", "alice", INBOX)]
     with write(alice.master) as writer:
@@ -39,6 +41,7 @@ def test_sub_sends_what_the_subscription_is_now(alice: World) -> None:
     assert content(alice.replica)["subscriptions"] == (INBOX,)
 
 
+@pytest.mark.covers("Lines of the action log", "SEEN")
 def test_seen_sends_the_record_as_it_is_and_nothing_if_there_is_none(alice: World) -> None:
     assert run(alice, "seen", "alice", "nothing") == []
     record = Seen("id", 10, 2, 20, "1:2")
@@ -48,6 +51,7 @@ def test_seen_sends_the_record_as_it_is_and_nothing_if_there_is_none(alice: Worl
     assert content(alice.replica)["seen"] == (record,)
 
 
+@pytest.mark.covers("Lines of the action log", "META")
 def test_meta_brings_seen_subscriptions_and_scripts(alice: World) -> None:
     alice.sieve_mailbox = False
     with write(alice.master) as writer:
@@ -63,6 +67,7 @@ def test_meta_brings_seen_subscriptions_and_scripts(alice: World) -> None:
     assert run(alice, "meta", "alice") == [("GET META", "alice")]
 
 
+@pytest.mark.covers("Lines of the action log", "ANNOTATION")
 def test_server_annotations_are_merged(world: World) -> None:
     with world.master.write(SERVER) as writer:
         writer.annotate("", "/comment", "", b"here")

@@ -76,6 +76,7 @@ def test_a_user_locked_by_another_process_is_waited_for(tmp_path: Path) -> None:
         other.wait()
 
 
+@pytest.mark.covers("sync_client: options", "-N")
 def test_skip_locked_does_not_wait(tmp_path: Path) -> None:
     options = Options(lock_dir=tmp_path, skip_locked=True)
     mine, theirs = UserLocks(options, InlineThreads()), UserLocks(options, InlineThreads())

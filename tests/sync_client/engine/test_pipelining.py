@@ -140,6 +140,7 @@ def test_many_users_share_the_stage_without_losing_what_others_staged(world: Wor
         assert content(world.replica, userid) == content(world.master, userid)
 
 
+@pytest.mark.covers("Commands of the session", "RESTART")
 def test_a_rolling_client_restarts_after_each_group(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     assert alice.mailboxes(INBOX, restart_after_group=True)[-1] == ("RESTART",)

@@ -30,10 +30,12 @@ def test_the_first_sync_sends_every_mailbox_behind_its_messages_and_asks_once(wo
     same(world)
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "56")
 def test_nothing_is_applied_where_nothing_has_changed(alice: World) -> None:
     assert alice.sync() == [("GET USER", "alice")]
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "56")
 def test_one_flag_is_one_delta(alice: World) -> None:
     with write(alice.master) as writer:
         writer.set_flags(INBOX, [1], add=["\\Flagged", "$Label"])
@@ -119,6 +121,7 @@ def test_a_user_without_inbox_here_is_left_alone_there(alice: World) -> None:
     assert names(alice.replica, "bob") == ["user.bob"]
 
 
+@pytest.mark.covers("Capabilities", "SIEVE-MAILBOX")
 def test_scripts_travel_as_a_mailbox_where_that_was_agreed(alice: World) -> None:
     with write(alice.master) as writer:
         writer.put_script("main", b"keep;\r\n")
@@ -154,6 +157,7 @@ def test_scripts_travel_by_commands_where_it_was_not(alice: World) -> None:
     assert alice.sync() == [("GET USER", "alice")]
 
 
+@pytest.mark.covers("sync_client: options", "-v")
 def test_verbose_lines_are_those_of_the_manual(alice: World) -> None:
     alice.lines.clear()
     with write(alice.master) as writer:
@@ -169,6 +173,7 @@ def test_verbose_lines_are_those_of_the_manual(alice: World) -> None:
     ]
 
 
+@pytest.mark.covers("sync_client: options", "-L")
 def test_local_only_uses_the_local_verbs(alice: World) -> None:
     alice.lines.clear()
     deliver(alice.master, INBOX, "x")
@@ -176,6 +181,7 @@ def test_local_only_uses_the_local_verbs(alice: World) -> None:
     assert alice.lines == ["USER alice", f"LOCAL_MAILBOX {INBOX}"]
 
 
+@pytest.mark.covers("sync_client: options", "-p")
 def test_a_destination_partition_moves_and_fills_mailboxes_there(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     events = alice.sync(partition="ssd")

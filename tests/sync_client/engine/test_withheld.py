@@ -166,6 +166,7 @@ def test_without_copyback_it_stays_withheld_and_named(world: World) -> None:
     assert len(live(world.replica, INBOX)) == 3
 
 
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XDAMAGED", "APPLY XHEAL")
 def test_a_replica_that_knows_of_its_damage_is_healed_by_the_master(world: World) -> None:
     world.sync()
     spoil(world.replica, "two")
