@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import UsageError
@@ -32,6 +32,10 @@ from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.synclog.writer import ActionLog
 from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
+from cyrus_sync.mailstore.source import CYRUS, Source
+
+if TYPE_CHECKING:
+    from cyrus_sync.spool.master import SpoolMaster
 
 LOCK_SECONDS = 60.0
 _RANGE = re.compile(r"([0-9]{1,10}|\*)(?::([0-9]{1,10}|\*))?")
@@ -69,6 +73,18 @@ class Context:
         """The store; opened once for each kind of access."""
         return self._kept(readonly).mail
 
+    @cached_property
+    def spool(self) -> SpoolMaster:
+        """The spool of a real Cyrus."""
+        from cyrus_sync.spool.master import SpoolMaster
+        from cyrus_sync.spool.server import Server
+
+        return SpoolMaster(Server.from_config(self.config))
+
+    def source(self, kind: str) -> Source:
+        """What ``--source`` names."""
+        return self.spool if kind == CYRUS else self.store(readonly=True)
+
     def care(self, *, readonly: bool = False) -> StoreCare:
         """What is asked of the store besides its mail."""
         return self._kept(readonly).care
@@ -79,6 +95,9 @@ class Context:
         return self._stores[readonly]
 
     def close(self) -> None:
+        spool = self.__dict__.pop("spool", None)
+        if spool is not None:
+            spool.close()
         while self._stores:
             self._stores.popitem()[1].close()
 

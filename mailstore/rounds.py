@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.source import Source
 
 
 class Rounds:
@@ -22,7 +22,7 @@ class Rounds:
         self._failed = 0
         self._first = EX_OK
 
-    def owners(self, typed: Sequence[str], store: MailStore) -> Iterator[Owner]:
+    def owners(self, typed: Sequence[str], store: Source) -> Iterator[Owner]:
         """Those that were named; all of the store if none was. A name that nobody has counts as failed; who
         cannot be read is among them, so that the work on him says why."""
         if not typed:
@@ -62,7 +62,7 @@ class Rounds:
         return EX_FAILURE if self._done else self._first
 
 
-def _may_exist(store: MailStore, owner: Owner) -> bool:
+def _may_exist(store: Source, owner: Owner) -> bool:
     try:
         return store.exists(owner)
     except StoreError:

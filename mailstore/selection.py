@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
+from cyrus_sync.common.master import MasterReader
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.context import Context, parse_uids
@@ -13,7 +14,7 @@ from cyrus_sync.mailstore.errors import NoSuchMessage
 
 
 def records_of(
-    reader: MailReader, mailbox: MailboxState, *, expunged: bool | None = False
+    reader: MasterReader, mailbox: MailboxState, *, expunged: bool | None = False
 ) -> Iterator[list[Record]]:
     """Records in batches: live ones, or `expunged` ones, or (None) both."""
     for batch in reader.records(mailbox.uniqueid):

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.model import SYSTEM_FLAGS, MailboxState, Record
 from cyrus_sync.common.names import SERVER, Owner, sort_key
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.common.stores.trouble import reporting
 from cyrus_sync.mailstore.canonical import Line, octets
+from cyrus_sync.mailstore.source import Source, SourceReader
 
 T = TypeVar("T")
 
@@ -56,6 +56,8 @@ class Scope:
     sieve_mailbox: bool = True
     verify: bool = False
     """Messages are read, not only looked up."""
+    conversations: bool = True
+    """XCONVMODSEQ, which only who counts conversations has."""
 
 
 Trouble = Callable[[Owner, CyrusSyncError], None]
@@ -68,7 +70,7 @@ def let_out(_owner: Owner, error: CyrusSyncError) -> None:
 
 
 def state_of(
-    store: MailStore, owners: Iterable[Owner], *, server: bool, scope: Scope, trouble: Trouble = let_out
+    store: Source, owners: Iterable[Owner], *, server: bool, scope: Scope, trouble: Trouble = let_out
 ) -> dict[str, Any]:
     """The tree; owners are read one after another while it is written. In the place of what cannot be read
     stands an ``error``, and `trouble` is told."""
@@ -79,7 +81,7 @@ def state_of(
 
 
 def _owners(
-    store: MailStore, owners: Iterable[Owner], scope: Scope, trouble: Trouble
+    store: Source, owners: Iterable[Owner], scope: Scope, trouble: Trouble
 ) -> Iterator[dict[str, Any]]:
     for owner in owners:
         try:
@@ -99,7 +101,7 @@ def _as_far_as_legible(items: Iterable[T], owner: Owner, trouble: Trouble) -> It
         yield Line(error=error.message)
 
 
-def _owner(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> dict[str, Any]:
+def _owner(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> dict[str, Any]:
     with store.read(owner) as reader:
         meta = reader.meta(with_sieve=False)
         used = {usage.root: usage.used for usage in reader.usage()}
@@ -139,7 +141,7 @@ def _owner(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> di
     }
 
 
-def _mailboxes(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -> Iterator[dict[str, Any]]:
+def _mailboxes(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> Iterator[dict[str, Any]]:
     with store.read(owner) as reader:
         for mailbox in sorted(reader.mailboxes(), key=lambda one: sort_key(one.name)):
             if is_sieve(mailbox) and not scope.sieve_mailbox:
@@ -147,10 +149,12 @@ def _mailboxes(store: MailStore, owner: Owner, scope: Scope, trouble: Trouble) -
             yield _mailbox(reader, mailbox, scope, trouble)
 
 
-def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> dict[str, Any]:
-    tree: dict[str, Any] = {
-        name: getattr(mailbox, name) for name in _PLAIN if scope.partitions or name != "partition"
-    }
+def _mailbox(reader: SourceReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> dict[str, Any]:
+    left_out = {"partition"} if not scope.partitions else set()
+    left_out |= {"xconvmodseq"} if not scope.conversations else set()
+    tree: dict[str, Any] = {name: getattr(mailbox, name) for name in _PLAIN if name not in left_out}
+    if mailbox.mbtype == "e":
+        tree["mbtype"] = ""  # e-mail is mostly said by saying nothing
     tree["acl"] = _acl(mailbox.acl)
     tree["annotations"] = (
         Line(entry=one.entry, userid=one.userid, value=octets(one.value))
@@ -160,13 +164,15 @@ def _mailbox(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: T
     return tree
 
 
-def _records(reader: MailReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> Iterator[Line]:
+def _records(reader: SourceReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> Iterator[Line]:
     for batch in reader.records(mailbox.uniqueid):
-        stored = reader.has_guids([record.guid for record in batch])
+        stored = reader.has_guids([record.guid for record in batch]) or reader.readable(
+            mailbox.uniqueid, [(record.uid, record.guid) for record in batch]
+        )
         bad: set[bytes] = set()
         if scope.verify:
-            live = {record.guid for record in batch if not record.expunged}
-            bad = reader.unsound(live & stored)
+            live = [(r.uid, r.guid) for r in batch if not r.expunged and r.guid in stored]
+            bad = {guid for _, guid in live} - reader.readable(mailbox.uniqueid, live, verify=True)
         for record in batch:
             if scope.expunged or not record.expunged:
                 line = _record(record, record.guid in stored)
@@ -212,7 +218,7 @@ def _acl(acl: str) -> dict[str, str]:
     return Line(sorted(zip(parts[::2], parts[1::2], strict=False)))
 
 
-def _server(store: MailStore, trouble: Trouble) -> dict[str, Any]:
+def _server(store: Source, trouble: Trouble) -> dict[str, Any]:
     try:
         with store.read(SERVER) as reader:
             found = reader.annotations("")

@@ -14,6 +14,8 @@ from cyrus_sync.common.errors import SettlementRefused, StoreCorrupt
 from cyrus_sync.common.master import Settlement, Unreadable
 from cyrus_sync.common.model import MessageBody, MessageSource
 from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores.care import Problem
+from cyrus_sync.spool.checking import problems_of
 from cyrus_sync.spool.messages import Messages
 from cyrus_sync.spool.reader import SpoolReader
 from cyrus_sync.spool.server import Server
@@ -76,6 +78,10 @@ class SpoolMaster:
         raise SettlementRefused(f"{settlement.describe()}: {REFUSES}").at(
             user=owner.name, mailbox=settlement.name, uniqueid=settlement.uniqueid
         )
+
+    def problems(self, owner: Owner) -> Iterator[Problem]:
+        """All that is wrong with what an owner has here; every message is read."""
+        return problems_of(self._server, owner)
 
     def damaged_owners(self) -> list[Owner]:
         return []

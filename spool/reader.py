@@ -25,6 +25,7 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.script_mail import StoredScript
+from cyrus_sync.common.stores.mailstore import QuotaUsage
 from cyrus_sync.spool import scripts
 from cyrus_sync.spool.annotations import read_notes
 from cyrus_sync.spool.copying import Peek, peek
@@ -37,6 +38,7 @@ from cyrus_sync.spool.server import Server
 from cyrus_sync.spool.snapshot import Snapshot, take
 from cyrus_sync.spool.subscriptions import read_subscriptions
 from cyrus_sync.spool.trouble import Gone, SpoolDamaged
+from cyrus_sync.spool.usage import usage_of
 
 T = TypeVar("T")
 
@@ -253,6 +255,10 @@ class SpoolReader:
     def quota(self, root: str) -> Quota | None:
         return self._server.quotas.root(root)
 
+    def usage(self) -> list[QuotaUsage]:
+        """What is used of each quota root."""
+        return usage_of(self._server, self.owner) if self.owner.kind != "server" else []
+
     def meta(self, *, with_sieve: bool) -> UserMeta:
         if self.owner.kind != "user":
             return UserMeta()
@@ -332,8 +338,11 @@ class SpoolReader:
 
 
 def _kind(entry: Entry) -> str:
-    """The type as replication has it: without what is this server's own affair, and never nothing."""
+    """The type as replication has it: without what is this server's own affair; e-mail is said by saying
+    nothing."""
     letters = entry.mbtype.replace("l", "")
+    if letters == "e":
+        return ""
     return letters if set(letters) - set("i") else f"e{letters}"
 
 

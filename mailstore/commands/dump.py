@@ -11,7 +11,10 @@ damaged.
 
 Left out is what two ends of replication may rightly hold apart: expunged messages (but see --expunged),
 tombstones and former names, the modseq of quotas and of mailbox annotations, the slots of keywords, and
-CRCs and quota roots of mailboxes, which follow from the rest (mailstore verify checks them)."""
+CRCs and quota roots of mailboxes, which follow from the rest (mailstore verify checks them).
+
+With --source cyrus it is the state of a real Cyrus that has this imapd.conf, and may be running: if it is the
+same as that of a store that it is replicated to, both with --no-conversations, the replica is complete."""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from cyrus_sync.common.errors import EX_FAILURE
 from cyrus_sync.mailstore.canonical import write_json, write_yaml
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.source import add_source
 from cyrus_sync.mailstore.state import Scope, state_of
 
 
@@ -39,13 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="without the #sieve mailboxes, which differ between peers that send scripts as files",
     )
     parser.add_argument(
+        "--no-conversations",
+        action="store_true",
+        help="without XCONVMODSEQ, which only who counts conversations has, as a real Cyrus may",
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="read every message, and mark those that are damaged"
     )
+    add_source(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    store = context.store(readonly=True)
-    scope = Scope(args.expunged, not args.no_partitions, not args.no_sieve_mailbox, args.verify)
+    store = context.source(args.source)
+    scope = Scope(
+        args.expunged,
+        not args.no_partitions,
+        not args.no_sieve_mailbox,
+        args.verify,
+        not args.no_conversations,
+    )
     rounds = Rounds(context)
     owners = list(rounds.owners(args.users, store))
     tree = state_of(store, owners, server=not args.users, scope=scope, trouble=rounds.failed)

@@ -1,20 +1,22 @@
 """ls: list users and shared mailboxes, or the mailboxes of one.
 
 Columns: name, messages, unseen messages, octets; for one user also the highest UID and the partition.
-Deleted mailboxes that can be brought back are listed with --deleted."""
+Deleted mailboxes that can be brought back are listed with --deleted. With --source cyrus, those of a real
+Cyrus that has this imapd.conf, and may be running."""
 
 from __future__ import annotations
 
 import argparse
 from typing import NamedTuple
 
+from cyrus_sync.common.master import MasterReader
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import is_deleted
-from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
+from cyrus_sync.mailstore.source import add_source
 
 
 class Count(NamedTuple):
@@ -29,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", nargs="?", help="or shared:NAME")
     parser.add_argument("--deleted", action="store_true", help="deleted mailboxes too")
     parser.add_argument("-1", "--names", action="store_true", help="names alone")
+    add_source(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    store = context.store(readonly=True)
+    store = context.source(args.source)
     rows: list[tuple[str, ...]] = []
     rounds = Rounds(context)
     if args.user is None:
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return rounds.status
 
 
-def _totals(reader: MailReader, args: argparse.Namespace) -> tuple[str, ...]:
+def _totals(reader: MasterReader, args: argparse.Namespace) -> tuple[str, ...]:
     """What is said of an owner behind the name."""
     boxes = _mailboxes(reader, args.deleted)
     if args.names:
@@ -62,7 +65,7 @@ def _totals(reader: MailReader, args: argparse.Namespace) -> tuple[str, ...]:
     return f"{len(boxes)} mailboxes", *_columns(Count(*map(sum, zip(*counts, strict=True))))
 
 
-def count(reader: MailReader, mailbox: MailboxState) -> Count:
+def count(reader: MasterReader, mailbox: MailboxState) -> Count:
     """Count the live messages."""
     messages = unseen = octets = 0
     for batch in records_of(reader, mailbox):
@@ -72,7 +75,7 @@ def count(reader: MailReader, mailbox: MailboxState) -> Count:
     return Count(messages, unseen, octets)
 
 
-def _mailboxes(reader: MailReader, deleted: bool) -> list[MailboxState]:
+def _mailboxes(reader: MasterReader, deleted: bool) -> list[MailboxState]:
     return [
         box
         for box in reader.mailboxes()

@@ -3,14 +3,19 @@
 Every message is read and its SHA-1 compared with its GUID; CRCs, quota use and counters are calculated
 anew; the index, the packs and the registry of mailboxes are checked. Who should be here and is not (the
 registry names him, and nothing of him is on any partition) is named, and so is a partition that is not
-mounted. Lines of the action log that an earlier change could not write are named too; the start of a rolling
-sync_client writes them. Nothing is changed; mailstore repair mends sums and registry, mailstore reconstruct
-an index. Exit status 1 if something is wrong."""
+mounted. Lines of the action log that an earlier change could not write are named too; the start of a
+rolling sync_client writes them. Nothing is changed; mailstore repair mends sums and registry, mailstore
+reconstruct an index. Exit status 1 if something is wrong.
+
+With --source cyrus the mailboxes of a real Cyrus are checked, while it runs: the checksums of each index
+and of its records, the sync CRCs that Cyrus keeps, each message's SHA-1. Cyrus's own reconstruct mends what
+is wrong."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
@@ -22,6 +27,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.context import Context
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
+from cyrus_sync.mailstore.source import CYRUS, NATIVE, add_source
 
 _GUID = re.compile(r"\b[0-9a-f]{40}\b")
 
@@ -33,33 +39,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="no progress line",
     )
+    add_source(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    store, care = context.store(readonly=True), context.care(readonly=True)
+    source = context.source(args.source)
     console = Console(file=context.stderr)
     rounds = Rounds(context)
     problems = owners = 0
-    if not args.users:
-        for problem in care.problems():
+    if not args.users and args.source == NATIVE:
+        for problem in context.care(readonly=True).problems():
             problems += 1
             context.print(str(problem))
     columns = TextColumn("checking {task.description}"), MofNCompleteColumn()
     silent = args.no_progress or not console.is_terminal
     with Progress(*columns, console=console, disable=silent) as progress:
         task = progress.add_task("", total=None)
-        for owner in rounds.owners(args.users, store):
+        for owner in rounds.owners(args.users, source):
             owners += 1
             progress.update(task, description=str(owner), completed=owners)
             with rounds.one(owner):
-                for problem in care.verify(owner):
+                for text in _problems(args.source, owner, context):
                     problems += 1
-                    holders = _holders(store, owner, problem, context)
-                    context.print(f"{context.owner_name(owner)}: {problem}{holders}")
+                    context.print(f"{context.owner_name(owner)}: {text}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
     if owners or not args.users:
         context.print(f"{owners} owners checked: {verdict}")
     return rounds.status or (EX_FAILURE if problems else EX_OK)
+
+
+def _problems(source: str, owner: Owner, context: Context) -> Iterator[str]:
+    """What is wrong with an owner, a line each."""
+    if source == CYRUS:
+        yield from map(str, context.spool.problems(owner))
+        return
+    store = context.store(readonly=True)
+    for problem in context.care(readonly=True).verify(owner):
+        yield f"{problem}{_holders(store, owner, problem, context)}"
 
 
 def _holders(store: MailStore, owner: Owner, problem: Problem, context: Context) -> str:

@@ -168,7 +168,8 @@ def test_every_mailbox_is_found_with_its_owner(cyrus: Cyrus, master: SpoolMaster
         entry = listed[state.name]
         expected = {key: entry[key] for key in _as_listed(state, entry)}
         if "mbtype" in expected:
-            expected["mbtype"] = str(expected["mbtype"]).replace("l", "")
+            letters = str(expected["mbtype"]).replace("l", "")
+            expected["mbtype"] = letters if letters != "e" else ""
         assert _as_listed(state, entry) == expected
 
 
