@@ -270,3 +270,12 @@ def test_nobody_waits_for_our_snapshots(cyrus: Cyrus, user: str) -> None:
             if max(rises) <= 1.1:
                 break
         assert min(max(rises) for rises, _ in rounds) <= 1.1, rounds
+
+
+def test_annotations_may_be_in_a_database_of_an_older_kind(real_cyrus: None) -> None:
+    with Cyrus.running("spool", {**SETTINGS, "annotation_db": "skiplist"}) as cyrus:
+        fill_mailbox(cyrus, "alice", removing_keywords=False)
+        change_mailbox(cyrus, "alice")
+        assert compare(cyrus, "user.alice", "alice").annotations
+        files = files_of(cyrus, "user/alice")
+        assert b"skiplist file" in files.annotations.read_bytes()[:20]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,12 +30,12 @@ from .indexes import Index, enlarge
 
 
 @contextlib.contextmanager
-def held(path: Path, kind: str) -> Iterator[None]:
-    """The lock of a daemon: fcntl, on the whole file, in another process."""
+def held(path: Path, kind: str, how: str = "lockf") -> Iterator[None]:
+    """The lock of a daemon on the whole file, in another process."""
     program = (
         "import fcntl, sys\n"
         "file = open(sys.argv[1], 'r+b')\n"
-        f"fcntl.lockf(file, fcntl.{kind})\n"
+        f"fcntl.{how}(file, fcntl.{kind})\n"
         "print('held', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -84,10 +86,12 @@ def test_nobody_waits_while_nothing_is_written(locked_times: list[str]) -> None:
     assert not locked_times
 
 
-def test_a_daemon_that_writes_all_the_time_is_waited_for_at_last(tmp_path: Path) -> None:
-    """Its lock does not keep us from reading what is complete, and makes us wait for what is not."""
+@pytest.mark.parametrize("how", ["lockf", "flock"])
+def test_a_daemon_that_writes_all_the_time_is_waited_for_at_last(tmp_path: Path, how: str) -> None:
+    """Its lock does not keep us from reading what is complete, and makes us wait for what is not; however
+    Cyrus was built to lock files."""
     directory = copied("v17", tmp_path)
-    with held(directory / "cyrus.index", "LOCK_EX"):
+    with held(directory / "cyrus.index", "LOCK_EX", how):
         snapshot(directory).close()
         (directory / "cyrus.index").write_bytes(b"half")
         begun = time.monotonic()
@@ -98,14 +102,15 @@ def test_a_daemon_that_writes_all_the_time_is_waited_for_at_last(tmp_path: Path)
         assert time.monotonic() - begun < scaled(5)
 
 
-def test_our_lock_keeps_writers_out_and_lets_readers_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lockf", "flock"])
+def test_our_lock_keeps_writers_out_and_lets_readers_in(tmp_path: Path, how: str) -> None:
     path = copied("v17", tmp_path) / "cyrus.index"
     other = (
         "import fcntl, sys\n"
         "file = open(sys.argv[1], 'r+b')\n"
         "for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):\n"
         "    try:\n"
-        "        fcntl.lockf(file, kind | fcntl.LOCK_NB); print('had')\n"
+        f"        fcntl.{how}(file, kind | fcntl.LOCK_NB); print('had')\n"
         "    except OSError:\n"
         "        print('refused')\n"
     )
@@ -217,6 +222,41 @@ def test_permissions_that_lack_are_named(tmp_path: Path) -> None:
     (directory / "cyrus.header").mkdir()
     with pytest.raises(StoreError, match=r"directory.*cyrus\.header"):
         snapshot(directory)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that anybody may look into: those that pytest makes are the user's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("name", ["cyrus.index", "cyrus.header", "cyrus.annotations"])
+def test_who_may_not_read_a_file_is_told_which(open_to_all: Path, name: str) -> None:
+    directory = copied("v17", open_to_all)
+    (directory / name).chmod(0o600)
+    told, telling = os.pipe()
+    child = os.fork()
+    if not child:
+        text = "nothing"
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            snapshot(directory)
+        except StoreError as error:
+            text = str(error)
+        finally:
+            os.write(telling, text.encode())
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(telling)
+    with os.fdopen(told) as said:
+        assert said.read() == (
+            f"permission denied to this program's user: Permission denied: {directory / name}"
+        )
 
 
 def test_a_peek_is_what_a_snapshot_begins_with() -> None:
