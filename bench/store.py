@@ -51,7 +51,7 @@ def timed(name: str, count: int, act: Callable[[], object]) -> None:
 def run(directory: Path, count: int, size: int) -> None:
     conf = directory / "imapd.conf"
     conf.write_text(f"configdirectory: {directory}/conf\npartition-default: {directory}/mail\n")
-    store = open_store(Config.load(conf, "mailstore"))
+    store = open_store(Config.load(conf, "mailstore"), log=False)
     owner = Owner("user", "bench")
     messages = list(Post(3).alike(count, size))
     records = make_records(messages)

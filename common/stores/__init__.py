@@ -12,6 +12,7 @@ from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.synclog.rightnow import RightNow
 from cyrus_sync.common.synclog.writer import ActionLog
@@ -40,9 +41,9 @@ def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> Mail
 
 def open_kept(cfg: Config, readonly: bool = False, *, log: bool = True) -> KeptStore:
     """As `open_store`, with the store's care."""
+    layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
     store = NativeStore(
-        Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY),
-        readonly=readonly,
+        LocalHome(layout, readonly=readonly),
         action_log=ActionLog.from_config(cfg) if log else None,
         chain_log=ActionLog.from_config(cfg, replicated=True) if log else None,
         right_now=RightNow.from_config(cfg) if log else None,

@@ -1,7 +1,8 @@
 """An owner's open files: connections to its index and its packs, kept for the next use.
 
-A connection serves one reader or writer at a time; who is done gives it back. The directory is known by
-the inode of its index: if that changes (the owner was dropped and came back), everything is opened anew.
+A connection serves one reader or writer at a time; who is done gives it back. Before every use the home is
+asked whether the directory is still the owner's: if another index is there (the owner was dropped and came
+back), everything is opened anew.
 
 What is kept costs memory: pages of the index, and ten times what an open file takes for prepared statements.
 Closing the last connection to an index costs a checkpoint. So `OpenFiles` keeps many owners open, but pages
@@ -17,17 +18,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
-from pathlib import Path
 
 from cyrus_sync.common.descriptors import share_out
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.bodies import BodyReader, Stored, lookup
-from cyrus_sync.common.stores.native.layout import INDEX, LOCK
-from cyrus_sync.common.stores.native.locks import FileLock
-from cyrus_sync.common.stores.native.marks import Marks
-from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, PackWriter
+from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
+from cyrus_sync.common.stores.native.marks import MarkedOwners, Marks
+from cyrus_sync.common.stores.native.packs import PackReader
 from cyrus_sync.common.stores.native.transaction import Ground
 
 _IDLE = 2
@@ -51,9 +49,9 @@ class Heat(IntEnum):
 class Session:
     """A connection with what belongs to it."""
 
-    def __init__(self, opened: OpenOwner, connection: sqlite3.Connection) -> None:
+    def __init__(self, opened: OpenOwner, connection: sqlite3.Connection, packs: PackReader) -> None:
         self.connection = connection
-        self.packs = PackReader(PackFiles(opened.directory))
+        self.packs = packs
         self.bodies = BodyReader(connection, self.packs, opened.places_now, opened.damaged)
 
     def drop_pages(self) -> None:
@@ -68,29 +66,23 @@ class Session:
 class OpenOwner:
     """The open files of one owner. Safe for several threads."""
 
-    def __init__(self, owner: Owner, directory: Path, damaged: Marks, *, readonly: bool) -> None:
-        self.owner = owner
+    def __init__(self, directory: OwnerDirectory, home: OwnerHome, damaged: Marks) -> None:
         self.directory = directory
         self.damaged = damaged
         self.in_use = 0
-        self._readonly = readonly
+        self._home = home
         self._idle: list[Session] = []
         self._lock = threading.Lock()
         self._closed = False
         self._heat = Heat.HOT
-        self.identity = self.index_identity()
 
-    def index_identity(self) -> tuple[int, int]:
-        """What tells this index from another at the same path; raises FileNotFoundError."""
-        found = (self.directory / INDEX).stat()
-        return found.st_dev, found.st_ino
-
-    def take(self) -> Session:
-        """A connection that nobody uses. Raises `StoreError`, sqlite3.Error."""
+    def take(self, *, held: bool = False) -> Session:
+        """A connection that nobody uses; `held`: for one who holds the owner. Raises `StoreError`,
+        sqlite3.Error."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return Session(self, self._connect())
+        return self._connect(held=held)
 
     def give_back(self, session: Session, *, reusable: bool = True) -> None:
         """Return what `take` gave; a connection that met trouble is closed."""
@@ -126,26 +118,19 @@ class OpenOwner:
                 session.drop_pages()
                 return session
             if not self._idle:
-                fresh = Session(self, self._connect())
+                fresh = self._connect()
                 fresh.drop_pages()
         session.close()
         return fresh
 
-    def _connect(self) -> sqlite3.Connection:
-        path = self.directory / INDEX
-        try:
-            return schema.connect(path, readonly=self._readonly)
-        except schema.OldVersion:
-            if self._readonly:
-                raise
-            with FileLock(self.directory / LOCK, timeout=60):
-                schema.upgrade(path)
-            return schema.connect(path, readonly=False)
+    def _connect(self, *, held: bool = False) -> Session:
+        connection = self._home.open_index(self.directory, held=held)
+        return Session(self, connection, PackReader(self._home.packs(self.directory)))
 
     def ground(self, session: Session, *, new: bool) -> Ground:
         """What a writer stands on; the caller holds the owner's lock. `new` = it has just been made."""
         lengths = dict(session.connection.execute("SELECT pack, length FROM packs"))
-        packs = PackWriter(self.directory, lengths, new_directory=new)
+        packs = self._home.pack_writer(self.directory, lengths, new=new)
         return Ground(session.connection, packs, session.bodies)
 
     def places_now(self, guids: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -170,48 +155,73 @@ def _most_open() -> int:
 
 
 class OpenFiles:
-    """The owners whose files are open, the last used at the end. The caller holds a lock."""
+    """The owners whose files are open, the last used at the end. Safe for several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: OwnerHome, marks: MarkedOwners) -> None:
         self.most = _most_open()
+        self._home = home
+        self._marks = marks
+        self._lock = threading.Lock()
         self._open: OrderedDict[Owner, OpenOwner] = OrderedDict()
         self._warm: OrderedDict[Owner, OpenOwner] = OrderedDict()
         self._hot: OrderedDict[Owner, OpenOwner] = OrderedDict()
 
-    def get(self, owner: Owner) -> OpenOwner | None:
-        """The owner's open files, if they are still those of the owner."""
+    def known(self, owner: Owner) -> OwnerDirectory | None:
+        """Where the owner was when he was last used, if that was not long ago."""
         opened = self._open.get(owner)
-        if opened is None:
-            return None
-        with contextlib.suppress(OSError):
-            if opened.index_identity() == opened.identity:
-                self._used(owner, opened)
-                return opened
-        self.pop(owner)
-        opened.close()
-        return None
+        return opened.directory if opened else None
 
-    def add(self, opened: OpenOwner) -> None:
-        """Keep them, and close those that nobody has used for the longest time."""
-        self._used(opened.owner, opened)
-        surplus = len(self._open) - self.most
-        for owner in [one for one, each in self._open.items() if not each.in_use][: max(surplus, 0)]:
-            self._open[owner].close()
-            self.pop(owner)
+    def take(self, directory: OwnerDirectory) -> OpenOwner:
+        """The files in this directory, not to be closed before `give_back`."""
+        with self._lock:
+            opened = stale = self._open.get(directory.owner)
+            if opened is None or opened.directory != directory:
+                self._pop(directory.owner)
+                opened = OpenOwner(directory, self._home, self._marks.of(directory.owner))
+            else:
+                stale = None
+            opened.in_use += 1
+            self._used(opened)
+            self._close_surplus()
+        if stale is not None:
+            stale.close()
+        return opened
 
-    def pop(self, owner: Owner) -> OpenOwner | None:
+    def give_back(self, opened: OpenOwner) -> None:
+        with self._lock:
+            opened.in_use -= 1
+
+    def forget(self, owner: Owner) -> None:
+        """Close the owner's files; his directory is about to change or go, or has gone."""
+        with self._lock:
+            opened = self._pop(owner)
+        if opened:
+            opened.close()
+
+    def close(self) -> None:
+        with self._lock:
+            everything = list(self._open.values())
+            for kept in (self._open, self._warm, self._hot):
+                kept.clear()
+        for opened in everything:
+            opened.close()
+
+    def _pop(self, owner: Owner) -> OpenOwner | None:
         self._warm.pop(owner, None)
         self._hot.pop(owner, None)
         return self._open.pop(owner, None)
 
-    def pop_all(self) -> list[OpenOwner]:
-        everything = list(self._open.values())
-        self._open.clear()
-        self._warm.clear()
-        self._hot.clear()
-        return everything
+    def _close_surplus(self) -> None:
+        """Close those that nobody has used for the longest time."""
+        surplus = len(self._open) - self.most
+        if surplus <= 0:
+            return
+        for owner in [one for one, each in self._open.items() if not each.in_use][:surplus]:
+            self._open[owner].close()
+            self._pop(owner)
 
-    def _used(self, owner: Owner, opened: OpenOwner) -> None:
+    def _used(self, opened: OpenOwner) -> None:
+        owner = opened.directory.owner
         for kept in (self._open, self._warm, self._hot):
             kept[owner] = opened
             kept.move_to_end(owner)

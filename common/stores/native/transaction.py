@@ -29,6 +29,9 @@ from cyrus_sync.common.stores.trouble import reporting, store_trouble
 
 LogLineTuple = tuple[str, ...]
 
+_NORMAL = 1
+"""SQLite's number for a commit that is not synced."""
+
 
 class Ground(NamedTuple):
     """The open files of a stored owner that a transaction works on."""
@@ -243,11 +246,12 @@ class Transaction:
 
     def lines_written(self) -> None:
         """The action log has the lines: empty the outbox. Not synced; repeating lines does no harm."""
-        self.db.execute("PRAGMA synchronous = NORMAL")
+        (synchronous,) = self.db.execute("PRAGMA synchronous").fetchone()
+        self.db.execute(f"PRAGMA synchronous = {min(synchronous, _NORMAL)}")
         try:
             self.db.execute("DELETE FROM outbox")
         finally:
-            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute(f"PRAGMA synchronous = {synchronous}")
 
     def rollback(self) -> None:
         """Leave no trace. Raises sqlite3.Error, OSError. After a COMMIT that failed the bytes stay in the

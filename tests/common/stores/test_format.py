@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,19 @@ def test_an_older_index_is_upgraded_and_a_copy_kept(tmp_path, filled, monkeypatc
     assert schema.stored_version(old) == 1
     assert old.execute("SELECT count(*) FROM records").fetchone() == (3,)
     old.close()
+
+
+def test_a_writer_who_comes_first_upgrades_the_index_under_the_lock_that_he_has(
+    tmp_path, filled, monkeypatch
+):
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "MIGRATIONS", {1: "CREATE TABLE more (a TEXT);"})
+    store = native_store(tmp_path)
+    begun = time.monotonic()
+    with store.write(ALICE) as writer:
+        writer.create("user.alice.Work")
+    assert time.monotonic() - begun < 30, "he does not wait for himself"
+    store.close()
 
 
 def test_an_upgrade_that_fails_leaves_the_old_index(tmp_path, filled, monkeypatch):

@@ -44,7 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeStore:
 
 
 def heats(store: NativeStore) -> list[Heat]:
-    return [each._heat for each in store._open._open.values()]
+    return [each._heat for each in store.open._open.values()]
 
 
 def test_the_last_used_keep_pages_some_more_statements_and_the_rest_an_open_file(store):
@@ -56,16 +56,16 @@ def test_the_last_used_keep_pages_some_more_statements_and_the_rest_an_open_file
 def test_who_is_used_again_is_hot_again(store):
     owners = [fill(store, number) for number in range(6)]
     assert subject(store, owners[0]) == message(0)
-    assert list(store._open._open)[-1] == owners[0] and heats(store)[-1] is Heat.HOT
+    assert list(store.open._open)[-1] == owners[0] and heats(store)[-1] is Heat.HOT
     assert heats(store).count(Heat.HOT) == 2
 
 
 def test_what_is_kept_of_a_cool_owner_is_another_connection_that_has_done_nothing(store):
     first = fill(store, 0)
-    (before,) = store._open._open[first]._idle
+    (before,) = store.open._open[first]._idle
     for number in range(1, 5):
         fill(store, number)
-    (after,) = store._open._open[first]._idle
+    (after,) = store.open._open[first]._idle
     assert after is not before
     assert subject(store, first) == message(0)
 
@@ -86,10 +86,10 @@ def test_a_reader_that_lasts_is_not_disturbed_by_cooling_and_gives_everything_ba
             fill(store, number)
         for each in (reader, another):
             assert each.mailbox("user.u0") is not None
-    assert len(store._open._open[first]._idle) == 1
+    assert len(store.open._open[first]._idle) == 1
     for number in range(20, 30):
         fill(store, number)
-    assert len(store._open._open) == 6
+    assert len(store.open._open) == 6
     store.close()
 
 

@@ -33,7 +33,7 @@ def create(store: NativeStore, name: str = "user.alice", partition: str = "") ->
 
 
 def test_nothing_is_made_before_somebody_is_stored(store: NativeStore, tmp_path: Path) -> None:
-    store.partitions.check()
+    store.home.check()
     with store.read(ALICE) as reader:
         assert reader.mailboxes() == []
     assert list(tmp_path.iterdir()) == []
@@ -55,7 +55,7 @@ def test_a_partition_that_has_lost_its_marker_is_away(store: NativeStore, tmp_pa
     if what == "everything in it":
         (tmp_path / "other").mkdir()
     with pytest.raises(PartitionAway, match=r"partition other: .*/other .*is it mounted"):
-        store.partitions.check()
+        store.home.check()
     with pytest.raises(StoreError, match="partition other"), store.read(BOB):
         pass
     with pytest.raises(StoreError, match="partition other"):
@@ -85,7 +85,7 @@ def test_a_store_from_before_the_markers_gets_them_when_it_is_written_to(tmp_pat
     store.close()
     as_before_markers(tmp_path)
     store = native_store(tmp_path)
-    store.partitions.check()
+    store.home.check()
     assert not (tmp_path / "default" / MARKER).exists()
     with store.write(BOB) as writer:
         writer.create("user.bob.Work")
@@ -107,7 +107,7 @@ def test_a_store_from_before_the_markers_that_has_vanished_is_noticed(tmp_path: 
     shutil.rmtree(tmp_path / "default")
     store = native_store(tmp_path)
     with pytest.raises(PartitionAway, match="partition default"):
-        store.partitions.check()
+        store.home.check()
     with pytest.raises(PartitionAway):
         create(store, "user.bob")
     store.close()
@@ -121,9 +121,9 @@ def test_a_marker_that_is_missing_is_not_made_again_by_itself(tmp_path: Path) ->
     (tmp_path / "default" / MARKER).unlink()
     store = native_store(tmp_path)
     with pytest.raises(PartitionAway):
-        store.partitions.check()
+        store.home.check()
     (tmp_path / "default" / MARKER).touch()
-    store.partitions.check()
+    store.home.check()
     store.close()
 
 
@@ -153,15 +153,15 @@ def test_who_is_made_while_somebody_looks_is_not_taken_for_lost(
     store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between not finding an index and looking at what is left, another process makes the user."""
-    other, find = native_store(tmp_path), store._find
+    other, find = native_store(tmp_path), store.home.find
 
-    def found_and_made_then(owner: Owner) -> object:
-        opened = find(owner)
+    def found_and_made_then(owner: Owner, known: object = None) -> object:
+        found = find(owner)
         create(other)
-        return opened
+        return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_find", found_and_made_then)
+        patch.setattr(store.home, "find", found_and_made_then)
         with store.read(ALICE) as reader:
             assert list(reader.mailboxes()) == [], "as it was a moment ago"
     with store.read(ALICE) as reader:

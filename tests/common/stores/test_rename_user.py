@@ -78,14 +78,14 @@ def test_a_rename_that_was_interrupted_is_ended_by_another(store, monkeypatch, a
 
 
 def test_a_move_that_died_between_its_two_commits_is_ended_by_another(store, monkeypatch):
-    commit = type(store)._commit
+    publish = store.home.publish
 
-    def die_for_alice(self, transaction):
-        if transaction.owner == ALICE:
+    def die_for_alice(hold, commit):
+        if hold.directory.owner == ALICE:
             raise KeyboardInterrupt
-        return commit(self, transaction)
+        publish(hold, commit)
 
-    monkeypatch.setattr(type(store), "_commit", die_for_alice)
+    monkeypatch.setattr(store.home, "publish", die_for_alice)
     with pytest.raises(KeyboardInterrupt):
         store.rename(INBOX, "user.bob", log=True)
     monkeypatch.undo()

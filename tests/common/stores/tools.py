@@ -12,6 +12,7 @@ from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.protocol.crc import mailbox_crcs
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
 
 ALICE = Owner("user", "alice")
@@ -47,11 +48,20 @@ class Clock:
 
 
 def native_store(
-    path: Path, *, log: Log | None = None, clock: Clock | None = None, **more: object
+    path: Path,
+    *,
+    log: Log | None = None,
+    clock: Clock | None = None,
+    readonly: bool = False,
+    **more: object,
 ) -> NativeStore:
     """A native store with the partitions ``default`` and ``other`` below `path`."""
-    layout = Layout({"default": path / "default", "other": path / "other"}, "default", path / "conf")
-    return NativeStore(layout, action_log=log, clock=clock or Clock(), **more)  # type: ignore[arg-type]
+    home = LocalHome(layout_in(path), readonly=readonly)
+    return NativeStore(home, action_log=log, clock=clock or Clock(), **more)  # type: ignore[arg-type]
+
+
+def layout_in(path: Path) -> Layout:
+    return Layout({"default": path / "default", "other": path / "other"}, "default", path / "conf")
 
 
 def message(number: int, size: int = 0) -> bytes:

@@ -8,7 +8,6 @@ import pytest
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, names, write
 
@@ -190,15 +189,15 @@ def test_a_rename_between_users_that_the_replica_did_by_half_is_ended(
     two(alice)
     for name in (INBOX, A, B):
         alice.master.rename(name, name.replace("alice", "alicia"), log=True)
-    commit = alice.replica._commit
+    publish = alice.replica.home.publish
 
-    def half(transaction: Transaction, *more: Any) -> Any:
-        if transaction.owner == ALICE:
+    def half(hold: Any, commit: Any) -> None:
+        if hold.directory.owner == ALICE:
             raise StoreError("killed")
-        return commit(transaction, *more)
+        publish(hold, commit)
 
     with monkeypatch.context() as patch:
-        patch.setattr(alice.replica, "_commit", half)
+        patch.setattr(alice.replica.home, "publish", half)
         for name in (INBOX, A, B):
             with pytest.raises(StoreError):
                 alice.replica.rename(name, name.replace("alice", "alicia"), log=False)

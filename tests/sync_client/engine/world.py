@@ -16,6 +16,7 @@ from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailWriter
 from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.sync_client.engine import Engine, Options
@@ -51,7 +52,8 @@ def make_store(
 ) -> NativeStore:
     """A native store below `directory`."""
     places = {name: directory / name for name in partitions}
-    return NativeStore(Layout(places, "default", directory / "home"), servername="test", clock=clock)
+    home = LocalHome(Layout(places, "default", directory / "home"))
+    return NativeStore(home, servername="test", clock=clock)
 
 
 def message(text: str) -> bytes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.stores.native.bodies import BodyReader, Stored
-from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import Place
 from cyrus_sync.common.stores.native.tables.messages import enter_messages
 from cyrus_sync.common.stores.native.transaction import Transaction
@@ -66,16 +63,3 @@ def _is_there(bodies: BodyReader, stored: Stored) -> bool:
     except (StoreCorrupt, OSError):
         return False
     return True
-
-
-def needless_files(transaction: Transaction, directory: Path) -> list[Path]:
-    """Pack files that hold nothing the index knows of."""
-    known = {pack_name(share.pack) for share in pack_shares(transaction)}
-    return [path for path in sorted(directory.glob("pack-*.zst")) if path.name not in known]
-
-
-def unlink_all(paths: list[Path]) -> None:
-    """Remove files; what is gone already is fine."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()

@@ -9,10 +9,9 @@ transaction of its own, so that the owner is locked only for as long as one pack
 from __future__ import annotations
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
-from cyrus_sync.common.stores.native.care.compact import move_pack, needless_files, pack_shares, unlink_all
+from cyrus_sync.common.stores.native.care.compact import move_pack, pack_shares
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
@@ -36,8 +35,7 @@ def expire(
     """
     done = Expired()
     before = store.now() - retention
-    directory = store.directory_of(owner)
-    if directory is None:
+    if store.find(owner) is None:
         return done
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
         for state in transaction.reader.mailboxes():
@@ -65,10 +63,7 @@ def expire(
         done.packs += 1
         done.bytes += share.length - share.live
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
-        needless = needless_files(transaction, directory)
-        unlink_all(needless)
-        if needless:
-            sync_directory(directory)
+        _drop_needless_packs(store, transaction)
     return done
 
 
@@ -77,18 +72,24 @@ def _set_aside(name: str) -> int:
     return int(name.rpartition(".")[2], 16)
 
 
+def _drop_needless_packs(store: NativeStore, transaction: Transaction) -> None:
+    """Packs that hold nothing the index knows of."""
+    directory = store.find(transaction.owner)
+    if directory is not None:
+        store.home.drop_packs(directory, {share.pack for share in pack_shares(transaction)})
+
+
 def _remove(store: NativeStore, owner: Owner, timeout: float) -> None:
     """Remove an owner of whom nothing is left."""
-    directory = store.directory_of(owner)
-    if directory is None:
+    if store.find(owner) is None:
         return
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
         if worth_keeping(transaction):
             return
         try:
-            store.remove_owner(owner, directory)
+            store.remove(owner)
         except OSError as error:
-            raise StoreError(f"cannot remove {directory}: {error.strerror}") from error
+            raise StoreError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 # -- in one transaction

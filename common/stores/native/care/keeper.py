@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import (
@@ -39,22 +38,19 @@ class NativeCare:
     # -- of the whole
 
     def check(self) -> None:
-        self._store.partitions.check()
+        self._store.home.check()
 
     def staging(self) -> Path:
-        layout = self._store.layout
-        path = layout.partitions[layout.defaultpartition] / "sync."
         try:
-            make_directories(path)
+            return self._store.home.staging()
         except OSError as error:
-            raise StoreError(f"cannot make {path}: {error.strerror}") from error
-        return path
+            raise StoreError(f"cannot make {error.filename}: {error.strerror}") from error
 
     def scratch(self) -> Path:
-        return self._store.layout.home
+        return self._store.home.notes
 
     def everybody(self) -> list[Owner]:
-        return self._store.everybody()
+        return self._store.home.everybody()
 
     def problems(self) -> Iterator[Problem]:
         return verify_store(self._store)

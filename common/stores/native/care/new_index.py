@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cyrus_sync.common.files import make_private, sync_file
-from cyrus_sync.common.names import Owner, is_inbox, root_of
+from cyrus_sync.common.names import is_inbox, root_of
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import Reconstructed
@@ -18,6 +18,7 @@ from cyrus_sync.common.stores.frames import content_pieces
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage
+from cyrus_sync.common.stores.native.homes import OwnerDirectory
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
@@ -42,16 +43,14 @@ SELECT {} FROM temp.sound WHERE guid NOT IN (SELECT guid FROM records WHERE unli
 class NewIndex:
     """One new index."""
 
-    def __init__(
-        self, store: NativeStore, owner: Owner, directory: Path, scratch: Path, done: Reconstructed
-    ) -> None:
+    def __init__(self, store: NativeStore, found: OwnerDirectory, scratch: Path, done: Reconstructed) -> None:
         self.store = store
-        self.owner = owner
-        self.directory = directory
+        self.found = found
+        self.owner, self.directory, _ = found
         self.done = done
-        self.salvage = Salvage(owner, directory, scratch)
-        self.scan = PackScan(directory)
-        self.top = root_of(owner)
+        self.salvage = Salvage(self.owner, self.directory, scratch)
+        self.scan = PackScan(self.directory)
+        self.top = root_of(self.owner)
         self.made: set[int] = set()
         """Mailboxes that are new: nobody's sums can be wrong."""
 
@@ -124,7 +123,7 @@ class NewIndex:
             )
         ]
         known = {uniqueid for (uniqueid,) in self.db.execute("SELECT uniqueid FROM mailboxes")}
-        lost = sorted(set(self.store.registry.held_by(self.owner)) - known)
+        lost = sorted(set(self.store.home.registry.held_by(self.owner)) - known)
         headless = not self._has(self.top)
         missing = len(numbers) + (headless and 1 not in numbers)
         spare = lost[0] if len(lost) == 1 == missing else ""
@@ -161,7 +160,7 @@ class NewIndex:
         above = self.db.execute(
             "SELECT partition, acl FROM mailboxes WHERE name = ? AND deleted_at = 0", (self.top,)
         ).fetchone()
-        partition, acl = above or (self._partition(), self._acl())
+        partition, acl = above or (self.store.home.partition_of(self.found), self._acl())
         cursor = self.db.execute(
             "INSERT INTO mailboxes (id, uniqueid, name, sort, highestmodseq, uidvalidity, partition, acl,"
             " options, createdmodseq, foldermodseq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'P', ?, ?)",
@@ -174,13 +173,6 @@ class NewIndex:
         self.made.add(made)
         self._log(name)
         return made
-
-    def _partition(self) -> str:
-        return next(
-            name
-            for name in self.store.layout.partitions
-            if self.store.layout.directory(self.owner, name) == self.directory
-        )
 
     def _acl(self) -> str:
         return f"{self.owner.name}\tlrswipkxtecdan\t" if is_inbox(self.top) else "anyone\tlrs\t"

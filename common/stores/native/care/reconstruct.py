@@ -28,13 +28,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import make_private, sync_directory, sync_file
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import PATIENCE, Reconstructed
 from cyrus_sync.common.stores.native.care.new_index import NewIndex
-from cyrus_sync.common.stores.native.layout import INDEX, LOCK, remains
-from cyrus_sync.common.stores.native.locks import FileLock
+from cyrus_sync.common.stores.native.homes import Grown
+from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.trouble import reporting
 
@@ -45,32 +44,24 @@ def reconstruct(
     store: NativeStore, owner: Owner, *, dry_run: bool = False, timeout: float = PATIENCE
 ) -> Reconstructed:
     """Give the owner a new index. `StoreError` where nothing is left to make it from, `MailboxLocked`."""
-    store.partitions.check()
+    store.home.check()
     with reporting(owner):
-        directory = _place_of(store, owner)
-        with FileLock(directory / LOCK, timeout):
+        with contextlib.closing(store.home.hold_remains(owner, timeout)) as hold:
+            directory = hold.directory.path
             _remove_left_overs(directory)
             parent = None if dry_run else directory
             with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=parent) as scratch:
                 done = Reconstructed(directory)
                 new = Path(scratch) / "new.sqlite"
-                held = NewIndex(store, owner, directory, Path(scratch), done).build(new)
+                held = NewIndex(store, hold.directory, Path(scratch), done).build(new)
                 if not dry_run:
-                    store.forget(owner)
-                    done.aside = _switch(directory, new)
+                    store.open.forget(owner)
+                    store.home.publish(hold, lambda: _take_place(done, new))
         if not dry_run:
-            store.registry.replace(owner, held)
+            store.home.registry.replace(owner, held)
             with store.write(owner, create=False, timeout=timeout):
                 pass  # writes the lines for the action log that wait in the new index
     return done
-
-
-def _place_of(store: NativeStore, owner: Owner) -> Path:
-    places = [path for path in store.layout.places(owner) if path.is_dir()]
-    found = [path for path in places if (path / INDEX).exists()] or [path for path in places if remains(path)]
-    if not found:
-        raise StoreError("there is no directory of this owner, so there is nothing to reconstruct from")
-    return found[0]
 
 
 def _remove_left_overs(directory: Path) -> None:
@@ -80,6 +71,11 @@ def _remove_left_overs(directory: Path) -> None:
 
 
 # -- taking the place of the old index
+
+
+def _take_place(done: Reconstructed, new: Path) -> Grown:
+    done.aside = _switch(done.directory, new)
+    return {}
 
 
 def _switch(directory: Path, new: Path) -> Path | None:

@@ -28,7 +28,7 @@ PATIENCE = 1.0
 
 def sweep(store: NativeStore, stop: threading.Event | None = None) -> list[Owner]:
     """The owners whose lines were written. `stop` ends it early; the next sweep then begins anew."""
-    if store.readonly or not store.keeps_lines:
+    if store.home.readonly or not store.keeps_lines:
         return []
     run = _Sweep(store, stop or threading.Event())
     directory = store.unlogged.directory
@@ -49,7 +49,7 @@ def sweep(store: NativeStore, stop: threading.Event | None = None) -> list[Owner
 
 def _owners(store: NativeStore) -> Iterable[Owner]:
     yield SERVER
-    yield from store.everybody()
+    yield from store.home.everybody()
 
 
 class _Sweep:
@@ -88,11 +88,11 @@ class _Sweep:
 
 def waiting(store: NativeStore, owner: Owner) -> int:
     """How many lines of an owner are not in the action log. Leaves no files open: everybody is asked."""
-    directory = store.layout.find(owner) if owner != SERVER else store.layout.directory(SERVER, "")
-    if directory is None or not (directory / INDEX).exists():
+    directory = store.home.find(owner)
+    if directory is None:
         return 0
     try:
-        connection = schema.connect(directory / INDEX, readonly=True)
+        connection = schema.connect(directory.path / INDEX, readonly=True)
     except schema.OldVersion:
         return 1  # Who knows; the writer that looks upgrades it.
     with contextlib.closing(connection):

@@ -19,7 +19,7 @@ from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered
 from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
-from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
+from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, Box, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
@@ -37,9 +37,9 @@ _LOOKS, _PAUSE = 10, 0.1
 def verify_store(store: NativeStore) -> Iterator[Problem]:
     """What is wrong with the store apart from any owner: partitions that are away, a damaged registry."""
     try:
-        for name, text in store.partitions.away().items():
+        for name, text in store.home.away().items():
             yield Problem("partition", name, text)
-        if damage := store.registry.damage():
+        if damage := store.home.registry.damage():
             yield Problem("registry", "registry.sqlite", damage)
     except (sqlite3.Error, StoreError) as error:
         yield Problem("registry", "registry.sqlite", str(error))
@@ -48,7 +48,7 @@ def verify_store(store: NativeStore) -> Iterator[Problem]:
 def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
     """Everything that is wrong with one owner, as it is found; that he is lost, too."""
     try:
-        directory = store.directory_of(owner)
+        directory = store.find(owner)
     except CyrusSyncError as error:
         yield Problem("index", str(owner), error.message)
         return
@@ -56,15 +56,15 @@ def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
         return
     try:
         with store.read(owner) as reader:
-            check = _Check(store, owner, reader.connection, PackReader(PackFiles(directory)))
+            check = _Check(store, owner, reader.connection, PackReader(store.home.packs(directory)))
             try:
                 yield from check.everything()
             finally:
                 check.packs.close()
     except (sqlite3.Error, OSError) as error:
-        yield Problem("index", str(directory), store_trouble(error, owner).args[0])
+        yield Problem("index", str(directory.path), store_trouble(error, owner).args[0])
     except CyrusSyncError as error:
-        yield Problem("index", str(directory), error.message)
+        yield Problem("index", str(directory.path), error.message)
 
 
 class _Check:
@@ -233,7 +233,7 @@ class _Check:
 
     def registry(self) -> Iterator[Problem]:
         for uniqueid, name in self.db.execute("SELECT uniqueid, name FROM mailboxes WHERE deleted_at = 0"):
-            if self.owner not in self.store.registry.holders(uniqueid):
+            if self.owner not in self.store.home.registry.holders(uniqueid):
                 yield Problem("registry", name, f"uniqueid {uniqueid} is not registered")
 
     def action_log(self) -> Iterator[Problem]:
@@ -276,15 +276,15 @@ def _recount_box(transaction: Transaction, uniqueid: str) -> bool:
 def rebuild_registry(store: NativeStore) -> Registered:
     """Make the registry of mailboxes anew from all indexes. Who is lost, or cannot be read, stays in it: that
     is the evidence that he was here."""
-    aside = store.registry.renew()
+    aside = store.home.registry.renew()
     mailboxes, unknown = 0, []
-    for owner in store.everybody():
+    for owner in store.home.everybody():
         try:
             with store.read(owner) as reader:
                 held = [state.uniqueid for state in reader.mailboxes()]
-            store.registry.replace(owner, held)
+            store.home.registry.replace(owner, held)
         except (CyrusSyncError, sqlite3.Error):
-            held = store.registry.held_by(owner)
+            held = store.home.registry.held_by(owner)
             unknown.append(owner)
         mailboxes += len(held)
     return Registered(mailboxes, unknown, aside)

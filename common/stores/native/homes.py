@@ -1,0 +1,184 @@
+"""`OwnerHome`: where owners' directories are, and what makes a commit count. The seam below the verbs.
+
+A store works on directories: an index and packs for each owner. Its home says where a directory comes from,
+and when what was committed in it is safe. `LocalHome` (`local_home`) has the directories themselves: once
+SQLite and the packs are synced, all is done. Another home may have copies of what is kept elsewhere. It
+brings a copy up to date when it is asked for the owner, tells the other place of a commit before anybody
+hears of it, and drops a copy of which the other place knows nothing. A change goes through a home so::
+
+    hold       the owner's lock, and his directory as it is now (make: of somebody new)
+    publish    runs the commit in the directory, then makes it count; readers see it afterwards
+    abandon    where that failed, or somebody new is not to be after all
+    close      the owner is free again
+
+All of it blocks, and is safe for several threads and processes. `StoreError` and OSError are raised for
+trouble with a disk, sqlite3.Error for an index; the store puts them into words.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.packs import PackOctets, PackWriter
+
+
+class StaleOwner(MailboxLocked):
+    """Somebody else has committed since the owner was held. The change may be made again."""
+
+
+class OwnerDirectory(NamedTuple):
+    """An owner's directory as it was found. `version` tells the index there from another that comes into its
+    place; only the home knows what it is."""
+
+    owner: Owner
+    path: Path
+    version: object
+
+
+class Hold(Protocol):
+    """An owner held exclusively: no other thread or process changes him."""
+
+    @property
+    def directory(self) -> OwnerDirectory: ...
+
+    @property
+    def made(self) -> bool:
+        """Whether he was nobody before."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+Grown = Mapping[int, tuple[int, int]]
+"""What a commit added to packs: pack number → from which octet to which."""
+
+
+class Holders(Protocol):
+    """Who holds which mailbox, by uniqueid, over the whole store: `registry` says what for. Raises
+    `StoreError`, sqlite3.Error."""
+
+    def holders(self, uniqueid: str) -> list[Owner]:
+        """Who may hold the mailbox."""
+
+    def held_by(self, owner: Owner) -> list[str]:
+        """The uniqueids of the mailboxes that the owner is known to hold."""
+
+    def damage(self) -> str:
+        """What is wrong with it as a whole, "" if nothing is."""
+
+    def note(self, hints: Sequence[tuple[str, Owner | None]], by: Owner) -> None:
+        """Remember who holds what; None = `by` holds it no more."""
+
+    def forget(self, owner: Owner) -> None:
+        """The owner is gone with everything, and rightly so."""
+
+    def replace(self, owner: Owner, uniqueids: Collection[str]) -> None:
+        """Make what is known of one owner this."""
+
+    def renew(self) -> Path | None:
+        """Begin anew where it is damaged; where the old one is now."""
+
+
+class OwnerHome(Protocol):
+    """The directories of a store's owners."""
+
+    @property
+    def readonly(self) -> bool:
+        """True where nothing is to be changed."""
+
+    @property
+    def notes(self) -> Path:
+        """A directory of this machine for hints that may be lost. It may not be there yet."""
+
+    @property
+    def registry(self) -> Holders: ...
+
+    # -- the whole
+
+    def check(self) -> None:
+        """Raise `StoreError` unless every place is there that owners may be in."""
+
+    def away(self) -> Mapping[str, str]:
+        """The partitions that are not there, and why one must think so."""
+
+    def check_partition(self, partition: str) -> str:
+        """`partition` if it is configured, the default for ""; raises `PartitionUnknown`."""
+
+    def staging(self) -> Path:
+        """A directory for uploads, on the disk of the default partition, made if need be."""
+
+    def everybody(self) -> list[Owner]:
+        """Users in order of userid, then shared top-level mailboxes: everybody of whom anything is stored,
+        sound or not, or whom the registry names. Never fails for one of them."""
+
+    def userids(self) -> list[str]:
+        """Everybody of whom files are stored, in order. Costs no look into anybody."""
+
+    def close(self) -> None: ...
+
+    # -- an owner's directory
+
+    def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
+        """The owner's directory with his index as it is now; None for one who is not stored. `known` is what
+        was found before: it is given back itself as long as it is right, which costs little."""
+
+    def check_unknown(self, owner: Owner) -> None:
+        """Raise `StoreError` unless one who was not found may be taken for somebody who was never here.
+        Whoever looks while somebody else makes him sees what was a moment ago."""
+
+    def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
+        """A connection to the index. An older format is brought up to date before, under the owner's lock
+        unless the caller has that (`held`)."""
+
+    def reading(self, directory: OwnerDirectory) -> AbstractContextManager[object]:
+        """While a snapshot is begun in this context, no commit is seen that is not published."""
+
+    def packs(self, directory: OwnerDirectory) -> PackOctets:
+        """Frames of the owner's packs, read by range. For one thread at a time."""
+
+    def pack_writer(
+        self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
+    ) -> PackWriter:
+        """Appends to the owner's packs, of which the index says that they have these `lengths`. `new`: the
+        directory has just been made."""
+
+    # -- changing an owner
+
+    def hold(self, owner: Owner, timeout: float, known: OwnerDirectory | None = None) -> Hold | None:
+        """Hold an owner; None for one who is not stored. `MailboxLocked` after `timeout` seconds."""
+
+    def make(self, owner: Owner, partition: str) -> Hold:
+        """Bring a new owner into being, with an empty index, and hold him. The first commit makes that last.
+        `MailboxLocked` if somebody else was faster; `StoreError` if he may be on a disk that is away."""
+
+    def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
+        """Call `commit`, which commits in the directory and says what it added to packs (None: nothing was
+        changed), and make it last. Raises what `commit` raises, `StaleOwner`, `StoreError`."""
+
+    def abandon(self, hold: Hold) -> None:
+        """What was done in the directory and not published counts for nothing; one who was made is nobody
+        again. Raises OSError."""
+
+    def remove(self, directory: OwnerDirectory) -> None:
+        """Let an owner go of whom nothing is left. The caller holds him."""
+
+    def drop_packs(self, directory: OwnerDirectory, keep: Collection[int]) -> None:
+        """Remove all packs but these, which the index does not know any more. The caller holds the owner."""
+
+    # -- one whose index cannot be used
+
+    def hold_remains(self, owner: Owner, timeout: float) -> Hold:
+        """Hold what is left of an owner, with or without an index. `StoreError` where nothing is."""
+
+    def partition_of(self, directory: OwnerDirectory) -> str:
+        """On which partition the directory is."""
+
+    def set_aside(self, owner: Owner, timeout: float) -> Iterable[Path]:
+        """Put all that is left of an owner out of the way, so that he can be made anew, and strike him out
+        of the registry. Nothing is deleted: where it is now."""

@@ -1,0 +1,309 @@
+"""`LocalHome`: owners in directories of this machine, which are all there is.
+
+What SQLite and a pack have synced is safe, so there is nothing to publish, and nothing to abandon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
+from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
+from cyrus_sync.common.stores.native.layout import (
+    INDEX,
+    KINDS,
+    LOCK,
+    Layout,
+    decode_name,
+    encode_name,
+    pack_name,
+    remains,
+)
+from cyrus_sync.common.stores.native.locks import FileLock, Gone
+from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
+from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
+from cyrus_sync.common.stores.native.registry import Registry
+
+log = logging.getLogger(__name__)
+
+_NOTHING: AbstractContextManager[object] = contextlib.nullcontext()
+
+
+class LocalHold(NamedTuple):
+    """An owner's directory, and the lock in it."""
+
+    directory: OwnerDirectory
+    lock: FileLock
+    made: bool = False
+
+    def close(self) -> None:
+        self.lock.release()
+
+
+class LocalHome:
+    """The directories of a `Layout` (`homes.OwnerHome`)."""
+
+    def __init__(self, layout: Layout, *, readonly: bool = False) -> None:
+        self.layout = layout
+        self.readonly = readonly
+        self.notes = layout.home
+        self.registry = Registry(layout.home / "registry.sqlite", self._scan, readonly=readonly)
+        self.partitions = Partitions(
+            layout, readonly=readonly, is_anybody_known=self.registry.is_anybody_known
+        )
+        self.check_partition = layout.check_partition
+
+    # -- the whole
+
+    def check(self) -> None:
+        self.partitions.check()
+
+    def away(self) -> Mapping[str, str]:
+        return self.partitions.away()
+
+    def staging(self) -> Path:
+        path = self.layout.partitions[self.layout.defaultpartition] / "sync."
+        make_directories(path)
+        return path
+
+    def everybody(self) -> list[Owner]:
+        found: set[Owner] = set()
+        try:
+            found.update(self.registry.owners())
+        except (CyrusSyncError, sqlite3.Error) as error:
+            log.error("the registry of mailboxes cannot be read: %s", error)
+        hashed = {
+            encode_name(owner.name): owner for owner in found if decode_name(encode_name(owner.name)) is None
+        }
+        for kind in KINDS:
+            for path in self.layout.directories(kind):
+                owner = _owner_at(kind, path) or hashed.get(path.name)
+                if owner is not None and path in self.layout.places(owner) and _is_somebodys(path):
+                    found.add(owner)
+        return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]
+
+    def userids(self) -> list[str]:
+        found = {_owner_at("user", path) for path in self.layout.directories("user")}
+        return sorted(owner.name for owner in found if owner is not None)
+
+    def close(self) -> None:
+        self.registry.close()
+
+    def _scan(self) -> Iterator[tuple[str, Owner]]:
+        """Who holds which mailbox, as the indexes say that can be read."""
+        for kind in KINDS:
+            for path in self.layout.directories(kind):
+                owner = _owner_at(kind, path)
+                if owner is None or not (path / INDEX).exists():
+                    continue
+                with contextlib.suppress(CyrusSyncError, sqlite3.Error, OSError, UnicodeDecodeError):
+                    yield from [(uniqueid, owner) for uniqueid in self._held(owner, path)]
+
+    def _held(self, owner: Owner, path: Path) -> list[str]:
+        with contextlib.closing(self.open_index(OwnerDirectory(owner, path, None))) as connection:
+            rows = connection.execute("SELECT uniqueid FROM mailboxes WHERE deleted_at = 0").fetchall()
+        return [uniqueid for (uniqueid,) in rows]
+
+    # -- an owner's directory
+
+    def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
+        if known is not None and _is_there(known):
+            return known
+        if owner == SERVER:
+            path = self.layout.directory(SERVER, "")
+            found = path if (path / INDEX).exists() else None
+        else:
+            found = self.layout.find(owner)
+        if found is None:
+            return None
+        try:
+            return OwnerDirectory(owner, found, _version(found))
+        except FileNotFoundError:
+            return None
+
+    def check_unknown(self, owner: Owner) -> None:
+        if owner == SERVER:
+            return
+        for path in self.layout.places(owner):
+            if (left := remains(path)) and self.layout.find(owner) is None:
+                raise StoreCorrupt(f"index lost: {left}; mailstore reconstruct makes one from what is there")
+        known = self.registry.held_by(owner)
+        away = self.partitions.away()
+        if (not known and not away) or self.layout.find(owner) is not None:
+            return
+        there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
+        if away:
+            raise PartitionAway(f"{there}: {'; '.join(away.values())}")
+        raise StoreCorrupt(
+            f"lost: {there}; put it back from a backup, or, if that is well, let sync_reset -f forget"
+        )
+
+    def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
+        path = directory.path / INDEX
+        try:
+            return schema.connect(path, readonly=self.readonly)
+        except schema.OldVersion:
+            if self.readonly:
+                raise
+            with contextlib.nullcontext() if held else FileLock(directory.path / LOCK, timeout=60):
+                schema.upgrade(path)
+            return schema.connect(path, readonly=False)
+
+    def reading(self, directory: OwnerDirectory) -> AbstractContextManager[object]:
+        return _NOTHING
+
+    def packs(self, directory: OwnerDirectory) -> PackFiles:
+        return PackFiles(directory.path)
+
+    def pack_writer(
+        self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
+    ) -> PackWriter:
+        return PackWriter(directory.path, lengths, new_directory=new)
+
+    # -- changing an owner
+
+    def hold(self, owner: Owner, timeout: float, known: OwnerDirectory | None = None) -> Hold | None:
+        deadline = time.monotonic() + timeout
+        directory = known or self.find(owner)
+        self.partitions.adopt()
+        while directory is not None:
+            try:
+                lock = FileLock(directory.path / LOCK, max(deadline - time.monotonic(), 0))
+            except (Gone, FileNotFoundError):
+                directory = self.find(owner)
+                continue
+            try:
+                now = self.find(owner, directory)  # another index may have come, or come while we waited
+            except BaseException:
+                lock.release()
+                raise
+            if now is not None and now.path == directory.path:
+                return LocalHold(now, lock)
+            lock.release()
+            directory = now
+        return None
+
+    def make(self, owner: Owner, partition: str) -> Hold:
+        partition = self.check_partition(partition)
+        make_directories(self.layout.home)
+        with FileLock(self.layout.home / "create.lock", timeout=10):
+            if self.find(owner) is not None:
+                raise MailboxLocked().at(user=str(owner))
+            self.check_unknown(owner)
+            if owner != SERVER:
+                self.partitions.check()
+                self.partitions.mark(partition)
+            path = self.layout.directory(owner, partition)
+            make_directories(path, 0o700)
+            lock = FileLock(path / LOCK, timeout=0)
+            try:
+                schema.write_template(path)
+                return LocalHold(OwnerDirectory(owner, path, _version(path)), lock, made=True)
+            except BaseException:
+                lock.release()
+                raise
+
+    def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
+        commit()
+
+    def abandon(self, hold: Hold) -> None:
+        if hold.made:
+            self.remove(hold.directory)
+
+    def remove(self, directory: OwnerDirectory) -> None:
+        self.registry.forget(directory.owner)
+        path = directory.path
+        gone = path.with_name(f".removed-{os.getpid()}-{path.name}"[:255])
+        path.rename(gone)
+        sync_directory(gone.parent)
+        shutil.rmtree(gone)
+
+    def drop_packs(self, directory: OwnerDirectory, keep: Collection[int]) -> None:
+        known = {pack_name(number) for number in keep}
+        needless = [path for path in directory.path.glob("pack-*.zst") if path.name not in known]
+        for path in needless:
+            path.unlink(missing_ok=True)
+        if needless:
+            sync_directory(directory.path)
+
+    # -- one whose index cannot be used
+
+    def hold_remains(self, owner: Owner, timeout: float) -> Hold:
+        places = [path for path in self.layout.places(owner) if path.is_dir()]
+        found = [path for path in places if (path / INDEX).exists()] or [
+            path for path in places if remains(path)
+        ]
+        if not found:
+            raise StoreError("there is no directory of this owner, so there is nothing to reconstruct from")
+        return LocalHold(OwnerDirectory(owner, found[0], None), FileLock(found[0] / LOCK, timeout))
+
+    def partition_of(self, directory: OwnerDirectory) -> str:
+        owner, path, _ = directory
+        return next(name for name in self.layout.partitions if self.layout.directory(owner, name) == path)
+
+    def set_aside(self, owner: Owner, timeout: float) -> list[Path]:
+        aside = []
+        for path in self.layout.places(owner):
+            if not path.is_dir():
+                if path.exists():
+                    aside.append(_set_aside(path))
+            elif remains(path):
+                with FileLock(path / LOCK, timeout):
+                    aside.append(_set_aside(path))
+        self.registry.forget(owner)
+        return aside
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """What tells the index in a directory from another that takes its place; raises FileNotFoundError."""
+    found = (path / INDEX).stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_there(directory: OwnerDirectory) -> bool:
+    """Whether the index there is still the one that was found."""
+    try:
+        return _version(directory.path) == directory.version
+    except OSError:
+        return False
+
+
+def _owner_at(kind: str, path: Path) -> Owner | None:
+    """Who lives in a directory; None where that cannot be known."""
+    name = decode_name(path.name)
+    if name is None:
+        with (
+            contextlib.suppress(CyrusSyncError, sqlite3.Error),
+            contextlib.closing(schema.connect(path / INDEX, readonly=True)) as connection,
+        ):
+            row = connection.execute("SELECT name FROM owner").fetchone()
+            name = row[0] if row else None
+    return Owner(kind, name) if name else None
+
+
+def _is_somebodys(path: Path) -> bool:
+    """Whether a directory is an owner's, sound or not."""
+    try:
+        return (path / INDEX).exists() or bool(remains(path))
+    except OSError:
+        return True
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename to what no owner's directory is called."""
+    target = path.with_name(f".damaged-{time.strftime('%Y%m%dT%H%M%S')}-{path.name}"[:255])
+    path.rename(target)
+    sync_directory(path.parent)
+    return target
