@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cyrus_sync.common.errors import SyncChecksum
+from cyrus_sync.common.errors import MailboxLocked, SyncChecksum
 from cyrus_sync.common.master import MasterReader, Unreadable
 from cyrus_sync.common.model import (
     Annotation,
@@ -46,6 +46,11 @@ class ChangesKept(SyncChecksum):
     This is the one exception that does not undo: `savepoint()` and `write()` keep the changes when it
     passes through them, and pass it on. On the wire it is an ordinary ``IMAP_SYNC_CHECKSUM``.
     """
+
+
+class StaleOwner(MailboxLocked):
+    """Somebody on another machine has changed the owner since `write` began: nothing of this change stays.
+    It may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +354,8 @@ class MailStore(Protocol):
     def write(
         self, owner: Owner, *, create: bool = True, timeout: float = 5.0
     ) -> AbstractContextManager[MailWriter]:
-        """The owner's exclusive lock; `MailboxLocked` if not had within `timeout` seconds.
+        """The owner's exclusive lock; `MailboxLocked` if not had within `timeout` seconds. Of a store on
+        several machines the lock is that of one, and `StaleOwner` may come at the end.
 
         An owner that does not exist comes into being with the first change that stays, on the partition
         that its first mailbox names; without `create` such a change raises `MailboxNonexistent`.

@@ -23,13 +23,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.packs import PackOctets, PackWriter
-
-
-class StaleOwner(MailboxLocked):
-    """Somebody else has committed since the owner was held. The change may be made again."""
 
 
 class OwnerDirectory(NamedTuple):
@@ -159,7 +154,10 @@ class OwnerHome(Protocol):
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         """Call `commit`, which commits in the directory and says what it added to packs (None: nothing was
-        changed), and make it last. Raises what `commit` raises, `StaleOwner`, `StoreError`."""
+        changed), and make it last. Raises what `commit` raises, `StaleOwner`, `StoreError`.
+
+        Afterwards the table `outbox` is emptied in the directory, once the action log has the lines. That
+        is not published: whoever finds them there writes them again, which does no harm."""
 
     def abandon(self, hold: Hold) -> None:
         """What was done in the directory and not published counts for nothing; one who was made is nobody

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
 from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, StaleOwner
+from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, decode_name, encode_name, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter

@@ -10,9 +10,9 @@ import pytest
 
 from cyrus_sync.common.errors import MailboxLocked, MailboxNonexistent, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.mailstore import MailStore, StaleOwner
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
-from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, StaleOwner
+from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
 from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
 from tests.common.stores.conformance import StoreConformance
