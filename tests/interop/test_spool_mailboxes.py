@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import statistics
 import threading
 import time
@@ -279,3 +280,55 @@ def test_annotations_may_be_in_a_database_of_an_older_kind(real_cyrus: None) -> 
         assert compare(cyrus, "user.alice", "alice").annotations
         files = files_of(cyrus, "user/alice")
         assert b"skiplist file" in files.annotations.read_bytes()[:20]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_is_done_is_read_as_the_server_has_it(cyrus: Cyrus, user: str, seed: int) -> None:
+    dice = random.Random(seed)
+    cyrus.create_user(user)
+    name = f"user/{user}"
+    with cyrus.imap(user) as imap:
+        imap.ok("CREATE", quote("INBOX/other"))
+        imap.append("INBOX", *[message(f"message {number}") for number in range(8)], flags="Word0")
+        imap.select("INBOX")
+        for step in range(40):
+            uids = f"{dice.randint(1, 12)}:{dice.randint(1, 30)}"
+            match dice.choice(
+                ("append", "flag", "flag", "note", "expunge", "copy", "move", "tool", "deliver")
+            ):
+                case "append":
+                    flags = dice.choice(("", "\\Seen", f"Word{step} \\Flagged", "\\Draft $Forwarded"))
+                    imap.append(
+                        "INBOX",
+                        *[message(f"step {step} {n}") for n in range(dice.randint(1, 4))],
+                        flags=flags,
+                    )
+                case "flag":
+                    flag = dice.choice(
+                        ("\\Seen", "\\Flagged", "\\Answered", "$Junk", f"Word{dice.randint(0, 50)}")
+                    )
+                    imap.store(uids, dice.choice(("+FLAGS", "-FLAGS", "FLAGS")), flag)
+                case "note":
+                    value = dice.choice((b"short", b"long " * 200, "größer".encode()))
+                    attribute = dice.choice(("value.priv", "value.shared"))
+                    imap.annotate(uids, dice.choice(("/comment", "/altsubject")), attribute, value)
+                case "expunge":
+                    imap.store(uids, "+FLAGS", "\\Deleted")
+                    imap.ok("EXPUNGE")
+                case "copy":
+                    imap.command("UID", "COPY", uids, quote("INBOX/other"))
+                case "move":
+                    imap.command("UID", "MOVE", uids, quote("INBOX/other"))
+                case "deliver":
+                    cyrus.deliver(message(f"delivered in step {step}"), user)
+                case "tool":
+                    dice.choice(
+                        (
+                            lambda: cyrus.tool("cyr_expire", "-E", "1", "-X", "0"),
+                            lambda: cyrus.tool("cyr_expire", "-E", "1", "-A", "0"),
+                            lambda: cyrus.tool("unexpunge", "-a", name),
+                            lambda: cyrus.tool("reconstruct", name),
+                        )
+                    )()
+            for mailbox in (f"user.{user}", f"user.{user}.other"):
+                compare(cyrus, mailbox, user)
