@@ -46,7 +46,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
@@ -62,13 +62,8 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.names import Owner
 
-
-class Wanted(NamedTuple):
-    """A message of a mailbox: the record's UID and GUID."""
-
-    uid: int
-    guid: bytes
-
+READ_ERRORS = (StoreError, MailboxLocked)
+"""What a reader raises when one mailbox cannot be shown."""
 
 Unreadable = Callable[[bytes, StoreCorrupt], None]
 """Is told the GUID of a message that cannot be given, and why."""
@@ -121,9 +116,12 @@ class MasterReader(Protocol):
     def readable(
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:
-        """The GUIDs of those of these messages, (uid, guid) of records of the mailbox, that are stored and,
-        as far as is known, sound. A record's word is enough, unless damage is known; with `verify` each
-        message is read and compared with its GUID."""
+        """The GUIDs of those of these messages, (uid, guid) of records of the mailbox, that are stored. A
+        record's word is enough; with `verify` each message is read, and compared with its GUID."""
+
+    def damaged_guids(self) -> set[bytes]:
+        """Messages whose stored copy was found damaged, by anybody, and has not been replaced yet. May always
+        be empty."""
 
     def quotas(self) -> list[Quota]:
         """Every quota root of the owner. May be empty."""

@@ -10,6 +10,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.healing import Healed, heal
 from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
@@ -24,6 +25,7 @@ class FromPeer:
     ) -> None:
         self._context = context
         self._store = store
+        self._master = NativeMaster(store)
         self._settings = settings
         self._damaged = damaged
 
@@ -39,7 +41,7 @@ class FromPeer:
             for owner, guids in self._damaged.items():
                 try:
                     theirs = await self._theirs(replica, threads, owner)
-                    done = await heal(self._store, replica, threads, owner, theirs=theirs, guids=guids)
+                    done = await heal(self._master, replica, threads, owner, theirs=theirs, guids=guids)
                 except CyrusSyncError as error:
                     if isinstance(error, PeerError) and not isinstance(error, ReplyError):
                         raise

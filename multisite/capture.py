@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.names import SERVER, BadName, Owner, check_userid, inbox_of, is_deleted, owner_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.multisite.errors import MultisiteError
@@ -56,19 +56,19 @@ def finished(work: Coroutine[Deferred[Any], Any, T]) -> T:
 class Capture:
     """Brings the log up to date with the store. The caller holds the `SiteLock`."""
 
-    def __init__(self, store: MailStore, log: Log, channel: SyncLog) -> None:
+    def __init__(self, master: Master, log: Log, channel: SyncLog) -> None:
         """`channel`: the action log from which nobody else reads."""
         self.sealed = False
         """While this is true nothing is recorded: the numbers of new operations may have been given out
         before a restore."""
-        self._store = store
+        self._master = master
         self._log = log
         self._channel = channel
         self.recorder = Recorder(log)
         options = Options(
             no_copyback=True, batchsize=RECORDS, batch_bytes=MESSAGE_BYTES, notice=_log.info, remark=_log.info
         )
-        self._engine = Engine(store, self.recorder, AtOnce(), options)
+        self._engine = Engine(master, self.recorder, AtOnce(), options)
 
     def changed(self) -> list[CyrusSyncError]:
         """Record what the owners have that the channel names. Returns what failed; those owners stay in the
@@ -96,7 +96,7 @@ class Capture:
 
     def everything(self) -> list[CyrusSyncError]:
         """Record what all owners of the store have. Returns what failed."""
-        owners = {*self._store.owners(), *self._log.shadows.owners(), SERVER}
+        owners = {*self._master.owners(), *self._log.shadows.owners(), SERVER}
         return list(self._record_owners(sorted(owners)).values())
 
     def _record_owners(self, owners: Collection[Owner]) -> dict[Owner, CyrusSyncError]:
@@ -115,7 +115,7 @@ class Capture:
         """Whether operations on the owner, or on the home of one of its mailboxes, were begun."""
         if not self._log.operations.begun():
             return False
-        with self._store.read(owner) as reader:
+        with self._master.read(owner) as reader:
             homes = {self._log.home(state.uniqueid, state.name) for state in reader.mailboxes()}
         return any(self._log.operations.begun(one) for one in {owner, *homes})
 
@@ -153,7 +153,7 @@ class Capture:
             await self._shared(owner)
 
     async def _user(self, owner: Owner) -> None:
-        with self._store.read(owner) as reader:
+        with self._master.read(owner) as reader:
             states = [state.name for state in reader.mailboxes() if not state.name.endswith(".#sieve")]
         if inbox_of(owner.name) in states:
             await self._engine.user(owner.name)
@@ -174,7 +174,7 @@ class Capture:
                 await self._engine.unmailbox(name)
 
     async def _shared(self, owner: Owner) -> None:
-        with self._store.read(owner) as reader:
+        with self._master.read(owner) as reader:
             names = [state.name for state in reader.mailboxes()]
             roots = {quota.root: quota.limits for quota in reader.quotas()}
         await self._one_by_one(owner, names)

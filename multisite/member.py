@@ -20,6 +20,7 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.stores import open_kept
 from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.multisite import keyring
@@ -64,7 +65,7 @@ class Member:
         self.omissions = 0
         """How much could not be recorded or told, so far."""
         channel = config.string("multisite_channel") or "multisite"
-        self.capture = Capture(store, log, SyncLog(log_path(config, channel)))
+        self.capture = Capture(NativeMaster(store), log, SyncLog(log_path(config, channel)))
         self.capture.sealed = self.sealed
 
     @classmethod

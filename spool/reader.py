@@ -202,6 +202,10 @@ class SpoolReader:
         del guids
         return set()  # no index by GUID: who wants one of these fetches it
 
+    def damaged_guids(self) -> set[bytes]:
+        """None: what is damaged is not remembered, since nothing is written here."""
+        return set()
+
     def readable(
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:

@@ -19,7 +19,6 @@ from cyrus_sync.common.commands import complain, run_command
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
@@ -27,6 +26,7 @@ from cyrus_sync.sync_client import names, report
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.background import go_to_background, is_supervised
 from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
+from cyrus_sync.sync_client.masters import look_at_master
 from cyrus_sync.sync_client.status import Thresholds, read_status, render
 
 
@@ -113,8 +113,8 @@ def _status(arguments: Arguments, cfg: Config) -> int:
     directory = cfg.configdirectory / "sync" / arguments.channel
     log = log_path(cfg, arguments.channel)
     warning = "; ".join(channel_warnings(cfg, arguments.channel))
-    with contextlib.closing(open_store(cfg, readonly=True, log=False)) as store:
-        marked = store.damaged_owners()
+    with contextlib.closing(look_at_master(cfg)) as master:
+        marked = master.damaged_owners()
     found = read_status(
         directory,
         arguments.channel,

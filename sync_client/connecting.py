@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.sync_client.engine import Engine, Options
@@ -46,7 +46,7 @@ class WireConnector:
         self,
         reactor: Any,
         settings: ClientSettings,
-        store: MailStore,
+        master: Master,
         threads: Any,
         options: Options,
         *,
@@ -56,7 +56,7 @@ class WireConnector:
         self._reactor = reactor
         self.settings = settings
         """May be replaced; the next attempt uses them."""
-        self._store = store
+        self._master = master
         self._threads = threads
         self._options = options
         self._archive = archive
@@ -82,5 +82,5 @@ class WireConnector:
         if self._archive and ARCHIVE not in replica.capabilities:
             await replica.close()
             raise NotGranted().at(server=self.server)
-        engine = Engine(self._store, replica, self._threads, self._options)
+        engine = Engine(self._master, replica, self._threads, self._options)
         return WireConnection(engine, replica)

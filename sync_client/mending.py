@@ -9,8 +9,8 @@ that is back, a pack that was restored.
 from __future__ import annotations
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.names import owner_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.sync_client.engine.withheld import Withheld
 from cyrus_sync.sync_client.quarantine import Line
@@ -20,21 +20,21 @@ INTERVAL = 600
 """Seconds between two looks."""
 
 
-def look_again(store: MailStore, withheld: Withheld, sync_log: SyncLog) -> None:
+def look_again(master: Master, withheld: Withheld, sync_log: SyncLog) -> None:
     """Write the lines that are due. Blocks on disks. Raises `StoreError` where the log cannot be written."""
-    lines = dict.fromkeys([*_marked(store, withheld), *_readable_again(store, withheld)])
+    lines = dict.fromkeys([*_marked(master, withheld), *_readable_again(master, withheld)])
     if lines:
         sync_log.append(lines)
 
 
-def _marked(store: MailStore, withheld: Withheld) -> list[Line]:
+def _marked(master: Master, withheld: Withheld) -> list[Line]:
     """Whose damage the replica may heal."""
     lacking = {guid for entry in withheld.entries() for guid in entry.messages.values()}
     lines: list[Line] = []
-    for owner in store.damaged_owners():
+    for owner in master.damaged_owners():
         try:
-            with store.read(owner) as reader:
-                bad = reader.unsound(reader.damaged_guids() - lacking)
+            bad = master.damaged(owner) - lacking
+            with master.read(owner) as reader:
                 names = [state.name for state in reader.mailboxes() if not state.intermediate]
         except CyrusSyncError as error:
             log.error("cannot look after the damaged messages of %s: %s", owner, error)
@@ -46,15 +46,12 @@ def _marked(store: MailStore, withheld: Withheld) -> list[Line]:
     return lines
 
 
-def _readable_again(store: MailStore, withheld: Withheld) -> list[Line]:
+def _readable_again(master: Master, withheld: Withheld) -> list[Line]:
     lines: list[Line] = []
     for entry in withheld.entries():
-        guids = set(entry.messages.values())
-        owner = owner_of(entry.mailbox)
         try:
-            with store.read(owner) as reader:
-                stored = reader.has_guids(guids)
-                if stored - reader.unsound(stored):
+            with master.read(owner_of(entry.mailbox)) as reader:
+                if reader.readable(entry.uniqueid, entry.messages.items(), verify=True):
                     lines.append(("MAILBOX", entry.mailbox))
         except CyrusSyncError as error:
             log.error("cannot look after withheld messages of %s: %s", entry.mailbox, error)

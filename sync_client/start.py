@@ -23,9 +23,8 @@ from cyrus_sync.common.commands import LostOutput
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
 from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores import open_kept
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
@@ -41,6 +40,7 @@ from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, nobody_here
+from cyrus_sync.sync_client.masters import open_master
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
 from cyrus_sync.sync_client.quarantine import Quarantine
@@ -80,8 +80,7 @@ class _Parts:
         arguments = job.arguments
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)
-        self.store, self.care = open_kept(job.cfg)
-        self.care.check()
+        self.master, self.sweep = open_master(job.cfg)
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -95,7 +94,7 @@ class _Parts:
         self.connector = WireConnector(
             reactor,
             job.settings,
-            self.store,
+            self.master,
             self.threads,
             replace(
                 engine_options(job, self.reporter, reactor),
@@ -166,13 +165,13 @@ def run_one_shot(job: Job) -> int:
         parts.remark = shot.remark
 
         async def work() -> int:
-            shot.items = await parts.threads.run(_items, job, parts.store)
+            shot.items = await parts.threads.run(_items, job, parts.master)
             if job.arguments.mode is Mode.ALL:
                 if not shot.items:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
                 here = [item.owner.name for item in shot.items if item.kind is Kind.USER]
                 shot.everybody = "".join(job.names), here
-            elif not any(parts.store.userids()) and (found := cyrus_spool(job.cfg)):
+            elif next(parts.master.owners(), None) is None and (found := cyrus_spool(job.cfg)):
                 shot.remark(
                     f"{found} belongs to a real Cyrus IMAP server: this program does not read its mail"
                 )
@@ -193,7 +192,7 @@ def run_one_shot(job: Job) -> int:
     return status
 
 
-def _items(job: Job, store: MailStore) -> list[Item]:
+def _items(job: Job, master: Master) -> list[Item]:
     match job.arguments.mode:
         case Mode.USERS:
             return oneshot.user_items(job.names)
@@ -202,7 +201,7 @@ def _items(job: Job, store: MailStore) -> list[Item]:
         case Mode.MAILBOXES:
             return oneshot.mailbox_items(job.names)
         case _:
-            return oneshot.everybody_items(*read_everybody(store, "".join(job.names), True))
+            return oneshot.everybody_items(*read_everybody(master, "".join(job.names), True))
 
 
 # -- rolling
@@ -251,7 +250,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             watch=watch,
             observer=observer,
             facts=parts.facts,
-            owner_of_uniqueid=parts.store.owner_of_uniqueid,
+            owner_of_uniqueid=parts.master.owner_of_uniqueid,
             report=parts.reporter.failure,
             say=lambda text: log.error("%s", text),
             random=random.random,
@@ -306,7 +305,7 @@ def _look_after_damage(job: Job, parts: _Parts) -> None:
     sync_log = SyncLog(log_path(job.cfg, job.arguments.channel))
 
     def look() -> Deferred[None]:
-        looked = parts.threads.run(look_again, parts.store, parts.withheld, sync_log)
+        looked = parts.threads.run(look_again, parts.master, parts.withheld, sync_log)
         return looked.addErrback(lambda failure: log.error("cannot look after damage: %s", failure.value))
 
     ticker = LoopingCall(look)
@@ -327,7 +326,7 @@ def _behind_sweep(job: Job, parts: _Parts, run: Callable[[], Deferred[int]]) -> 
         return run()
     stop = threading.Event()
     parts.reactor.addSystemEventTrigger("before", "shutdown", stop.set)
-    swept = parts.threads.run(parts.care.sweep, stop)
+    swept = parts.threads.run(parts.sweep, stop)
     swept.addErrback(lambda failure: log.error("cannot look for lines left over: %s", failure.value))
     return swept.addCallback(lambda _: run()) if job.arguments.once else run()
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import ReplyError
-from cyrus_sync.common.model import MailboxState, MessageBody
+from cyrus_sync.common.master import Master
+from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -39,10 +40,10 @@ class Healed:
     """One place of each that the peer could not give either, with the reason."""
 
 
-def damaged_places(store: MailStore, owner: Owner, guids: Collection[bytes]) -> dict[bytes, list[Place]]:
+def damaged_places(master: Master, owner: Owner, guids: Collection[bytes]) -> dict[bytes, list[Place]]:
     """Where live mailboxes of the owner have these messages, not expunged. Reads all records."""
     found: dict[bytes, list[Place]] = {}
-    with store.read(owner) as reader:
+    with master.read(owner) as reader:
         for state in reader.mailboxes():
             for batch in reader.records(state.uniqueid):
                 for record in batch:
@@ -67,7 +68,7 @@ def unreadable_messages(store: MailStore, owner: Owner) -> set[bytes]:
 
 
 async def heal(
-    store: MailStore,
+    master: Master,
     replica: Replica,
     threads: Threads,
     owner: Owner,
@@ -80,7 +81,7 @@ async def heal(
     known not to have them. An error that ends the
     connection is raised; one message's refusal keeps no other from being healed."""
     done = Healed()
-    places = await threads.run(damaged_places, store, owner, guids)
+    places = await threads.run(damaged_places, master, owner, guids)
     there = {state.uniqueid: state for state in theirs if not state.intermediate}
     for guid in sorted(places):
         reason = "the peer has no such message"
@@ -94,7 +95,7 @@ async def heal(
                 if body is None or body.guid != guid:
                     reason = "it is damaged at the peer, too"
                     continue
-                await threads.run(_store, store, owner, body)
+                await threads.run(master.heal, owner, body)
             except ReplyError as error:
                 reason = f"the peer does not give it: {error.message}"
                 continue
@@ -103,8 +104,3 @@ async def heal(
         else:
             done.lacking.append((places[guid][0], reason))
     return done
-
-
-def _store(store: MailStore, owner: Owner, body: MessageBody) -> None:
-    with store.write(owner, create=False, timeout=60) as writer:
-        writer.heal(body)

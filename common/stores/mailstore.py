@@ -104,9 +104,6 @@ class MailReader(MasterReader, Protocol):
         """The stored copy of this message is not what its GUID says: a writer that is next given the
         message stores it anew."""
 
-    def damaged_guids(self) -> set[bytes]:
-        """Messages whose stored copy was found damaged, by anybody, and has not been replaced yet."""
-
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
         """Reads these messages, as far as they are stored; those that cannot be read, or are not what their
         GUIDs say. They are marked as damaged."""

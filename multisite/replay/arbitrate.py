@@ -41,7 +41,7 @@ from cyrus_sync.sync_client.engine.conflict import (
     ExpungeRemote,
     Renumber,
     Rewrite,
-    settle,
+    decide,
     two_messages,
 )
 
@@ -280,7 +280,7 @@ def plan_arbitration(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid
             # A message and a copy of it, born apart under one UID.
             actions += _both(two_messages(mine, record))
         else:
-            actions += _both(settle(mine, record, counters))
+            actions += _both(decide(mine, record, counters))
     return actions
 
 

@@ -1,6 +1,6 @@
 """The engine: what sync_client does once it is connected, whatever it is connected to.
 
-It compares the master's mail store with what a `common.replica.Replica` reports and sends what differs.
+It compares a `common.master.Master` with what a `common.replica.Replica` reports and sends what differs.
 The decisions (`compare`, `renames`, `batches`, `conflict`, the ``…_changes`` functions) are pure; the
 rest carries them out.
 """

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.master import READ_ERRORS, Master
 from cyrus_sync.common.names import Owner, inbox_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
 from cyrus_sync.sync_client.engine.errors import UsersFailed
@@ -21,7 +21,7 @@ from cyrus_sync.sync_client.engine.user import sync_user
 Work = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
 
 
-def read_everybody(store: MailStore, prefix: str, sieve_mailbox: bool) -> tuple[list[str], list[str]]:
+def read_everybody(master: Master, prefix: str, sieve_mailbox: bool) -> tuple[list[str], list[str]]:
     """Userids that have an INBOX, and names of shared mailboxes, that begin with `prefix`.
 
     A user counts if the userid or the name of the INBOX begins so. Who cannot be read is among them (a
@@ -29,31 +29,31 @@ def read_everybody(store: MailStore, prefix: str, sieve_mailbox: bool) -> tuple[
     """
     users: list[str] = []
     shared: list[str] = []
-    for owner in store.owners():
+    for owner in master.owners():
         if owner.kind == "user":
             inbox = inbox_of(owner.name)
             wanted = owner.name.startswith(prefix) or inbox.startswith(prefix)
-            if wanted and _has_inbox(store, owner, inbox):
+            if wanted and _has_inbox(master, owner, inbox):
                 users.append(owner.name)
         elif owner.kind == "shared":
-            names = _shared_names(store, owner, sieve_mailbox)
+            names = _shared_names(master, owner, sieve_mailbox)
             shared += [name for name in names if name.startswith(prefix)]
     return users, shared
 
 
-def _has_inbox(store: MailStore, owner: Owner, inbox: str) -> bool:
+def _has_inbox(master: Master, owner: Owner, inbox: str) -> bool:
     try:
-        with store.read(owner) as reader:
+        with master.read(owner) as reader:
             return reader.mailbox(inbox) is not None
-    except StoreError:
+    except READ_ERRORS:
         return True
 
 
-def _shared_names(store: MailStore, owner: Owner, sieve_mailbox: bool) -> list[str]:
+def _shared_names(master: Master, owner: Owner, sieve_mailbox: bool) -> list[str]:
     try:
-        with store.read(owner) as reader:
+        with master.read(owner) as reader:
             return [state.name for state in reader.mailboxes() if not is_hidden(state, sieve_mailbox)]
-    except StoreError:
+    except READ_ERRORS:
         return [owner.name]
 
 
@@ -65,7 +65,7 @@ async def sync_all_users(session: Session, prefix: str = "", done: set[str] | No
     at once what ended the connection.
     """
     done = set() if done is None else done
-    users, shared = await session.threads.run(read_everybody, session.store, prefix, session.sieve_mailbox)
+    users, shared = await session.threads.run(read_everybody, session.master, prefix, session.sieve_mailbox)
     left = [f"user:{name}" for name in users] + [f"mailbox:{name}" for name in shared]
     await sync_each(session, [item for item in left if item not in done], _sync_one(session, done))
     await tell_of_users(session, prefix, users)

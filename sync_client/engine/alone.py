@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from cyrus_sync.common.errors import InvalidUser, MailboxNonexistent, ReplyError
+from cyrus_sync.common.master import READ_ERRORS, Master, MasterReader
 from cyrus_sync.common.model import MailboxState, RecordSource, UserState
 from cyrus_sync.common.names import Owner, inbox_of, is_deleted
 from cyrus_sync.common.protocol.commands import USERS
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import forgiving
 from cyrus_sync.sync_client.engine.session import Session
 
@@ -42,7 +42,7 @@ async def tell_of_user(session: Session, userid: str, remote: UserState) -> bool
     counts = [await _count(session, box) for box in boxes]
     total = None if None in counts else sum(count or 0 for count in counts)
     what = f"{len(boxes)} mailbox{'es' if len(boxes) > 1 else ''} and {_messages(total)}"
-    if await session.threads.run(_was_deleted, session.store, userid):
+    if await session.threads.run(_was_deleted, session.master, userid):
         session.options.remark(
             f"only the replica has the user {userid}, with {what}: deleted here, not yet there. To have that"
             f" done, type here: echo 'UNUSER {userid}' | sync_client -R -f -"
@@ -98,18 +98,25 @@ def _messages(count: int | None) -> str:
     return "1 message" if count == 1 else f"{count} messages"
 
 
-def _was_deleted(store: MailStore, userid: str) -> bool:
-    with store.read(Owner("user", userid)) as reader:
+def _was_deleted(master: Master, userid: str) -> bool:
+    with master.read(Owner("user", userid)) as reader:
         return any(stone.name == inbox_of(userid) for stone in reader.tombstones())
 
 
 def names_nowhere(
-    store: MailStore, wanted: dict[Owner, list[str]], remote: Sequence[MailboxState]
+    master: Master, wanted: dict[Owner, list[str]], remote: Sequence[MailboxState]
 ) -> list[str]:
     """Names that neither side has."""
     there = {state.name for state in remote}
-    nowhere = []
+    nowhere: list[str] = []
     for owner, names in wanted.items():
-        with store.read(owner) as reader:
-            nowhere += [name for name in names if name not in there and reader.mailbox(name) is None]
+        with master.read(owner) as reader:
+            nowhere += [name for name in names if name not in there and not _is_here(reader, name)]
     return nowhere
+
+
+def _is_here(reader: MasterReader, name: str) -> bool:
+    try:
+        return reader.mailbox(name) is not None
+    except READ_ERRORS:
+        return True

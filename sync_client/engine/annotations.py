@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxAnnotation
 from cyrus_sync.common.names import SERVER, owner_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import Answers, item_of
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
 from cyrus_sync.sync_client.engine.session import Session
@@ -33,7 +33,7 @@ async def sync_annotations(session: Session, mailbox: str) -> None:
     session.begin()
     answers = Answers()
     asking = session.replica.get_annotations(mailbox)
-    local = await session.threads.run(_read, session.store, mailbox)
+    local = await session.threads.run(_read, session.master, mailbox)
     for note, wanted in annotation_changes(local, await asking):
         await session.replica.ready()
         verb = "ANNOTATION" if wanted else "UNANNOTATION"
@@ -54,6 +54,6 @@ async def sync_annotations(session: Session, mailbox: str) -> None:
         raise ItemsFailed([(item_of(error), error) for error in errors])
 
 
-def _read(store: MailStore, mailbox: str) -> list[MailboxAnnotation]:
-    with store.read(owner_of(mailbox) if mailbox else SERVER) as reader:
+def _read(master: Master, mailbox: str) -> list[MailboxAnnotation]:
+    with master.read(owner_of(mailbox) if mailbox else SERVER) as reader:
         return reader.annotations(mailbox)

@@ -6,6 +6,8 @@ CRC means "not known" and agrees with everything, as do counters that an old rep
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cyrus_sync.common.identity import annotation_values
 from cyrus_sync.common.model import MailboxState, Quota
 
@@ -95,6 +97,17 @@ def counters_to_adopt(local: MailboxState, remote: MailboxState) -> dict[str, in
     """
     names = ("uidvalidity", "foldermodseq", "raclmodseq", *(("xconvmodseq",) if local.xconvmodseq else ()))
     return {name: getattr(remote, name) for name in names if getattr(remote, name) > getattr(local, name)}
+
+
+def told(local: MailboxState, remote: MailboxState) -> MailboxState:
+    """What a replica is told of a master that takes no changes: where only the bookkeeping of folders, rights
+    and conversations is ahead there, it is not contradicted. UIDVALIDITY stays the master's."""
+    return replace(
+        local,
+        foldermodseq=max(local.foldermodseq, remote.foldermodseq),
+        raclmodseq=max(local.raclmodseq, remote.raclmodseq),
+        xconvmodseq=max(local.xconvmodseq, remote.xconvmodseq),
+    )
 
 
 def quota_limits(quota: Quota) -> dict[str, int]:

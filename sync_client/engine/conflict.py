@@ -6,7 +6,8 @@ the replica's record of one UID, × is expunged, – is absent.
 =====================  ==========================================================================
 M and R, same GUID     nothing differs, or both ×: nothing. One ×: expunge wins, M is × with a new
                        modseq. Both live: R's flags, conversation and annotations win if R's modseq
-                       is higher and R's last change not earlier; M is rewritten in either case
+                       is higher and R's last change not earlier. M is rewritten in either case,
+                       unless it stays as it is and will be sent: its modseq is above all of R's
 M and R, other GUID    both ×: nothing. Else every live one survives under a new UID, lower GUID
                        first; M is ×, the UID is expunged on the replica
 M live, R –            below the replica's LAST_UID: M moves to a new UID. Above: it will be sent,
@@ -76,13 +77,13 @@ class ExpungeRemote:
 Action = Rewrite | Renumber | Adopt | ExpungeRemote
 
 
-def settle(master: Record | None, replica: Record | None, counters: Counters) -> list[Action]:
+def decide(master: Record | None, replica: Record | None, counters: Counters) -> list[Action]:
     """The actions for one UID, in the order in which they are carried out."""
     if master is not None and replica is not None:
         if master.expunged and replica.expunged:
             return []
         if master.guid == replica.guid:
-            return _same_message(master, replica)
+            return _same_message(master, replica, counters)
         return two_messages(master, replica)
     if master is not None:
         return _master_only(master, counters)
@@ -96,7 +97,7 @@ def walk(
 ) -> Iterator[Action]:
     """The actions for a whole mailbox. Both record lists ascend by UID."""
     for our, their in pairs(master, replica):
-        yield from settle(our, their, counters)
+        yield from decide(our, their, counters)
 
 
 def pairs(
@@ -157,10 +158,13 @@ def replica_wins(master: Record, replica: Record) -> bool:
     return replica.modseq > master.modseq and replica.last_updated >= master.last_updated
 
 
-def _same_message(master: Record, replica: Record) -> list[Action]:
+def _same_message(master: Record, replica: Record, counters: Counters) -> list[Action]:
     if not differs(master, replica):
         return []
-    return [Rewrite(merged(master, replica, other_wins=replica_wins(master, replica)))]
+    result = merged(master, replica, other_wins=replica_wins(master, replica))
+    if result == master and master.modseq > counters.replica_highestmodseq:
+        return []
+    return [Rewrite(result)]
 
 
 def two_messages(master: Record, replica: Record) -> list[Action]:

@@ -1,18 +1,19 @@
-"""A run that changes nothing: wrappers around a replica and a store that only tell what would be done.
+"""A run that changes nothing: wrappers around a replica and a master that only tell what would be done.
 
 The engine does not know. `DryRunReplica` answers reads from the real replica and writes down changes
 instead of sending them; later reads show renames and deletions as if they had been carried out, so that
-the engine goes on as it would. `DryRunStore` undoes every transaction on the master.
+the engine goes on as it would. `DryRunMaster` settles nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 
+from cyrus_sync.common.master import Master, MasterReader, Settlement, Unreadable
 from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
@@ -27,7 +28,6 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 
 
 class DryRunReplica:
@@ -202,50 +202,49 @@ class DryRunReplica:
         return self._replica.noop()
 
 
-class _Undo(Exception):
-    """Ends a transaction that must leave no trace."""
+class DryRunMaster:
+    """A `Master` that is only read: what would be settled on it counts as done."""
 
-
-class DryRunStore:
-    """A `MailStore` whose writes work inside their transaction and then never happened."""
-
-    def __init__(self, store: MailStore) -> None:
-        self._store = store
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self.refuses = master.refuses
 
     def owners(self) -> Iterator[Owner]:
-        return self._store.owners()
+        return self._master.owners()
 
     def exists(self, owner: Owner) -> bool:
-        return self._store.exists(owner)
-
-    @contextmanager
-    def read(self, owner: Owner) -> Iterator[MailReader]:
-        with self._store.read(owner) as reader:
-            yield reader
-
-    @contextmanager
-    def write(self, owner: Owner, *, create: bool = True, timeout: float = 5.0) -> Iterator[MailWriter]:
-        try:
-            with self._store.write(owner, create=create, timeout=timeout) as writer:
-                yield writer
-                raise _Undo
-        except _Undo:
-            pass
+        return self._master.exists(owner)
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
-        return self._store.owner_of_uniqueid(uniqueid)
+        return self._master.owner_of_uniqueid(uniqueid)
 
-    def rename(
+    def read(self, owner: Owner) -> AbstractContextManager[MasterReader]:
+        return self._master.read(owner)
+
+    def messages(
         self,
-        old: str,
-        new: str,
-        *,
+        owner: Owner,
+        uniqueid: str,
+        wanted: Sequence[tuple[int, bytes]],
         partition: str = "",
-        uidvalidity: int = 0,
-        log: bool,
-        timeout: float = 5.0,
-    ) -> None:
-        """Nothing is renamed."""
+        encoding: str = "identity",
+        *,
+        unreadable: Unreadable | None = None,
+    ) -> MessageSource:
+        return self._master.messages(owner, uniqueid, wanted, partition, encoding, unreadable=unreadable)
+
+    def settle(self, owner: Owner, settlement: Settlement) -> Sequence[int]:
+        return settlement.expunge
+
+    def damaged_owners(self) -> list[Owner]:
+        return self._master.damaged_owners()
+
+    def damaged(self, owner: Owner) -> set[bytes]:
+        """Nothing is healed."""
+        return set()
+
+    def heal(self, owner: Owner, body: MessageBody) -> None:
+        """Nothing is healed."""
 
     def close(self) -> None:
-        self._store.close()
+        self._master.close()

@@ -1,4 +1,4 @@
-"""`Engine`: one replica brought up to date from one mail store.
+"""`Engine`: one replica brought up to date from one master.
 
 One engine belongs to one connection. Its methods may run at the same time; each raises a
 `CyrusSyncError` that says where it happened. An error that is no `ReplyError` but a `PeerError` means
@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from cyrus_sync.common.errors import PeerError, ReplyError
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.replica import Replica
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine import quotas, removal, seen, subscriptions
 from cyrus_sync.sync_client.engine.all_users import sync_all_users, sync_users
@@ -26,12 +26,12 @@ from cyrus_sync.sync_client.engine.user import sync_user
 
 
 class Engine:
-    """The client algorithm over a `MailStore` and a `Replica`."""
+    """The client algorithm over a `Master` and a `Replica`."""
 
     def __init__(
-        self, store: MailStore, replica: Replica, threads: Threads, options: Options | None = None
+        self, master: Master, replica: Replica, threads: Threads, options: Options | None = None
     ) -> None:
-        self.session = Session(store, replica, threads, options or Options())
+        self.session = Session(master, replica, threads, options or Options())
 
     async def user(self, userid: str) -> None:
         """USER: everything of one user. `FoldersFailed` names the mailboxes that failed."""

@@ -8,6 +8,7 @@ address and does not stop the others.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred, fail
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
+from cyrus_sync.common.master import READ_ERRORS
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, sort_key
 from cyrus_sync.sync_client.engine.alone import tell_of_mailbox
@@ -71,7 +73,8 @@ class FolderRun:
     def fail(self, name: str, uniqueid: str, error: CyrusSyncError) -> None:
         """Remember that this mailbox could not be done."""
         self.failures[name] = error.at(mailbox=name, uniqueid=uniqueid)
-        self.given_up.add(uniqueid)
+        if uniqueid:
+            self.given_up.add(uniqueid)
 
     def check(self) -> None:
         """Raise `FoldersFailed` if anything failed."""
@@ -92,6 +95,8 @@ async def start_folders(
     remote = [*remote, *(state for state in run.elsewhere if state.uniqueid not in known)]
     run.elsewhere = []
     survey = await session.threads.run(_survey, session, run, remote, tuple(cached))
+    for name, uniqueid, error in survey.unreadable:
+        run.fail(name, uniqueid, error)
     await _tell_of_alone(session, run, survey)
     deleted = await _delete(session, run, survey.deletes)
     if await _rename(session, run, survey, remote, deleted):
@@ -145,7 +150,7 @@ async def look_for_moved(session: Session, run: FolderRun) -> bool:
 def _former_names(session: Session, moved: Sequence[Item]) -> list[str]:
     names: list[str] = []
     for item in moved:
-        with session.store.read(item.owner) as reader:
+        with session.master.read(item.owner) as reader:
             names += reader.former_names(item.uniqueid)
     return list(dict.fromkeys(names))
 
@@ -154,7 +159,7 @@ def _survey(
     session: Session, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str]
 ) -> Survey:
     surveyor = Surveyor(
-        session.store,
+        session.master,
         partition=session.options.partition,
         sieve_mailbox=session.sieve_mailbox,
         settle=not session.options.no_copyback,
@@ -282,7 +287,8 @@ def _fill_wave(session: Session, queue: deque[Item]) -> tuple[deque[Item], dict[
     while queue and len(wave) < WAVE and count < RESERVE_LIMIT:
         item = queue.popleft()
         wave.append(item)
-        with session.store.read(item.owner) as reader:
+        guids: list[bytes] = []
+        with session.master.read(item.owner) as reader, contextlib.suppress(*READ_ERRORS):
             guids = wanted_guids(reader, item, session.stage, session.options.batchsize)
         wanted.setdefault(item.target, {}).update(dict.fromkeys(guids))
         count += len(guids)

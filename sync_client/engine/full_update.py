@@ -1,107 +1,128 @@
-"""The full update: carry out what `conflict` decides, so that no interruption loses a message.
+"""The full update: find what `conflict` decides, and have the master carry it out. No interruption loses a
+message.
 
-1. GET FULLMAILBOX. 2. A dry walk finds which messages exist on the replica only; they are fetched into
-a spool while nothing is locked. 3. Under the owner's write lock the walk is done again, on the state of
-now, and everything is carried out on the master in one durable transaction: adopt first, then renumber,
-rewrite and raise counters. 4. Only then does EXPUNGE drop on the replica what has found its new UID.
-5. The caller sends the merged mailbox.
+1. GET FULLMAILBOX. 2. A walk over both sides' records makes a `Settlement`, and finds which messages exist on
+the replica only; they are fetched into a spool. 3. The master carries the settlement out, and all of it is
+durable there; if the mailbox has changed meanwhile so that it is wrong, the walk is repeated. 4. Only then
+does EXPUNGE drop on the replica what has found its new UID. 5. The caller sends the merged mailbox.
 
 Interrupted between 3 and 4, the next full update finds that the messages have been adopted, and only
-repeats the EXPUNGE.
+repeats the EXPUNGE. A master that takes no changes is spared where none are needed: what the replica missed
+is sent, what is stale there is expunged. Where they are needed, the mailbox fails, and says what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, SyncChanged, SyncChecksum
-from cyrus_sync.common.model import MailboxState, Record, RecordSource
-from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
-from cyrus_sync.sync_client.engine.compare import mailbox_annotations
-from cyrus_sync.sync_client.engine.concurrency import all_of, start
-from cyrus_sync.sync_client.engine.conflict import (
-    Action,
-    Adopt,
-    Counters,
-    ExpungeRemote,
-    Renumber,
-    Rewrite,
-    walk,
-    without_adopted,
+from cyrus_sync.common.errors import (
+    MailboxMoved,
+    MailboxNonexistent,
+    SettlementRefused,
+    SnapshotLost,
+    SyncChanged,
+    SyncChecksum,
 )
-from cyrus_sync.sync_client.engine.reading import Item, Without
+from cyrus_sync.common.master import Master, MasterReader, Settlement
+from cyrus_sync.common.model import MailboxState, Record, RecordSource
+from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine.compare import told
+from cyrus_sync.sync_client.engine.concurrency import all_of, start
+from cyrus_sync.sync_client.engine.conflict import Adopt, Counters, walk, without_adopted
+from cyrus_sync.sync_client.engine.reading import Item, Without, sound
 from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.settlement import make_settlement
 from cyrus_sync.sync_client.engine.spool import BodySpool
 
-ROUNDS = 3
-"""How often the walk is repeated because the master changed while messages were fetched."""
+ROUNDS = 10
+"""How often the walk is done, at most: again when messages have been fetched, or the master has changed."""
 
 FETCHES_IN_FLIGHT = 32
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What is left to do on the replica."""
+class Plan(NamedTuple):
+    """What one walk came to."""
 
-    expunge: list[int]
+    settlement: Settlement
+    to_fetch: list[Record]
+    """The replica's records whose messages the master and the spool lack, each message once."""
+    withheld: dict[int, bytes]
+    """Messages that the replica lacks since they cannot be read here, GUID by UID."""
 
 
 async def full_update(session: Session, item: Item) -> None:
     """Settle the conflict between both sides' `item`; afterwards a normal update without SINCE is due.
 
-    Raises `SyncChecksum` if a message that only the replica has cannot be fetched.
+    Raises `SyncChecksum` if a message that only the replica has cannot be fetched, `SettlementRefused` if the
+    master would have to be changed and takes no changes.
     """
     session.report("FULLMAILBOX", item.name)
-    for _ in range(ROUNDS):
-        try:
-            remote, records = await session.replica.get_full_mailbox(item.name)
-        except MailboxNonexistent:
-            item.remote = None
-            break
+    try:
+        remote, records = await session.replica.get_full_mailbox(item.name)
+    except MailboxNonexistent:
+        item.remote = None
+    else:
         if remote.uniqueid != item.uniqueid:
             raise MailboxMoved().at(command="FULLMAILBOX")
-        outcome = await _settle(session, item, remote, records)
-        if outcome is None:
-            continue
-        if outcome.expunge:
-            await session.replica.expunge(item.name, item.uniqueid, outcome.expunge)
+        expunge = await _settle(session, item, remote, records)
+        if expunge:
+            await session.replica.expunge(item.name, item.uniqueid, expunge)
         item.remote = remote
-        break
-    else:
-        raise SyncChanged("the mailbox kept changing while its conflict was settled")
     item.since = False
     item.full_done = True
     item.cached = False
     item.cuts.clear()
 
 
-async def _settle(
-    session: Session, item: Item, remote: MailboxState, records: RecordSource
-) -> Outcome | None:
-    """Fetch and carry out; None if the master changed so that more must be fetched."""
+async def _settle(session: Session, item: Item, remote: MailboxState, records: RecordSource) -> Sequence[int]:
+    """Make the master what both sides come to; the UIDs to be expunged on the replica."""
     run = session.threads.run
     spool = await run(BodySpool, session.options.spool_dir)
     try:
-        lacking = await run(_dry_walk, session, item, remote, records)
-        await _fetch_all(session, item, remote, lacking, spool)
-        return await run(_change, session, item, remote, records, spool)
+        for _ in range(ROUNDS):
+            try:
+                plan = await run(_walk, session, item, remote, records, spool)
+                if plan is None:
+                    return []
+                if not session.master.refuses and plan.to_fetch:
+                    await _fetch_all(session, item, remote, plan.to_fetch, spool)
+                    continue
+                expunge = await run(_carry_out, session, item, plan)
+            except SnapshotLost:
+                continue
+            if expunge is not None:
+                return expunge
     finally:
         await run(spool.close)
+    raise SyncChanged("the mailbox kept changing while its conflict was settled")
 
 
-def _dry_walk(session: Session, item: Item, remote: MailboxState, records: RecordSource) -> list[Record]:
-    """The replica's records whose messages have to be fetched, each message once."""
-    with session.store.read(item.owner) as reader:
+def _walk(
+    session: Session, item: Item, remote: MailboxState, records: RecordSource, spool: BodySpool
+) -> Plan | None:
+    """Both sides' records, as they are now; None if the master has no such mailbox any more."""
+    with session.master.read(item.owner) as reader:
         local = reader.mailbox_by_id(item.uniqueid)
         if local is None:
-            return []
-        adopted = _adoptions(session, reader, local, remote, records)
-        return _not_stored(reader, adopted)
+            return None
+        if session.master.refuses:
+            local = told(local, remote)
+        ours, lacking = _ours(session, reader, item.uniqueid, records)
+        actions = list(walk(ours, records, Counters.of(local, remote)))
+        actions = without_adopted(actions, reader.records(item.uniqueid), records)
+        adopted = {act.record.guid: act.record for act in actions if isinstance(act, Adopt)}
+        stored = reader.has_guids(adopted) if adopted else set()
+    to_fetch = [r for guid, r in adopted.items() if guid not in stored and guid not in spool]
+    return Plan(
+        make_settlement(local, remote, actions, spool),
+        to_fetch,
+        {uid: guid for uid, guid in lacking.items() if uid <= remote.last_uid},
+    )
 
 
 def _ours(
-    session: Session, reader: MailReader, uniqueid: str, records: RecordSource
+    session: Session, reader: MasterReader, uniqueid: str, records: RecordSource
 ) -> tuple[RecordSource, dict[int, bytes]]:
     """The master's records without those that the replica lacks and whose messages cannot be read: there is
     nothing to be given under another UID. And these, GUID by UID."""
@@ -109,12 +130,11 @@ def _ours(
     if session.options.withheld is None:
         return ours, {}
     damaged = reader.damaged_guids()
-    bad = reader.unsound(damaged) if damaged else set()
     lacking: dict[int, bytes] = {}
     for batch in ours:
-        live = {record.uid: record.guid for record in batch if not record.expunged}
-        stored = reader.has_guids(live.values())
-        lacking.update((u, guid) for u, guid in live.items() if guid in bad or guid not in stored)
+        live = [(record.uid, record.guid) for record in batch if not record.expunged]
+        good = sound(reader, uniqueid, live, damaged)
+        lacking.update((uid, guid) for uid, guid in live if guid not in good)
     if not lacking:
         return ours, {}
     for batch in records:
@@ -123,22 +143,28 @@ def _ours(
     return Without(ours, lacking), lacking
 
 
-def _adoptions(
-    session: Session,
-    reader: MailReader,
-    local: MailboxState,
-    remote: MailboxState,
-    records: RecordSource,
-) -> list[Record]:
-    ours, _ = _ours(session, reader, local.uniqueid, records)
-    actions = walk(ours, records, Counters.of(local, remote))
-    return [action.record for action in actions if isinstance(action, Adopt)]
+def _carry_out(session: Session, item: Item, plan: Plan) -> Sequence[int] | None:
+    """Have the master do it; None if it has changed so that the plan is wrong."""
+    try:
+        expunge = settle(session.master, item.owner, plan.settlement)
+    except (SyncChanged, MailboxNonexistent):
+        return None
+    if session.options.withheld is not None:
+        session.options.withheld.put(item.uniqueid, item.name, plan.withheld)
+    return expunge
 
 
-def _not_stored(reader: MailReader, records: Iterable[Record]) -> list[Record]:
-    by_guid = {record.guid: record for record in records}
-    stored = reader.has_guids(by_guid)
-    return [record for guid, record in by_guid.items() if guid not in stored]
+def settle(master: Master, owner: Owner, settlement: Settlement) -> Sequence[int]:
+    """Have the master settle, if it has to. A refusal says what differs."""
+    if settlement.changes_nothing:
+        return settlement.expunge
+    try:
+        if master.refuses:
+            raise SettlementRefused(master.refuses)
+        return master.settle(owner, settlement)
+    except SettlementRefused as error:
+        text = f"both sides have changed it ({settlement.describe()}), and {error.message}"
+        raise SettlementRefused(text) from error
 
 
 async def _fetch_all(
@@ -167,64 +193,3 @@ async def _fetch(
     if body.guid != record.guid:
         raise SyncChecksum(f"{where}: the replica sent another one").at(command="FETCH")
     await session.threads.run(spool.add, body)
-
-
-def _change(
-    session: Session, item: Item, remote: MailboxState, records: RecordSource, spool: BodySpool
-) -> Outcome | None:
-    """The changing walk, one transaction."""
-    with session.store.write(item.owner, create=False) as writer:
-        local = writer.mailbox_by_id(item.uniqueid)
-        if local is None:
-            return Outcome([])
-        ours, lacking = _ours(session, writer, item.uniqueid, records)
-        actions = list(walk(ours, records, Counters.of(local, remote)))
-        adopted = [action.record for action in actions if isinstance(action, Adopt)]
-        if any(record.guid not in spool for record in _not_stored(writer, adopted)):
-            return None
-        actions = without_adopted(actions, writer.records(item.uniqueid), records)
-        _carry_out(writer, local, remote, actions, spool)
-        if session.options.withheld is not None:
-            below = {uid: guid for uid, guid in lacking.items() if uid <= remote.last_uid}
-            session.options.withheld.put(item.uniqueid, item.name, below)
-        return Outcome([action.uid for action in actions if isinstance(action, ExpungeRemote)])
-
-
-def _carry_out(
-    writer: MailWriter,
-    local: MailboxState,
-    remote: MailboxState,
-    actions: Sequence[Action],
-    spool: BodySpool,
-) -> None:
-    uniqueid = local.uniqueid
-    ahead = remote.highestmodseq > local.highestmodseq
-    writer.raise_counters(
-        uniqueid,
-        uidvalidity=remote.uidvalidity,
-        highestmodseq=remote.highestmodseq + 1 if ahead else 0,
-        xconvmodseq=remote.xconvmodseq,
-    )
-    for action in actions:
-        if isinstance(action, Adopt) and action.keep_uid:
-            _adopt(writer, uniqueid, action, spool)
-    writer.raise_counters(
-        uniqueid,
-        last_uid=remote.last_uid,
-        foldermodseq=remote.foldermodseq,
-        raclmodseq=remote.raclmodseq,
-    )
-    for action in actions:
-        if isinstance(action, Adopt) and not action.keep_uid:
-            _adopt(writer, uniqueid, action, spool)
-        elif isinstance(action, Renumber):
-            writer.adopt(uniqueid, action.record, None, keep_uid=False)
-    rewritten = [action.record for action in actions if isinstance(action, Rewrite)]
-    if rewritten:
-        writer.rewrite_records(uniqueid, rewritten)
-    if ahead and mailbox_annotations(local) != mailbox_annotations(remote):
-        writer.replace_mailbox_annotations(uniqueid, remote.annotations)
-
-
-def _adopt(writer: MailWriter, uniqueid: str, action: Adopt, spool: BodySpool) -> None:
-    writer.adopt(uniqueid, action.record, spool.body(action.record.guid), keep_uid=action.keep_uid)

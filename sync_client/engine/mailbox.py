@@ -26,22 +26,24 @@ from cyrus_sync.common.errors import (
     ConnectionLost,
     CyrusSyncError,
     MailboxMoved,
+    MailboxNonexistent,
     ProtocolError,
     ReplyError,
+    SnapshotLost,
     StoreCorrupt,
     SyncBadSieve,
     SyncChanged,
     SyncChecksum,
 )
+from cyrus_sync.common.master import Settlement, Unreadable
 from cyrus_sync.common.model import MailboxState, MessageBody, Record
 from cyrus_sync.common.sieve import from_message
 from cyrus_sync.sync_client.engine.batches import Limits, after
 from cyrus_sync.sync_client.engine.compare import counters_to_adopt
 from cyrus_sync.sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
-from cyrus_sync.sync_client.engine.full_update import full_update
+from cyrus_sync.sync_client.engine.full_update import full_update, settle
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
 from cyrus_sync.sync_client.engine.reading import (
-    Bodies,
     Item,
     Prepared,
     Verdict,
@@ -50,6 +52,9 @@ from cyrus_sync.sync_client.engine.reading import (
     wanted_guids,
 )
 from cyrus_sync.sync_client.engine.session import RECORDS_ESTIMATE, Session
+
+READINGS = 3
+"""How often a mailbox is read, at most, that is changed while it is read."""
 
 MOST_NAMED = 10
 """Messages of a mailbox that are named when they are withheld."""
@@ -86,7 +91,7 @@ class Sent:
                 self.withheld = {**self.withheld, **self._late.skipped}
                 session.stage.discard(item.target, self._late.skipped.values())
             if refused and self._prepared is not None:
-                session.stage.discard(item.target, self._prepared.upload)
+                session.stage.discard(item.target, [guid for _, guid in self._prepared.upload])
                 self.frames_refused = session.encoding != "identity" and any(
                     isinstance(error, ProtocolError) for error in refused
                 )
@@ -121,15 +126,19 @@ class Sent:
         update = prepared.update
         if update is None:
             return sent
-        unreadable: set[bytes] | None = None if session.options.withheld is None else set()
+        unreadable: set[bytes] = set()
+        may_withhold = session.options.withheld is not None
+        note: Unreadable | None = (lambda guid, _: unreadable.add(guid)) if may_withhold else None
         for begin in range(0, len(prepared.upload), UPLOAD_BLOCK):
             block = prepared.upload[begin : begin + UPLOAD_BLOCK]
             encoding = "identity" if item.unfolded else session.encoding
-            bodies = Bodies(session.store, item.owner, block, item.target, encoding, unreadable=unreadable)
+            bodies = session.master.messages(
+                item.owner, item.uniqueid, block, item.target, encoding, unreadable=note
+            )
             sent._uploads.expect(session.replica.message(bodies), command="MESSAGE", partition=item.target)
-        session.stage.add(item.target, prepared.upload, prepared.upload_size)
+        session.stage.add(item.target, [guid for _, guid in prepared.upload], prepared.upload_size)
         session.report_localizable("MAILBOX", item.name)
-        if unreadable is not None and prepared.upload:
+        if may_withhold and prepared.upload:
             # By the time that the records are read, the messages before them have been.
             sent._late = Without(update.records, (), unreadable)
             update = replace(update, records=sent._late)
@@ -144,7 +153,7 @@ async def send(session: Session, item: Item) -> Sent:
     await session.replica.ready()
     await session.records_in_flight.take(RECORDS_ESTIMATE)
     try:
-        prepared = await session.threads.run(_prepare, session, item)
+        prepared = await _prepared(session, item)
     except BaseException:
         session.records_in_flight.give(RECORDS_ESTIMATE)
         raise
@@ -159,15 +168,23 @@ async def send(session: Session, item: Item) -> Sent:
     return Sent.put(session, item, prepared, charged)
 
 
+async def _prepared(session: Session, item: Item) -> Prepared:
+    """What is to be sent of `item`; read again, a few times, if the master cannot show it at one moment."""
+    for _ in range(READINGS - 1):
+        with contextlib.suppress(SnapshotLost):
+            return await session.threads.run(_prepare, session, item)
+    return await session.threads.run(_prepare, session, item)
+
+
 def _prepare(session: Session, item: Item) -> Prepared:
     options = session.options
     alone = options.left_out.suspected(item.uniqueid)
     limits = Limits(1 if alone else options.batchsize, options.batch_bytes)
-    if not options.no_copyback:
+    if not (options.no_copyback or session.master.refuses):
         _adopt_counters(session, item)
     item.left_out = options.left_out.of(item.uniqueid)
     return prepare(
-        session.store,
+        session.master,
         item,
         session.stage,
         limits,
@@ -181,10 +198,14 @@ def _adopt_counters(session: Session, item: Item) -> None:
     if item.remote is None or not item.raise_counters:
         return
     item.raise_counters = False
-    with session.store.write(item.owner, create=False) as writer:
-        local = writer.mailbox_by_id(item.uniqueid)
-        if local is not None and not local.intermediate:
-            writer.raise_counters(item.uniqueid, **counters_to_adopt(local, item.remote))
+    with session.master.read(item.owner) as reader:
+        local = reader.mailbox_by_id(item.uniqueid)
+    if local is None or local.intermediate:
+        return
+    settlement = Settlement(local, item.remote, counters=counters_to_adopt(local, item.remote))
+    if not settlement.changes_nothing:
+        with contextlib.suppress(MailboxNonexistent, SyncChanged):  # it is looked at again just now
+            settle(session.master, item.owner, settlement)
 
 
 async def reserve(session: Session, mailboxes: Sequence[str], wanted: dict[str, list[bytes]]) -> None:
@@ -208,7 +229,7 @@ async def finish(session: Session, item: Item, sent: Sent, replica_names: Sequen
     try:
         while not await _next_step(session, item, sent):
             if not slow:
-                await session.settling.take(1)
+                await session.slow.take(1)
                 slow = True
             sent = await _send_again(session, item, replica_names)
     except CyrusSyncError as error:
@@ -221,7 +242,7 @@ async def finish(session: Session, item: Item, sent: Sent, replica_names: Sequen
         raise
     finally:
         if slow:
-            session.settling.give(1)
+            session.slow.give(1)
     await _remember(session, item, sent)
     _tell_of_withheld(session, item)
 
@@ -230,7 +251,7 @@ async def _next_step(session: Session, item: Item, sent: Sent) -> bool:
     """Wait for the answer to `sent` and prepare `item` for the next try; True = nothing more to do."""
     try:
         await sent.answered(session, item)
-    except SyncChanged:
+    except (SyncChanged, SnapshotLost):
         if item.refreshed:
             raise
         await _refresh(session, item)
@@ -289,9 +310,10 @@ def _tell_of_withheld(session: Session, item: Item) -> None:
     first = ", ".join(f"uid {uid} ({guid.hex()})" for uid, guid in sorted(lacking.items())[:MOST_NAMED])
     more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
     name = session.options.external(item.name)
+    how = session.master.refuses or "mailstore repair --from-peer asks the other side for it"
     session.options.remark(
         f"not replicated, as it cannot be read here: {name} {first}{more}; everything else of {name} is."
-        " It goes over when it can be read again: mailstore repair --from-peer asks the other side for it"
+        f" It goes over when it can be read again: {how}"
     )
 
 
@@ -307,13 +329,12 @@ def _blame(session: Session, item: Item, sent: Sent, at_mailbox: bool) -> None:
         return
     if not at_mailbox or not left_out.again(item.uniqueid, [record.uid for record in records]):
         return
-    names: dict[int, str] = {}
-    with session.store.read(item.owner) as reader:
-        for record in records:
-            names[record.uid] = f"message {record.uid}"
-            for body in (body for batch in reader.bodies([record.guid]) for body in batch):
-                with contextlib.suppress(SyncBadSieve):
-                    names[record.uid] = from_message(_octets(body)).name
+    names = {record.uid: f"message {record.uid}" for record in records}
+    for record in records:
+        source = session.master.messages(item.owner, item.uniqueid, [(record.uid, record.guid)])
+        for body in (body for batch in source for body in batch):
+            with contextlib.suppress(SyncBadSieve):
+                names[record.uid] = from_message(_octets(body)).name
     left_out.learn(item.uniqueid, names)
 
 
@@ -341,7 +362,7 @@ async def _send_again(session: Session, item: Item, replica_names: Sequence[str]
 
 
 def _wanted(session: Session, item: Item) -> list[bytes]:
-    with session.store.read(item.owner) as reader:
+    with session.master.read(item.owner) as reader:
         return wanted_guids(reader, item, session.stage, session.options.batchsize)
 
 

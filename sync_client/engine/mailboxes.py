@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.master import READ_ERRORS, MasterReader
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, owner_of, owner_user
 from cyrus_sync.sync_client.engine.alone import names_nowhere
@@ -53,7 +54,7 @@ async def _sync_folders(session: Session, names: Sequence[str]) -> None:
             session.report("MAILBOXES", *asked)
             remote += await forgiving(session.replica.get_mailboxes(asked), MailboxNonexistent) or []
         if session.options.strict and run.rounds == 1:
-            for name in await session.threads.run(names_nowhere, session.store, wanted, remote):
+            for name in await session.threads.run(names_nowhere, session.master, wanted, remote):
                 session.options.remark(f"no such mailbox: {session.options.external(name)}")
         for owner in wanted if run.rounds == 1 and asked else ():
             if owner.kind == "shared":
@@ -67,6 +68,14 @@ async def _sync_folders(session: Session, names: Sequence[str]) -> None:
             continue
         run.check()
         return
+
+
+def peek(reader: MasterReader, name: str) -> MailboxState | None:
+    """The mailbox; None too where it cannot be read: it fails alone, in its turn."""
+    try:
+        return reader.mailbox(name)
+    except READ_ERRORS:
+        return None
 
 
 async def _from_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
@@ -83,9 +92,9 @@ def _read_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, M
         return {}
     usable: dict[str, MailboxState] = {}
     for owner, names in wanted.items():
-        with session.store.read(owner) as reader:
+        with session.master.read(owner) as reader:
             for name in names:
-                local, remote = reader.mailbox(name), remembered.get(name)
+                local, remote = peek(reader, name), remembered.get(name)
                 if (
                     local is not None
                     and remote is not None
@@ -102,9 +111,9 @@ def _former_names(
     """Names under which the replica may still have mailboxes that were renamed here."""
     found: list[str] = []
     for owner, names in wanted.items():
-        with session.store.read(owner) as reader:
+        with session.master.read(owner) as reader:
             for name in names:
-                local = None if name in remembered else reader.mailbox(name)
+                local = None if name in remembered else peek(reader, name)
                 if local is not None:
                     found += [old for old in reader.former_names(local.uniqueid) if old not in named]
     return list(dict.fromkeys(found))

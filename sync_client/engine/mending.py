@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.commands import HEAL
 from cyrus_sync.common.stores.healing import heal
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import forgiving
 from cyrus_sync.sync_client.engine.options import UPLOAD_BLOCK
-from cyrus_sync.sync_client.engine.reading import Bodies
 from cyrus_sync.sync_client.engine.session import Session
 
 
 async def heal_owner(session: Session, owner: Owner, theirs: Sequence[MailboxState]) -> None:
     """Fetch from the replica what is marked as damaged here. What it has not either stays marked."""
     withheld = session.options.withheld
-    if withheld is None or not theirs:
+    if withheld is None or not theirs or session.master.refuses:
         return
-    bad = await session.threads.run(_damaged, session.store, owner)
+    bad = await session.threads.run(session.master.damaged, owner)
     if not bad:
         return
     done = await heal(
-        session.store,
+        session.master,
         session.replica,
         session.threads,
         owner,
@@ -52,27 +51,35 @@ async def heal_replica(session: Session, userid: str, theirs: Sequence[MailboxSt
     session.damaged_users.discard(userid)
     guids = await forgiving(session.replica.get_damaged(userid), ReplyError)
     owner = Owner("user", userid)
-    sound = await session.threads.run(_sound, session.store, owner, guids or [])
-    if not sound or not partition:
+    found = await session.threads.run(_sound_places, session.master, owner, guids or [])
+    if not found or not partition:
         return
+    sent: list[str] = []
     async with session.stage.hold():
-        for begin in range(0, len(sound), UPLOAD_BLOCK):
-            block = sound[begin : begin + UPLOAD_BLOCK]
-            await session.replica.message(Bodies(session.store, owner, block, partition, "identity"))
+        for uniqueid, messages in found.items():
+            for begin in range(0, len(messages), UPLOAD_BLOCK):
+                block = messages[begin : begin + UPLOAD_BLOCK]
+                await session.replica.message(session.master.messages(owner, uniqueid, block, partition))
+                sent += [guid.hex() for _, guid in block]
         await session.replica.heal(userid)
-    session.report("HEAL", userid, *(guid.hex() for guid in sound))
-    session.options.notice(f"{len(sound)} damaged messages of {userid} at the replica were sent anew")
+    session.report("HEAL", userid, *sent)
+    session.options.notice(f"{len(sent)} damaged messages of {userid} at the replica were sent anew")
 
 
-def _sound(store: MailStore, owner: Owner, guids: Sequence[bytes]) -> list[bytes]:
-    with store.read(owner) as reader:
-        stored = reader.has_guids(guids)
-        bad = reader.unsound(stored)
-        return [guid for guid in guids if guid in stored and guid not in bad]
-
-
-def _damaged(store: MailStore, owner: Owner) -> set[bytes]:
-    """What is marked, and still cannot be read."""
-    with store.read(owner) as reader:
-        marked = reader.damaged_guids()
-        return reader.unsound(marked) if marked else set()
+def _sound_places(
+    master: Master, owner: Owner, guids: Collection[bytes]
+) -> dict[str, list[tuple[int, bytes]]]:
+    """Where these messages are, sound: (uid, guid) by uniqueid of the mailbox, each message once."""
+    left = set(guids)
+    found: dict[str, list[tuple[int, bytes]]] = {}
+    with master.read(owner) as reader:
+        for state in reader.mailboxes():
+            if not left:
+                break
+            records = (record for batch in reader.records(state.uniqueid) for record in batch)
+            here = {record.guid: record.uid for record in records if record.guid in left}
+            good = reader.readable(state.uniqueid, [(uid, g) for g, uid in here.items()], verify=True)
+            if good:
+                found[state.uniqueid] = [(uid, guid) for guid, uid in here.items() if guid in good]
+                left -= good
+    return found

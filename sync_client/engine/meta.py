@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxNonexistent
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import UserMeta
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
 from cyrus_sync.sync_client.engine.seen import sync_seen
 from cyrus_sync.sync_client.engine.session import Session
@@ -21,7 +21,7 @@ async def sync_meta(session: Session, userid: str) -> None:
     session.begin()
     try:
         async with session.locks.hold([userid]):
-            if await session.threads.run(session.store.exists, Owner("user", userid)):
+            if await session.threads.run(session.master.exists, Owner("user", userid)):
                 await sync_meta_locked(session, userid)
             elif session.options.strict:
                 session.options.remark(f"no such user: {userid}")
@@ -34,7 +34,7 @@ async def sync_meta_locked(session: Session, userid: str, *, only_sieve: bool = 
     """The same for a caller that holds the user's lock; `only_sieve`: leave the rest."""
     session.report("META", userid)
     asking = forgiving(session.replica.get_meta(userid), MailboxNonexistent)
-    local = await session.threads.run(_read_meta, session.store, userid, not session.sieve_mailbox)
+    local = await session.threads.run(_read_meta, session.master, userid, not session.sieve_mailbox)
     remote = await asking or UserMeta()
     parts = []
     if not only_sieve:
@@ -45,6 +45,6 @@ async def sync_meta_locked(session: Session, userid: str, *, only_sieve: bool = 
     await all_of(parts)
 
 
-def _read_meta(store: MailStore, userid: str, with_sieve: bool) -> UserMeta:
-    with store.read(Owner("user", userid)) as reader:
+def _read_meta(master: Master, userid: str, with_sieve: bool) -> UserMeta:
+    with master.read(Owner("user", userid)) as reader:
         return reader.meta(with_sieve=with_sieve)

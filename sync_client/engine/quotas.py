@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import Quota
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.compare import same_limits
 from cyrus_sync.sync_client.engine.concurrency import Answers
 from cyrus_sync.sync_client.engine.session import Session
@@ -38,7 +38,7 @@ async def sync_quotas(session: Session, local: Sequence[Quota], remote: Sequence
 async def quota(session: Session, root: str) -> None:
     """A QUOTA line of the log: send what the root has now, or that it is gone."""
     session.begin()
-    quota = await session.threads.run(_read_quota, session.store, owner_of(root), root)
+    quota = await session.threads.run(_read_quota, session.master, owner_of(root), root)
     answers = Answers()
     if quota is None:
         session.report("UNQUOTA", root)
@@ -49,6 +49,6 @@ async def quota(session: Session, root: str) -> None:
     await answers.check()
 
 
-def _read_quota(store: MailStore, owner: Owner, root: str) -> Quota | None:
-    with store.read(owner) as reader:
+def _read_quota(master: Master, owner: Owner, root: str) -> Quota | None:
+    with master.read(owner) as reader:
         return reader.quota(root)

@@ -14,12 +14,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from cyrus_sync.common.errors import StoreCorrupt
-from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record, RecordSource, Since
+from cyrus_sync.common.master import Master, MasterReader
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, RecordSource, Since
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.sync_client.engine.batches import Base, Cut, Limits, fits, partial_state, plan_cuts, select
-from cyrus_sync.sync_client.engine.compare import counters_to_adopt, differences, intermediate_done, only_crcs
+from cyrus_sync.sync_client.engine.compare import (
+    counters_to_adopt,
+    differences,
+    intermediate_done,
+    only_crcs,
+    told,
+)
 from cyrus_sync.sync_client.engine.staging import Stage
 
 
@@ -68,8 +74,8 @@ class Prepared:
 
     verdict: Verdict
     update: MailboxUpdate | None = None
-    upload: list[bytes] = field(default_factory=list)
-    """GUIDs of messages to send first, in order of uid."""
+    upload: list[tuple[int, bytes]] = field(default_factory=list)
+    """Messages to send first, (uid, guid) in order of uid."""
     upload_size: int = 0
     records: int = 0
     withheld: dict[int, bytes] = field(default_factory=dict)
@@ -83,46 +89,13 @@ class Prepared:
 class Snapshot:
     """A reader that outlives the call that opened it. `close` it when the update is answered."""
 
-    def __init__(self, store: MailStore, owner: Owner) -> None:
-        self._context: AbstractContextManager[MailReader] = store.read(owner)
+    def __init__(self, master: Master, owner: Owner) -> None:
+        self._context: AbstractContextManager[MasterReader] = master.read(owner)
         self.reader = self._context.__enter__()
 
     def close(self) -> None:
         """End the snapshot."""
         self._context.__exit__(None, None, None)
-
-
-class Bodies:
-    """Messages of one owner by GUID (`common.model.MessageSource`); reads when it is iterated."""
-
-    def __init__(
-        self,
-        store: MailStore,
-        owner: Owner,
-        guids: Sequence[bytes],
-        partition: str,
-        encoding: str,
-        *,
-        unreadable: set[bytes] | None = None,
-    ) -> None:
-        """`unreadable` gets the GUIDs of messages that cannot be read, which are left out; without it they
-        are an error."""
-        self.unreadable = unreadable
-        self.store = store
-        self.owner = owner
-        self.guids = guids
-        self.partition = partition
-        self.encoding = encoding
-
-    def __iter__(self) -> Iterator[Sequence[MessageBody]]:
-        left_out = self.unreadable
-        with self.store.read(self.owner) as reader:
-            yield from reader.bodies(
-                self.guids,
-                self.partition,
-                self.encoding,
-                unreadable=None if left_out is None else lambda guid, _: left_out.add(guid),
-            )
 
 
 class Without:
@@ -159,7 +132,7 @@ class Selected:
 
 
 def prepare(
-    store: MailStore,
+    master: Master,
     item: Item,
     stage: Stage,
     limits: Limits,
@@ -172,9 +145,17 @@ def prepare(
 
     Without `withheld` it raises `StoreCorrupt` where a live message that must be sent is not stored.
     """
-    snapshot = Snapshot(store, item.owner)
+    snapshot = Snapshot(master, item.owner)
     try:
-        prepared = _prepare(snapshot.reader, item, stage, limits, may_settle=may_settle, withheld=withheld)
+        prepared = _prepare(
+            snapshot.reader,
+            item,
+            stage,
+            limits,
+            may_settle=may_settle,
+            takes_changes=not master.refuses,
+            withheld=withheld,
+        )
     except BaseException:
         snapshot.close()
         raise
@@ -186,12 +167,13 @@ def prepare(
 
 
 def _prepare(
-    reader: MailReader,
+    reader: MasterReader,
     item: Item,
     stage: Stage,
     limits: Limits,
     *,
     may_settle: bool,
+    takes_changes: bool,
     withheld: Mapping[int, bytes] | None,
 ) -> Prepared:
     local = reader.mailbox(item.name)
@@ -205,11 +187,13 @@ def _prepare(
         return Prepared(Verdict.SEND, update)
     lacking: list[Record] = []
     if remote is not None:
+        if not takes_changes:
+            local = told(local, remote)
         if may_settle and not item.full_done and local.deletedmodseq > remote.highestmodseq:
             return Prepared(Verdict.FULL)
         known = {uid: guid for uid, guid in (withheld or {}).items() if uid <= remote.last_uid}
         lacking, readable_again = _still_withheld(reader, item.uniqueid, known)
-        if readable_again and may_settle and not item.full_done:
+        if readable_again and may_settle and takes_changes and not item.full_done:
             return Prepared(Verdict.FULL)
         lacking += readable_again
         if not item.recalculate and not _differs(reader, local, remote, lacking):
@@ -225,18 +209,17 @@ def _by_uid(records: Iterable[Record]) -> dict[int, bytes]:
 
 
 def _still_withheld(
-    reader: MailReader, uniqueid: str, known: Mapping[int, bytes]
+    reader: MasterReader, uniqueid: str, known: Mapping[int, bytes]
 ) -> tuple[list[Record], list[Record]]:
     """The live records of messages that were withheld: those that still cannot be read, and the others."""
     records = [record for uid in sorted(known) for record in _record(reader, uniqueid, uid)]
     records = [r for r in records if r.guid == known[r.uid] and not r.expunged]
-    guids = {record.guid for record in records}
-    stored = reader.has_guids(guids) if guids else set()
-    bad = (guids - stored) | (reader.unsound(stored) if stored else set())
-    return [r for r in records if r.guid in bad], [r for r in records if r.guid not in bad]
+    messages = [(record.uid, record.guid) for record in records]
+    good = reader.readable(uniqueid, messages, verify=True) if messages else set()
+    return [r for r in records if r.guid not in good], [r for r in records if r.guid in good]
 
 
-def _record(reader: MailReader, uniqueid: str, uid: int) -> list[Record]:
+def _record(reader: MasterReader, uniqueid: str, uid: int) -> list[Record]:
     for batch in reader.records(uniqueid, above_uid=uid - 1, batch=1):
         return [record for record in batch if record.uid == uid]
     return []
@@ -254,7 +237,9 @@ def subtract(local: MailboxState, records: Sequence[Record]) -> MailboxState:
     )
 
 
-def needs_update(reader: MailReader, local: MailboxState, remote: MailboxState | None, settle: bool) -> bool:
+def needs_update(
+    reader: MasterReader, local: MailboxState, remote: MailboxState | None, settle: bool
+) -> bool:
     """True if `local` is to be sent, or looked at again under the lock. `settle`: the master may change."""
     if local.intermediate:
         return not intermediate_done(local, remote)
@@ -266,7 +251,7 @@ def needs_update(reader: MailReader, local: MailboxState, remote: MailboxState |
 
 
 def _differs(
-    reader: MailReader, local: MailboxState, remote: MailboxState, lacking: Sequence[Record] = ()
+    reader: MasterReader, local: MailboxState, remote: MailboxState, lacking: Sequence[Record] = ()
 ) -> bool:
     fields = differences(subtract(local, lacking), remote)
     if only_crcs(fields):
@@ -274,14 +259,14 @@ def _differs(
     return bool(fields)
 
 
-def with_true_crcs(reader: MailReader, local: MailboxState) -> MailboxState:
+def with_true_crcs(reader: MasterReader, local: MailboxState) -> MailboxState:
     """`local` with CRCs calculated from the records instead of the stored ones."""
     crc, crc_annot = reader.recalculate_crcs(local.uniqueid)
     return replace(local, sync_crc=crc, sync_crc_annot=crc_annot)
 
 
 def _collect(
-    reader: MailReader,
+    reader: MasterReader,
     item: Item,
     local: MailboxState,
     stage: Stage,
@@ -328,14 +313,14 @@ def _collect(
     return prepared
 
 
-def _still_there(reader: MailReader, uniqueid: str, left_out: Mapping[int, str]) -> tuple[str, ...]:
+def _still_there(reader: MasterReader, uniqueid: str, left_out: Mapping[int, str]) -> tuple[str, ...]:
     """What is left out and has not been expunged."""
     records = (record for batch in reader.records(uniqueid) for record in batch)
     return tuple(left_out[r.uid] for r in records if r.uid in left_out and not r.expunged)
 
 
 def _find_uploads(
-    reader: MailReader, item: Item, prepared: Prepared, base: Base, stage: Stage, *, may_withhold: bool
+    reader: MasterReader, item: Item, prepared: Prepared, base: Base, stage: Stage, *, may_withhold: bool
 ) -> list[Record]:
     """Enter what has to be uploaded into `prepared`; the records whose messages cannot be read."""
     assert prepared.update is not None
@@ -352,9 +337,7 @@ def _find_uploads(
                 known = wanted.setdefault(record.guid, record)
                 if known.expunged and not record.expunged:
                     wanted[record.guid] = record
-        stored = reader.has_guids(wanted) if wanted else set()
-        if damaged & stored:
-            stored -= reader.unsound(damaged & stored)
+        stored = sound(reader, item.uniqueid, [(r.uid, guid) for guid, r in wanted.items()], damaged)
         if may_withhold:
             skipped += [
                 r
@@ -364,7 +347,7 @@ def _find_uploads(
         for guid, record in wanted.items():
             if guid in stored:
                 found.add(guid)
-                prepared.upload.append(guid)
+                prepared.upload.append((record.uid, guid))
                 prepared.upload_size += record.size
             elif not record.expunged and not may_withhold:
                 raise StoreCorrupt(f"message {record.uid} ({guid.hex()}) is not stored").at(
@@ -373,7 +356,18 @@ def _find_uploads(
     return skipped
 
 
-def wanted_guids(reader: MailReader, item: Item, stage: Stage, limit: int) -> list[bytes]:
+def sound(
+    reader: MasterReader, uniqueid: str, messages: Sequence[tuple[int, bytes]], damaged: Collection[bytes]
+) -> set[bytes]:
+    """The GUIDs of those of the mailbox's messages that can be read; those in `damaged` are tried."""
+    stored = reader.readable(uniqueid, messages) if messages else set()
+    doubtful = [(uid, guid) for uid, guid in messages if guid in damaged and guid in stored]
+    if not doubtful:
+        return stored
+    return stored - {guid for _, guid in doubtful} | reader.readable(uniqueid, doubtful, verify=True)
+
+
+def wanted_guids(reader: MasterReader, item: Item, stage: Stage, limit: int) -> list[bytes]:
     """GUIDs of messages that the replica's mailbox lacks and that may have to be sent, at most `limit`.
 
     With cuts planned, only those of the next batch.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, SyncChanged
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import forgiving
 from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.survey import latest_tombstones
@@ -31,11 +31,11 @@ async def unmailbox(session: Session, name: str) -> None:
     """Delete `name` on the replica if it was deleted here. Raises `MailboxLocked`, or what it answers."""
     session.begin()
     async with session.locks.hold([owner_user(name)]):
-        if await session.threads.run(_exists, session.store, name):
+        if await session.threads.run(_exists, session.master, name):
             return
         states = await forgiving(session.replica.get_mailboxes([name]), MailboxNonexistent) or []
         for state in states:
-            reason = await session.threads.run(_why_not, session.store, state)
+            reason = await session.threads.run(_why_not, session.master, state)
             if reason:
                 session.options.notice(f"{name} ({state.uniqueid}) {reason}: left alone on the replica")
                 continue
@@ -50,11 +50,11 @@ async def unuser(session: Session, userid: str) -> bool:
     """
     session.begin()
     async with session.locks.hold([userid]):
-        if await session.threads.run(_exists, session.store, inbox_of(userid)):
+        if await session.threads.run(_exists, session.master, inbox_of(userid)):
             return False
         state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
         theirs = [s for s in state.mailboxes if not is_deleted(s.name)] if state else []
-        kept = await session.threads.run(_kept, session.store, theirs)
+        kept = await session.threads.run(_kept, session.master, theirs)
         for mailbox, reason in kept:
             if reason.startswith(LIVES):
                 text = f"{mailbox.name} {reason}: to be renamed before its user is removed"
@@ -90,9 +90,9 @@ async def _delete(session: Session, state: MailboxState) -> None:
     await session.forget([name])
 
 
-def _kept(store: MailStore, theirs: Sequence[MailboxState]) -> list[tuple[MailboxState, str]]:
+def _kept(master: Master, theirs: Sequence[MailboxState]) -> list[tuple[MailboxState, str]]:
     """Those of the replica's mailboxes that may not be deleted, with the reason."""
-    found = [(state, _why_not(store, state)) for state in theirs if not state.intermediate]
+    found = [(state, _why_not(master, state)) for state in theirs if not state.intermediate]
     return [(state, reason) for state, reason in found if reason]
 
 
@@ -103,22 +103,22 @@ def _names(kept: Sequence[tuple[MailboxState, str]]) -> list[str]:
     return [*there, *here]
 
 
-def _exists(store: MailStore, name: str) -> bool:
-    with store.read(owner_of(name)) as reader:
+def _exists(master: Master, name: str) -> bool:
+    with master.read(owner_of(name)) as reader:
         return reader.mailbox(name) is not None
 
 
-def _why_not(store: MailStore, state: MailboxState) -> str:
+def _why_not(master: Master, state: MailboxState) -> str:
     """Why the replica's mailbox may not be deleted, "" if it may."""
-    elsewhere = store.owner_of_uniqueid(state.uniqueid)
+    elsewhere = master.owner_of_uniqueid(state.uniqueid)
     places = {owner_of(state.name)} | ({elsewhere} if elsewhere is not None else set())
     for place in places:
-        with store.read(place) as reader:
+        with master.read(place) as reader:
             live = reader.mailbox_by_id(state.uniqueid)
             if live is not None:
                 return f"{LIVES} {live.name}"
     for place in places:
-        with store.read(place) as reader:
+        with master.read(place) as reader:
             stone = latest_tombstones(reader).get(state.uniqueid)
         if stone is not None:
             newer = 0 < stone.modseq < state.highestmodseq

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import Answers
 from cyrus_sync.sync_client.engine.session import Session
 
@@ -29,7 +29,7 @@ async def sync_seen(session: Session, userid: str, local: Sequence[Seen], remote
 async def seen(session: Session, userid: str, uniqueid: str) -> None:
     """A SEEN line of the log: send that record as it is now."""
     session.begin()
-    record = await session.threads.run(_read_seen, session.store, userid, uniqueid)
+    record = await session.threads.run(_read_seen, session.master, userid, uniqueid)
     if record is not None:
         answers = Answers()
         _put(session, answers, userid, record)
@@ -43,6 +43,6 @@ def _put(session: Session, answers: Answers, userid: str, record: Seen) -> None:
     )
 
 
-def _read_seen(store: MailStore, userid: str, uniqueid: str) -> Seen | None:
-    with store.read(Owner("user", userid)) as reader:
+def _read_seen(master: Master, userid: str, uniqueid: str) -> Seen | None:
+    with master.read(Owner("user", userid)) as reader:
         return reader.seen(uniqueid)

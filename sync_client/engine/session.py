@@ -1,4 +1,4 @@
-"""What every part of the engine works with: the master's store, the replica, and the run's options."""
+"""What every part of the engine works with: the master, the replica, and the run's options."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.protocol.commands import UNMAILBOX_ID
 from cyrus_sync.common.replica import Replica
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.concurrency import Budget, start
 from cyrus_sync.sync_client.engine.locks import UserLocks
@@ -27,15 +27,15 @@ RECORDS_ESTIMATE = 1024
 class Session:
     """One connection to a replica, and what is remembered as long as it lasts."""
 
-    def __init__(self, store: MailStore, replica: Replica, threads: Threads, options: Options) -> None:
-        self.store = store
+    def __init__(self, master: Master, replica: Replica, threads: Threads, options: Options) -> None:
+        self.master = master
         self.replica = replica
         self.threads = threads
         self.options = options
         self.stage = Stage(replica, options)
         self.locks = UserLocks(options, threads)
         self.records_in_flight = Budget(RECORDS_IN_FLIGHT)
-        self.settling = Budget(2)
+        self.slow = Budget(2)
         """Full updates and mailboxes of many batches: two at a time, the others flow past."""
         self.damaged_users: set[str] | None = None
         """Of whom the replica has damaged messages; None before it was asked."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import ProtocolError, RemoteDenied, ReplyError, SyncBadSieve, UnknownFailure
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import NULL_GUID, SieveScript
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import Answers, start
 from cyrus_sync.sync_client.engine.session import Session
 
@@ -72,7 +72,7 @@ async def sync_sieve(
     replica = session.replica
     refused: set[str] = set()
     for script in changes.upload:
-        content = await session.threads.run(_read_script, session.store, userid, script.filename)
+        content = await session.threads.run(_read_script, session.master, userid, script.filename)
         if content is None:
             continue
         await replica.ready()
@@ -116,6 +116,6 @@ async def _activated(answer: Deferred[None], refused: set[str]) -> None:
             raise
 
 
-def _read_script(store: MailStore, userid: str, filename: str) -> bytes | None:
-    with store.read(Owner("user", userid)) as reader:
+def _read_script(master: Master, userid: str, filename: str) -> bytes | None:
+    with master.read(Owner("user", userid)) as reader:
         return reader.sieve_content(filename)

@@ -71,7 +71,7 @@ class BodySpool:
             raise SyncChecksum(f"the replica sent other octets than those of {body.guid.hex()}")
         self._places[body.guid] = (offset, self._end - offset, body._replace(data=b""))
 
-    def body(self, guid: bytes) -> MessageBody | None:
+    def get(self, guid: bytes) -> MessageBody | None:
         """The message, None if it was not fetched."""
         if guid not in self._places:
             return None

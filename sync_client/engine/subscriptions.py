@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.concurrency import Answers
 from cyrus_sync.sync_client.engine.session import Session
 
@@ -32,7 +32,7 @@ async def sync_subscriptions(
 async def sub(session: Session, userid: str, mailbox: str) -> None:
     """A SUB or UNSUB line of the log: send what the subscription is now."""
     session.begin()
-    subscribed = await session.threads.run(_is_subscribed, session.store, userid, mailbox)
+    subscribed = await session.threads.run(_is_subscribed, session.master, userid, mailbox)
     answers = Answers()
     await _put(session, answers, userid, mailbox, subscribed)
     await answers.check()
@@ -46,6 +46,6 @@ async def _put(session: Session, answers: Answers, userid: str, name: str, subsc
     answers.expect(send(userid, name), command=verb, user=userid, mailbox=name)
 
 
-def _is_subscribed(store: MailStore, userid: str, mailbox: str) -> bool:
-    with store.read(Owner("user", userid)) as reader:
+def _is_subscribed(master: Master, userid: str, mailbox: str) -> bool:
+    with master.read(Owner("user", userid)) as reader:
         return mailbox in reader.meta(with_sieve=False).subscriptions

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.master import READ_ERRORS, Master, MasterReader
 from cyrus_sync.common.model import MailboxState, Tombstone
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.sync_client.engine.compare import counters_to_adopt
+from cyrus_sync.sync_client.engine.compare import counters_to_adopt, told
 from cyrus_sync.sync_client.engine.reading import Item, needs_update
 from cyrus_sync.sync_client.engine.renames import Rename
 from cyrus_sync.sync_client.engine.withheld import Withheld
@@ -33,6 +34,8 @@ class Survey:
     deletes: list[MailboxState] = field(default_factory=list)
     alone: list[tuple[MailboxState, str]] = field(default_factory=list)
     """Mailboxes that only the replica has and that may not be deleted there, with the reason."""
+    unreadable: list[tuple[str, str, CyrusSyncError]] = field(default_factory=list)
+    """Name and uniqueid of mailboxes that cannot be looked at here, with the error."""
     replica_names: list[str] = field(default_factory=list)
     """Where RESERVE may look."""
 
@@ -48,7 +51,7 @@ def _misplaced(local: MailboxState, theirs: MailboxState, target: str) -> bool:
     return theirs.name != local.name or theirs.partition != target
 
 
-def latest_tombstones(reader: MailReader) -> dict[str, Tombstone]:
+def latest_tombstones(reader: MasterReader) -> dict[str, Tombstone]:
     """The last tombstone of every uniqueid: renames leave some as well."""
     return {stone.uniqueid: stone for stone in sorted(reader.tombstones(), key=lambda stone: stone.modseq)}
 
@@ -58,7 +61,7 @@ class Surveyor:
 
     def __init__(
         self,
-        store: MailStore,
+        master: Master,
         *,
         partition: str,
         sieve_mailbox: bool,
@@ -66,7 +69,7 @@ class Surveyor:
         withheld: Withheld | None = None,
     ) -> None:
         self._withheld = withheld
-        self._store = store
+        self._master = master
         self._partition = partition
         self._sieve_mailbox = sieve_mailbox
         self._settle = settle
@@ -91,8 +94,8 @@ class Surveyor:
                 self._doubles[state.uniqueid] = state
         unmatched = dict(by_id)
         for owner, names in wanted.items():
-            with self._store.read(owner) as reader:
-                for local in self._local_states(reader, names):
+            with self._master.read(owner) as reader:
+                for local in self._local_states(found, reader, names):
                     theirs = unmatched.pop(local.uniqueid, None)
                     if local.uniqueid not in given_up:
                         self._compare(found, reader, local, theirs, local.name in cached)
@@ -101,9 +104,19 @@ class Surveyor:
                 self._look_up(found, theirs)
         return found
 
-    def _local_states(self, reader: MailReader, names: Sequence[str] | None) -> list[MailboxState]:
+    def _local_states(
+        self, found: Survey, reader: MasterReader, names: Sequence[str] | None
+    ) -> list[MailboxState]:
         if names is not None and len(names) <= _FEW:
-            states = [state for name in names if (state := reader.mailbox(name)) is not None]
+            states = []
+            for name in names:
+                try:
+                    state = reader.mailbox(name)
+                except READ_ERRORS as error:
+                    found.unreadable.append((name, "", error))
+                    continue
+                if state is not None:
+                    states.append(state)
         else:
             states = reader.mailboxes()
             if names is not None:
@@ -114,7 +127,7 @@ class Surveyor:
     def _compare(
         self,
         found: Survey,
-        reader: MailReader,
+        reader: MasterReader,
         local: MailboxState,
         theirs: MailboxState | None,
         cached: bool,
@@ -124,20 +137,32 @@ class Surveyor:
             theirs = self._doubles.get(local.uniqueid, theirs)
         if theirs is not None and _misplaced(local, theirs, target):
             found.renames.append(Rename(local.uniqueid, theirs.name, local.name, target, local.uidvalidity))
+        if theirs is not None and self._master.refuses:
+            local = told(local, theirs)
         withheld = self._withheld is not None and bool(self._withheld.of(local.uniqueid))
-        if withheld or needs_update(reader, local, theirs, self._settle):
+        if withheld or self._needs_update(reader, local, theirs):
             item = Item(reader.owner, local.name, local.uniqueid, local.partition, target, theirs, cached)
             item.raise_counters = theirs is not None and bool(counters_to_adopt(local, theirs))
             found.updates.append(item)
         elif theirs is not None:
             found.agreeing.append(theirs)
 
+    def _needs_update(self, reader: MasterReader, local: MailboxState, theirs: MailboxState | None) -> bool:
+        try:
+            return needs_update(reader, local, theirs, self._settle)
+        except READ_ERRORS:
+            return True  # it fails alone, in its turn
+
     def _look_up(self, found: Survey, theirs: MailboxState) -> None:
         """What becomes of a mailbox of the replica that `wanted` does not name."""
-        owner = self._store.owner_of_uniqueid(theirs.uniqueid)
+        owner = self._master.owner_of_uniqueid(theirs.uniqueid)
         if owner is not None:
-            with self._store.read(owner) as reader:
-                local = reader.mailbox_by_id(theirs.uniqueid)
+            with self._master.read(owner) as reader:
+                try:
+                    local = reader.mailbox_by_id(theirs.uniqueid)
+                except READ_ERRORS as error:
+                    found.unreadable.append((theirs.name, theirs.uniqueid, error))
+                    return
                 if local is not None:
                     self._compare(found, reader, local, theirs, cached=False)
                     return
@@ -155,7 +180,7 @@ class Surveyor:
             if place is None:
                 continue
             if place not in self._tombstones:
-                with self._store.read(place) as reader:
+                with self._master.read(place) as reader:
                     self._tombstones[place] = latest_tombstones(reader)
             if theirs.uniqueid in self._tombstones[place]:
                 return self._tombstones[place][theirs.uniqueid]

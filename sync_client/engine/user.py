@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
+from cyrus_sync.common.master import READ_ERRORS, Master
 from cyrus_sync.common.model import Quota, UserMeta, UserState
 from cyrus_sync.common.names import Owner, inbox_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.sync_client.engine.alone import tell_of_user
 from cyrus_sync.sync_client.engine.concurrency import (
     Failed,
@@ -64,7 +64,7 @@ async def _sync_locked(session: Session, userid: str) -> None:
         if run.rounds == 1:
             await heal_owner(session, Owner("user", userid), remote.mailboxes)
             await heal_replica(session, userid, remote.mailboxes)
-        local = await session.threads.run(_read_user, session.store, userid, not session.sieve_mailbox)
+        local = await session.threads.run(_read_user, session.master, userid, not session.sieve_mailbox)
         if local is None:
             session.report("Does not exist locally", userid)
             if not await tell_of_user(session, userid, remote) and session.options.strict:
@@ -85,10 +85,13 @@ async def _ask(session: Session, userid: str) -> UserState:
     return state or UserState()
 
 
-def _read_user(store: MailStore, userid: str, with_sieve: bool) -> LocalUser | None:
-    with store.read(Owner("user", userid)) as reader:
-        if reader.mailbox(inbox_of(userid)) is None:
-            return None
+def _read_user(master: Master, userid: str, with_sieve: bool) -> LocalUser | None:
+    with master.read(Owner("user", userid)) as reader:
+        try:
+            if reader.mailbox(inbox_of(userid)) is None:
+                return None
+        except READ_ERRORS:
+            pass  # it is there: it fails alone, in its turn
         return LocalUser(reader.quotas(), reader.meta(with_sieve=with_sieve))
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from cyrus_sync.common.errors import InvalidUser, MailboxNonexistent
 from cyrus_sync.common.identity import differs
+from cyrus_sync.common.master import Master, MasterReader
 from cyrus_sync.common.model import MailboxState, Record, UserState
 from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.common.replica import Replica
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.compare import differences, intermediate_done
 from cyrus_sync.sync_client.engine.concurrency import forgiving
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 async def diff_user(
-    store: MailStore,
+    master: Master,
     replica: Replica,
     threads: Threads,
     userid: str,
@@ -51,18 +51,18 @@ async def diff_user(
     """
     state = await forgiving(replica.get_user(userid), MailboxNonexistent, InvalidUser) or UserState()
     sieve_mailbox = "SIEVE-MAILBOX" in replica.capabilities
-    found, common = await threads.run(_compare_user, store, userid, state, partition, sieve_mailbox)
+    found, common = await threads.run(_compare_user, master, userid, state, partition, sieve_mailbox)
     if deep:
         for name in common:
             _, records = await replica.get_full_mailbox(name)
-            found += await threads.run(_compare_records, store, userid, name, records)
+            found += await threads.run(_compare_records, master, userid, name, records)
     return found
 
 
 def _compare_user(
-    store: MailStore, userid: str, remote: UserState, partition: str, sieve_mailbox: bool
+    master: Master, userid: str, remote: UserState, partition: str, sieve_mailbox: bool
 ) -> tuple[list[Difference], list[str]]:
-    with store.read(Owner("user", userid)) as reader:
+    with master.read(Owner("user", userid)) as reader:
         if reader.mailbox(inbox_of(userid)) is None:
             gone = [Difference("mailbox", s.name, "exists on the replica only") for s in remote.mailboxes]
             return gone, []
@@ -124,7 +124,7 @@ def _compare_mailboxes(
     return found, common
 
 
-def _compare_quotas(reader: MailReader, remote: UserState) -> list[Difference]:
+def _compare_quotas(reader: MasterReader, remote: UserState) -> list[Difference]:
     wanted, surplus = quota_changes(reader.quotas(), remote.quotas)
     return [Difference("quota", quota.root, "is missing or different on the replica") for quota in wanted] + [
         Difference("quota", root, "exists on the replica only") for root in surplus
@@ -132,9 +132,9 @@ def _compare_quotas(reader: MailReader, remote: UserState) -> list[Difference]:
 
 
 def _compare_records(
-    store: MailStore, userid: str, name: str, remote: Iterable[Sequence[Record]]
+    master: Master, userid: str, name: str, remote: Iterable[Sequence[Record]]
 ) -> list[Difference]:
-    with store.read(Owner("user", userid)) as reader:
+    with master.read(Owner("user", userid)) as reader:
         state = reader.mailbox(name)
         local = reader.records(state.uniqueid) if state else ()
         return list(_unequal(name, local, remote))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.sync_client import mending
@@ -36,20 +37,20 @@ def test_who_is_marked_is_done_again_and_what_can_be_read_again_goes_over(tmp_pa
         uniqueid = writer.create(INBOX).uniqueid
     deliver(store, INBOX, "one", "two")
     log, withheld = SyncLog(tmp_path / "log"), Withheld(None)
-    mending.look_again(store, withheld, log)
+    mending.look_again(NativeMaster(store), withheld, log)
     assert not log.path.exists(), "nothing is damaged"
     pack = directory(store) / pack_name(1)
     kept = pack.read_bytes()
     spoil(store, "two")
     assert readable(store) == {"one"}
-    mending.look_again(store, withheld, log)
+    mending.look_again(NativeMaster(store), withheld, log)
     assert log.path.read_text() == "USER alice\n"
     log.path.unlink()
     withheld.put(uniqueid, INBOX, {2: guid_of("two")})
-    mending.look_again(store, withheld, log)
+    mending.look_again(NativeMaster(store), withheld, log)
     assert not log.path.exists(), "the replica has it not, and it cannot be read: nothing to be done"
     pack.write_bytes(kept)
-    mending.look_again(store, withheld, log)
+    mending.look_again(NativeMaster(store), withheld, log)
     assert log.path.read_text() == f"MAILBOX {INBOX}\n"
 
 

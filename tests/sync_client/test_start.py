@@ -25,7 +25,7 @@ class Threads:
 @pytest.fixture
 def parts() -> Any:
     reactor = SimpleNamespace(addSystemEventTrigger=lambda *_: None)
-    return SimpleNamespace(reactor=reactor, threads=Threads(), care=SimpleNamespace(sweep=object()))
+    return SimpleNamespace(reactor=reactor, threads=Threads(), sweep=object())
 
 
 def behind_sweep(parts: Any, **arguments: Any) -> list[str]:
@@ -43,7 +43,7 @@ def behind_sweep(parts: Any, **arguments: Any) -> list[str]:
 
 def test_a_rolling_client_does_not_wait_for_the_sweep(parts: Any) -> None:
     assert behind_sweep(parts) == ["run"]
-    assert [function for function, _ in parts.threads.working] == [parts.care.sweep]
+    assert [function for function, _ in parts.threads.working] == [parts.sweep]
 
 
 def test_a_single_run_comes_behind_the_sweep_and_finds_its_lines(parts: Any) -> None:

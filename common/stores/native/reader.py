@@ -230,8 +230,7 @@ class Reader:
     ) -> set[bytes]:
         del uniqueid  # a message is the owner's, whatever mailbox it is in
         stored = self.has_guids({guid for _, guid in messages})
-        doubtful = stored if verify else stored & self.damaged_guids()
-        return stored - self.unsound(doubtful) if doubtful else stored
+        return stored - self.unsound(stored) if verify and stored else stored
 
     def body(self, guid: bytes) -> MessageBody | None:
         for batch in self.bodies([guid]):

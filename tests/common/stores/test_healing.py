@@ -8,6 +8,7 @@ import pytest
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.layout import pack_name
@@ -127,7 +128,7 @@ def test_a_user_who_is_sent_anew_does_not_get_the_bad_frame_back(store: NativeSt
         staging_dir=tmp_path / "stage",
         capabilities=frozenset({"SIEVE-MAILBOX"}),
     )
-    finish(Engine(master, replica, InlineThreads(), Options()).user("alice"))
+    finish(Engine(NativeMaster(master), replica, InlineThreads(), Options()).user("alice"))
     assert readable(store) == {"one", "two", "three"}
 
 

@@ -157,7 +157,7 @@ def test_a_damaged_message_is_told_of_and_healed(master: Master, store: NativeSt
         assert [body.guid for body in batch] == [guid_of("one")]
     assert lost == [guid_of("two")]
     with master.read(ALICE) as reader:
-        assert reader.readable(uniqueid, wanted) == {guid_of("one")}
+        assert reader.readable(uniqueid, wanted, verify=True) == {guid_of("one")}
     assert (master.damaged(ALICE), master.damaged_owners()) == ({guid_of("two")}, [ALICE])
     body = Bodies("two").get(guid_of("two"))
     assert body is not None

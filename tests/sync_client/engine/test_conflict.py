@@ -13,7 +13,7 @@ from cyrus_sync.sync_client.engine.conflict import (
     ExpungeRemote,
     Renumber,
     Rewrite,
-    settle,
+    decide,
     walk,
     without_adopted,
 )
@@ -140,7 +140,7 @@ TABLE: list[tuple[str, Record | None, Record | None, list[Action]]] = [
     ("master", "replica", "actions"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
 def test_one_row(master: Record | None, replica: Record | None, actions: list[Action]) -> None:
-    assert settle(master, replica, COUNTERS) == actions
+    assert decide(master, replica, COUNTERS) == actions
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_one_row(master: Record | None, replica: Record | None, actions: list[Ac
     ids=lambda change: next(iter(change)),
 )
 def test_any_difference_gives_the_record_a_new_modseq(change: dict[str, object]) -> None:
-    assert [type(action) for action in settle(record(), record(**change), COUNTERS)] == [Rewrite]
+    assert [type(action) for action in decide(record(), record(**change), COUNTERS)] == [Rewrite]
 
 
 def test_the_order_and_case_of_flags_are_no_difference() -> None:
-    assert settle(record(flags="\\Seen Work"), record(flags="work \\seen"), COUNTERS) == []
+    assert decide(record(flags="\\Seen Work"), record(flags="work \\seen"), COUNTERS) == []
 
 
 def test_a_walk_goes_through_both_lists_by_uid() -> None:
@@ -179,7 +179,7 @@ def test_a_walk_goes_through_both_lists_by_uid() -> None:
 @pytest.mark.parametrize("known", [{"savedate": 9, "createdmodseq": 8}, {"savedate": 9}, {}])
 def test_an_adoption_that_was_made_before_an_interruption_is_not_made_again(known: dict[str, int]) -> None:
     there = record(5, guid=HIGH, **known)
-    actions = settle(None, there, COUNTERS)
+    actions = decide(None, there, COUNTERS)
     made = there._replace(uid=11, modseq=70, createdmodseq=there.createdmodseq or 70)
     assert without_adopted(actions, [[made]], [[there]]) == [ExpungeRemote(5)]
     assert without_adopted(actions, [[made._replace(expunged=True)]], [[there]]) == [ExpungeRemote(5)]
@@ -187,7 +187,7 @@ def test_an_adoption_that_was_made_before_an_interruption_is_not_made_again(know
 
 def test_a_copy_that_somebody_made_is_not_taken_for_an_adoption() -> None:
     there = record(5, guid=HIGH, savedate=9, createdmodseq=8)
-    actions = settle(None, there, COUNTERS)
+    actions = decide(None, there, COUNTERS)
     for other in ({"savedate": 10}, {"createdmodseq": 9}, {"internaldate": 99}):
         copy = there._replace(uid=11, **other)
         assert without_adopted(actions, [[copy]], [[there]]) == actions
@@ -195,7 +195,7 @@ def test_a_copy_that_somebody_made_is_not_taken_for_an_adoption() -> None:
 
 def test_two_equal_messages_are_both_adopted_and_both_recognised() -> None:
     one, two = record(5, guid=HIGH, createdmodseq=8), record(6, guid=HIGH, createdmodseq=8)
-    actions = settle(None, one, COUNTERS) + settle(None, two, COUNTERS)
+    actions = decide(None, one, COUNTERS) + decide(None, two, COUNTERS)
     assert without_adopted(actions, [], [[one, two]]) == actions
     made = [one._replace(uid=11), one._replace(uid=12)]
     assert without_adopted(actions, [made[:1]], [[one, two]]) == actions[1:]

@@ -173,7 +173,7 @@ def test_a_message_that_the_master_has_lost_fails_its_mailbox_before_anything_is
         def __getattr__(self, name: str) -> Any:
             return getattr(self.reader, name)
 
-        def has_guids(self, guids: Any) -> set[bytes]:
+        def readable(self, uniqueid: str, messages: Any, *, verify: bool = False) -> set[bytes]:
             return set()
 
         def new_guids(self, uniqueid: str, above_uid: int) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.sync_client.engine import Engine, Options
 from tests.sync_client.engine.golden import RecordedServer, act_out, commands, replies
@@ -75,6 +76,6 @@ def test_a_recorded_run_is_repeated(name: str, tmp_path: Path) -> None:
     replica = WireReplica(server)
     replica.capabilities = frozenset({"SIEVE-MAILBOX"})
     options = Options(restart_after_group="rolling" in name)
-    finish(RUNS[name](Engine(world.replica, replica, InlineThreads(), options)))  # type: ignore[arg-type]
+    finish(RUNS[name](Engine(NativeMaster(world.replica), replica, InlineThreads(), options)))  # type: ignore[arg-type]
     assert server.heard == commands(name)
     world.close()

@@ -35,27 +35,27 @@ def test_messages_added_from_many_threads_do_not_mix(spool: BodySpool) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(spool.add, bodies))
     for one in bodies:
-        assert octets(spool.body(one.guid)) == one.data
+        assert octets(spool.get(one.guid)) == one.data
 
 
 def test_a_large_message_comes_in_pieces_as_often_as_it_is_asked_for(spool: BodySpool) -> None:
     data = b"0123456789" * (PIECE // 4)
     large = body(data)
     spool.add(large._replace(data=[data[:77], data[77:]]))
-    found = spool.body(large.guid)
+    found = spool.get(large.guid)
     assert found is not None
     assert not isinstance(found.data, bytes)
     assert octets(found) == data
     assert octets(found) == data
     assert large.guid in spool
     assert bytes(20) not in spool
-    assert spool.body(bytes(20)) is None
+    assert spool.get(bytes(20)) is None
 
 
 def test_octets_that_are_not_what_the_guid_says_are_refused(spool: BodySpool) -> None:
     with pytest.raises(SyncChecksum):
         spool.add(body(b"right")._replace(data=b"wrong"))
-    assert spool.body(body(b"right").guid) is None
+    assert spool.get(body(b"right").guid) is None
 
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:

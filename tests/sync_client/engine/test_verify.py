@@ -6,8 +6,9 @@ from typing import Any
 
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.sync_client.engine import Engine
-from cyrus_sync.sync_client.engine.dry_run import DryRunReplica, DryRunStore
+from cyrus_sync.sync_client.engine.dry_run import DryRunMaster, DryRunReplica
 from cyrus_sync.sync_client.engine.verify import Difference, diff_user
 from tests.sync_client.engine.lines import InlineThreads
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, write
@@ -16,7 +17,7 @@ A, B = "user.alice.a", "user.alice.b"
 
 
 def diff(world: World, **options: Any) -> list[Difference]:
-    return finish(diff_user(world.master, world.connect(), InlineThreads(), "alice", **options))
+    return finish(diff_user(NativeMaster(world.master), world.connect(), InlineThreads(), "alice", **options))
 
 
 def test_equal_users_have_no_differences(alice: World) -> None:
@@ -74,7 +75,11 @@ def dry(world: World) -> list[str]:
     """What a dry run would do; it must do nothing on either side."""
     before = content(world.master), content(world.replica)
     replica = DryRunReplica(world.connect())
-    finish(Engine(DryRunStore(world.master), replica, InlineThreads(), world.options).user("alice"))
+    finish(
+        Engine(DryRunMaster(NativeMaster(world.master)), replica, InlineThreads(), world.options).user(
+            "alice"
+        )
+    )
     assert (content(world.master), content(world.replica)) == before
     assert not any(event[0] in ("MAILBOX", "MESSAGE", "RENAME") for event in world.line.events)
     return replica.changes
@@ -107,7 +112,7 @@ def test_a_dry_run_settles_a_conflict_on_paper_only(alice: World) -> None:
     with alice.master.read(ALICE) as reader:
         box = reader.mailbox(INBOX)
     replica = DryRunReplica(alice.connect())
-    engine = Engine(DryRunStore(alice.master), replica, InlineThreads(), alice.options)
+    engine = Engine(DryRunMaster(NativeMaster(alice.master)), replica, InlineThreads(), alice.options)
     finish(engine.mailboxes([INBOX]))
     assert any(change.startswith(f"MAILBOX {INBOX}") for change in replica.changes)
     with alice.master.read(ALICE) as reader:
@@ -118,6 +123,8 @@ def test_a_dry_run_of_everybody_creates_nobody(world: World) -> None:
     with write(world.master) as writer:
         writer.create(INBOX)
     replica = DryRunReplica(world.connect())
-    finish(Engine(DryRunStore(world.master), replica, InlineThreads(), world.options).all_users())
+    finish(
+        Engine(DryRunMaster(NativeMaster(world.master)), replica, InlineThreads(), world.options).all_users()
+    )
     assert replica.changes == [f"MAILBOX {INBOX} (0 records)"]
     assert not world.replica.exists(Owner("user", "alice"))

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailWriter
+from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.native.layout import Layout
 from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
@@ -109,7 +110,9 @@ class World:
 
     def engine(self, replica: Any = None, **options: Any) -> Engine:
         """An engine on the present connection."""
-        return Engine(self.master, replica or self.line, InlineThreads(), replace(self.options, **options))
+        return Engine(
+            NativeMaster(self.master), replica or self.line, InlineThreads(), replace(self.options, **options)
+        )
 
     def sync(self, userid: str = "alice", **options: Any) -> list[tuple[Any, ...]]:
         """One run of ``-u``; what was sent."""
