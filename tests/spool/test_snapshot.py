@@ -237,26 +237,21 @@ def open_to_all() -> Iterator[Path]:
 def test_who_may_not_read_a_file_is_told_which(open_to_all: Path, name: str) -> None:
     directory = copied("v17", open_to_all)
     (directory / name).chmod(0o600)
-    told, telling = os.pipe()
-    child = os.fork()
-    if not child:
-        text = "nothing"
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            snapshot(directory)
-        except StoreError as error:
-            text = str(error)
-        finally:
-            os.write(telling, text.encode())
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(telling)
-    with os.fdopen(told) as said:
-        assert said.read() == (
-            f"permission denied to this program's user: Permission denied: {directory / name}"
-        )
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from cyrus_sync.common.errors import StoreError\n"
+        "from tests.spool.golden import snapshot\n"
+        "os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "try:\n"
+        "    snapshot(Path(sys.argv[1]))\n"
+        "except StoreError as error:\n"
+        "    print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(directory)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"permission denied to this program's user: Permission denied: {directory / name}\n"
 
 
 def test_a_peek_is_what_a_snapshot_begins_with() -> None:
