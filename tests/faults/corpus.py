@@ -1,4 +1,5 @@
-"""The recorded conversations of a real client, cut into commands, and ways to spoil them.
+"""The recorded conversations of a real client, cut into commands, ways to spoil them, and a pool in which
+spoiled input that led somewhere new is spoiled further.
 
 A command is its bytes with every literal and message in it, without the line end. Cutting needs no parser
 of ours: a literal announces itself at the end of a line.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
 DATA = Path(__file__).parent.parent / "data" / "transcripts"
@@ -19,14 +20,13 @@ _NUMBER = re.compile(rb"(?<![\w.])\d+(?![\w.])")
 _WORD = re.compile(rb"[^\s()\"{}%]+")
 
 
-def inflated(stream: bytes) -> bytes:
-    """`stream` with everything after COMPRESS DEFLATE inflated."""
-    command = b"COMPRESS DEFLATE\r\n"
-    head, found, packed = stream.partition(command)
+def inflated(stream: bytes, switch: bytes = b"COMPRESS DEFLATE\r\n") -> bytes:
+    """`stream` with everything after `switch` inflated."""
+    head, found, packed = stream.partition(switch)
     if not found:
         return stream
     inflater = zlib.decompressobj(-15)
-    return head + command + inflater.decompress(packed)
+    return head + switch + inflater.decompress(packed)
 
 
 def commands(stream: bytes) -> Iterator[bytes]:
@@ -57,6 +57,12 @@ def conversations(data: Path = DATA) -> dict[str, list[bytes]]:
         if own:
             found[path.name.removesuffix(".c2s.bin")] = own
     return found
+
+
+def answers(data: Path = DATA) -> list[bytes]:
+    """The server's side of each recorded conversation."""
+    streams = (path.read_bytes() for path in sorted(data.glob("*.s2c.bin")))
+    return [inflated(stream, b"OK DEFLATE active\r\n") for stream in streams]
 
 
 RARE = [
@@ -253,3 +259,29 @@ def spoil(rng: random.Random, command: bytes) -> bytes:
         command = rng.choice(MUTATIONS)(rng, command)
         command = command[:400_000]
     return command
+
+
+class Pool:
+    """Input to spoil: what one began with, and every spoiled case about which something new was said.
+
+    A mutation alone seldom gets far; one of a case that went a way of its own does. A fuzzer that is guided by
+    coverage does the same; here what the program says stands for the branches that it took.
+    """
+
+    _MOST = 3000
+
+    def __init__(self, first: Iterable[bytes]) -> None:
+        self._first = list(first)
+        self._newer: list[bytes] = []
+        self._known: set[Hashable] = set()
+
+    def spoiled(self, rng: random.Random) -> bytes:
+        """A case that has not been seen, most likely."""
+        newer = self._newer and rng.random() < 0.5
+        return spoil(rng, rng.choice(self._newer if newer else self._first))
+
+    def learn(self, case: bytes, said: Hashable) -> None:
+        """`said` is what came of `case`, without what differs in every case, such as numbers."""
+        if said not in self._known and len(self._newer) < self._MOST:
+            self._known.add(said)
+            self._newer.append(case)
