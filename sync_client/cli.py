@@ -17,6 +17,7 @@ from pathlib import Path
 from cyrus_sync.common import syslog
 from cyrus_sync.common.commands import complain, run_command
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.synclog.writer import log_path
@@ -93,6 +94,7 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     try:
         if lock is not None:
             lock.write_pid()
+        tighten_kept(cfg)
         from cyrus_sync.sync_client.start import Job, run_rolling
 
         def reload() -> Job:

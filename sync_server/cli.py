@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.commands import Parser, add_version, run_command
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.descriptors import raise_soft_limit, share_out
 from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
 from cyrus_sync.common.numbers import decimal
@@ -149,6 +150,7 @@ def run(config: Config, settings: ServerSettings) -> int:
     reactor: Any = installed
     if os.geteuid() == 0:
         log.warning("running as root; a user that owns the store's directories is enough")
+    tighten_kept(config)
     service = Service.open(config, settings, reactor)
     _say_what_fits(service)
     systemd = sdnotify.SystemdNotifier()

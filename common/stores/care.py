@@ -106,6 +106,10 @@ class StoreCare(Protocol):
         """Raise `StoreError` unless all that the store is made of is there: a partition that is not mounted
         looks like an empty one. For daemons at their start."""
 
+    def tighten(self) -> int:
+        """Take all that the store is made of from everybody but its owner, as an older release may have left
+        it open; how many files and directories were."""
+
     def staging(self) -> Path:
         """The directory for uploads that are part of no mailbox yet, on the disk of the default partition.
         Made if need be; `StoreError` where it cannot be."""

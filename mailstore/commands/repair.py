@@ -5,6 +5,8 @@ CRCs and the sums for quotas are calculated from the records, which are taken as
 registered as he was: mailstore verify names him until he is back (mailstore reconstruct makes an index anew)
 or is given up (sync_reset -f).
 
+Files and directories that others may read, as early releases left them, are made their owner's alone.
+
 Messages are not touched, but with --from-peer: then every message is read, and one that is missing or cannot
 be read is fetched, by its GUID, from the other end of the replication, and stored anew. On the master the
 other end is the replica, on a replica its master, where that runs a csync server (ours, or Cyrus's) as well:
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 
+from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.stores.healing import unreadable_messages
 from cyrus_sync.common.wire.client import ClientSettings
@@ -39,7 +42,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if not args.from_peer and (args.server or args.channel):
         raise UsageError("repair: --server and -n belong to --from-peer")
     healed = _heal(args, context) if args.from_peer else EX_OK
-    return _recount(args, context) or healed
+    status = _recount(args, context) or healed
+    if not args.users:
+        _tighten(context)
+    return status
+
+
+def _tighten(context: Context) -> None:
+    found = tighten_kept(context.config) + context.care().tighten()
+    if found:
+        context.print(f"{found} files and directories were open to others: they are their owner's alone now")
 
 
 def _heal(args: argparse.Namespace, context: Context) -> int:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.config.kept import KEPT
 from cyrus_sync.common.files import make_directories, private, tighten
+from cyrus_sync.mailstore import cli as mailstore
+from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
 from tests.shipping.kit import free_port
@@ -77,6 +80,71 @@ def test_a_busy_life_leaves_nothing_that_others_may_read(tmp_path: Path) -> None
     for server in (one, other):
         assert open_to_others(server.directory / "conf") == []
         assert open_to_others(server.directory / "spool") == []
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_what_imports_and_set_aside_users_leave_is_private(tmp_path: Path) -> None:
+    """The memory of an import, a script that a replica cannot take, a user who is set aside."""
+    with serving_replica(tmp_path) as replica, paired(tmp_path, replica) as pair:
+        master = pair.master
+        pair.replica.create("bad")
+        pair.replica.deliver("bad", "born on the wrong side")
+        master.create("bad")
+        mbox = tmp_path / "mbox"
+        mbox.write_bytes(b"From a@example.org Thu Nov 23 10:00:00 2023\nSubject: one\n\nhello\n")
+        tool = ["-C", str(master.conf)]
+        assert mailstore.main([*tool, "import", "--create", "--no-progress", "bob", str(mbox)]) == 0
+        LeftOut(master.directory() / FILE, "replica").learn("uniqueid", {1: "main"})
+        pair.rolling("-d", "1")
+        until((master.directory() / "quarantine.yaml").exists, "the bad user is set aside")
+        kept = master.root / "conf"
+        found = {path.name for path in kept.rglob("*")}
+        assert {"imports", "quarantine.yaml", "quarantine.log", FILE} <= found
+        assert any((kept / "imports").iterdir())
+        for top in (kept, master.root / "mail"):
+            assert open_to_others(top) == []
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_what_an_older_release_left_open_is_closed_at_the_start_of_a_daemon(tmp_path: Path) -> None:
+    with serving_replica(tmp_path) as replica, paired(tmp_path, replica) as pair:
+        sides = (pair.master, pair.replica)
+        kept = [side.root / "conf" / name for side in sides for name in KEPT]
+        for directory in kept:
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o755)
+            (directory / "of-old.yaml").write_text("bob\n")
+            assert open_to_others(directory) == ["0666 of-old.yaml"]
+        replica.server.stop()
+        replica.server.start()
+        pair.rolling()
+        until(lambda: not [one for directory in kept for one in open_to_others(directory)], "all is closed")
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_what_an_older_release_left_open_is_closed_by_repair_with_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = Server("boston", tmp_path / "boston")
+    site.create("user/bob")
+    site.deliver("bob", "one")
+    tops = [site.directory / "conf", site.directory / "spool"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(0o644)
+    (site.directory / "conf" / "sync").mkdir(exist_ok=True)
+    (site.directory / "conf" / "sync" / "link").symlink_to(elsewhere)
+    for top in tops:
+        for path in top.rglob("*"):
+            if not path.is_symlink() and path.name not in NOT_PRIVATE:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+    left = len([one for top in tops for one in open_to_others(top)])
+    capfd.readouterr()
+    assert site.mailstore("repair") == 0
+    assert "files and directories were open to others" in capfd.readouterr().out
+    assert [one for top in tops for one in open_to_others(top)] == [], left
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
+    assert site.mailstore("repair") == 0
+    assert "open to others" not in capfd.readouterr().out
 
 
 def _live(one: Server, other: Server) -> None:

@@ -264,8 +264,8 @@ def spoil(rng: random.Random, command: bytes) -> bytes:
 class Pool:
     """Input to spoil: what one began with, and every spoiled case about which something new was said.
 
-    A mutation alone seldom gets far; one of a case that went a way of its own does. A fuzzer that is guided by
-    coverage does the same; here what the program says stands for the branches that it took.
+    A mutation alone seldom gets far; one of a case that went a way of its own does. A fuzzer that is guided
+    by coverage does the same; here what the program says stands for the branches that it took.
     """
 
     _MOST = 3000

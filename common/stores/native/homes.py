@@ -105,6 +105,9 @@ class OwnerHome(Protocol):
     def check_partition(self, partition: str) -> str:
         """`partition` if it is configured, the default for ""; raises `PartitionUnknown`."""
 
+    def tighten(self) -> int:
+        """Take all of this machine's files from everybody but their owner; how many were open to others."""
+
     def staging(self) -> Path:
         """A directory for uploads, on the disk of the default partition, made if need be."""
 

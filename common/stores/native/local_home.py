@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
-from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.files import make_directories, sync_directory, tighten_all
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
@@ -37,6 +37,9 @@ from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
 from cyrus_sync.common.stores.native.registry import Registry
 
 log = logging.getLogger(__name__)
+
+STAGING = "sync."
+"""Uploads, on the default partition."""
 
 _NOTHING: AbstractContextManager[object] = contextlib.nullcontext()
 
@@ -73,8 +76,13 @@ class LocalHome:
     def away(self) -> Mapping[str, str]:
         return self.partitions.away()
 
+    def tighten(self) -> int:
+        partitions = self.layout.partitions.values()
+        tops = [top / name for top in partitions for name in (*KINDS.values(), STAGING)]
+        return sum(map(tighten_all, [*tops, self.notes]))
+
     def staging(self) -> Path:
-        path = self.layout.partitions[self.layout.defaultpartition] / "sync."
+        path = self.layout.partitions[self.layout.defaultpartition] / STAGING
         make_directories(path)
         return path
 

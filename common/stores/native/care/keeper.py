@@ -40,6 +40,9 @@ class NativeCare:
     def check(self) -> None:
         self._store.home.check()
 
+    def tighten(self) -> int:
+        return self._store.home.tighten()
+
     def staging(self) -> Path:
         try:
             return self._store.home.staging()
