@@ -401,7 +401,8 @@ _DECLARED = (
         _DURATION,
         "30m",
         _SERVER,
-        "A connection on which nothing is read for so long is closed, by either end. At least 3 s.",
+        "A connection on which nothing is read for so long is closed, by either end. At least 3 s. For the"
+        " end of an answer that drips a client waits four times as long, and a second a kilobyte.",
         channel=True,
         unit="s",
         minimum=3,

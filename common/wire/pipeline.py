@@ -195,7 +195,7 @@ class Pipeline:
         was_idle = not self._asked
         self._asked.extend((call, True) for _ in range(piece.commands))
         if was_idle and self._asked and self._timeout is not None:
-            self.proto.set_timeout(self._timeout)
+            self.proto.set_timeout(self._timeout, progress_due=True)
         if piece.data:
             self._written += len(piece.data)
             self.proto.write(piece.data, packed=piece.packed)
@@ -244,6 +244,7 @@ class Pipeline:
             self._break(ProtocolViolation(f"a reply to nothing: {reply.status} {reply.text}"))
             return
         call, _ = self._asked.popleft()
+        self.proto.progress()
         if reply.status != "OK" and call.error is None:
             call.error = reply_error(reply.text).at(reply=f"{reply.status} {reply.text}")
         if isinstance(call.pieces, bytes):

@@ -133,6 +133,7 @@ class CsyncProtocol(TwistedProtocol):
         self._handshake: Deferred[None] | None = None
         self._tls_context: TLSContext | None = None
         self._timeout: float | None = None
+        self._progress_due = False
         self._silence = Silence(clock, self._silent, self._we_keep_it_waiting)
 
     # -- for the owner
@@ -169,15 +170,20 @@ class CsyncProtocol(TwistedProtocol):
         else:
             self._pump()
 
-    def set_timeout(self, seconds: float | None) -> None:
+    def set_timeout(self, seconds: float | None, *, progress_due: bool = False) -> None:
         """Close the connection when the peer gives no sign of life for so long; None: never.
 
         Bytes that come and bytes that the peer takes are signs of life. Time in which our own handler
-        keeps the peer waiting does not count, unless the peer leaves our answers unread.
+        keeps the peer waiting does not count, unless the peer leaves our answers unread. `progress_due`: nor
+        may it go on for ever without taking bytes and without `progress` (`cyrus_sync.common.wire.silence`).
         """
-        self._timeout = seconds
+        self._timeout, self._progress_due = seconds, progress_due
         if self.transport is not None and self._lost is None:
-            self._silence.start(seconds)
+            self._silence.start(seconds, progress_due=progress_due)
+
+    def progress(self) -> None:
+        """The peer has come to the end of an answer."""
+        self._silence.progress()
 
     def write(self, data: bytes, *, packed: bool = False) -> None:
         """Send. What is written while events are being handled is gathered: one write for an answer.
@@ -272,12 +278,12 @@ class CsyncProtocol(TwistedProtocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
-        self.set_timeout(self._timeout)
+        self.set_timeout(self._timeout, progress_due=self._progress_due)
         if self._connected is not None:
             self._connected(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self._silence.sign()
+        self._silence.sign(len(data))
         self.bytes_read += len(data)
         if self._closing:
             return
@@ -341,7 +347,7 @@ class CsyncProtocol(TwistedProtocol):
     def resumeProducing(self) -> None:
         """The peer has taken it all."""
         self._unread = False
-        self._silence.sign()
+        self._silence.progress()
         drained, self._drained = self._drained, []
         for each in drained:
             each.callback(None)
@@ -459,7 +465,10 @@ class CsyncProtocol(TwistedProtocol):
         return (self._busy or self._paused) and not self._unread
 
     def _silent(self) -> None:
-        self._reason = Failure(ConnectionLost(f"no answer from {self.peer} for {self._timeout:g} seconds"))
+        why = f"no answer from {self.peer} for {self._timeout:g} seconds"
+        if self._silence.dripping:
+            why = f"an answer from {self.peer} comes so slowly that it does not come to an end"
+        self._reason = Failure(ConnectionLost(why))
         if self._unread:
             self.abort()
         else:

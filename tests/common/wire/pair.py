@@ -34,8 +34,11 @@ class Wire:
     def set_event_handler(self, handler: Any) -> None:
         self.handler = handler
 
-    def set_timeout(self, seconds: float | None) -> None:
+    def set_timeout(self, seconds: float | None, *, progress_due: bool = False) -> None:
         self.timeout = seconds
+
+    def progress(self) -> None:
+        pass
 
     def write(self, data: bytes, *, packed: bool = False) -> None:
         if self.gone is None:

@@ -185,3 +185,11 @@ def test_a_replica_that_names_the_same_users_again_and_again_is_left() -> None:
     WireReplica(pair.client).get_users().addErrback(failures.append)
     pair.run()
     assert failures[0].check(ProtocolError) and "users without end" in failures[0].getErrorMessage()
+
+
+def test_an_answer_that_drips_behind_the_login_comes_to_an_end(reactor: Any, listen: Any) -> None:
+    said = {b"": GREETING, b"AUTH": b"OK\r\n", b"GET": (b"", b"* X ()\r\n")}
+    session = run(reactor, connect(reactor, settings(listen(said))))
+    replica = WireReplica(session.proto, timeout=STEP)
+    with pytest.raises(CyrusSyncError, match="does not come to an end"):
+        run(reactor, replica.get_users())

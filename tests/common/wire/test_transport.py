@@ -190,6 +190,35 @@ def test_a_silent_peer_is_dropped_after_the_timeout_and_not_before() -> None:
     assert "30 seconds" in str(handler.lost[0].value)
 
 
+def test_a_peer_that_only_drips_is_dropped_when_it_does_not_come_to_an_end() -> None:
+    proto, wire, handler, clock = make()
+    proto.set_timeout(30, progress_due=True)
+    for _ in range(7):
+        proto.dataReceived(b"x")
+        clock.advance(16)
+        assert not wire.disconnecting
+    proto.progress()
+    for _ in range(7):
+        proto.dataReceived(b"y" * 1024 * 30)
+        clock.advance(20)
+        assert not wire.disconnecting, "what comes in quantity is no drip"
+    for _ in range(20):
+        proto.dataReceived(b"z")
+        clock.advance(20)
+    assert wire.disconnecting
+    proto.connectionLost()
+    assert "does not come to an end" in str(handler.lost[0].value)
+
+
+def test_a_server_waits_for_a_client_that_says_little_for_ever() -> None:
+    proto, wire, _, clock = make()
+    proto.set_timeout(30)
+    for _ in range(100):
+        proto.dataReceived(b"NOOP\n")
+        clock.advance(29)
+    assert not wire.disconnecting
+
+
 def test_time_that_the_handler_takes_is_not_the_peers_silence() -> None:
     proto, wire, handler, clock = make(hold=True)
     proto.set_timeout(30)
