@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
+from cyrus_sync.common.files import tighten_all
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
@@ -180,6 +181,9 @@ class CopyingHome:
         if partition and partition not in PARTITIONS:
             raise PartitionUnknown(f"Unknown/invalid partition {partition[:80]!r}")
         return partition or PARTITIONS[0]
+
+    def tighten(self) -> int:
+        return tighten_all(self.cache)
 
     def staging(self) -> Path:
         path = self.cache / "staging"
