@@ -71,8 +71,8 @@ class SpoolMaster:
         *,
         unreadable: Unreadable | None = None,
     ) -> MessageSource:
-        del owner, encoding
-        return _Messages(self._server, uniqueid, wanted, partition, unreadable)
+        del owner  # the mailbox knows its messages
+        return _Messages(self._server, uniqueid, wanted, partition, encoding, unreadable)
 
     def settle(self, owner: Owner, settlement: Settlement) -> NoReturn:
         raise SettlementRefused(f"{settlement.describe()}: {REFUSES}").at(
@@ -105,13 +105,14 @@ class _Messages:
     uniqueid: str
     wanted: Sequence[tuple[int, bytes]]
     partition: str
+    encoding: str
     unreadable: Unreadable | None
 
     def __iter__(self) -> Iterator[Sequence[MessageBody]]:
         entry = self.server.mailboxes.by_id(self.uniqueid)
         if entry is not None:
             files = self.server.files(entry)
-            yield from Messages(files, self.wanted, self.partition, self.unreadable)
+            yield from Messages(files, self.wanted, self.partition, self.unreadable, self.encoding)
             return
         for _, guid in self.wanted:
             gone = StoreCorrupt("the mailbox is gone").at(uniqueid=self.uniqueid, guid=guid.hex())

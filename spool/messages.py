@@ -14,6 +14,7 @@ from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.master import Unreadable
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.stores import disk
+from cyrus_sync.common.stores.frames import compress_all
 from cyrus_sync.spool.mailbox import MailboxFiles
 
 LARGE = 1024 * 1024
@@ -116,7 +117,7 @@ class Messages:
     (`common.model.MessageSource`).
 
     For one that cannot be given `unreadable` is called and it is left out; without it `StoreCorrupt` is
-    raised."""
+    raised. With the `encoding` "zstd" those that fit into memory come as frames."""
 
     def __init__(
         self,
@@ -124,11 +125,13 @@ class Messages:
         wanted: Sequence[tuple[int, bytes]],
         partition: str = "",
         unreadable: Unreadable | None = None,
+        encoding: str = "identity",
     ) -> None:
         self._files = files
         self._wanted = wanted
         self._partition = partition
         self._unreadable = unreadable
+        self._folded = encoding == "zstd"
 
     def __iter__(self) -> Iterator[list[MessageBody]]:
         batch: list[MessageBody] = []
@@ -142,9 +145,20 @@ class Messages:
                 self._unreadable(guid, error)
                 continue
             if batch and size + body.size > _BATCH:
-                yield batch
+                yield self._given(batch)
                 batch, size = [], 0
             batch.append(body)
             size += body.size
         if batch:
-            yield batch
+            yield self._given(batch)
+
+    def _given(self, batch: list[MessageBody]) -> list[MessageBody]:
+        """The batch in the encoding that is wanted."""
+        if not self._folded:
+            return batch
+        whole = [body.data for body in batch if isinstance(body.data, bytes)]
+        frames = iter(compress_all(whole))
+        return [
+            body._replace(data=next(frames), encoding="zstd") if isinstance(body.data, bytes) else body
+            for body in batch
+        ]

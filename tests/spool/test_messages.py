@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.stores.frames import frame_content
 from cyrus_sync.spool import messages
 from cyrus_sync.spool.mailbox import MailboxFiles
 from cyrus_sync.spool.messages import LARGE, Messages, read_message
@@ -107,3 +108,13 @@ def test_a_message_that_may_not_be_read_says_why(mailbox: MailboxFiles) -> None:
     mailbox.message(7).mkdir()
     with pytest.raises(StoreCorrupt, match=r"directory.*7\."):
         read_message(mailbox, 7, sha1(SMALL))
+
+
+def test_who_takes_frames_gets_frames_of_all_that_fits_into_memory(mailbox: MailboxFiles) -> None:
+    wanted = [put(mailbox, 1, SMALL), put(mailbox, 2, BIG), put(mailbox, 3, b""), put(mailbox, 4, SMALL * 2)]
+    bodies = [body for batch in Messages(mailbox, wanted, encoding="zstd") for body in batch]
+    assert [body.encoding for body in bodies] == ["zstd", "identity", "zstd", "zstd"]
+    assert [body.guid for body in bodies] == [guid for _, guid in wanted]
+    for body, raw in zip(bodies, (SMALL, BIG, b"", SMALL * 2), strict=True):
+        assert body.size == len(raw)
+        assert (frame_content(content(body), body.size) if body.encoding == "zstd" else content(body)) == raw
