@@ -30,8 +30,8 @@ def present(directory: Path, public: str) -> SecretKeys | None:
 def all_of(directory: Path, public: str) -> list[SecretKeys]:
     """The present keys and all earlier ones, the newest first. Raises `BadKeys`."""
     now = present(directory, public)
-    old = sorted(_old(directory), key=lambda path: int(path.name.removeprefix(f"{KEYS}.")), reverse=True)
-    return [*([now] if now else []), *map(SecretKeys.load, old)]
+    earlier = sorted(_earlier(directory).items(), reverse=True)
+    return [*([now] if now else []), *(SecretKeys.load(path) for _, path in earlier)]
 
 
 def prepare(directory: Path) -> SecretKeys:
@@ -47,12 +47,13 @@ def _install(directory: Path) -> None:
     path = directory / KEYS
     if path.exists():
         # The old keys stay beside: packets may be under way that were sealed for them.
-        number = 1 + max((int(old.name.removeprefix(f"{KEYS}.")) for old in _old(directory)), default=0)
+        number = 1 + max(_earlier(directory), default=0)
         path.replace(directory / f"{KEYS}.{number}")
     (directory / _NEW).replace(path)
     sync_directory(directory)
 
 
-def _old(directory: Path) -> list[Path]:
-    found = directory.glob(f"{KEYS}.*")
-    return [path for path in found if path.name.removeprefix(f"{KEYS}.").isdecimal() and path.name.isascii()]
+def _earlier(directory: Path) -> dict[int, Path]:
+    """The files of earlier keys, by their numbers: ``replica.keys.1`` holds the first that were changed."""
+    found = {path.name.removeprefix(f"{KEYS}."): path for path in directory.glob(f"{KEYS}.*")}
+    return {int(number): path for number, path in found.items() if number.isdecimal() and number.isascii()}

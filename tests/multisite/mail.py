@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,23 +117,44 @@ def messages_of(paths: Iterable[Path]) -> list[bytes]:
     return found
 
 
-def rewritten(path: Path, site: Site | None = None, *, without: Iterable[bytes] = (), **header: Any) -> Path:
-    """The packet with another header, or without some messages, signed by `site` (default: by nobody)."""
+Item = Messages | Operation
+
+
+def rewritten(
+    path: Path,
+    signing: Site | SecretKeys | None = None,
+    *,
+    items: Callable[[Iterator[Item]], Iterable[Item]] = iter,
+    **header: Any,
+) -> Path:
+    """The packet with another header, and with what `items` makes of what it holds. A site signs it,
+    or any keys do, or nobody."""
     head = replace(header_of(path), **header)
-    gone = set(without)
+    secret = keys_of(signing) if isinstance(signing, Site) else signing
     with (
         PacketReader(path) as packet,
-        PacketWriter(
-            path.with_name(path.name + ".new"), head, signing=keys_of(site) if site else None
-        ) as writer,
+        PacketWriter(path.with_name(path.name + ".new"), head, signing=secret) as writer,
     ):
-        for item in packet.items(path.parent):
+        for item in items(packet.items(path.parent)):
             if isinstance(item, Operation):
                 writer.operation(item)
-            elif kept := [body for body in item.bodies if body.guid not in gone]:
-                writer.messages(kept)
+            else:
+                writer.messages(item.bodies)
         made = writer.close(head)
     return made.replace(path)
+
+
+def leaving_out(*guids: bytes) -> Callable[[Iterator[Item]], Iterable[Item]]:
+    """For `rewritten`: all that is in the packet but these messages."""
+
+    def kept(items: Iterator[Item]) -> Iterator[Item]:
+        for item in items:
+            if isinstance(item, Operation):
+                yield item
+            elif left := tuple(body for body in item.bodies if body.guid not in guids):
+                yield Messages(left)
+
+    return kept
 
 
 def keys_of(site: Site) -> SecretKeys:

@@ -31,6 +31,7 @@ from tests.multisite.mail import (
     expunge,
     flag,
     header_of,
+    leaving_out,
     message,
     messages_of,
     operations,
@@ -285,7 +286,7 @@ def test_an_operation_whose_message_is_missing_waits_and_the_message_is_asked_fo
     append(boston, "user.eve", message("for eve"))
     path = packet(boston, sanfran, travel)
     guid = messages_of([path])[-1]
-    assert sanfran.import_from([rewritten(path, boston, without=[guid])]).refused == {}
+    assert sanfran.import_from([rewritten(path, boston, items=leaving_out(guid))]).refused == {}
     assert guid not in sanfran.guids("bob")["user.bob"]
     assert sanfran.guids("eve")["user.eve"], "the others flow on"
     assert any("1 message(s) are missing" in line for line in sanfran.heard)
@@ -311,7 +312,7 @@ def test_a_message_that_is_missing_may_come_with_somebody_elses_packet(
     path = packet(boston, sanfran, travel)
     (guid,) = messages_of([path])
     carry(boston, bangalore, travel)
-    sanfran.import_from([rewritten(path, boston, without=[guid])])
+    sanfran.import_from([rewritten(path, boston, items=leaving_out(guid))])
     carry(sanfran, bangalore, travel)
     carry(bangalore, sanfran, travel)
     assert same_everywhere([boston, sanfran])
@@ -322,7 +323,7 @@ def test_one_who_is_asked_for_a_message_that_he_never_had_says_nothing(
 ) -> None:
     boston, sanfran, bangalore = sites
     path = packet(boston, sanfran, travel)
-    sanfran.import_from([rewritten(path, boston, without=messages_of([path]))])
+    sanfran.import_from([rewritten(path, boston, items=leaving_out(*messages_of([path])))])
     carry(sanfran, bangalore, travel)
     assert messages_of(bangalore.export_to(sanfran, travel)) == []
 
@@ -334,7 +335,7 @@ def test_a_message_that_is_nowhere_any_more_is_taken_from_whoever_delivers_it_ag
     (guid,) = append(boston, "user.bob", message("burned with Boston"))
     for site in (sanfran, bangalore):
         path = packet(boston, site, travel)
-        site.import_from([rewritten(path, boston, without=[guid])])
+        site.import_from([rewritten(path, boston, items=leaving_out(guid))])
     append(sanfran, "user.bob", message("burned with Boston"))
     for source, target in [(sanfran, bangalore), (bangalore, sanfran)] * 2:
         target.import_from(source.export_to(target, travel))

@@ -17,16 +17,15 @@ from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import drop_set_aside
 from cyrus_sync.multisite.membership import new_keys, remove_replica
 from cyrus_sync.multisite.oplog.operations import SIGNATURE, LogEntry, owner_from
-from cyrus_sync.multisite.packet import Operation, PacketForged, PacketReader, PacketWriter, Range, SecretKeys
+from cyrus_sync.multisite.packet import Operation, PacketForged, PacketReader, Range, SecretKeys
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
-from cyrus_sync.multisite.signing import sign
+from cyrus_sync.multisite.signing import RETOLD, sign
 from cyrus_sync.multisite.vetting import read
 from tests.multisite.mail import (
     append,
     create,
     header_of,
-    items_of,
     keys_of,
     message,
     rewritten,
@@ -74,18 +73,8 @@ def smuggled(source: Site, target: Site, travel: Path, operations: Iterable[Oper
         known = ranges.get(one.origin)
         start = known.start if known else one.id
         ranges[one.origin] = Range(start, max(one.id, known.end if known else 0))
-    header = replace(header, ranges=ranges, row={**header.row, **{o: r.end for o, r in ranges.items()}})
-    items = items_of(path)
-    path.unlink()
-    with PacketWriter(path, header, signing=keys_of(source)) as writer:
-        for item in items:
-            if isinstance(item, Operation):
-                writer.operation(item)
-            else:
-                writer.messages(item.bodies)
-        for one in more:
-            writer.operation(one)
-        return writer.close(header)
+    row = {**header.row, **{origin: there.end for origin, there in ranges.items()}}
+    return rewritten(path, source, items=lambda items: [*items, *more], ranges=ranges, row=row)
 
 
 def next_of(origin: Site, at: Site, skip: int = 0) -> int:
@@ -95,14 +84,26 @@ def next_of(origin: Site, at: Site, skip: int = 0) -> int:
         return member.log.operations.last(found) + 1 + skip
 
 
-def say_as(origin: Site, number: int, owner: str, line: bytes, **attributes: str) -> Operation:
-    """An operation that `origin` has really signed."""
+def say_as(
+    origin: Site, number: int, owner: str, line: bytes, *, signer: SecretKeys | None = None, **attributes: str
+) -> Operation:
+    """An operation in the name of `origin`, which has really signed it, unless there is another `signer`."""
+    secret = signer or keys_of(origin)
     with origin.member() as member:
         entry = LogEntry(member.family.self_id, number, 1_700_000_000, owner_from(owner), line, attributes)
-        secret = member.secret()
-        assert secret is not None
-        attributes[SIGNATURE] = sign(member.family.id, entry, secret)
-    return Operation(entry.origin, number, entry.time, owner, line, attributes)
+        signature = sign(member.family.id, entry, secret)
+    return Operation(entry.origin, number, entry.time, owner, line, {**attributes, SIGNATURE: signature})
+
+
+def with_invented(site: Site, first: int, keys: SecretKeys, voucher: SecretKeys) -> Succession:
+    """The keys of `site`, and behind them `keys` for its operations from `first` on. Not the last keys of the
+    site vouch for them, but `voucher`."""
+    with site.member() as member:
+        family, known = member.family, member.myself.key_history
+    assert known is not None
+    begun = Succession.begun(voucher.public)
+    invented = begun.extended(family.id, family.self_id, first, voucher, keys.public).links[-1]
+    return Succession((*known.links, invented))
 
 
 def set_aside(site: Site) -> dict[str, str]:
@@ -138,6 +139,22 @@ def test_keys_that_a_packet_shows_count_only_if_they_follow_from_those_that_are_
     forged = rewritten(path, boston, keys=Succession.begun(mine.public).text())
     error = sanfran.import_from([forged]).refused[forged]
     assert isinstance(error, PacketForged) and "do not follow from those that are known here" in str(error)
+
+
+def test_a_packet_with_invented_keys_behind_the_known_ones_is_refused_whoever_vouches_for_them(
+    sites: list[Site], travel: Path
+) -> None:
+    boston, sanfran, bangalore = sites
+    append(boston, "user.bob", message("new"))
+    (path,) = boston.export_to(sanfran, travel)
+    known, invented = known_of(sanfran, "boston").key_history, SecretKeys.generate()
+    before = sanfran.dump()
+    for voucher in (invented, keys_of(bangalore)):
+        shown = with_invented(boston, next_of(boston, sanfran), invented, voucher)
+        forged = rewritten(path, invented, keys=shown.text())
+        error = sanfran.import_from([forged]).refused[forged]
+        assert isinstance(error, PacketForged) and "do not follow" in str(error)
+    assert sanfran.dump() == before and known_of(sanfran, "boston").key_history == known
 
 
 def test_the_packet_of_a_replica_that_is_not_known_yet_waits_for_the_one_that_tells_of_it(
@@ -289,15 +306,8 @@ def test_a_creation_packet_that_was_signed_anew_by_somebody_else_is_noticed(
     tmp_path: Path, creation: Callable[[str | None], list[Path]]
 ) -> None:
     (path,) = creation("correct horse battery")
-    head, mallory = header_of(path), SecretKeys.generate()
-    head = replace(head, keys=Succession.begun(mallory.public).text())
-    items = items_of(path)
-    path.unlink()
-    with PacketWriter(path, head, signing=mallory) as writer:
-        for item in items:
-            assert isinstance(item, Operation)
-            writer.operation(item)
-        writer.close(head)
+    mallory = SecretKeys.generate()
+    rewritten(path, mallory, keys=Succession.begun(mallory.public).text())
     with pytest.raises(PacketForged, match="not the one with whom the passphrase was agreed"):
         become(tmp_path, [path], Pin("correct horse battery"))
 
@@ -314,14 +324,7 @@ def test_the_keys_of_a_birth_sign_no_packet(
     birth = Invitation.parse(invitation).birth
     create(hub, "user.zoe")
     (path,) = hub.export_to(boston, tmp_path / "t")
-    head = replace(header_of(path), keys=Succession.begun(birth.public).text())
-    items = items_of(path)
-    path.unlink()
-    with PacketWriter(path, head, signing=birth) as writer:
-        for item in items:
-            assert isinstance(item, Operation)
-            writer.operation(item)
-        writer.close(head)
+    rewritten(path, birth, keys=Succession.begun(birth.public).text())
     assert isinstance(boston.import_from([path]).refused[path], PacketForged)
 
 
@@ -360,6 +363,53 @@ def test_nobody_else_changes_a_replicas_keys_or_says_that_it_was_restored(
     assert known_of(sanfran, "bangalore").incarnation == 0
     assert set_aside(sanfran) == {"REPLICA family:": "boston says that bangalore was restored"}
     assert any("do not follow from those that are known here" in line for line in sanfran.heard)
+
+
+@pytest.mark.parametrize("where", ["behind the known ones", "before the known ones"])
+def test_invented_keys_sign_nothing_in_the_name_of_a_replica_wherever_they_stand_among_its_keys(
+    sites: list[Site], travel: Path, where: str
+) -> None:
+    """Boston, whose packets are believed, tells of keys of Bangalore's, and then of what they have signed."""
+    boston, sanfran, bangalore = sites
+    victim, mine = known_of(boston, "bangalore"), SecretKeys.generate()
+    known, number = victim.key_history, next_of(bangalore, sanfran)
+    assert known is not None
+    if where == "behind the known ones":
+        told = with_invented(bangalore, number, mine, mine)
+    else:
+        told = Succession((known.links[0]._replace(keys=mine.public), *known.links[1:]))
+        assert told.continues(known, "", ""), "its last keys are the known ones"
+    stolen = replace(victim.with_keys(told), version=50)
+    line, behind = b"APPLY REPLICA %()\r\n", next_of(boston, sanfran, skip=1)
+    by_boston = say_as(boston, behind, "family:", line, replica=stolen.text())
+    itself = say_as(bangalore, number, "family:", line, signer=mine, replica=stolen.text())
+    mail = b"APPLY MAILBOX %(UNIQUEID u1)\r\n"
+    about = {RETOLD: id_of(bangalore), "uniqueid": "u1"}
+    retold = say_as(bangalore, number + 1, "user:eve", mail, signer=mine, **about)
+    path = smuggled(boston, sanfran, travel, [by_boston, itself, retold])
+    assert sanfran.import_from([path]).refused == {}
+    assert known_of(sanfran, "bangalore").key_history == known
+    assert any("do not follow from those that are known here" in line for line in sanfran.heard)
+    assert set_aside(sanfran)["REPLICA family:"] == "it is not signed by bangalore"
+
+
+@pytest.mark.parametrize("teller", ["the replica that made it", "another replica"])
+def test_only_the_maker_of_a_replica_tells_of_its_first_keys(
+    sites: list[Site], travel: Path, teller: str
+) -> None:
+    boston, sanfran, _ = sites
+    source, target = (boston, sanfran) if teller == "the replica that made it" else (sanfran, boston)
+    with target.member() as member:
+        bare = replace(member.family.find("bangalore"), keys="", succession="", signed=0)
+        member.set_family(member.family.with_replica(bare))
+    first = Succession.begun(SecretKeys.generate().public)
+    told = replace(known_of(source, "bangalore").with_keys(first), host="new.example.org", version=50)
+    number = next_of(source, target, skip=1)
+    said = say_as(source, number, "family:", b"APPLY REPLICA %()\r\n", replica=told.text())
+    assert target.import_from([smuggled(source, target, travel, [said])]).refused == {}
+    known = known_of(target, "bangalore")
+    assert known.host == "new.example.org" and not set_aside(target)
+    assert known.key_history == (first if teller == "the replica that made it" else None)
 
 
 def test_nobody_becomes_master_by_a_number_that_no_other_reaches(sites: list[Site], travel: Path) -> None:
