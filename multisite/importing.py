@@ -253,7 +253,7 @@ class Import:
                 if isinstance(item, Messages):
                     context.messages.add(item.bodies)
                     size += sum(body.size for body in item.bodies)
-                elif isinstance(item, Operation) and item.id > log.operations.last(item.origin):
+                elif isinstance(item, Operation) and self._is_new(item):
                     replay.take(item)
                     count += 1
                     since += 1
@@ -281,6 +281,18 @@ class Import:
         if answered:
             open_again(member, self.arbitrate_all_left)
         return count
+
+    def _is_new(self, operation: Operation) -> bool:
+        """Whether an operation of a packet is the next of its origin, and not one that is here already.
+        Raises `NotApplied` where operations before it are lacking, although the header promises them."""
+        last = self._member.log.operations.last(operation.origin)
+        if operation.id > last + 1:
+            name = self._member.family.name_of(operation.origin)
+            raise NotApplied(
+                f"it brings operation {operation.id} of {name} where operation {last + 1} should be:"
+                " its sender has made it wrong"
+            )
+        return operation.id > last
 
     def _take_wanted(self, packet: PacketReader) -> None:
         """Take those messages out of a refused packet for which operations wait. An earlier import may have

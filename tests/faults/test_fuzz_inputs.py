@@ -44,8 +44,8 @@ from cyrus_sync.shipping.order import Order, Passage
 from tests.common.protocol.kit import events, merged, server
 from tests.faults import corpus
 from tests.multisite.commands.kit import Server, family
-from tests.multisite.mail import BOB, append, create, message
-from tests.multisite.packet.kit import BOSTON, forge
+from tests.multisite.mail import BOB, append, create, header_of, keys_of, message
+from tests.multisite.packet.kit import BOSTON, forge, put_together, taken_apart
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
 SECONDS = float(os.environ.get("CYRUS_SYNC_FUZZ_SECONDS", "3"))
@@ -173,6 +173,69 @@ def test_operations_that_a_member_has_signed_and_nobody_would_write(tmp_path: Pa
         if _has_bob(sanfran):
             append(sanfran, "user.bob", message(name))
         sanfran.export_to(boston, tmp_path / "back")
+
+
+def test_packets_that_a_member_has_signed_and_no_writer_would_write(tmp_path: Path) -> None:
+    """Header and sections are spoiled, hashes and signature are right: nothing stands before the parsers."""
+    boston, sanfran = family_of(tmp_path, "boston", "sanfran")
+    create(boston, "user.bob", "user.bob.work")
+    append(boston, "user.bob", message(1))
+    exchange_until_quiet([boston, sanfran], tmp_path)
+    append(boston, "user.bob", message(2), message(3, 3000))
+    append(boston, "user.bob.work", message(4))
+    (whole,) = boston.export_to(sanfran, tmp_path / "travel")
+    front, stream = taken_apart(whole)
+    sender, keys, bobs = header_of(whole).sender, keys_of(boston), set(boston.guids_of(BOB))
+    after, before = boston.dump(), tmp_path / "before"
+    shutil.copytree(sanfran.directory, before)
+    for name, chance in cases("signed packet", 8):
+        shutil.rmtree(sanfran.directory)
+        shutil.copytree(before, sanfran.directory)
+        spoiled = tmp_path / "spoiled"
+        put_together(spoiled, *_spoiled_packet(chance, front, stream), sender, keys)
+        result = sanfran.import_from([spoiled])
+        assert all(isinstance(error, CyrusSyncError) for error in result.refused.values()), name
+        assert mailstore.main(["-C", str(sanfran.directory / "imapd.conf"), "verify"]) == 0, name
+        assert sanfran.guids_of(BOB) <= bobs, f"{name}: mail that nobody has sent"
+        again = tmp_path / "again"
+        shutil.copy(whole, again)
+        sanfran.import_from([again])
+        if result.refused:
+            assert sanfran.dump() == after, f"{name}: a packet that was refused has left something"
+        append(sanfran, "user.bob", message(name))
+        sanfran.export_to(boston, tmp_path / "back")
+
+
+def _spoiled_packet(chance: random.Random, front: bytes, stream: bytes) -> tuple[bytes, bytes]:
+    """Front and stream of a packet, one of them spoiled: any octets, or one item with right counts."""
+    way = chance.random()
+    if way < 0.4:
+        first, _, rest = front.partition(b"\n")
+        lines, dots, end = rest.partition(b"#..")
+        return first + b"\n" + corpus.spoil(chance, lines) + dots + end, stream
+    if way < 0.6:
+        return front, corpus.spoil(chance, stream)
+    items = _sections(stream)
+    number = chance.randrange(len(items))
+    head, content = items[number]
+    if chance.random() < 0.3:
+        head = corpus.spoil(chance, head)
+    else:
+        content = corpus.spoil(chance, content)
+    words = head.rstrip(b"\r\n").rsplit(b" ", 1)[0]
+    items[number] = b"%s %d\r\n" % (words, len(content)), content
+    return front, b"".join(head + content for head, content in items)
+
+
+def _sections(stream: bytes) -> list[tuple[bytes, bytes]]:
+    """Sections and operations: their first lines, which end in a number of octets, and so many octets."""
+    found, position = [], 0
+    while position < len(stream):
+        start = stream.index(b"\r\n", position) + 2
+        end = start + int(stream[position:start].split()[-1])
+        found.append((stream[position:start], stream[start:end]))
+        position = end
+    return found
 
 
 def _has_bob(site: Site) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.signing import RETOLD, sign
 from cyrus_sync.multisite.vetting import read
 from tests.multisite.mail import (
+    Item,
     append,
     create,
     header_of,
@@ -449,6 +450,23 @@ def test_operations_of_this_replica_that_it_never_made_are_refused(sites: list[S
     assert "restored from a backup (multitool restorereplica)" in str(
         sanfran.import_from([path]).refused[path]
     )
+
+
+def test_a_packet_in_which_an_operation_is_missing_is_refused_and_the_next_one_is_applied(
+    sites: list[Site], travel: Path
+) -> None:
+    boston, sanfran, bangalore = sites
+    append(boston, "user.bob", message("one"))
+    append(bangalore, "user.eve", message("two"))
+    (path,) = boston.export_to(sanfran, travel)
+
+    def with_a_gap(items: Iterator[Item]) -> Iterable[Item]:
+        return [replace(one, id=one.id + 1) if isinstance(one, Operation) else one for one in items]
+
+    wrong = rewritten(path, boston, items=with_a_gap)
+    result = sanfran.import_from([wrong, *bangalore.export_to(sanfran, travel)])
+    assert "where operation" in str(result.refused.pop(wrong)) and not result.refused
+    assert len(sanfran.guids("eve")["user.eve"]) == 1 and not sanfran.guids("bob")["user.bob"]
 
 
 # -- operations that make no sense

@@ -17,9 +17,11 @@ from cyrus_sync.multisite.packet import (
     Range,
     SecretKeys,
     Target,
+    signature,
 )
-from cyrus_sync.multisite.packet.frames import end_line, fold
+from cyrus_sync.multisite.packet.frames import FRAME, Frames, Octets, end_line, fold, unfold
 from cyrus_sync.multisite.packet.prologue import fill, room_for
+from cyrus_sync.multisite.packet.prologue import read as read_prologue
 from cyrus_sync.multisite.packet.sealing import ContentKey
 
 BOSTON, BANGALORE, PARIS = "b0570" + "0" * 27, "ba6a1" + "0" * 27, "9a215" + "0" * 27
@@ -94,6 +96,24 @@ def forge_frames(path: Path, folded: list[bytes], stream: int, frames: int | Non
     head = header()
     data = fill(head, room_for(head)) + b"".join(folded) + end_line(frames or len(folded), stream)
     path.write_bytes(data + hashlib.sha256(data).hexdigest().encode() + b"\n")
+    return path
+
+
+def taken_apart(path: Path) -> tuple[bytes, bytes]:
+    """What stands in front of the frames of an unsealed packet, and the stream that they hold."""
+    with path.open("rb") as file:
+        front = read_prologue(file.fileno())[1]
+        return front, b"".join(unfold(frame, None) for frame in Frames(Octets(file.fileno(), len(front))))
+
+
+def put_together(path: Path, front: bytes, stream: bytes, sender: str, keys: SecretKeys) -> Path:
+    """The packet that `taken_apart` would give these two for, whatever they are: its hashes are right, and
+    `keys` have signed it for `sender`."""
+    pieces = [stream[at : at + FRAME] for at in range(0, len(stream), FRAME)] or [b""]
+    folded = [fold(one, n, n == len(pieces), None) for n, one in enumerate(pieces, 1)]
+    data = front + b"".join(folded) + end_line(len(folded), len(stream))
+    data += hashlib.sha256(data).hexdigest().encode() + b"\n"
+    path.write_bytes(data + signature.make(sender, hashlib.sha256(data).digest(), keys))
     return path
 
 
