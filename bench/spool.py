@@ -4,7 +4,8 @@ A mailbox of so many messages (100,000 without an argument), made out of one tha
 temporary directory. Prints what a record costs of one core when the mailbox is seen for the first time
 (checksums, both sync CRCs, `Record` values), when one flag was changed since, and what it takes to look at
 counters, to read and verify messages; and the most memory that was used. Times are of processor time, the
-best of five."""
+best of five.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Key: scope NUL entry NUL userid NUL, where the scope is the UID in decimal here, and a mailbox in the
 server's annotations.db. Value: the text's length in the first 4 octets of an ``unsigned long`` of the
 machine, the text, NUL; then (written by most releases) a content type, NUL, another ``unsigned long``; then
-(since 3.2) the modseq and an octet of flags."""
+(since 3.2) the modseq and an octet of flags.
+"""
 
 from __future__ import annotations
 

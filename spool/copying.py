@@ -79,7 +79,8 @@ def patiently(files: MailboxFiles, freely: Callable[[], T], under_lock: Callable
     """What `freely` gives if it finds nothing wrong in one of `TRIES` times, else what `under_lock` does.
 
     Raises `Gone`, `SpoolDamaged`, `MailboxLocked`, and `StoreError` for what the disk, or its permissions,
-    do not allow."""
+    do not allow.
+    """
     try:
         for attempt in range(TRIES):
             if attempt:

@@ -1,7 +1,8 @@
 """cyrus.header: what a mailbox is called, whose quota counts it, its ACL, and the names of its keywords.
 
 Three lines that never change, then one line with a kvlist (since Cyrus 3.6), or three lines of text: quota
-root and uniqueid, keywords, ACL (up to 3.4, and wherever nothing was written since)."""
+root and uniqueid, keywords, ACL (up to 3.4, and wherever nothing was written since).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class MailboxHeader:
     it is free; `crc` is the CRC-32 of the whole file, which the index repeats.
 
     `name` and `mbtype` are "" in the old form, which has neither. `acl` is text with a TAB behind each
-    word."""
+    word.
+    """
 
     uniqueid: str
     quotaroot: str

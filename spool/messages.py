@@ -1,7 +1,8 @@
 """Messages of one mailbox, out of its directory or of that below the archive partition.
 
 A file is what its GUID says or it is damaged: the SHA-1 is compared whenever a message is read. A file may
-be moved to the other partition, or be removed, at any time; so both are looked at."""
+be moved to the other partition, or be removed, at any time; so both are looked at.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def read_message(files: MailboxFiles, uid: int, guid: bytes, partition: str = ""
     """The message, verified. A large one is read twice: now, to verify it, and when its pieces are.
 
     `partition` is only passed on. Raises `StoreCorrupt`, with guid= in its address, where there is no file
-    of it, or one that cannot be read or is not what its GUID says."""
+    of it, or one that cannot be read or is not what its GUID says.
+    """
     for path in _places(files, uid):
         try:
             return _read(path, guid, partition)
@@ -117,7 +119,8 @@ class Messages:
     (`common.model.MessageSource`).
 
     For one that cannot be given `unreadable` is called and it is left out; without it `StoreCorrupt` is
-    raised. With the `encoding` "zstd" those that fit into memory come as frames."""
+    raised. With the `encoding` "zstd" those that fit into memory come as frames.
+    """
 
     def __init__(
         self,

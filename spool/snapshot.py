@@ -5,7 +5,8 @@ looked at whether anything was written meanwhile. What was copied is taken only 
 right and both sync CRCs, summed up anew, are those that Cyrus stored. After some tries that a writer
 spoilt, `cyrus.index` is locked, shared, for as long as the copying takes, which is milliseconds; what is
 wrong then is damage. No other lock is taken, nothing is written, and a message is looked for when it is
-read."""
+read.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +42,16 @@ _drifts: dict[MailboxFiles, Drift] = {}
 
 
 class Drift(NamedTuple):
-    """How both sync CRCs that Cyrus stored differ (XOR) from what the records sum up to.
+    """How both sync CRCs that Cyrus stored differ (XOR) from what the records sum up to, and by how many
+    its number of live messages.
 
     0 means that they agree. Cyrus adds every change to them and never looks at the whole, so a difference
-    stays until ``reconstruct``; 3.2, for one, leaves one wherever it forgets a keyword."""
+    stays until ``reconstruct``; 3.2, for one, leaves one wherever it forgets a keyword.
+    """
 
     basic: int = 0
     annot: int = 0
+    live: int = 0
 
 
 def take(files: MailboxFiles, owner: str, items: Items, *, patience: float = PATIENCE) -> Snapshot:
@@ -55,7 +59,8 @@ def take(files: MailboxFiles, owner: str, items: Items, *, patience: float = PAT
 
     Raises `Gone` where there is none (any more), `SpoolDamaged` for what is wrong in it however often it is
     read, `MailboxLocked` if its index is locked for longer than `patience` seconds, `StoreError` for what
-    the disk, or its permissions, do not allow."""
+    the disk, or its permissions, do not allow.
+    """
 
     def freely() -> Snapshot:
         return _verify(files, owner, items, copy(files), _drifts.get(files, Drift()))
@@ -167,9 +172,7 @@ class Snapshot:
                 annot ^= self._reader.annot_sum(data, first, self.annotations)
             else:
                 annot ^= sums.annot
-        self._compare_crcs(basic, annot, wide)
-        if live != self.index.exists:
-            self._damaged(0, f"{live} records are live, and {self.index.exists} by its header")
+        self._compare(basic, annot, wide, live)
 
     def _check_counters(self, first: int, sums: Sums, last: int) -> None:
         offset = self.index.start_offset + first * self.index.record_size
@@ -180,21 +183,29 @@ class Snapshot:
         if sums.modseq > self.index.highestmodseq:
             self._damaged(offset, f"it has a modseq above its highest, {self.index.highestmodseq}")
 
-    def _compare_crcs(self, basic: int, annot: int, wide: int) -> None:
+    def _compare(self, basic: int, annot: int, wide: int, live: int) -> None:
         self.crcs = (basic, annot ^ ANNOT_SEED)
         as_counted = {annot ^ start ^ ids for start in (ANNOT_SEED, 0) for ids in (0, wide)}
         stored = self.index.sync_crc_annot
         agrees = stored in as_counted or not self.index.has_annotation_crc
-        self.drift = Drift(basic ^ self.index.sync_crc, 0 if agrees else annot ^ ANNOT_SEED ^ stored)
+        self.drift = Drift(
+            basic ^ self.index.sync_crc,
+            0 if agrees else annot ^ ANNOT_SEED ^ stored,
+            live - self.index.exists,
+        )
 
     @property
     def complaint(self) -> str:
-        """What is wrong with the sync CRCs that are stored, "" if nothing is."""
-        if self.drift == Drift():
-            return ""
-        ours = f"{self.crcs[0]} and {self.crcs[1]}"
-        stored = f"{self.index.sync_crc} and {self.index.sync_crc_annot}"
-        return f"its sync CRCs are {stored}, and its records sum up to {ours} (reconstruct mends that)"
+        """What Cyrus has lost count of, "" if of nothing."""
+        found = []
+        if self.drift.basic or self.drift.annot:
+            stored = f"{self.index.sync_crc} and {self.index.sync_crc_annot}"
+            ours = f"{self.crcs[0]} and {self.crcs[1]}"
+            found.append(f"its sync CRCs are {stored}, and its records sum up to {ours}")
+        if self.drift.live:
+            live = self.index.exists + self.drift.live
+            found.append(f"it says it has {self.index.exists} messages, and has {live}")
+        return f"{'; '.join(found)} (reconstruct mends that)" if found else ""
 
     def _damaged(self, offset: int, what: str) -> None:
         raise SpoolDamaged(self.files.index, offset, what, self.index.minor_version)

@@ -1,7 +1,8 @@
 """Where each version of cyrus.index keeps what. All integers are big-endian.
 
 A header and a record end with the CRC-32 of what stands before it. Version 18 and 19 moved fields of the
-header, 20 made all times nanoseconds. Version 11 was never released; those below 12 have no checksums."""
+header, 20 made all times nanoseconds. Version 11 was never released; those below 12 have no checksums.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Records of cyrus.index by windows of some hundreds at once: checked, and made `Record` values of.
 
 One pass of `struct.iter_unpack`, columns instead of rows, and what can be done in C is done there: a record
-takes about a microsecond, and as much again for its part of both sync CRCs."""
+takes about a microsecond, and as much again for its part of both sync CRCs.
+"""
 
 from __future__ import annotations
 
@@ -203,8 +204,8 @@ class RecordReader:
                 kept.append(annotation)
             elif layout.has(column):
                 continue
-            elif column in _NUMBERS and annotation.value.isalnum():
-                fields[column] = int(annotation.value, _NUMBERS[column])
+            elif column in _NUMBERS and (found := _number(annotation.value, _NUMBERS[column])) is not None:
+                fields[column] = found
             else:
                 kept.append(annotation)
         return record._replace(annotations=tuple(sorted(kept, key=_by_entry)), **fields)
@@ -224,6 +225,17 @@ _NUMBERS = {"thrid": 16, "savedate": 10, "createdmodseq": 10}
 
 def _by_entry(annotation: Annotation) -> tuple[str, str]:
     return annotation.entry, annotation.userid
+
+
+def _number(text: bytes, base: int) -> int | None:
+    """What `text` says in digits of `base`, None if it is no number of at most 64 bits."""
+    if not text.isalnum():
+        return None
+    try:
+        number = int(text, base)
+    except ValueError:
+        return None
+    return number if number < 1 << 64 else None
 
 
 def _own(internaldate: int, basethrid: int) -> tuple[Annotation, ...]:

@@ -1,7 +1,8 @@
 """``python -m tests.interop.snapshots FILES``: take snapshots of one mailbox until stdin ends.
 
 FILES is what `describe` makes of a `MailboxFiles`. Prints what it saw as JSON. A process of its own, as a
-sync_client is: it shares no interpreter with those who write."""
+sync_client is: it shares no interpreter with those who write.
+"""
 
 from __future__ import annotations
 

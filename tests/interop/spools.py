@@ -2,7 +2,8 @@
 
 `python -m tests.interop.spools` makes the spools of tests/data/spool/mailboxes anew, one for each version of
 cyrus.index that Debian's releases can write, with what the server itself says of it (GET FULLMAILBOX)
-beside."""
+beside.
+"""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ import pytest
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.spool import copying
+from cyrus_sync.spool.db import items_of
+from cyrus_sync.spool.snapshot import take
 from cyrus_sync.spool.trouble import SpoolDamaged
 
-from .golden import NAMES, copied, records, snapshot
+from .golden import NAMES, copied, files, records, snapshot
 from .indexes import Index
 
 
@@ -164,3 +166,31 @@ def test_records_that_were_wiped_are_passed_over(tmp_path: Path) -> None:
     Index(directory / "cyrus.index").put_in(expunged[0], 0, 0).put_in(expunged[0], 32, 0xC0000000).save()
     with snapshot(directory) as found:
         assert records(found) == wanted
+
+
+def test_a_number_of_messages_that_cyrus_lost_count_of_is_said_and_no_more(tmp_path: Path) -> None:
+    directory = copied("v17", tmp_path)
+    index = Index(directory / "cyrus.index")
+    index.put(84, index.header.exists + 2).save()
+    with snapshot(directory) as found:
+        assert "it says it has 9 messages, and has 7" in found.complaint
+        assert len([record for record in records(found) if not record.expunged]) == 7
+
+
+def test_what_looks_like_a_virtual_annotation_and_is_none_stays_one(tmp_path: Path) -> None:
+    """Version 14 keeps no savedate itself."""
+    directory = copied("v14", tmp_path)
+    with snapshot(directory) as found:
+        uid = next(record.uid for record in records(found) if record.savedate)
+
+    def spoilt(data: bytes, path: Path) -> list[tuple[bytes, bytes]]:
+        key = b"%d\0%s\0\0" % (uid, b"/vendor/cmu/cyrus-imapd/savedate")
+        return [
+            (key, b"\0\0\0\3\0\0\0\0" + b"x1z\0text/plain\0" + bytes(17)) if k == key else (k, v)
+            for k, v in items_of(data, path)
+        ]
+
+    with take(files(directory), "alice", spoilt) as found:
+        record = next(record for record in records(found) if record.uid == uid)
+        assert record.savedate == 0
+        assert any(one.value == b"x1z" for one in record.annotations)
