@@ -76,7 +76,7 @@ def differences(local: MailboxState, remote: MailboxState) -> list[str]:
 
 
 def only_crcs(fields: list[str]) -> bool:
-    """True if a recalculation could settle the difference."""
+    """True if it could be the sums alone: recalculated ones may agree."""
     return bool(fields) and all(name in CRC_FIELDS for name in fields)
 
 

@@ -49,7 +49,7 @@ def start(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
     return ensureDeferred(coroutine)
 
 
-async def settle_all(deferreds: Sequence[Deferred[T]]) -> list[T | Failed]:
+async def all_results(deferreds: Sequence[Deferred[T]]) -> list[T | Failed]:
     """The results of all, in order, failures included; waits for every one."""
     results: list[tuple[bool, Any]] = await DeferredList(list(deferreds), consumeErrors=True)
     return [value if good else Failed(value.value) for good, value in results]
@@ -57,7 +57,7 @@ async def settle_all(deferreds: Sequence[Deferred[T]]) -> list[T | Failed]:
 
 async def all_of(deferreds: Sequence[Deferred[T]]) -> list[T]:
     """The results of all, in order. Waits for every one, then raises the first error, fatal ones first."""
-    results = await settle_all(deferreds)
+    results = await all_results(deferreds)
     errors = [result.error for result in results if isinstance(result, Failed)]
     if errors:
         raise next(filter(is_fatal, errors), errors[0])
@@ -114,7 +114,7 @@ class Answers:
         pending, self._pending = self._pending, []
         found: list[CyrusSyncError] = []
         for result, (_, address) in zip(
-            await settle_all([answer for answer, _ in pending]), pending, strict=True
+            await all_results([answer for answer, _ in pending]), pending, strict=True
         ):
             if not isinstance(result, Failed):
                 continue

@@ -22,10 +22,10 @@ from cyrus_sync.common.names import Owner, sort_key
 from cyrus_sync.sync_client.engine.alone import tell_of_mailbox
 from cyrus_sync.sync_client.engine.concurrency import (
     Failed,
+    all_results,
     as_sync_error,
     forgiving,
     is_fatal,
-    settle_all,
     start,
 )
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
@@ -162,7 +162,7 @@ def _survey(
         session.master,
         partition=session.options.partition,
         sieve_mailbox=session.sieve_mailbox,
-        settle=not session.options.no_copyback,
+        may_settle=not session.options.no_copyback,
         withheld=session.options.withheld,
     )
     return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached))
@@ -175,7 +175,7 @@ async def _delete(session: Session, run: FolderRun, deletes: Sequence[MailboxSta
         await session.replica.ready()
         session.report_localizable("UNMAILBOX", state.name)
         answers.append((state, session.unmailbox(state)))
-    results = await settle_all([answer for _, answer in answers])
+    results = await all_results([answer for _, answer in answers])
     gone: set[str] = set()
     for (state, _), result in zip(answers, results, strict=True):
         if isinstance(result, Failed) and not isinstance(result.error, MailboxNonexistent):
@@ -209,7 +209,7 @@ async def _rename(
         await session.replica.ready()
         session.report_localizable("RENAME", f"{rename.old} -> {rename.new} ({rename.partition})")
         answers.append((rename, _put_rename(session, rename)))
-    results = await settle_all([answer for _, answer in answers])
+    results = await all_results([answer for _, answer in answers])
     await session.forget([name for rename, _ in answers for name in (rename.old, rename.new)])
     done = 0
     for (rename, _), result in zip(answers, results, strict=True):
@@ -257,14 +257,14 @@ async def _send_waves(
                 pending.append(await _put(session, item, replica_names))
             await _nothing_under_way(pending)
     except BaseException:
-        await settle_all([end for _, end in pending])
+        await all_results([end for _, end in pending])
         raise
     return pending
 
 
 async def _nothing_under_way(pending: Sequence[tuple[Item, Deferred[None]]]) -> None:
     """Wait for every answer; raise the error that has ended the connection."""
-    for result in await settle_all([end for _, end in pending]):
+    for result in await all_results([end for _, end in pending]):
         if isinstance(result, Failed) and is_fatal(result.error):
             raise result.error
 
@@ -307,7 +307,7 @@ async def _put(session: Session, item: Item, replica_names: Sequence[str]) -> tu
 
 async def _collect(session: Session, run: FolderRun, pending: Sequence[tuple[Item, Deferred[None]]]) -> None:
     """Wait for every mailbox; remember what failed."""
-    results = await settle_all([end for _, end in pending])
+    results = await all_results([end for _, end in pending])
     await session.flush_cache()
     errors = [(item, r.error) for (item, _), r in zip(pending, results, strict=True) if isinstance(r, Failed)]
     for _, error in errors:

@@ -6,7 +6,7 @@ it asks for:
 ====================  ======================================================================
 OK                    done; after a partial update the next batch is sent
 IMAP_SYNC_CHECKSUM    ask for the replica's state, recalculate our CRCs, send without SINCE;
-                      if that fails too, settle the conflict (full update) and send again
+                      if that fails too, have the conflict settled (full update), send again
 IMAP_SYNC_CHANGED     the state that we started from is out of date: ask and send once more
 a refused frame       send the messages unfolded: a damaged one is found here then, and named
 anything else         an error with its address; whoever called us goes on with other mailboxes

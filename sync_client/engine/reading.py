@@ -238,14 +238,15 @@ def subtract(local: MailboxState, records: Sequence[Record]) -> MailboxState:
 
 
 def needs_update(
-    reader: MasterReader, local: MailboxState, remote: MailboxState | None, settle: bool
+    reader: MasterReader, local: MailboxState, remote: MailboxState | None, may_settle: bool
 ) -> bool:
-    """True if `local` is to be sent, or looked at again under the lock. `settle`: the master may change."""
+    """True if `local` is to be sent, or looked at again under the lock. `may_settle`: a conflict may be
+    settled, and counters of the master raised."""
     if local.intermediate:
         return not intermediate_done(local, remote)
     if remote is None:
         return True
-    if settle and (local.deletedmodseq > remote.highestmodseq or counters_to_adopt(local, remote)):
+    if may_settle and (local.deletedmodseq > remote.highestmodseq or counters_to_adopt(local, remote)):
         return True
     return _differs(reader, local, remote)
 

@@ -65,14 +65,14 @@ class Surveyor:
         *,
         partition: str,
         sieve_mailbox: bool,
-        settle: bool,
+        may_settle: bool,
         withheld: Withheld | None = None,
     ) -> None:
         self._withheld = withheld
         self._master = master
         self._partition = partition
         self._sieve_mailbox = sieve_mailbox
-        self._settle = settle
+        self._may_settle = may_settle
         self._tombstones: dict[Owner, dict[str, Tombstone]] = {}
         self._doubles: dict[str, MailboxState] = {}
         """By uniqueid: what a rename from one owner to another left behind when the replica was killed.
@@ -149,7 +149,7 @@ class Surveyor:
 
     def _needs_update(self, reader: MasterReader, local: MailboxState, theirs: MailboxState | None) -> bool:
         try:
-            return needs_update(reader, local, theirs, self._settle)
+            return needs_update(reader, local, theirs, self._may_settle)
         except READ_ERRORS:
             return True  # it fails alone, in its turn
 

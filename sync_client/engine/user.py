@@ -13,11 +13,11 @@ from cyrus_sync.sync_client.engine.alone import tell_of_user
 from cyrus_sync.sync_client.engine.concurrency import (
     Failed,
     all_of,
+    all_results,
     as_sync_error,
     forgiving,
     is_fatal,
     item_of,
-    settle_all,
     start,
 )
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
@@ -108,7 +108,7 @@ async def _sync_rest(
     if not session.sieve_mailbox:
         parts.append(start(sync_sieve(session, userid, local.meta.sieve, meta.sieve)))
     parts.append(start(_sync_seen_leniently(session, userid, local, meta)))
-    for result in await settle_all(parts):
+    for result in await all_results(parts):
         if not isinstance(result, Failed):
             continue
         error = as_sync_error(result.error)
