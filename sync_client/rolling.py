@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from cyrus_sync.common.errors import (
@@ -28,12 +28,13 @@ from cyrus_sync.common.errors import (
     QuietLogout,
 )
 from cyrus_sync.sync_client.backoff import Backoff
-from cyrus_sync.sync_client.connection import Connector, EngineConnection
+from cyrus_sync.sync_client.connection import Connector
 from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
 from cyrus_sync.sync_client.machine import Action, Event, RollingState, step
 from cyrus_sync.sync_client.promote import OwnerOfUniqueid
 from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
 from cyrus_sync.sync_client.sources import Batch, Source
+from cyrus_sync.sync_client.uplink import Uplink
 from cyrus_sync.sync_client.watch import NoWatch, Watch
 
 _log = logging.getLogger(__name__)
@@ -93,10 +94,7 @@ class Rolling:
     state: RollingState = RollingState.NEW
     facts: Facts = field(default_factory=Facts)
     exit_status: int = EX_OK
-    _session: EngineConnection | None = None
-    _session_lost: Exception | None = None
-    _session_good: bool = False
-    _attempt: Deferred[EngineConnection] | None = None
+    _uplink: Uplink = field(init=False)
     _timer: Any = None
     _ticker: Any = None
     _run: Run | None = None
@@ -104,13 +102,12 @@ class Rolling:
     _pause: float = 0
     _careful: bool = False
     _trouble: str = _NO_CONNECTION
-    _last_command: float = 0
-    _nooping: bool = False
     _backoff: Backoff = field(init=False)
     _ended: Deferred[int] = field(default_factory=Deferred)
 
     def __post_init__(self) -> None:
         self._backoff = Backoff(self.settings.maxwait, self.random)
+        self._uplink = Uplink(self.clock, self.connector, self.facts, self._connection_lost)
 
     # -- from outside
 
@@ -201,7 +198,7 @@ class Rolling:
             elif self.source.pending():
                 self._feed(Event.WORK)
             else:
-                self._keep_alive()
+                self._uplink.keep_alive(self.settings.keepalive)
         elif self.state is RollingState.GATHERING and self._too_old():
             self._feed(Event.SESSION_OLD)
 
@@ -215,71 +212,26 @@ class Rolling:
         return True
 
     def _too_old(self) -> bool:
-        started = self.facts.connected
-        return bool(
-            self.settings.timeout > 0
-            and started is not None
-            and self.clock.seconds() - started >= self.settings.timeout
-        )
-
-    def _keep_alive(self) -> None:
-        now = self.clock.seconds()
-        if self._session is None or self._nooping or now - self._last_command < self.settings.keepalive:
-            return
-        self._last_command = now
-        self._nooping = True
-        session = self._session
-        answer = session.noop()
-        answer.addCallbacks(self._noop_answered, self._noop_failed, errbackArgs=(session,))
-        answer.addBoth(self._noop_over)
-
-    def _noop_answered(self, _result: object) -> None:
-        self._session_good = True
-
-    def _noop_failed(self, failure: Any, session: EngineConnection) -> None:
-        self._session_ended(session, failure.value)
-
-    def _noop_over(self, _result: object) -> None:
-        self._nooping = False
+        return self._uplink.is_older_than(self.settings.timeout)
 
     # -- connecting
 
     def _connect(self) -> None:
-        self._attempt = self.connector.connect()
-        self._attempt.addCallbacks(self._connected, self._not_connected)
+        self._uplink.connect(lambda: self._feed(Event.CONNECTED), self._not_connected)
 
-    def _connected(self, session: EngineConnection) -> None:
-        self._attempt = None
-        if self.state is not RollingState.CONNECTING:
-            session.close()
-            return
-        now = self.clock.seconds()
-        self._session, self._session_lost, self._session_good = session, None, False
-        self._last_command = self.facts.connected = now
-        self.facts.connection_again(now)
-        session.on_lost(lambda error: self._session_ended(session, error))
-        self._feed(Event.CONNECTED)
-
-    def _not_connected(self, failure: Any) -> None:
-        self._attempt = None
-        if failure.check(CancelledError) or self.state is not RollingState.CONNECTING:
-            return
-        error = failure.value
-        self.facts.trouble(reason_of(error), self.clock.seconds(), connection=True)
-        if not isinstance(error, CyrusSyncError):
-            _log.error("connecting failed: %s", failure.getTraceback())
+    def _not_connected(self, error: Exception) -> None:
         if self.settings.connect_once or (isinstance(error, NotGranted) and self.facts.runs == 0):
             self.say(f"Can not connect to server '{self.connector.server}' ({reason_of(error)})")
             self.stop(EX_FAILURE)
-            return
-        self._feed(Event.CONNECT_FAILED)
+        else:
+            self._feed(Event.CONNECT_FAILED)
 
     def _back_off(self) -> None:
         """Wait before the next attempt: a moment if the connection had done some work, else longer each
         time."""
-        self._drop_session()
-        if self._session_good:
-            self._session_good = False
+        self._uplink.close()
+        if self._uplink.proved:
+            self._uplink.proved = False
             self._backoff.succeeded()
             self._later(TROUBLE_PAUSE)
             return
@@ -291,21 +243,11 @@ class Rolling:
         self._trouble = _NO_CONNECTION
         self._later(wait - self._backoff.early)
 
-    def _session_ended(self, session: EngineConnection, error: Exception) -> None:
-        if session is not self._session:
-            return
-        self._session_lost = error
-        self.facts.trouble(reason_of(error), self.clock.seconds(), connection=True)
+    def _connection_lost(self, error: Exception) -> None:
         if self.settings.connect_once and isinstance(error, QuietLogout) and self._run is None:
             self.stop(EX_OK)
         else:
             self._feed(Event.LOST)
-
-    def _drop_session(self) -> None:
-        session, self._session = self._session, None
-        self.facts.connected = None
-        if session is not None:
-            session.close()
 
     def _greet(self) -> None:
         if self.source.pending():
@@ -313,20 +255,12 @@ class Rolling:
             self._feed(Event.WORK)
 
     def _renew(self) -> None:
-        session, self._session = self._session, None
-        self.facts.connected = None
-        self._session_good = False
-        assert session is not None
         _log.debug("renewing the connection to %s", self.connector.server)
-        session.restart().addErrback(lambda failure: _log.info("RESTART failed: %s", failure.value))
-        session.close().addBoth(lambda _result: self._feed(Event.CLOSED))
+        self._uplink.proved = False
+        self._uplink.close(restart=True).addBoth(lambda _result: self._feed(Event.CLOSED))
 
     def _close(self) -> None:
-        session, self._session = self._session, None
-        if session is None:
-            self._feed(Event.CLOSED)
-        else:
-            session.close().addBoth(lambda _result: self._feed(Event.CLOSED))
+        self._uplink.close().addBoth(lambda _result: self._feed(Event.CLOSED))
 
     # -- running
 
@@ -359,14 +293,14 @@ class Rolling:
         return self._weigh(outcome, taken)
 
     async def _work(self, batch: Batch, taken: float) -> Outcome:
-        assert self._session is not None
+        assert self._uplink.connection is not None
         if batch.reprocessing:
             _log.info("Reprocessing the left-over run file of an interrupted run")
         self.facts.last_run = taken
         self.facts.runs += 1
         self._run = run = Run(
             batch.plan,
-            self._session,
+            self._uplink.connection,
             width=1 if self._careful else self.settings.width,
             owner_of_uniqueid=self.owner_of_uniqueid,
             report=self.report,
@@ -377,7 +311,7 @@ class Rolling:
             return await run.go()
         finally:
             self._run = None
-            self._last_command = self.clock.seconds()
+            self._uplink.used()
 
     def _weigh(self, outcome: Outcome, taken: float) -> Event:
         """What the run means for what comes next."""
@@ -389,14 +323,14 @@ class Rolling:
         self._pause = 0 if outcome.complete else TROUBLE_PAUSE
         self._careful = bool(outcome.suspects) or outcome.explained
         if outcome.done or outcome.explained:
-            self._session_good = True
+            self._uplink.proved = True
         if outcome.broken is not None:
             self.facts.trouble(reason_of(outcome.broken), self.clock.seconds(), connection=not outcome.failed)
             self._trouble = "Can not go on with"
             if self.settings.connect_once and isinstance(outcome.broken, QuietLogout):
                 self.stop(EX_OK)
             return Event.RUN_BROKEN
-        self._session_good = True
+        self._uplink.proved = True
         self._backoff.succeeded()
         if outcome.complete:
             self.facts.last_success = taken
@@ -411,7 +345,7 @@ class Rolling:
         """The log cannot be read or written: nothing to do but wait, the work stays where it is."""
         _log.error("%s", error)
         self.facts.trouble(str(error), self.clock.seconds())
-        self._session_good = False
+        self._uplink.proved = False
         self._trouble = "Can not work for"
         self._pause = TROUBLE_PAUSE
         return Event.RUN_BROKEN
@@ -419,7 +353,7 @@ class Rolling:
     def _run_crashed(self, failure: Any) -> None:
         _log.error("unexpected failure of a run: %s", failure.getTraceback())
         self.facts.trouble(repr(failure.value), self.clock.seconds())
-        self._session_good = False
+        self._uplink.proved = False
         self._trouble = "Can not work for"
         self._pause = TROUBLE_PAUSE
         self._feed(Event.RUN_BROKEN)
@@ -430,7 +364,7 @@ class Rolling:
             self.stop(self.exit_status)
         elif self._shutdown_file_found():
             return
-        elif self._session_lost is not None:
+        elif self._uplink.error is not None:
             self._feed(Event.LOST)
         elif self._too_old():
             self._feed(Event.SESSION_OLD)
@@ -442,8 +376,7 @@ class Rolling:
             self._run.interrupt()
 
     def _end(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
+        self._uplink.give_up()
         if self._ticker.running:
             self._ticker.stop()
         self.watch.stop()
