@@ -12,7 +12,6 @@ from pathlib import Path
 from cyrus_sync.common.files import make_private, sync_file
 from cyrus_sync.common.names import is_inbox, root_of
 from cyrus_sync.common.newnames import new_uniqueid
-from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import Reconstructed
 from cyrus_sync.common.stores.frames import content_pieces
 from cyrus_sync.common.stores.native import schema
@@ -24,7 +23,7 @@ from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import box_sort
-from cyrus_sync.common.stores.native.tables.tally import weight
+from cyrus_sync.common.stores.native.tables.tally import Tally
 
 RECOVERED = "Recovered"
 _HEAD = 64 * 1024
@@ -359,24 +358,26 @@ class NewIndex:
 
     def _sums_of(self, number: int, said: list[int]) -> bool:
         """Write what the records add up to; whether that is what the mailbox says."""
-        crc, crc_annot, count, size = 0, ANNOT_SEED, 0, 0
         (notes,) = self.db.execute(
             "SELECT coalesce(sum(length(value)), 0) FROM annotations WHERE mailbox = ? AND uid = 0", (number,)
         ).fetchone()
+        tally = Tally.anew(notes)
         for batch in Records(self.db, number, 0, 0, 2000):
-            one, other = mailbox_crcs(batch)
-            crc, crc_annot = crc ^ one, crc_annot ^ other ^ ANNOT_SEED
-            live = [record for record in batch if not record.expunged]
-            count += len(live)
-            size += sum(record.size for record in live)
-            notes += sum(weight(record.annotations) for record in live)
+            tally.add(batch)
         known = said[1]
         self.db.execute(
             "UPDATE mailboxes SET sync_crc = ?, sync_crc_annot = ?, messages = ?, bytes = ?,"
             " annotation_bytes = ? WHERE id = ?",
-            (crc, crc_annot if known else 0, count, size, notes, number),
+            (
+                tally.crc,
+                tally.crc_annot if known else 0,
+                tally.messages,
+                tally.bytes,
+                tally.annotation_bytes,
+                number,
+            ),
         )
-        return said[0] == crc and known in (0, crc_annot) and said[2] == count
+        return said[0] == tally.crc and known in (0, tally.crc_annot) and said[2] == tally.messages
 
     def _distrust(self, number: int, name: str, *, alive: bool) -> None:
         """The mailbox is not what it was. A replica is asked what it has, and nothing of that counts as

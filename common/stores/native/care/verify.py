@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
-from cyrus_sync.common.model import NULL_GUID, MailboxState
+from cyrus_sync.common.model import NULL_GUID
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered
@@ -21,7 +21,7 @@ from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
-from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, Box, state_of
+from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import box_sort, get_box_by_id, set_columns
 from cyrus_sync.common.stores.native.tables.quotas import assign_quotaroots
@@ -262,8 +262,7 @@ def recount(store: NativeStore, owner: Owner, timeout: float = PATIENCE) -> int:
 def _recount_box(transaction: Transaction, uniqueid: str) -> bool:
     """Make a mailbox's sums anew from its records; whether they were wrong. A `change` if so."""
     box = get_box_by_id(transaction, uniqueid)
-    empty = MailboxState("", "", sync_crc=0, sync_crc_annot=ANNOT_SEED)
-    tally = Tally(Box(box.id, empty, 0, 0, weight(box.state.annotations)))
+    tally = Tally.anew(weight(box.state.annotations))
     for batch in transaction.reader.records(uniqueid):
         tally.add(batch)
     wrong = tally.columns() != Tally(box).columns()

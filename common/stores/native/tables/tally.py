@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.model import Annotation, MailboxState, Record
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.native.rows import Box
 
@@ -26,6 +26,12 @@ class Tally:
         self.bytes = box.bytes
         self.annotation_bytes = box.annotation_bytes
         self.xconvmodseq = box.state.xconvmodseq
+
+    @classmethod
+    def anew(cls, annotation_bytes: int) -> Tally:
+        """Of a mailbox without records whose own annotations have so many bytes."""
+        empty = MailboxState("", "", sync_crc=0, sync_crc_annot=ANNOT_SEED)
+        return cls(Box(0, empty, 0, 0, annotation_bytes))
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records; expunged ones do not count."""
