@@ -8,7 +8,7 @@ machine, the text, NUL; then (written by most releases) a content type, NUL, ano
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ _DELETED = 1
 _LONG = 8
 """Octets of an ``unsigned long``; on the 32-bit machines of old it had `_SHORT`."""
 _SHORT = 4
+_ZEROS = bytes(_LONG - _SHORT)
 _MODSEQ = 8
 
 _TWOSKIP = b"\xa1\x02\x8b\x0dtwoskip file"
@@ -36,33 +37,65 @@ class Note(NamedTuple):
     annotation: Annotation
 
 
-def read_notes(items: Iterable[tuple[bytes, bytes]], path: Path, owner: str) -> Iterable[Note]:
+def read_notes(items: Iterable[tuple[bytes, bytes]], path: Path, owner: str) -> Iterator[Note]:
     """The annotations among the `items` of the database `path`, those that were removed left out. `owner`:
     the userid that `OWNER` stands for. Raises `SpoolDamaged`."""
-    for key, value in items:
-        parts = key.split(b"\0")
-        if len(parts) < 3:
-            continue  # of a release that wrote no userid: no Cyrus looks at those
+    for scope, annotation in _notes(items, path, owner):
         try:
-            scope, entry, userid = parts[0].decode(), parts[1].decode(), parts[2].decode()
+            yield Note(scope.decode(), annotation)
         except UnicodeDecodeError:
-            raise SpoolDamaged(path, 0, f"the key {key!r} is not text") from None
-        modseq, text, deleted = _value(value, path, key)
-        if deleted or not text:
-            continue
-        yield Note(scope, Annotation(entry, owner if userid == OWNER else userid, modseq, text))
+            raise SpoolDamaged(path, 0, f"the scope {scope!r} is not text") from None
 
 
 def message_annotations(
     items: Iterable[tuple[bytes, bytes]], path: Path, owner: str
 ) -> dict[int, tuple[Annotation, ...]]:
     """The annotations of messages by UID, each message's sorted by (entry, userid). Raises `SpoolDamaged`."""
-    found: dict[int, list[Annotation]] = {}
-    for scope, annotation in read_notes(items, path, owner):
-        if not scope.isascii() or not scope.isdigit() or not 0 < int(scope) <= MAX_UID:
+    found: dict[int, tuple[Annotation, ...]] = {}
+    several: set[int] = set()
+    for scope, annotation in _notes(items, path, owner):
+        uid = int(scope) if scope.isdigit() else 0
+        if not 0 < uid <= MAX_UID:
             raise SpoolDamaged(path, 0, f"an annotation of {scope!r}, which is no UID")
-        found.setdefault(int(scope), []).append(annotation)
-    return {uid: tuple(sorted(notes, key=_by_entry)) for uid, notes in found.items()}
+        before = found.get(uid)
+        if before is None:
+            found[uid] = (annotation,)
+        else:
+            found[uid] = (*before, annotation)
+            several.add(uid)
+    for uid in several:
+        found[uid] = tuple(sorted(found[uid], key=_by_entry))
+    return found
+
+
+def _notes(
+    items: Iterable[tuple[bytes, bytes]], path: Path, owner: str
+) -> Iterator[tuple[bytes, Annotation]]:
+    """(scope, annotation) of each that was not removed."""
+    known: dict[bytes, tuple[str, str] | None] = {}
+    for key, value in items:
+        scope, _, names = key.partition(b"\0")
+        try:
+            pair = known[names]
+        except KeyError:
+            pair = known[names] = _names(names, path, owner)
+        if pair is None:
+            continue
+        modseq, text, removed = _value(value, path, key)
+        if text and not removed:
+            yield scope, Annotation(*pair, modseq, text)
+
+
+def _names(text: bytes, path: Path, owner: str) -> tuple[str, str] | None:
+    """Entry and userid. None for a key of a release that wrote no userid: no Cyrus looks at those."""
+    parts = text.split(b"\0")
+    if len(parts) < 2:
+        return None
+    try:
+        entry, userid = parts[0].decode(), parts[1].decode()
+    except UnicodeDecodeError:
+        raise SpoolDamaged(path, 0, f"the key {text!r} is not text") from None
+    return entry, owner if userid == OWNER else userid
 
 
 def _by_entry(annotation: Annotation) -> tuple[str, str]:
@@ -72,15 +105,14 @@ def _by_entry(annotation: Annotation) -> tuple[str, str]:
 def _value(value: bytes, path: Path, key: bytes) -> tuple[int, bytes, bool]:
     """(modseq, text, was it removed)."""
     length = int.from_bytes(value[:_SHORT], "big")
-    begin = _LONG if value[_SHORT:_LONG] == bytes(_LONG - _SHORT) else _SHORT
+    begin = _LONG if value[_SHORT:_LONG] == _ZEROS else _SHORT
     end = begin + length
     if len(value) < _SHORT or end > len(value):
         raise SpoolDamaged(path, 0, f"the annotation {key!r} has {len(value)} octets, and says {length}")
-    rest = value[end + 1 :]
-    after_kind = rest.find(b"\0") + 1
-    rest = rest[after_kind + begin :] if after_kind else b""
-    modseq = int.from_bytes(rest[:_MODSEQ], "big") if len(rest) >= _MODSEQ else 0
-    flags = rest[_MODSEQ] if len(rest) > _MODSEQ else 0
+    after_kind = value.find(b"\0", end + 1) + 1
+    at = after_kind + begin if after_kind else len(value)
+    modseq = int.from_bytes(value[at : at + _MODSEQ], "big") if len(value) >= at + _MODSEQ else 0
+    flags = value[at + _MODSEQ] if len(value) > at + _MODSEQ else 0
     return modseq, value[begin:end], bool(flags & _DELETED)
 
 

@@ -195,6 +195,8 @@ class RecordReader:
     def _annotated(self, record: Record, annotations: tuple[Annotation, ...]) -> Record:
         """`record` with what the database says of it. An index that has no field for one of the protocol's
         virtual annotations may have it there, as an annotation like others."""
+        if not record.annotations and all(one.entry not in _VIRTUAL for one in annotations):
+            return _record((*record[:-1], annotations))
         layout = LAYOUTS[self._version]
         fields: dict[str, Any] = {}
         kept = list(record.annotations)
