@@ -38,13 +38,17 @@ def annotation_values(annotations: Iterable[Annotation]) -> list[tuple[str, str,
     return sorted((note.entry, note.userid, note.value) for note in annotations)
 
 
+def same_flags(one: str, other: str) -> bool:
+    """Whether two lists of flag names, as records have them, name the same; neither order nor case counts."""
+    return one == other or set(one.lower().split()) == set(other.lower().split())
+
+
 def same_content(one: Record, other: Record) -> bool:
-    """Whether two records of one message say the same of it, modseqs and dates apart. Neither order nor case
-    of flags counts."""
+    """Whether two records of one message say the same of it, modseqs and dates apart."""
     return (
         one.expunged == other.expunged
         and one.thrid == other.thrid
-        and (one.flags == other.flags or _flag_set(one) == _flag_set(other))
+        and same_flags(one.flags, other.flags)
         and (
             one.annotations == other.annotations
             or annotation_values(one.annotations) == annotation_values(other.annotations)
@@ -72,7 +76,3 @@ def merged(record: Record, other: Record, *, other_wins: bool) -> Record:
     if not other_wins:
         return record
     return record._replace(flags=other.flags, thrid=other.thrid, annotations=other.annotations)
-
-
-def _flag_set(record: Record) -> frozenset[str]:
-    return frozenset(record.flags.lower().split())

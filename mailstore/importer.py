@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cyrus_sync.common.errors import ReplyError
+from cyrus_sync.common.identity import same_flags
 from cyrus_sync.common.model import MailboxState, MessageBody, held_date
 from cyrus_sync.common.names import Owner, inbox_of, owner_of, split_domain
 from cyrus_sync.common.newnames import check_new_name, fitting
@@ -212,7 +213,7 @@ class Importer:
             uid, has = there
             aim.came.add(uid)
             self.done.present += 1
-            if has != message.flags and _differ(has, message.flags):
+            if not same_flags(has, message.flags):
                 flags[uid] = message.flags
         if new:
             self._append(writer, aim, new)
@@ -360,10 +361,6 @@ def _waiting(writer: MailWriter, mailbox: MailboxState) -> dict[bytes, list[tupl
         for record in batch:
             found.setdefault(record.guid, []).append((record.uid, record.flags))
     return found
-
-
-def _differ(one: str, other: str) -> bool:
-    return set(one.lower().split()) != set(other.lower().split())
 
 
 def _rewrite(writer: MailWriter, uniqueid: str, flags: dict[int, str]) -> None:

@@ -41,7 +41,7 @@ ROUNDS = 10
 FETCHES_IN_FLIGHT = 32
 
 
-class Plan(NamedTuple):
+class Walked(NamedTuple):
     """What one walk came to."""
 
     settlement: Settlement
@@ -82,13 +82,13 @@ async def _settle(session: Session, item: Item, remote: MailboxState, records: R
     try:
         for _ in range(ROUNDS):
             try:
-                plan = await run(_walk, session, item, remote, records, spool)
-                if plan is None:
+                walked = await run(_walk, session, item, remote, records, spool)
+                if walked is None:
                     return []
-                if not session.master.refuses and plan.to_fetch:
-                    await _fetch_all(session, item, remote, plan.to_fetch, spool)
+                if not session.master.refuses and walked.to_fetch:
+                    await _fetch_all(session, item, remote, walked.to_fetch, spool)
                     continue
-                expunge = await run(_carry_out, session, item, plan)
+                expunge = await run(_carry_out, session, item, walked)
             except SnapshotLost:
                 continue
             if expunge is not None:
@@ -100,7 +100,7 @@ async def _settle(session: Session, item: Item, remote: MailboxState, records: R
 
 def _walk(
     session: Session, item: Item, remote: MailboxState, records: RecordSource, spool: BodySpool
-) -> Plan | None:
+) -> Walked | None:
     """Both sides' records, as they are now; None if the master has no such mailbox any more."""
     with session.master.read(item.owner) as reader:
         local = reader.mailbox_by_id(item.uniqueid)
@@ -114,7 +114,7 @@ def _walk(
         adopted = {act.record.guid: act.record for act in actions if isinstance(act, Adopt)}
         stored = reader.has_guids(adopted) if adopted else set()
     to_fetch = [r for guid, r in adopted.items() if guid not in stored and guid not in spool]
-    return Plan(
+    return Walked(
         make_settlement(local, remote, actions, spool),
         to_fetch,
         {uid: guid for uid, guid in lacking.items() if uid <= remote.last_uid},
@@ -143,14 +143,14 @@ def _ours(
     return Without(ours, lacking), lacking
 
 
-def _carry_out(session: Session, item: Item, plan: Plan) -> Sequence[int] | None:
-    """Have the master do it; None if it has changed so that the plan is wrong."""
+def _carry_out(session: Session, item: Item, walked: Walked) -> Sequence[int] | None:
+    """Have the master do it; None if it has changed so that this is wrong by now."""
     try:
-        expunge = settle(session.master, item.owner, plan.settlement)
+        expunge = settle(session.master, item.owner, walked.settlement)
     except (SyncChanged, MailboxNonexistent):
         return None
     if session.options.withheld is not None:
-        session.options.withheld.put(item.uniqueid, item.name, plan.withheld)
+        session.options.withheld.put(item.uniqueid, item.name, walked.withheld)
     return expunge
 
 

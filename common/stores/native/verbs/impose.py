@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from cyrus_sync.common.identity import annotation_values
 from cyrus_sync.common.model import Annotation, MailboxUpdate, Record
 from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.common.stores.native.intake import Intake
@@ -120,7 +121,7 @@ def change_header(
     notes = None
     if annotations is not None:
         notes = in_order(annotations)
-        if _values(notes) == _values(box.state.annotations):
+        if annotation_values(notes) == annotation_values(box.state.annotations):
             notes = None
     if not texts and notes is None:
         return
@@ -128,7 +129,3 @@ def change_header(
     if notes is not None:
         replace_box_annotations(transaction, box, notes)
     folder_changed(transaction, box, **texts)
-
-
-def _values(notes: Sequence[Annotation]) -> list[tuple[str, str, bytes]]:
-    return [(note.entry, note.userid, note.value) for note in notes]
