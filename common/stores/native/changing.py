@@ -96,8 +96,9 @@ class Change:
         if self._hold is None:
             return []
         registry, lines = self._store.home.registry, self._store.lines
-        coming = [hint for hint in transaction.hints if hint[1] is not None]
-        going = [hint for hint in transaction.hints if hint[1] is None]
+        last = dict(transaction.hints)  # one may go and come again
+        coming = [hint for hint in last.items() if hint[1] is not None]
+        going = [hint for hint in last.items() if hint[1] is None]
         if coming:
             registry.note(coming, self._owner)
         leaves_lines = lines.announce(transaction)

@@ -366,6 +366,11 @@ class ReplicaConformance(Conformance):
             "idx", INBOX + ".x", mbtype="ei", sync_crc_annot=0, createdmodseq=4, foldermodseq=7
         )
 
+    def test_an_intermediate_that_comes_again_is_still_held(self, store, inbox):
+        for modseq in (7, 8):
+            apply(store, MailboxUpdate(MailboxState("idx", INBOX + ".x", mbtype="i", highestmodseq=modseq)))
+            assert store.owner_of_uniqueid("idx") == ALICE
+
     def test_a_real_mailbox_replaces_an_intermediate(self, store, inbox):
         apply(store, MailboxUpdate(MailboxState("idx", INBOX + ".x", mbtype="i", highestmodseq=7)))
         apply(store, update_of(INBOX + ".x", [record_of(ONE, 1)]))
