@@ -46,6 +46,16 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def give_to_owner_of(directory: Path, descriptor: int) -> None:
+    """What root has made in another's directory is that one's, as if he had made it himself: daemons that run
+    as him are to use it, too."""
+    if os.geteuid() != 0:
+        return
+    owner, made = directory.stat(), os.fstat(descriptor)
+    if owner.st_uid and not made.st_uid:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def make_directories(directory: Path, mode: int = 0o700) -> None:
     """mkdir -p; every name that this makes lasts on return. `mode` is that of all that are made, under the
     umask. Raises OSError as `Path.mkdir` does: `FileExistsError` where there is something else,

@@ -129,7 +129,7 @@ class MasterReader(Protocol):
     def quota(self, root: str) -> Quota | None: ...
 
     def meta(self, *, with_sieve: bool) -> UserMeta:
-        """Without `with_sieve` no scripts: they travel as messages of ``#sieve`` then."""
+        """Without `with_sieve` no scripts that are messages of ``#sieve``: they travel as those then."""
 
     def seen(self, uniqueid: str) -> Seen | None:
         """What the owner has seen in a mailbox that is not his."""
@@ -271,6 +271,11 @@ class Master(Protocol):
         With a reason `settle` and `heal` are not called where they would have to change something: the
         mailbox is reported with what differs and with this text, all others go on.
         """
+
+    @property
+    def scripts_are_mail(self) -> bool:
+        """Whether Sieve scripts are messages of ``#sieve``, as which they travel where the replica agrees.
+        Else they are files, and travel as those, whatever the replica could do."""
 
     def owners(self) -> Iterator[Owner]:
         """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those

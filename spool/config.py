@@ -72,7 +72,7 @@ class SpoolConfig:
             partitions=cfg.partitions,
             archives=cfg.directories("archivepartition-"),
             metadata=_metadata(cfg),
-            mailboxes=_path(cfg, "mboxlist_db_path", conf / "mailboxes.db"),
+            mailboxes=list_of_mailboxes(cfg),
             annotations=_path(cfg, "annotation_db_path", conf / "annotations.db"),
             quotas=quotas,
             quotalegacy=legacy,
@@ -91,6 +91,11 @@ class SpoolConfig:
         """Where the files of a `kind` of META_FILES are for the mailboxes of `partition`; KeyError for a
         partition that is not configured."""
         return self.metadata.get((kind, partition)) or self.partitions[partition]
+
+
+def list_of_mailboxes(cfg: Config) -> Path:
+    """Where mailboxes.db is, if there is one."""
+    return _path(cfg, "mboxlist_db_path", cfg.configdirectory / "mailboxes.db")
 
 
 def _path(cfg: Config, name: str, default: Path) -> Path:

@@ -271,7 +271,7 @@ class SpoolReader:
             subscriptions=tuple(
                 self._user_database("sub", lambda database: read_subscriptions(database, self._userid))
             ),
-            sieve=tuple(self.sieve_scripts()) if with_sieve else (),
+            sieve=tuple(self.sieve_scripts() if with_sieve else self._scripts_left_behind()),
         )
 
     def seen(self, uniqueid: str) -> Seen | None:
@@ -284,6 +284,13 @@ class SpoolReader:
         stored = self._stored_scripts()
         if stored is not None:
             return script_mail.listing(stored)
+        return scripts.read_scripts(self._server.paths.sieve(self._userid, self._inbox()))
+
+    def _scripts_left_behind(self) -> list[SieveScript]:
+        """Scripts that are files although the release keeps them as messages: nobody has migrated them."""
+        mailbox = self._server.mailboxes.entry(script_mail.sieve_mailbox(self.owner))
+        if not self._server.mailboxes.keeps_by_id() or (mailbox is not None and mailbox.live):
+            return []
         return scripts.read_scripts(self._server.paths.sieve(self._userid, self._inbox()))
 
     def sieve_content(self, filename: str) -> bytes | None:

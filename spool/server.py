@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.stores import disk
 from cyrus_sync.spool.config import SpoolConfig
 from cyrus_sync.spool.counters import read_raclmodseq
 from cyrus_sync.spool.databases import Databases
@@ -28,6 +32,15 @@ class Server:
     def from_config(cls, cfg: Config) -> Server:
         """Raises `ConfigError`. Nothing is opened before it is asked for."""
         return cls(SpoolConfig.from_config(cfg))
+
+    def check(self) -> None:
+        """Raises `StoreError` where the list of mailboxes, or a partition, is not there or not for us."""
+        self.mailboxes.keeps_by_id()
+        for name, directory in self.config.partitions.items():
+            try:
+                next(os.scandir(directory), None)
+            except OSError as error:
+                raise StoreError(f"partition-{name}: {disk.why(error, str(directory))}") from error
 
     def close(self) -> None:
         self.databases.close()

@@ -16,7 +16,8 @@ from cyrus_sync.sync_client.facts import NotGranted
 from cyrus_sync.sync_client.report import Trace
 
 ARCHIVE = "REPLICATION-ARCHIVE"
-WANTED = frozenset({"SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD})
+SIEVE_MAILBOX = "SIEVE-MAILBOX"
+WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, ZSTD})
 
 
 class WireConnection:
@@ -72,6 +73,8 @@ class WireConnector:
     async def _connect(self) -> WireConnection:
         session = await connect(self._reactor, self.settings, self._trace)
         wanted = WANTED | {ARCHIVE} if self._archive else WANTED
+        if not await self._threads.run(_scripts_are_mail, self._master):
+            wanted -= {SIEVE_MAILBOX}
         try:
             replica = await WireReplica.start(
                 session, wanted, self._threads, timeout=self.settings.idle_timeout
@@ -84,3 +87,8 @@ class WireConnector:
             raise NotGranted().at(server=self.server)
         engine = Engine(self._master, replica, self._threads, self._options)
         return WireConnection(engine, replica)
+
+
+def _scripts_are_mail(master: Master) -> bool:
+    """May block on a disk."""
+    return master.scripts_are_mail

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.spool.config import list_of_mailboxes
+from cyrus_sync.sync_client.masters import reads_spool
 
 _LOOKS = 2000
 """Directories that are looked into, at most."""
@@ -28,15 +30,18 @@ def cyrus_spool(cfg: Config) -> Path | None:
     return None
 
 
+def foreign_mail(found: Path) -> str:
+    """What to say of mail that the configuration leaves out."""
+    return f"{found} belongs to a real Cyrus IMAP server: with sync_source: cyrus its mail is read"
+
+
 def nobody_here(cfg: Config, prefix: str) -> str:
     """Why ``-A`` finds nothing to do."""
-    found = cyrus_spool(cfg)
-    if found is not None:
-        return (
-            f"no users here: {found} belongs to a real Cyrus IMAP server, whose mail this program does not"
-            " read; its own sync_client replicates it"
-        )
-    where = ", ".join(str(path) for path in cfg.partitions.values())
+    spool = reads_spool(cfg)
+    if not spool and (found := cyrus_spool(cfg)) is not None:
+        return f"no users here: {foreign_mail(found)}"
+    places = [list_of_mailboxes(cfg)] if spool else list(cfg.partitions.values())
+    where = ", ".join(str(path) for path in places)
     if prefix:
         return f"no users here, and no shared mailboxes, whose name begins with '{prefix}'"
     return f"no users here: there is no mail in {where}"

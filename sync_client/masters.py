@@ -1,4 +1,4 @@
-"""Which mail is replicated: the master that the configuration names."""
+"""Which mail is replicated: the master that the configuration names (`sync_source`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.stores import open_kept, open_store
 from cyrus_sync.common.stores.master import NativeMaster
+from cyrus_sync.spool.config import list_of_mailboxes
+from cyrus_sync.spool.master import SpoolMaster
+from cyrus_sync.spool.server import Server
 
 
 class OpenedMaster(NamedTuple):
@@ -21,13 +24,32 @@ class OpenedMaster(NamedTuple):
     event is set."""
 
 
+def reads_spool(cfg: Config) -> bool:
+    """Whether the mail is that of a real Cyrus."""
+    source = cfg.string("sync_source")
+    if source == "auto":
+        return list_of_mailboxes(cfg).exists()
+    return source == "cyrus"
+
+
 def open_master(cfg: Config) -> OpenedMaster:
-    """The store of `cfg`. Raises what its `check` does where mail cannot be kept there."""
+    """What `cfg` names. Raises what its `check` does where mail cannot be kept, or read, there."""
+    if reads_spool(cfg):
+        server = Server.from_config(cfg)
+        server.check()
+        return OpenedMaster(SpoolMaster(server), _nothing_left)
     kept = open_kept(cfg)
     kept.care.check()
     return OpenedMaster(NativeMaster(kept.mail), kept.care.sweep)
 
 
+def _nothing_left(stop: Event) -> None:
+    """The daemons of a real Cyrus write their own lines."""
+    del stop
+
+
 def look_at_master(cfg: Config) -> Master:
     """The same, to be looked at beside a client that works on it: nothing is checked, made or logged."""
+    if reads_spool(cfg):
+        return SpoolMaster(Server.from_config(cfg))
     return NativeMaster(open_store(cfg, readonly=True, log=False))

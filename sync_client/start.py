@@ -39,8 +39,8 @@ from cyrus_sync.sync_client.engine.all_users import read_everybody
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
-from cyrus_sync.sync_client.foreign import cyrus_spool, nobody_here
-from cyrus_sync.sync_client.masters import open_master
+from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
+from cyrus_sync.sync_client.masters import open_master, reads_spool
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
 from cyrus_sync.sync_client.quarantine import Quarantine
@@ -171,10 +171,8 @@ def run_one_shot(job: Job) -> int:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
                 here = [item.owner.name for item in shot.items if item.kind is Kind.USER]
                 shot.everybody = "".join(job.names), here
-            elif next(parts.master.owners(), None) is None and (found := cyrus_spool(job.cfg)):
-                shot.remark(
-                    f"{found} belongs to a real Cyrus IMAP server: this program does not read its mail"
-                )
+            elif (found := _left_out(job.cfg, parts.master)) is not None:
+                shot.remark(foreign_mail(found))
             status = await shot.go()
             return status or (EX_FAILURE if job.bad_names else EX_OK)
 
@@ -190,6 +188,13 @@ def run_one_shot(job: Job) -> int:
     if lost:
         raise lost[0]
     return status
+
+
+def _left_out(cfg: Config, master: Master) -> Path | None:
+    """What is here of a real Cyrus whose mail is not what is replicated, if nobody else's is."""
+    if reads_spool(cfg) or next(master.owners(), None) is not None:
+        return None
+    return cyrus_spool(cfg)
 
 
 def _items(job: Job, master: Master) -> list[Item]:

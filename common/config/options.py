@@ -114,6 +114,17 @@ _DECLARED = (
         choices=("immediate", "delayed"),
     ),
     Option(
+        "sync_source",
+        _ENUM,
+        "auto",
+        _SPOOL,
+        "Whose mail sync_client replicates: native is the store of sync_server and mailstore, cyrus the "
+        "spool of a real Cyrus, which is read beside its running daemons and never written. auto: cyrus "
+        "where the list of mailboxes of one is there (mboxlist_db_path), else native.",
+        choices=("native", "cyrus", "auto"),
+        ours=True,
+    ),
+    Option(
         "mboxlist_db",
         _STRING,
         "twoskip",

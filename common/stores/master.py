@@ -23,6 +23,7 @@ class NativeMaster:
     """Replicates from a `MailStore`: snapshots cover the whole owner, a settlement is one transaction."""
 
     refuses = ""
+    scripts_are_mail = True
 
     def __init__(self, store: MailStore) -> None:
         self._store = store

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.files import give_to_owner_of, make_directories, sync_directory
 from cyrus_sync.common.synclog.lines import format_line
 
 ATTEMPTS = 64
@@ -107,6 +107,7 @@ class SyncLog:
             return None
         try:
             lock_fd = os.open(self._claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            give_to_owner_of(self._claim_path.parent, lock_fd)
             try:
                 fcntl.fcntl(lock_fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
             except BlockingIOError:
@@ -145,6 +146,7 @@ class SyncLog:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _WRITE_LOCK)
                 if _same_file(fd, self.path):
                     if not os.fstat(fd).st_size:
+                        give_to_owner_of(self.path.parent, fd)
                         # The name lasts before anything is in the file, whoever made it.
                         sync_directory(self.path.parent)
                     return fd

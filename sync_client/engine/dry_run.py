@@ -208,6 +208,7 @@ class DryRunMaster:
     def __init__(self, master: Master) -> None:
         self._master = master
         self.refuses = master.refuses
+        self.scripts_are_mail = master.scripts_are_mail
 
     def owners(self) -> Iterator[Owner]:
         return self._master.owners()

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
-from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.files import give_to_owner_of, make_directories
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.options import Options
 
@@ -100,6 +100,7 @@ class UserLocks:
         try:
             make_directories(lock_dir)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            give_to_owner_of(lock_dir, descriptor)
         except OSError as error:
             raise StoreError(f"cannot open the lock {path}: {error.strerror}").at(user=userid) from error
         try:

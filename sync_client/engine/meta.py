@@ -9,7 +9,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
 from cyrus_sync.sync_client.engine.seen import sync_seen
 from cyrus_sync.sync_client.engine.session import Session
-from cyrus_sync.sync_client.engine.sieve import sync_sieve
+from cyrus_sync.sync_client.engine.sieve import sync_sieve, tell_of_files
 from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
 
@@ -42,6 +42,8 @@ async def sync_meta_locked(session: Session, userid: str, *, only_sieve: bool = 
         parts.append(start(sync_subscriptions(session, userid, local.subscriptions, remote.subscriptions)))
     if not session.sieve_mailbox:
         parts.append(start(sync_sieve(session, userid, local.sieve, remote.sieve)))
+    else:
+        tell_of_files(session, userid, local.sieve)
     await all_of(parts)
 
 

@@ -19,6 +19,15 @@ _CANNOT_COMPILE = (SyncBadSieve, UnknownFailure, RemoteDenied, ProtocolError)
 """What servers answer then: the release decides."""
 
 
+def tell_of_files(session: Session, userid: str, scripts: Sequence[SieveScript]) -> None:
+    """Where scripts travel as messages: those that an older release has left as `scripts` in files do not."""
+    if scripts:
+        session.options.remark(
+            f"the Sieve scripts of {userid} are files of an older release, which are not replicated: they"
+            " become messages when he logs in to ManageSieve"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SieveChanges:
     """In the order of doing: upload, remove, then activate (a bytecode name) or deactivate."""

@@ -26,7 +26,7 @@ from cyrus_sync.sync_client.engine.mending import heal_owner, heal_replica
 from cyrus_sync.sync_client.engine.quotas import sync_quotas
 from cyrus_sync.sync_client.engine.seen import sync_seen
 from cyrus_sync.sync_client.engine.session import Session
-from cyrus_sync.sync_client.engine.sieve import sync_sieve
+from cyrus_sync.sync_client.engine.sieve import sync_sieve, tell_of_files
 from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
 
@@ -107,6 +107,8 @@ async def _sync_rest(
     ]
     if not session.sieve_mailbox:
         parts.append(start(sync_sieve(session, userid, local.meta.sieve, meta.sieve)))
+    else:
+        tell_of_files(session, userid, local.meta.sieve)
     parts.append(start(_sync_seen_leniently(session, userid, local, meta)))
     for result in await all_results(parts):
         if not isinstance(result, Failed):

@@ -144,6 +144,7 @@ def _as_listed(state: MailboxState, keys: Iterable[str]) -> dict[str, object]:
 pytestmark = pytest.mark.every_release
 
 
+@pytest.mark.covers("imapd.conf", "mboxlist_db", "improved_mboxlist_sort")
 def test_every_mailbox_is_found_with_its_owner(cyrus: Cyrus, master: SpoolMaster) -> None:
     owners = list(master.owners())
     assert owners == [
@@ -230,6 +231,7 @@ def test_deleted_and_renamed_mailboxes_leave_their_traces(master: SpoolMaster) -
             assert reader.former_names(renamed.uniqueid) in ([], [f"{root}.Old"])
 
 
+@pytest.mark.covers("imapd.conf", "quota_db", "quota_db_path")
 def test_quota_roots_are_those_of_the_server(cyrus: Cyrus, master: SpoolMaster) -> None:
     for owner, root, child in (
         (Owner("user", DOTTED), "user.zoe^b", "user.zoe^b.New^er"),

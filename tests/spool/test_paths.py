@@ -139,3 +139,11 @@ def test_a_spool_with_another_deleted_prefix_is_refused(tmp_path: Path) -> None:
 def test_databases_in_another_sql_than_sqlite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sql_engine.*mysql"):
         _config(tmp_path, "mboxlist_db: sql", "sql_engine: mysql")
+
+
+@pytest.mark.covers("imapd.conf", "annotation_db_path")
+def test_databases_may_be_elsewhere(tmp_path: Path) -> None:
+    config = _config(tmp_path, "annotation_db_path: /fast/notes.db", "quota_db: twoskip")
+    assert config.annotations == Path("/fast/notes.db")
+    assert config.quotas == Path("/conf/quotas.db")
+    assert config.mailboxes == Path("/conf/mailboxes.db")

@@ -79,6 +79,7 @@ class MemoryMaster:
     """Mailboxes by name. A snapshot covers a mailbox alone; `troubles` are raised to whoever asks for one."""
 
     refuses = ""
+    scripts_are_mail = True
 
     def __init__(self) -> None:
         self.boxes: dict[str, Box] = {}

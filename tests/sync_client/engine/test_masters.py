@@ -207,6 +207,7 @@ def test_a_conflict_is_reported_with_what_differs_and_what_to_configure(readonly
     assert len(live(readonly.world.replica, WORK)) == 2, "the others are done"
 
 
+@pytest.mark.covers("Other errors", "SettlementRefused")
 def test_a_refusal_of_the_master_itself_is_told_alike(pair: Pair) -> None:
     conflict(pair)
 
@@ -342,6 +343,7 @@ def test_an_inbox_that_cannot_be_read_does_not_hide_its_user(pair: Pair) -> None
     assert INBOX in names(pair.world.replica)
 
 
+@pytest.mark.covers("Other errors", "SnapshotLost")
 def test_a_mailbox_that_changed_while_it_was_read_is_read_again(pair: Pair) -> None:
     pair.inbox.deliver("news")
     pair.master.troubles[INBOX] = [SnapshotLost(), SnapshotLost(), SnapshotLost()]
