@@ -122,7 +122,10 @@ class RecordedServer:
     def drained(self) -> Deferred[None]:
         return succeed(None)
 
-    def set_timeout(self, seconds: float | None) -> None:
+    def progress(self) -> None:
+        pass
+
+    def set_timeout(self, seconds: float | None, *, progress_due: bool = False) -> None:
         """Nobody is late here."""
 
     def progress(self) -> None:
