@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, PeerError, ReplyError
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.stores.healing import Healed, heal
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -29,7 +28,7 @@ class FromPeer:
         self._settings = settings
         self._damaged = damaged
 
-    async def go(self, reactor: Any) -> int:
+    async def go(self, reactor: Reactor) -> int:
         """Connect, fetch, store; the exit status: 1 if something could not be healed."""
         threads = ThreadRunner(reactor)
         session = await connect(reactor, self._settings)

@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyrus_sync.common.reactor import Reactor, installed
 
-def in_reactor(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
+
+def in_reactor(work: Callable[[Reactor], Coroutine[Any, Any, int]]) -> int:
     """Run the reactor until `work` is over; its result. Once a process."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
+    reactor = installed()
     outcome: list[Any] = []
 
     def over(result: Any) -> None:

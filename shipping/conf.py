@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.config import values
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.errors import BadFileName, ShippingConfError
 from cyrus_sync.shipping.names import check_host, same_host
@@ -21,8 +22,6 @@ from cyrus_sync.shipping.names import check_host, same_host
 DEFAULT_CLASS = "-default"
 MAX_CLASSES = 64
 DAY = 86400
-_SIZE = re.compile(r"([0-9]{1,18})\s*([kmg]?)", re.IGNORECASE | re.ASCII)
-_POWER = {"": 1024, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 @dataclass(slots=True)
@@ -146,10 +145,10 @@ def _directory(text: str) -> Path:
 
 
 def _max_data_size(conf: ShippingConf, arguments: list[str]) -> None:
-    found = _SIZE.fullmatch(" ".join(arguments))
-    if not found:
-        raise ValueError(f"'{' '.join(arguments)}' is not a size (a number, with k, m or g)")
-    conf.max_data_size = int(found[1]) * _POWER[found[2].lower()] or None
+    size = values.size(" ".join(arguments), "k")
+    if size < 0:
+        raise ValueError("a size cannot be negative")
+    conf.max_data_size = size or None
 
 
 def _notification_program(conf: ShippingConf, arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.sync_client.engine import Engine, Options
@@ -45,7 +46,7 @@ class WireConnector:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         settings: ClientSettings,
         master: Master,
         threads: Any,

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 
 from cyrus_sync.common.errors import (
     EX_FAILURE,
@@ -26,6 +25,7 @@ from cyrus_sync.common.errors import (
     TLSFailed,
 )
 from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.reactor import Clock, pause
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE, Backoff
 from cyrus_sync.sync_client.connection import Connector, EngineConnection
 from cyrus_sync.sync_client.facts import NotGranted, reason_of
@@ -71,7 +71,7 @@ def everybody_items(users: Iterable[str], shared: Iterable[str]) -> list[Item]:
 class OneShot:
     """One such run. `skip_locked` (``-N`` with ``-A``): who is locked is passed over without blame."""
 
-    clock: Any
+    clock: Clock
     connector: Connector
     items: list[Item]
     patience: int = ONE_SHOT_PATIENCE
@@ -164,7 +164,7 @@ class OneShot:
 
     async def _sleep(self, seconds: float) -> bool:
         try:
-            self._waiting = deferLater(self.clock, seconds, lambda: None)
+            self._waiting = pause(self.clock, seconds)
             await self._waiting
         except CancelledError:
             return False

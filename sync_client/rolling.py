@@ -27,6 +27,7 @@ from cyrus_sync.common.errors import (
     CyrusSyncError,
     QuietLogout,
 )
+from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.sync_client.backoff import Backoff
 from cyrus_sync.sync_client.connection import Connector
 from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
@@ -80,7 +81,7 @@ Blocking = Callable[..., Deferred[Any]]
 class Rolling:
     """One rolling client. `run` once."""
 
-    clock: Any
+    clock: Clock
     connector: Connector
     source: Source
     settings: Settings
@@ -95,7 +96,7 @@ class Rolling:
     facts: Facts = field(default_factory=Facts)
     exit_status: int = EX_OK
     _uplink: Uplink = field(init=False)
-    _timer: Any = None
+    _timer: Timer | None = None
     _ticker: Any = None
     _run: Run | None = None
     _last_start: float = float("-inf")

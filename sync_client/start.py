@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
@@ -32,6 +33,7 @@ from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.sync_client import oneshot
 from cyrus_sync.sync_client.arguments import Arguments, Mode
+from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
 from cyrus_sync.sync_client.channel import channel_directory, channel_warnings
 from cyrus_sync.sync_client.connecting import WireConnector
 from cyrus_sync.sync_client.engine import Options, RemoteCache
@@ -75,7 +77,7 @@ class Job:
 class _Parts:
     """What both kinds of runs are made of."""
 
-    def __init__(self, job: Job, reactor: Any) -> None:
+    def __init__(self, job: Job, reactor: Reactor) -> None:
         few_arenas()
         arguments = job.arguments
         self.reactor = reactor
@@ -110,7 +112,7 @@ class _Parts:
         self.remark(text)
 
 
-def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
+def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
     """What the command line and the configuration say to the engine."""
     arguments, cfg = job.arguments, job.cfg
     rolling = arguments.mode is Mode.ROLLING
@@ -144,9 +146,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Any) -> Options:
 
 def run_one_shot(job: Job) -> int:
     """``-u``, ``-m``, ``-A``, ``-s``. If nobody reads ``-v``: `LostOutput`, after what was under way."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
+    reactor = installed()
     lost: list[LostOutput] = []
 
     def begin() -> tuple[Deferred[int], Callable[[], None]]:
@@ -155,7 +155,7 @@ def run_one_shot(job: Job) -> int:
             clock=reactor,
             connector=parts.connector,
             items=[],
-            patience=0 if job.arguments.connect_once else oneshot.ONE_SHOT_PATIENCE,
+            patience=0 if job.arguments.connect_once else ONE_SHOT_PATIENCE,
             maxwait=job.cfg.duration("sync_reconnect_maxwait", job.channel),
             skip_locked=job.arguments.mode is Mode.ALL,
             report=parts.reporter.failure,
@@ -229,9 +229,7 @@ def rolling_settings(job: Job) -> Settings:
 
 def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
     """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
+    reactor = installed()
     systemd = sdnotify.SystemdNotifier()
 
     def begin() -> tuple[Deferred[int], Callable[[], None]]:
@@ -314,7 +312,7 @@ def _look_after_damage(job: Job, parts: _Parts) -> None:
         return looked.addErrback(lambda failure: log.error("cannot look after damage: %s", failure.value))
 
     ticker = LoopingCall(look)
-    ticker.clock = parts.reactor
+    ticker.clock = cast(Any, parts.reactor)
     ticker.start(INTERVAL, now=True)
 
     def stop() -> None:
@@ -360,7 +358,7 @@ def _warn_of_certificates(settings: ClientSettings) -> None:
         log.warning("%s", warning)
 
 
-def _until_done(reactor: Any, begin: Callable[[], tuple[Deferred[int], Callable[[], None]]]) -> int:
+def _until_done(reactor: Reactor, begin: Callable[[], tuple[Deferred[int], Callable[[], None]]]) -> int:
     """Run the reactor until what `begin` starts is over. SIGTERM and SIGINT stop it, twice at once."""
     status: list[int] = []
     signals = 0
@@ -406,6 +404,6 @@ def _until_done(reactor: Any, begin: Callable[[], tuple[Deferred[int], Callable[
     return status[0] if status else EX_FAILURE
 
 
-def _stop_reactor(reactor: Any) -> None:
+def _stop_reactor(reactor: Reactor) -> None:
     if reactor.running:
         reactor.stop()

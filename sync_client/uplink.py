@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.reactor import Clock
 from cyrus_sync.sync_client.connection import Connector, EngineConnection
 from cyrus_sync.sync_client.facts import Facts, reason_of
 
@@ -19,7 +20,7 @@ class Uplink:
     """One connection at a time. What `status` shows of it goes into `facts`."""
 
     def __init__(
-        self, clock: Any, connector: Connector, facts: Facts, lost: Callable[[Exception], None]
+        self, clock: Clock, connector: Connector, facts: Facts, lost: Callable[[Exception], None]
     ) -> None:
         """`lost` is called when a connection ends other than by `close`."""
         self.connection: EngineConnection | None = None

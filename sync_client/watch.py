@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class NoWatch:
 class FileWatch:
     """Watches `path`, which need not exist, through its directory, which must."""
 
-    def __init__(self, reactor: Any, path: Path) -> None:
+    def __init__(self, reactor: Reactor, path: Path) -> None:
         self._reactor = reactor
         self._path = path
         self._notifier: Any = None

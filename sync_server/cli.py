@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -26,6 +25,7 @@ from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.descriptors import raise_soft_limit, share_out
 from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
 from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.reactor import installed
 from cyrus_sync.sync_server.listener import Listeners
 from cyrus_sync.sync_server.logs import start_logging
 from cyrus_sync.sync_server.service import Service
@@ -143,11 +143,9 @@ def _say_what_fits(service: Service) -> None:
 
 def run(config: Config, settings: ServerSettings) -> int:
     """Open everything, serve until a signal, close everything."""
-    from twisted.internet import reactor as installed
-
     few_arenas()
     raise_soft_limit()
-    reactor: Any = installed
+    reactor = installed()
     if os.geteuid() == 0:
         log.warning("running as root; a user that owns the store's directories is enough")
     tighten_kept(config)

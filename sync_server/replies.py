@@ -7,6 +7,8 @@ tests can name each answer.
 
 from __future__ import annotations
 
+from cyrus_sync.common.protocol import connection_server
+
 SUCCESS = b"OK success"
 NOOP = b"OK Noop completed"
 RESTARTING = b"OK Restarting"
@@ -17,7 +19,8 @@ BEGIN_TLS = b"OK Begin TLS negotiation now"
 NULL_COMMAND = b"BAD Null command"
 UNRECOGNIZED = b"BAD IMAP_PROTOCOL_ERROR Unrecognized command"
 UNKNOWN_NAME = b"NO IMAP_PROTOCOL_ERROR Protocol error"
-LOGIN_FIRST = b"NO Please authenticate first"
+LOGIN_FIRST, unparsable = connection_server.LOGIN_FIRST, connection_server.unparsable
+"""Said by the grammar."""
 PERMISSION_DENIED = b"NO Permission denied"
 UNKNOWN_ERROR = b"NO Unknown error"
 """Where nothing better can be said."""
@@ -52,11 +55,6 @@ def missing_argument(verb: str) -> bytes:
 
 def extra_arguments(verb: str) -> bytes:
     return b"BAD Unexpected extra arguments to " + _cyrus_word(verb)
-
-
-def unparsable(verb: str) -> bytes:
-    """`verb` is GET, APPLY or RESTORE."""
-    return b"BAD IMAP_PROTOCOL_ERROR Failed to parse " + verb.encode() + b" line"
 
 
 def unknown_compression(algorithm: bytes) -> bytes:

@@ -18,6 +18,7 @@ from cyrus_sync.common.descriptors import Shares, share_out
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
+from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores import open_kept
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.replica import StoreReplica
@@ -43,7 +44,7 @@ class Service:
     def __init__(
         self,
         settings: ServerSettings,
-        reactor: Any,
+        reactor: Reactor,
         threads: ThreadRunner,
         sasl: SaslServer,
         make_replica: Callable[[], StoreReplica],
@@ -69,7 +70,7 @@ class Service:
         self._when_empty: Callable[[], None] | None = None
 
     @classmethod
-    def open(cls, config: Config, settings: ServerSettings, reactor: Any) -> Self:
+    def open(cls, config: Config, settings: ServerSettings, reactor: Reactor) -> Self:
         """As imapd.conf has it. Clears what a killed server left behind. `ConfigError`, `StoreError`."""
         tls = server_context(config)
         sasl = SaslServer.from_config(config, reactor)

@@ -46,6 +46,7 @@ from cyrus_sync.common.protocol.events import (
     SaslLine,
     SessionCommand,
 )
+from cyrus_sync.common.reactor import Timer
 from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.server import Attempt, Challenge, Outcome, Success
 from cyrus_sync.sync_server import replies
@@ -96,7 +97,7 @@ class Session:
         self._count = 0
         self._refused = 0
         self._started = service.now()
-        self._login_timer: Any = None
+        self._login_timer: Timer | None = None
         self._stopping = False
 
     # -- the life of a connection

@@ -220,7 +220,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
 
     def _read_line_end(self) -> Event | None:
         buffer = self._buffer
-        rest = buffer.data[buffer.pos : buffer.pos + 2]
+        rest = bytes(buffer.data[buffer.pos : buffer.pos + 2])
         if rest in (b"", b"\r"):
             return NEED_DATA
         end = _LINE_END.match(rest)

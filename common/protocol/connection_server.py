@@ -37,6 +37,12 @@ from cyrus_sync.common.protocol.value_stream import Bulk, ValueStream
 
 LOGIN_FIRST = b"NO Please authenticate first"
 
+
+def unparsable(verb: str) -> bytes:
+    """The answer to a GET, APPLY or RESTORE that is no dlist."""
+    return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % verb.encode("ascii")
+
+
 _WORD = re.compile(rb'[^ \t\r\n\v\f()"]*+')
 _LINE_END = re.compile(rb"\r?\n")
 _SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
@@ -268,7 +274,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
 
     def _read_line_end(self) -> Event | None:
         buffer = self._buffer
-        rest = buffer.data[buffer.pos : buffer.pos + 2]
+        rest = bytes(buffer.data[buffer.pos : buffer.pos + 2])
         if rest in (b"", b"\r"):
             return NEED_DATA
         end = _LINE_END.match(rest)
@@ -283,7 +289,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         if isinstance(value.refusal, ReplyError):
             return Refused(f"NO {value.refusal.reply}".encode())
         if value.refusal is not None:
-            return Refused(self._unparsable_reply())
+            return Refused(unparsable(self._verb))
         return DlistCommand(self._verb, name, local, value.value)
 
     def _read_sasl(self) -> Event | None:
@@ -313,10 +319,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         value, self._value = self._value, None
         if self._in_doubt or (value is not None and value.in_doubt):
             raise dlist.OutOfStep()
-        self._skip(Move.SYNTAX, PlainLine(), Refused(self._unparsable_reply()))
-
-    def _unparsable_reply(self) -> bytes:
-        return b"BAD IMAP_PROTOCOL_ERROR Failed to parse %s line" % self._verb.encode("ascii")
+        self._skip(Move.SYNTAX, PlainLine(), Refused(unparsable(self._verb)))
 
     def _skip(self, move: Move, skipper: LineSkipper | PlainLine, then: Event) -> None:
         """Swallow the rest of the line as `skipper` does, then say `then`."""

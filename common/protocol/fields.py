@@ -7,7 +7,8 @@ for a name that no store keeps) whose message says what was wrong; the reply on 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from cyrus_sync.common.errors import BadParameters
 from cyrus_sync.common.model import MAX_MODSEQ, NULL_GUID
@@ -26,6 +27,7 @@ _LETTERS = re.compile(r"[0-9A-Za-z]{0,64}")
 MAX_FILENAME = 490
 
 _REQUIRED: Any = object()
+T = TypeVar("T")
 
 
 # -- single values
@@ -168,12 +170,12 @@ class Fields:
             raise BadParameters(f"{self._what} has no {key.decode()}")
         return value
 
-    def _take(self, key: bytes, default: Any, kind: Any, *limit: int) -> Any:
+    def _take(self, key: bytes, default: Any, kind: Callable[..., T], *limit: int) -> T:
         value = self._values.get(key, _REQUIRED)
         if value is _REQUIRED or (value is None and default == ""):
             if default is _REQUIRED:
                 raise BadParameters(f"{self._what} has no {key.decode()}")
-            return default
+            return cast(T, default)
         return kind(value, *limit, key.decode())
 
     def n32(self, key: bytes, default: Any = _REQUIRED) -> int:

@@ -16,6 +16,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from cyrus_sync.common.reactor import Reactor
+
 T = TypeVar("T")
 JobT = TypeVar("JobT")
 
@@ -28,7 +30,7 @@ QUEUE_BOUND = 256
 class ThreadRunner:
     """A pool of at most `size` threads that ends with the reactor."""
 
-    def __init__(self, reactor: Any, size: int = DEFAULT_THREADS, name: str = "store") -> None:
+    def __init__(self, reactor: Reactor, size: int = DEFAULT_THREADS, name: str = "store") -> None:
         self.reactor = reactor
         self._pool = ThreadPool(0, size, name)
         self._trigger: Any = None
@@ -37,7 +39,8 @@ class ThreadRunner:
     def run(self, function: Callable[..., T], *arguments: Any, **keywords: Any) -> Deferred[T]:
         """Call `function` in a thread; its result, or its exception, in the reactor's thread."""
         self._start()
-        result: Deferred[T] = deferToThreadPool(self.reactor, self._pool, function, *arguments, **keywords)
+        reactor: Any = self.reactor
+        result: Deferred[T] = deferToThreadPool(reactor, self._pool, function, *arguments, **keywords)
         return result
 
     def _start(self) -> None:

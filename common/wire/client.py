@@ -42,8 +42,8 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.protocol.connection import ClientConnection
 from cyrus_sync.common.protocol.events import Answer, Challenge, ConnectionClosed, Fatal, Reply
+from cyrus_sync.common.reactor import Reactor, Timer
 from cyrus_sync.common.wire import imap
-from cyrus_sync.common.wire.clock import Timer
 from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.client import SaslClient, choose, why_not
 from cyrus_sync.common.wire.settings import ClientSettings
@@ -87,7 +87,9 @@ class ReadyConnection:
         return ", ".join(parts) + (", within IMAP" if self.within_imap else "")
 
 
-def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) -> Deferred[ReadyConnection]:
+def connect(
+    reactor: Reactor, settings: ClientSettings, trace: Trace | None = None
+) -> Deferred[ReadyConnection]:
     """Connect and log in. `trace` is told everything that passes after the login.
 
     Fails with `CannotConnect`, or its kin `TLSFailed`, `AuthenticationFailed`, `CompressionRefused`, or
@@ -96,7 +98,7 @@ def connect(reactor: Any, settings: ClientSettings, trace: Trace | None = None) 
     return Deferred.fromCoroutine(_connect(reactor, settings, trace))
 
 
-async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) -> ReadyConnection:
+async def _connect(reactor: Reactor, settings: ClientSettings, trace: Trace | None) -> ReadyConnection:
     if settings.imap_port is None or settings.require_compression:
         return await _attempt(reactor, settings, trace)
     try:
@@ -111,7 +113,7 @@ async def _connect(reactor: Any, settings: ClientSettings, trace: Trace | None) 
 
 
 async def _attempt(
-    reactor: Any, settings: ClientSettings, trace: Trace | None, within_imap: bool = False
+    reactor: Reactor, settings: ClientSettings, trace: Trace | None, within_imap: bool = False
 ) -> ReadyConnection:
     try:
         proto = await _transport(reactor, settings, within_imap)
@@ -128,7 +130,7 @@ async def _attempt(
         raise error.at(server=settings.server, channel=settings.channel) from None
 
 
-async def _transport(reactor: Any, settings: ClientSettings, tagged: bool) -> CsyncProtocol:
+async def _transport(reactor: Reactor, settings: ClientSettings, tagged: bool) -> CsyncProtocol:
     proto = CsyncProtocol(ClientConnection(tagged=tagged), reactor, server=False)
     endpoint: Any
     if settings.path:
@@ -150,7 +152,7 @@ async def _transport(reactor: Any, settings: ClientSettings, tagged: bool) -> Cs
     return proto
 
 
-async def _bind_address(reactor: Any, settings: ClientSettings) -> tuple[str, int] | None:
+async def _bind_address(reactor: Reactor, settings: ClientSettings) -> tuple[str, int] | None:
     if not settings.bind:
         return None
     try:

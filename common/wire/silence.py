@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cyrus_sync.common.wire.clock import Clock, Timer
+from cyrus_sync.common.reactor import Clock, Timer
 
 DRIPPING = 4
 """So many times the seconds of a silence may pass without `progress`, and a second for each `RATE` octets."""

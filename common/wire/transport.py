@@ -34,7 +34,7 @@ from zope.interface import implementer
 
 from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, ProtocolViolation, TLSFailed
 from cyrus_sync.common.protocol.events import ConnectionClosed, NeedData
-from cyrus_sync.common.wire.clock import Clock, Timer
+from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.common.wire.deflate import Deflater
 from cyrus_sync.common.wire.inbox import Inbox
 from cyrus_sync.common.wire.silence import Silence

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import time
 from datetime import datetime, timedelta
-from typing import Any
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import (
@@ -33,6 +32,7 @@ from cyrus_sync.common.errors import (
     UsageError,
 )
 from cyrus_sync.common.names import inbox_of
+from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if not wishes:
         return rounds.status
 
-    async def restore(reactor: Any) -> int:
+    async def restore(reactor: Reactor) -> int:
         run = _Restore(args, context, store, settings, revive, rounds=rounds, reactor=reactor)
         return await run.go(wishes)
 
@@ -174,7 +174,7 @@ class _Restore:
         revive: Revive | None,
         *,
         rounds: Rounds,
-        reactor: Any,
+        reactor: Reactor,
     ) -> None:
         self._args = args
         self._context = context

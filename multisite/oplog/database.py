@@ -7,11 +7,9 @@ An older one is upgraded, and a copy of it stays beside it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, Self
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.multisite.errors import SiteLocked
 
@@ -42,16 +41,9 @@ class SiteLock:
         """Raises `SiteLocked` if it is not had within `wait` seconds."""
         make_directories(directory)
         self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(self._descriptor)
-                    raise SiteLocked() from None
-            time.sleep(0.05)
+        if not lock_within(self._descriptor, wait):
+            os.close(self._descriptor)
+            raise SiteLocked()
 
     def __enter__(self) -> Self:
         return self

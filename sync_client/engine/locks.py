@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.task import deferLater
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.files import give_to_owner_of, make_directories
+from cyrus_sync.common.reactor import installed, pause
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine.options import Options
 
@@ -85,10 +85,7 @@ class UserLocks:
             attempt += 1
 
     def _pause(self, seconds: float) -> Deferred[Any]:
-        clock = self._options.clock
-        if clock is None:
-            from twisted.internet import reactor as clock
-        return deferLater(clock, seconds, lambda: None)
+        return pause(self._options.clock or installed(), seconds)
 
     def _try_lock(self, userid: str) -> int | None:
         skip_dir, lock_dir = self._options.skip_dir, self._options.lock_dir

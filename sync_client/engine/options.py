@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cyrus_sync.common.reactor import Clock
 from cyrus_sync.sync_client.engine.left_out import LeftOut
 
 if TYPE_CHECKING:
@@ -89,5 +90,5 @@ class Options:
     """This server's name, for what to type on the replica."""
     withheld: Withheld | None = None
     """What the replica lacks because it cannot be read here. Without it such a message fails its mailbox."""
-    clock: Any = None
+    clock: Clock | None = None
     """An IReactorTime for retries of locks; None = the running reactor."""

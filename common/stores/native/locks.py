@@ -1,22 +1,17 @@
 """Exclusive locks on files, between threads and between processes, with a time limit.
 
-The lock of an owner is ``lock`` in its directory. ``flock`` belongs to the open file, so two threads of
-one process exclude one another as two processes do. A lock file that was removed or replaced while we
+The lock of an owner is ``lock`` in its directory. A lock file that was removed or replaced while we
 waited (its owner was dropped, or moved) is no lock: `FileLock` then reports `Gone`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 
 from cyrus_sync.common.errors import MailboxLocked
-
-_FIRST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.02
+from cyrus_sync.common.filelock import lock_within
 
 
 class Gone(Exception):
@@ -33,25 +28,12 @@ class FileLock:
     def __init__(self, path: Path, timeout: float) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._acquire(timeout)
+            if not lock_within(self._descriptor, timeout):
+                raise MailboxLocked()
             self._check_path(path)
         except BaseException:
             os.close(self._descriptor)
             raise
-
-    def _acquire(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise MailboxLocked() from None
-                time.sleep(min(pause, left))
-                pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _check_path(self, path: Path) -> None:
         mine = os.fstat(self._descriptor)

@@ -20,7 +20,7 @@ def _reading(answer: Callable[Concatenate[Reader, P], R]) -> Callable[Concatenat
     """A method of a reader as a method of the writer; its own changes are seen."""
 
     @wraps(answer)
-    def read(self: Writer, *args: P.args, **kwargs: P.kwargs) -> R:
+    def read(self: Writer, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return answer(self.transaction.reader, *args, **kwargs)
 
     return read
@@ -30,7 +30,7 @@ def _verb(act: Callable[Concatenate[Transaction, P], R]) -> Callable[Concatenate
     """A function on a transaction as a method of the writer."""
 
     @wraps(act)
-    def do(self: Writer, *args: P.args, **kwargs: P.kwargs) -> R:
+    def do(self: Writer, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return act(self.transaction, *args, **kwargs)
 
     return do

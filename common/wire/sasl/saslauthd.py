@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.reactor import Reactor
 
 SERVICE = "csync"
 TIMEOUT_SECONDS = 30.0
@@ -37,7 +38,7 @@ def request(user: str, password: str, realm: str, service: str = SERVICE) -> byt
 class Saslauthd:
     """The daemon behind the socket at `path`: a directory with ``mux`` in it, or the socket itself."""
 
-    def __init__(self, reactor: Any, path: str | Path, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, reactor: Reactor, path: str | Path, timeout: float = TIMEOUT_SECONDS) -> None:
         self._reactor = reactor
         self.path = Path(path)
         self._timeout = timeout

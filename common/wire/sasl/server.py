@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from scramp import ScramException, ScramMechanism
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire import replies
 from cyrus_sync.common.wire.policy import MECHANISMS, SCRAM, Layer, Policy
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile, canonical_user
@@ -95,7 +96,7 @@ class SaslServer:
     realm: str = ""
 
     @classmethod
-    def from_config(cls, cfg: Config, reactor: Any) -> SaslServer:
+    def from_config(cls, cfg: Config, reactor: Reactor) -> SaslServer:
         """As imapd.conf has it."""
         checks = tuple(cfg.words("sasl_pwcheck_method"))
         return cls(

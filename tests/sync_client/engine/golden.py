@@ -122,9 +122,6 @@ class RecordedServer:
     def drained(self) -> Deferred[None]:
         return succeed(None)
 
-    def progress(self) -> None:
-        pass
-
     def set_timeout(self, seconds: float | None, *, progress_due: bool = False) -> None:
         """Nobody is late here."""
 
