@@ -22,7 +22,7 @@ from .ground import NAMES, ground
 from .table import markdown, ratios, show
 from .workloads import USUAL, WORKLOADS, Pair, Row
 
-PAIRS = ("ours-ours", "real-real", "real-ours", "ours-real")
+PAIRS = ("ours-ours", "real-real", "real-ours", "ours-real", "spool-ours", "spool-real")
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 1 a measurement failed; 77 a real Cyrus is wanted and there is none."""
     options = arguments(argv)
     reason = HOST.why_unavailable()
-    if reason and any("real" in pair for pair in options.pairs):
+    if reason and any("real" in pair or "spool" in pair for pair in options.pairs):
         print(f"bench: no real Cyrus: {reason}", file=sys.stderr)
         return 77
     rows: list[Row] = []

@@ -96,6 +96,22 @@ class RealEnd:
         return [str(PROGRAMS / "sync_client"), "-C", str(conf), *(["-z"] if deflate else []), "-o", *args]
 
 
+class SpoolEnd(RealEnd):
+    """A real Cyrus whose spool our sync_client reads, beside the daemons."""
+
+    kind = "spool"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The user cyrus may not reach our programs here: the client runs as who runs the bench."""
+        return {}
+
+    def client(self, args: Sequence[str], to: Address, *, deflate: bool) -> list[str]:
+        conf = self.cyrus.client_config(to, {"sync_allowplaintext": "yes"})
+        conf.chmod(0o600)  # there is a password in it
+        return [str(BIN / "sync_client"), "-C", str(conf), *(["-z"] if deflate else []), "-o", *args]
+
+
 class OurEnd:
     """An installation of ours."""
 
@@ -142,9 +158,9 @@ def end(kind: str, name: str, ground: Path) -> Iterator[End]:
     """A started installation of that kind on that ground; ended and removed afterwards."""
     root = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=ground))
     root.chmod(0o755)
-    if kind == "real":
+    if kind in ("real", "spool"):
         with Cyrus.running(name, ground=root) as cyrus:
-            yield RealEnd(cyrus)
+            yield RealEnd(cyrus) if kind == "real" else SpoolEnd(cyrus)
     else:
         # The real server is set up for PLAIN alone: a login by SCRAM must not count as slowness.
         with Ours.installed(name, {"sasl_mech_list": "PLAIN"}, ground=root) as ours:

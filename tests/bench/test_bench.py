@@ -39,7 +39,7 @@ def test_every_workload_runs_between_our_two_ends() -> None:
 
 @pytest.mark.interop
 @pytest.mark.skipif(bool(HOST.why_unavailable()), reason="no real Cyrus")
-@pytest.mark.parametrize("pair", ["real-real", "real-ours", "ours-real"])
+@pytest.mark.parametrize("pair", ["real-real", "real-ours", "ours-real", "spool-ours", "spool-real"])
 def test_the_real_cyrus_can_be_measured_too(pair: str) -> None:
     done = bench("--pairs", pair, "--workloads", "initial", "--line", "deflate")
     assert done.returncode == 0, done.stdout + done.stderr
