@@ -47,6 +47,15 @@ def give_to_cyrus(path: Path) -> None:
         os.chown(name, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
+def write_client_config(path: Path, installation: Path, to: Address, options: dict[str, str]) -> None:
+    """An imapd.conf for a sync_client: that of an installation, whom to talk to, and further options. One
+    whose value is empty is left out."""
+    login = {"sync_authname": ADMIN, "sync_password": PASSWORD}
+    said = {"sync_host": to[0], "sync_port": str(to[1]), **login, **options}
+    lines = [f"{key}: {value}\n" for key, value in said.items() if value]
+    path.write_text(f"@include: {installation}\n" + "".join(lines))
+
+
 class Cyrus:
     """One installation. `settings` are lines of imapd.conf that replace or join the usual ones; ``{root}``
     in them is its directory. `release`: which Cyrus, the current one unless it is given."""
@@ -262,16 +271,7 @@ class Cyrus:
         """An imapd.conf for sync_client: this installation's, and whom to talk to."""
         self._clients += 1
         path = self.root / f"client{self._clients}.conf"
-        options = {
-            "sync_host": to[0],
-            "sync_port": str(to[1]),
-            "sync_authname": ADMIN,
-            "sync_password": PASSWORD,
-            "sync_try_imap": "0",
-        }
-        options.update(extra or {})
-        lines = [f"{key}: {value}\n" for key, value in options.items() if value]
-        path.write_text(f"@include: {self.config}\n" + "".join(lines))
+        write_client_config(path, self.config, to, {"sync_try_imap": "0", **(extra or {})})
         give_to_cyrus(path)
         return path
 

@@ -22,7 +22,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
 
-from .cyrus import ADMIN, PASSWORD, Address
+from .cyrus import ADMIN, PASSWORD, Address, write_client_config
 from .running import Finished, Rolling, default_ground, dying_with_us, finish, free_port
 
 BIN = Path(sys.executable).parent
@@ -178,16 +178,7 @@ class Ours:
         """An imapd.conf for our sync_client: this installation's, and whom to talk to."""
         self._clients += 1
         path = self.root / f"client{self._clients}.conf"
-        options = {
-            "sync_host": to[0],
-            "sync_port": str(to[1]),
-            "sync_authname": ADMIN,
-            "sync_password": PASSWORD,
-            "sync_allowplaintext": "yes",
-        }
-        options.update(extra or {})
-        lines = [f"{key}: {value}\n" for key, value in options.items() if value]
-        path.write_text(f"@include: {self.config}\n" + "".join(lines))
+        write_client_config(path, self.config, to, {"sync_allowplaintext": "yes", **(extra or {})})
         path.chmod(0o600)  # there is a password in it
         return path
 

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,24 +16,18 @@ from cyrus_sync.common.stores.native.partitions import MARKER
 from cyrus_sync.mailstore.cli import main as mailstore
 from tests.deadlines import until
 from tests.mailstore.damage import KINDS
-from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, Side, paired, serving_replica
+from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Side, serving_replica
 
 USERS = ("alice", "bob", "carol")
 
 
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
-        yield made
-
-
 @pytest.fixture
-def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
-    with paired(tmp_path, replica) as made:
-        made.master.create(*USERS)
-        for user in USERS:
-            made.master.deliver(user, "one")
-        yield made
+def pair(pair: Pair) -> Pair:
+    """A pair whose master has the users, with a message each."""
+    pair.master.create(*USERS)
+    for user in USERS:
+        pair.master.deliver(user, "one")
+    return pair
 
 
 def damage(side: Side, user: str, kind: str) -> Path:

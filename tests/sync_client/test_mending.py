@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.native.layout import pack_name
@@ -16,19 +13,7 @@ from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from tests.common.stores.test_healing import directory, readable, spoil
 from tests.deadlines import until
 from tests.sync_client.engine.world import ALICE, INBOX, Clock, deliver, guid_of, make_store
-from tests.sync_client.real import Pair, Replica, paired, serving_replica
-
-
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
-        yield made
-
-
-@pytest.fixture
-def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
-    with paired(tmp_path, replica) as made:
-        yield made
+from tests.sync_client.real import Pair
 
 
 def test_who_is_marked_is_done_again_and_what_can_be_read_again_goes_over(tmp_path: Path) -> None:

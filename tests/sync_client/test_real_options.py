@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,19 +15,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.locks import lock_name
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
-from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica
-
-
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
-        yield made
-
-
-@pytest.fixture
-def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
-    with paired(tmp_path, replica) as made:
-        yield made
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair
 
 
 def commands(client: Client) -> list[str]:

@@ -20,21 +20,9 @@ import yaml
 
 from cyrus_sync.common.names import Owner
 from tests.deadlines import load, scaled, until
-from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Replica, paired, serving_replica
+from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, paired, serving_replica
 
 KILLS = int(os.environ.get("CYRUS_SYNC_KILLS", "4"))
-
-
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
-        yield made
-
-
-@pytest.fixture
-def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
-    with paired(tmp_path, replica) as made:
-        yield made
 
 
 @pytest.mark.covers("sync_client: options", "-R")

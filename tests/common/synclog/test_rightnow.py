@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.synclog.rightnow import RightNow
-from tests.sync_client.real import BIN, Pair, Replica, paired, serving_replica
+from tests.sync_client.real import BIN, Pair
 
 MAIL = b"From: a@example.org\r\nSubject: at once\r\n\r\nat once\r\n"
-
-
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with serving_replica(tmp_path_factory.mktemp("replica")) as made:
-        yield made
-
-
-@pytest.fixture
-def pair(tmp_path: Path, replica: Replica) -> Iterator[Pair]:
-    with paired(tmp_path, replica) as made:
-        yield made
 
 
 def deliver(pair: Pair) -> None:
