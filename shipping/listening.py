@@ -50,7 +50,9 @@ def bind(text: str, default_port: int) -> Endpoint:
 def _bind(text: str, default_port: int) -> Endpoint:
     host, port = _address(text, default_port)
     if host in ("*", ""):
-        family, host = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
+        family, host = socket.AF_INET, "0.0.0.0"  # noqa: S104 (that is what * means)
+        if socket.has_dualstack_ipv6():
+            family, host = socket.AF_INET6, "::"
     else:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     with contextlib.ExitStack() as stack:

@@ -340,7 +340,7 @@ class Service:
         finally:
             os.close(descriptor)
             os.close(reading)
-        os.waitpid(pid, 0)
+        os.waitpid(pid, 0)  # noqa: ASYNC222 (its descriptor was readable: it is over)
         return said
 
     async def _keep_house(self) -> None:

@@ -65,7 +65,7 @@ class Records:
         yield from self._memory
         for at, length in self._batches:
             assert self._file is not None
-            rows = pickle.loads(os.pread(self._file.fileno(), length, at))
+            rows = pickle.loads(os.pread(self._file.fileno(), length, at))  # noqa: S301 (our own file, unlinked)
             yield [Record._make(row) for row in rows]
 
     def close(self) -> None:

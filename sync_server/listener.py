@@ -94,7 +94,8 @@ class Listeners:
         except (CannotListenError, OSError) as error:
             if "in use" in str(error):
                 raise
-            return reactor.listenTCP(address.port, self._factory, backlog=128, interface="0.0.0.0")
+            everywhere = "0.0.0.0"  # noqa: S104 (no address was given)
+            return reactor.listenTCP(address.port, self._factory, backlog=128, interface=everywhere)
 
     @property
     def where(self) -> list[str]:

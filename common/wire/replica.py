@@ -78,7 +78,7 @@ class WireReplica:
         session: Any,
         want: Collection[str] = (),
         threads: Threads | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (of each answer later, not of this call)
     ) -> WireReplica:
         """Take over a connected `session`; agree on those of `want` that its greeting offers."""
         replica = cls(session.proto, threads, timeout, within_imap=session.within_imap)

@@ -1,4 +1,3 @@
-
 import hashlib
 from collections import Counter
 from email import message_from_bytes, policy
