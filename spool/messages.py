@@ -37,20 +37,20 @@ def read_message(files: MailboxFiles, uid: int, guid: bytes, partition: str = ""
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise StoreCorrupt(disk.why(error, str(path))).at(guid=guid.hex()) from error
+            raise StoreCorrupt(disk.why(error, path)).at(guid=guid.hex()) from error
     raise StoreCorrupt(f"{files.message(uid)}: there is no such message").at(guid=guid.hex())
 
 
-def _places(files: MailboxFiles, uid: int) -> Iterator[Path]:
+def _places(files: MailboxFiles, uid: int) -> Iterator[str]:
     """Where to look. Whoever moves a message copies it first: it is in one of both, but for one that is moved
-    back between two looks."""
-    yield files.message(uid)
+    back between two looks. Paths are text here: to put one together costs as much as to read a message."""
+    yield f"{files.messages}/{uid}."
     if files.archive is not None:
-        yield files.message(uid, archived=True)
-        yield files.message(uid)
+        yield f"{files.archive}/{uid}."
+        yield f"{files.messages}/{uid}."
 
 
-def _read(path: Path, guid: bytes, partition: str) -> MessageBody:
+def _read(path: str, guid: bytes, partition: str) -> MessageBody:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
@@ -81,7 +81,7 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
         yield piece
 
 
-def _compare(digest: bytes, path: Path, guid: bytes) -> None:
+def _compare(digest: bytes, path: str, guid: bytes) -> None:
     if digest != guid:
         what = f"{path}: its SHA-1 is {digest.hex()}, and {guid.hex()} by the index"
         raise StoreCorrupt(what).at(guid=guid.hex())
@@ -93,7 +93,7 @@ class LargeFile:
     Iterating raises `StoreCorrupt` where the file is not any more what it was when it was verified.
     """
 
-    def __init__(self, path: Path, guid: bytes, size: int) -> None:
+    def __init__(self, path: str, guid: bytes, size: int) -> None:
         self._path = path
         self._guid = guid
         self._size = size
@@ -105,12 +105,12 @@ class LargeFile:
     def __iter__(self) -> Iterator[bytes]:
         digest = hashlib.sha1()
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with Path(self._path).open("rb", buffering=0) as file:
                 for piece in _pieces(file.fileno()):
                     digest.update(piece)
                     yield piece
         except OSError as error:
-            raise StoreCorrupt(disk.why(error, str(self._path))).at(guid=self._guid.hex()) from error
+            raise StoreCorrupt(disk.why(error, self._path)).at(guid=self._guid.hex()) from error
         _compare(digest.digest(), self._path, self._guid)
 
 

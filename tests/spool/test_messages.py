@@ -80,9 +80,9 @@ def test_a_message_that_is_moved_back_between_two_looks_is_found(
     uid, guid = put(mailbox, 7, SMALL, archived=True)
     read = messages._read
 
-    def moving(path: Path, guid: bytes, partition: str) -> object:
-        if path.parent == mailbox.archive:
-            path.rename(mailbox.message(7))
+    def moving(path: str, guid: bytes, partition: str) -> object:
+        if Path(path).parent == mailbox.archive:
+            Path(path).rename(mailbox.message(7))
         return read(path, guid, partition)
 
     monkeypatch.setattr(messages, "_read", moving)
