@@ -1,8 +1,8 @@
-"""`StoreCare`: what is asked of a store besides its mail, by daemons at their start and by whoever keeps it.
+"""`StoreCare`: what daemons at their start, and whoever keeps a store, ask of it besides mail.
 
-The contract beside `MailStore`. All of it blocks, is safe for several threads, and raises `StoreError` for
-trouble with the disk, `MailboxLocked` where an owner is not had within `PATIENCE`. How a store lays out its
-files is known to nobody outside of it; paths here are for a person to read, or to put temporary files in.
+The contract beside `MailStore`. All calls block and are safe for several threads. They raise `StoreError` for
+trouble with the disk, and `MailboxLocked` where an owner is not had within `PATIENCE`. Only the store itself
+knows how its files are laid out; paths here are for a person to read, or to put temporary files in.
 """
 
 from __future__ import annotations
@@ -118,34 +118,35 @@ class StoreCare(Protocol):
         """A directory of the store for temporary files. It is there once anything is stored."""
 
     def everybody(self) -> list[Owner]:
-        """Users in order of userid, then shared top-level mailboxes: everybody of whom anything is stored, if
-        only what `expire` will remove, and everybody who should be here and is lost."""
+        """Users in order of userid, then shared top-level mailboxes. An owner counts if anything of it is
+        stored, even what `expire` will remove, or if it should be here and is lost."""
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the store apart from any owner."""
 
     def rebuild_registry(self) -> Registered:
-        """Make the registry of mailboxes anew from all owners. Who is lost, or cannot be read, stays in it:
-        that is the evidence that he was here."""
+        """Make the registry of mailboxes anew from all owners. An owner that is lost or cannot be read stays
+        in it: that is the evidence that it was here."""
 
     def sweep(self, stop: threading.Event | None = None) -> list[Owner]:
-        """Write the action-log lines that changes have left behind; the owners whose lines these were. `stop`
-        ends it early; the next sweep then begins anew. Who is being written to is left to that writer."""
+        """Write the action-log lines that changes have left behind. Returns the owners of these lines. `stop`
+        ends the sweep early, and the next one begins anew. An owner that is being written to is left to that
+        writer."""
 
     # -- of one owner
 
     def is_stored(self, owner: Owner) -> bool:
-        """Whether anything of the owner is stored, alive or not. `StoreError` for one who is lost."""
+        """Whether anything of the owner is stored, alive or not. `StoreError` for an owner that is lost."""
 
     def stats(self, owner: Owner) -> OwnerStats | None:
-        """Figures of the owner, None for one who is not stored."""
+        """Figures of the owner; None for an owner that is not stored."""
 
     def verify(self, owner: Owner) -> Iterator[Problem]:
-        """Everything that is wrong with the owner, as it is found; that he is lost, too. Reads every message;
-        marks those that are damaged, and changes nothing else."""
+        """Everything that is wrong with the owner, as it is found, and also that the owner is lost. Reads
+        every message, marks those that are damaged, and changes nothing else."""
 
     def recount(self, owner: Owner) -> int:
-        """Make the CRCs and the usage of every mailbox anew from its records; how many were wrong."""
+        """Make the CRCs and the usage of every mailbox anew from its records. Returns how many were wrong."""
 
     def expire(self, owner: Owner, retention: int, *, compact: bool = True) -> Expired:
         """Forget what was expunged or deleted more than `retention` seconds ago, and mailboxes that delayed
@@ -159,20 +160,20 @@ class StoreCare(Protocol):
         `MailboxNonexistent`; `UnknownFailure` if the name is taken or another's; `MailboxMoved`."""
 
     def rename_user(self, old: str, new: str) -> None:
-        """Make user `old` user `new`, with all that is his; a local change. What delayed delete has set aside
+        """Make user `old` user `new`, with everything; a local change. What delayed delete has set aside
         stays with `old`. If it was interrupted, doing it again ends it. `MailboxNonexistent` if there is no
         such user, `UnknownFailure` if `new` is taken."""
 
     # -- of one who is damaged or lost
 
     def is_unusable(self, owner: Owner) -> bool:
-        """Whether the owner is lost or his index damaged, so that nothing of him can be read or written.
+        """Whether the owner is lost, or its index damaged, so that nothing of it can be read or written.
         `StoreError` where something else is the matter: a lock, a missing right, a disk that is away."""
 
     def give_up(self, owner: Owner) -> list[Path]:
-        """Let somebody go who `is_unusable`, so that he can be filled anew. Nothing is deleted: what is left
-        of him is set aside, and the places of that are returned."""
+        """Let an owner go that `is_unusable`, so that it can be filled anew. Nothing is deleted: what is left
+        of it is set aside. Returns where that is."""
 
     def reconstruct(self, owner: Owner, *, dry_run: bool = False) -> Reconstructed:
-        """Give the owner a new index, from his messages and what can be read of the old one. `StoreError`
+        """Give the owner a new index, from its messages and what can be read of the old index. `StoreError`
         where nothing is left to make it from."""

@@ -1,8 +1,8 @@
 """Walking through one zstd frame, block by block (RFC 8878 section 3.1.1).
 
-A decoder that is handed a whole piece of a frame gives back whatever that piece unfolds to: 4 bytes of it
-can say 128 KiB, so a piece of 256 KiB may be 8 GiB. Handed a block at a time it cannot give more than
-`MAX_BLOCK`, and whoever walks knows where the frame must end.
+A decoder that is handed a whole piece of a frame gives back all that the piece decompresses to. 4 bytes of it
+can stand for 128 KiB, so a piece of 256 KiB may become 8 GiB. A decoder that is handed one block at a time
+cannot give more than `MAX_BLOCK`; and the walk knows where the frame must end.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _CHECKSUM = 4
 
 
 def check_head(frame: bytes, size: int) -> None:
-    """Raise `StoreCorrupt` unless `frame` begins as those do that we keep: with the size of a message of
-    `size` bytes, a checksum announced, no dictionary, and a window that may be asked for."""
+    """Raise `StoreCorrupt` unless `frame` begins as our frames do: with `size` as the message's size, a
+    checksum announced, no dictionary, and a window that is not too large."""
     try:
         head = zstandard.get_frame_parameters(frame[:_HEADER])
     except zstandard.ZstdError as error:

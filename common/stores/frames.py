@@ -1,8 +1,8 @@
 """Messages as zstd frames: compressing, checking, and large ones in pieces.
 
-A frame here always holds its content size and a checksum, so a damaged one is noticed when it is read.
-The GUID of a message is the SHA-1 of its raw bytes; whoever makes a frame from a message that came from
-elsewhere gets that SHA-1 together with it.
+A frame here always holds its content size and a checksum, so a damaged one is noticed when it is read. The
+GUID of a message is the SHA-1 of its raw bytes. Making a frame of a message that came from elsewhere gives
+that SHA-1, too.
 
 >>> made = make_frame(b"Subject: a\\r\\n\\r\\nfirst\\r\\n")
 >>> made.digest.hex()
@@ -139,10 +139,10 @@ def split(message: bytes) -> Iterator[bytes]:
 
 
 def whole_frame(frame: bytes, size: int) -> Frame | None:
-    """`frame`, which a peer made of a message of `size` bytes, as we keep frames; None if it is damaged
-    or of another size. One without checksum or content size is made anew.
+    """A peer's frame of a message of `size` bytes, as we keep frames. None if it is damaged or of another
+    size. A frame without checksum or content size is made anew.
 
-    Whatever the frame says, it is unfolded into no more than `size` bytes.
+    Whatever the frame says, it is decompressed into no more than `size` bytes.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)
@@ -161,11 +161,10 @@ def whole_frame(frame: bytes, size: int) -> Frame | None:
 
 
 def pass_frame(frame: Iterable[bytes], size: int, write: Callable[[bytes], object]) -> tuple[int, bytes]:
-    """Check a large frame that a peer made of a message of `size` bytes, giving it to `write` as it is.
+    """Check a peer's large frame of a message of `size` bytes, and give it to `write` as it is.
 
-    Returns the frame's length and the message's SHA-1; raises `StoreCorrupt` where it is not one frame as
-    we keep them, of just that size.
-    """
+    Returns the frame's length and the message's SHA-1. Raises `StoreCorrupt` for anything but one frame as we
+    keep them, of just that size."""
     unpack = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
     digest = hashlib.sha1()
     length = seen = 0

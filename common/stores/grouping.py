@@ -36,7 +36,8 @@ class Scope:
         """Whether the verb that runs has changed something that is not committed."""
 
     def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> None:
-        """Run `change` in the group of `owner`, which is begun, after ending another one, if need be."""
+        """Run `change` in the group of `owner`. If another owner's group is open, it is committed first.
+        Raises what `change` raises, and `MailboxLocked` or `StoreError` where the owner cannot be had."""
         writer = self._writing(owner)
         with writer.savepoint():
             self.changed = True
@@ -66,7 +67,7 @@ class Scope:
         return self._writer is not None
 
     def commit(self) -> None:
-        """Commit the group. What goes wrong is told to the verbs in it, not to the one that runs now."""
+        """Commit the group. The verbs in it are told what goes wrong, and not the one that runs now."""
         stack, self._stack, self._writer = self._stack, contextlib.ExitStack(), None
         try:
             stack.close()
@@ -80,7 +81,7 @@ class Scope:
 
 
 class _Run:
-    """The jobs of one hop."""
+    """The verbs of one hop, and their outcomes."""
 
     def __init__(self, store: MailStore, timeout: float) -> None:
         self.scope = Scope(store, timeout)
@@ -112,6 +113,7 @@ class _Run:
         self._conclude()
 
     def take(self) -> list[Outcome[QueuedVerb]]:
+        """The outcomes that are final since the last call."""
         concluded, self.concluded = self.concluded, []
         return concluded
 
@@ -135,7 +137,7 @@ class GroupExecutor:
 
 
 def _ours(error: BaseException) -> BaseException:
-    """Our own errors as they are; a surprise as a `StoreError` that names it."""
+    """An error of ours as it is; any other one as a `StoreError` that names it."""
     if isinstance(error, CyrusSyncError):
         return error
     wrapped = StoreError(f"internal error: {type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
 """Messages that cannot be read here, fetched by GUID from the other end of a replication and stored anew.
 
-Either end may do it, with any csync server as the peer: GET FETCH names a mailbox, a UID and a GUID, and the
-two ends agree on those. What comes is only taken if it is what its GUID says.
+Either end may do it, with any csync server as the peer: GET FETCH names a mailbox, a UID and a GUID, and both
+ends agree on those. A message is taken only if it is what its GUID says.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Healed:
     healed: list[Place] = field(default_factory=list)
     """One place of each message that is sound again."""
     lacking: list[tuple[Place, str]] = field(default_factory=list)
-    """One place of each that the peer could not give either, with the reason."""
+    """One place of each message that the peer could not give either, with the reason."""
 
 
 def damaged_places(master: Master, owner: Owner, guids: Collection[bytes]) -> dict[bytes, list[Place]]:
-    """Where live mailboxes of the owner have these messages, not expunged. Reads all records."""
+    """GUID -> where live mailboxes of the owner have the message, not expunged. Reads all records."""
     found: dict[bytes, list[Place]] = {}
     with master.read(owner) as reader:
         for state in reader.mailboxes():
@@ -54,8 +54,8 @@ def damaged_places(master: Master, owner: Owner, guids: Collection[bytes]) -> di
 
 
 def unreadable_messages(store: MailStore, owner: Owner) -> set[bytes]:
-    """Every message of the owner's live records that is not stored, or cannot be read. Reads all of them;
-    what is damaged is marked."""
+    """The messages (GUIDs) of the owner's live records that are not stored or cannot be read. Reads all of
+    the owner's messages, and marks those that are damaged."""
     bad: set[bytes] = set()
     with store.read(owner) as reader:
         for state in reader.mailboxes():
@@ -77,9 +77,11 @@ async def heal(
     guids: Collection[bytes],
     lacks: Callable[[Place], bool] = lambda place: False,
 ) -> Healed:
-    """Fetch these messages of `owner` from the peer, whose mailboxes are `theirs`; `lacks`: where the peer is
-    known not to have them. An error that ends the
-    connection is raised; one message's refusal keeps no other from being healed."""
+    """Fetch these messages of `owner` from the peer, whose mailboxes are `theirs`. `lacks` says of a place
+    that the peer is known not to have the message there.
+
+    A message that the peer refuses keeps no other from being healed. Raises what ends the connection, and
+    `StoreError` where a message cannot be stored."""
     done = Healed()
     places = await threads.run(damaged_places, master, owner, guids)
     there = {state.uniqueid: state for state in theirs if not state.intermediate}

@@ -4,15 +4,15 @@ Everything here is synchronous and may block: callers run it in threads. A store
 several threads and several processes at once; the unit of locking is the `Owner`.
 
 * `read(owner)` gives one consistent snapshot and takes no lock that a writer waits for.
-* `write(owner)` holds the owner's exclusive lock. What was done in it becomes visible and durable as a
-  whole when the context ends without exception (packs and index synced, **then** the action log is
-  appended), and leaves no trace when it ends with one. `savepoint()` nests: a failed part is undone
-  alone, so that one `write` can carry a whole group of commands with one sync. One exception does not
-  undo: `ChangesKept`.
+* `write(owner)` holds the owner's exclusive lock. When the context ends without exception, what was done in
+  it becomes visible and durable as a whole: packs and index are synced, **then** the action log is appended.
+  When it ends with an exception, nothing of it stays. `savepoint()` nests and undoes a failed part alone, so
+  that one `write` can carry a whole group of commands with one sync. One exception does not undo:
+  `ChangesKept`.
 * A writer never waits for the network inside `write`.
 * Names and userids that no store could hold are unknown when read and refused (`BadName`) when written.
-* What is deleted by replication or at once (`apply_unmailbox`, `apply_unuser`, `delete`) is gone from
-  every answer but stays restorable until the store's own upkeep removes it after the retention time.
+* What is deleted by replication or at once (`apply_unmailbox`, `apply_unuser`, `delete`) is gone from every
+  answer, and stays restorable until `StoreCare.expire` removes it after the retention time.
 * Sources (`RecordSource`, `MessageSource`) that a reader gives are good inside its context only.
 """
 
@@ -49,8 +49,8 @@ class ChangesKept(SyncChecksum):
 
 
 class StaleOwner(MailboxLocked):
-    """Somebody on another machine has changed the owner since `write` began: nothing of this change stays.
-    It may be made again."""
+    """Another machine has changed the owner since `write` began. Nothing of this change stays, and it may be
+    made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ class MailReader(MasterReader, Protocol):
         """One message, None if it is not stored; `StoreCorrupt` if it cannot be read."""
 
     def note_damaged(self, guid: bytes) -> None:
-        """The stored copy of this message is not what its GUID says: a writer that is next given the
-        message stores it anew."""
+        """Mark the stored copy of this message: it is not what its GUID says. The next writer that is given
+        the message stores it anew."""
 
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
-        """Reads these messages, as far as they are stored; those that cannot be read, or are not what their
-        GUIDs say. They are marked as damaged."""
+        """Read these messages, as far as they are stored. Returns, and marks as damaged, those that cannot be
+        read or are not what their GUIDs say."""
 
     def usage(self) -> list[QuotaUsage]:
         """What is used of every quota root, in the order of `quotas`."""
@@ -116,7 +116,7 @@ class MailReader(MasterReader, Protocol):
         ``NAME.bc`` for the active one."""
 
     def highest_modseq(self) -> int:
-        """The highest that the owner has used, 0 for one who is not stored."""
+        """The highest modseq that the owner has used, 0 for an owner that is not stored."""
 
 
 class MailWriter(MailReader, Protocol):
@@ -158,14 +158,14 @@ class MailWriter(MailReader, Protocol):
         """Delete the intermediates at and above `name` that have nothing below them (any more)."""
 
     def apply_unuser(self) -> None:
-        """Delete mailboxes, subscriptions, seen state and quota roots of the owner, if he exists.
+        """Delete mailboxes, subscriptions, seen state and quota roots of the owner, if there are any.
         Intermediates and DELETED. mailboxes stay."""
 
     def apply_quota(self, quota: Quota) -> None:
         """Write a quota root; its modseq is the master's. `BadName`."""
 
     def apply_unquota(self, root: str) -> None:
-        """Remove a quota root; one that is not there is well."""
+        """Remove a quota root, if it is there."""
 
     def apply_sub(self, mailbox: str, subscribed: bool) -> None:
         """Subscribe or unsubscribe; the mailbox need not exist. `BadName`."""
@@ -185,10 +185,10 @@ class MailWriter(MailReader, Protocol):
         `SyncBadSieve`; `InvalidUser` for a user without INBOX."""
 
     def apply_unsieve(self, filename: str) -> None:
-        """Remove ``NAME.script``. ``NAME.bc`` of the active script: none is active from now on."""
+        """Remove ``NAME.script``. Given ``NAME.bc`` of the active script, make no script active."""
 
     def apply_active_sieve(self, filename: str | None) -> None:
-        """`filename` is ``NAME.bc``, None for no active script."""
+        """Make the script active whose bytecode is `filename` (``NAME.bc``); None for no active script."""
 
     # -- what mail daemons do (each writes the action log, as Cyrus's daemons do, each line once a write)
 
@@ -226,47 +226,47 @@ class MailWriter(MailReader, Protocol):
     def set_flags(
         self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()
     ) -> None:
-        """Flags of live messages, of the system or keywords; other UIDs are skipped. `UnknownFailure` for
-        what is no flag, or one keyword too many."""
+        """Add and remove system flags or keywords of live messages; other UIDs are skipped. `UnknownFailure`
+        for what is no flag, or for one keyword too many."""
 
     def expunge(self, mailbox: str, uids: Iterable[int]) -> None:
-        """Messages that are not there, or expunged already, are skipped."""
+        """Expunge messages. Those that are not there, or are expunged already, are skipped."""
 
     def unexpunge(self, mailbox: str, uids: Iterable[int]) -> list[int]:
-        """Bring expunged messages back under new UIDs, which are returned; those whose bytes are still
-        stored."""
+        """Bring those expunged messages back whose bytes are still stored. Returns their new UIDs."""
 
     def copy(self, mailbox: str, uids: Iterable[int], target: str, *, move: bool = False) -> list[int]:
-        """Within one owner; the new UIDs. `move` expunges what was copied."""
+        """Copy messages within one owner. Returns the new UIDs. `move` expunges what was copied."""
 
     def delete(self, name: str, *, delayed: bool = True) -> None:
-        """At once, or `delayed`: under a name below DELETED, until it expires. Deleting an INBOX deletes the
-        user with all that is below it."""
+        """Delete a mailbox: at once, or (`delayed`) by a name below DELETED, until it expires. Deleting an
+        INBOX deletes the user with all that is below it."""
 
     def set_acl(self, name: str, identifier: str, rights: str) -> None:
-        """Empty `rights` remove the entry."""
+        """Give an identifier rights to a mailbox; empty `rights` remove its entry."""
 
     def set_quota(self, root: str, limits: dict[str, int] | None) -> None:
         """Limits by resource, STORAGE in KiB; None removes the root. `UnknownFailure` for an unknown
         resource or a limit that cannot be."""
 
     def annotate(self, mailbox: str, entry: str, userid: str, value: bytes | None, uid: int = 0) -> None:
-        """`uid` 0 = the mailbox itself; None or empty removes."""
+        """Set an annotation of a message, or of the mailbox itself (`uid` 0). A `value` of None or b""
+        removes it."""
 
     def subscribe(self, mailbox: str, subscribed: bool = True) -> None:
-        """The mailbox need not exist. `BadName`."""
+        """Subscribe or unsubscribe the owner; the mailbox need not exist. `BadName`."""
 
     def set_seen(self, seen: Seen) -> None:
-        """Seen state of somebody else's mailbox."""
+        """Replace the owner's seen state of another owner's mailbox."""
 
     def put_script(self, name: str, content: bytes) -> None:
         """Store a script, which stays active if it was. `BadName`, `SyncBadSieve`, `InvalidUser`."""
 
     def activate_script(self, name: str | None) -> None:
-        """None: no script is active. `MailboxNonexistent`."""
+        """Make a script active, or none (None). `MailboxNonexistent`."""
 
     def delete_script(self, name: str) -> None:
-        """`MailboxNonexistent`."""
+        """Remove a script. `MailboxNonexistent`."""
 
     # -- what settling a conflict does on the master (logged like any local change)
 
@@ -281,7 +281,7 @@ class MailWriter(MailReader, Protocol):
         raclmodseq: int = 0,
         xconvmodseq: int = 0,
     ) -> None:
-        """Raise what is lower; never lowers."""
+        """Raise the counters of a mailbox that are lower than these. None is ever lowered."""
 
     def rewrite_records(self, uniqueid: str, records: Sequence[Record]) -> None:
         """Replace the records of these UIDs; each gets a new modseq, last_updated = now. `StoreError` for a
@@ -292,8 +292,8 @@ class MailWriter(MailReader, Protocol):
         GUID says. The mailboxes that hold it are logged."""
 
     def adopt(self, uniqueid: str, record: Record, body: MessageBody | None, *, keep_uid: bool) -> int:
-        """Append a message that came from the replica, or (body None) one already stored; its UID.
-        Its flags, internaldate, savedate and annotations are kept, its modseq is new."""
+        """Append a message that came from the replica, or (body None) one that is stored already. Returns its
+        UID. Its flags, internaldate, savedate and annotations are kept; its modseq is new."""
 
     def replace_mailbox_annotations(self, uniqueid: str, annotations: Sequence[Annotation]) -> None:
         """Make these the mailbox's own annotations. `MailboxNonexistent`."""
@@ -330,15 +330,15 @@ class MailStore(Protocol):
     """A whole store."""
 
     def owners(self) -> Iterator[Owner]:
-        """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
-        of whom nothing is alive. Who cannot be read, or is known to have been here and is lost, is among
-        them: whoever reads him is told why, and goes on with the next."""
+        """Users in order of userid, then shared top-level mailboxes. SERVER is left out, and so is an owner
+        of whom nothing is alive. An owner that cannot be read, or that is known and lost, is among them:
+        reading it says why."""
 
     def userids(self) -> list[str]:
-        """Everybody of whom files are stored, in order; some may be deleted. Costs no look into anybody."""
+        """All users of whom anything is stored, in order, deleted ones too. No owner is opened for it."""
 
     def damaged_owners(self) -> list[Owner]:
-        """Everybody of whom a message was found damaged and has not been replaced yet."""
+        """All owners of whom a message was found damaged and has not been replaced yet."""
 
     def exists(self, owner: Owner) -> bool:
         """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root.
@@ -359,7 +359,7 @@ class MailStore(Protocol):
         `StoreError` where the store may only be read, is damaged, or cannot be written."""
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
-        """Who holds the live mailbox with this uniqueid."""
+        """The owner of the live mailbox with this uniqueid; None if there is none."""
 
     def rename(
         self,
@@ -380,4 +380,5 @@ class MailStore(Protocol):
         quota roots stay where they are. `MailboxNonexistent`; `UnknownFailure` if `new` is taken or, but
         for `without_inbox`, its owner has no INBOX; `PartitionUnknown`; `MailboxLocked`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close all files. The store is of no use afterwards."""

@@ -14,7 +14,7 @@ from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.stores.staging import Staging
 
 _IN_MEMORY = 10_000
-"""Records of a full mailbox that are handed over as a list; for more, the snapshot stays open."""
+"""So many records of a full mailbox are handed over as a list; for more, the snapshot stays open."""
 
 
 def is_sieve(state: MailboxState) -> bool:
@@ -25,9 +25,8 @@ def is_sieve(state: MailboxState) -> bool:
 def listed(state: MailboxState, sieve_mailbox: bool) -> bool:
     """Whether a peer is told of this mailbox.
 
-    One that agreed on no SIEVE-MAILBOX is not told of scripts as a mailbox, nor of intermediates: that is a
-    Cyrus before 3.6, and 3.2 neither lists them itself nor survives them in a list.
-    """
+    A peer that did not agree on SIEVE-MAILBOX is a Cyrus before 3.6. It is told neither of scripts as a
+    mailbox nor of intermediates: 3.2 does not list those itself, and ends where a list has them."""
     return sieve_mailbox or not (is_sieve(state) or state.intermediate)
 
 
@@ -63,7 +62,7 @@ def _digest(body: MessageBody) -> bytes:
 
 
 def stage_stored(reader: MailReader, staging: Staging, partition: str, guids: Sequence[bytes]) -> list[bytes]:
-    """RESERVE: stage those of these messages that are stored and undamaged; the others come back."""
+    """RESERVE: stage those of these messages that are stored and undamaged. Returns the others."""
     stored = reader.has_guids(guids)
     wanted = [guid for guid in guids if guid in stored]
     missing = [guid for guid in guids if guid not in stored]

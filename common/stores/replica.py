@@ -1,9 +1,8 @@
 """`StoreReplica`: the verbs of replication answered by a mail store; what sync_server calls.
 
-Verbs of one connection run in order in a thread, and those that have queued up run in one hop. Changes
-to the same owner that follow one another share one `write` of the store, each under its own savepoint:
-they are committed, and synced, together, and only then do their Deferreds fire. A verb that fails undoes
-itself alone.
+Verbs of one connection run in order in a thread, and those that have queued up run in one hop. Consecutive
+changes to one owner share one `write` of the store, each under its own savepoint. They are committed and
+synced together, and only then do their Deferreds fire. A verb that fails is undone alone.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ LOCK_TIMEOUT = 5.0
 """Seconds to wait for an owner's lock before IMAP_MAILBOX_LOCKED is the answer."""
 
 PUT_OFF = 1000
-"""Intermediates that a session may tell of too early; more are forgotten, as nothing is lost with them."""
+"""So many intermediates may a session tell of too early. More are forgotten: nothing is lost with them."""
 
 
 class StoreReplica:
-    """A session with a store (`common.replica.Replica`). `capabilities` may be set by whoever agrees on
-    them with the peer."""
+    """A session with a store (`common.replica.Replica`). `capabilities` are those on which the caller has
+    agreed with the peer; they may be set later."""
 
     message_encodings = frozenset({"identity", "zstd"})
 
@@ -65,8 +64,9 @@ class StoreReplica:
         lock_timeout: float = LOCK_TIMEOUT,
         make_staging_dir: bool = True,
     ) -> None:
-        """`partitions`: the names that a peer may use; `staging_dir`: where staged messages go that do
-        not fit into `staging_memory` bytes, made where need be if `make_staging_dir`."""
+        """`partitions`: the names that a peer may use. `staging_dir`: where staged messages go that do not
+        fit into `staging_memory` bytes; it is made when needed if `make_staging_dir`. `lock_timeout`:
+        seconds."""
         self.capabilities = capabilities
         self.store = store
         self.staging = Staging(staging_dir, staging_memory, make=make_staging_dir)
@@ -81,7 +81,7 @@ class StoreReplica:
         return self._queue.ready()
 
     def close(self) -> Deferred[None]:
-        """The session is over: forget what is staged, once the verbs before are done."""
+        """End the session: forget what is staged once the earlier verbs are done."""
         return self._session(self._end)
 
     # -- reading
@@ -130,7 +130,7 @@ class StoreReplica:
         return self._session(find)
 
     def get_users(self, after: str = "", most: int = 2**62) -> Deferred[list[str]]:
-        """In order of userid, those that come after `after`, at most `most`."""
+        """At most `most` userids that come after `after`, in order."""
 
         def find(scope: Scope) -> list[str]:
             scope.commit()
@@ -144,7 +144,7 @@ class StoreReplica:
         )
 
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
-        """What is marked, is needed, and still cannot be read."""
+        """GUIDs of marked messages that are needed and still cannot be read."""
         return self._read(
             lambda: _user(userid), lambda reader: sorted(reader.unsound(reader.damaged_guids()))
         )
@@ -210,7 +210,7 @@ class StoreReplica:
             try:
                 writer.apply_mailbox(update, self.staging, force=self._forced, sieve_mailbox=sieve)
             except MailboxMoved:
-                # 3.2 tells of it before it renames the mailbox that has the name, and dies of a NO.
+                # 3.2 tells of it before it renames the mailbox that has the name, and ends at a NO.
                 if sieve or not update.state.intermediate:
                     raise
                 if len(self._put_off) < PUT_OFF:
@@ -308,7 +308,8 @@ class StoreReplica:
         return self._write(lambda: _user(userid), lambda writer: writer.apply_active_sieve(None))
 
     def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> Deferred[None]:
-        """A change that is no verb of the protocol (a restore), in order with the verbs and as durable."""
+        """Make a change that is no verb of the protocol (a restore), in order with the verbs and as
+        durable."""
         return self._write(lambda: owner, change)
 
     def heal(self, userid: str) -> Deferred[None]:
@@ -367,7 +368,7 @@ def _annotated(mailbox: str) -> Owner:
 
 
 def _by_owner(names: Iterable[str]) -> list[tuple[Owner, list[str]]]:
-    """Names grouped by owner, wherever the same owner's follow one another."""
+    """Names grouped by owner, as far as those of one owner follow one another."""
     groups: list[tuple[Owner, list[str]]] = []
     for name in names:
         owner = owner_of(name)

@@ -1,9 +1,9 @@
 """A connection's stage: messages that were uploaded or reserved and not yet made part of a mailbox.
 
-Messages are compressed and hashed when they come; what is kept is the frame that a pack will hold. Up
-to `memory` bytes of frames stay in memory, the rest goes to one temporary file without a name, so that
-nothing is left over whatever ends the process. Nothing here is ever synced. A message is found by its
-GUID; the partition that it was sent for is remembered with it.
+Messages are compressed and hashed when they come, and kept as the frames that a pack will hold. Up to
+`memory` bytes of frames stay in memory. The rest goes to one temporary file without a name, which is gone
+with the process however that ends. Nothing here is ever synced. A message is found by its GUID; the partition
+for which it was sent is remembered with it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Staging:
     checked = True
 
     def __init__(self, directory: Path, memory: int = DEFAULT_MEMORY, *, make: bool = True) -> None:
-        """`directory`: where the temporary file goes; made when it is needed, unless `make` is False: on a
-        disk that has gone away meanwhile, it would be made on what is underneath."""
+        """`directory`: where the temporary file goes. The directory is made when it is needed, unless `make`
+        is False: where its disk has gone away, it would be made on what is underneath."""
         self._directory = directory
         self._make = make
         self._limit = memory
@@ -118,7 +118,7 @@ class Staging:
             self._keep(body, frame, hashlib.sha1(text).digest() == body.guid)
 
     def _add_frame(self, body: MessageBody) -> None:
-        """Stage a frame as it is. Nothing in it is believed: it is unfolded, within bounds, and hashed."""
+        """Stage a frame as it is. Nothing in it is believed: it is decompressed within bounds, and hashed."""
         data = body.data
         if isinstance(data, bytes) and body.size <= LARGE:
             whole = whole_frame(data, body.size)
@@ -278,8 +278,8 @@ class _Pieces:
 
 
 def remove_left_overs(directory: Path) -> int:
-    """Remove what dead processes left in a staging directory (on a file system without nameless files,
-    between making and unlinking one). Returns how many files went."""
+    """Remove what processes that were killed have left in a staging directory. That happens on a file system
+    without nameless files, between making a file and unlinking it. Returns how many files went."""
     removed = 0
     for path in directory.glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).partition("-")[0]

@@ -1,8 +1,8 @@
 """Blocking work off the reactor: a bounded pool of threads, and queues that keep order within it.
 
-`ThreadRunner.run` is for single calls. An `OrderedQueue` belongs to one connection: what is submitted to
-it runs in order, never two at a time, and whatever has queued up meanwhile runs in one hop to a thread,
-so that a burst of commands costs one hop (and, with an executor that groups them, one sync).
+`ThreadRunner.run` is for single calls. An `OrderedQueue` belongs to one connection. What is submitted to it
+runs in order, never two jobs at a time. Jobs that have queued up meanwhile run in one hop to a thread, so a
+burst of commands costs one hop, and with an executor that groups them one sync.
 """
 
 from __future__ import annotations
