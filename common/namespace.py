@@ -22,7 +22,7 @@ UTF-7, as mailboxes are called on the wire.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from cyrus_sync.common.names import (
     DELETED_PREFIX,
@@ -42,13 +42,18 @@ from cyrus_sync.common.names import (
 )
 from cyrus_sync.common.utf7 import ascii_name
 
-if TYPE_CHECKING:
-    from cyrus_sync.common.config import Config
-
 _NO_BANG = "Invalid mailbox name: a ! stands only in names of a domain"
 _KINDS = ("shared:", "mailbox:", "user:", "server:")
 _EDGES = re.compile(r"^[-# ]| $")
 """An option, a comment, blanks that a line loses."""
+
+
+class _Options(Protocol):
+    """What is read of a configuration."""
+
+    def switch(self, name: str, channel: str | None = None) -> bool: ...
+
+    def string(self, name: str, channel: str | None = None) -> str | None: ...
 
 
 class Namespace:
@@ -64,7 +69,7 @@ class Namespace:
         self._defaultdomain = defaultdomain
 
     @classmethod
-    def from_config(cls, config: Config) -> Self:
+    def from_config(cls, config: _Options) -> Self:
         """As unixhierarchysep, virtdomains and defaultdomain say."""
         return cls(
             slashes=config.switch("unixhierarchysep"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from twisted.internet.defer import Deferred
 
@@ -27,15 +27,23 @@ from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.certificates import expiry_warnings, server_files
 from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
+from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server.guessing import Guessing
 from cyrus_sync.sync_server.penalty import Penalty
-from cyrus_sync.sync_server.places import Most, Places
+from cyrus_sync.sync_server.places import Guest, Most, Places
 from cyrus_sync.sync_server.settings import ServerSettings
 
-if TYPE_CHECKING:
-    from cyrus_sync.sync_server.session import Session
-
 log = logging.getLogger("sync_server")
+
+
+class Connected(Guest, Protocol):
+    """A connection, as far as the whole server is concerned (`sync_server.session.Session`)."""
+
+    client: str
+    proto: CsyncProtocol
+
+    def stop(self) -> None:
+        """End when what has been asked is answered."""
 
 
 class Service:
@@ -66,7 +74,7 @@ class Service:
         self.penalty = Penalty(reactor.seconds)
         self.guessing = Guessing(settings.failed_login_pause, reactor.seconds)
         self.places = Places(most(settings, share_out()), reactor.seconds, reactor.callLater)
-        self.sessions: set[Session] = set()
+        self.sessions: set[Connected] = set()
         self._when_empty: Callable[[], None] | None = None
 
     @classmethod
@@ -149,7 +157,7 @@ class Service:
 
     # -- who is connected
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: Connected) -> None:
         """A connection has ended."""
         self.sessions.discard(session)
         self.places.leave(session)

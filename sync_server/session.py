@@ -27,12 +27,13 @@ import logging
 import re
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.protocol.connection import ServerConnection
 from cyrus_sync.common.protocol.events import (
     ConnectionClosed,
     DlistCommand,
@@ -49,6 +50,7 @@ from cyrus_sync.common.protocol.events import (
 from cyrus_sync.common.reactor import Timer
 from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.server import Attempt, Challenge, Outcome, Success
+from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server import replies
 from cyrus_sync.sync_server.commands import Commands
 from cyrus_sync.sync_server.doubt import Doubt
@@ -80,8 +82,9 @@ class SessionState(Enum):
 class Session:
     """The handler of a `CsyncProtocol`'s events."""
 
-    def __init__(self, proto: Any, service: Service, *, trusted: bool = False) -> None:
+    def __init__(self, proto: CsyncProtocol, service: Service, *, trusted: bool = False) -> None:
         self.proto = proto
+        self._grammar = cast(ServerConnection, proto.connection)
         self.service = service
         self.settings = service.settings
         self.client = proto.peer
@@ -292,9 +295,11 @@ class Session:
         elif self.proto.compressed:
             self._say(replies.TLS_AFTER_COMPRESS)
         else:
+            context = self.service.tls_context
+            assert context is not None, "where there is none the command is unknown"
             self.proto.write(line(replies.BEGIN_TLS))
             try:
-                await self.proto.start_tls(self.service.tls_context)
+                await self.proto.start_tls(context)
             except CyrusSyncError as error:
                 log.info("STARTTLS failed: %s %s", error, self._address())
                 self.state = SessionState.CLOSING
@@ -346,7 +351,7 @@ class Session:
         if self.state is not SessionState.LOGGING_IN or self._attempt is None:
             return
         if isinstance(outcome, Challenge):
-            self.proto.connection.expect_sasl_line()
+            self._grammar.expect_sasl_line()
             self.proto.write(line(outcome.line))
             return
         mechanism, self._attempt = self._attempt.mechanism, None
@@ -370,7 +375,7 @@ class Session:
             self.state = SessionState.ADMIN
             self.service.places.logged_in(self)
             self.service.guessing.forgive(self.origin)
-            self.proto.connection.authenticated = True
+            self._grammar.authenticated = True
             self._commands = Commands(
                 self.service, self.outbox, client=self.client, login=userid, broken=self._farewell
             )
@@ -378,7 +383,7 @@ class Session:
         else:
             self.state = SessionState.DENIED
             self.service.guessing.withdrawn(self.origin)
-            self.proto.connection.denial = replies.PERMISSION_DENIED
+            self._grammar.denial = replies.PERMISSION_DENIED
             log.warning(
                 "login: %s %s %s%s: not in admins, nothing is permitted", self.client, userid, how, tls
             )
