@@ -52,7 +52,7 @@ _IMAP_BARE = _BARE | {b"CAPABILITY", b"OK", b"NO", b"BAD", b"PREAUTH"}
 _TAGGED = re.compile(rb"(?:[ACNQS]01|S(0|[1-9][0-9]*)) (?=(?:OK|NO|BAD)(?: |$))", re.IGNORECASE)
 
 
-class State(Enum):
+class ClientState(Enum):
     """What the connection expects next."""
 
     GREETING = "a line of the greeting"
@@ -64,7 +64,7 @@ class State(Enum):
     FAILED = "nothing: the stream is out of step"
 
 
-class Move(Enum):
+class ClientMove(Enum):
     """What happens."""
 
     GREETED = "the last line of the greeting"
@@ -77,30 +77,34 @@ class Move(Enum):
     BROKEN = "something that the grammar does not have there, or too long"
 
 
-MOVES: dict[tuple[State, Move], State] = {
-    (State.GREETING, Move.LINE_READ): State.GREETING,
-    (State.GREETING, Move.GREETED): State.LINE,
-    (State.GREETING, Move.GREETING_EXPECTED): State.GREETING,
-    (State.LINE, Move.GREETING_EXPECTED): State.GREETING,
-    (State.LINE, Move.LINE_READ): State.LINE,
-    (State.LINE, Move.STAR): State.NAME,
-    (State.NAME, Move.NAME_READ): State.VALUE,
-    (State.NAME, Move.LINE_READ): State.LINE,
-    (State.VALUE, Move.VALUE_READ): State.LINE_END,
-    (State.LINE_END, Move.LINE_READ): State.LINE,
-    **{(state, Move.BROKEN): State.FAILED for state in State if state is not State.CLOSED},
-    **{(state, Move.EOF): State.CLOSED for state in State},
+MOVES: dict[tuple[ClientState, ClientMove], ClientState] = {
+    (ClientState.GREETING, ClientMove.LINE_READ): ClientState.GREETING,
+    (ClientState.GREETING, ClientMove.GREETED): ClientState.LINE,
+    (ClientState.GREETING, ClientMove.GREETING_EXPECTED): ClientState.GREETING,
+    (ClientState.LINE, ClientMove.GREETING_EXPECTED): ClientState.GREETING,
+    (ClientState.LINE, ClientMove.LINE_READ): ClientState.LINE,
+    (ClientState.LINE, ClientMove.STAR): ClientState.NAME,
+    (ClientState.NAME, ClientMove.NAME_READ): ClientState.VALUE,
+    (ClientState.NAME, ClientMove.LINE_READ): ClientState.LINE,
+    (ClientState.VALUE, ClientMove.VALUE_READ): ClientState.LINE_END,
+    (ClientState.LINE_END, ClientMove.LINE_READ): ClientState.LINE,
+    **{
+        (state, ClientMove.BROKEN): ClientState.FAILED
+        for state in ClientState
+        if state is not ClientState.CLOSED
+    },
+    **{(state, ClientMove.EOF): ClientState.CLOSED for state in ClientState},
 }
 """See `Rules.moves`."""
 
 
-class ClientConnection(ReceivingEnd[State, Move]):
+class ClientConnection(ReceivingEnd[ClientState, ClientMove]):
     """The server's stream."""
 
     _BREAKING = (dlist.ParseError, ReplyError)
 
     def __init__(self, limits: dlist.Limits = CLIENT_LIMITS, *, tagged: bool = False) -> None:
-        super().__init__(limits, State.GREETING)
+        super().__init__(limits, ClientState.GREETING)
         self._tagged = tagged
         self._replies = 0
         self._bare = _IMAP_BARE if tagged else _BARE
@@ -115,12 +119,12 @@ class ClientConnection(ReceivingEnd[State, Move]):
     def expect_greeting(self) -> None:
         """The server will greet again, as after STARTTLS. To be called between two lines."""
         self._greeted = 0
-        self._move(Move.GREETING_EXPECTED)
+        self._move(ClientMove.GREETING_EXPECTED)
 
     # -- reading
 
     def _break(self, why: str) -> Fatal:
-        self._move(Move.BROKEN)
+        self._move(ClientMove.BROKEN)
         self._value = None
         self._buffer.clear()
         return Fatal(why.encode())
@@ -141,12 +145,12 @@ class ClientConnection(ReceivingEnd[State, Move]):
         if self._greeted > MAX_GREETING:
             raise dlist.TooLong("greeting too long")
         if not line.startswith(b"* "):
-            self._move(Move.LINE_READ)
+            self._move(ClientMove.LINE_READ)
             return self._status_line(line)
         name, _, rest = line[2:].partition(b" ")
         if name == _FATAL:
             return self._break(line[2:].decode("utf-8", "replace"))
-        self._move(Move.GREETED if name.upper() == b"OK" else Move.LINE_READ)
+        self._move(ClientMove.GREETED if name.upper() == b"OK" else ClientMove.LINE_READ)
         if name.upper() == _BYE:
             return Reply("BYE", rest.decode("utf-8", "replace"))
         return Answer(name.decode("latin-1").upper(), rest)
@@ -158,12 +162,12 @@ class ClientConnection(ReceivingEnd[State, Move]):
         if buffer.data.startswith(b"* ", buffer.pos):
             buffer.pos += 2
             self._name = dlist.AstringReader(self._limits)
-            self._move(Move.STAR)
+            self._move(ClientMove.STAR)
             return None
         line = self._take_line()
         if line is None:
             return NEED_DATA
-        self._move(Move.LINE_READ)
+        self._move(ClientMove.LINE_READ)
         if line == b"+" or line.startswith(b"+ "):
             return Challenge(line[2:])
         return self._status_line(line)
@@ -196,7 +200,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
                 return self._break(line.decode("utf-8", "replace"))
             if name == b"BAD":
                 return self._break(f"* {line[:200].decode('utf-8', 'replace')}")
-            self._move(Move.LINE_READ)
+            self._move(ClientMove.LINE_READ)
             if name == b"CAPABILITY":
                 return Answer("CAPABILITY", line[len(name) + 1 :])
             if name != _BYE:
@@ -206,7 +210,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
         name = name.upper()
         self._answer = name.decode("latin-1")
         self._value = ValueStream(buffer, self._limits, _BULK.get(name, Bulk.NONE), read_past=False)
-        self._move(Move.NAME_READ)
+        self._move(ClientMove.NAME_READ)
         return None
 
     def _read_value(self) -> Event | None:
@@ -214,7 +218,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
         assert value is not None
         event = value.read()
         if event is None and value.done:
-            self._move(Move.VALUE_READ)
+            self._move(ClientMove.VALUE_READ)
             return None
         return event or NEED_DATA
 
@@ -227,7 +231,7 @@ class ClientConnection(ReceivingEnd[State, Move]):
         if end is None:
             raise dlist.ParseError("more than one value in an answer")
         buffer.pos += end.end()
-        self._move(Move.LINE_READ)
+        self._move(ClientMove.LINE_READ)
         value, self._value = self._value, None
         assert value is not None
         self._answered += value.octets
@@ -238,10 +242,12 @@ class ClientConnection(ReceivingEnd[State, Move]):
 
 
 _READERS = {
-    State.GREETING: ClientConnection._read_greeting,
-    State.LINE: ClientConnection._read_line,
-    State.NAME: ClientConnection._read_name,
-    State.VALUE: ClientConnection._read_value,
-    State.LINE_END: ClientConnection._read_line_end,
+    ClientState.GREETING: ClientConnection._read_greeting,
+    ClientState.LINE: ClientConnection._read_line,
+    ClientState.NAME: ClientConnection._read_name,
+    ClientState.VALUE: ClientConnection._read_value,
+    ClientState.LINE_END: ClientConnection._read_line_end,
 }
-ClientConnection.rules = Rules(MOVES, _READERS, State.CLOSED, State.FAILED, Move.EOF, (State.LINE,))
+ClientConnection.rules = Rules(
+    MOVES, _READERS, ClientState.CLOSED, ClientState.FAILED, ClientMove.EOF, (ClientState.LINE,)
+)

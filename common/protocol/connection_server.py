@@ -2,7 +2,7 @@
 
 ``receive_data(bytes)`` in, `common.protocol.events` out of ``next_event()``, one at a time; `NEED_DATA` when
 nothing more can be said. What is answered is encoded by `line`, `greeting` and `answer`. States and moves
-are in `MOVES`; `State` says what is expected next.
+are in `MOVES`; `ServerState` says what is expected next.
 
 The rule guarded here: **whatever is sent, the stream stays in step or the connection ends.** A command that
 is well-formed and refused is swallowed with all its literals and file literals before `Refused` says so. One
@@ -52,7 +52,7 @@ _MAX_VERB = 64
 """No command word is longer; an unknown one is cut off here."""
 
 
-class State(Enum):
+class ServerState(Enum):
     """What the connection expects next."""
 
     COMMAND = "the first word of a command"
@@ -66,7 +66,7 @@ class State(Enum):
     FAILED = "nothing: the stream is out of step"
 
 
-class Move(Enum):
+class ServerMove(Enum):
     """What happens."""
 
     SESSION_WORD = "a first word that needs no dlist"
@@ -81,36 +81,40 @@ class Move(Enum):
     OUT_OF_STEP = "a word, string, literal or line beyond its limit, or doubt about where content ends"
 
 
-MOVES: dict[tuple[State, Move], State] = {
-    (State.COMMAND, Move.SESSION_WORD): State.LINE,
-    (State.COMMAND, Move.DLIST_WORD): State.NAME,
-    (State.COMMAND, Move.DENIED_WORD): State.SKIPPING,
-    (State.COMMAND, Move.SASL_EXPECTED): State.SASL,
-    (State.LINE, Move.LINE_READ): State.COMMAND,
-    (State.LINE, Move.SYNTAX): State.SKIPPING,
-    (State.NAME, Move.NAME_READ): State.VALUE,
-    (State.NAME, Move.SYNTAX): State.SKIPPING,
-    (State.VALUE, Move.VALUE_READ): State.LINE_END,
-    (State.VALUE, Move.SYNTAX): State.SKIPPING,
-    (State.LINE_END, Move.LINE_READ): State.COMMAND,
-    (State.LINE_END, Move.SYNTAX): State.SKIPPING,
-    (State.SKIPPING, Move.LINE_READ): State.COMMAND,
-    (State.SASL, Move.LINE_READ): State.COMMAND,
-    (State.SASL, Move.SASL_EXPECTED): State.SASL,
-    **{(state, Move.OUT_OF_STEP): State.FAILED for state in State if state is not State.CLOSED},
-    **{(state, Move.EOF): State.CLOSED for state in State},
+MOVES: dict[tuple[ServerState, ServerMove], ServerState] = {
+    (ServerState.COMMAND, ServerMove.SESSION_WORD): ServerState.LINE,
+    (ServerState.COMMAND, ServerMove.DLIST_WORD): ServerState.NAME,
+    (ServerState.COMMAND, ServerMove.DENIED_WORD): ServerState.SKIPPING,
+    (ServerState.COMMAND, ServerMove.SASL_EXPECTED): ServerState.SASL,
+    (ServerState.LINE, ServerMove.LINE_READ): ServerState.COMMAND,
+    (ServerState.LINE, ServerMove.SYNTAX): ServerState.SKIPPING,
+    (ServerState.NAME, ServerMove.NAME_READ): ServerState.VALUE,
+    (ServerState.NAME, ServerMove.SYNTAX): ServerState.SKIPPING,
+    (ServerState.VALUE, ServerMove.VALUE_READ): ServerState.LINE_END,
+    (ServerState.VALUE, ServerMove.SYNTAX): ServerState.SKIPPING,
+    (ServerState.LINE_END, ServerMove.LINE_READ): ServerState.COMMAND,
+    (ServerState.LINE_END, ServerMove.SYNTAX): ServerState.SKIPPING,
+    (ServerState.SKIPPING, ServerMove.LINE_READ): ServerState.COMMAND,
+    (ServerState.SASL, ServerMove.LINE_READ): ServerState.COMMAND,
+    (ServerState.SASL, ServerMove.SASL_EXPECTED): ServerState.SASL,
+    **{
+        (state, ServerMove.OUT_OF_STEP): ServerState.FAILED
+        for state in ServerState
+        if state is not ServerState.CLOSED
+    },
+    **{(state, ServerMove.EOF): ServerState.CLOSED for state in ServerState},
 }
 """See `Rules.moves`."""
 
 
-class ServerConnection(ReceivingEnd[State, Move]):
+class ServerConnection(ReceivingEnd[ServerState, ServerMove]):
     """One client's stream. `authenticated` is the session's to set; `denial` may be set to another reply
     than `LOGIN_FIRST` for a user who is logged in and still may do nothing."""
 
     _BREAKING = (dlist.OutOfStep,)
 
     def __init__(self, limits: dlist.Limits = dlist.DEFAULT_LIMITS) -> None:
-        super().__init__(limits, State.COMMAND)
+        super().__init__(limits, ServerState.COMMAND)
         self.denial: bytes | None = LOGIN_FIRST
         """What GET, APPLY and RESTORE are answered, unread; None: they are read."""
         self._verb = ""
@@ -138,7 +142,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
 
     def expect_sasl_line(self) -> None:
         """The next line answers a challenge. To be called between events, when a command was delivered."""
-        self._move(Move.SASL_EXPECTED)
+        self._move(ServerMove.SASL_EXPECTED)
 
     # -- what is sent
 
@@ -173,7 +177,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
     # -- reading
 
     def _break(self, why: str) -> Fatal:
-        self._move(Move.OUT_OF_STEP)
+        self._move(ServerMove.OUT_OF_STEP)
         self._buffer.clear()
         return Fatal(b"* Fatal error: " + why.encode("ascii", "replace"))
 
@@ -186,13 +190,13 @@ class ServerConnection(ReceivingEnd[State, Move]):
         self._verb = found.group()[:_MAX_VERB].decode("latin-1").upper()
         if self._verb not in DLIST_VERBS:
             self._searched = 0
-            self._move(Move.SESSION_WORD)
+            self._move(ServerMove.SESSION_WORD)
             return None
         buffer.pos = found.end()
         if self.denial is not None:
-            self._skip(Move.DENIED_WORD, LineSkipper(), Refused(self.denial))
+            self._skip(ServerMove.DENIED_WORD, LineSkipper(), Refused(self.denial))
             return None
-        self._move(Move.DLIST_WORD)
+        self._move(ServerMove.DLIST_WORD)
         self._name = None
         self._in_doubt = False
         return None
@@ -209,10 +213,10 @@ class ServerConnection(ReceivingEnd[State, Move]):
         line = bytes(memoryview(buffer.data)[buffer.pos : end]).removesuffix(b"\r")
         command = SessionCommand(self._verb, line[len(self._verb) :].lstrip(b" \t"))
         if b"{" in line or b"}" in line:
-            self._skip(Move.SYNTAX, PlainLine(literals=True), command)
+            self._skip(ServerMove.SYNTAX, PlainLine(literals=True), command)
             return None
         buffer.pos = end + 1
-        self._move(Move.LINE_READ)
+        self._move(ServerMove.LINE_READ)
         return command
 
     def _read_name(self) -> Event | None:
@@ -240,7 +244,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         self._command = find(self._verb, name.decode("latin-1").upper())
         declared = self._command[2]
         self._value = ValueStream(buffer, self._limits, declared.bulk if declared else Bulk.NONE)
-        self._move(Move.NAME_READ)
+        self._move(ServerMove.NAME_READ)
         return None
 
     def _read_value(self) -> Event | None:
@@ -258,7 +262,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         if event is None and value.done:
             if self._command[2] is None and dlist.has_braces(value.value):
                 raise dlist.OutOfStep()  # what should have been the name may be the GUID of a message
-            self._move(Move.VALUE_READ)
+            self._move(ServerMove.VALUE_READ)
             return None
         return event or NEED_DATA
 
@@ -284,7 +288,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
         buffer.pos += end.end()
         value, self._value = self._value, None
         assert value is not None
-        self._move(Move.LINE_READ)
+        self._move(ServerMove.LINE_READ)
         name, local, _ = self._command
         if isinstance(value.refusal, ReplyError):
             return Refused(f"NO {value.refusal.reply}".encode())
@@ -299,7 +303,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
             raise dlist.TooLong(str(error)) from None
         if line is None:
             return NEED_DATA
-        self._move(Move.LINE_READ)
+        self._move(ServerMove.LINE_READ)
         return SaslLine(line)
 
     def _read_past(self) -> Event | None:
@@ -311,7 +315,7 @@ class ServerConnection(ReceivingEnd[State, Move]):
             raise dlist.TooLong("too much without permission")
         if not done:
             return NEED_DATA
-        self._move(Move.LINE_READ)
+        self._move(ServerMove.LINE_READ)
         return self._after_skip
 
     def _unparsable(self) -> None:
@@ -319,9 +323,9 @@ class ServerConnection(ReceivingEnd[State, Move]):
         value, self._value = self._value, None
         if self._in_doubt or (value is not None and value.in_doubt):
             raise dlist.OutOfStep()
-        self._skip(Move.SYNTAX, PlainLine(), Refused(unparsable(self._verb)))
+        self._skip(ServerMove.SYNTAX, PlainLine(), Refused(unparsable(self._verb)))
 
-    def _skip(self, move: Move, skipper: LineSkipper | PlainLine, then: Event) -> None:
+    def _skip(self, move: ServerMove, skipper: LineSkipper | PlainLine, then: Event) -> None:
         """Swallow the rest of the line as `skipper` does, then say `then`."""
         self._move(move)
         self._skipper = skipper
@@ -329,14 +333,19 @@ class ServerConnection(ReceivingEnd[State, Move]):
 
 
 _READERS = {
-    State.COMMAND: ServerConnection._read_command,
-    State.LINE: ServerConnection._read_line,
-    State.NAME: ServerConnection._read_name,
-    State.VALUE: ServerConnection._read_value,
-    State.LINE_END: ServerConnection._read_line_end,
-    State.SASL: ServerConnection._read_sasl,
-    State.SKIPPING: ServerConnection._read_past,
+    ServerState.COMMAND: ServerConnection._read_command,
+    ServerState.LINE: ServerConnection._read_line,
+    ServerState.NAME: ServerConnection._read_name,
+    ServerState.VALUE: ServerConnection._read_value,
+    ServerState.LINE_END: ServerConnection._read_line_end,
+    ServerState.SASL: ServerConnection._read_sasl,
+    ServerState.SKIPPING: ServerConnection._read_past,
 }
 ServerConnection.rules = Rules(
-    MOVES, _READERS, State.CLOSED, State.FAILED, Move.EOF, (State.COMMAND, State.FAILED)
+    MOVES,
+    _READERS,
+    ServerState.CLOSED,
+    ServerState.FAILED,
+    ServerMove.EOF,
+    (ServerState.COMMAND, ServerState.FAILED),
 )

@@ -12,9 +12,9 @@ from cyrus_sync.common.master import READ_ERRORS, Master
 from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.errors import UsersFailed
 from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes
-from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.survey import is_hidden
 from cyrus_sync.sync_client.engine.user import sync_user
 
@@ -57,7 +57,7 @@ def _shared_names(master: Master, owner: Owner, sieve_mailbox: bool) -> list[str
         return [owner.name]
 
 
-async def sync_all_users(session: Session, prefix: str = "", done: set[str] | None = None) -> None:
+async def sync_all_users(context: EngineContext, prefix: str = "", done: set[str] | None = None) -> None:
     """Every user and every shared mailbox whose name begins with `prefix`.
 
     `done` collects what has been dealt with, ``user:NAME`` and ``mailbox:NAME``, and is left out: after
@@ -65,17 +65,17 @@ async def sync_all_users(session: Session, prefix: str = "", done: set[str] | No
     at once what ended the connection.
     """
     done = set() if done is None else done
-    users, shared = await session.threads.run(read_everybody, session.master, prefix, session.sieve_mailbox)
+    users, shared = await context.threads.run(read_everybody, context.master, prefix, context.sieve_mailbox)
     left = [f"user:{name}" for name in users] + [f"mailbox:{name}" for name in shared]
-    await sync_each(session, [item for item in left if item not in done], _sync_one(session, done))
-    await tell_of_users(session, prefix, users)
+    await sync_each(context, [item for item in left if item not in done], _sync_one(context, done))
+    await tell_of_users(context, prefix, users)
 
 
-def _sync_one(session: Session, done: set[str]) -> Work:
+def _sync_one(context: EngineContext, done: set[str]) -> Work:
     async def work(item: str) -> None:
         kind, _, name = item.partition(":")
         try:
-            await (sync_user(session, name) if kind == "user" else sync_mailboxes(session, [name]))
+            await (sync_user(context, name) if kind == "user" else sync_mailboxes(context, [name]))
         except Exception as error:
             if not is_fatal(error):
                 done.add(item)
@@ -85,14 +85,14 @@ def _sync_one(session: Session, done: set[str]) -> Work:
     return work
 
 
-async def sync_users(session: Session, userids: Sequence[str]) -> None:
+async def sync_users(context: EngineContext, userids: Sequence[str]) -> None:
     """Several users at once. Raises `UsersFailed` when all the others are done."""
-    await sync_each(session, list(dict.fromkeys(userids)), lambda userid: sync_user(session, userid))
+    await sync_each(context, list(dict.fromkeys(userids)), lambda userid: sync_user(context, userid))
 
 
-async def sync_each(session: Session, items: Sequence[str], work: Work) -> None:
+async def sync_each(context: EngineContext, items: Sequence[str], work: Work) -> None:
     """``work(item)`` for every item, many in flight at once."""
-    results = await map_bounded(work, items, session.options.concurrency)
+    results = await map_bounded(work, items, context.options.concurrency)
     failures: list[tuple[str, CyrusSyncError]] = []
     fatal: CyrusSyncError | None = None
     for item, result in zip(items, results, strict=True):

@@ -9,8 +9,8 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxAnnotation
 from cyrus_sync.common.names import SERVER, owner_of
 from cyrus_sync.sync_client.engine.concurrency import Answers, item_of
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
-from cyrus_sync.sync_client.engine.session import Session
 
 
 def annotation_changes(
@@ -28,25 +28,25 @@ def annotation_changes(
     return changes
 
 
-async def sync_annotations(session: Session, mailbox: str) -> None:
+async def sync_annotations(context: EngineContext, mailbox: str) -> None:
     """Make the replica's annotations of `mailbox` ("" = of the server) those of the master."""
-    session.begin()
+    context.begin()
     answers = Answers()
-    asking = session.replica.get_annotations(mailbox)
-    local = await session.threads.run(_read, session.master, mailbox)
+    asking = context.replica.get_annotations(mailbox)
+    local = await context.threads.run(_read, context.master, mailbox)
     for note, wanted in annotation_changes(local, await asking):
-        await session.replica.ready()
+        await context.replica.ready()
         verb = "ANNOTATION" if wanted else "UNANNOTATION"
-        session.report(verb, mailbox, note.entry, note.userid)
+        context.report(verb, mailbox, note.entry, note.userid)
         if wanted:
-            answer = session.replica.annotation(note)
+            answer = context.replica.annotation(note)
         else:
-            answer = session.replica.unannotation(mailbox, note.entry, note.userid)
+            answer = context.replica.unannotation(mailbox, note.entry, note.userid)
         answers.expect(answer, command=verb, mailbox=mailbox, entry=note.entry)
     errors = await answers.errors()
     if not mailbox and errors and all(isinstance(error, MailboxNonexistent) for error in errors):
         # 3.2 looks for a mailbox of that name. To try again changes nothing; the C client passes over it.
-        session.options.notice("the replica's release takes no annotations of the server itself: left out")
+        context.options.notice("the replica's release takes no annotations of the server itself: left out")
         return
     if len(errors) == 1:
         raise errors[0]

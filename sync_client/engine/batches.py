@@ -33,18 +33,20 @@ class Cut(NamedTuple):
     modseq: int
 
 
-class Base(NamedTuple):
+class ReplicaBase(NamedTuple):
     """What the replica has: its LAST_UID and HIGHESTMODSEQ, zeros if it has no such mailbox."""
 
     uid: int
     modseq: int
 
     @classmethod
-    def of(cls, remote: MailboxState | None) -> Base:
+    def of(cls, remote: MailboxState | None) -> ReplicaBase:
         return cls(remote.last_uid, remote.highestmodseq) if remote else cls(0, 0)
 
 
-def fits(batches: Iterable[Sequence[Record]], base: Base, limits: Limits) -> list[Sequence[Record]] | None:
+def fits(
+    batches: Iterable[Sequence[Record]], base: ReplicaBase, limits: Limits
+) -> list[Sequence[Record]] | None:
     """All the batches if they are within `limits`, else None. Reads no further than it must."""
     kept: list[Sequence[Record]] = []
     new = changed = octets = 0
@@ -61,7 +63,7 @@ def fits(batches: Iterable[Sequence[Record]], base: Base, limits: Limits) -> lis
     return kept
 
 
-def plan_cuts(batches: Iterable[Sequence[Record]], base: Base, limits: Limits) -> list[Cut]:
+def plan_cuts(batches: Iterable[Sequence[Record]], base: ReplicaBase, limits: Limits) -> list[Cut]:
     """The partial updates on the way from `base`; the complete update comes after the last.
 
     `batches` are the records with a modseq above the base's. Costs 12 octets of memory a record. Where
@@ -136,7 +138,9 @@ def _merge(new: list[Cut], changed: list[int], last_uid: int) -> list[Cut]:
     return cuts
 
 
-def select(batches: Iterable[Sequence[Record]], base: Base, cut: Cut | None) -> Iterator[Sequence[Record]]:
+def select(
+    batches: Iterable[Sequence[Record]], base: ReplicaBase, cut: Cut | None
+) -> Iterator[Sequence[Record]]:
     """The records to send from `base` to `cut` (None = the complete update)."""
     if cut is None:
         yield from batches

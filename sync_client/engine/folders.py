@@ -28,12 +28,12 @@ from cyrus_sync.sync_client.engine.concurrency import (
     is_fatal,
     start,
 )
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from cyrus_sync.sync_client.engine.mailbox import finish, reserve, send
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT
 from cyrus_sync.sync_client.engine.reading import Item, wanted_guids
 from cyrus_sync.sync_client.engine.renames import Rename, plan_renames
-from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.survey import Survey, Surveyor
 
 ROUNDS = 3
@@ -83,7 +83,7 @@ class FolderRun:
 
 
 async def start_folders(
-    session: Session, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str] = ()
+    context: EngineContext, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str] = ()
 ) -> Deferred[None] | None:
     """Compare, and put on the line what has to be sent.
 
@@ -94,21 +94,21 @@ async def start_folders(
     known = {state.uniqueid for state in remote}
     remote = [*remote, *(state for state in run.elsewhere if state.uniqueid not in known)]
     run.elsewhere = []
-    survey = await session.threads.run(_survey, session, run, remote, tuple(cached))
+    survey = await context.threads.run(_survey, context, run, remote, tuple(cached))
     for name, uniqueid, error in survey.unreadable:
         run.fail(name, uniqueid, error)
-    await _tell_of_alone(session, run, survey)
-    deleted = await _delete(session, run, survey.deletes)
-    if await _rename(session, run, survey, remote, deleted):
+    await _tell_of_alone(context, run, survey)
+    deleted = await _delete(context, run, survey.deletes)
+    if await _rename(context, run, survey, remote, deleted):
         return None
     updates = [item for item in survey.updates if item.uniqueid not in run.given_up]
     names = [name for name in survey.replica_names if name not in deleted]
-    session.remember(survey.agreeing)
-    pending = await _send_waves(session, updates, names)
-    return start(_collect(session, run, pending))
+    context.remember(survey.agreeing)
+    pending = await _send_waves(context, updates, names)
+    return start(_collect(context, run, pending))
 
 
-async def _tell_of_alone(session: Session, run: FolderRun, survey: Survey) -> None:
+async def _tell_of_alone(context: EngineContext, run: FolderRun, survey: Survey) -> None:
     """Each mailbox that only the replica has, once a run. One whose name another of ours is to get
     gives way, or is told of when it does not."""
     ours = {item.name for item in survey.updates}
@@ -116,13 +116,13 @@ async def _tell_of_alone(session: Session, run: FolderRun, survey: Survey) -> No
         if theirs.uniqueid in run.told or theirs.name in ours:
             continue
         run.told.add(theirs.uniqueid)
-        if run.full or session.options.strict:
-            await tell_of_mailbox(session, theirs, reason)
+        if run.full or context.options.strict:
+            await tell_of_mailbox(context, theirs, reason)
         else:
-            session.options.notice(f"only the replica has {theirs.name} ({theirs.uniqueid}): {reason}")
+            context.options.notice(f"only the replica has {theirs.name} ({theirs.uniqueid}): {reason}")
 
 
-async def look_for_moved(session: Session, run: FolderRun) -> bool:
+async def look_for_moved(context: EngineContext, run: FolderRun) -> bool:
     """Ask under which names the replica has the mailboxes that it refused as moved.
 
     True if it has them elsewhere, so that the next round can rename them: after a user was renamed, or
@@ -133,10 +133,10 @@ async def look_for_moved(session: Session, run: FolderRun) -> bool:
         return False
     run.looked = True
     names = {item.uniqueid: item.name for item in moved}
-    found = await forgiving(session.replica.get_uniqueids(list(names)), ReplyError)
+    found = await forgiving(context.replica.get_uniqueids(list(names)), ReplyError)
     if found is None:  # a release that cannot be asked so
-        former = await session.threads.run(_former_names, session, moved)
-        found = await forgiving(session.replica.get_mailboxes(former), ReplyError) if former else None
+        former = await context.threads.run(_former_names, context, moved)
+        found = await forgiving(context.replica.get_mailboxes(former), ReplyError) if former else None
     for state in found or ():
         if state.uniqueid in names and state.name != names[state.uniqueid]:
             run.elsewhere.append(state)
@@ -147,34 +147,34 @@ async def look_for_moved(session: Session, run: FolderRun) -> bool:
     return bool(run.elsewhere)
 
 
-def _former_names(session: Session, moved: Sequence[Item]) -> list[str]:
+def _former_names(context: EngineContext, moved: Sequence[Item]) -> list[str]:
     names: list[str] = []
     for item in moved:
-        with session.master.read(item.owner) as reader:
+        with context.master.read(item.owner) as reader:
             names += reader.former_names(item.uniqueid)
     return list(dict.fromkeys(names))
 
 
 def _survey(
-    session: Session, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str]
+    context: EngineContext, run: FolderRun, remote: Sequence[MailboxState], cached: Sequence[str]
 ) -> Survey:
     surveyor = Surveyor(
-        session.master,
-        partition=session.options.partition,
-        sieve_mailbox=session.sieve_mailbox,
-        may_settle=not session.options.no_copyback,
-        withheld=session.options.withheld,
+        context.master,
+        partition=context.options.partition,
+        sieve_mailbox=context.sieve_mailbox,
+        may_settle=not context.options.no_copyback,
+        withheld=context.options.withheld,
     )
     return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached))
 
 
-async def _delete(session: Session, run: FolderRun, deletes: Sequence[MailboxState]) -> set[str]:
+async def _delete(context: EngineContext, run: FolderRun, deletes: Sequence[MailboxState]) -> set[str]:
     """UNMAILBOX, children before their parents; the names that are free now."""
     answers: list[tuple[MailboxState, Deferred[None]]] = []
     for state in sorted(deletes, key=lambda s: sort_key(s.name), reverse=True):
-        await session.replica.ready()
-        session.report_localizable("UNMAILBOX", state.name)
-        answers.append((state, session.unmailbox(state)))
+        await context.replica.ready()
+        context.report_localizable("UNMAILBOX", state.name)
+        answers.append((state, context.unmailbox(state)))
     results = await all_results([answer for _, answer in answers])
     gone: set[str] = set()
     for (state, _), result in zip(answers, results, strict=True):
@@ -182,12 +182,12 @@ async def _delete(session: Session, run: FolderRun, deletes: Sequence[MailboxSta
             _note(run, state.name, state.uniqueid, result.error, "UNMAILBOX")
         else:
             gone.add(state.name)
-    await session.forget(sorted(gone))
+    await context.forget(sorted(gone))
     return gone
 
 
 async def _rename(
-    session: Session, run: FolderRun, survey: Survey, remote: Sequence[MailboxState], deleted: set[str]
+    context: EngineContext, run: FolderRun, survey: Survey, remote: Sequence[MailboxState], deleted: set[str]
 ) -> bool:
     """Carry out the renames; True if any was done."""
     if not survey.renames:
@@ -206,11 +206,11 @@ async def _rename(
         run.fail(rename.new, rename.uniqueid, error.at(command="RENAME"))
     answers: list[tuple[Rename, Deferred[None]]] = []
     for rename in plan.steps:
-        await session.replica.ready()
-        session.report_localizable("RENAME", f"{rename.old} -> {rename.new} ({rename.partition})")
-        answers.append((rename, _put_rename(session, rename)))
+        await context.replica.ready()
+        context.report_localizable("RENAME", f"{rename.old} -> {rename.new} ({rename.partition})")
+        answers.append((rename, _put_rename(context, rename)))
     results = await all_results([answer for _, answer in answers])
-    await session.forget([name for rename, _ in answers for name in (rename.old, rename.new)])
+    await context.forget([name for rename, _ in answers for name in (rename.old, rename.new)])
     done = 0
     for (rename, _), result in zip(answers, results, strict=True):
         if isinstance(result, Failed):
@@ -220,9 +220,9 @@ async def _rename(
     return bool(done)
 
 
-def _put_rename(session: Session, rename: Rename) -> Deferred[None]:
-    return session.replica.rename(
-        rename.old, rename.new, rename.partition, rename.uidvalidity, local=session.options.local_only
+def _put_rename(context: EngineContext, rename: Rename) -> Deferred[None]:
+    return context.replica.rename(
+        rename.old, rename.new, rename.partition, rename.uidvalidity, local=context.options.local_only
     )
 
 
@@ -238,23 +238,23 @@ def _note(run: FolderRun, name: str, uniqueid: str, error: BaseException, comman
 
 
 async def _send_waves(
-    session: Session, updates: Sequence[Item], replica_names: Sequence[str]
+    context: EngineContext, updates: Sequence[Item], replica_names: Sequence[str]
 ) -> list[tuple[Item, Deferred[None]]]:
     """Put every update on the line; each with the Deferred of its end."""
-    alone = [item for item in updates if session.options.left_out.suspected(item.uniqueid)]
+    alone = [item for item in updates if context.options.left_out.suspected(item.uniqueid)]
     queue = deque(item for item in updates if item not in alone)
     pending: list[tuple[Item, Deferred[None]]] = []
     try:
         while queue:
-            async with session.stage.hold():
-                wave = await _next_wave(session, queue, replica_names)
-                while wave and not session.stage.full:
-                    pending.append(await _put(session, wave.popleft(), replica_names))
+            async with context.stage.hold():
+                wave = await _next_wave(context, queue, replica_names)
+                while wave and not context.stage.full:
+                    pending.append(await _put(context, wave.popleft(), replica_names))
                 queue.extendleft(reversed(wave))
         for item in alone:
             await _nothing_under_way(pending)
-            async with session.stage.hold():
-                pending.append(await _put(session, item, replica_names))
+            async with context.stage.hold():
+                pending.append(await _put(context, item, replica_names))
             await _nothing_under_way(pending)
     except BaseException:
         await all_results([end for _, end in pending])
@@ -269,17 +269,17 @@ async def _nothing_under_way(pending: Sequence[tuple[Item, Deferred[None]]]) -> 
             raise result.error
 
 
-async def _next_wave(session: Session, queue: deque[Item], replica_names: Sequence[str]) -> deque[Item]:
+async def _next_wave(context: EngineContext, queue: deque[Item], replica_names: Sequence[str]) -> deque[Item]:
     """Take the next mailboxes off `queue` and let the replica reserve what it has of their messages."""
     if not replica_names:
         return deque([queue.popleft() for _ in range(min(len(queue), WAVE))])
-    wave, wanted = await session.threads.run(_fill_wave, session, queue)
+    wave, wanted = await context.threads.run(_fill_wave, context, queue)
     if wanted:
-        await reserve(session, replica_names, wanted)
+        await reserve(context, replica_names, wanted)
     return wave
 
 
-def _fill_wave(session: Session, queue: deque[Item]) -> tuple[deque[Item], dict[str, list[bytes]]]:
+def _fill_wave(context: EngineContext, queue: deque[Item]) -> tuple[deque[Item], dict[str, list[bytes]]]:
     """Mailboxes until one RESERVE is full, and the GUIDs to reserve by partition, each once."""
     wave: deque[Item] = deque()
     wanted: dict[str, dict[bytes, None]] = {}
@@ -288,27 +288,31 @@ def _fill_wave(session: Session, queue: deque[Item]) -> tuple[deque[Item], dict[
         item = queue.popleft()
         wave.append(item)
         guids: list[bytes] = []
-        with session.master.read(item.owner) as reader, contextlib.suppress(*READ_ERRORS):
-            guids = wanted_guids(reader, item, session.stage, session.options.batchsize)
+        with context.master.read(item.owner) as reader, contextlib.suppress(*READ_ERRORS):
+            guids = wanted_guids(reader, item, context.stage, context.options.batchsize)
         wanted.setdefault(item.target, {}).update(dict.fromkeys(guids))
         count += len(guids)
     return wave, {partition: list(guids) for partition, guids in wanted.items() if guids}
 
 
-async def _put(session: Session, item: Item, replica_names: Sequence[str]) -> tuple[Item, Deferred[None]]:
+async def _put(
+    context: EngineContext, item: Item, replica_names: Sequence[str]
+) -> tuple[Item, Deferred[None]]:
     try:
-        sent = await send(session, item)
+        sent = await send(context, item)
     except Exception as error:
         if is_fatal(error):
             raise
         return item, fail(error)
-    return item, start(finish(session, item, sent, replica_names))
+    return item, start(finish(context, item, sent, replica_names))
 
 
-async def _collect(session: Session, run: FolderRun, pending: Sequence[tuple[Item, Deferred[None]]]) -> None:
+async def _collect(
+    context: EngineContext, run: FolderRun, pending: Sequence[tuple[Item, Deferred[None]]]
+) -> None:
     """Wait for every mailbox; remember what failed."""
     results = await all_results([end for _, end in pending])
-    await session.flush_cache()
+    await context.flush_cache()
     errors = [(item, r.error) for (item, _), r in zip(pending, results, strict=True) if isinstance(r, Failed)]
     for _, error in errors:
         if is_fatal(error):

@@ -30,8 +30,8 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.compare import told
 from cyrus_sync.sync_client.engine.concurrency import all_of, start
 from cyrus_sync.sync_client.engine.conflict import Adopt, Counters, walk, without_adopted
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.reading import Item, Without, sound
-from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.settlement import make_settlement
 from cyrus_sync.sync_client.engine.spool import BodySpool
 
@@ -51,23 +51,23 @@ class Walked(NamedTuple):
     """Messages that the replica lacks since they cannot be read here, GUID by UID."""
 
 
-async def full_update(session: Session, item: Item) -> None:
+async def full_update(context: EngineContext, item: Item) -> None:
     """Settle the conflict between both sides' `item`; afterwards a normal update without SINCE is due.
 
     Raises `SyncChecksum` if a message that only the replica has cannot be fetched, `SettlementRefused` if the
     master would have to be changed and takes no changes.
     """
-    session.report("FULLMAILBOX", item.name)
+    context.report("FULLMAILBOX", item.name)
     try:
-        remote, records = await session.replica.get_full_mailbox(item.name)
+        remote, records = await context.replica.get_full_mailbox(item.name)
     except MailboxNonexistent:
         item.remote = None
     else:
         if remote.uniqueid != item.uniqueid:
             raise MailboxMoved().at(command="FULLMAILBOX")
-        expunge = await _settle(session, item, remote, records)
+        expunge = await _settle(context, item, remote, records)
         if expunge:
-            await session.replica.expunge(item.name, item.uniqueid, expunge)
+            await context.replica.expunge(item.name, item.uniqueid, expunge)
         item.remote = remote
     item.since = False
     item.full_done = True
@@ -75,20 +75,22 @@ async def full_update(session: Session, item: Item) -> None:
     item.cuts.clear()
 
 
-async def _settle(session: Session, item: Item, remote: MailboxState, records: RecordSource) -> Sequence[int]:
+async def _settle(
+    context: EngineContext, item: Item, remote: MailboxState, records: RecordSource
+) -> Sequence[int]:
     """Make the master what both sides come to; the UIDs to be expunged on the replica."""
-    run = session.threads.run
-    spool = await run(BodySpool, session.options.spool_dir)
+    run = context.threads.run
+    spool = await run(BodySpool, context.options.spool_dir)
     try:
         for _ in range(ROUNDS):
             try:
-                walked = await run(_walk, session, item, remote, records, spool)
+                walked = await run(_walk, context, item, remote, records, spool)
                 if walked is None:
                     return []
-                if not session.master.refuses and walked.to_fetch:
-                    await _fetch_all(session, item, remote, walked.to_fetch, spool)
+                if not context.master.refuses and walked.to_fetch:
+                    await _fetch_all(context, item, remote, walked.to_fetch, spool)
                     continue
-                expunge = await run(_carry_out, session, item, walked)
+                expunge = await run(_carry_out, context, item, walked)
             except SnapshotLost:
                 continue
             if expunge is not None:
@@ -99,16 +101,16 @@ async def _settle(session: Session, item: Item, remote: MailboxState, records: R
 
 
 def _walk(
-    session: Session, item: Item, remote: MailboxState, records: RecordSource, spool: BodySpool
+    context: EngineContext, item: Item, remote: MailboxState, records: RecordSource, spool: BodySpool
 ) -> Walked | None:
     """Both sides' records, as they are now; None if the master has no such mailbox any more."""
-    with session.master.read(item.owner) as reader:
+    with context.master.read(item.owner) as reader:
         local = reader.mailbox_by_id(item.uniqueid)
         if local is None:
             return None
-        if session.master.refuses:
+        if context.master.refuses:
             local = told(local, remote)
-        ours, lacking = _ours(session, reader, item.uniqueid, records)
+        ours, lacking = _ours(context, reader, item.uniqueid, records)
         actions = list(walk(ours, records, Counters.of(local, remote)))
         actions = without_adopted(actions, reader.records(item.uniqueid), records)
         adopted = {act.record.guid: act.record for act in actions if isinstance(act, Adopt)}
@@ -122,12 +124,12 @@ def _walk(
 
 
 def _ours(
-    session: Session, reader: MasterReader, uniqueid: str, records: RecordSource
+    context: EngineContext, reader: MasterReader, uniqueid: str, records: RecordSource
 ) -> tuple[RecordSource, dict[int, bytes]]:
     """The master's records without those that the replica lacks and whose messages cannot be read: there is
     nothing to be given under another UID. And these, GUID by UID."""
     ours = reader.records(uniqueid)
-    if session.options.withheld is None:
+    if context.options.withheld is None:
         return ours, {}
     damaged = reader.damaged_guids()
     lacking: dict[int, bytes] = {}
@@ -143,14 +145,14 @@ def _ours(
     return Without(ours, lacking), lacking
 
 
-def _carry_out(session: Session, item: Item, walked: Walked) -> Sequence[int] | None:
+def _carry_out(context: EngineContext, item: Item, walked: Walked) -> Sequence[int] | None:
     """Have the master do it; None if it has changed so that this is wrong by now."""
     try:
-        expunge = settle(session.master, item.owner, walked.settlement)
+        expunge = settle(context.master, item.owner, walked.settlement)
     except (SyncChanged, MailboxNonexistent):
         return None
-    if session.options.withheld is not None:
-        session.options.withheld.put(item.uniqueid, item.name, walked.withheld)
+    if context.options.withheld is not None:
+        context.options.withheld.put(item.uniqueid, item.name, walked.withheld)
     return expunge
 
 
@@ -168,22 +170,22 @@ def settle(master: Master, owner: Owner, settlement: Settlement) -> Sequence[int
 
 
 async def _fetch_all(
-    session: Session, item: Item, remote: MailboxState, lacking: Sequence[Record], spool: BodySpool
+    context: EngineContext, item: Item, remote: MailboxState, lacking: Sequence[Record], spool: BodySpool
 ) -> None:
     for begin in range(0, len(lacking), FETCHES_IN_FLIGHT):
         fetches = []
         for record in lacking[begin : begin + FETCHES_IN_FLIGHT]:
-            await session.replica.ready()
-            fetches.append(start(_fetch(session, item, remote, record, spool)))
+            await context.replica.ready()
+            fetches.append(start(_fetch(context, item, remote, record, spool)))
         await all_of(fetches)
 
 
 async def _fetch(
-    session: Session, item: Item, remote: MailboxState, record: Record, spool: BodySpool
+    context: EngineContext, item: Item, remote: MailboxState, record: Record, spool: BodySpool
 ) -> None:
     where = f"message {record.uid} ({record.guid.hex()}), which only the replica has"
     try:
-        body = await session.replica.fetch(
+        body = await context.replica.fetch(
             item.name, remote.partition, remote.uniqueid, record.guid, record.uid
         )
     except MailboxNonexistent:
@@ -192,4 +194,4 @@ async def _fetch(
         raise SyncChecksum(f"{where}, is damaged there and cannot be fetched").at(command="FETCH")
     if body.guid != record.guid:
         raise SyncChecksum(f"{where}: the replica sent another one").at(command="FETCH")
-    await session.threads.run(spool.add, body)
+    await context.threads.run(spool.add, body)

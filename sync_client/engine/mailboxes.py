@@ -10,61 +10,61 @@ from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, owner_of, owner_user
 from cyrus_sync.sync_client.engine.alone import names_nowhere
 from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.folders import FolderRun, look_for_moved, start_folders
 from cyrus_sync.sync_client.engine.mending import heal_owner
 from cyrus_sync.sync_client.engine.meta import sync_meta_locked
-from cyrus_sync.sync_client.engine.session import Session
 
 
-async def sync_mailboxes(session: Session, names: Sequence[str]) -> None:
+async def sync_mailboxes(context: EngineContext, names: Sequence[str]) -> None:
     """Bring the mailboxes `names` up to date on the replica, wherever they belong.
 
     A name that exists on neither side is no error. Raises `FoldersFailed` when all others are done.
     """
-    session.begin()
+    context.begin()
     ordered = list(dict.fromkeys(names))
     try:
-        async with session.locks.hold({owner_user(name) for name in ordered}):
-            await _sync_locked(session, ordered)
+        async with context.locks.hold({owner_user(name) for name in ordered}):
+            await _sync_locked(context, ordered)
     finally:
-        if session.options.restart_after_group:
-            session.stage.restart()
+        if context.options.restart_after_group:
+            context.stage.restart()
 
 
-async def _sync_locked(session: Session, names: Sequence[str]) -> None:
-    mailboxes = [name for name in names if session.sieve_mailbox or not name.endswith(".#sieve")]
+async def _sync_locked(context: EngineContext, names: Sequence[str]) -> None:
+    mailboxes = [name for name in names if context.sieve_mailbox or not name.endswith(".#sieve")]
     scripts_of = sorted({owner_user(name) for name in names if name not in mailboxes} - {""})
-    parts = [start(sync_meta_locked(session, userid, only_sieve=True)) for userid in scripts_of]
+    parts = [start(sync_meta_locked(context, userid, only_sieve=True)) for userid in scripts_of]
     if mailboxes:
-        parts.append(start(_sync_folders(session, mailboxes)))
+        parts.append(start(_sync_folders(context, mailboxes)))
     await all_of(parts)
 
 
-async def _sync_folders(session: Session, names: Sequence[str]) -> None:
+async def _sync_folders(context: EngineContext, names: Sequence[str]) -> None:
     wanted: dict[Owner, list[str]] = {}
     for name in names:
         wanted.setdefault(owner_of(name), []).append(name)
     run = FolderRun(wanted)
-    remembered = await _from_cache(session, wanted)
+    remembered = await _from_cache(context, wanted)
     while run.next_round():
         asked = [name for name in names if name not in remembered]
-        asked += await session.threads.run(_former_names, session, wanted, set(names), set(remembered))
+        asked += await context.threads.run(_former_names, context, wanted, set(names), set(remembered))
         remote = list(remembered.values())
         if asked:
-            session.report("MAILBOXES", *asked)
-            remote += await forgiving(session.replica.get_mailboxes(asked), MailboxNonexistent) or []
-        if session.options.strict and run.rounds == 1:
-            for name in await session.threads.run(names_nowhere, session.master, wanted, remote):
-                session.options.remark(f"no such mailbox: {session.options.external(name)}")
+            context.report("MAILBOXES", *asked)
+            remote += await forgiving(context.replica.get_mailboxes(asked), MailboxNonexistent) or []
+        if context.options.strict and run.rounds == 1:
+            for name in await context.threads.run(names_nowhere, context.master, wanted, remote):
+                context.options.remark(f"no such mailbox: {context.options.external(name)}")
         for owner in wanted if run.rounds == 1 and asked else ():
             if owner.kind == "shared":
-                await heal_owner(session, owner, remote)
-        folders = await start_folders(session, run, remote, tuple(remembered))
+                await heal_owner(context, owner, remote)
+        folders = await start_folders(context, run, remote, tuple(remembered))
         remembered = {}
         if folders is None:
             continue
         await folders
-        if await look_for_moved(session, run):
+        if await look_for_moved(context, run):
             continue
         run.check()
         return
@@ -78,40 +78,40 @@ def peek(reader: MasterReader, name: str) -> MailboxState | None:
         return None
 
 
-async def _from_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
+async def _from_cache(context: EngineContext, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
     """What may be taken from the cache: states of mailboxes that still have that id and place."""
-    if session.options.cache is None or not session.options.trust_cache:
+    if context.options.cache is None or not context.options.trust_cache:
         return {}
-    return await session.threads.run(_read_cache, session, wanted)
+    return await context.threads.run(_read_cache, context, wanted)
 
 
-def _read_cache(session: Session, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
-    assert session.options.cache is not None
-    remembered = session.options.cache.get([name for names in wanted.values() for name in names])
+def _read_cache(context: EngineContext, wanted: dict[Owner, list[str]]) -> dict[str, MailboxState]:
+    assert context.options.cache is not None
+    remembered = context.options.cache.get([name for names in wanted.values() for name in names])
     if not remembered:
         return {}
     usable: dict[str, MailboxState] = {}
     for owner, names in wanted.items():
-        with session.master.read(owner) as reader:
+        with context.master.read(owner) as reader:
             for name in names:
                 local, remote = peek(reader, name), remembered.get(name)
                 if (
                     local is not None
                     and remote is not None
                     and local.uniqueid == remote.uniqueid
-                    and session.target_partition(local.partition) == remote.partition
+                    and context.target_partition(local.partition) == remote.partition
                 ):
                     usable[name] = remote
     return usable
 
 
 def _former_names(
-    session: Session, wanted: dict[Owner, list[str]], named: set[str], remembered: set[str]
+    context: EngineContext, wanted: dict[Owner, list[str]], named: set[str], remembered: set[str]
 ) -> list[str]:
     """Names under which the replica may still have mailboxes that were renamed here."""
     found: list[str] = []
     for owner, names in wanted.items():
-        with session.master.read(owner) as reader:
+        with context.master.read(owner) as reader:
             for name in names:
                 local = None if name in remembered else peek(reader, name)
                 if local is not None:

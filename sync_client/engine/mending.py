@@ -11,59 +11,59 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.commands import HEAL
 from cyrus_sync.common.stores.healing import heal
 from cyrus_sync.sync_client.engine.concurrency import forgiving
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.options import UPLOAD_BLOCK
-from cyrus_sync.sync_client.engine.session import Session
 
 
-async def heal_owner(session: Session, owner: Owner, theirs: Sequence[MailboxState]) -> None:
+async def heal_owner(context: EngineContext, owner: Owner, theirs: Sequence[MailboxState]) -> None:
     """Fetch from the replica what is marked as damaged here. What it has not either stays marked."""
-    withheld = session.options.withheld
-    if withheld is None or not theirs or session.master.refuses:
+    withheld = context.options.withheld
+    if withheld is None or not theirs or context.master.refuses:
         return
-    bad = await session.threads.run(session.master.damaged, owner)
+    bad = await context.threads.run(context.master.damaged, owner)
     if not bad:
         return
     done = await heal(
-        session.master,
-        session.replica,
-        session.threads,
+        context.master,
+        context.replica,
+        context.threads,
         owner,
         theirs=theirs,
         guids=bad,
         lacks=lambda place: place.uid in withheld.of(place.uniqueid),
     )
     for place in done.healed:
-        name = session.options.external(place.mailbox)
-        session.report("HEAL", place.mailbox, str(place.uid))
-        session.options.notice(f"{name} uid {place.uid} ({place.guid.hex()}) healed from the replica")
+        name = context.options.external(place.mailbox)
+        context.report("HEAL", place.mailbox, str(place.uid))
+        context.options.notice(f"{name} uid {place.uid} ({place.guid.hex()}) healed from the replica")
 
 
-async def heal_replica(session: Session, userid: str, theirs: Sequence[MailboxState]) -> None:
+async def heal_replica(context: EngineContext, userid: str, theirs: Sequence[MailboxState]) -> None:
     """Send the replica what it says is damaged there, as far as it is sound here."""
     partition = next((state.partition for state in theirs if state.partition), "")
-    if HEAL not in session.replica.capabilities:
+    if HEAL not in context.replica.capabilities:
         return
-    if session.damaged_users is None:
-        session.damaged_users = set()
-        session.damaged_users.update(await forgiving(session.replica.get_damaged_users(), ReplyError) or ())
-    if userid not in session.damaged_users:
+    if context.damaged_users is None:
+        context.damaged_users = set()
+        context.damaged_users.update(await forgiving(context.replica.get_damaged_users(), ReplyError) or ())
+    if userid not in context.damaged_users:
         return
-    session.damaged_users.discard(userid)
-    guids = await forgiving(session.replica.get_damaged(userid), ReplyError)
+    context.damaged_users.discard(userid)
+    guids = await forgiving(context.replica.get_damaged(userid), ReplyError)
     owner = Owner("user", userid)
-    found = await session.threads.run(_sound_places, session.master, owner, guids or [])
+    found = await context.threads.run(_sound_places, context.master, owner, guids or [])
     if not found or not partition:
         return
     sent: list[str] = []
-    async with session.stage.hold():
+    async with context.stage.hold():
         for uniqueid, messages in found.items():
             for begin in range(0, len(messages), UPLOAD_BLOCK):
                 block = messages[begin : begin + UPLOAD_BLOCK]
-                await session.replica.message(session.master.messages(owner, uniqueid, block, partition))
+                await context.replica.message(context.master.messages(owner, uniqueid, block, partition))
                 sent += [guid.hex() for _, guid in block]
-        await session.replica.heal(userid)
-    session.report("HEAL", userid, *sent)
-    session.options.notice(f"{len(sent)} damaged messages of {userid} at the replica were sent anew")
+        await context.replica.heal(userid)
+    context.report("HEAL", userid, *sent)
+    context.options.notice(f"{len(sent)} damaged messages of {userid} at the replica were sent anew")
 
 
 def _sound_places(

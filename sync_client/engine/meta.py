@@ -7,43 +7,43 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import UserMeta
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.seen import sync_seen
-from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.sieve import sync_sieve, tell_of_files
 from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
 
-async def sync_meta(session: Session, userid: str) -> None:
+async def sync_meta(context: EngineContext, userid: str) -> None:
     """Make the replica's META of `userid` that of the master.
 
     With SIEVE-MAILBOX the scripts are in a mailbox, which is not part of META.
     """
-    session.begin()
+    context.begin()
     try:
-        async with session.locks.hold([userid]):
-            if await session.threads.run(session.master.exists, Owner("user", userid)):
-                await sync_meta_locked(session, userid)
-            elif session.options.strict:
-                session.options.remark(f"no such user: {userid}")
+        async with context.locks.hold([userid]):
+            if await context.threads.run(context.master.exists, Owner("user", userid)):
+                await sync_meta_locked(context, userid)
+            elif context.options.strict:
+                context.options.remark(f"no such user: {userid}")
     except CyrusSyncError as error:
         error.at(user=userid)
         raise
 
 
-async def sync_meta_locked(session: Session, userid: str, *, only_sieve: bool = False) -> None:
+async def sync_meta_locked(context: EngineContext, userid: str, *, only_sieve: bool = False) -> None:
     """The same for a caller that holds the user's lock; `only_sieve`: leave the rest."""
-    session.report("META", userid)
-    asking = forgiving(session.replica.get_meta(userid), MailboxNonexistent)
-    local = await session.threads.run(_read_meta, session.master, userid, not session.sieve_mailbox)
+    context.report("META", userid)
+    asking = forgiving(context.replica.get_meta(userid), MailboxNonexistent)
+    local = await context.threads.run(_read_meta, context.master, userid, not context.sieve_mailbox)
     remote = await asking or UserMeta()
     parts = []
     if not only_sieve:
-        parts.append(start(sync_seen(session, userid, local.seen, remote.seen)))
-        parts.append(start(sync_subscriptions(session, userid, local.subscriptions, remote.subscriptions)))
-    if not session.sieve_mailbox:
-        parts.append(start(sync_sieve(session, userid, local.sieve, remote.sieve)))
+        parts.append(start(sync_seen(context, userid, local.seen, remote.seen)))
+        parts.append(start(sync_subscriptions(context, userid, local.subscriptions, remote.subscriptions)))
+    if not context.sieve_mailbox:
+        parts.append(start(sync_sieve(context, userid, local.sieve, remote.sieve)))
     else:
-        tell_of_files(session, userid, local.sieve)
+        tell_of_files(context, userid, local.sieve)
     await all_of(parts)
 
 

@@ -9,7 +9,7 @@ from cyrus_sync.common.model import Quota
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.sync_client.engine.compare import same_limits
 from cyrus_sync.sync_client.engine.concurrency import Answers
-from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.context import EngineContext
 
 
 def quota_changes(local: Sequence[Quota], remote: Sequence[Quota]) -> tuple[list[Quota], list[str]]:
@@ -20,32 +20,32 @@ def quota_changes(local: Sequence[Quota], remote: Sequence[Quota]) -> tuple[list
     return wanted, [root for root in theirs if root not in ours]
 
 
-async def sync_quotas(session: Session, local: Sequence[Quota], remote: Sequence[Quota]) -> None:
+async def sync_quotas(context: EngineContext, local: Sequence[Quota], remote: Sequence[Quota]) -> None:
     """Make the replica's quota roots of a user those of the master."""
     wanted, surplus = quota_changes(local, remote)
     answers = Answers()
     for quota in wanted:
-        await session.replica.ready()
-        session.report("QUOTA", quota.root)
-        answers.expect(session.replica.quota(quota), command="QUOTA", mailbox=quota.root)
+        await context.replica.ready()
+        context.report("QUOTA", quota.root)
+        answers.expect(context.replica.quota(quota), command="QUOTA", mailbox=quota.root)
     for root in surplus:
-        await session.replica.ready()
-        session.report("UNQUOTA", root)
-        answers.expect(session.replica.unquota(root), command="UNQUOTA", mailbox=root)
+        await context.replica.ready()
+        context.report("UNQUOTA", root)
+        answers.expect(context.replica.unquota(root), command="UNQUOTA", mailbox=root)
     await answers.check()
 
 
-async def quota(session: Session, root: str) -> None:
+async def quota(context: EngineContext, root: str) -> None:
     """A QUOTA line of the log: send what the root has now, or that it is gone."""
-    session.begin()
-    quota = await session.threads.run(_read_quota, session.master, owner_of(root), root)
+    context.begin()
+    quota = await context.threads.run(_read_quota, context.master, owner_of(root), root)
     answers = Answers()
     if quota is None:
-        session.report("UNQUOTA", root)
-        answers.expect(session.replica.unquota(root), command="UNQUOTA", mailbox=root)
+        context.report("UNQUOTA", root)
+        answers.expect(context.replica.unquota(root), command="UNQUOTA", mailbox=root)
     else:
-        session.report("QUOTA", root)
-        answers.expect(session.replica.quota(quota), command="QUOTA", mailbox=root)
+        context.report("QUOTA", root)
+        answers.expect(context.replica.quota(quota), command="QUOTA", mailbox=root)
     await answers.check()
 
 

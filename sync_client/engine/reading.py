@@ -18,7 +18,15 @@ from cyrus_sync.common.master import Master, MasterReader
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, RecordSource, Since
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from cyrus_sync.sync_client.engine.batches import Base, Cut, Limits, fits, partial_state, plan_cuts, select
+from cyrus_sync.sync_client.engine.batches import (
+    Cut,
+    Limits,
+    ReplicaBase,
+    fits,
+    partial_state,
+    plan_cuts,
+    select,
+)
 from cyrus_sync.sync_client.engine.compare import (
     counters_to_adopt,
     differences,
@@ -122,7 +130,7 @@ class Without:
 class Selected:
     """The records between a base and a cut, from a source that is read again at every iteration."""
 
-    def __init__(self, source: RecordSource, base: Base, cut: Cut | None) -> None:
+    def __init__(self, source: RecordSource, base: ReplicaBase, cut: Cut | None) -> None:
         self._source = source
         self._base = base
         self._cut = cut
@@ -276,7 +284,7 @@ def _collect(
     lacking: Sequence[Record],
     may_withhold: bool,
 ) -> Prepared:
-    base = Base.of(item.remote)
+    base = ReplicaBase.of(item.remote)
     source: RecordSource = reader.records(item.uniqueid, since_modseq=base.modseq)
     missing = _still_there(reader, item.uniqueid, item.left_out) if item.left_out else ()
     if lacking or item.left_out:
@@ -321,7 +329,13 @@ def _still_there(reader: MasterReader, uniqueid: str, left_out: Mapping[int, str
 
 
 def _find_uploads(
-    reader: MasterReader, item: Item, prepared: Prepared, base: Base, stage: Stage, *, may_withhold: bool
+    reader: MasterReader,
+    item: Item,
+    prepared: Prepared,
+    base: ReplicaBase,
+    stage: Stage,
+    *,
+    may_withhold: bool,
 ) -> list[Record]:
     """Enter what has to be uploaded into `prepared`; the records whose messages cannot be read."""
     assert prepared.update is not None
@@ -373,7 +387,7 @@ def wanted_guids(reader: MasterReader, item: Item, stage: Stage, limit: int) -> 
 
     With cuts planned, only those of the next batch.
     """
-    base = Base.of(item.remote)
+    base = ReplicaBase.of(item.remote)
     last = item.cuts[0].uid if item.cuts else None
     found: dict[bytes, None] = {}
     for batch in reader.new_guids(item.uniqueid, base.uid):

@@ -13,7 +13,7 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
 from cyrus_sync.sync_client.engine.concurrency import forgiving
-from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.survey import latest_tombstones
 
 LIVES = "lives here as"
@@ -27,44 +27,44 @@ class NotRenamed(SyncChanged):
         self.names = names
 
 
-async def unmailbox(session: Session, name: str) -> None:
+async def unmailbox(context: EngineContext, name: str) -> None:
     """Delete `name` on the replica if it was deleted here. Raises `MailboxLocked`, or what it answers."""
-    session.begin()
-    async with session.locks.hold([owner_user(name)]):
-        if await session.threads.run(_exists, session.master, name):
+    context.begin()
+    async with context.locks.hold([owner_user(name)]):
+        if await context.threads.run(_exists, context.master, name):
             return
-        states = await forgiving(session.replica.get_mailboxes([name]), MailboxNonexistent) or []
+        states = await forgiving(context.replica.get_mailboxes([name]), MailboxNonexistent) or []
         for state in states:
-            reason = await session.threads.run(_why_not, session.master, state)
+            reason = await context.threads.run(_why_not, context.master, state)
             if reason:
-                session.options.notice(f"{name} ({state.uniqueid}) {reason}: left alone on the replica")
+                context.options.notice(f"{name} ({state.uniqueid}) {reason}: left alone on the replica")
                 continue
-            await _delete(session, state)
+            await _delete(context, state)
 
 
-async def unuser(session: Session, userid: str) -> bool:
+async def unuser(context: EngineContext, userid: str) -> bool:
     """Remove on the replica a user who was removed here; False, and nothing done, if he is here (again).
 
     With a mailbox among his that was never deleted here, only the others are deleted. Raises
     `NotRenamed` if one of them lives on here under another name: its rename has to come first.
     """
-    session.begin()
-    async with session.locks.hold([userid]):
-        if await session.threads.run(_exists, session.master, inbox_of(userid)):
+    context.begin()
+    async with context.locks.hold([userid]):
+        if await context.threads.run(_exists, context.master, inbox_of(userid)):
             return False
-        state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
+        state = await forgiving(context.replica.get_user(userid), MailboxNonexistent, InvalidUser)
         theirs = [s for s in state.mailboxes if not is_deleted(s.name)] if state else []
-        kept = await session.threads.run(_kept, session.master, theirs)
+        kept = await context.threads.run(_kept, context.master, theirs)
         for mailbox, reason in kept:
             if reason.startswith(LIVES):
                 text = f"{mailbox.name} {reason}: to be renamed before its user is removed"
                 raise NotRenamed(text, _names(kept)).at(
                     user=userid, mailbox=mailbox.name, uniqueid=mailbox.uniqueid, command="UNUSER"
                 )
-            session.options.notice(f"{mailbox.name} ({mailbox.uniqueid}) {reason}: left alone on the replica")
+            context.options.notice(f"{mailbox.name} ({mailbox.uniqueid}) {reason}: left alone on the replica")
         if not kept:
-            session.report_localizable("UNUSER", userid)
-            answer = session.replica.unuser(userid, local=session.options.local_only)
+            context.report_localizable("UNUSER", userid)
+            answer = context.replica.unuser(userid, local=context.options.local_only)
             try:
                 await forgiving(answer, MailboxNonexistent, InvalidUser)
             except CyrusSyncError as error:
@@ -74,20 +74,20 @@ async def unuser(session: Session, userid: str) -> bool:
             names = {mailbox.name for mailbox, _ in kept}
             for mailbox in sorted(theirs, key=lambda s: sort_key(s.name), reverse=True):
                 if mailbox.name not in names:
-                    await _delete(session, mailbox)
-        await session.forget([mailbox.name for mailbox in theirs])
+                    await _delete(context, mailbox)
+        await context.forget([mailbox.name for mailbox in theirs])
         return True
 
 
-async def _delete(session: Session, state: MailboxState) -> None:
+async def _delete(context: EngineContext, state: MailboxState) -> None:
     name = state.name
-    session.report_localizable("UNMAILBOX", name)
+    context.report_localizable("UNMAILBOX", name)
     try:
-        await forgiving(session.unmailbox(state), MailboxNonexistent)
+        await forgiving(context.unmailbox(state), MailboxNonexistent)
     except CyrusSyncError as error:
         error.at(user=owner_user(name), mailbox=name, command="UNMAILBOX")
         raise
-    await session.forget([name])
+    await context.forget([name])
 
 
 def _kept(master: Master, theirs: Sequence[MailboxState]) -> list[tuple[MailboxState, str]]:

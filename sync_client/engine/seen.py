@@ -8,7 +8,7 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.concurrency import Answers
-from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.context import EngineContext
 
 
 def seen_changes(local: Sequence[Seen], remote: Sequence[Seen]) -> list[Seen]:
@@ -17,29 +17,31 @@ def seen_changes(local: Sequence[Seen], remote: Sequence[Seen]) -> list[Seen]:
     return [seen for seen in local if theirs.get(seen.uniqueid) != seen]
 
 
-async def sync_seen(session: Session, userid: str, local: Sequence[Seen], remote: Sequence[Seen]) -> None:
+async def sync_seen(
+    context: EngineContext, userid: str, local: Sequence[Seen], remote: Sequence[Seen]
+) -> None:
     """Bring the replica's seen records of `userid` up to date."""
     answers = Answers()
     for record in seen_changes(local, remote):
-        await session.replica.ready()
-        _put(session, answers, userid, record)
+        await context.replica.ready()
+        _put(context, answers, userid, record)
     await answers.check()
 
 
-async def seen(session: Session, userid: str, uniqueid: str) -> None:
+async def seen(context: EngineContext, userid: str, uniqueid: str) -> None:
     """A SEEN line of the log: send that record as it is now."""
-    session.begin()
-    record = await session.threads.run(_read_seen, session.master, userid, uniqueid)
+    context.begin()
+    record = await context.threads.run(_read_seen, context.master, userid, uniqueid)
     if record is not None:
         answers = Answers()
-        _put(session, answers, userid, record)
+        _put(context, answers, userid, record)
         await answers.check()
 
 
-def _put(session: Session, answers: Answers, userid: str, record: Seen) -> None:
-    session.report("SEEN", userid, record.uniqueid)
+def _put(context: EngineContext, answers: Answers, userid: str, record: Seen) -> None:
+    context.report("SEEN", userid, record.uniqueid)
     answers.expect(
-        session.replica.seen(userid, record), command="SEEN", user=userid, uniqueid=record.uniqueid
+        context.replica.seen(userid, record), command="SEEN", user=userid, uniqueid=record.uniqueid
     )
 
 

@@ -12,17 +12,17 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import NULL_GUID, SieveScript
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.concurrency import Answers, start
-from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.context import EngineContext
 
 SCRIPT, BYTECODE = ".script", ".bc"
 _CANNOT_COMPILE = (SyncBadSieve, UnknownFailure, RemoteDenied, ProtocolError)
 """What servers answer then: the release decides."""
 
 
-def tell_of_files(session: Session, userid: str, scripts: Sequence[SieveScript]) -> None:
+def tell_of_files(context: EngineContext, userid: str, scripts: Sequence[SieveScript]) -> None:
     """Where scripts travel as messages: those that an older release has left as `scripts` in files do not."""
     if scripts:
-        session.options.remark(
+        context.options.remark(
             f"the Sieve scripts of {userid} are files of an older release, which are not replicated: they"
             " become messages when he logs in to ManageSieve"
         )
@@ -73,45 +73,45 @@ def _active(scripts: Sequence[SieveScript]) -> str | None:
 
 
 async def sync_sieve(
-    session: Session, userid: str, local: Sequence[SieveScript], remote: Sequence[SieveScript]
+    context: EngineContext, userid: str, local: Sequence[SieveScript], remote: Sequence[SieveScript]
 ) -> None:
     """Bring the replica's scripts of `userid` up to date."""
     changes = sieve_changes(local, remote)
     answers = Answers()
-    replica = session.replica
+    replica = context.replica
     refused: set[str] = set()
     for script in changes.upload:
-        content = await session.threads.run(_read_script, session.master, userid, script.filename)
+        content = await context.threads.run(_read_script, context.master, userid, script.filename)
         if content is None:
             continue
         await replica.ready()
-        session.report("SIEVE", userid, script.filename)
+        context.report("SIEVE", userid, script.filename)
         sending = replica.sieve(userid, script.filename, script.last_update, content)
-        uploading = _uploaded(session, userid, script.filename, sending, refused)
+        uploading = _uploaded(context, userid, script.filename, sending, refused)
         answers.expect(start(uploading), command="SIEVE", user=userid)
     for filename in changes.remove:
         await replica.ready()
-        session.report("UNSIEVE", userid, filename)
+        context.report("UNSIEVE", userid, filename)
         answers.expect(replica.unsieve(userid, filename), command="UNSIEVE", user=userid)
     if changes.activate is not None:
-        session.report("ACTIVATE_SIEVE", userid, changes.activate)
+        context.report("ACTIVATE_SIEVE", userid, changes.activate)
         activating = _activated(replica.activate_sieve(userid, changes.activate), refused)
         answers.expect(start(activating), command="ACTIVATE_SIEVE", user=userid)
     elif changes.deactivate:
-        session.report("UNACTIVATE_SIEVE", userid)
+        context.report("UNACTIVATE_SIEVE", userid)
         answers.expect(replica.unactivate_sieve(userid), command="UNACTIVATE_SIEVE", user=userid)
     await answers.check()
 
 
 async def _uploaded(
-    session: Session, userid: str, filename: str, answer: Deferred[None], refused: set[str]
+    context: EngineContext, userid: str, filename: str, answer: Deferred[None], refused: set[str]
 ) -> None:
     """A script that the replica cannot compile is left out and told of; the others go on."""
     try:
         await answer
     except _CANNOT_COMPILE as error:
         refused.add(filename.removesuffix(SCRIPT))
-        session.options.remark(
+        context.options.remark(
             f"{userid}: the Sieve script {filename.removesuffix(SCRIPT)} is left out: {error.message}"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.concurrency import Answers
-from cyrus_sync.sync_client.engine.session import Session
+from cyrus_sync.sync_client.engine.context import EngineContext
 
 
 def subscription_changes(local: Sequence[str], remote: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -17,32 +17,32 @@ def subscription_changes(local: Sequence[str], remote: Sequence[str]) -> tuple[l
 
 
 async def sync_subscriptions(
-    session: Session, userid: str, local: Sequence[str], remote: Sequence[str]
+    context: EngineContext, userid: str, local: Sequence[str], remote: Sequence[str]
 ) -> None:
     """Make the replica's subscriptions of `userid` those of the master."""
     wanted, surplus = subscription_changes(local, remote)
     answers = Answers()
     for name in wanted:
-        await _put(session, answers, userid, name, True)
+        await _put(context, answers, userid, name, True)
     for name in surplus:
-        await _put(session, answers, userid, name, False)
+        await _put(context, answers, userid, name, False)
     await answers.check()
 
 
-async def sub(session: Session, userid: str, mailbox: str) -> None:
+async def sub(context: EngineContext, userid: str, mailbox: str) -> None:
     """A SUB or UNSUB line of the log: send what the subscription is now."""
-    session.begin()
-    subscribed = await session.threads.run(_is_subscribed, session.master, userid, mailbox)
+    context.begin()
+    subscribed = await context.threads.run(_is_subscribed, context.master, userid, mailbox)
     answers = Answers()
-    await _put(session, answers, userid, mailbox, subscribed)
+    await _put(context, answers, userid, mailbox, subscribed)
     await answers.check()
 
 
-async def _put(session: Session, answers: Answers, userid: str, name: str, subscribed: bool) -> None:
+async def _put(context: EngineContext, answers: Answers, userid: str, name: str, subscribed: bool) -> None:
     verb = "SUB" if subscribed else "UNSUB"
-    await session.replica.ready()
-    session.report(verb, userid, name)
-    send = session.replica.sub if subscribed else session.replica.unsub
+    await context.replica.ready()
+    context.report(verb, userid, name)
+    send = context.replica.sub if subscribed else context.replica.unsub
     answers.expect(send(userid, name), command=verb, user=userid, mailbox=name)
 
 

@@ -20,12 +20,12 @@ from cyrus_sync.sync_client.engine.concurrency import (
     item_of,
     start,
 )
+from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
 from cyrus_sync.sync_client.engine.folders import FolderRun, look_for_moved, start_folders
 from cyrus_sync.sync_client.engine.mending import heal_owner, heal_replica
 from cyrus_sync.sync_client.engine.quotas import sync_quotas
 from cyrus_sync.sync_client.engine.seen import sync_seen
-from cyrus_sync.sync_client.engine.session import Session
 from cyrus_sync.sync_client.engine.sieve import sync_sieve, tell_of_files
 from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 
@@ -38,50 +38,50 @@ class LocalUser:
     meta: UserMeta
 
 
-async def sync_user(session: Session, userid: str) -> None:
+async def sync_user(context: EngineContext, userid: str) -> None:
     """Make everything of `userid` on the replica as it is on the master.
 
     A user without INBOX on the master is left alone. Raises `FoldersFailed` when everything else is
     done, `MailboxLocked` if the user is being worked on (with `skip_locked`) or set aside.
     """
-    session.begin()
+    context.begin()
     try:
-        async with session.locks.hold([userid]):
-            await _sync_locked(session, userid)
+        async with context.locks.hold([userid]):
+            await _sync_locked(context, userid)
     except CyrusSyncError as error:
         error.at(user=userid)
         raise
     finally:
-        if session.options.restart_after_group:
-            session.stage.restart()
+        if context.options.restart_after_group:
+            context.stage.restart()
 
 
-async def _sync_locked(session: Session, userid: str) -> None:
+async def _sync_locked(context: EngineContext, userid: str) -> None:
     run = FolderRun({Owner("user", userid): None}, full=True)
     while run.next_round():
-        session.report("USER", userid)
-        remote = await _ask(session, userid)
+        context.report("USER", userid)
+        remote = await _ask(context, userid)
         if run.rounds == 1:
-            await heal_owner(session, Owner("user", userid), remote.mailboxes)
-            await heal_replica(session, userid, remote.mailboxes)
-        local = await session.threads.run(_read_user, session.master, userid, not session.sieve_mailbox)
+            await heal_owner(context, Owner("user", userid), remote.mailboxes)
+            await heal_replica(context, userid, remote.mailboxes)
+        local = await context.threads.run(_read_user, context.master, userid, not context.sieve_mailbox)
         if local is None:
-            session.report("Does not exist locally", userid)
-            if not await tell_of_user(session, userid, remote) and session.options.strict:
-                session.options.remark(f"no such user: {userid}")
+            context.report("Does not exist locally", userid)
+            if not await tell_of_user(context, userid, remote) and context.options.strict:
+                context.options.remark(f"no such user: {userid}")
             return
-        folders = await start_folders(session, run, remote.mailboxes)
+        folders = await start_folders(context, run, remote.mailboxes)
         if folders is None:
             continue
-        await all_of([folders, start(_sync_rest(session, userid, local, remote, run.failures))])
-        if await look_for_moved(session, run):
+        await all_of([folders, start(_sync_rest(context, userid, local, remote, run.failures))])
+        if await look_for_moved(context, run):
             continue
         run.check()
         return
 
 
-async def _ask(session: Session, userid: str) -> UserState:
-    state = await forgiving(session.replica.get_user(userid), MailboxNonexistent, InvalidUser)
+async def _ask(context: EngineContext, userid: str) -> UserState:
+    state = await forgiving(context.replica.get_user(userid), MailboxNonexistent, InvalidUser)
     return state or UserState()
 
 
@@ -96,20 +96,24 @@ def _read_user(master: Master, userid: str, with_sieve: bool) -> LocalUser | Non
 
 
 async def _sync_rest(
-    session: Session, userid: str, local: LocalUser, remote: UserState, failures: dict[str, CyrusSyncError]
+    context: EngineContext,
+    userid: str,
+    local: LocalUser,
+    remote: UserState,
+    failures: dict[str, CyrusSyncError],
 ) -> None:
     """Everything but mailboxes. None of it waits for another's answer; what the replica refuses joins
     `failures`, and the rest is done."""
     meta = remote.meta
     parts = [
-        start(sync_quotas(session, local.quotas, remote.quotas)),
-        start(sync_subscriptions(session, userid, local.meta.subscriptions, meta.subscriptions)),
+        start(sync_quotas(context, local.quotas, remote.quotas)),
+        start(sync_subscriptions(context, userid, local.meta.subscriptions, meta.subscriptions)),
     ]
-    if not session.sieve_mailbox:
-        parts.append(start(sync_sieve(session, userid, local.meta.sieve, meta.sieve)))
+    if not context.sieve_mailbox:
+        parts.append(start(sync_sieve(context, userid, local.meta.sieve, meta.sieve)))
     else:
-        tell_of_files(session, userid, local.meta.sieve)
-    parts.append(start(_sync_seen_leniently(session, userid, local, meta)))
+        tell_of_files(context, userid, local.meta.sieve)
+    parts.append(start(_sync_seen_leniently(context, userid, local, meta)))
     for result in await all_results(parts):
         if not isinstance(result, Failed):
             continue
@@ -120,9 +124,11 @@ async def _sync_rest(
         failures.update(singly)
 
 
-async def _sync_seen_leniently(session: Session, userid: str, local: LocalUser, remote: UserMeta) -> None:
+async def _sync_seen_leniently(
+    context: EngineContext, userid: str, local: LocalUser, remote: UserMeta
+) -> None:
     """\\Seen of other people's mailboxes is not worth failing a user for."""
     try:
-        await sync_seen(session, userid, local.meta.seen, remote.seen)
+        await sync_seen(context, userid, local.meta.seen, remote.seen)
     except (ReplyError, ItemsFailed) as error:
-        session.options.notice(f"seen state of {userid} was refused: {error}")
+        context.options.notice(f"seen state of {userid} was refused: {error}")

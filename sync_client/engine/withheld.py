@@ -25,7 +25,7 @@ from cyrus_sync.common.files import make_directories, private, write_over
 from cyrus_sync.common.stores import disk
 
 
-class Entry(NamedTuple):
+class WithheldMessages(NamedTuple):
     """The messages of one mailbox: GUID by UID."""
 
     uniqueid: str
@@ -39,7 +39,7 @@ class Withheld:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, WithheldMessages] = {}
         self._stamp: tuple[int, int] | None = None
 
     def of(self, uniqueid: str) -> dict[int, bytes]:
@@ -49,7 +49,7 @@ class Withheld:
             found = self._entries.get(uniqueid)
         return dict(found.messages) if found else {}
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[WithheldMessages]:
         with self._lock:
             self._read()
             return sorted(self._entries.values(), key=lambda entry: entry.mailbox)
@@ -66,7 +66,7 @@ class Withheld:
                 self._read()
                 self._entries.pop(uniqueid, None)
                 if messages:
-                    self._entries[uniqueid] = Entry(uniqueid, mailbox, dict(messages))
+                    self._entries[uniqueid] = WithheldMessages(uniqueid, mailbox, dict(messages))
                 self._write()
 
     @contextmanager
@@ -92,7 +92,7 @@ class Withheld:
                 return
             document: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
             self._entries = {
-                uniqueid: Entry(
+                uniqueid: WithheldMessages(
                     uniqueid, one["mailbox"], {int(u): bytes.fromhex(g) for u, g in one["messages"].items()}
                 )
                 for uniqueid, one in document.items()

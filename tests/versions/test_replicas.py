@@ -30,7 +30,7 @@ class Pair(World):
         """``-u alice``; what was sent."""
         replica = self.old.connect()
         engine: Engine = self.engine(replica, **options)
-        assert isinstance(engine.session.threads, InlineThreads)
+        assert isinstance(engine.context.threads, InlineThreads)
         self.old.run(engine.user("alice"))
         return self.old.sent
 

@@ -79,13 +79,11 @@ class Change:
             raise
         self._stack.callback(files.give_back, opened)
         self._stack.callback(hold.close)
-        session = opened.take(held=True)
-        self._stack.callback(
-            lambda: opened.give_back(session, reusable=not session.connection.in_transaction)
-        )
-        self._ground = opened.ground(session, new=self._made)
+        index = opened.take(held=True)
+        self._stack.callback(lambda: opened.give_back(index, reusable=not index.connection.in_transaction))
+        self._ground = opened.ground(index, new=self._made)
         self._stack.callback(self._ground.packs.close)
-        self._changes = session.connection.total_changes
+        self._changes = index.connection.total_changes
         return self._ground
 
     def other_holder(self, uniqueid: str) -> Owner | None:

@@ -46,7 +46,7 @@ class Heat(IntEnum):
     """Pages too."""
 
 
-class Session:
+class OpenIndex:
     """A connection with what belongs to it."""
 
     def __init__(self, opened: OpenOwner, connection: sqlite3.Connection, packs: PackReader) -> None:
@@ -71,12 +71,12 @@ class OpenOwner:
         self.damaged = damaged
         self.in_use = 0
         self._home = home
-        self._idle: list[Session] = []
+        self._idle: list[OpenIndex] = []
         self._lock = threading.Lock()
         self._closed = False
         self._heat = Heat.HOT
 
-    def take(self, *, held: bool = False) -> Session:
+    def take(self, *, held: bool = False) -> OpenIndex:
         """A connection that nobody uses; `held`: for one who holds the owner. Raises `StoreError`,
         sqlite3.Error."""
         with self._lock:
@@ -84,9 +84,9 @@ class OpenOwner:
                 return self._idle.pop()
         return self._connect(held=held)
 
-    def give_back(self, session: Session, *, reusable: bool = True) -> None:
+    def give_back(self, index: OpenIndex, *, reusable: bool = True) -> None:
         """Return what `take` gave; a connection that met trouble is closed."""
-        kept = self._cooled(session) if reusable else None
+        kept = self._cooled(index) if reusable else None
         with self._lock:
             if kept is not None and not self._closed and len(self._idle) < _IDLE:
                 self._idle.append(kept)
@@ -94,7 +94,7 @@ class OpenOwner:
         if kept is not None:
             kept.close()
         if not reusable:
-            session.close()
+            index.close()
 
     def heat(self, heat: Heat) -> None:
         """What is to be kept from now on."""
@@ -104,49 +104,49 @@ class OpenOwner:
             return
         with self._lock:
             idle, self._idle = self._idle, []
-        for session in idle:
-            self.give_back(session)
+        for index in idle:
+            self.give_back(index)
 
-    def _cooled(self, session: Session) -> Session | None:
-        """`session`, or what is to be kept in its place. A new connection comes before the old one goes."""
+    def _cooled(self, index: OpenIndex) -> OpenIndex | None:
+        """`index`, or what is to be kept in its place. A new connection comes before the old one goes."""
         heat = self._heat
         if heat is Heat.HOT:
-            return session
+            return index
         fresh = None
         with contextlib.suppress(sqlite3.Error, CyrusSyncError):
             if heat is Heat.WARM:
-                session.drop_pages()
-                return session
+                index.drop_pages()
+                return index
             if not self._idle:
                 fresh = self._connect()
                 fresh.drop_pages()
-        session.close()
+        index.close()
         return fresh
 
-    def _connect(self, *, held: bool = False) -> Session:
+    def _connect(self, *, held: bool = False) -> OpenIndex:
         connection = self._home.open_index(self.directory, held=held)
-        return Session(self, connection, PackReader(self._home.packs(self.directory)))
+        return OpenIndex(self, connection, PackReader(self._home.packs(self.directory)))
 
-    def ground(self, session: Session, *, new: bool) -> Ground:
+    def ground(self, index: OpenIndex, *, new: bool) -> Ground:
         """What a writer stands on; the caller holds the owner's lock. `new` = it has just been made."""
-        lengths = dict(session.connection.execute("SELECT pack, length FROM packs"))
+        lengths = dict(index.connection.execute("SELECT pack, length FROM packs"))
         packs = self._home.pack_writer(self.directory, lengths, new=new)
-        return Ground(session.connection, packs, session.bodies)
+        return Ground(index.connection, packs, index.bodies)
 
     def places_now(self, guids: Sequence[bytes]) -> dict[bytes, Stored]:
         """Where messages are in the index as it is now, whatever a snapshot says."""
-        session = self.take()
+        index = self.take()
         try:
-            return lookup(session.connection, guids)
+            return lookup(index.connection, guids)
         finally:
-            self.give_back(session)
+            self.give_back(index)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for session in idle:
-            session.close()
+        for index in idle:
+            index.close()
 
 
 def _most_open() -> int:

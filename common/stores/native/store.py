@@ -19,7 +19,7 @@ from cyrus_sync.common.stores.native.changing import Change
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
 from cyrus_sync.common.stores.native.loglines import Line, LineWriter, LogLines
 from cyrus_sync.common.stores.native.marks import MarkedOwners
-from cyrus_sync.common.stores.native.opened import OpenFiles, OpenOwner, Session
+from cyrus_sync.common.stores.native.opened import OpenFiles, OpenIndex, OpenOwner
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.native.unlogged import Unlogged
@@ -96,14 +96,14 @@ class NativeStore:
                 return
             opened = self.open.take(directory)
             try:
-                session = opened.take()
+                index = opened.take()
                 try:
                     with self.home.reading(directory):
-                        session.connection.execute("BEGIN")
-                        session.connection.execute("SELECT 1 FROM owner").fetchone()
-                    yield Reader(owner, session.connection, lambda: session.bodies)
+                        index.connection.execute("BEGIN")
+                        index.connection.execute("SELECT 1 FROM owner").fetchone()
+                    yield Reader(owner, index.connection, lambda: index.bodies)
                 finally:
-                    _end_reading(opened, session)
+                    _end_reading(opened, index)
             finally:
                 self.open.give_back(opened)
 
@@ -253,11 +253,11 @@ class NativeStore:
             return mutex
 
 
-def _end_reading(opened: OpenOwner, session: Session) -> None:
+def _end_reading(opened: OpenOwner, index: OpenIndex) -> None:
     try:
-        if session.connection.in_transaction:
-            session.connection.execute("ROLLBACK")
+        if index.connection.in_transaction:
+            index.connection.execute("ROLLBACK")
     except sqlite3.Error:
-        opened.give_back(session, reusable=False)
+        opened.give_back(index, reusable=False)
         raise
-    opened.give_back(session)
+    opened.give_back(index)

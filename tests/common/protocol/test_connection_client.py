@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from cyrus_sync.common.model import MessageBody, Record
 from cyrus_sync.common.protocol import connection_client
-from cyrus_sync.common.protocol.connection_client import MAX_GREETING, MOVES, ClientConnection, Move, State
+from cyrus_sync.common.protocol.connection_client import (
+    MAX_GREETING,
+    MOVES,
+    ClientConnection,
+    ClientMove,
+    ClientState,
+)
 from cyrus_sync.common.protocol.dlist import File, Limits
 from cyrus_sync.common.protocol.events import (
     NEED_DATA,
@@ -152,7 +158,7 @@ def test_a_server_that_breaks_the_grammar_is_followed_no_further(line: bytes, cu
     connection = greeted(limits=Limits(max_literal=100))
     found = events(connection, chunks(line + b"OK success\r\n", cuts))
     assert [type(event) for event in found] == [Fatal]
-    assert connection.state is State.FAILED
+    assert connection.state is ClientState.FAILED
     connection.receive_data(b"OK success\r\n")
     assert connection.next_event() is NEED_DATA
     assert connection.buffered == 0
@@ -175,9 +181,9 @@ def test_an_end_in_the_greeting_is_not_clean() -> None:
     assert connection.next_event() == ConnectionClosed(False)
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("move", Move)
-def test_every_move_is_declared_or_a_mistake(state: State, move: Move) -> None:
+@pytest.mark.parametrize("state", ClientState)
+@pytest.mark.parametrize("move", ClientMove)
+def test_every_move_is_declared_or_a_mistake(state: ClientState, move: ClientMove) -> None:
     connection = ClientConnection()
     connection._state = state
     if (state, move) in MOVES:
@@ -190,7 +196,7 @@ def test_every_move_is_declared_or_a_mistake(state: State, move: Move) -> None:
 
 
 def test_every_state_can_be_reached() -> None:
-    assert {State.GREETING} | set(MOVES.values()) == set(State)
+    assert {ClientState.GREETING} | set(MOVES.values()) == set(ClientState)
 
 
 SCRIPT = (
@@ -275,7 +281,7 @@ def test_the_answers_to_one_command_have_a_bound_and_the_next_command_has_it_ane
         assert len(found) == 10 and found[-1] == OK
     found = events(connection, [answer] * 20)
     assert len(found) <= 11 and found[-1] == Fatal(b"too much in the answers to one command")
-    assert connection.state is State.FAILED
+    assert connection.state is ClientState.FAILED
 
 
 def test_records_and_messages_that_stream_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.model import MessageBody, Record
-from cyrus_sync.common.protocol.connection_server import MOVES, Move, ServerConnection, State
+from cyrus_sync.common.protocol.connection_server import MOVES, ServerConnection, ServerMove, ServerState
 from cyrus_sync.common.protocol.dlist import Limits
 from cyrus_sync.common.protocol.events import (
     NEED_DATA,
@@ -191,7 +191,7 @@ def test_what_is_too_long_is_fatal(line: bytes) -> None:
     assert len(found) == 1
     assert isinstance(found[0], Fatal)
     assert found[0].reply.startswith(b"* Fatal error: ")
-    assert connection.state is State.FAILED
+    assert connection.state is ServerState.FAILED
 
 
 @pytest.mark.parametrize(
@@ -463,9 +463,9 @@ def test_what_came_before_the_end_is_still_delivered() -> None:
 # -- the machine
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("move", Move)
-def test_every_move_is_declared_or_a_mistake(state: State, move: Move) -> None:
+@pytest.mark.parametrize("state", ServerState)
+@pytest.mark.parametrize("move", ServerMove)
+def test_every_move_is_declared_or_a_mistake(state: ServerState, move: ServerMove) -> None:
     connection = server()
     connection._state = state
     if (state, move) in MOVES:
@@ -478,9 +478,9 @@ def test_every_move_is_declared_or_a_mistake(state: State, move: Move) -> None:
 
 
 def test_every_state_can_be_reached_and_left() -> None:
-    reached = {State.COMMAND} | set(MOVES.values())
-    assert reached == set(State)
-    for state in set(State) - {State.CLOSED}:
+    reached = {ServerState.COMMAND} | set(MOVES.values())
+    assert reached == set(ServerState)
+    for state in set(ServerState) - {ServerState.CLOSED}:
         assert any(start is state and end is not state for (start, _), end in MOVES.items())
 
 

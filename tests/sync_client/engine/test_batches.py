@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cyrus_sync.common.errors import ConnectionLost
 from cyrus_sync.common.model import Record
-from cyrus_sync.sync_client.engine.batches import Base, Cut, Limits, fits, plan_cuts, select
+from cyrus_sync.sync_client.engine.batches import Cut, Limits, ReplicaBase, fits, plan_cuts, select
 from tests.sync_client.engine.lines import BrokenLine
 from tests.sync_client.engine.world import ALICE, INBOX, World, content, deliver, finish, state, write
 
@@ -141,7 +141,7 @@ def test_cuts_lead_to_the_complete_mailbox_and_never_back(
     records: list[Record], base_uid: int, base_modseq: int, size: int
 ) -> None:
     """A replica that starts at any base and takes every batch ends with all that was to be sent."""
-    base = Base(min(base_uid, len(records)), base_modseq if base_uid else 0)
+    base = ReplicaBase(min(base_uid, len(records)), base_modseq if base_uid else 0)
     source = [r for r in records if r.modseq > base.modseq]
     replica = {r.uid: min(r.modseq, base.modseq) for r in records if r.uid <= base.uid}
     limits = Limits(size, 1 << 30)
@@ -162,5 +162,5 @@ def test_cuts_lead_to_the_complete_mailbox_and_never_back(
             assert cut.modseq >= base.modseq
             assert (cut.uid, cut.modseq) != base
             assert len([r for r in sent if r.uid > base.uid]) <= size
-            base = Base(cut.uid, cut.modseq)
+            base = ReplicaBase(cut.uid, cut.modseq)
     assert {uid: replica[uid] for uid in (r.uid for r in source)} == {r.uid: r.modseq for r in source}

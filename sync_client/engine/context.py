@@ -24,7 +24,7 @@ RECORDS_ESTIMATE = 1024
 """What a mailbox counts for until its records have been read."""
 
 
-class Session:
+class EngineContext:
     """One connection to a replica, and what is remembered as long as it lasts."""
 
     def __init__(self, master: Master, replica: Replica, threads: Threads, options: Options) -> None:
