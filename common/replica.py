@@ -52,11 +52,16 @@ class Replica(Protocol):
 
     # -- what the replica has
 
-    def get_user(self, userid: str) -> Deferred[UserState]: ...
+    def get_user(self, userid: str) -> Deferred[UserState]:
+        """GET USER: the user's mailboxes, quota roots and metadata; all empty for a user that is not
+        there."""
 
-    def get_meta(self, userid: str) -> Deferred[UserMeta]: ...
+    def get_meta(self, userid: str) -> Deferred[UserMeta]:
+        """GET META: seen state, subscriptions and scripts of a user."""
 
-    def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]: ...
+    def get_mailboxes(self, names: Sequence[str]) -> Deferred[list[MailboxState]]:
+        """GET MAILBOXES: the states of those of these mailboxes (internal names) that are there, in any
+        order."""
 
     def get_uniqueids(self, uniqueids: Sequence[str]) -> Deferred[list[MailboxState]]:
         """Those that are there, in any order. A `ReplyError` from one that cannot be asked so."""
@@ -75,33 +80,41 @@ class Replica(Protocol):
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
         """The GUIDs of the user's messages that are known to be damaged there."""
 
-    def get_quota(self, root: str) -> Deferred[Quota | None]: ...
+    def get_quota(self, root: str) -> Deferred[Quota | None]:
+        """GET QUOTA: the limits of a quota root; None where there is no such root."""
 
     def get_annotations(self, mailbox: str) -> Deferred[list[MailboxAnnotation]]:
-        """Mailbox annotations, or the server's for ""."""
+        """GET ANNOTATION: the annotations of a mailbox, or of the server (mailbox "")."""
 
     def fetch(
         self, mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: int
     ) -> Deferred[MessageBody | None]:
-        """A message's bytes; None where the replica's file is not what `guid` says."""
+        """GET FETCH: a message; None where the replica's copy is not what `guid` says. Fails with
+        `MailboxNonexistent` where it has none."""
 
-    def fetch_sieve(self, userid: str, filename: str) -> Deferred[bytes]: ...
+    def fetch_sieve(self, userid: str, filename: str) -> Deferred[bytes]:
+        """GET FETCH_SIEVE: the text of the script ``NAME.script``. Fails with `MailboxNonexistent`."""
 
     # -- changes
 
     def reserve(
         self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
     ) -> Deferred[list[bytes]]:
-        """Stage what the replica has already; the GUIDs that it has not come back."""
+        """APPLY RESERVE: stage those of these messages that the replica has. The result is the GUIDs that it
+        has not."""
 
     def message(self, messages: MessageSource) -> Deferred[None]:
         """Stage messages for the mailbox updates that follow, until `restart`."""
 
-    def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]: ...
+    def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        """APPLY MAILBOX: make the mailbox what `update` says, new ones included. Messages of new records are
+        staged before. Fails as `MailWriter.apply_mailbox` says; after `SyncChecksum` the changes stand."""
 
     def rename(
         self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
-    ) -> Deferred[None]: ...
+    ) -> Deferred[None]:
+        """APPLY RENAME: rename one mailbox, or move it to `partition`; `uidvalidity` 0 = keep it. Fails as
+        `MailStore.rename` says."""
 
     def unmailbox(
         self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
@@ -109,32 +122,47 @@ class Replica(Protocol):
         """Delete `name`; with an identity only if that is the mailbox that has the name, else
         `MailboxMoved`. An identity may be given where ``UNMAILBOX-ID`` was agreed."""
 
-    def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]: ...
+    def unuser(self, userid: str, *, local: bool = False) -> Deferred[None]:
+        """APPLY UNUSER: delete the user's mailboxes and metadata; nothing happens for a user that is not
+        there."""
 
-    def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]: ...
+    def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
+        """APPLY EXPUNGE: mark these UIDs as expunged. Fails with `MailboxMoved` if `uniqueid` is another
+        mailbox's."""
 
-    def quota(self, quota: Quota) -> Deferred[None]: ...
+    def quota(self, quota: Quota) -> Deferred[None]:
+        """APPLY QUOTA: make these the limits of a quota root."""
 
-    def unquota(self, root: str) -> Deferred[None]: ...
+    def unquota(self, root: str) -> Deferred[None]:
+        """APPLY UNQUOTA: remove a quota root, if it is there."""
 
-    def sub(self, userid: str, mailbox: str) -> Deferred[None]: ...
+    def sub(self, userid: str, mailbox: str) -> Deferred[None]:
+        """APPLY SUB: subscribe the user. The mailbox need not exist."""
 
-    def unsub(self, userid: str, mailbox: str) -> Deferred[None]: ...
+    def unsub(self, userid: str, mailbox: str) -> Deferred[None]:
+        """APPLY UNSUB: end a subscription, if there is one."""
 
-    def seen(self, userid: str, seen: Seen) -> Deferred[None]: ...
+    def seen(self, userid: str, seen: Seen) -> Deferred[None]:
+        """APPLY SEEN: replace the user's seen state of one mailbox. Times are Unix seconds."""
 
-    def annotation(self, annotation: MailboxAnnotation) -> Deferred[None]: ...
+    def annotation(self, annotation: MailboxAnnotation) -> Deferred[None]:
+        """APPLY ANNOTATION: set an annotation of a mailbox, or of the server (mailbox "")."""
 
-    def unannotation(self, mailbox: str, entry: str, userid: str) -> Deferred[None]: ...
+    def unannotation(self, mailbox: str, entry: str, userid: str) -> Deferred[None]:
+        """APPLY UNANNOTATION: remove an annotation, if it is there."""
 
-    def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]: ...
+    def sieve(self, userid: str, filename: str, last_update: int, content: bytes) -> Deferred[None]:
+        """APPLY SIEVE: store the script ``NAME.script``; `last_update` in Unix seconds. Fails with
+        `SyncBadSieve`."""
 
-    def unsieve(self, userid: str, filename: str) -> Deferred[None]: ...
+    def unsieve(self, userid: str, filename: str) -> Deferred[None]:
+        """APPLY UNSIEVE: remove a script, if it is there."""
 
     def activate_sieve(self, userid: str, filename: str) -> Deferred[None]:
-        """`filename` is the bytecode name, ``NAME.bc``."""
+        """APPLY ACTIVATE_SIEVE: make a script active. `filename` is the name of its bytecode, ``NAME.bc``."""
 
-    def unactivate_sieve(self, userid: str) -> Deferred[None]: ...
+    def unactivate_sieve(self, userid: str) -> Deferred[None]:
+        """APPLY UNACTIVATE_SIEVE: make no script active."""
 
     # -- the session
 
@@ -147,4 +175,5 @@ class Replica(Protocol):
     def restart(self) -> Deferred[None]:
         """Forget what is staged."""
 
-    def noop(self) -> Deferred[None]: ...
+    def noop(self) -> Deferred[None]:
+        """NOOP: do nothing, in its turn."""

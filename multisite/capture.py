@@ -40,6 +40,7 @@ class AtOnce:
     """Stands in for threads, and runs everything at once: whoever captures has nothing else to do."""
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Call it now; the Deferred has fired."""
         return maybeDeferred(function, *args)
 
 

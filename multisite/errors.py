@@ -19,6 +19,8 @@ class NoFamily(MultisiteError):
 
 
 class UnknownReplica(MultisiteError):
+    """Nobody in the family has this name or id."""
+
     text = "no such replica"
 
 

@@ -135,6 +135,7 @@ class Recorder:
     # -- mailboxes
 
     def mailbox(self, update: MailboxUpdate, *, local: bool = False) -> Deferred[None]:
+        """Record the state and the records of a mailbox, and note them in the shadow."""
         log, state = self._log, update.state
         shadow = self._shadows.get(state.uniqueid)
         home = log.home(state.uniqueid, state.name)
@@ -165,6 +166,7 @@ class Recorder:
     def rename(
         self, old: str, new: str, partition: str, uidvalidity: int = 0, *, local: bool = False
     ) -> Deferred[None]:
+        """Record a rename or a move; both names are told as they should be."""
         state = self._shadows.by_name(old)
         if state is None:
             return fail(MailboxNonexistent().at(mailbox=old))
@@ -181,6 +183,7 @@ class Recorder:
     def unmailbox(
         self, name: str, *, local: bool = False, uniqueid: str = "", uidvalidity: int = 0
     ) -> Deferred[None]:
+        """Record that a mailbox was deleted."""
         state = self._shadows.by_name(name)
         if state is None:
             return fail(MailboxNonexistent().at(mailbox=name))
@@ -209,6 +212,7 @@ class Recorder:
         return succeed(None)
 
     def expunge(self, mailbox: str, uniqueid: str, uids: Sequence[int]) -> Deferred[None]:
+        """Record that messages were expunged."""
         home = self._log.home(uniqueid, mailbox)
         wanted = self._log.objects.wanted_name(uniqueid, mailbox)
         line = COMMANDS["APPLY", "EXPUNGE"].line(wanted, uniqueid, uids)

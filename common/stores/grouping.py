@@ -126,6 +126,7 @@ class GroupExecutor:
         self._timeout = timeout
 
     def execute(self, jobs: Sequence[QueuedVerb]) -> Iterator[list[Outcome[QueuedVerb]]]:
+        """Run the verbs in order, and yield their outcomes as they become final (`threads.Executor`)."""
         run = _Run(self._store, self._timeout)
         for job in jobs:
             run.run(job)

@@ -104,6 +104,7 @@ class FullMailbox:
         return iter(self._records)
 
     def close(self) -> None:
+        """End the snapshot."""
         self._stack.close()
 
     def __del__(self) -> None:

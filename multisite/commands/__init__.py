@@ -20,7 +20,8 @@ class CommandModule(Protocol):
 
     GRAMMAR: Grammar
 
-    def run(self, context: Context) -> int: ...
+    def run(self, context: Context) -> int:
+        """Do the work; the exit status. Raises what `common.commands` makes a status of."""
 
 
 class Subcommand(NamedTuple):
@@ -30,6 +31,7 @@ class Subcommand(NamedTuple):
     summary: str
 
     def load(self) -> list[CommandModule]:
+        """The modules, imported."""
         return [cast(CommandModule, import_module(f"{__name__}.{name}")) for name in self.modules]
 
     def chosen(self, argv: Sequence[str]) -> CommandModule:

@@ -65,6 +65,7 @@ class Context:
 
     @cached_property
     def config(self) -> Config:
+        """What imapd.conf says. Raises `ConfigError`."""
         return Config.load(self.options.text("C") or DEFAULT_PATH, program=self.program)
 
     @property
@@ -79,6 +80,7 @@ class Context:
 
     @cached_property
     def log(self) -> ShippingLog:
+        """Where the command writes what it did (`LOG`)."""
         return ShippingLog(self.config.configdirectory / "log" / LOG, program=self.program)
 
     @property

@@ -98,6 +98,7 @@ class IntoBay:
         unsent.bay_of(self._context.site, path).adopt(descriptor)
 
     def note(self, left: Unsent) -> None:
+        """Write down, durably, which packets are about to be written."""
         left.note(self._directory)
 
     # -- sending

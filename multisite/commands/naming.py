@@ -40,9 +40,11 @@ class Naming:
         return name if found is not None and not found.tombstone else None
 
     def external(self, name: str) -> str:
+        """An internal name as an administrator types it: ``user/bob/Projects``."""
         return self._space.external(name)
 
     def owner_name(self, owner: Owner) -> str:
+        """An owner as `owner` reads it."""
         return self._space.owner_name(owner)
 
     def owner(self, typed: str) -> Owner:

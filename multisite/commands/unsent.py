@@ -42,6 +42,7 @@ class Unsent:
         write_over(directory / FILE, json.dumps(asdict(self)).encode(), 0o600)
 
     def with_packet(self, path: Path) -> Unsent:
+        """The same note with one packet more."""
         return replace(self, paths=(*self.paths, os.fspath(path)))
 
     def write_orders(self, site: Site) -> list[tuple[Path, Path]]:

@@ -172,6 +172,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Self:

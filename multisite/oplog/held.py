@@ -39,6 +39,7 @@ class Held:
         )
 
     def get(self, guid: bytes) -> MessageBody | None:
+        """The message, as a zstd frame; None if it is not held."""
         found = self._db.row("SELECT size, frame FROM held WHERE guid = ?", (guid,))
         return MessageBody("", guid, found[0], found[1], "zstd") if found else None
 
@@ -46,7 +47,9 @@ class Held:
         return self._db.row("SELECT 1 FROM held WHERE guid = ?", (guid,)) is not None
 
     def guids(self) -> list[bytes]:
+        """All that is held."""
         return [guid for (guid,) in self._db.execute("SELECT guid FROM held ORDER BY guid").fetchall()]
 
     def drop(self, guids: Iterable[bytes]) -> None:
+        """Let go of these messages."""
         self._db.executemany("DELETE FROM held WHERE guid = ?", [(guid,) for guid in guids])

@@ -130,6 +130,7 @@ class Log:
         self.db.execute("DELETE FROM requests WHERE target = ?", (target,))
 
     def close(self) -> None:
+        """Close the file."""
         self.db.close()
 
     def __enter__(self) -> Self:

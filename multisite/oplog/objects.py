@@ -102,6 +102,7 @@ class Objects:
         )
 
     def drop(self, uniqueid: str) -> None:
+        """Forget a mailbox."""
         self._db.execute("DELETE FROM objects WHERE uniqueid = ?", (uniqueid,))
 
     def waiting_for(self, name: str) -> Object | None:

@@ -153,19 +153,24 @@ class Shadows:
     # -- items as the protocol has them
 
     def subscriptions(self, owner: Owner) -> tuple[str, ...]:
+        """Names of the mailboxes to which a user is subscribed, in order."""
         return tuple(key for key, _ in self.items(owner, "sub"))
 
     def seen(self, owner: Owner) -> tuple[Seen, ...]:
+        """A user's seen state, by uniqueid."""
         return tuple(Seen(key, *value) for key, value in self.items(owner, "seen"))
 
     def put_seen(self, owner: Owner, seen: Seen) -> None:
+        """Note seen state of one mailbox."""
         value = [seen.lastread, seen.lastuid, seen.lastchange, seen.seenuids]
         self.put_item(owner, "seen", seen.uniqueid, value)
 
     def quotas(self, owner: Owner) -> tuple[Quota, ...]:
+        """An owner's quota roots, by name."""
         return tuple(Quota(key, value) for key, value in self.items(owner, "quota"))
 
     def put_quota(self, owner: Owner, quota: Quota) -> None:
+        """Note the limits of a quota root."""
         self.put_item(owner, "quota", quota.root, quota.limits)
 
     def scripts(self, owner: Owner) -> tuple[SieveScript, ...]:
@@ -192,6 +197,7 @@ class Shadows:
         return found
 
     def put_annotation(self, owner: Owner, note: MailboxAnnotation) -> None:
+        """Note an annotation of the server."""
         key = f"{note.entry}\n{note.userid}"
         self.put_item(owner, "annotation", key, note.value.decode("latin-1"))
 

@@ -118,6 +118,7 @@ class Octets:
         return start[:end]
 
     def exactly(self, count: int, what: str) -> bytes:
+        """The next `count` octets. `PacketDamaged` if the file ends within `what`."""
         parts: list[bytes] = []
         missing = count
         while missing:
@@ -130,6 +131,7 @@ class Octets:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def at_end(self) -> bool:
+        """Whether nothing follows."""
         return not os.pread(self._descriptor, 1, self.position)
 
 

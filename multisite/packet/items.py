@@ -116,6 +116,7 @@ def make_operation(attributes: dict[str, str], line: bytes) -> Operation:
 
 
 def section_head(count: int, octets: int) -> bytes:
+    """The line before a section of so many messages in so many octets."""
     return b"MESSAGES %d %d\r\n" % (count, octets)
 
 

@@ -94,10 +94,12 @@ class SecretKeys:
 
     @classmethod
     def generate(cls) -> Self:
+        """New random keys."""
         return cls(bytes(SigningKey.generate()), bytes(PrivateKey.generate()))
 
     @property
     def public(self) -> PublicKeys:
+        """Their public halves."""
         return PublicKeys(bytes(SigningKey(self.signing).verify_key), bytes(PrivateKey(self.box).public_key))
 
     def sign(self, message: bytes) -> bytes:
@@ -139,6 +141,7 @@ class SecretKeys:
 
 
 def encode64(data: bytes) -> str:
+    """Base64, as `decode64` reads it."""
     return base64.b64encode(data).decode("ascii")
 
 

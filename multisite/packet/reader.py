@@ -74,6 +74,7 @@ class PacketReader:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def verify(self, verify_key: PublicKeys | None = None) -> None:

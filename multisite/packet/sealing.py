@@ -33,6 +33,7 @@ class ContentKey:
 
     @classmethod
     def generate(cls) -> Self:
+        """A new random key."""
         return cls(random(KEY_BYTES))
 
     def for_targets(self, targets: Mapping[str, PublicKeys]) -> dict[str, bytes]:

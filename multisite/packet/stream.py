@@ -22,6 +22,7 @@ class Stream:
         return self._passed + self._position
 
     def at_end(self) -> bool:
+        """Whether nothing follows. Raises what reading the contents raises."""
         return not self._fill()
 
     def line(self, longest: int) -> bytes:
@@ -46,6 +47,7 @@ class Stream:
             yield piece
 
     def exactly(self, count: int) -> bytes:
+        """The next `count` octets together."""
         return b"".join(self.pieces(count))
 
     def _fill(self) -> bool:

@@ -40,6 +40,7 @@ class Link(NamedTuple):
     signature: bytes = b""
 
     def word(self) -> str:
+        """The link as it stands in the text of a succession."""
         word = f"{self.first}:{self.keys.text()}"
         return f"{word}:{encode64(self.signature)}" if self.signature else word
 

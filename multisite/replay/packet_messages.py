@@ -28,6 +28,7 @@ class PacketMessages(Staging):
         return super().is_good(guid) if super().__contains__(guid) else guid in self._held
 
     def get(self, guid: bytes) -> MessageBody | None:
+        """The message as a zstd frame; None if it is neither in the packet nor held."""
         return super().get(guid) or self._held.get(guid)
 
     def own(self, guids: Iterable[bytes]) -> Iterator[MessageBody]:
