@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from cyrus_sync.spool.mailbox import MailboxFiles
 from cyrus_sync.spool.messages import read_message
 from cyrus_sync.spool.snapshot import Snapshot, take
 from cyrus_sync.spool.trouble import Gone
-from tests.deadlines import scaled
 from tests.spool.golden import told_records
 
 from .csync import Csync
@@ -223,54 +221,6 @@ def test_delete_and_rename_under_our_hands_are_no_errors(cyrus: Cyrus, user: str
 def _newest(spool: Path) -> Path:
     indexes = [path for path in spool.rglob("cyrus.index") if path.exists()]
     return max(indexes, key=lambda path: path.stat().st_mtime if path.exists() else 0).parent
-
-
-def percentile(times: list[float], part: float) -> float:
-    return sorted(times)[int(len(times) * part)]
-
-
-def test_nobody_waits_for_our_snapshots(cyrus: Cyrus, user: str) -> None:
-    """The 99th percentile of STORE and of delivery rises by no more than a tenth. Rounds with and without
-    snapshots follow one another, and one that is good shows it: on a machine under load others slow us
-    down."""
-    cyrus.create_user(user)
-    files = files_of(cyrus, f"user/{user}")
-    with cyrus.imap(user) as imap:
-        imap.append("INBOX", *[message(f"message {number}") for number in range(500)])
-        imap.select("INBOX")
-
-        def store() -> None:
-            imap.store("250", "+FLAGS", "Now")
-            imap.store("250", "-FLAGS", "Now")
-
-        def measure() -> tuple[list[float], list[float]]:
-            stores, deliveries = [], []
-            for number in range(60):
-                begun = time.perf_counter()
-                store()
-                stores.append(time.perf_counter() - begun)
-                if number % 3 == 0:
-                    begun = time.perf_counter()
-                    cyrus.deliver(message("delivered"), user)
-                    deliveries.append(time.perf_counter() - begun)
-            return stores, deliveries
-
-        rounds = []
-        for _ in range(8):
-            alone = measure()
-            with running(files, pause=0.005) as seen:
-                beside = measure()
-            assert not [wrong for wrong in seen["wrong"] if "together" not in wrong]
-            assert seen["good"] > 5
-            assert seen["longest_lock"] < scaled(0.5)
-            rises = [percentile(b, 0.99) / percentile(a, 0.99) for a, b in zip(alone, beside, strict=True)]
-            medians = [
-                statistics.median(b) / statistics.median(a) for a, b in zip(alone, beside, strict=True)
-            ]
-            rounds.append((rises, medians))
-            if max(rises) <= 1.1:
-                break
-        assert min(max(rises) for rises, _ in rounds) <= 1.1, rounds
 
 
 def test_annotations_may_be_in_a_database_of_an_older_kind(real_cyrus: None) -> None:
