@@ -75,8 +75,10 @@ class SpoolReader:
 
     def mailboxes(self) -> list[MailboxState]:
         found = []
+        by_id = self._server.mailboxes.keeps_by_id()
         for entry in self._server.mailboxes.of_owner(self.owner):
-            if not entry.live:
+            # Before 3.6 a server lists no intermediates, and its client sends only those that are asked for.
+            if not entry.live or (entry.intermediate and not by_id):
                 continue
             try:
                 state = self._state(entry, keep=False)
