@@ -1,4 +1,4 @@
-"""The scenarios of Cyrus's own suite once more: our sync_client stands beside the real master, in place of its own.
+"""The scenarios of Cyrus's own suite once more, with our sync_client beside the real master, for its own.
 
 With the machine's own release, or that of INTEROP_RELEASE.
 """
