@@ -166,7 +166,7 @@ class UnknownFailure(ReplyError):
 
 
 class PartitionUnknown(ReplyError):
-    """A partition that is not configured (a real server dies of it)."""
+    """A partition that is not configured. (A real server ends its connection over it.)"""
 
     code = "IMAP_PARTITION_UNKNOWN"
     text = "Unknown/invalid partition"

@@ -65,7 +65,7 @@ class _ReadFlags(dict[str, tuple[str, bool]]):
 
 class _WireFlags(dict[tuple[str, bool], str]):
     """What stands between the parentheses, by (flags, expunged). A keyword NIL is quoted: a real server
-    that reads it bare takes it for nil, and dies of it."""
+    that reads it bare takes it for nil, and crashes."""
 
     def __missing__(self, flags: tuple[str, bool]) -> str:
         words = flags[0].split()

@@ -139,7 +139,7 @@ class MailWriter(MailReader, Protocol):
     ) -> None:
         """ "APPLY MAILBOX, step by step", 1-13. `force` skips the checks that it relaxes; without
         `sieve_mailbox` a mailbox of type ``f`` is refused with `BadParameters`; `without_inbox` allows a
-        user's mailbox to be made before, or after, his INBOX is there.
+        user's mailbox to be made without an INBOX.
 
         On a CRC mismatch in step 13 `ChangesKept` (a `SyncChecksum`) is raised and the changes stay. Any
         other error leaves everything as it was: `MailboxMoved`, `SyncChanged`, `SyncChecksum`,

@@ -7,7 +7,7 @@ skips, so only what would be misunderstood is left out:
 
 ==========  ==================================================================================
 before 3.6  the letter ``e`` of plain mail in MBOXTYPE, which was not written then
-before 3.6  GET UNIQUEIDS: an id that it has not makes it read a name that is not there, and it dies
+before 3.6  GET UNIQUEIDS: an id that it has not makes it read a name that is not there, and crash
 before 3.2  SYNC_CRC_ANNOT and SINCE_CRC_ANNOT: the annotation CRC began at 0, so that it never
             agrees with ours; mailboxes are compared without it, in both directions
 before 3.2  savedate and createdmodseq, which would be kept as annotations that anybody can see

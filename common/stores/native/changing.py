@@ -1,8 +1,8 @@
 """`Change`: one owner held for a change, from the lock to the line in the action log.
 
 Order of the end: the registry learns what comes, the commit is made and published, the registry forgets what
-goes, the action log is written. An owner who is not stored comes into being with the first change; if that is
-undone, he goes again.
+goes, the action log is written. An owner that is not stored comes into being with the first change; if that
+is undone, the owner goes again.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 A store works on directories: an index and packs for each owner. Its home says where a directory comes from,
 and when what was committed in it is safe. `LocalHome` (`local_home`) has the directories themselves: once
 SQLite and the packs are synced, all is done. Another home may have copies of what is kept elsewhere. It
-brings a copy up to date when it is asked for the owner, tells the other place of a commit before anybody
+brings a copy up to date when it is asked for the owner. It tells the other place of a commit before anybody
 hears of it, and drops a copy of which the other place knows nothing. A change goes through a home so::
 
-    hold       the owner's lock, and his directory as it is now (make: of somebody new)
+    hold       the owner's lock, and its directory as it is now (make: of a new owner)
     publish    runs the commit in the directory, then makes it count; readers see it afterwards
-    abandon    where that failed, or somebody new is not to be after all
+    abandon    where that failed, or a new owner is not to be after all
     close      the owner is free again
 
 All of it blocks, and is safe for several threads and processes. `StoreError` and OSError are raised for
@@ -37,14 +37,14 @@ class OwnerDirectory(NamedTuple):
 
 
 class Hold(Protocol):
-    """An owner held exclusively: no other thread or process changes him."""
+    """An owner held exclusively: no other thread or process changes it."""
 
     @property
     def directory(self) -> OwnerDirectory: ...
 
     @property
     def made(self) -> bool:
-        """Whether he was nobody before."""
+        """Whether the owner is new."""
 
     def close(self) -> None:
         """Let go."""
@@ -123,12 +123,12 @@ class OwnerHome(Protocol):
     # -- an owner's directory
 
     def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
-        """The owner's directory with his index as it is now; None for one who is not stored. `known` is what
-        was found before: it is given back itself as long as it is right, which costs little."""
+        """The owner's directory with its index as it is now; None for an owner that is not stored. `known` is
+        what was found before: it is given back itself as long as it is right, which costs little."""
 
     def check_unknown(self, owner: Owner) -> None:
-        """Raise `StoreError` unless one who was not found may be taken for somebody who was never here.
-        Whoever looks while somebody else makes him sees what was a moment ago."""
+        """Raise `StoreError` if an owner that was not found may be lost, and has not just never been here.
+        While another process makes the owner, this tells what was a moment ago."""
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
         """A connection to the index. An older format is brought up to date before, under the owner's lock
@@ -149,11 +149,12 @@ class OwnerHome(Protocol):
     # -- changing an owner
 
     def hold(self, owner: Owner, timeout: float, known: OwnerDirectory | None = None) -> Hold | None:
-        """Hold an owner; None for one who is not stored. `MailboxLocked` after `timeout` seconds."""
+        """Hold an owner; None for an owner that is not stored. `MailboxLocked` after `timeout` seconds."""
 
     def make(self, owner: Owner, partition: str) -> Hold:
-        """Bring a new owner into being, with an empty index, and hold him. The first commit makes that last.
-        `MailboxLocked` if somebody else was faster; `StoreError` if he may be on a disk that is away."""
+        """Bring a new owner into being, with an empty index, and hold it. The first commit makes that last.
+        `MailboxLocked` if another process was faster; `StoreError` if the owner may be on a disk that is
+        away."""
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         """Call `commit`, which commits in the directory and says what it added to packs (None: nothing was
@@ -163,11 +164,11 @@ class OwnerHome(Protocol):
         is not published: whoever finds them there writes them again, which does no harm."""
 
     def abandon(self, hold: Hold) -> None:
-        """What was done in the directory and not published counts for nothing; one who was made is nobody
-        again. Raises OSError."""
+        """Drop what was done in the directory and not published; an owner that was made is gone again. Raises
+        OSError."""
 
     def remove(self, directory: OwnerDirectory) -> None:
-        """Let an owner go of whom nothing is left. The caller holds him."""
+        """Let an owner go of which nothing is left. The caller holds it."""
 
     def drop_packs(self, directory: OwnerDirectory, keep: Collection[int]) -> None:
         """Remove all packs but these, which the index does not know any more. The caller holds the owner."""
@@ -181,5 +182,5 @@ class OwnerHome(Protocol):
         """On which partition the directory is."""
 
     def set_aside(self, owner: Owner, timeout: float) -> Iterable[Path]:
-        """Put all that is left of an owner out of the way, so that he can be made anew, and strike him out
-        of the registry. Nothing is deleted: where it is now."""
+        """Put all that is left of an owner out of the way, so that it can be made anew, and strike it out of
+        the registry. Nothing is deleted. Returns where it is now."""

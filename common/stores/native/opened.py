@@ -167,7 +167,7 @@ class OpenFiles:
         self._hot: OrderedDict[Owner, OpenOwner] = OrderedDict()
 
     def known(self, owner: Owner) -> OwnerDirectory | None:
-        """Where the owner was when he was last used, if that was not long ago."""
+        """Where the owner was when it was last used, if that was not long ago."""
         opened = self._open.get(owner)
         return opened.directory if opened else None
 
@@ -192,7 +192,7 @@ class OpenFiles:
             opened.in_use -= 1
 
     def forget(self, owner: Owner) -> None:
-        """Close the owner's files; his directory is about to change or go, or has gone."""
+        """Close the owner's files: its directory is about to change or go, or has gone."""
         with self._lock:
             opened = self._pop(owner)
         if opened:

@@ -1,8 +1,8 @@
 """Packs: files ``pack-NNNNNN.zst`` in which messages stand end to end, one zstd frame each.
 
-Only ever appended to, by whoever holds the owner's lock. How much of a pack is valid is said by the
-index (table `packs`); what stands behind that was written by somebody who died, or was rolled back,
-and the next writer cuts it off. A frame holds its content size and a checksum.
+Packs are only appended to, under the owner's lock. The index says how much of a pack is valid (table
+`packs`). What stands behind that was rolled back, or left by a process that crashed, and the next writer cuts
+it off. A frame holds its content size and a checksum.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Who holds which mailbox: uniqueid → owner, over the whole store.
 
-A hint, not the truth: every answer is checked against the owner's own index by whoever asks, and
-`renew` makes it anew from the indexes. Written only when a mailbox comes, goes or changes its owner:
-what comes before the index is committed, what goes after, each synced. So a crash or a power cut may leave
-it knowing too much (two holders of one mailbox), never too little.
+It is a hint, not the truth: whoever asks checks every answer against the owner's own index, and `renew` makes
+the registry anew from the indexes. It is written only when a mailbox comes, goes or changes its owner. What
+comes is written before the index is committed, what goes after it, each synced. So a crash or a power cut may
+leave it knowing too much (two holders of one mailbox), never too little.
 
-Besides it is the evidence of who should be here: an owner whom it names and of whom nothing is left has
-been lost, not deleted. So nobody is struck out because his index cannot be read.
+It is also the evidence of who should be here: an owner that it names, and of which nothing is left, has been
+lost and not deleted. So no owner is struck out because its index cannot be read.
 
-A registry that is damaged stops nobody: it is made anew in memory, from the indexes, for as long as the
+A registry that is damaged stops nobody. It is made anew in memory from the indexes, for as long as the
 process lives, and the log says what to do.
 """
 

@@ -70,7 +70,7 @@ class NativeStore:
             try:
                 there = self.exists(owner)
             except CyrusSyncError:
-                there = True  # Who reads him is told why it cannot be done.
+                there = True  # Reading the owner says why it cannot be done.
             if there:
                 yield owner
 
@@ -230,7 +230,7 @@ class NativeStore:
         return found.path if found else None
 
     def remove(self, owner: Owner) -> None:
-        """Let an owner go of whom nothing is left; the caller holds him. Raises OSError."""
+        """Let an owner go of which nothing is left. The caller holds it. Raises OSError."""
         directory = self.find(owner)
         self.open.forget(owner)
         if directory is not None:

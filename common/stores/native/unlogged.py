@@ -1,8 +1,9 @@
-"""Who may have action-log lines that are not written yet, so that nobody has to open every index to find out.
+"""Which owners may have action-log lines that are not written yet. Else every index would have to be opened.
 
-A change and its lines become durable together (table `outbox`); the lines are written behind the commit.
-A process that is killed between the two, or meets a full disk, leaves them to the owner's next writer, which
-may be a long time coming. So a writer notes the owner before the commit and strikes him out behind the log::
+A change and its lines become durable together (table `outbox`); the lines are written to the log after the
+commit. A process that is killed between the two, or meets a full disk, leaves them to the owner's next
+writer, which may be a long time coming. So a writer notes the owner before the commit, and strikes it out
+when the log has the lines::
 
     <home>/unlogged/4711-9f3c81      one file per process, locked for as long as the process has it
     +["user", "alice"]               noted
@@ -94,7 +95,9 @@ class Unlogged:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if path.exists():
                 break
-            os.close(descriptor)  # A sweep took it for a dead process's between the two calls.
+            os.close(
+                descriptor
+            )  # Between the two calls a sweep took it for one that a killed process has left.
         self._path, self._descriptor, self._length = path, descriptor, 0
 
     def _write(self, sign: str, owner: Owner) -> None:

@@ -12,7 +12,7 @@ from cyrus_sync.common.stores.trouble import reporting
 
 
 def is_unusable(store: NativeStore, owner: Owner) -> bool:
-    """Whether an owner is lost or his index damaged, so that nothing of him can be read or written. Raises
+    """Whether an owner is lost, or its index damaged, so that nothing of it can be read or written. Raises
     `StoreError` where something else is the matter: a lock, a right that is missing, a disk that is away."""
     try:
         with store.read(owner) as reader:
@@ -24,8 +24,8 @@ def is_unusable(store: NativeStore, owner: Owner) -> bool:
 
 
 def give_up(store: NativeStore, owner: Owner, timeout: float = PATIENCE) -> list[Path]:
-    """Let somebody go whose index cannot be used, so that he can be filled anew. Nothing is deleted: what is
-    left of him is set aside, and the places of that are returned. Raises `StoreError`, `MailboxLocked`."""
+    """Let an owner go whose index cannot be used, so that it can be filled anew. Nothing is deleted: what is
+    left of it is set aside. Returns where that is. Raises `StoreError`, `MailboxLocked`."""
     store.home.check()
     with reporting(owner):
         store.open.forget(owner)

@@ -113,7 +113,7 @@ class NewIndex:
     # -- mailboxes
 
     def _mailboxes(self) -> None:
-        """Give every record a mailbox, and a user his INBOX."""
+        """Give every record a mailbox, and a user an INBOX."""
         numbers = [
             number
             for (number,) in self.db.execute(

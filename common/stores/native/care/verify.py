@@ -46,7 +46,7 @@ def verify_store(store: NativeStore) -> Iterator[Problem]:
 
 
 def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
-    """Everything that is wrong with one owner, as it is found; that he is lost, too."""
+    """Everything that is wrong with one owner, as it is found, and also that the owner is lost."""
     try:
         directory = store.find(owner)
     except CyrusSyncError as error:
@@ -274,7 +274,7 @@ def _recount_box(transaction: Transaction, uniqueid: str) -> bool:
 
 def rebuild_registry(store: NativeStore) -> Registered:
     """Make the registry of mailboxes anew from all indexes. Who is lost, or cannot be read, stays in it: that
-    is the evidence that he was here."""
+    is the evidence that the owner was here."""
     aside = store.home.registry.renew()
     mailboxes, unknown = 0, []
     for owner in store.home.everybody():

@@ -40,7 +40,7 @@ def put_seen(transaction: Transaction, seen: Seen) -> None:
 
 def forget_user(transaction: Transaction, *, chained: bool = False) -> None:
     """Everything of a user but mailboxes. Each quota root is logged for itself: a replica does not report
-    those that no mailbox uses, and the user may be here again before it hears that he was gone."""
+    those that no mailbox uses, and the user may be here again before the replica hears of the deletion."""
     for quota in transaction.reader.quotas():
         transaction.log("QUOTA", quota.root, chained=chained)
     for table in ("subscriptions", "seen", "quotas"):
