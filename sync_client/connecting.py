@@ -72,16 +72,16 @@ class WireConnector:
         return Deferred.fromCoroutine(self._connect())
 
     async def _connect(self) -> WireConnection:
-        session = await connect(self._reactor, self.settings, self._trace)
+        connection = await connect(self._reactor, self.settings, self._trace)
         wanted = WANTED | {ARCHIVE} if self._archive else WANTED
         if not await self._threads.run(_scripts_are_mail, self._master):
             wanted -= {SIEVE_MAILBOX}
         try:
             replica = await WireReplica.start(
-                session, wanted, self._threads, timeout=self.settings.idle_timeout
+                connection, wanted, self._threads, timeout=self.settings.idle_timeout
             )
         except BaseException:
-            session.proto.abort()
+            connection.proto.abort()
             raise
         if self._archive and ARCHIVE not in replica.capabilities:
             await replica.close()

@@ -113,11 +113,11 @@ class OneShot:
         """Do it all; the exit status."""
         left, width = self.items, self.width
         while left and not self._stopped:
-            session = await self._connect()
-            if session is None:
+            connection = await self._connect()
+            if connection is None:
                 break
             before, was_alone = len(left), width == 1
-            outcome = await self._one(session, left, width)
+            outcome = await self._one(connection, left, width)
             left = outcome.remaining
             if outcome.broken is not None:
                 left, width = self._after_break(outcome, width)
@@ -129,10 +129,10 @@ class OneShot:
             return EX_TEMPFAIL
         return EX_FAILURE if self._failed or left else EX_OK
 
-    async def _one(self, session: EngineConnection, items: list[Item], width: int) -> Outcome:
+    async def _one(self, connection: EngineConnection, items: list[Item], width: int) -> Outcome:
         self._run = Run(
             WorkPlan(sorted(items, key=lambda item: item.kind)),
-            session,
+            connection,
             width=width,
             decide=_once_only,
             refusals=None,
@@ -141,10 +141,10 @@ class OneShot:
         try:
             outcome = await self._run.go()
             if self.everybody is not None and not (outcome.remaining or outcome.broken or self._stopped):
-                await session.engine.alone(*self.everybody)
+                await connection.engine.alone(*self.everybody)
         finally:
             self._run = None
-            await session.close()
+            await connection.close()
         if outcome.failed or (outcome.deferred and not self.skip_locked):
             self._failed = True
         if outcome.done:
@@ -180,7 +180,7 @@ class OneShot:
         return outcome.remaining, 1
 
     async def _connect(self) -> EngineConnection | None:
-        """A session; None if patience is at its end or the server will not have us."""
+        """A connection; None if patience is at its end or the server will not have us."""
         while not self._stopped:
             try:
                 self._waiting = self.connector.connect()

@@ -98,7 +98,7 @@ class Run:
     def __init__(
         self,
         plan: WorkPlan,
-        session: EngineConnection,
+        connection: EngineConnection,
         *,
         width: int = 1,
         owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None,
@@ -108,7 +108,7 @@ class Run:
     ) -> None:
         self.outcome = Outcome()
         self._plan = plan
-        self._session = session
+        self._connection = connection
         self._width = width
         self._owner_of_uniqueid = owner_of_uniqueid
         self._decide = decide
@@ -177,7 +177,7 @@ class Run:
 
     async def _do(self, item: Item) -> None:
         try:
-            await perform(self._session.engine, item)
+            await perform(self._connection.engine, item)
         except Exception as error:  # whatever it was, it is this item's failure and nobody else's
             self._failed(item, error)
         else:

@@ -63,7 +63,7 @@ class FakeEngine:
         await self._do("UNUSER", userid)
 
 
-class FakeSession:
+class FakeConnection:
     """One connection; `lose` ends it from the other side."""
 
     def __init__(self, events: Events, answers: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class FakeSession:
 
 
 class FakeConnector:
-    """`attempts` says how each attempt ends: an error, a Deferred, or (nothing left) a session."""
+    """`attempts` says how each attempt ends: an error, a Deferred, or (nothing left) a connection."""
 
     server = "replica.example"
 
@@ -105,15 +105,15 @@ class FakeConnector:
         self.events = events
         self.answers = answers if answers is not None else {}
         self.attempts = list(attempts)
-        self.sessions: list[FakeSession] = []
+        self.connections: list[FakeConnection] = []
 
     @property
-    def session(self) -> FakeSession:
-        return self.sessions[-1]
+    def connection(self) -> FakeConnection:
+        return self.connections[-1]
 
-    def make(self) -> FakeSession:
-        self.sessions.append(FakeSession(self.events, self.answers))
-        return self.sessions[-1]
+    def make(self) -> FakeConnection:
+        self.connections.append(FakeConnection(self.events, self.answers))
+        return self.connections[-1]
 
     def connect(self) -> Deferred[Any]:
         self.events.append("connect")

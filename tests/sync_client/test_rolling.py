@@ -333,7 +333,7 @@ def test_a_connection_lost_while_idle_is_made_again():
     r.log("USER a")
     r.clock.advance(0.1)
     r.since()
-    r.connector.session.lose()
+    r.connector.connection.lose()
     assert r.state is RollingState.BACKING_OFF
     advance(r.clock, 1.5)
     assert r.since() == ["close", "connect"] and r.state is RollingState.IDLE
@@ -345,7 +345,7 @@ def test_a_connection_lost_after_the_last_answer_of_a_run_is_noticed():
     r.answers["USER a"] = [wait]
     r.log("USER a")
     r.clock.advance(0.1)
-    r.connector.session.lose()
+    r.connector.connection.lose()
     assert r.state is RollingState.RUNNING
     wait.callback(None)
     assert r.state is RollingState.BACKING_OFF
@@ -353,7 +353,7 @@ def test_a_connection_lost_after_the_last_answer_of_a_run_is_noticed():
 
 def test_news_of_a_former_connection_mean_nothing():
     r = rig()
-    old = r.connector.session
+    old = r.connector.connection
     old.lose()
     advance(r.clock, 20)
     r.since()
@@ -547,7 +547,7 @@ def test_connect_once_ends_at_the_first_failure():
 
 def test_connect_once_ends_well_when_the_replica_shuts_down_cleanly():
     r = rig(connect_once=True)
-    r.connector.session.lose(QuietLogout())
+    r.connector.connection.lose(QuietLogout())
     assert r.ended == [0]
 
 
@@ -561,14 +561,14 @@ def test_connect_once_ends_well_when_the_replica_says_bye_in_a_run_and_keeps_the
 
 def test_a_lost_connection_is_tried_once_more_with_connect_once():
     r = rig(None, refused(), connect_once=True)
-    r.connector.session.lose()
+    r.connector.connection.lose()
     advance(r.clock, 20)
     assert r.ended == [1]
 
 
 def test_bye_alone_never_ends_it():
     r = rig()
-    r.connector.session.lose(QuietLogout())
+    r.connector.connection.lose(QuietLogout())
     advance(r.clock, 20)
     assert r.ended == [] and r.state is RollingState.IDLE
 
@@ -579,7 +579,7 @@ def test_a_server_without_what_was_demanded_ends_it_at_the_start_only():
     r = rig(None, NotGranted())
     r.log("USER a")
     r.clock.advance(0.1)
-    r.connector.session.lose()
+    r.connector.connection.lose()
     advance(r.clock, 20)
     assert r.ended == []
 

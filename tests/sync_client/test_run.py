@@ -21,14 +21,14 @@ from cyrus_sync.common.errors import (
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from cyrus_sync.sync_client.run import Outcome, Run, ServerRefuses
-from tests.sync_client.fakes import FakeSession, plan_of
+from tests.sync_client.fakes import FakeConnection, plan_of
 
 
 def run(*lines: str, answers=None, width=1, reports=None) -> tuple[list[str], Outcome]:
     events: list[str] = []
     report = reports.append if reports is not None else (lambda _: None)
-    session = FakeSession(events, answers or {})
-    made = Run(plan_of(*lines), session, width=width, report=lambda *what: report(what))
+    connection = FakeConnection(events, answers or {})
+    made = Run(plan_of(*lines), connection, width=width, report=lambda *what: report(what))
     outcomes: list[Outcome] = []
     Deferred.fromCoroutine(made.go()).addCallback(outcomes.append)
     (outcome,) = outcomes
@@ -142,7 +142,7 @@ def test_items_of_different_owners_overlap_and_those_of_one_do_not():
     events: list[str] = []
     made = Run(
         plan_of("MAILBOX user.a", "MAILBOX user.b", "MAILBOX user.c", "QUOTA user.a"),
-        FakeSession(events, dict(waits)),
+        FakeConnection(events, dict(waits)),
         width=2,
     )
     done: list[Outcome] = []
@@ -162,7 +162,7 @@ def test_owners_between_whom_a_mailbox_was_renamed_do_not_overlap():
     events: list[str] = []
     made = Run(
         plan_of("RENAME user.a.x user.b.x", "MAILBOX user.c"),
-        FakeSession(events, {"MAILBOXES user.a.x user.b.x": [wait]}),
+        FakeConnection(events, {"MAILBOXES user.a.x user.b.x": [wait]}),
         width=8,
     )
     Deferred.fromCoroutine(made.go())
@@ -174,7 +174,7 @@ def test_owners_between_whom_a_mailbox_was_renamed_do_not_overlap():
 def test_an_interrupted_run_ends_after_what_is_under_way():
     wait: Deferred[None] = Deferred()
     events: list[str] = []
-    made = Run(plan_of("USER a", "USER b"), FakeSession(events, {"USER a": wait}))
+    made = Run(plan_of("USER a", "USER b"), FakeConnection(events, {"USER a": wait}))
     done: list[Outcome] = []
     Deferred.fromCoroutine(made.go()).addCallback(done.append)
     made.interrupt()
@@ -219,7 +219,7 @@ def test_every_item_ends_up_in_exactly_one_place(lines, errors, width):
         def get(self, key, default=None) -> CyrusSyncError | None:
             return next(drawn, None)
 
-    made = Run(plan, FakeSession([], Answers()), width=width)
+    made = Run(plan, FakeConnection([], Answers()), width=width)
     outcomes: list[Outcome] = []
     Deferred.fromCoroutine(made.go()).addCallback(outcomes.append)
     (outcome,) = outcomes

@@ -45,7 +45,7 @@ def held() -> Held:
 def test_a_connection_that_is_made_is_told_and_shown(held: Held) -> None:
     assert held.events == ["connect", "connected"]
     assert held.facts.connected == 1000
-    assert held.uplink.connection is held.connector.session
+    assert held.uplink.connection is held.connector.connection
 
 
 def test_an_attempt_that_fails_is_told_with_its_reason() -> None:
@@ -75,7 +75,7 @@ def test_a_connection_that_comes_after_all_is_closed() -> None:
 
 
 def test_a_lost_connection_is_told_once_and_only_while_it_is_the_present_one(held: Held) -> None:
-    first = held.connector.session
+    first = held.connector.connection
     first.lose(ConnectionLost("cut"))
     assert (held.events[2:], str(held.uplink.error)) == (["lost: cut"], "cut")
     held.uplink.close()
@@ -128,5 +128,5 @@ def test_closing_may_tell_the_server_to_forget_and_is_done_once(held: Held) -> N
     held.uplink.close()
     assert held.events[2:] == ["restart", "close"]
     assert held.facts.connected is None
-    held.connector.session.lose()
+    held.connector.connection.lose()
     assert held.uplink.error is None, "we have closed it ourselves"
