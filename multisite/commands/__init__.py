@@ -77,4 +77,5 @@ COMMANDS = {
     "restorereplica": Subcommand(
         ("restorereplica",), "after a restore from backup, get back what is lacking"
     ),
+    "lsrestore": Subcommand(("lsrestore",), "show whether a restore is under way, and who is awaited"),
 }

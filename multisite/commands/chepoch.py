@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
+from cyrus_sync.multisite.commands.agreeing import agreed
 from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.rows import parse_entries, row_lines
@@ -72,7 +72,7 @@ def _change(context: Context, member: Member, target: Replica, wanted: Mapping[s
         if number == before:
             continue
         what = f'operations of {family.name_of(origin)} in the row "{target.name}": {before} -> {number}'
-        if "force" in context.options or _agreed(f"Change {what}? [no] "):
+        if "force" in context.options or agreed(f"Change {what}?"):
             row[origin] = number
             epochs.put(target.id, row)
             context.log.info(f"changed {what}")
@@ -88,8 +88,3 @@ def _warn_of_lost_operations(
             f"{target.name} has {there} operations of this replica, which has only {mine} itself: it was"
             " restored from a backup, and multitool restorereplica is needed"
         )
-
-
-def _agreed(question: str) -> bool:
-    print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL, UsageError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
+from cyrus_sync.multisite.commands.agreeing import agreed
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
+from cyrus_sync.multisite.commands.lsrestore import awaited, what_to_do
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin, open_again
@@ -14,56 +15,66 @@ from cyrus_sync.multisite.restoring import begin, open_again
 GRAMMAR = Grammar(
     "multitool restorereplica",
     [
-        Option("force", "", "begin anew, although a restore has been begun"),
-        Option("override", "", "end it, although not everybody has answered"),
+        Option("force", "", "do not ask"),
+        Option("override", "", "end a restore, although not everybody has answered"),
         *COMMON_OPTIONS,
     ],
     "[replica …]",
     "To be run first of all when this server has been restored from a backup. This replica gets a new\n"
     "incarnation and is sealed: nothing that is changed here is told to the others until all of them, or\n"
     "those that are named, have sent what it had told them since the backup. Ask them with syncreplica\n"
-    "-export, and import their answers. Run again, it says whose answer is awaited.",
+    "-export, and import their answers; the last import opens this replica again and says so. multitool\n"
+    "lsrestore shows whose answer is awaited. If a restore is under way already, it begins anew.",
     EXIT_STATUS,
 )
 
 
 def run(context: Context) -> int:
-    """Begin, end, or say how it stands."""
+    """Begin a restore, or end it."""
     options = context.options
-    if "override" in options and ("force" in options or options.operands):
-        raise UsageError("-override stands alone")
+    if "override" in options and options.operands:
+        raise UsageError("-override ends the restore for all replicas: none can be named")
     with context.member() as member:
         if "override" in options:
             return _override(context, member)
-        if member.sealed and "force" not in options:
-            waiting = [one for one in member.family.living() if one.id in member.family.restoring]
-            context.print("A restore has been begun; " + _what_to_do(member, waiting))
-            return EX_TEMPFAIL
-        asked = others(member, options.operands) or member.family.living()
-        siblings = begin(member, asked)
-        context.log.info(
-            f"began a restore, incarnation {member.myself.incarnation},"
-            f" asking {', '.join(one.name for one in siblings)}"
-        )
-        context.print("This replica is sealed; " + _what_to_do(member, siblings))
-    return EX_OK
+        return _begin(context, member)
 
 
-def _what_to_do(member: Member, siblings: list[Replica]) -> str:
-    names = " ".join(member.family.selector(one.id) for one in siblings)
-    return (
-        f"the answers of these replicas are awaited: {names}\n"
-        f"Ask them:            syncreplica -export {{-fship | -ship | -out path}} {names}\n"
-        "There:               syncreplica -import …, and syncreplica -export … "
-        f"{member.family.selector(member.family.self_id)}\n"
-        "With their answers:  syncreplica -import …"
+def _begin(context: Context, member: Member) -> int:
+    asked = others(member, context.options.operands) or member.family.living()
+    siblings = [one for one in asked if one.id != member.family.self_id]
+    names = ", ".join(one.name for one in siblings)
+    question = (
+        f"This replica would be sealed, under a new incarnation, until these have answered: {names}.\n"
+        "Was this server restored from a backup?"
     )
+    if member.sealed:
+        missing = ", ".join(awaited(member.family)) or "nobody"
+        question = (
+            f"A restore is under way already, and awaits {missing}. It would begin anew with {names}.\n"
+            "Was this server restored from a backup once more?"
+        )
+    if siblings and not _may(context, question):
+        return EX_FAILURE
+    begin(member, siblings)
+    context.log.info(f"began a restore, incarnation {member.myself.incarnation}, asking {names}")
+    context.print(what_to_do(member.family))
+    return EX_OK
 
 
 def _override(context: Context, member: Member) -> int:
     if not member.sealed:
-        raise MultisiteError("no restore has been begun")
-    missing = [one.name for one in member.family.living() if one.id in member.family.restoring]
+        raise MultisiteError("no restore is under way")
+    missing = ", ".join(awaited(member.family)) or "nobody"
+    if not _may(context, f"What only these have would not be known here: {missing}.\nEnd the restore?"):
+        return EX_FAILURE
     open_again(member, Import(member, lambda path: None, context.notice).arbitrate_all_left)
-    context.warn(f"ended the restore without the answers of {', '.join(missing)}")
+    context.warn(f"ended the restore without the answers of {missing}: this replica is open again")
     return EX_OK
+
+
+def _may(context: Context, question: str) -> bool:
+    if "force" in context.options or agreed(question):
+        return True
+    context.complain("nothing was done (-force does not ask; multitool lsrestore shows how it stands)")
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
@@ -46,7 +46,9 @@ def run(context: Context) -> int:
         _check_family(member, options.text("invob"))
         if "diagnose" in options:
             return EX_OK if diagnose(context, member, waiting(context)) else EX_FAILURE
+        awaited = dict(member.family.restoring)
         result = _import(context, member)
+        _say_answers(context, member, awaited)
         if comments and result.applied:
             context.log.info(f"comment: {' '.join(comments)}")
         tell_of_creation_packets(context, member, result.creation)
@@ -89,6 +91,24 @@ def _import(context: Context, member: Member) -> Result:
         if "receive" not in context.options:
             break
     return whole
+
+
+def _say_answers(context: Context, member: Member, awaited: Mapping[str, int]) -> None:
+    """Where this replica was being restored, say who has answered, and whether it is open again. `awaited`
+    is `Family.restoring` before the import."""
+    family = member.family
+    answered = ", ".join(family.name_of(one) for one in awaited if one not in family.restoring)
+    if not answered:
+        return
+    if member.sealed:
+        text = f"The restore goes on: {answered} answered; multitool lsrestore shows who is awaited."
+    else:
+        text = (
+            f"The restore has ended with the answer of {answered}: this replica is open again, and the next"
+            " exports tell what was changed here meanwhile."
+        )
+    context.print(text)
+    context.log.info(text)
 
 
 def _remove(context: Context, path: Path) -> None:

@@ -175,14 +175,21 @@ complete -c multitool -n '__fish_seen_subcommand_from recoverpacket' -o help -d 
 complete -c multitool -n '__fish_seen_subcommand_from recoverpacket' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from recoverpacket' -F
 complete -c multitool -n __fish_use_subcommand -a restorereplica -d 'after a restore from backup, get back what is lacking'
-complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o force -d 'begin anew, although a restore has been begun'
-complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o override -d 'end it, although not everybody has answered'
+complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o force -d 'do not ask'
+complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o override -d 'end a restore, although not everybody has answered'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o help -d 'this text'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -F
+complete -c multitool -n __fish_use_subcommand -a lsrestore -d 'show whether a restore is under way, and who is awaited'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -o help -d 'this text'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -o version -d 'print the version and end'
+complete -c multitool -n '__fish_seen_subcommand_from lsrestore' -F
 complete -c multitool -n __fish_use_subcommand -a mkorder -d 'make a shipping order for a file (mkorder(8))'
 complete -c multitool -n '__fish_seen_subcommand_from mkorder' -o data -r -F -d 'the file to ship'
 complete -c multitool -n '__fish_seen_subcommand_from mkorder' -o sclass -x -d 'the storage class (-default)'

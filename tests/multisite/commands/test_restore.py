@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from cyrus_sync.multisite.family import Family
 from tests.multisite.commands.kit import Server, exchange, send
 
 Three = tuple[Server, Server, Server]
@@ -45,7 +48,7 @@ def test_a_restored_replica_gets_back_what_it_had_told(
 ) -> None:
     boston, sanfran, bangalore = restored
     capfd.readouterr()
-    assert boston.multitool("restorereplica") == 0
+    assert boston.multitool("restorereplica", "-force") == 0
     said = capfd.readouterr().out
     assert said.startswith("This replica is sealed; the answers of these replicas are awaited: ")
     assert "bangalore@mail sanfran_hub@mail" in said
@@ -64,7 +67,7 @@ def test_a_restored_replica_gets_back_what_it_had_told(
 
 def test_while_it_is_sealed_nothing_is_told(restored: Three, tmp_path: Path, capfd: Capture) -> None:
     boston, sanfran, _ = restored
-    assert boston.multitool("restorereplica", "sanfran_hub") == 0
+    assert boston.multitool("restorereplica", "-force", "sanfran_hub") == 0
     capfd.readouterr()
     for arguments in (
         ("rename", "user/bob", "user/bill"),
@@ -75,32 +78,84 @@ def test_while_it_is_sealed_nothing_is_told(restored: Three, tmp_path: Path, cap
     ):
         assert boston.multitool(*arguments) == 75
         assert "this replica is being restored" in capfd.readouterr().err
-    assert boston.multitool("restorereplica") == 75
-    assert "A restore has been begun; the answers of these replicas are awaited: sanfran_hub@mail" in (
-        capfd.readouterr().out
-    )
+    assert boston.multitool("lsrestore") == 75
+    assert "the answers of these replicas are awaited: sanfran_hub@mail\n" in capfd.readouterr().out
     assert send(boston, sanfran, tmp_path)
     assert sanfran.subjects("user.bob") == ["after the backup", "before the backup"]
 
 
-def test_override_ends_it_without_the_answers(restored: Three, tmp_path: Path, capfd: Capture) -> None:
+def test_override_ends_it_without_the_answers(
+    restored: Three, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boston, sanfran, _ = restored
-    assert boston.multitool("restorereplica") == 0
+    assert boston.multitool("restorereplica", "-force") == 0
     for server in (boston, sanfran):
         assert send(server, sanfran if server is boston else boston, tmp_path)
     assert boston.multitool("restorereplica", "-override", "bangalore") == 64
+    monkeypatch.setattr(sys, "stdin", io.StringIO("no\n"))
+    assert boston.multitool("restorereplica", "-override") == 1, "it asks"
+    assert boston.multitool("lsrestore") == 75
     capfd.readouterr()
-    assert boston.multitool("restorereplica", "-override") == 0
-    assert "without the answers of bangalore" in capfd.readouterr().err
-    assert boston.multitool("restorereplica", "-override") == 1
+    assert boston.multitool("restorereplica", "-override", "-force") == 0
+    assert "without the answers of bangalore@mail: this replica is open again" in capfd.readouterr().err
+    assert boston.multitool("restorereplica", "-override", "-force") == 1
     exchange(list(restored), tmp_path, most=12)
     for server in restored:
         assert server.subjects("user.bob") == ["after the backup", "after the restore", "before the backup"]
 
 
+def test_to_ask_how_a_restore_stands_begins_none(
+    restored: Three, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, sanfran, bangalore = restored
+
+    def incarnation() -> int:
+        return Family.load(boston.directory / "conf/multisite").myself.incarnation
+
+    def answered(word: str, *arguments: str) -> int:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(word))
+        return boston.multitool("restorereplica", *arguments)
+
+    capfd.readouterr()
+    assert boston.multitool("lsrestore") == 0
+    assert capfd.readouterr().out == "This replica is open, no restore is under way.\n"
+    for nothing in ("no\n", "\n", ""):
+        assert answered(nothing) == 1
+        assert "Was this server restored from a backup? [no] " in capfd.readouterr().err
+        assert incarnation() == 0
+    assert answered("yes\n") == 0
+    first = incarnation()
+    assert first
+    assert answered("no\n") == 1
+    assert "A restore is under way already, and awaits bangalore@mail, sanfran_hub@mail." in (
+        capfd.readouterr().err
+    )
+
+    assert send(boston, sanfran, tmp_path)
+    capfd.readouterr()
+    assert send(sanfran, boston, tmp_path)
+    assert "The restore goes on: sanfran_hub answered; multitool lsrestore shows who is awaited." in (
+        capfd.readouterr().out
+    )
+    assert boston.multitool("lsrestore") == 75
+    assert "are awaited: bangalore@mail\n" in capfd.readouterr().out
+    assert send(boston, bangalore, tmp_path)
+    capfd.readouterr()
+    assert send(bangalore, boston, tmp_path)
+    assert "The restore has ended with the answer of bangalore: this replica is open again" in (
+        capfd.readouterr().out
+    )
+    assert boston.multitool("lsrestore") == 0
+    assert "no restore is under way; the last one began " in capfd.readouterr().out
+    assert answered("") == 1
+    assert incarnation() == first
+    with boston.member() as member:
+        assert not member.sealed
+
+
 def test_force_begins_anew(restored: Three, tmp_path: Path, capfd: Capture) -> None:
     boston, sanfran, bangalore = restored
-    assert boston.multitool("restorereplica") == 0
+    assert boston.multitool("restorereplica", "-force") == 0
     assert send(boston, sanfran, tmp_path)
     assert boston.multitool("restorereplica", "-force", "sanfran_hub") == 0
     for server in (sanfran,):
@@ -114,7 +169,7 @@ def test_a_packet_of_before_the_restore_is_refused(restored: Three, tmp_path: Pa
     boston, sanfran, bangalore = restored
     sanfran.deliver("bob", "for the old Boston")
     assert sanfran.syncreplica("-export", "-out", tmp_path / "old", "boston_hub") == 0
-    assert boston.multitool("restorereplica") == 0
+    assert boston.multitool("restorereplica", "-force") == 0
     for server in (sanfran, bangalore):
         assert send(boston, server, tmp_path)
         assert send(server, boston, tmp_path)
