@@ -18,8 +18,9 @@ from cyrus_sync.sync_client.engine import quotas, removal, seen, subscriptions
 from cyrus_sync.sync_client.engine.all_users import sync_all_users, sync_users
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.annotations import sync_annotations
+from cyrus_sync.sync_client.engine.concurrency import all_of, start
 from cyrus_sync.sync_client.engine.context import EngineContext
-from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes
+from cyrus_sync.sync_client.engine.mailboxes import sync_mailboxes, sync_script_mailbox
 from cyrus_sync.sync_client.engine.meta import sync_meta
 from cyrus_sync.sync_client.engine.options import Options
 from cyrus_sync.sync_client.engine.user import sync_user
@@ -66,8 +67,15 @@ class Engine:
             await sync_mailboxes(self.context, names)
 
     async def meta(self, userid: str) -> None:
-        """META: \\Seen, subscriptions, Sieve."""
-        await sync_meta(self.context, userid)
+        """META: \\Seen, subscriptions and Sieve, also where the scripts are messages of ``#sieve``: whoever
+        asks for META (``-s``, a line SIEVE of the log) means them."""
+        with self._explaining():
+            await all_of(
+                [
+                    start(sync_meta(self.context, userid)),
+                    start(sync_script_mailbox(self.context, userid)),
+                ]
+            )
 
     async def quota(self, root: str) -> None:
         """QUOTA: the limits of one quota root."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from cyrus_sync.common.errors import MailboxNonexistent
 from cyrus_sync.common.master import READ_ERRORS, MasterReader
 from cyrus_sync.common.model import MailboxState
-from cyrus_sync.common.names import Owner, owner_of, owner_user
+from cyrus_sync.common.names import Owner, inbox_of, owner_of, owner_user
+from cyrus_sync.common.sieve import SIEVE_FOLDER
 from cyrus_sync.sync_client.engine.alone import names_nowhere
 from cyrus_sync.sync_client.engine.concurrency import all_of, forgiving, start
 from cyrus_sync.sync_client.engine.context import EngineContext
@@ -38,6 +39,24 @@ async def _sync_locked(context: EngineContext, names: Sequence[str]) -> None:
     if mailboxes:
         parts.append(start(_sync_folders(context, mailboxes)))
     await all_of(parts)
+
+
+async def sync_script_mailbox(context: EngineContext, userid: str) -> None:
+    """Bring the ``#sieve`` of `userid` up to date on the replica, where scripts travel as its messages.
+
+    Nothing is asked where the master knows of none.
+    """
+    name = f"{inbox_of(userid)}.{SIEVE_FOLDER}"
+    if context.sieve_mailbox and await context.threads.run(_is_known, context, name):
+        await sync_mailboxes(context, [name])
+
+
+def _is_known(context: EngineContext, name: str) -> bool:
+    with context.master.read(owner_of(name)) as reader:
+        try:
+            return reader.mailbox(name) is not None
+        except READ_ERRORS:
+            return True  # it fails alone, in its turn
 
 
 async def _sync_folders(context: EngineContext, names: Sequence[str]) -> None:

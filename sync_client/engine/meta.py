@@ -16,7 +16,8 @@ from cyrus_sync.sync_client.engine.subscriptions import sync_subscriptions
 async def sync_meta(context: EngineContext, userid: str) -> None:
     """Make the replica's META of `userid` that of the master.
 
-    With SIEVE-MAILBOX the scripts are in a mailbox, which is not part of META.
+    With SIEVE-MAILBOX the scripts are in a mailbox, which the protocol does not count to META
+    (`sync_script_mailbox`).
     """
     context.begin()
     try:

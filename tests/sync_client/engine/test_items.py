@@ -67,6 +67,20 @@ def test_meta_brings_seen_subscriptions_and_scripts(alice: World) -> None:
     assert run(alice, "meta", "alice") == [("GET META", "alice")]
 
 
+def test_meta_brings_the_scripts_that_are_messages_too(alice: World) -> None:
+    assert run(alice, "meta", "alice") == [("GET META", "alice")], "nobody has scripts"
+    with write(alice.master) as writer:
+        writer.put_script("main", b"keep;\r\n")
+        writer.activate_script("main")
+    events = run(alice, "meta", "alice")
+    assert ("GET META", "alice") in events
+    assert [event[:2] for event in events if event[0] == "MAILBOX"] == [("MAILBOX", "user.alice.#sieve")]
+    scripts = content(alice.replica)["scripts"]
+    assert scripts and scripts == content(alice.master)["scripts"]
+    again = run(alice, "meta", "alice")
+    assert sorted(again) == [("GET MAILBOXES", "user.alice.#sieve"), ("GET META", "alice")]
+
+
 @pytest.mark.covers("Lines of the action log", "ANNOTATION")
 def test_server_annotations_are_merged(world: World) -> None:
     with world.master.write(SERVER) as writer:
