@@ -104,7 +104,9 @@ def _as_far_as_legible(items: Iterable[T], owner: Owner, trouble: Trouble) -> It
 def _owner(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> dict[str, Any]:
     with store.read(owner) as reader:
         meta = reader.meta(with_sieve=False)
-        used = {usage.root: usage.used for usage in reader.usage()}
+        used = {usage.root: dict(usage.used) for usage in reader.usage()}
+        if not scope.sieve_mailbox:
+            _take_off_scripts(reader, used)
         quotas = [
             Line(
                 root=quota.root,
@@ -139,6 +141,23 @@ def _owner(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> dict[
         "sieve": iter(sieve),
         "mailboxes": _as_far_as_legible(_mailboxes(store, owner, scope, trouble), owner, trouble),
     }
+
+
+def _take_off_scripts(reader: SourceReader, used: dict[str, dict[str, int]]) -> None:
+    """Take what mailboxes of scripts use off the use of their quota roots. A script is a message with the
+    name of its server in it, so this use differs where only the names of servers differ."""
+    for mailbox in reader.mailboxes():
+        uses = used.get(mailbox.quotaroot)
+        if not is_sieve(mailbox) or mailbox.tombstone or uses is None:
+            continue
+        records = [r for batch in reader.records(mailbox.uniqueid) for r in batch if not r.expunged]
+        weights = {
+            "STORAGE": sum(record.size for record in records),
+            "MESSAGE": len(records),
+            "X-NUM-FOLDERS": 1,
+        }
+        for name, weight in weights.items():
+            uses[name] = uses.get(name, 0) - weight
 
 
 def _mailboxes(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> Iterator[dict[str, Any]]:

@@ -158,6 +158,19 @@ def test_a_dump_can_leave_out_the_mailbox_of_scripts(alice: Site) -> None:
     assert len(owner_of(alice)["mailboxes"]) == 3
 
 
+def test_without_the_mailbox_of_scripts_its_weight_is_not_in_the_use_of_quotas(alice: Site) -> None:
+    alice.ok("setquota", "user/alice", "STORAGE=1000")
+    before = owner_of(alice, "--no-sieve-mailbox")["quotas"]
+    for script in ("main", "other"):
+        alice.ok("sieve", "put", "alice", script, stdin=b"keep;")
+    alice.ok("sieve", "delete", "alice", "other")
+    assert owner_of(alice, "--no-sieve-mailbox")["quotas"] == before
+    used, now = before[0]["used"], owner_of(alice)["quotas"][0]["used"]
+    assert now["STORAGE"] > used.get("STORAGE", 0)
+    more = {name: now[name] - used.get(name, 0) for name in ("MESSAGE", "X-NUM-FOLDERS")}
+    assert more == {"MESSAGE": 1, "X-NUM-FOLDERS": 1}
+
+
 def test_an_unknown_user_is_exit_67_and_of_several_1(alice: Site) -> None:
     assert alice.run("dump", "bob").status == 67
     result = alice.run("dump", "alice", "bob")

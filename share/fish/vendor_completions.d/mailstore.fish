@@ -76,7 +76,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from dump' -s h -l help -d 'sho
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l format -x -a 'yaml json'
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l expunged -d 'expunged messages too'
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l no-partitions -d 'without the names of partitions, which differ after sync_client -p'
-complete -c mailstore -n '__fish_seen_subcommand_from dump' -l no-sieve-mailbox -d 'without the #sieve mailboxes, which differ between peers that send scripts as files'
+complete -c mailstore -n '__fish_seen_subcommand_from dump' -l no-sieve-mailbox -d 'without the #sieve mailboxes, which differ between peers that send scripts as files, and without what they use of quotas'
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l no-conversations -d 'without XCONVMODSEQ, which only who counts conversations has, as a real Cyrus may'
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l verify -d 'read every message, and mark those that are damaged'
 complete -c mailstore -n '__fish_seen_subcommand_from dump' -l source -x -a 'native cyrus' -d 'cyrus: the spool of a real Cyrus with this imapd.conf; default: native, our store'

@@ -15,7 +15,7 @@ from cyrus_sync.common.directory import Directory
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.oplog.database import SiteLock
 from tests.deadlines import until
-from tests.multisite.commands.kit import Server, family
+from tests.multisite.commands.kit import Server, exchange, family
 
 Pair = tuple[Server, Server]
 Capture = pytest.CaptureFixture[str]
@@ -297,3 +297,24 @@ def test_the_receipt_handler_imports_what_arrives(pair: Pair) -> None:
     bangalore.create("user/bob")
     assert bangalore.syncreplica("-export", "-fship", "boston_hub") == 0
     until(lambda: not boston_hub.incoming() and boston_hub.folders("bob"), "it is imported", 30)
+
+
+def test_dumps_match_with_scripts_and_quota_where_host_names_differ_in_length(
+    pair: Pair, tmp_path: Path, capfd: Capture
+) -> None:
+    bangalore, boston_hub = pair
+    for server in pair:
+        config = server.directory / "imapd.conf"
+        config.write_text(config.read_text().replace("servername: mail.", f"servername: {server.name}."))
+    bangalore.create("user/bob")
+    bangalore.deliver("bob", "mail")
+    assert bangalore.mailstore("setquota", "user/bob", "STORAGE=1000") == 0
+    assert bangalore.mailstore("sieve", "put", "bob", "main", stdin=b"keep;\r\n") == 0
+    exchange([bangalore, boston_hub], tmp_path)
+    dumps = []
+    for server in pair:
+        capfd.readouterr()
+        assert server.mailstore("dump", "--no-sieve-mailbox") == 0
+        dumps.append(capfd.readouterr().out)
+    assert dumps[0] == dumps[1]
+    assert 'filename: "main.script"' in dumps[0] or '"main.script"' in dumps[0]
