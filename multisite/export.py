@@ -22,7 +22,7 @@ from cyrus_sync.multisite.bodies import Bodies
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.apply_command import without_messages
+from cyrus_sync.multisite.oplog.apply_command import parse, without_messages
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.operations import LogEntry, owner_text
 from cyrus_sync.multisite.packet import (
@@ -35,11 +35,14 @@ from cyrus_sync.multisite.packet import (
     Range,
     Target,
 )
+from cyrus_sync.multisite.packet.frames import folded_at_most
 from cyrus_sync.multisite.signing import retell
 
 NO_LIMIT = 1 << 62
 _HEADS = 4096
-"""Octets of a packet's header, and of what stands between its contents."""
+"""Octets of a packet's header, and of what stands at its end."""
+_BESIDE = 256
+"""Octets that stand beside a message or an operation in a packet, at most."""
 
 Place = Callable[[int, int], Path]
 """``place(n, octets)``: the path of physical packet number n, which will have about `octets` bytes."""
@@ -128,6 +131,8 @@ class _Export:
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._messages_in_packet = 0
+        self._alone = ""
+        """What may be too large for the open packet, and so stands alone in it."""
         self._covered: Row = dict(self._known)
         self._begun: Row = dict(self._known)
         """What the target has when it has imported all packets before the one that is being written."""
@@ -157,11 +162,25 @@ class _Export:
         messages. Messages count as if they could not be compressed. At least one operation always goes."""
         if not self._options.limit or not self.exported.operations:
             return False
-        needed = len(following.line) + following.octets + _HEADS
         left = self._options.limit - len(self.exported.paths)
-        if left == 1 and self._writer is not None:
-            return not self._writer.fits(self._max, needed)
-        return needed > left * self._max - (self._writer.size if self._writer is not None else 0)
+        return self._packets_for(following) > left
+
+    def _packets_for(self, entry: LogEntry) -> int:
+        """How many packets from the open one on an operation needs at most. Its messages go in their order,
+        none is cut, and one that is larger than a packet has its own."""
+        whole = entry.octets + len(entry.line) + _BESIDE * (len(entry.guids) + 2)
+        packets, left = 0, 0
+        if self._writer is not None:
+            if self._writer.fits(self._max, whole):
+                return 1
+            packets, left = 1, self._max - self._writer.size
+        sizes = parse(entry.line).messages.values() if entry.guids else ()
+        for size in (*sizes, len(entry.line) + _BESIDE):
+            folded = folded_at_most(size + _BESIDE)
+            if folded > left:
+                packets, left = packets + 1, self._max - _HEADS
+            left -= folded
+        return packets
 
     def give_up(self) -> None:
         """Remove everything that this export has written."""
@@ -247,8 +266,8 @@ class _Export:
         if self._writer is None:
             self._open()
         assert self._writer is not None
-        if self._empty() and not self._writer.fits(self._max, octets) and octets > self._max:
-            self._member.warn(f"{what} is larger than -maxsize and goes in a packet of its own")
+        if self._empty() and not self._writer.fits(self._max, octets):
+            self._alone = what
 
     def _empty(self) -> bool:
         return not self._ranges and not self._messages_in_packet
@@ -280,6 +299,14 @@ class _Export:
         number = len(self.exported.paths) + 1
         path = self._writer.close(self._header(number, last=last))
         self._writer = None
+        # Only now is it known: most messages are much smaller in a packet.
+        if path.stat().st_size > self._max:
+            self._member.warn(
+                f"{self._alone} is larger than -maxsize and goes in a packet of its own"
+                if self._alone
+                else f"{path} is larger than -maxsize: its header alone is"
+            )
+        self._alone = ""
         self._ranges = {}
         self._begun = dict(self._covered)
         self._messages_in_packet = 0

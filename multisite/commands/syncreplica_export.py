@@ -62,5 +62,10 @@ def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet
         f"exported {done.operations} operations and {done.messages} messages to {selector}:"
         f" {' '.join(map(str, done.paths))}"
     )
+    if options.limit and len(done.paths) > options.limit:
+        context.warn(
+            f"-limit {options.limit} was exceeded: {len(done.paths)} packets were written for {selector},"
+            " since one change goes with all its messages, and messages that were asked for all go"
+        )
     if not done.complete:
         context.warn(f"-limit was reached; the rest for {selector} waits for the next export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,6 +217,36 @@ def test_a_message_that_is_larger_goes_alone_with_a_warning(sites: list[Site], t
     assert boston.heard.count(warning) == 1
     assert sorted(sizes(paths))[-2] <= 30_000
     assert sanfran.import_from(reversed(paths)).refused == {}
+    assert same_everywhere([boston, sanfran])
+
+
+def test_a_message_that_is_small_in_the_packet_is_not_warned_of(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", b"Subject: much of one thing\r\n\r\n" + b"again and again\r\n" * 20_000)
+    paths = boston.export_to(sanfran, tmp_path / "t", ExportOptions(max_size=30_000))
+    assert max(sizes(paths)) <= 30_000
+    assert not [text for text in boston.heard if "-maxsize" in text]
+    assert sanfran.import_from(paths).refused == {}
+    assert same_everywhere([boston, sanfran])
+
+
+def test_limit_counts_with_messages_that_do_not_fill_a_packet(sites: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, _ = sites
+
+    def incompressible(subject: str) -> bytes:
+        return message(subject) + hashlib.shake_256(subject.encode()).digest(23_000)
+
+    for subjects in (["small"], ["one", "two", "three"]):  # an operation each
+        append(boston, "user.bob", *map(incompressible if len(subjects) > 1 else message, subjects))
+        with boston.member() as member:
+            member.record()
+    limited = ExportOptions(max_size=40_000, limit=2)
+    first = boston.export_to(sanfran, tmp_path / "t", limited)
+    assert len(first) == 1, "the three do not fit into what is left"
+    second = boston.export_to(sanfran, tmp_path / "t", limited)
+    assert len(second) == 3, "one operation always goes"
+    assert max(sizes(first + second)) <= 40_000
+    assert sanfran.import_from(first + second).refused == {}
     assert same_everywhere([boston, sanfran])
 
 

@@ -140,6 +140,22 @@ def test_max_data_size_is_the_size_in_a_bay_and_no_limit_for_files(with_mail: Pa
     assert (tmp_path / "p").stat().st_size > 400_000 and not (tmp_path / "p_2").exists()
 
 
+def test_a_limit_that_one_change_exceeds_is_said(pair: Pair, tmp_path: Path, capfd: Capture) -> None:
+    bangalore, _ = pair
+    bangalore.create("user/bob")
+    for number in range(3):
+        bangalore.deliver("bob", str(number), body=os.urandom(30_000).hex())
+    limited = ["-maxsize", "40k", "-limit", "2", "-out"]
+    capfd.readouterr()
+    assert bangalore.syncreplica("-export", *limited, tmp_path / "p", "boston_hub") == 0
+    said = capfd.readouterr().err
+    assert "-limit was reached" in said and "exceeded" not in said
+    assert len(list(tmp_path.glob("p*"))) == 1
+    assert bangalore.syncreplica("-export", *limited, tmp_path / "q", "boston_hub") == 0
+    assert "-limit 2 was exceeded: 3 packets were written for boston_hub@dev" in capfd.readouterr().err
+    assert len(list(tmp_path.glob("q*"))) == 3
+
+
 def test_a_replica_without_a_host_is_not_shipped_to(with_mail: Pair, tmp_path: Path, capfd: Capture) -> None:
     boston_hub = with_mail[1]
     boston_hub.create("user/eve")
