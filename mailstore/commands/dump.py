@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-sieve-mailbox",
         action="store_true",
-        help="without the #sieve mailboxes, which differ between peers that send scripts as files, and without"
-        " what they use of quotas",
+        help="without the #sieve mailboxes, which differ between peers that send scripts as files, and"
+        " without what they use of quotas",
     )
     parser.add_argument(
         "--no-conversations",
