@@ -6,7 +6,6 @@ The limit on file sizes plays the full disk: it can be set and lifted while a pr
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,12 +44,22 @@ def waits(pair: BurningPair) -> set[str]:
     return {user for user in USERS for line in lines_kept(pair) if any(user in arg for arg in line[1:])}
 
 
-def kept_for(pair: BurningPair, seconds: float) -> None:
-    """At no moment for so long is any user's work not on the disk."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def kept_while_it_tries(pair: BurningPair, times: int) -> None:
+    """At no moment is any user's work not on the disk, until the client has looked at its log so many times
+    more, as the turns that its process takes tell."""
+    begun = turns(pair)
+
+    def tried() -> bool:
         assert waits(pair) == set(USERS)
-        time.sleep(0.001)
+        return turns(pair) - begun >= times
+
+    until(tried, f"the client has taken {times} turns", every=0.001)
+
+
+def turns(pair: BurningPair) -> int:
+    """How often the client has waited for something: its reactor's turns, at least one a second."""
+    status = Path(f"/proc/{client_pid(pair)}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def server_pid(pair: BurningPair) -> int:
@@ -93,13 +102,13 @@ def test_a_client_that_cannot_write_a_file_loses_no_line(pair: BurningPair) -> N
     pair.limit(server_pid(pair), 1)
     for user in USERS:
         pair.master.deliver(user, "one")
-    kept_for(pair, 2.5)
+    kept_while_it_tries(pair, 30)
     assert pair.at_work, "what it could not put back is left in the run file"
     pair.kill_client()
     pair.limit(client_pid(pair), 0)
     for user in USERS:
         pair.master.deliver(user, "two")
-    kept_for(pair, 1.5)
+    kept_while_it_tries(pair, 20)
     pair.limit(server_pid(pair))
     pair.limit(client_pid(pair))
     equal(pair)

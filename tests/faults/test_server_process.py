@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.common.wire.kit import Issued, issue
-from tests.deadlines import scaled, until
+from tests.deadlines import at_rest, scaled, until
 from tests.faults.server import ADMIN, PASSWORD, RunningServer, mailbox, plain, record, upload
 
 pytestmark = pytest.mark.fault
@@ -95,7 +96,8 @@ def test_sigterm_finishes_the_running_command_then_says_bye(server: RunningServe
     with Client(server) as busy, Client(server) as idle:
         with locked(server, "slow"):
             busy.send(b"APPLY SUB %(USERID slow MBOXNAME user.slow)")
-            time.sleep(0.2)
+            for _ in range(2):  # a turn of the server's loop or two: it has read what was sent before
+                assert idle.ask(b"NOOP") == b"OK Noop completed"
             server.signal(signal.SIGTERM)
             assert idle.answer() == b"BYE shutting down"
             assert idle.answer() == b""
@@ -451,10 +453,15 @@ def big(server: RunningServer) -> bytes:
     return make_big(server)
 
 
+def unread(line: socket.socket) -> int:
+    """Octets that have come and wait to be read."""
+    return int.from_bytes(fcntl.ioctl(line, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_a_restart_behind_a_long_answer_does_not_cut_it(server: RunningServer, big: bytes) -> None:
     with Client(server) as client:
         client.send(b"GET FULLMAILBOX " + big + b"\r\nRESTART\r\nNOOP")
-        time.sleep(0.3)
+        at_rest(lambda: unread(client.line), "the line has taken all of the answer that it can hold")
         assert [client.answer() for _ in range(3)] == [b"OK success", b"OK Restarting", b"OK Noop completed"]
 
 
