@@ -85,6 +85,10 @@ class Context:
         """What ``--source`` names."""
         return self.spool if kind == CYRUS else self.store(readonly=True)
 
+    def giver(self, kind: str) -> Source:
+        """The same, for who asks for messages by GUID."""
+        return self.spool.by_guid() if kind == CYRUS else self.store(readonly=True)
+
     def care(self, *, readonly: bool = False) -> StoreCare:
         """What is asked of the store besides its mail."""
         return self._kept(readonly).care

@@ -4,12 +4,12 @@ it."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from cyrus_sync.common.master import MasterReader
-from cyrus_sync.common.model import SieveScript
+from cyrus_sync.common.master import MasterReader, Unreadable
+from cyrus_sync.common.model import MessageBody, MessageSource, SieveScript
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import QuotaUsage
 
@@ -22,6 +22,17 @@ class SourceReader(MasterReader, Protocol):
     def usage(self) -> list[QuotaUsage]: ...
 
     def sieve_scripts(self) -> list[SieveScript]: ...
+
+    def bodies(
+        self,
+        guids: Sequence[bytes],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Unreadable | None = None,
+    ) -> MessageSource: ...
+
+    def body(self, guid: bytes) -> MessageBody | None: ...
 
 
 class Source(Protocol):

@@ -16,6 +16,7 @@ from cyrus_sync.common.model import MessageBody, MessageSource
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.care import Problem
 from cyrus_sync.spool.checking import problems_of
+from cyrus_sync.spool.held import HeldMessages
 from cyrus_sync.spool.messages import Messages
 from cyrus_sync.spool.reader import SpoolReader
 from cyrus_sync.spool.server import Server
@@ -79,6 +80,10 @@ class SpoolMaster:
             user=owner.name, mailbox=settlement.name, uniqueid=settlement.uniqueid
         )
 
+    def by_guid(self) -> SpoolByGuid:
+        """The same mail, for who asks for messages by GUID."""
+        return SpoolByGuid(self, self._server)
+
     def problems(self, owner: Owner) -> Iterator[Problem]:
         """All that is wrong with what an owner has here; every message is read."""
         return problems_of(self._server, owner)
@@ -95,6 +100,31 @@ class SpoolMaster:
 
     def close(self) -> None:
         self._server.close()
+
+
+class SpoolByGuid:
+    """The mail of a real Cyrus, read by GUID as a store is."""
+
+    def __init__(self, master: SpoolMaster, server: Server) -> None:
+        self._master = master
+        self._server = server
+        self._held: dict[Owner, HeldMessages] = {}
+
+    def owners(self) -> Iterator[Owner]:
+        return self._master.owners()
+
+    def exists(self, owner: Owner) -> bool:
+        return self._master.exists(owner)
+
+    @contextmanager
+    def read(self, owner: Owner) -> Iterator[SpoolReader]:
+        reader = SpoolReader(
+            self._server, owner, self._held.setdefault(owner, HeldMessages(self._server, owner))
+        )
+        try:
+            yield reader
+        finally:
+            reader.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,19 @@ must then be those that the header spoke of. Nothing is held open between but th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from cyrus_sync.common import script_mail
 from cyrus_sync.common.errors import MailboxLocked, SnapshotLost, StoreCorrupt, StoreError
+from cyrus_sync.common.master import Unreadable
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
     MailboxState,
+    MessageBody,
+    MessageSource,
     Quota,
     RecordSource,
     Seen,
@@ -31,6 +34,7 @@ from cyrus_sync.spool.annotations import read_notes
 from cyrus_sync.spool.copying import Peek, peek
 from cyrus_sync.spool.db import Database, items_of
 from cyrus_sync.spool.entries import Entry
+from cyrus_sync.spool.held import HeldMessages
 from cyrus_sync.spool.mailbox import MailboxFiles
 from cyrus_sync.spool.messages import read_message
 from cyrus_sync.spool.seen import read_seen, read_seen_of
@@ -56,10 +60,14 @@ class _Shown(NamedTuple):
 
 
 class SpoolReader:
-    """A `MasterReader`. `close` it."""
+    """A `MasterReader`. `close` it.
 
-    def __init__(self, server: Server, owner: Owner) -> None:
+    `held`: the owner's messages by GUID, for who asks for them so; without it there are none.
+    """
+
+    def __init__(self, server: Server, owner: Owner, held: HeldMessages | None = None) -> None:
         self.owner = owner
+        self._held = held
         self._server = server
         self._userid = owner.name if owner.kind == "user" else ""
         self._shown: dict[str, _Shown] = {}
@@ -201,8 +209,25 @@ class SpoolReader:
         return snapshot.crcs if snapshot is not None else (0, 0)
 
     def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
-        del guids
-        return set()  # no index by GUID: who wants one of these fetches it
+        return self._held.among(guids) if self._held is not None else set()
+
+    def bodies(
+        self,
+        guids: Sequence[bytes],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Unreadable | None = None,
+    ) -> MessageSource:
+        """Messages by GUID in the order asked for; those that he does not have are left out."""
+        del encoding
+        return self._held.bodies(guids, partition, unreadable) if self._held is not None else ()
+
+    def body(self, guid: bytes) -> MessageBody | None:
+        """One of them."""
+        for batch in self.bodies([guid]):
+            return next(iter(batch), None)
+        return None
 
     def damaged_guids(self) -> set[bytes]:
         """None: what is damaged is not remembered, since nothing is written here."""

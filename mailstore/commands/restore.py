@@ -13,6 +13,8 @@ do.
 With --expunged, messages come back that were expunged here and have not expired, under new UIDs. Messages
 that were moved to another mailbox are expunged in the first one, and come back there, too.
 
+With --source cyrus the mail is that of a real Cyrus that has this imapd.conf, and may be running.
+
 TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time), or a duration ago: 2d, 3h."""
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.names import inbox_of
 from cyrus_sync.common.reactor import Reactor
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
@@ -46,6 +47,7 @@ from cyrus_sync.mailstore.restoring.show import described, summary
 from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
 from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.source import Source, add_source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and end")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
+    add_source(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     revive = _revive(args, time.time())
     settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
-    store = context.store(readonly=True)
+    store = context.giver(args.source)
     rounds = Rounds(context)
     wishes = _wishes(args, context, store, rounds)
     if not wishes:
@@ -124,7 +127,7 @@ Wishes = tuple[str, UserWish] | list[Wish]
 """A user here and what is wished of him, or single mailboxes."""
 
 
-def _wishes(args: argparse.Namespace, context: Context, store: MailStore, rounds: Rounds) -> Wishes:
+def _wishes(args: argparse.Namespace, context: Context, store: Source, rounds: Rounds) -> Wishes:
     if args.target and len(args.names) > 1:
         raise UsageError("restore: --as goes with one name only")
     only = args.names[0]
@@ -169,7 +172,7 @@ class _Restore:
         self,
         args: argparse.Namespace,
         context: Context,
-        store: MailStore,
+        store: Source,
         settings: ClientSettings,
         revive: Revive | None,
         *,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, MailboxMoved, SyncChanged, SyncChecksum
 from cyrus_sync.common.model import MailboxUpdate, MessageBody
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.mailstore.restoring.plan import (
     Addition,
@@ -25,6 +24,7 @@ from cyrus_sync.mailstore.restoring.plan import (
     steps,
 )
 from cyrus_sync.mailstore.restoring.survey import MetaPlan, TargetSurvey
+from cyrus_sync.mailstore.source import Source
 
 RESERVE_LIMIT = 8193
 """GUIDs in one APPLY RESERVE."""
@@ -36,7 +36,7 @@ ATTEMPTS = 3
 class Bodies:
     """Messages of one owner by GUID (`common.model.MessageSource`), read when it is iterated."""
 
-    def __init__(self, store: MailStore, owner: Owner, guids: Sequence[bytes], partition: str) -> None:
+    def __init__(self, store: Source, owner: Owner, guids: Sequence[bytes], partition: str) -> None:
         self._store = store
         self._owner = owner
         self._guids = guids
@@ -51,7 +51,7 @@ class Carrier:
     """Does at the target of `survey` what was planned."""
 
     def __init__(
-        self, store: MailStore, survey: TargetSurvey, threads: Threads, clock: Callable[[], float] = time.time
+        self, store: Source, survey: TargetSurvey, threads: Threads, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._survey = survey

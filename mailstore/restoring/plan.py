@@ -20,9 +20,9 @@ from typing import NamedTuple
 from cyrus_sync.common.model import Annotation, MailboxState, MailboxUpdate, Record, RecordSource, Since
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.mailstore.restoring.wishes import Revive, Wish, find_records
+from cyrus_sync.mailstore.source import Source, SourceReader
 
 ACTIVE = "\\Flagged"
 """The flag of the script that is in force."""
@@ -84,7 +84,7 @@ class BoxPlan:
 
 
 def plan_creation(
-    reader: MailReader, wish: Wish, revive: Revive | None, *, partition: str, id_in_use: bool, now: int
+    reader: SourceReader, wish: Wish, revive: Revive | None, *, partition: str, id_in_use: bool, now: int
 ) -> BoxPlan:
     """Make the mailbox anew. `id_in_use`: the target has its uniqueid elsewhere."""
     state = replace(wish.state, name=wish.target, acl=wish.acl, partition=partition, quotaroot="")
@@ -152,7 +152,7 @@ def lacking_annotations(ours: Iterable[Annotation], theirs: Iterable[Annotation]
 
 
 def plan_addition(
-    reader: MailReader,
+    reader: SourceReader,
     wish: Wish,
     revive: Revive | None,
     there: There,
@@ -213,7 +213,7 @@ class CreatedRecords:
     """The records that a mailbox is created with (a `RecordSource`): all of them, or, for a copy, those that
     are alive."""
 
-    def __init__(self, store: MailStore, plan: BoxPlan) -> None:
+    def __init__(self, store: Source, plan: BoxPlan) -> None:
         self._store = store
         self._plan = plan
 
@@ -228,7 +228,7 @@ class CreatedRecords:
                 ]
 
 
-def creation(store: MailStore, plan: BoxPlan) -> MailboxUpdate:
+def creation(store: Source, plan: BoxPlan) -> MailboxUpdate:
     """The update that makes the mailbox, without its additions."""
     records: RecordSource = () if plan.state.intermediate else CreatedRecords(store, plan)
     return MailboxUpdate(plan.state, records)
@@ -247,7 +247,7 @@ def steps(additions: Sequence[Addition]) -> Iterator[tuple[Addition, ...]]:
 
 
 def addition(
-    reader: MailReader, plan: BoxPlan, part: Sequence[Addition], *, now: int, modseq: int
+    reader: SourceReader, plan: BoxPlan, part: Sequence[Addition], *, now: int, modseq: int
 ) -> MailboxUpdate:
     """The update that adds `part` (perhaps nothing) and the annotations to `plan.state`. Only a target that
     is still in that state takes it. Messages that are gone meanwhile are left out."""

@@ -22,11 +22,11 @@ from cyrus_sync.common.names import Owner, inbox_of, is_inbox, owner_of
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.sieve import from_message
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.mailstore.restoring.plan import BoxPlan, There, plan_addition, plan_creation, same
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish
+from cyrus_sync.mailstore.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class TargetSurvey:
 
     def __init__(
         self,
-        store: MailStore,
+        store: Source,
         replica: Replica,
         threads: Threads,
         *,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cyrus_sync.common.model import MailboxState, Quota, Record, UserMeta
 from cyrus_sync.common.names import Owner, inbox_of, is_deleted, owner_of
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore
+from cyrus_sync.mailstore.source import Source, SourceReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class UserWish:
     """With his scripts, whether or not they are in a mailbox too."""
 
 
-def wish_for_user(store: MailStore, userid: str, target: str) -> UserWish | None:
+def wish_for_user(store: Source, userid: str, target: str) -> UserWish | None:
     """All of `userid`, for the user `target`; None if he has no INBOX. What delayed delete has set aside
     goes along only under the same name."""
     names = Names(userid, target)
@@ -91,7 +91,7 @@ def wish_for_user(store: MailStore, userid: str, target: str) -> UserWish | None
     return UserWish(target, wishes, quotas, UserMeta(meta.seen, subscriptions, meta.sieve))
 
 
-def wish_for_mailbox(reader: MailReader, state: MailboxState, target: str) -> Wish:
+def wish_for_mailbox(reader: SourceReader, state: MailboxState, target: str) -> Wish:
     """One mailbox alone."""
     acl, new = state.acl, owner_of(target)
     if reader.owner.kind == new.kind == "user":
@@ -99,7 +99,7 @@ def wish_for_mailbox(reader: MailReader, state: MailboxState, target: str) -> Wi
     return Wish(reader.owner, state, target, acl)
 
 
-def find_records(reader: MailReader, uniqueid: str, uids: Sequence[int]) -> dict[int, Record]:
+def find_records(reader: SourceReader, uniqueid: str, uids: Sequence[int]) -> dict[int, Record]:
     """The records with these UIDs."""
     wanted = set(uids)
     found: dict[int, Record] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import fill_everything
 from .imap import quote
@@ -17,6 +18,7 @@ from .ours import BIN, Ours, environment
 from .releases import Release
 from .running import Finished, finish
 from .spools import SETTINGS, change_mailbox, files_of, fill_mailbox
+from .view import view
 
 pytestmark = [pytest.mark.interop, pytest.mark.every_release]
 
@@ -129,3 +131,20 @@ def test_verify_names_what_is_damaged_and_goes_on(cyrus: Cyrus, user: str) -> No
     owners = json.loads(dumped.out)["owners"]
     assert [owner["user"] for owner in owners] == [user, other]
     assert "checksum is wrong" in json.dumps(owners[1])
+
+
+@pytest.mark.covers("mailstore: commands and options", "ls --source")
+def test_restore_brings_a_user_out_of_the_spool_as_he_is(cyrus: Cyrus, user: str) -> None:
+    other = f"{user}b"
+    fill_everything(cyrus, user, other)
+    with Cyrus.running("target", {"sync_log": "0", "maxliteral": "0"}) as target:
+        conf = cyrus.client_config(target.csync, {"sync_allowplaintext": "yes"})
+        command = [str(BIN / "mailstore"), "-C", str(conf), "restore", "--source", "cyrus", "--yes", user]
+        finish(command, 120, {"env": environment()}).check()
+        again = finish(command, 120, {"env": environment()}).check()
+        assert again.out.startswith("nothing to do at "), again.out
+        found = differences(state_of(cyrus.csync, user), state_of(target.csync, user))
+        # conversations are counted here, and not there
+        assert [line for line in found if "XCONVMODSEQ" not in line] == []
+        assert view(cyrus, user) == view(target, user)
+        assert scripts_of(cyrus.csync, user) == scripts_of(target.csync, user)

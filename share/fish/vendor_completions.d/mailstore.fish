@@ -108,6 +108,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from restore' -l until -x -d 'w
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -s p -l partition -x -d 'where new mailboxes go at the target; default: where the user\'s INBOX is, else as here'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l dry-run -d 'show what would be done, and end'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l yes -d 'do it without asking'
+complete -c mailstore -n '__fish_seen_subcommand_from restore' -l source -x -a 'native cyrus' -d 'cyrus: the spool of a real Cyrus with this imapd.conf; default: native, our store'
 complete -c mailstore -n __fish_use_subcommand -a expire -d 'remove for good what was expunged or deleted long enough ago, and give its space back'
 complete -c mailstore -n '__fish_seen_subcommand_from expire' -s h -l help -d 'show this help message and exit'
 complete -c mailstore -n '__fish_seen_subcommand_from expire' -s t -l retention -x -d 'keep what is younger (12h, 30d; a number alone is days); default 7d'
