@@ -36,7 +36,7 @@ from cyrus_sync.sync_client.engine.settlement import make_settlement
 from cyrus_sync.sync_client.engine.spool import BodySpool
 
 ROUNDS = 10
-"""How often the walk is done, at most: again when messages have been fetched, or the master has changed."""
+"""How often the walk is done, at most: again when the master has changed so that its result is wrong."""
 
 FETCHES_IN_FLIGHT = 32
 
@@ -87,9 +87,8 @@ async def _settle(
                 walked = await run(_walk, context, item, remote, records, spool)
                 if walked is None:
                     return []
-                if not context.master.refuses and walked.to_fetch:
+                if not context.master.refuses:
                     await _fetch_all(context, item, remote, walked.to_fetch, spool)
-                    continue
                 expunge = await run(_carry_out, context, item, walked)
             except SnapshotLost:
                 continue

@@ -310,10 +310,12 @@ def _tell_of_withheld(context: EngineContext, item: Item) -> None:
     first = ", ".join(f"uid {uid} ({guid.hex()})" for uid, guid in sorted(lacking.items())[:MOST_NAMED])
     more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
     name = context.options.external(item.name)
-    how = context.master.refuses or "mailstore repair --from-peer asks the other side for it"
+    later = "It goes over when it can be read again: mailstore repair --from-peer asks the other side for it"
+    if context.master.refuses:
+        later = f"When it can be read again it needs a new UID here, but {context.master.refuses}"
     context.options.remark(
         f"not replicated, as it cannot be read here: {name} {first}{more}; everything else of {name} is."
-        f" It goes over when it can be read again: {how}"
+        f" {later}"
     )
 
 
