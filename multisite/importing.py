@@ -27,6 +27,7 @@ from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.multisite.errors import NotApplied, UnknownSender
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held, not_stored
@@ -358,6 +359,7 @@ class Import:
             defaultpartition=member.config.defaultpartition,
             warn=member.warn,
             notice=self._notice,
+            external=Namespace.from_config(member.config).external,
             founding=member.is_being_made,
             to_capture=set(),
         )

@@ -1,7 +1,7 @@
 """Mailboxes and owners as people type and read them.
 
 Both forms of a mailbox's name are taken: that of an administrator (``user/bob/Projects``, with
-unixhierarchysep), and the internal one, in which warnings of name conflicts come (``user.bob.Projects``).
+unixhierarchysep), and the internal one (``user.bob.Projects``), which log lines and errors have.
 """
 
 from __future__ import annotations

@@ -129,14 +129,14 @@ def _entry_only(writer: MailWriter, update: MailboxUpdate, context: ReplayContex
     try:
         writer.apply_mailbox(replace(update, since=None), context.messages)
     except ReplyError as error:
-        context.notice(f"{update.state.name}: {error}")
+        context.notice(f"{context.external(update.state.name)}: {error}")
 
 
 def _apply_new(context: ReplayContext, writer: MailWriter, update: MailboxUpdate) -> None:
     try:
         writer.apply_mailbox(replace(update, since=None), context.messages, without_inbox=True)
     except ChangesKept as error:
-        context.notice(f"{update.state.name}: {error}")
+        context.notice(f"{context.external(update.state.name)}: {error}")
 
 
 def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
@@ -179,7 +179,10 @@ def _impose(
         plan.drop.update(_not_his(writer, uniqueid, theirs, ours, state.last_uid))
     if plan.reused:
         state = replace(state, uidvalidity=max(state.uidvalidity, local.uidvalidity) + 1)
-        context.notice(f"{state.name}: UIDs were given away twice, UIDVALIDITY rises to {state.uidvalidity}")
+        context.notice(
+            f"{context.external(state.name)}: UIDs were given away twice,"
+            f" UIDVALIDITY rises to {state.uidvalidity}"
+        )
     writer.impose_mailbox(replace(update, state=state), context.messages, drop=plan.drop, keep=plan.keep)
     log.masters.put_base(
         uniqueid, Base(update.state.highestmodseq, update.state.last_uid, base.told_id, plan.told_modseq)
@@ -197,7 +200,8 @@ def _check_crcs(context: ReplayContext, entry: LogEntry, reader: MailReader, tol
     state = reader.mailbox_by_id(told.uniqueid)
     if state is not None and not crcs_agree(told, state):
         context.log.shadows.put_item(entry.owner, RESYNC, told.uniqueid, True)
-        context.notice(f"{state.name} is not what its master has: the master is asked for all of it")
+        name = context.external(state.name)
+        context.notice(f"{name} is not what its master has: the master is asked for all of it")
 
 
 def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
@@ -267,7 +271,8 @@ def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
             log.masters.drop_base(uniqueid)
             log.shadows.drop(uniqueid)
             context.to_capture.add(there[0])
-            context.notice(f"{there[1]} was deleted by its master but has new mail here: it is kept")
+            name = context.external(there[1])
+            context.notice(f"{name} was deleted by its master but has new mail here: it is kept")
             return
         context.batch.writer(there[0]).apply_unmailbox(there[1])
     log.shadows.drop(uniqueid)
@@ -295,7 +300,8 @@ def _unuser(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> None
     """Remove what is left of a user without mailboxes. A user who has mailboxes here keeps everything."""
     left = mailboxes_left(context, entry.owner)
     if left:
-        context.notice(f"{entry.owner} was deleted at its master but has {left[0]} here: all of it is kept")
+        name = context.external(left[0])
+        context.notice(f"{entry.owner} was deleted at its master but has {name} here: all of it is kept")
         context.to_capture.add(entry.owner)
     else:
         context.batch.writer(entry.owner).apply_unuser()

@@ -336,7 +336,9 @@ def _call(context: ReplayContext, entry: LogEntry, wanted: str, name: str, parti
     try:
         move(context, uniqueid, name, target, partition)
     except ReplyError as error:
-        context.notice(f"{name} cannot be renamed to {target} as {entry.origin} did: {error}")
+        names = context.external(name), context.external(target)
+        replica = context.family.name_of(entry.origin)
+        context.notice(f"{names[0]} cannot be renamed to {names[1]} as {replica} did: {error}")
         _tell_again(context, uniqueid)
         return name
     context.to_capture.add(owner_of(target))
@@ -373,7 +375,8 @@ def _unmailbox(context: ReplayContext, entry: LogEntry) -> None:
             context.log.objects.set_names(uniqueid, "", "")
             return
     context.notice(
-        f"{local.name} was deleted at {context.family.name_of(entry.origin)} but changed here since: it stays"
+        f"{context.external(local.name)} was deleted at {context.family.name_of(entry.origin)}"
+        " but changed here since: it stays"
     )
     _tell_again(context, uniqueid)
 

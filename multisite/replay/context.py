@@ -32,6 +32,8 @@ class ReplayContext:
     """Called with what the administrator must see, such as a name conflict."""
     notice: Callable[[str], None]
     """Called with what the administrator may want to know."""
+    external: Callable[[str], str]
+    """A mailbox's internal name as people read and type it at this server."""
     founding: bool
     """Whether this replica is being made."""
     to_capture: set[Owner]

@@ -30,14 +30,14 @@ def give_inboxes(context: ReplayContext) -> None:
     for text, _ in context.log.shadows.items(SERVER, INBOXLESS):
         owner = owner_from(text)
         if context.log.is_master(owner) and _lacks_inbox(context, owner):
-            left = mailboxes_left(context, owner)
+            left = context.external(mailboxes_left(context, owner)[0])
             try:
                 context.batch.writer(owner).create(inbox_of(owner.name))
             except (ReplyError, StoreCorrupt) as error:
-                context.notice(f"{owner} has {left[0]} and no INBOX, which cannot be made: {error}")
+                context.notice(f"{owner} has {left} and no INBOX, which cannot be made: {error}")
                 continue
             context.to_capture.add(owner)
-            context.notice(f"{owner} has {left[0]} and had no INBOX: a new one was made")
+            context.notice(f"{owner} has {left} and had no INBOX: a new one was made")
         context.log.shadows.drop_item(SERVER, INBOXLESS, text)
 
 

@@ -13,7 +13,7 @@ from cyrus_sync.multisite.oplog.objects import generated_name
 from cyrus_sync.multisite.replay.context import ReplayContext
 
 WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" ...'
-"""Word for word what MultiSite says, with the name as it is here."""
+"""Word for word what MultiSite says, with the name as people type it here."""
 
 
 def place(context: ReplayContext, uniqueid: str, wanted: str, creator: str) -> str:
@@ -42,12 +42,12 @@ def warn_of_generated(context: ReplayContext) -> None:
         known = context.log.objects.get(uniqueid)
         if known is None or not known.wanted or known.local != name:
             continue
-        context.warn(WARNING.format(name=name))
+        context.warn(WARNING.format(name=context.external(name)))
         context.notice(
             f"the mailbox {uniqueid} of {context.family.name_of(known.creator)} wants the name"
-            f" {known.wanted}, which {_holder(context, known.wanted)} has here;"
-            f" settle it with: multitool rename {name}"
-            " NEW-NAME, at the master replica of either"
+            f" {context.external(known.wanted)}, which {_holder(context, known.wanted)} has here;"
+            f" settle it with: multitool rename {context.external(name)} NEW-NAME, at the master replica of"
+            " either; multitool conflicts says more"
         )
 
 
@@ -55,7 +55,8 @@ def warn_of_set_aside(context: ReplayContext, name: str, aside: str) -> None:
     """Warn that a mailbox was deleted (delayed delete) by a replica that did not know all the mail in it.
     The mail is not lost yet: it goes when the deleted mailbox expires."""
     context.warn(
-        f"{name} was deleted elsewhere and has new mail here: it is set aside with it as {aside};"
+        f"{context.external(name)} was deleted elsewhere and has new mail here: it is set aside with it as"
+        f" {context.external(aside)};"
         " mailstore rename brings it back"
     )
 
@@ -79,6 +80,7 @@ def move(context: ReplayContext, uniqueid: str, old: str, new: str, partition: s
 def give_back(context: ReplayContext) -> None:
     """Give every mailbox with a generated name the name that it wants, as far as that is free now."""
     for thing in context.log.objects.in_conflict():
+        local, wanted = context.external(thing.local), context.external(thing.wanted)
         try:
             if _holder(context, thing.wanted):
                 continue
@@ -88,10 +90,10 @@ def give_back(context: ReplayContext) -> None:
                 continue
             move(context, thing.uniqueid, thing.local, thing.wanted, state[2])
         except (ReplyError, StoreCorrupt) as error:
-            context.notice(f"{thing.local} cannot have its name {thing.wanted} yet: {error}")
+            context.notice(f"{local} cannot have its name {wanted} yet: {error}")
             continue
         context.log.objects.set_names(thing.uniqueid, "", "")
-        context.notice(f"{thing.local} has its name {thing.wanted} again")
+        context.notice(f"{local} has its name {wanted} again")
 
 
 def _find(context: ReplayContext, uniqueid: str) -> tuple[Owner, str, str] | None:

@@ -395,7 +395,7 @@ def test_checklist_45_46_47_48_a_clash_is_found_at_a_creator_and_the_incoming_on
     boston.deliver("bob", "comes along", "Other")
     capfd.readouterr()
     assert send(boston, sanfran, tmp_path), "the import goes on"
-    assert capfd.readouterr().err == warning("user.bob.boston_hub_v1_bugfix")
+    assert capfd.readouterr().err == warning("user/bob/boston_hub_v1_bugfix")
     assert contents(sanfran) == {
         "v1_bugfix": ["from sanfran_hub"],
         "boston_hub_v1_bugfix": ["from boston_hub"],
@@ -404,6 +404,48 @@ def test_checklist_45_46_47_48_a_clash_is_found_at_a_creator_and_the_incoming_on
     log = (sanfran.directory / "conf/log/multisite_log").read_text()
     assert all(uniqueid in log for name, uniqueid in identities(sanfran).items() if "v1" in name)
     assert "multitool rename" in log
+
+
+def test_checklist_47_the_warning_has_the_name_as_people_type_it(
+    three: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    boston, sanfran, _ = three
+    boston.create("user/bob")
+    exchange(list(three), tmp_path)
+    for server in (boston, sanfran):
+        server.create("user/bob/v1.0_bugfix")
+    capfd.readouterr()
+    assert send(boston, sanfran, tmp_path)
+    assert capfd.readouterr().err == warning("user/bob/boston_hub_v1.0_bugfix")
+    assert boston.multitool("rename", "user/bob/v1.0_bugfix", "user/bob/v1.1") == 0
+    assert send(boston, sanfran, tmp_path)
+    assert "user.bob.v1^1" in sanfran.folders("bob")
+
+
+def test_checklist_50_the_command_that_settles_two_inboxes_does_it(
+    three: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    for server in three[:2]:
+        server.create("user/bob")
+        server.deliver("bob", f"from {server.name}")
+    exchange(list(three), tmp_path)
+    names = {server.name: server for server in three}
+    commands = set()
+    for server in three:
+        capfd.readouterr()
+        assert server.multitool("conflicts") == 0
+        (line,) = (one for one in capfd.readouterr().out.splitlines() if "multitool rename" in one)
+        commands.add(line.strip())
+    (command,) = commands
+    where, _, words = command.removeprefix("at ").partition(":  multitool rename ")
+    assert names[where].multitool("rename", words.split()[0], "user/bob/Former") == 0
+    exchange(list(three), tmp_path, most=12)
+    for server in three:
+        capfd.readouterr()
+        assert server.multitool("conflicts") == 0
+        assert capfd.readouterr().out == ""
+        assert set(server.folders("bob")) == {"user.bob", "user.bob.Former"}
+    assert three[0].dump() == three[1].dump() == three[2].dump()
 
 
 @pytest.mark.covers("Replication by packets: the acceptance list", "45")
@@ -420,7 +462,7 @@ def test_checklist_45_a_clash_is_found_at_a_third_replica(
     assert send(sanfran, boston, tmp_path)
     capfd.readouterr()
     assert send(boston, bangalore, tmp_path)
-    assert capfd.readouterr().err == warning("user.bob.sanfran_hub_v1_bugfix")
+    assert capfd.readouterr().err == warning("user/bob/sanfran_hub_v1_bugfix")
     assert contents(bangalore) == {
         "v1_bugfix": ["from boston_hub"],
         "sanfran_hub_v1_bugfix": ["from sanfran_hub"],
@@ -550,7 +592,7 @@ def test_checklist_53_a_name_that_is_taken_back_too_early_clashes_again_and_lose
     capfd.readouterr()
     for server in (sanfran, bangalore):
         assert send(boston, server, tmp_path)
-    assert capfd.readouterr().err.startswith(warning("user.bob.boston_hub_v1_bugfix"))
+    assert capfd.readouterr().err.startswith(warning("user/bob/boston_hub_v1_bugfix"))
     exchange(list(three), tmp_path)
     for server in three:
         found = contents(server)
@@ -583,7 +625,7 @@ def test_the_story_of_three_branches(three: Three, tmp_path: Path, capfd: Captur
     exchange(list(three), tmp_path)
     heard = capfd.readouterr().err
     for name in ("boston_hub", "sanfran_hub", "bangalore"):
-        assert heard.count(warning(f"user.bob.{name}_v1_bugfix")) == 2, "at both others"
+        assert heard.count(warning(f"user/bob/{name}_v1_bugfix")) == 2, "at both others"
     assert all(len(contents(server)) == 3 for server in three)
     # Each renames its own.
     for server, name in ((sanfran, "sanfran_v1"), (bangalore, "bangalore_v1"), (boston, "boston_v1")):

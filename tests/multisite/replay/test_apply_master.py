@@ -269,7 +269,7 @@ def test_new_mail_in_what_is_set_aside_is_warned_of_and_comes_back_by_a_rename(
     (new,) = append(other, "user.bob.Work", message("unseen"))
     delete(deleting, "user.bob.Work", delayed=True)
     carry(deleting, other, tmp_path / "t")
-    warning = "user.bob.Work was deleted elsewhere and has new mail here: it is set aside with it as DELETED."
+    warning = "user/bob/Work was deleted elsewhere and has new mail here: it is set aside with it as DELETED/"
     assert any(line.startswith(warning) for line in other.heard)
     exchange_until_quiet(sites, tmp_path)
     (aside,) = (name for name in names(other) if name.startswith("DELETED.user.bob.Work."))

@@ -39,9 +39,9 @@ def test_the_incoming_one_gets_the_name_of_its_creator_and_both_are_kept(
     clash(sites, tmp_path)
     assert names(boston) == ["user.bob", "user.bob.Work", "user.bob.sanfran_Work"]
     assert names(sanfran) == ["user.bob", "user.bob.Work", "user.bob.boston_Work"]
-    assert WARNING.format("user.bob.sanfran_Work") in boston.heard
-    assert WARNING.format("user.bob.boston_Work") in sanfran.heard
-    assert any("settle it with: multitool rename user.bob.sanfran_Work" in line for line in boston.heard)
+    assert WARNING.format("user/bob/sanfran_Work") in boston.heard
+    assert WARNING.format("user/bob/boston_Work") in sanfran.heard
+    assert any("settle it with: multitool rename user/bob/sanfran_Work" in line for line in boston.heard)
     assert len(boston.guids("bob")["user.bob.Work"]) == 1
 
 
@@ -51,7 +51,7 @@ def test_a_warning_is_given_once_and_not_with_every_packet(sites: list[Site], tm
     for number in range(3):
         append(sanfran, "user.bob.Work", message(number))
         carry(sanfran, boston, tmp_path / "t")
-    assert boston.heard.count(WARNING.format("user.bob.sanfran_Work")) == 1
+    assert boston.heard.count(WARNING.format("user/bob/sanfran_Work")) == 1
     assert len(boston.guids("bob")["user.bob.sanfran_Work"]) == 4
 
 
