@@ -17,11 +17,15 @@ from cyrus_sync.spool.messages import read_message
 from cyrus_sync.spool.snapshot import Snapshot, take
 from cyrus_sync.spool.trouble import Gone
 from tests.spool.golden import told_records
+from tests.spool.indexes import Index
 
+from .beside import BesideCyrus
 from .csync import Csync
 from .cyrus import Cyrus
 from .fill import fill_everything, message
 from .imap import quote
+from .ours import Ours
+from .proxy import Proxy
 from .releases import Release
 from .snapshots import TOGETHER, running
 from .spools import SETTINGS, change_mailbox, files_of, fill_mailbox, told
@@ -283,3 +287,23 @@ def test_whatever_is_done_is_read_as_the_server_has_it(cyrus: Cyrus, user: str, 
                     )()
             for mailbox, paths in files.items():
                 compare(cyrus, mailbox, user, paths)
+
+
+def test_a_mailbox_that_its_server_has_lost_count_of_is_replicated(real_cyrus: None) -> None:
+    """Its stored sync CRC fits nothing: the replica is told the one of its records."""
+    with BesideCyrus.running("spool", SETTINGS) as cyrus, Ours.installed("replica") as ours:
+        assert isinstance(cyrus, BesideCyrus)
+        fill_mailbox(cyrus, "alice", removing_keywords=False)
+        index = Index(files_of(cyrus, "user/alice").index)
+        index.put(100, index.header.sync_crc ^ 0xFFFF).save()
+        cyrus.sync_client("-u", "alice", to=ours.csync).check()
+        with Proxy(ours.csync, hide=("COMPRESS",)) as proxy:
+            cyrus.sync_client("-u", "alice", to=proxy.address).check()
+            assert not [line for line in proxy.commands("APPLY ") if "CAPABILITIES" not in line]
+        with cyrus.imap("alice") as imap:
+            imap.append("INBOX", message("one more"), flags="\\Seen")
+        cyrus.sync_client("-u", "alice", to=ours.csync).check()
+        ours.verify("alice")
+        with cyrus.imap("alice") as imap:
+            messages = imap.status("INBOX")["MESSAGES"]
+        assert f"{messages} messages" in ours.mailstore("ls", "alice").check().out
