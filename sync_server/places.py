@@ -16,7 +16,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -28,6 +28,7 @@ STRANGER_SECONDS = 10.0
 KNOWN_SECONDS = 7 * 24 * 3600.0
 """So long after a login of an administrator its address is known."""
 
+_A_DAY = 24 * 3600.0
 _REMEMBERED = 1000
 """Known addresses; the ones used longest ago go first."""
 
@@ -88,7 +89,18 @@ class Guest(Protocol):
 class Places:
     """Counts connections. `now` gives seconds, `later` calls a function after so many."""
 
-    def __init__(self, most: Most, now: Callable[[], float], later: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        most: Most,
+        now: Callable[[], float],
+        later: Callable[..., Any],
+        *,
+        known: Mapping[str, float] | None = None,
+        keep: Callable[[Mapping[str, float]], object] = lambda known: None,
+    ) -> None:
+        """`known`: addresses of before, and when. `keep` is told all of them when there is a new one, and once
+        a day of one that comes back."""
+        self._keep = keep
         self.most = most
         self._now = now
         self._later = later
@@ -97,7 +109,8 @@ class Places:
         self._strangers: OrderedDict[Guest, float] = OrderedDict()
         """Since when; the oldest first."""
         self._strangers_of: Counter[str] = Counter()
-        self._known: OrderedDict[str, float] = OrderedDict()
+        self._known: OrderedDict[str, float] = OrderedDict(known or {})
+        self._kept = dict(self._known)
         self._complained: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._watching = False
 
@@ -170,10 +183,14 @@ class Places:
         self._no_stranger(guest)
         address = guest.origin
         if address:
-            self._known.pop(address, None)
-            self._known[address] = self._now()
+            now = self._now()
+            before = self._known.pop(address, 0.0)
+            self._known[address] = max(before, now)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
+            if now - self._kept.get(address, 0.0) > _A_DAY:
+                self._kept = dict(self._known)
+                self._keep(self._kept)
 
     def leave(self, guest: Guest) -> None:
         """The connection is gone, or going."""

@@ -29,6 +29,7 @@ from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
 from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server.guessing import Guessing
+from cyrus_sync.sync_server.known import FILE, read_known, write_known
 from cyrus_sync.sync_server.penalty import Penalty
 from cyrus_sync.sync_server.places import Guest, Most, Places
 from cyrus_sync.sync_server.settings import ServerSettings
@@ -61,7 +62,9 @@ class Service:
         limits: Limits | None = None,
         tls: ServerTLS | None = None,
         store: MailStore | None = None,
+        known: Path | None = None,
     ) -> None:
+        """`known`: where the addresses are kept from which administrators have logged in."""
         self.settings = settings
         self.reactor = reactor
         self.threads = threads
@@ -73,7 +76,13 @@ class Service:
         self.store = store
         self.penalty = Penalty(reactor.seconds)
         self.guessing = Guessing(settings.failed_login_pause, reactor.seconds)
-        self.places = Places(most(settings, share_out()), reactor.seconds, reactor.callLater)
+        self.places = Places(
+            most(settings, share_out()),
+            reactor.seconds,
+            reactor.callLater,
+            known=read_known(known) if known else None,
+            keep=lambda addresses: threads.run(write_known, known, addresses) if known else None,
+        )
         self.sessions: set[Connected] = set()
         self._when_empty: Callable[[], None] | None = None
 
@@ -105,6 +114,7 @@ class Service:
             limits=_limits(config),
             tls=tls,
             store=store,
+            known=config.configdirectory / "sync" / FILE,
         )
 
     def close(self) -> None:

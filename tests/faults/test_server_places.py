@@ -109,3 +109,19 @@ def test_one_address_has_its_bound(tmp_path: Path) -> None:
         assert heard[-1] == b"* BYE too many connections from 127.0.7.1, try again later"
         assert greeted(stack.enter_context(connect(server, MASTER))).startswith(b"* OK ")
         assert "turned away: too many connections from 127.0.7.1" in server.log.read_text()
+
+
+def test_who_was_known_is_known_to_a_server_that_was_killed_and_is_besieged_at_once(tmp_path: Path) -> None:
+    with RunningServer(tmp_path, options={"sync_max_connections": "8"}) as server:
+        with connect(server, MASTER) as line:
+            greeted(line)
+            assert log_in(line).startswith(b"OK")
+        until(lambda: any(MASTER in path.read_text() for path in tmp_path.rglob(FILE)), "it is kept")
+        server.kill()
+        server.start()
+        with ExitStack() as siege:
+            besieging = [siege.enter_context(connect(server, f"127.0.7.{n}")) for n in range(1, 20)]
+            assert any(greeted(line).startswith(b"* BYE ") for line in besieging)
+            with connect(server, MASTER) as line:
+                assert greeted(line).startswith(b"* OK ")
+                assert log_in(line).startswith(b"OK")

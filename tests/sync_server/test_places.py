@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
+from cyrus_sync.sync_server.known import read_known, write_known
 from cyrus_sync.sync_server.places import KNOWN_SECONDS, Most, Places, origin
 
 
@@ -24,9 +27,9 @@ class Guest:
 class Door:
     """`Places` with the clock of the test; `come` is a new connection, or None where it was refused."""
 
-    def __init__(self, most: Most) -> None:
+    def __init__(self, most: Most, **more: Any) -> None:
         self.clock = Clock()
-        self.places = Places(most, self.clock.seconds, self.clock.callLater)
+        self.places = Places(most, self.clock.seconds, self.clock.callLater, **more)
 
     def come(self, address: str, *, login: bool = False) -> Guest | None:
         if self.places.refusal(address):
@@ -128,6 +131,34 @@ def test_nobody_known_who_is_just_logging_in_gives_way_to_another() -> None:
     assert door.come("admin") and door.come("other") is None
     door.clock.advance(10)
     assert door.come("other")
+
+
+def test_who_is_known_is_kept_when_he_is_new_and_once_a_day() -> None:
+    kept: list[dict[str, float]] = []
+    door = Door(MOST, keep=lambda known: kept.append(dict(known)))
+    door.clock.advance(1_000_000)
+    for _ in range(3):
+        door.come("admin", login=True)
+    assert kept == [{"admin": 1_000_000.0}]
+    door.clock.advance(3600)
+    door.come("other", login=True)
+    door.come("admin", login=True)
+    assert kept[1:] == [{"admin": 1_000_000.0, "other": 1_003_600.0}]
+    door.clock.advance(25 * 3600)
+    door.come("admin", login=True)
+    assert len(kept) == 3
+    again = Door(MOST, known=kept[-1])
+    again.clock.advance(door.clock.seconds())
+    assert again.places.known("admin") and again.places.known("other") and not again.places.known("x")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": "b"}', '{"a": null}'])
+def test_a_file_of_known_addresses_that_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> None:
+    assert read_known(tmp_path / "nobody") == {}
+    (tmp_path / "known").write_text(text)
+    assert read_known(tmp_path / "known") == {}
+    write_known(tmp_path / "sync" / "known", {"192.0.2.1": 5.0, "192.0.2.0": 3.0})
+    assert list(read_known(tmp_path / "sync" / "known").items()) == [("192.0.2.0", 3.0), ("192.0.2.1", 5.0)]
 
 
 def test_an_address_is_known_for_a_week() -> None:
