@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
@@ -109,6 +110,19 @@ def _looks_like_one(path: Path) -> bool:
         os.close(descriptor)
 
 
+class Waiting(NamedTuple):
+    """So many `changes` of an owner are in the log, and are not seen here before the `master` answers: a
+    replica's name, or what keeps this replica from it."""
+
+    owner: Owner
+    changes: int
+    master: str
+
+    def __str__(self) -> str:
+        many = f"{self.changes} changes of {self.owner} wait"
+        return f"{many if self.changes > 1 else f'1 change of {self.owner} waits'} for {self.master}"
+
+
 class Import:
     """Applies packets for one member, which is locked. `applied` is called with the path of each packet that
     has been applied, `notice` with what one may want to know afterwards."""
@@ -119,6 +133,8 @@ class Import:
         self._member = member
         self._applied = applied
         self._notice = notice
+        self.waiting: list[Waiting] = []
+        """What of the packet that was applied last waits for masters."""
 
     def run(self, paths: Iterable[Path]) -> Result:
         """Apply what can be applied, in the right order, whatever the order of `paths`.
@@ -281,7 +297,23 @@ class Import:
             answered = note_answer(member, header)
         if answered:
             open_again(member, self.arbitrate_all_left)
+        self.waiting = list(self._waiting(replay.left_to_masters))
         return count
+
+    def _waiting(self, left: Mapping[tuple[Owner, str], Sequence[int]]) -> Iterator[Waiting]:
+        """What of the operations that were left to masters is still not answered. An answer may have come
+        with the same packet."""
+        masters = self._member.log.masters
+        found: dict[Owner, int] = {}
+        for (owner, origin), numbers in left.items():
+            settled = masters.settled(owner).get(origin, 0)
+            if open_ones := sum(number > settled for number in numbers):
+                found[owner] = found.get(owner, 0) + open_ones
+        for owner, changes in found.items():
+            if master := masters.of(owner):
+                ours = master.replica == self._member.log.self_id
+                name = "the end of the restore" if ours else self._member.family.name_of(master.replica)
+                yield Waiting(owner, changes, name)
 
     def _is_new(self, operation: Operation) -> bool:
         """Whether an operation of a packet is the next of its origin, and not one that is here already.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
@@ -15,7 +15,7 @@ from cyrus_sync.multisite.commands.diagnosis import diagnose, say_refused
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
 from cyrus_sync.multisite.commands.sending import check_comments
 from cyrus_sync.multisite.errors import UnknownReplica
-from cyrus_sync.multisite.importing import Import, Result
+from cyrus_sync.multisite.importing import Import, Result, Waiting
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
@@ -35,6 +35,9 @@ GRAMMAR = Grammar(
     "fit yet stay, and are applied by a later import, when what they depend on has come.",
     EXIT_STATUS,
 )
+
+NAMED = 5
+"""How many users that wait for their masters are named, behind a packet."""
 
 
 def run(context: Context) -> int:
@@ -75,8 +78,9 @@ def _import(context: Context, member: Member) -> Result:
     known: set[Path] = set()
 
     def applied(path: Path) -> None:
-        context.print(f"Applied sync. packet {path} to VOB {member.storage}")
-        context.log.info(f"applied {path}")
+        waits = _waits(importing.waiting)
+        context.print(f"Applied sync. packet {path} to VOB {member.storage}{waits}")
+        context.log.info(f"applied {path}{waits}")
         _remove(context, path)
 
     importing = Import(member, applied, context.notice)
@@ -91,6 +95,15 @@ def _import(context: Context, member: Member) -> Result:
         if "receive" not in context.options:
             break
     return whole
+
+
+def _waits(waiting: Sequence[Waiting]) -> str:
+    """What is said of changes that cannot be seen here yet, behind the packet that has brought them."""
+    if not waiting:
+        return ""
+    named = ", ".join(map(str, waiting[:NAMED]))
+    more = f", and more of {len(waiting) - NAMED} others" if len(waiting) > NAMED else ""
+    return f"; {named}{more}"
 
 
 def _say_answers(context: Context, member: Member, awaited: Mapping[str, int]) -> None:

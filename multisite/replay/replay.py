@@ -58,6 +58,8 @@ class Replay:
         """Operations that were carried out, each with `BatchWriter.commits` of that moment."""
         self.consumed: set[bytes] = set()
         """GUIDs of messages that are in the store now."""
+        self.left_to_masters: dict[tuple[Owner, str], list[int]] = {}
+        """Owner and origin -> the operations that were only kept, since the owner's master is to answer."""
 
     def take(self, operation: Operation) -> None:
         """Put a new operation of a packet into the log; `carry_out_taken` carries it out with others. An
@@ -225,14 +227,19 @@ class Replay:
                 self._pass_on(entry)
         elif master.replica == entry.origin and not ours:
             # It said this before it knew that it is the master, and tells all of it anew when it knows.
-            self._pass_on(entry)
+            self._leave_to_master(entry)
         elif ours and (entry.origin == log.self_id or not self._context.family.restoring):
             if arbitrate(self._context, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
         else:
-            self._pass_on(entry)
+            self._leave_to_master(entry)
+
+    def _leave_to_master(self, entry: LogEntry) -> None:
+        self._pass_on(entry)
+        if entry.origin != self._context.log.self_id:
+            self.left_to_masters.setdefault((entry.owner, entry.origin), []).append(entry.id)
 
     def _pass_on(self, entry: LogEntry) -> None:
         """Keep the messages that came with an operation: whoever is told of it needs them."""

@@ -54,6 +54,36 @@ def test_a_handover_reaches_everybody(with_bob: Three, tmp_path: Path) -> None:
     assert same_everywhere(with_bob)
 
 
+def test_what_waits_for_its_master_is_said_with_the_packet(
+    with_bob: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    boston, sanfran, bangalore = with_bob
+
+    def said(source: Server, target: Server) -> str:
+        capfd.readouterr()
+        assert send(source, target, tmp_path)
+        (line,) = (one for one in capfd.readouterr().out.splitlines() if one.startswith("Applied "))
+        return line.removeprefix("Applied sync. packet ").partition(" to VOB ")[2]
+
+    sanfran.deliver("bob", "second")
+    plain = f"{bangalore.directory}/spool"
+    assert said(sanfran, bangalore) == f"{plain}; 1 change of bob waits for boston_hub"
+    assert "second" not in bangalore.subjects("user.bob")
+    assert (
+        "; 1 change of bob waits for boston_hub"
+        in (bangalore.directory / "conf/log/multisite_log").read_text()
+    )
+    assert said(sanfran, boston) == f"{boston.directory}/spool", "the master itself waits for nobody"
+    assert said(boston, bangalore) == plain
+    assert "second" in bangalore.subjects("user.bob")
+
+    sanfran.deliver("bob", "third")
+    sanfran.deliver("bob", "fourth", "Work")
+    assert said(sanfran, boston) == f"{boston.directory}/spool"
+    assert said(boston, bangalore) == plain, "the answer comes with the same packet"
+    assert "third" in bangalore.subjects("user.bob")
+
+
 def test_only_the_master_hands_over(with_bob: Three, capfd: Capture) -> None:
     assert with_bob[1].multitool("chmaster", "sanfran_hub", "bob") == 1
     assert "the master of bob is boston_hub" in capfd.readouterr().err
