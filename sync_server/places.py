@@ -98,8 +98,8 @@ class Places:
         known: Mapping[str, float] | None = None,
         keep: Callable[[Mapping[str, float]], object] = lambda known: None,
     ) -> None:
-        """`known`: addresses of before, and when. `keep` is told all of them when there is a new one, and once
-        a day of one that comes back."""
+        """`known`: addresses of before, and when. `keep` is told all when there is a new one, and once a day
+        of one that comes back."""
         self._keep = keep
         self.most = most
         self._now = now

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.sync_server.known import FILE
 from tests.deadlines import scaled, until
 from tests.faults.server import ADMIN, PASSWORD, RunningServer, mailbox, plain, upload
 
