@@ -19,10 +19,12 @@ from types import TracebackType
 from typing import Self
 
 from cyrus_sync.common.errors import EX_FAILURE, CyrusSyncError
-from cyrus_sync.common.files import TEMPORARY, rename_new, temporary_in, write_all
+from cyrus_sync.common.files import TEMPORARY, named, rename_new, temporary_in, write_all
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK = 1 << 20
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of write(2) alone: whatever was read meanwhile had no part in them."""
 
 
 class Tampered(CyrusSyncError):
@@ -121,7 +123,8 @@ class Directory:
         try:
             fcntl.flock(made.descriptor, fcntl.LOCK_EX)
             if data is not None:
-                write_all(made.descriptor, memoryview(data))
+                with named(self.path):
+                    write_all(made.descriptor, memoryview(data))
         except BaseException:
             made.discard()
             made.close()
@@ -229,6 +232,8 @@ class Unfinished:
         if error is not None:
             self.discard()
         self.close()
+        if isinstance(error, OSError) and error.errno in _WRITING and error.filename is None:
+            error.filename = str(self.directory.path)
 
 
 def is_unfinished(name: str) -> bool:

@@ -16,6 +16,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".ms_tmp_"
@@ -26,6 +27,18 @@ _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An error of the system that names no file, as those of write(2) and fsync(2) do, names this one. Around
+    whatever writes by descriptor: *No space left on device* is of use only with the device."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def sync_file(path: Path) -> None:
@@ -124,7 +137,7 @@ def write_over(path: Path, data: bytes, mode: int = 0o600) -> None:
         descriptor = os.open(
             beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
         )
-        with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, for the mode)
+        with named(path), open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, for the mode)
             os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
@@ -147,7 +160,8 @@ def temporary_in(directory: Path) -> Path:
 def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Make `path` with `data`, on disk. `FileExistsError` if it is there."""
     temporary = temporary_in(path.parent)
-    _write(temporary, data, mode)
+    with named(path):
+        _write(temporary, data, mode)
     try:
         rename_new(temporary, path)
     except BaseException:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Self
 
+from cyrus_sync.common.files import named
+
 PIECE = 1 << 20
 """Octets that iterating gives at once."""
 
@@ -20,6 +22,7 @@ class NamelessFile:
 
     def __init__(self, directory: Path) -> None:
         """The file lies in `directory`. Raises OSError."""
+        self._directory = directory
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (closed by `close`)
 
     @classmethod
@@ -37,8 +40,9 @@ class NamelessFile:
     def write(self, data: bytes) -> None:
         """Append. OSError when the disk is full."""
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        with named(self._directory):
+            while view:
+                view = view[self._file.write(view) :]
 
     def __iter__(self) -> Iterator[bytes]:
         position = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
@@ -141,6 +142,6 @@ def _ours(error: BaseException) -> BaseException:
     """An error of ours as it is; any other one as a `StoreError` that names it."""
     if isinstance(error, CyrusSyncError):
         return error
-    wrapped = StoreError(f"internal error: {type(error).__name__}: {error}")
+    wrapped = StoreError(f"internal error: {type(error).__name__}: {reason(error)}")
     wrapped.__cause__ = error
     return wrapped

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from cyrus_sync.common.directory import Directory
+from cyrus_sync.common.files import named
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.packet import prologue, signature
 from cyrus_sync.multisite.packet.frames import FRAME, end_line, fold, folded_at_most
@@ -211,7 +212,8 @@ class PacketWriter:
         if self._closed:
             raise ValueError(f"{self.path}: the packet is closed or was given up")
         try:
-            yield
+            with named(self.path):
+                yield
         except BaseException:
             self.abort()
             raise

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
+from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, PeerError, ReplyError
 from cyrus_sync.sync_client.engine.errors import EngineFault, ItemsFailed
 
@@ -39,7 +40,7 @@ def as_sync_error(error: BaseException) -> CyrusSyncError:
     if not isinstance(error, Exception):
         raise error
     log.error("unexpected error while replicating", exc_info=error)
-    fault = EngineFault(f"{type(error).__name__}: {error}")
+    fault = EngineFault(f"{type(error).__name__}: {reason(error)}")
     fault.__cause__ = error
     return fault
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.common.commands import described
+from cyrus_sync.common.directory import Directory
+from cyrus_sync.common.files import make_directories, write_new, write_over
+from cyrus_sync.common.nameless import NamelessFile
 from cyrus_sync.common.synclog.log import SyncLog
 
 
@@ -75,3 +81,46 @@ def test_the_name_of_a_new_action_log_lasts_before_its_first_line(tmp_path: Path
     (tmp_path / "conf/sync/log").touch()  # by somebody who died before he could write
     log.append([("USER", "carol")], fsync=False)
     assert synced[5:] == [tmp_path / "conf/sync"]
+
+
+@pytest.fixture
+def full() -> Iterator[None]:
+    """No file may be larger than a few octets: write(2) fails as on a full disk, and names no file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _copy_into(path: Path) -> None:
+    with Directory.open(path.parent) as directory, directory.new_file() as copy:
+        os.write(copy.descriptor, bytes(10))
+        os.write(copy.descriptor, b"more")
+
+
+def _new_file_in(path: Path) -> None:
+    with Directory.open(path.parent) as directory:
+        directory.new_file(bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("work", "named"),
+    [
+        (lambda path: write_over(path, bytes(100)), "file"),
+        (lambda path: write_new(path, bytes(100)), "file"),
+        (_copy_into, ""),
+        (_new_file_in, ""),
+        (lambda path: NamelessFile.filled(path.parent, [bytes(100)]), ""),
+    ],
+    ids=["write_over", "write_new", "copy", "new_file", "nameless"],
+)
+def test_an_error_of_writing_names_the_file_or_its_directory(
+    tmp_path: Path, full: None, work: Callable[[Path], object], named: str
+) -> None:
+    with pytest.raises(OSError) as caught:
+        work(tmp_path / "file")
+    assert caught.value.errno == errno.EFBIG
+    assert described(caught.value) == f"{tmp_path / named}: File too large"
+    assert list(tmp_path.iterdir()) == []

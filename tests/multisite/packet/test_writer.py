@@ -226,3 +226,16 @@ def test_a_large_message_takes_little_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert most < 24 * MB
+
+
+def test_an_error_of_the_disk_names_the_packet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "packet"
+    writer = PacketWriter(path, header())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        writer.close(header())
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner
+from cyrus_sync.sync_client.engine.concurrency import as_sync_error
 from cyrus_sync.sync_client.engine.errors import EngineFault, FoldersFailed, UsersFailed
 from tests.sync_client.engine.lines import BrokenLine, Line, RefusingLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, guid_of, state, write
@@ -263,3 +264,9 @@ def test_several_named_users_all_get_their_turn(alice: World) -> None:
         finish(alice.engine(line).users(["alice", "bob"]))
     assert isinstance(caught.value.failures[0][1], MailboxLocked)
     assert content(alice.replica, "bob") == content(alice.master, "bob")
+
+
+def test_an_error_of_the_system_is_told_in_words_and_with_its_path() -> None:
+    error = OSError(28, "No space left on device", "/conf/multisite/oplog.db")
+    said = as_sync_error(error).message
+    assert said.endswith("OSError: /conf/multisite/oplog.db: No space left on device")
