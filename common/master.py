@@ -92,6 +92,9 @@ class MasterReader(Protocol):
     def tombstones(self) -> list[Tombstone]:
         """Without one nothing is deleted on the replica. May be empty where the master keeps none."""
 
+    def tombstone(self, uniqueid: str) -> Tombstone | None:
+        """The last of one mailbox, whatever name it is for; None where nothing tells that it was deleted."""
+
     def former_names(self, uniqueid: str) -> list[str]:
         """Names that the mailbox had before, newest first. May be empty: a renamed mailbox is then found
         by its uniqueid when its user is compared as a whole."""

@@ -53,6 +53,19 @@ class _View(NamedTuple):
             if self.by_id or not key.startswith(_INDEXES):
                 yield self.name(key), value
 
+    def by_unique_id(self, uniqueid: str) -> Entry | None:
+        """What the layout of 3.6 lists under a unique id."""
+        value = self.database.get(_ID + uniqueid.encode())
+        if value is None:
+            return None
+        entry = self.parse(value, "", uniqueid)
+        return replace(entry, uniqueid=uniqueid) if entry.live and entry.name else None
+
+    def is_named(self, entry: Entry) -> bool:
+        """Whether the mailbox is still there. What is deleted for good stays listed under its unique id."""
+        named = self.entry(entry.name)
+        return named is not None and named.live and named.uniqueid == entry.uniqueid
+
     def key(self, name: str) -> bytes:
         return _NAME + database_name(name) if self.by_id else name.encode()
 
@@ -91,11 +104,15 @@ class MailboxList:
         view = self._look()
         if not view.by_id:
             return self._by_id_of_old(view, uniqueid)
-        value = view.database.get(_ID + uniqueid.encode())
-        entry = None if value is None else view.parse(value, "", uniqueid)
-        if entry is None or not entry.live or not entry.name:
-            return None
-        return replace(entry, uniqueid=uniqueid)
+        entry = view.by_unique_id(uniqueid)
+        return entry if entry is not None and view.is_named(entry) else None
+
+    def gone(self, uniqueid: str) -> Entry | None:
+        """What is known of a mailbox that was deleted for good: its unique id is still listed, its name is
+        not, or is another's. Since 3.6 only."""
+        view = self._look()
+        entry = view.by_unique_id(uniqueid) if view.by_id else None
+        return entry if entry is not None and not view.is_named(entry) else None
 
     # -- owners
 

@@ -112,6 +112,15 @@ class SpoolReader:
             if entry.tombstone and entry.uniqueid
         ]
 
+    def tombstone(self, uniqueid: str) -> Tombstone | None:
+        found = [stone for stone in self.tombstones() if stone.uniqueid == uniqueid]
+        if found:
+            return max(found, key=lambda stone: stone.modseq)
+        gone = self._server.mailboxes.gone(uniqueid)
+        if gone is None or not self._is_ours(gone):
+            return None
+        return Tombstone(gone.name, uniqueid, gone.changed, gone.foldermodseq)
+
     def former_names(self, uniqueid: str) -> list[str]:
         entry = self._server.mailboxes.by_id(uniqueid)
         return list(entry.former) if entry is not None else []

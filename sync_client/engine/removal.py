@@ -14,7 +14,6 @@ from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import inbox_of, is_deleted, owner_of, owner_user, sort_key
 from cyrus_sync.sync_client.engine.concurrency import forgiving
 from cyrus_sync.sync_client.engine.context import EngineContext
-from cyrus_sync.sync_client.engine.survey import latest_tombstones
 
 LIVES = "lives here as"
 
@@ -119,7 +118,7 @@ def _why_not(master: Master, state: MailboxState) -> str:
                 return f"{LIVES} {live.name}"
     for place in places:
         with master.read(place) as reader:
-            stone = latest_tombstones(reader).get(state.uniqueid)
+            stone = reader.tombstone(state.uniqueid)
         if stone is not None:
             newer = 0 < stone.modseq < state.highestmodseq
             return "has changed on the replica since it was deleted here" if newer else ""

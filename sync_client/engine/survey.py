@@ -51,11 +51,6 @@ def _misplaced(local: MailboxState, theirs: MailboxState, target: str) -> bool:
     return theirs.name != local.name or theirs.partition != target
 
 
-def latest_tombstones(reader: MasterReader) -> dict[str, Tombstone]:
-    """The last tombstone of every uniqueid: renames leave some as well."""
-    return {stone.uniqueid: stone for stone in sorted(reader.tombstones(), key=lambda stone: stone.modseq)}
-
-
 class Surveyor:
     """Compares what `wanted` names with what the replica reported."""
 
@@ -73,7 +68,6 @@ class Surveyor:
         self._partition = partition
         self._sieve_mailbox = sieve_mailbox
         self._may_settle = may_settle
-        self._tombstones: dict[Owner, dict[str, Tombstone]] = {}
         self._doubles: dict[str, MailboxState] = {}
         """By uniqueid: what a rename from one owner to another left behind when the replica was killed.
         To be renamed once more, which ends it."""
@@ -179,9 +173,8 @@ class Surveyor:
         for place in (owner_of(theirs.name), owner):
             if place is None:
                 continue
-            if place not in self._tombstones:
-                with self._master.read(place) as reader:
-                    self._tombstones[place] = latest_tombstones(reader)
-            if theirs.uniqueid in self._tombstones[place]:
-                return self._tombstones[place][theirs.uniqueid]
+            with self._master.read(place) as reader:
+                stone = reader.tombstone(theirs.uniqueid)
+            if stone is not None:
+                return stone
         return None

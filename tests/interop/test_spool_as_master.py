@@ -264,6 +264,24 @@ def test_scripts_that_an_upgrade_left_as_files_are_named(fresh_master: BesideCyr
     assert f"the Sieve scripts of {user} are files of an older release" in ran.err
 
 
+@pytest.mark.every_release(without=("3.2", "3.10", "3.12"))  # they keep no trace of what is deleted for good
+def test_a_mailbox_that_was_deleted_for_good_goes_although_its_name_is_anothers(
+    fresh_master: BesideCyrus, target: Replica, user: str
+) -> None:
+    master = fresh_master
+    master.create_user(user)
+    with master.imap(user) as imap:
+        imap.ok("CREATE", "INBOX/again")
+        imap.append("INBOX/again", message("first life"))
+        master.sync_client("-u", user, to=target.csync).check()
+        imap.ok("DELETE", "INBOX/again")
+        master.tool("cyr_expire", "-E", "1", "-D", "0").check()
+        imap.ok("CREATE", "INBOX/again")
+        imap.append("INBOX/again", message("second life"))
+    master.sync_client("-u", user, to=target.csync).check()
+    same(master, target, user)
+
+
 @pytest.mark.every_release
 def test_where_both_sides_changed_the_mailbox_is_reported_and_others_go_on(
     fresh_master: BesideCyrus, target: Replica, user: str

@@ -152,6 +152,14 @@ class Reader:
             (Tombstone(*row) for row in rows), key=lambda stone: (sort_key(stone.name), stone.uniqueid)
         )
 
+    def tombstone(self, uniqueid: str) -> Tombstone | None:
+        row = self._db.execute(
+            "SELECT name, uniqueid, deleted_at, modseq FROM tombstones WHERE uniqueid = ?"
+            " ORDER BY modseq DESC LIMIT 1",
+            (uniqueid,),
+        ).fetchone()
+        return Tombstone(*row) if row else None
+
     def former_names(self, uniqueid: str) -> list[str]:
         rows = self._db.execute(
             "SELECT name FROM former_names WHERE uniqueid = ? ORDER BY seq DESC", (uniqueid,)

@@ -49,6 +49,7 @@ class Writer:
     mailbox = _reading(Reader.mailbox)
     mailbox_by_id = _reading(Reader.mailbox_by_id)
     tombstones = _reading(Reader.tombstones)
+    tombstone = _reading(Reader.tombstone)
     former_names = _reading(Reader.former_names)
     records = _reading(Reader.records)
     new_guids = _reading(Reader.new_guids)

@@ -249,6 +249,10 @@ class MemoryReader:
     def tombstones(self) -> list[Tombstone]:
         return [stone for stone in self._master.stones if owner_of(stone.name) == self.owner]
 
+    def tombstone(self, uniqueid: str) -> Tombstone | None:
+        found = [stone for stone in self.tombstones() if stone.uniqueid == uniqueid]
+        return max(found, key=lambda stone: stone.modseq, default=None)
+
     def former_names(self, uniqueid: str) -> list[str]:
         del uniqueid
         return []
