@@ -176,6 +176,20 @@ def test_s_replicates_meta_data_only(pair):
     assert pair.replica.messages("alice") == 0
 
 
+def test_s_replicates_scripts_between_ends_that_have_them_as_messages(pair):
+    pair.master.create("alice")
+    assert pair.run("-u", "alice").process.returncode == 0
+    with pair.master.store.write(Owner("user", "alice")) as writer:
+        writer.put_script("main", b"keep;\r\n")
+        writer.activate_script("main")
+    client = pair.run("-vv", "-s", "alice")
+    assert client.process.returncode == 0
+    with pair.replica.store.read(Owner("user", "alice")) as reader:
+        found = {(script.filename, script.active) for script in reader.sieve_scripts()}
+        assert ("main.bc", True) in found
+        assert reader.sieve_content("main.script") == b"keep;\r\n"
+
+
 @pytest.mark.covers("sync_client: options", "-p")
 def test_p_puts_mailboxes_on_that_partition(pair):
     pair.master.create("alice")
