@@ -15,6 +15,7 @@ import yaml
 from cyrus_sync.common.files import write_over
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.packet.header import MAX_OPERATION
 
 FILE = "epochs.yaml"
 
@@ -65,7 +66,7 @@ def parse_standing(text: bytes) -> Standing:
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= MAX_OPERATION:
         raise ValueError(f"{value!r} is not a number of operations")
     return value
 

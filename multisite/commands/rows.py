@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.common.model import MAX_MODSEQ
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.epochs import Row
+from cyrus_sync.multisite.packet.header import MAX_OPERATION
 
 
 def row_lines(family: Family, replica: str, row: Mapping[str, int]) -> Iterator[str]:
@@ -26,7 +26,7 @@ def parse_entries(family: Family, words: tuple[str, ...]) -> Row:
     row: Row = {}
     for word in words:
         name, equals, number = word.rpartition("=")
-        count = decimal(number, MAX_MODSEQ)
+        count = decimal(number, MAX_OPERATION)
         if not equals or count is None:
             raise UsageError(f"{word}: replica=number is needed")
         origin = name.removeprefix("oid:")

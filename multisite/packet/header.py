@@ -25,7 +25,9 @@ LONGEST_NAME = 255
 LONGEST_COMMENT = 65536
 LONGEST_KEYS = 32768
 MAX_ID = 2**63 - 1
-"""The largest number of an operation, and of an incarnation."""
+"""The largest number that a database holds: an incarnation, a time, the beginning of a range."""
+MAX_OPERATION = MAX_ID - 1
+"""The largest number of an operation, so that the number behind it can be told, too."""
 SEALED_BYTES = KEY_BYTES + 48
 """A content key in a sealed box."""
 
@@ -110,11 +112,11 @@ class Header:
         for origin, (start, end) in self.ranges.items():
             _check_ids("ranges", origin)
             _check_number("ranges", start, low=1)
-            _check_number("ranges", end, low=start - 1)
+            _check_number("ranges", end, low=start - 1, high=MAX_OPERATION)
         _check_count("row", self.row, MOST_REPLICAS)
         _check_ids("row", *self.row)
         for last in self.row.values():
-            _check_number("row", last)
+            _check_number("row", last, high=MAX_OPERATION)
         _check_count("names", self.names, MOST_REPLICAS)
         _check_ids("names", *self.names)
         _check_names("names", *self.names.values())
@@ -182,8 +184,8 @@ class Header:
             self,
             sender_incarnation=MAX_ID,
             targets=tuple(target._replace(incarnation=MAX_ID) for target in self.targets),
-            ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_ID)),
-            row=dict.fromkeys(self.row, MAX_ID),
+            ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_OPERATION)),
+            row=dict.fromkeys(self.row, MAX_OPERATION),
             number=MAX_ID,
             last=False,
             created=_YEAR_10000 - 1,

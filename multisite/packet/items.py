@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.protocol import dlist
 from cyrus_sync.multisite.packet.errors import PacketDamaged
-from cyrus_sync.multisite.packet.header import MAX_ID
+from cyrus_sync.multisite.packet.header import MAX_ID, MAX_OPERATION
 
 LARGEST_SECTION = 4 << 20
 LONGEST_LINE = 64 << 20
@@ -63,7 +63,7 @@ class Operation:
     def __post_init__(self) -> None:
         if not _ORIGIN.fullmatch(self.origin):
             raise ValueError("an operation's origin is not the id of a replica")
-        if type(self.id) is not int or not 1 <= self.id <= MAX_ID:
+        if type(self.id) is not int or not 1 <= self.id <= MAX_OPERATION:
             raise ValueError("an operation's id is out of range")
         if type(self.time) is not int or not 0 <= self.time <= MAX_ID:
             raise ValueError("an operation's time is out of range")

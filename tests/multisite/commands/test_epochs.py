@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.standing import FILE, parse_standing
 from tests.multisite.commands.kit import Server, exchange, send
 
@@ -204,6 +205,26 @@ def test_chepoch_notices_that_this_replica_was_restored_from_a_backup(
     said = capfd.readouterr().err
     assert "boston_hub has 1000 operations of this replica, which has only " in said
     assert "multitool restorereplica is needed" in said
+
+
+def test_whatever_a_replica_is_believed_to_have_exports_to_it_go_on(in_step: Pair, tmp_path: Path) -> None:
+    bangalore, _ = in_step
+    most = 2**63 - 2
+    assert bangalore.multitool("chepoch", "-force", "boston_hub", f"boston_hub={most}") == 0
+    assert bangalore.multitool("chepoch", "-force", "boston_hub", f"boston_hub={most + 1}") == 64
+    bangalore.deliver("bob", "later")
+    assert bangalore.syncreplica("-export", "-out", tmp_path / "packet", "boston_hub") == 0
+    assert (tmp_path / "packet").exists()
+
+
+@pytest.mark.parametrize("number", ["-1", str(2**63 - 1), "9" * 40, "yes", "1.5"])
+def test_a_sibling_that_says_what_nobody_can_have_is_not_believed(in_step: Pair, number: str) -> None:
+    bangalore, _ = in_step
+    text = (bangalore.directory / "conf/multisite" / FILE).read_text()
+    head, _, rows = text.partition("row:\n")
+    origin = rows.split(":")[0]
+    with pytest.raises(MultisiteError, match="the answer is not about epochs"):
+        parse_standing(f"{head}row:\n{origin}: {number}\n".encode())
 
 
 def test_every_command_leaves_the_own_row_where_siblings_can_ask_for_it(in_step: Pair) -> None:

@@ -19,16 +19,17 @@ IDS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}", fullmatch=True)
 TEXTS = st.text() | st.text(st.sampled_from("-\n \t\"\\a:#'\r\x85\u2028\ufeff\x00"))
 NAMES = st.text(max_size=255).filter(str.isprintable)
 NUMBERS = st.integers(0, 2**63 - 1)
-RANGES = st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1)).map(
+COUNTS = st.integers(0, 2**63 - 2)
+RANGES = st.tuples(st.integers(1, 2**63 - 2), st.integers(1, 2**63 - 2)).map(
     lambda both: Range(*sorted(both))
-)
+) | COUNTS.map(lambda known: Range(known + 1, known))
 HEADERS = st.builds(
     Header,
     kind=st.sampled_from(["update", "creation"]), family=IDS, family_name=NAMES,
     sender=IDS, sender_name=NAMES, sender_incarnation=NUMBERS,
     targets=st.lists(st.builds(Target, IDS, NAMES, NUMBERS), max_size=3).map(tuple),
     logical=IDS, number=st.integers(1, 2**63 - 1), last=st.booleans(), created=st.integers(0, 10**11),
-    ranges=st.dictionaries(IDS, RANGES, max_size=3), row=st.dictionaries(IDS, NUMBERS, max_size=3),
+    ranges=st.dictionaries(IDS, RANGES, max_size=3), row=st.dictionaries(IDS, COUNTS, max_size=3),
     names=st.dictionaries(IDS, NAMES, max_size=3), comment=TEXTS,
     wanted=st.lists(st.binary(min_size=20, max_size=20), max_size=3).map(tuple),
     sealed=st.dictionaries(IDS, st.binary(min_size=80, max_size=80), max_size=2),
@@ -94,7 +95,9 @@ def test_a_header_that_does_not_fit_is_refused() -> None:
         ("ranges", {"a": Range(0, 1)}),
         ("ranges", {"a": Range(3, 1)}),
         ("ranges", {"a/b": Range(1, 2)}),
+        ("ranges", {"a": Range(3, 2**63 - 1)}),
         ("row", {"a": -1}),
+        ("row", {"a": 2**63 - 1}),
         ("row", {str(n): 1 for n in range(10_001)}),
         ("names", {"a": "\x1b[2J"}),
         ("comment", "x" * 65_537),

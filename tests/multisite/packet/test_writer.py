@@ -79,7 +79,7 @@ def test_looking_closely_does_not_change_the_packet(tmp_path: Path) -> None:
 
 
 def test_the_header_is_that_of_the_end(tmp_path: Path) -> None:
-    final = header(number=3, last=False, row=dict.fromkeys(header().row, 2**63 - 1), comment="")
+    final = header(number=3, last=False, row=dict.fromkeys(header().row, 2**63 - 2), comment="")
     with PacketWriter(tmp_path / "p", header(comment="to be replaced")) as packet:
         packet.close(final)
     with PacketReader(tmp_path / "p") as reader:
