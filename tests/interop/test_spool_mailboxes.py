@@ -183,7 +183,8 @@ def test_repack_archiving_and_unexpunge_under_our_hands_are_no_errors(cyrus: Cyr
     with running(files) as seen:
         while time.monotonic() < end:
             with cyrus.imap(user) as imap:
-                imap.append("INBOX", message("short-lived"), message("long-lived"))
+                now = time.monotonic()  # Cyrus takes no more than some copies of one message
+                imap.append("INBOX", message(f"short-lived {now}"), message(f"long-lived {now}"))
                 imap.select("INBOX")
                 imap.ok("UID", "STORE", "*", "+FLAGS", "(\\Deleted)")
                 imap.ok("EXPUNGE")
@@ -203,7 +204,8 @@ def test_delete_and_rename_under_our_hands_are_no_errors(cyrus: Cyrus, user: str
         files = files_of(cyrus, f"user/{user}/come")
 
         def come_and_go() -> None:
-            imap.append("INBOX/come", *[message(f"message {number}") for number in range(20)])
+            now = time.monotonic()
+            imap.append("INBOX/come", *[message(f"message {now} {number}") for number in range(20)])
             imap.ok("RENAME", quote("INBOX/come"), quote("INBOX/go"))
             imap.ok("DELETE", quote("INBOX/go"))
             cyrus.tool("cyr_expire", "-E", "1", "-D", "0").check()
