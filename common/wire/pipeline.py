@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
@@ -31,6 +31,9 @@ from cyrus_sync.common.protocol.events import Challenge, ConnectionClosed, Fatal
 from cyrus_sync.common.wire.collect import Collector, Runner
 from cyrus_sync.common.wire.imap import ImapCommands
 from cyrus_sync.common.wire.outgoing import Piece
+
+if TYPE_CHECKING:
+    from cyrus_sync.common.wire.transport import CsyncProtocol
 
 MAX_CALLS = 128
 """Calls under way above which `ready` waits, until half of them are answered."""
@@ -63,7 +66,7 @@ class Pipeline:
 
     def __init__(
         self,
-        proto: Any,
+        proto: CsyncProtocol,
         run: Runner | None = None,
         timeout: float | None = None,
         imap: ImapCommands | None = None,

@@ -13,7 +13,7 @@ user or mailbox answers GET USER, META and MAILBOXES with nothing, whichever way
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -45,6 +45,10 @@ from cyrus_sync.common.wire.outgoing import (
 )
 from cyrus_sync.common.wire.pipeline import Pipeline
 
+if TYPE_CHECKING:
+    from cyrus_sync.common.wire.client import ReadyConnection
+    from cyrus_sync.common.wire.transport import CsyncProtocol
+
 MOST_USERS = 10_000_000
 """A replica that names more is out of its mind."""
 
@@ -58,7 +62,7 @@ class WireReplica:
 
     def __init__(
         self,
-        proto: Any,
+        proto: CsyncProtocol,
         threads: Threads | None = None,
         timeout: float | None = None,
         *,
@@ -75,7 +79,7 @@ class WireReplica:
     @classmethod
     async def start(
         cls,
-        session: Any,
+        session: ReadyConnection,
         want: Collection[str] = (),
         threads: Threads | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 (of each answer later, not of this call)
