@@ -18,11 +18,19 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.threads import deferToThreadPool
+
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.errors import CannotReach, Refused
 from cyrus_sync.shipping.key import proof, proves
+from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.site import Site
+from cyrus_sync.shipping.talk import Broken, Talk
 
 LONGEST_LINE = 256
 UDP_WAITS = (1.0, 2.0, 4.0)
@@ -33,10 +41,9 @@ TCP_WAIT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where the other host takes files."""
+    """Where the other host takes files: address and port."""
 
-    family: int
-    address: tuple[str | int, ...]
+    address: tuple[str, int]
 
 
 def question(key: bytes, nonce: str) -> bytes:
@@ -60,25 +67,25 @@ def answer(key: bytes, nonce: str, port: int) -> bytes:
 
 def meet(site: Site, host: str) -> Meeting:
     """Ask `host` for its port. `CannotReach` if nothing answers, `Refused` if it has no free port."""
-    ways = [socket.SOCK_DGRAM]
+    return wait_for(lambda reactor: find_port(reactor, site, host))
+
+
+async def find_port(reactor: Any, site: Site, host: str) -> Meeting:
+    """`meet` on a reactor that runs."""
+    ways = ["udp"]
     if site.conf.min_port:
-        ways.insert(0, socket.SOCK_STREAM)
+        ways.insert(0, "tcp")
     reasons: list[str] = []
     nonce = secrets.token_hex(16)
     line = question(site.key, nonce)
     for way in ways:
-        try:
-            found = socket.getaddrinfo(host, site.contact_port, type=way)
-        except (OSError, UnicodeError) as error:
-            raise CannotReach(f"{host}: {reason(error)}") from None
-        for family, kind, _protocol, _name, address in found:
-            name = "tcp" if kind == socket.SOCK_STREAM else "udp"
-            where = f"{name} {address[0]!s} port {address[1]!s}"
+        for address in await addresses(reactor, host):
+            where = f"{way} {address} port {site.contact_port}"
+            ask = _ask_tcp if way == "tcp" else _ask_udp
             try:
-                with socket.socket(family, kind) as sock:
-                    reply = _ask_tcp(sock, address, line) if name == "tcp" else _ask_udp(sock, address, line)
-            except OSError as error:
-                reasons.append(f"{where}: {reason(error) or 'no answer'}")
+                reply = await ask(reactor, address, site.contact_port, line)
+            except (OSError, ConnectError, Refused) as error:
+                reasons.append(f"{where}: {why(error)}")
                 continue
             port = _port(site.key, nonce, reply)
             if port is None:
@@ -86,35 +93,102 @@ def meet(site: Site, host: str) -> Meeting:
             elif port == 0:
                 raise Refused(f"{host} has no free port for a transfer")
             else:
-                return Meeting(family, (address[0], port, *address[2:]))
+                return Meeting((address, port))
     raise CannotReach(f"{host} does not answer: {'; '.join(reasons)}")
 
 
-def _ask_tcp(sock: socket.socket, address: tuple[Any, ...], line: bytes) -> bytes:
-    sock.settimeout(TCP_WAIT)
-    sock.connect(address)
-    sock.sendall(line)
-    reply = b""
-    while not reply.endswith(b"\n") and len(reply) < LONGEST_LINE:
-        more = sock.recv(LONGEST_LINE)
-        if not more:
-            break
-        reply += more
-    return reply
+async def addresses(reactor: Any, host: str) -> list[str]:
+    """The addresses of a host, the best first. `CannotReach` if it has none."""
+    try:
+        found = await deferToThreadPool(
+            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, None, type=socket.SOCK_STREAM
+        )
+    except (OSError, UnicodeError) as error:
+        raise CannotReach(f"{host}: {reason(error)}") from None
+    return [_with_zone(*address) for *_, address in found]
 
 
-def _ask_udp(sock: socket.socket, address: tuple[Any, ...], line: bytes) -> bytes:
-    # Connected, so that datagrams of others are not seen and a closed port is an error at once.
-    sock.connect(address)
-    for number, wait in enumerate(UDP_WAITS, 1):
-        sock.settimeout(wait)
-        sock.send(line)
+def _with_zone(host: str, _port: int, _flow: int = 0, zone: int = 0) -> str:
+    return f"{host}%{zone}" if zone and "%" not in host else host
+
+
+def why(error: Exception) -> str:
+    """What a connection that was not made, or broke, says of it."""
+    if isinstance(error, ConnectError):
+        return str(error).rstrip(".") or "no answer"
+    return reason(error) or "no answer"
+
+
+async def _ask_tcp(reactor: Any, address: str, port: int, line: bytes) -> bytes:
+    talk = Talk(reactor)
+    try:
+        await connectProtocol(HostnameEndpoint(reactor, address, port, timeout=TCP_WAIT), talk)
+        talk.until(TCP_WAIT)
+        talk.say(line)
+        return (await talk.line(LONGEST_LINE)).encode()
+    except Broken:
+        return b""
+    finally:
+        await talk.lose()
+
+
+async def _ask_udp(reactor: Any, address: str, port: int, line: bytes) -> bytes:
+    asking = _Asking(reactor, address, port, line)
+    listening = reactor.listenUDP(0, asking, interface="::" if ":" in address else "")
+    try:
+        return await asking.answer
+    finally:
+        await maybeDeferred(listening.stopListening)
+
+
+class _Asking(DatagramProtocol):
+    """A question by UDP, said again until there is an answer or nobody is waited for any more."""
+
+    transport: Any
+
+    def __init__(self, clock: Any, address: str, port: int, line: bytes) -> None:
+        self.answer: Deferred[bytes] = Deferred()
+        self._clock = clock
+        self._there = address, port
+        self._line = line
+        self._waits = iter(UDP_WAITS)
+        self._again: Any = None
+
+    def startProtocol(self) -> None:
+        # Connected, so that datagrams of others are not seen and a closed port is an error at once.
+        self.transport.connect(*self._there)
+        self._ask()
+
+    def _ask(self) -> None:
+        wait = next(self._waits, None)
+        if wait is None:
+            self._end(TimeoutError("timed out"))
+            return
+        self._again = self._clock.callLater(wait, self._ask)
         try:
-            return sock.recv(LONGEST_LINE)
-        except TimeoutError:
-            if number == len(UDP_WAITS):
-                raise
-    return b""
+            self.transport.write(self._line)
+        except OSError as error:
+            self._end(error)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._end(datagram[:LONGEST_LINE])
+
+    def connectionRefused(self) -> None:
+        self._end(ConnectionRefusedError("connection refused"))
+
+    def stopProtocol(self) -> None:
+        # The reactor closes a socket that has an error and nothing to read.
+        self.connectionRefused()
+
+    def _end(self, result: bytes | Exception) -> None:
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        if self.answer.called:
+            return
+        if isinstance(result, bytes):
+            self.answer.callback(result)
+        else:
+            self.answer.errback(result)
 
 
 def _port(key: bytes, nonce: str, reply: bytes) -> int | None:

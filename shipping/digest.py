@@ -43,6 +43,20 @@ def algorithm(digest: str) -> str:
     return digest.partition(":")[0]
 
 
+class Growing:
+    """The digest of what is given to it piece by piece."""
+
+    def __init__(self, name: str = _PREFERRED) -> None:
+        self._name = name
+        self._made = _ALGORITHMS[name]()
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._made.update(data)
+
+    def text(self) -> str:
+        return f"{self._name}:{self._made.hexdigest()}"
+
+
 def digest_file(descriptor: int, name: str = _PREFERRED) -> str:
     """The digest of an open file from its start, by the algorithm `name`, without moving its position."""
     offset = 0
@@ -65,7 +79,7 @@ def digest_flow(
     """Move `size` bytes from `read` to `write`, or up to where `read` gives 0; their number and digest.
 
     `read` fills a block, or a part of it. Digesting has a thread of its own beside reading and writing."""
-    made = _ALGORITHMS[name]()
+    made = Growing(name)
     free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
     filled: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
     failures: list[BaseException] = []
@@ -102,7 +116,7 @@ def digest_flow(
         worker.join()
     if failures:
         raise failures[0]
-    return moved, f"{name}:{made.hexdigest()}"
+    return moved, made.text()
 
 
 def _fill(block: memoryview, read: Callable[[memoryview], int]) -> int:

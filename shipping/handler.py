@@ -76,7 +76,7 @@ def import_command(site: Site) -> list[str]:
     program = (
         [os.fsdecode(script)]
         if script.exists()
-        else [sys.executable, "-m", "cyrus_sync.multisite.multitool", "syncreplica"]
+        else [sys.executable, "-P", "-m", "cyrus_sync.multisite.multitool", "syncreplica"]
     )
     return [*program, "-import", "-receive", "-C", os.fsdecode(site.config_path)]
 

@@ -3,12 +3,11 @@ and later a transfer port."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import ConfigError
@@ -19,16 +18,18 @@ _STILL_HELD = 1.0
 not its own."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of `multisite_listen`."""
+    """One address of `multisite_listen`: its sockets, bound and not yet listened to by anybody."""
 
     family: int
     host: str
     contact: socket.socket
     datagrams: socket.socket
-    transfers: socket.socket | None = None
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def close(self) -> None:
+        self.contact.close()
+        self.datagrams.close()
 
 
 def bind(text: str, default_port: int) -> Endpoint:

@@ -25,7 +25,7 @@ class ShippingLog:
         self.path = path
         self._syslog = socket
         self._handler: SyslogHandler | None = None
-        self._program = program
+        self.program = program
         self._mute = False
 
     def info(self, text: str) -> None:
@@ -39,11 +39,11 @@ class ShippingLog:
     def complain(self, text: str) -> None:
         """An error that whoever runs the command must see too."""
         self.error(text)
-        print(f"{self._program}: {printable(text)}", file=sys.stderr, flush=True)
+        print(f"{self.program}: {printable(text)}", file=sys.stderr, flush=True)
 
     def _append(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        line = f"{stamp} {self._program}[{os.getpid()}] {printable(text)}\n"
+        line = f"{stamp} {self.program}[{os.getpid()}] {printable(text)}\n"
         try:
             make_directories(self.path.parent)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -53,18 +53,18 @@ class ShippingLog:
                 os.close(descriptor)
         except OSError as error:
             if not self._mute:
-                print(f"{self._program}: cannot write the log: {reason(error)}", file=sys.stderr)
+                print(f"{self.program}: cannot write the log: {reason(error)}", file=sys.stderr)
             self._mute = True
 
     def _to_syslog(self, text: str) -> None:
         if self._handler is None:
             self._handler = SyslogHandler(
-                self._program,
+                self.program,
                 path=self._syslog,
                 stream=sys.stderr,
                 stream_below=logging.NOTSET,
                 otherwise=f"errors are in {self.path} alone",
             )
         self._handler.handle(
-            logging.LogRecord(self._program, logging.ERROR, "", 0, "%s", (printable(text),), None)
+            logging.LogRecord(self.program, logging.ERROR, "", 0, "%s", (printable(text),), None)
         )

@@ -1,4 +1,4 @@
-"""Receive mode: the child process that takes one file from a sender who has proved to be of the family.
+"""Receive mode: a child takes one file from a sender who has proved to be of the family.
 
 Data goes to a temporary name in the bay and is digested on the way; only what has the announced size and
 digest is kept. The sender is told DONE after everything is on disk under its final name.
@@ -8,48 +8,146 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished
-from cyrus_sync.common.files import begin_writing_back, write_all
+from cyrus_sync.common.errors import TLSFailed
+from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.arrival import Plan, plan, settle
 from cyrus_sync.shipping.completing import Arrived, complete
-from cyrus_sync.shipping.digest import algorithm, digest_flow
+from cyrus_sync.shipping.digest import algorithm
 from cyrus_sync.shipping.errors import Refused, ShippingError
+from cyrus_sync.shipping.greeting import Greeted, Proofs, encrypt_as_server
+from cyrus_sync.shipping.landing import Landing
 from cyrus_sync.shipping.ledger import Ledger
+from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.names import check_host
+from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.transfer import SILENCE, Header, Proofs
+from cyrus_sync.shipping.talk import Broken, Talk
+from cyrus_sync.shipping.transfer import LONGEST_HEADER, SILENCE, Header
 
 _WAIT_EVERY = 10.0
-_WRITE_BACK = 32 * 1024 * 1024
-_DRAINED = 64 * 1024 * 1024
 
 
-def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> list[Arrived]:
-    """Serve one transfer on a blocking socket. What has arrived by it: also what a killed one had left half
+# -- the job, as the service gives it to a child
+
+
+def job_of(greeted: Greeted) -> dict[str, Any]:
+    """The job to take a file; with it goes the connection. It is answered with what `arrivals` reads."""
+    return {
+        "client": greeted.proofs.client,
+        "server": greeted.proofs.server,
+        "layer": greeted.layer,
+        "keys": [key.hex() for key in greeted.keys],
+    }
+
+
+def receive_job(site: Site, job: dict[str, Any], connection: int) -> list[Any]:
+    """Do it."""
+    to_server, to_client = (bytes.fromhex(key) for key in job["keys"])
+    greeted = Greeted(Proofs(site.key, job["client"], job["server"]), job["layer"], (to_server, to_client))
+    return [_said(arrived) for arrived in receive(site, connection, greeted)]
+
+
+def _said(arrived: Arrived) -> list[str | None]:
+    order = arrived.order.text().decode("utf-8", "surrogateescape")
+    return [order, *(os.fsdecode(path) if path else None for path in (arrived.here, arrived.order_path))]
+
+
+def arrivals(said: list[Any]) -> Iterator[Arrived]:
+    """What a child has said of the files that have arrived."""
+    for order, here, order_path in said:
+        yield Arrived(
+            Order.parse(order.encode("utf-8", "surrogateescape")),
+            Path(here) if here else None,
+            Path(order_path) if order_path else None,
+        )
+
+
+# -- the transfer
+
+
+def receive(site: Site, connection: int, greeted: Greeted) -> list[Arrived]:
+    """Serve one transfer on a connected socket. What has arrived by it: also what a killed one had left half
     done. Errors are told to the sender and logged here."""
     found: list[Arrived] = []
-    sock.settimeout(SILENCE)
-    peer = _peer(sock)
+    wait_for(lambda reactor: _receive(reactor, site, connection, greeted, found))
+    return found
+
+
+async def _receive(reactor: Any, site: Site, connection: int, greeted: Greeted, found: list[Arrived]) -> None:
+    talk = Talk(reactor)
+    peer = "a peer that has gone"
     try:
-        header = Header.decode(encoded)
+        _adopt(reactor, connection, talk)
+        peer = talk.peer
+        talk.be_patient(SILENCE)
+        proofs = await encrypt_as_server(talk, site.server_tls, greeted)
+        encoded = await _header(talk, proofs)
+        await _Transfer(reactor, site, talk, proofs, encoded, found).run(peer)
+    except (ShippingError, Tampered, TLSFailed) as error:
+        site.log.error(f"refused a file from {peer}: {error}")
+        await talk.refuse(str(error))
+    except OSError as error:
+        site.log.error(f"a transfer from {peer} failed: {reason(error)}")
+        await talk.refuse(f"it cannot be stored: {error.strerror or error}")
+    finally:
+        await talk.lose()
+
+
+def _adopt(reactor: Any, connection: int, talk: Talk) -> None:
+    with socket.socket(fileno=os.dup(connection)) as sock:
+        sock.setblocking(False)
+        reactor.adoptStreamConnection(sock.fileno(), sock.family, Factory.forProtocol(lambda: talk))
+
+
+async def _header(talk: Talk, proofs: Proofs) -> bytes:
+    words = (await talk.line()).split()
+    length = decimal(words[1], LONGEST_HEADER) if len(words) == 3 and words[0] == "HEADER" else None
+    if length is None:
+        raise Refused("what was said is not the header of a file")
+    header = await talk.exactly(length)
+    if not proofs.hold(words[2], "header", header):
+        raise Refused("the header of the file was not proved: somebody has changed it")
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One file, from its header on. `found` gets what has arrived."""
+
+    reactor: Any
+    site: Site
+    talk: Talk
+    proofs: Proofs
+    encoded: bytes
+    found: list[Arrived]
+
+    async def run(self, peer: str) -> None:
+        site, header = self.site, Header.decode(self.encoded)
         check_host(header.sender)
         with Ledger.open(site.home / "received", header.order, header.digest) as ledger:
             for arrival in list(ledger.arrivals):
                 if not arrival.done and (completed := complete(ledger, arrival)):
                     site.log.info(f"completed the arrival of {completed.here or completed.order_path}")
-                    found.append(completed)
+                    self.found.append(completed)
             chosen = plan(site, header, ledger.accepted())
             if chosen is None:
-                _say(sock, f"HAVE {proofs.make('have', encoded)}")
+                self._say("HAVE")
                 site.log.info(f"received already: {header.order.data_name} from {header.sender}")
-                return found
-            _say(sock, f"GO {proofs.make('go', encoded)}")
+                return
+            self._say("GO")
             with chosen.bay.open(chosen.part) as directory:
-                landed = _take(sock, header, chosen, directory)
+                landed = await self._take(header, chosen, directory)
                 try:
                     arrived = settle(site, ledger, header, chosen, landed)
                 except BaseException:
@@ -58,101 +156,59 @@ def receive(site: Site, sock: socket.socket, proofs: Proofs, encoded: bytes) -> 
                     raise
                 finally:
                     landed.close()
-        found.append(arrived)
+        self.found.append(arrived)
         where = " and ".join(str(p) for p in (arrived.here, arrived.order_path) if p)
         site.log.info(
             f"received {header.order.data_name} ({header.size} bytes) from {header.sender} ({peer}): {where}"
         )
-        _say(sock, f"DONE {proofs.make('done', encoded)}")
-    except (ShippingError, Tampered) as error:
-        site.log.error(f"refused a file from {peer}: {error}")
-        _refuse(sock, str(error))
-    except OSError as error:
-        site.log.error(f"a transfer from {peer} failed: {reason(error)}")
-        _refuse(sock, f"it cannot be stored: {error.strerror or error}")
-    return found
+        self._say("DONE")
 
+    def _say(self, word: str) -> None:
+        self.talk.say(f"{word} {self.proofs.make(word.lower(), self.encoded)}")
 
-def _take(sock: socket.socket, header: Header, chosen: Plan, directory: Directory) -> Unfinished:
-    """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
-    announced."""
-    landed = directory.new_file()
-    try:
-        name = algorithm(header.digest)
-        count, digest = digest_flow(sock.recv_into, _writer(landed.descriptor), header.size, name)
-        if count != header.size:
-            raise Refused(f"the data ended {header.size - count} bytes too early")
-        if digest != header.digest:
-            raise Refused(
-                f"what came is not what was announced ({name}): the data file was changed or damaged"
-            )
-        chosen.bay.adopt(landed.descriptor)
-        _sync(sock, landed.descriptor)
-    except BaseException:
-        landed.discard()
-        landed.close()
-        raise
-    return landed
-
-
-def _sync(sock: socket.socket, descriptor: int) -> None:
-    """fsync, which can take minutes for a large file: the sender hears that there is still somebody here."""
-    failures: list[OSError] = []
-
-    def sync() -> None:
+    async def _take(self, header: Header, chosen: Plan, directory: Directory) -> Unfinished:
+        """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
+        announced."""
+        landed = directory.new_file()
         try:
-            os.fsync(descriptor)
-        except OSError as error:
-            failures.append(error)
+            name = algorithm(header.digest)
+            count, digest = await self._land(landed.descriptor, header.size, name)
+            if count != header.size:
+                raise Refused(f"the data ended {header.size - count} bytes too early")
+            if digest != header.digest:
+                raise Refused(
+                    f"what came is not what was announced ({name}): the data file was changed or damaged"
+                )
+            chosen.bay.adopt(landed.descriptor)
+            await sync(self.reactor, self.talk, landed.descriptor)
+        except BaseException:
+            landed.discard()
+            landed.close()
+            raise
+        return landed
 
-    worker = threading.Thread(target=sync)
-    worker.start()
+    async def _land(self, descriptor: int, size: int, name: str) -> tuple[int, str]:
+        """Write what comes; how many octets, and their digest."""
+        landing = Landing(descriptor, size, name, self.talk.open_piece)
+        broken: Broken | None = None
+        try:
+            await self.talk.body(size, landing.put)
+        except Broken as error:
+            broken = error
+        finally:
+            count, digest = landing.end()
+        if broken is not None and self.talk.timed_out:
+            raise broken
+        return count, digest
+
+
+async def sync(reactor: Any, talk: Talk, descriptor: int) -> None:
+    """fsync, which can take minutes for a large file: the sender hears that there is still somebody here."""
+    talk.be_patient(None)
+    still_here = LoopingCall(talk.say, "WAIT the file is being brought to disk")
+    still_here.clock = reactor
+    still_here.start(_WAIT_EVERY, now=False)
     try:
-        worker.join(_WAIT_EVERY)
-        while worker.is_alive():
-            _say(sock, "WAIT the file is being brought to disk")
-            worker.join(_WAIT_EVERY)
+        await deferToThreadPool(reactor, reactor.getThreadPool(), os.fsync, descriptor)
     finally:
-        worker.join()
-    if failures:
-        raise failures[0]
-
-
-def _writer(descriptor: int) -> Callable[[memoryview], None]:
-    """Writes blocks one after the other; the disk is at work meanwhile, not only at the end."""
-    written = begun = 0
-
-    def write(block: memoryview) -> None:
-        nonlocal written, begun
-        write_all(descriptor, block)
-        written += len(block)
-        if written - begun >= _WRITE_BACK:
-            begin_writing_back(descriptor, begun, written - begun)
-            begun = written
-
-    return write
-
-
-def _say(sock: socket.socket, line: str) -> None:
-    sock.sendall(line.encode("utf-8", "replace") + b"\n")
-
-
-def _refuse(sock: socket.socket, reason: str) -> None:
-    """Tell why, and read on for a moment so that the sender, who may be writing, sees it."""
-    text = "".join(c if c.isprintable() else "?" for c in reason)[:500]
-    try:
-        sock.settimeout(5.0)
-        _say(sock, f"NO {text}")
-        sock.shutdown(socket.SHUT_WR)
-        drained = 0
-        while drained < _DRAINED and (more := sock.recv(1 << 20)):
-            drained += len(more)
-    except OSError:
-        pass
-
-
-def _peer(sock: socket.socket) -> str:
-    try:
-        return str(sock.getpeername()[0])
-    except OSError:
-        return "a peer that has gone"
+        still_here.stop()

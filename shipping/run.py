@@ -1,4 +1,4 @@
-"""Finding orders, and carrying them out with one child process each.
+"""Finding orders, and having them carried out by child processes.
 
 For other packages: `deliver` ships the orders that they have just written, `poll` does what
 ``shipping_server -poll`` does.
@@ -6,15 +6,14 @@ For other packages: `deliver` ships the orders that they have just written, `pol
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cyrus_sync.shipping import children, worker
 from cyrus_sync.shipping.children import run_children
 from cyrus_sync.shipping.errors import ShippingError
 from cyrus_sync.shipping.names import ORDER_PREFIX
-from cyrus_sync.shipping.sender import ship_order
 from cyrus_sync.shipping.site import Site
 
 
@@ -31,7 +30,8 @@ def deliver(site: Site, orders: Iterable[Path], storage_class: str | None = None
     paths = list(orders)
     if len({os.fspath(path) for path in paths}) != len(paths):
         paths = list(dict.fromkeys(paths))
-    return [status == 0 for status in run_children([_job(site, path, storage_class) for path in paths])]
+    jobs = [worker.ship(path, storage_class) for path in paths]
+    return [status == 0 for status in run_children(lambda: children.start(site), jobs)]
 
 
 def sources(paths: Sequence[Path]) -> list[Path]:
@@ -60,11 +60,3 @@ def _is_ours(path: Path) -> bool:
         return os.geteuid() in (0, path.lstat().st_uid)
     except FileNotFoundError:
         return False
-
-
-def _job(site: Site, path: Path, storage_class: str | None) -> functools.partial[int]:
-    return functools.partial(_ship_in_child, site, path, storage_class)
-
-
-def _ship_in_child(site: Site, path: Path, storage_class: str | None) -> int:
-    return 0 if ship_order(site, path, storage_class) else 1

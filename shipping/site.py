@@ -6,13 +6,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.directory import Directory, Tampered
+from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay
 from cyrus_sync.shipping.conf import ShippingConf, load_conf
 from cyrus_sync.shipping.key import load_key
@@ -35,7 +36,7 @@ class Site:
     listen: tuple[str, ...]
     contact_port: int
     sendmail: str
-    config_path: Path
+    config: Config
     import_on_arrival: bool = False
     clock: Callable[[], float] = field(default=time.time)
 
@@ -55,7 +56,7 @@ class Site:
             listen=tuple(config.words("multisite_listen")),
             contact_port=config.integer("multisite_contact_port"),
             sendmail=config.string("sendmail") or "",
-            config_path=config.path.absolute(),
+            config=config,
             import_on_arrival=config.switch("multisite_import_on_arrival"),
         )
 
@@ -63,6 +64,21 @@ class Site:
     def key(self) -> bytes:
         """The family key; `ShippingError` if there is none that may be used."""
         return load_key(self.key_file)
+
+    @property
+    def config_path(self) -> Path:
+        return self.config.path.absolute()
+
+    @property
+    def server_tls(self) -> ServerTLSSettings | None:
+        """With what this host receives under TLS; None: what comes is sealed with the family key."""
+        return ServerTLSSettings.from_config(self.config)
+
+    def client_tls(self, host: str) -> ClientTLSSettings:
+        """What is expected of the certificate of `host`. Both ends have proved the family key, so it is
+        looked at only where somebody has said whose certificates count."""
+        settings = ClientTLSSettings.from_config(self.config, None, host)
+        return settings if settings.ca_file or settings.ca_dir else replace(settings, verify=False)
 
     @property
     def name(self) -> str:

@@ -1,47 +1,46 @@
 """The transfer of one file, and the sender's half of it.
 
-Over TCP, lines end in LF; C and S are the nonces of the two sides:
+Over TCP, behind the greeting (`cyrus_sync.shipping.greeting`), all of it encrypted; lines end in LF:
 
     sender                                   receiver
-    SHIP1 HELLO <C>
-                                             SHIP1 CHALLENGE <S> <proof "receiver" C S>
-    SHIP1 HEADER <length> <proof "sender" C S header> + header
-                                             WAIT …  (others are being served; repeated)
-                                             GO <proof "go" C S header>
-    size bytes
-                                             DONE <proof "done" C S header>
-                        or, at any time:     HAVE <proof "have" C S header>     it came earlier
+    HEADER <length> <proof "header" header> + header
+                                             WAIT …  (the file is being brought to disk; repeated)
+                                             GO <proof "go" header>
+    size octets
+                                             DONE <proof "done" header>
+                        or, at any time:     HAVE <proof "have" header>     it came earlier
                                              NO <reason>
 
 The header (JSON) holds the order with its class, the destinations that this transfer serves, the host
-that is meant, and size and digest (`shipping.digest`) of the data. Whoever has not the key learns
-nothing but a nonce; a recorded conversation is worth nothing because both nonces are new each time; and the
-sender deletes nothing on a word that carries no proof.
+that is meant, and size and digest (`cyrus_sync.shipping.digest`) of the data. The sender deletes nothing on a
+word that carries no proof.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import socket
 from dataclasses import dataclass
 from typing import Any, Self
 
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+
 from cyrus_sync.common.commands import reason
-from cyrus_sync.shipping.contact import meet
+from cyrus_sync.common.errors import TLSFailed
+from cyrus_sync.shipping.contact import find_port, why
 from cyrus_sync.shipping.digest import check as check_digest
 from cyrus_sync.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
-from cyrus_sync.shipping.key import proof, proves
+from cyrus_sync.shipping.greeting import Proofs, encrypt, greet
+from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.order import LONGEST_ORDER, Order
 from cyrus_sync.shipping.site import Site
+from cyrus_sync.shipping.talk import Talk
 
 LONGEST_HEADER = 4 * LONGEST_ORDER
 SILENCE = 120.0
-"""Seconds without a byte from the other side after which a transfer is given up."""
+"""Seconds without a sign of the other side after which a transfer is given up."""
 
-_LONGEST_LINE = 1024
-_SEND_BLOCK = 16 * 1024 * 1024
+_CONNECT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,97 +95,59 @@ class Header:
         return header
 
 
-@dataclass(frozen=True, slots=True)
-class Proofs:
-    """The proofs of one conversation."""
-
-    key: bytes
-    client: str
-    server: str
-
-    def make(self, label: str, header: bytes = b"") -> str:
-        return proof(self.key, label, self.client.encode(), self.server.encode(), header)
-
-    def hold(self, shown: str, label: str, header: bytes = b"") -> bool:
-        return proves(self.key, shown, label, self.client.encode(), self.server.encode(), header)
-
-
 def send_file(site: Site, host: str, header: Header, data: int) -> None:
     """Bring the open file `data` to `host`. Returns when the receiver has it on disk.
 
     `CannotReach` if it does not answer, `Refused` if it says no, or the conversation breaks: then the
     same may be tried again, the receiver knows what it has."""
-    meeting = meet(site, host)
-    try:
-        with socket.socket(meeting.family, socket.SOCK_STREAM) as sock:
-            sock.settimeout(min(SILENCE, 20.0))
-            sock.connect(meeting.address)
-            sock.settimeout(SILENCE)
-            _converse(site.key, host, header, data, sock)
-    except OSError as error:
-        raise CannotReach(f"{host}: the transfer broke off: {reason(error) or 'no answer'}") from None
+    wait_for(lambda reactor: _send(reactor, site, host, header, data))
 
 
-def _converse(key: bytes, host: str, header: Header, data: int, sock: socket.socket) -> None:
-    client = secrets.token_hex(32)
-    sock.sendall(f"SHIP1 HELLO {client}\n".encode())
-    reader = _Lines(sock)
-    words = reader.line().split()
-    if len(words) != 4 or words[:2] != ["SHIP1", "CHALLENGE"] or words[2] == client:
-        raise Refused(f"{host}: what answers there is no shipping_server")
-    proofs = Proofs(key, client, words[2])
-    if not proofs.hold(words[3], "receiver"):
-        raise Refused(f"{host} does not have our family key; nothing was sent")
+async def _send(reactor: Any, site: Site, host: str, header: Header, data: int) -> None:
     encoded = header.encode()
     if len(encoded) > LONGEST_HEADER:
         raise ShippingError("the shipping order is too long to be sent")
-    sock.sendall(f"SHIP1 HEADER {len(encoded)} {proofs.make('sender', encoded)}\n".encode() + encoded)
-    if reader.verdict(host, proofs, encoded, ("go", "have")) == "have":
-        return
+    meeting = await find_port(reactor, site, host)
+    talk = Talk(reactor)
     try:
-        _send_body(sock, data, header.size)
-    except (BrokenPipeError, ConnectionResetError):
-        # The receiver has said no in the middle: the reason is waiting to be read.
-        reader.verdict(host, proofs, encoded, ("done",))
-        raise
-    reader.verdict(host, proofs, encoded, ("done",))
+        await connectProtocol(HostnameEndpoint(reactor, *meeting.address, timeout=_CONNECT), talk)
+        talk.be_patient(SILENCE)
+        greeted = await greet(talk, site, host)
+        proofs = await encrypt(talk, site, host, greeted)
+        listener = _Receiver(talk, host, proofs, encoded)
+        talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
+        talk.say(encoded)
+        if await listener.verdict("go", "have") == "go":
+            talk.send(data, header.size)
+            await listener.verdict("done")  # or no, in the middle of it
+    except TLSFailed as error:
+        raise Refused(f"{host}: {error}") from None
+    except ConnectError as error:
+        raise CannotReach(f"{host}: the transfer broke off: {why(error)}") from None
+    except OSError as error:
+        raise CannotReach(f"{host}: the transfer broke off: {reason(error) or 'no answer'}") from None
+    finally:
+        await talk.lose()
 
 
-def _send_body(sock: socket.socket, data: int, size: int) -> None:
-    with os.fdopen(os.dup(data), "rb", buffering=0) as file:
-        offset = 0
-        while offset < size:
-            sent = sock.sendfile(file, offset, min(_SEND_BLOCK, size - offset))
-            if not sent:
-                raise Refused("the data file has become shorter while it was sent")
-            offset += sent
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    """What the receiver of a header says."""
 
+    talk: Talk
+    host: str
+    proofs: Proofs
+    header: bytes
 
-class _Lines:
-    """Reads the receiver's lines."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._held = b""
-
-    def line(self) -> str:
-        while b"\n" not in self._held:
-            more = self._sock.recv(_LONGEST_LINE)
-            if not more or len(self._held) > _LONGEST_LINE:
-                raise ConnectionError("the receiver has closed the connection")
-            self._held += more
-        line, _, self._held = self._held.partition(b"\n")
-        return line.decode("utf-8", "replace")
-
-    def verdict(self, host: str, proofs: Proofs, header: bytes, awaited: tuple[str, ...]) -> str:
+    async def verdict(self, *awaited: str) -> str:
         """The next word that decides something. `Refused` for NO, and for a word without its proof."""
         while True:
-            word, _, rest = self.line().partition(" ")
+            word, _, rest = (await self.talk.line()).partition(" ")
             if word == "WAIT":
                 continue
             if word == "NO":
-                raise Refused(f"{host} refused: {rest[:500]}")
+                raise Refused(f"{self.host} refused: {rest[:500]}")
             label = word.lower()
-            if label in awaited and proofs.hold(rest, label, header):
+            if label in awaited and self.proofs.hold(rest, label, self.header):
                 return label
-            raise Refused(f"{host} answered something that carries no valid proof")
+            raise Refused(f"{self.host} answered something that carries no valid proof")

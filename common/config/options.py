@@ -530,7 +530,8 @@ _DECLARED = (
         _STRING,
         None,
         _TLS,
-        "The certificate of sync_server with its chain, PEM. Without it there is no STARTTLS.",
+        "The certificate of sync_server with its chain, PEM. Without it there is no STARTTLS. Files for "
+        "shipping_server -receiver come under TLS with it, else sealed with the family key.",
         old_names=("tls_cert_file",),
     ),
     Option(
@@ -670,7 +671,7 @@ _DECLARED = (
         "{configdirectory}/multisite/family.key",
         _SHIPPING,
         "The family key, made by shipping_server -makekey: the same file at all hosts that ship to one "
-        "another, mode 0600. Whoever has it can put files into the bays.",
+        "another, mode 0600. Whoever has it can put files into the bays; what is shipped is sealed with it.",
         ours=True,
     ),
     Option(

@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.shipping import children
+from tests.forking import forked
 from tests.shipping.kit import ADDRESSES, Host, free_port
+
+
+@pytest.fixture
+def started_children() -> None:
+    """Asked for by tests whose children are started, as they are outside of tests."""
+
+
+@pytest.fixture(autouse=True)
+def _children_with_patches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children have what the test has patched, and are there at once."""
+    if "started_children" not in request.fixturenames:
+        monkeypatch.setattr(children, "start", forked)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from types import TracebackType
 from typing import Self
@@ -10,8 +9,10 @@ from typing import Self
 from blake3 import blake3
 
 from cyrus_sync.shipping.contact import meet
+from cyrus_sync.shipping.greeting import Proofs
 from cyrus_sync.shipping.order import Order
-from cyrus_sync.shipping.transfer import Header, Proofs
+from cyrus_sync.shipping.sealing import KeyPair, Opener, Sealer
+from cyrus_sync.shipping.transfer import Header
 from tests.deadlines import scaled
 from tests.shipping.kit import KEY, Host
 
@@ -33,15 +34,19 @@ def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: obj
 
 
 class Conversation:
-    """A connection to the transfer port of a host."""
+    """A connection to the transfer port of a host. What is said after the greeting is sealed."""
 
     def __init__(self, sender: Host, receiver: Host, key: str = KEY) -> None:
         meeting = meet(sender.site(), receiver.name)
-        self.port = int(meeting.address[1])
+        self.port = meeting.address[1]
         self.key = bytes.fromhex(key)
         self.sock = socket.create_connection((receiver.name, self.port), timeout=scaled(20))
-        self.file = self.sock.makefile("rb")
         self.sent = b""
+        """In clear, then as it was sealed."""
+        self._held = b""
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
+        self._header: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,32 +54,61 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        self.close()
+
+    def close(self) -> None:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        self.sent += data
-        self.sock.sendall(data)
+        octets = self._sealer.seal(data) if self._sealer else data
+        self.sent += octets
+        self.sock.sendall(octets)
 
     def hello(self) -> Proofs:
-        client = secrets.token_hex(32)
-        self.send(f"SHIP1 HELLO {client}\n".encode())
+        self.pair = KeyPair()
+        self.send(f"SHIP2 HELLO {self.pair.public}\n".encode())
         words = self.line().split()
-        self.proofs = Proofs(self.key, client, words[2])
-        self.challenge = words[3]
+        self.proofs = Proofs(self.key, self.pair.public, words[2])
+        self.layer, self.challenge = words[3], words[4]
         return self.proofs
 
-    def announce(self, header: Header | bytes) -> bytes:
+    def prove(self) -> None:
+        self.send(f"SHIP2 PROOF {self.proofs.make('client', self.layer.encode())}\n".encode())
+
+    def announce(self, header: Header | bytes, shown: str | None = None) -> bytes:
+        """Prove ourselves, and say a header when the receiver is ready, which is when we listen next."""
         encoded = header if isinstance(header, bytes) else header.encode()
-        self.send(f"SHIP1 HEADER {len(encoded)} {self.proofs.make('sender', encoded)}\n".encode() + encoded)
+        self.prove()
+        shown = shown or self.proofs.make("header", encoded)
+        self._header = f"HEADER {len(encoded)} {shown}\n".encode() + encoded
         return encoded
+
+    def say_instead(self, octets: bytes) -> None:
+        """Of the header, sealed."""
+        self._header = octets
 
     def line(self) -> str:
         """The next line; "" if the connection was closed."""
-        try:
-            return self.file.readline().decode().rstrip("\n")
-        except ConnectionResetError:
-            return ""
+        while True:
+            line = self._line()
+            if line != "READY" or self._header is None:
+                return line
+            header, self._header = self._header, None
+            sending, receiving = self.pair.keys(self.key, self.proofs.client, self.proofs.server)
+            self._sealer, self._opener = Sealer(sending), Opener(receiving)
+            self.send(header)
+
+    def _line(self) -> str:
+        while b"\n" not in self._held:
+            try:
+                more = self.sock.recv(1 << 16)
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                return ""
+            self._held += b"".join(self._opener.feed(more)) if self._opener else more
+        line, _, self._held = self._held.partition(b"\n")
+        return line.decode()
 
     def word(self) -> str:
         return self.line().partition(" ")[0]

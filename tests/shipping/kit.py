@@ -13,12 +13,12 @@ from pathlib import Path
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.shipping import mkorder
-from cyrus_sync.shipping.children import fork
 from cyrus_sync.shipping.cli import main
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.service import serve
 from cyrus_sync.shipping.site import Site
 from tests.deadlines import until
+from tests.forking import fork, have_children_forked
 
 KEY = "5a" * 32
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -97,12 +97,13 @@ class Host:
 
         def child() -> int:
             os.close(reading)
-            serve(site, lambda: os.close(writing))
+            have_children_forked(site)
+            serve(site, lambda: os.write(writing, b"."))
             return 0
 
         self.pid = fork(child)
         os.close(writing)
-        assert os.read(reading, 1) == b""
+        os.read(reading, 1)  # nothing if it has died at once
         os.close(reading)
 
     def stop(self, number: int = signal.SIGTERM) -> None:

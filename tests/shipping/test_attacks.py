@@ -15,7 +15,8 @@ import pytest
 
 from cyrus_sync.shipping import contact
 from cyrus_sync.shipping.errors import CannotReach, Refused, ShippingError
-from cyrus_sync.shipping.key import load_key, make_key, proof
+from cyrus_sync.shipping.greeting import Proofs
+from cyrus_sync.shipping.key import load_key, make_key
 from cyrus_sync.shipping.strangers import MAX_STRANGERS
 from cyrus_sync.shipping.transfer import LONGEST_HEADER, send_file
 from tests.deadlines import until
@@ -56,7 +57,7 @@ def test_a_sender_with_another_key_is_turned_away(attacked: Pair) -> None:
     boston, hub = attacked
     with Conversation(boston, hub, key="6b" * 32) as talk:
         talk.hello()
-        assert not talk.proofs.hold(talk.challenge, "receiver")
+        assert not talk.proofs.hold(talk.challenge, "server", talk.layer.encode())
         talk.announce(header_for(hub, b"x"))
         assert talk.line() == "NO the family key is not ours"
     assert "does not have our family key" in hub.log()
@@ -66,16 +67,19 @@ def test_a_sender_tells_nothing_to_a_receiver_with_another_key(attacked: Pair) -
     boston, hub = attacked
     with socket.create_server((hub.name, 0)) as listener:
         port = listener.getsockname()[1]
-        answers = contact.Meeting(socket.AF_INET, (hub.name, port))
+
+        async def answers(*_: object) -> contact.Meeting:
+            return contact.Meeting((hub.name, port))
+
         pid = os.fork()
         if not pid:
             connection, _ = listener.accept()
             words = connection.recv(200).decode().split()
-            shown = proof(b"wrong" * 8, "receiver", words[2].encode(), b"s" * 64, b"")
-            connection.sendall(f"SHIP1 CHALLENGE {'s' * 64} {shown}\n".encode())
+            shown = Proofs(b"wrong" * 8, words[2], "5" * 64).make("server", b"sealed")
+            connection.sendall(f"SHIP2 CHALLENGE {'5' * 64} sealed {shown}\n".encode())
             os._exit(1 if connection.recv(1) else 0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cyrus_sync.shipping.transfer.meet", lambda *_: answers)
+            patch.setattr("cyrus_sync.shipping.transfer.find_port", answers)
             with pytest.raises(Refused, match="does not have our family key; nothing was sent"):
                 send_file(boston.site(), hub.name, header_for(hub, b"x"), 0)
         assert os.waitpid(pid, 0)[1] == 0
@@ -89,7 +93,7 @@ def test_a_recorded_conversation_is_worth_nothing(attacked: Pair) -> None:
         recorded = talk.sent
     with Conversation(boston, hub) as replay:
         replay.send(recorded)
-        assert replay.word() == "SHIP1"
+        assert replay.word() == "SHIP2"
         assert replay.word() in ("NO", "")
 
 
@@ -98,9 +102,7 @@ def test_a_header_that_was_changed_on_the_way_is_not_taken(attacked: Pair) -> No
     with Conversation(boston, hub) as talk:
         talk.hello()
         encoded = header_for(hub, b"x").encode()
-        shown = talk.proofs.make("sender", encoded)
-        changed = encoded.replace(b"packet", b"racket", 1)
-        talk.send(f"SHIP1 HEADER {len(changed)} {shown}\n".encode() + changed)
+        talk.announce(encoded.replace(b"packet", b"racket", 1), talk.proofs.make("header", encoded))
         assert talk.word() == "NO"
 
 
@@ -109,7 +111,7 @@ def test_a_proof_for_one_step_does_not_serve_for_another(attacked: Pair) -> None
     with Conversation(boston, hub) as talk:
         talk.hello()
         # The receiver's own proof, played back to it.
-        talk.send(f"SHIP1 HEADER 0 {talk.challenge}\n".encode())
+        talk.send(f"SHIP2 PROOF {talk.challenge}\n".encode())
         assert talk.word() == "NO"
 
 
@@ -215,10 +217,9 @@ def test_a_proved_header_of_nonsense_is_refused(attacked: Pair, header: bytes) -
 @pytest.mark.parametrize(
     "line",
     [
-        b"SHIP1 HEADER 99999999999 " + b"0" * 64 + b"\n",
-        f"SHIP1 HEADER {LONGEST_HEADER + 1} {'0' * 64}\n".encode(),
-        b"SHIP1 HEADER -1 " + b"0" * 64 + b"\n",
-        b"SHIP1 HEADER x y\n",
+        b"SHIP2 PROOF\n",
+        b"SHIP2 PROOF " + b"0" * 64 + b" more\n",
+        b"SHIP1 HEADER 1 " + b"0" * 64 + b"\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\0" * 10_000,
         b"x" * 10_000 + b"\n",
@@ -230,6 +231,25 @@ def test_a_bad_line_after_the_greeting_closes_the_connection(attacked: Pair, lin
         talk.hello()
         talk.send(line)
         assert talk.line() == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"HEADER 99999999999 " + b"0" * 64 + b"\n",
+        f"HEADER {LONGEST_HEADER + 1} {'0' * 64}\n".encode(),
+        b"HEADER -1 " + b"0" * 64 + b"\n",
+        b"HEADER x y\n",
+        b"x" * 10_000,
+    ],
+)
+def test_a_bad_line_of_one_with_the_key_is_refused(attacked: Pair, line: bytes) -> None:
+    boston, hub = attacked
+    with Conversation(boston, hub) as talk:
+        talk.hello()
+        talk.announce(b"")
+        talk.say_instead(line)
+        assert talk.word() == "NO"
 
 
 def test_garbage_on_every_port_changes_nothing(attacked: Pair) -> None:
@@ -276,10 +296,17 @@ def test_a_receiver_that_acknowledges_without_proof_is_not_believed(
 ) -> None:
     boston, hub = pair
     order = boston.packet("one", b"1", hub.name)
-    monkeypatch.setattr("cyrus_sync.shipping.receive.Proofs.make", lambda *_: "0" * 64)
+    real = Proofs.make
+
+    def lying(proofs: Proofs, label: str, said: bytes = b"") -> str:
+        return "0" * 64 if label == "done" else real(proofs, label, said)
+
     hub.stop()
-    hub.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Proofs, "make", lying)
+        hub.start()
     assert boston.shipping_server(order) == 1
+    assert "carries no valid proof" in boston.log()
     assert boston.outgoing() == ["one", "sh_o_one"]
 
 

@@ -164,5 +164,5 @@ def test_without_the_console_script_the_module_is_run(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
     command = import_command(hosts[0].site())
-    assert command[:4] == [sys.executable, "-m", "cyrus_sync.multisite.multitool", "syncreplica"]
-    assert command[4:] == ["-import", "-receive", "-C", str(hosts[0].config_file)]
+    assert command[:5] == [sys.executable, "-P", "-m", "cyrus_sync.multisite.multitool", "syncreplica"]
+    assert command[5:] == ["-import", "-receive", "-C", str(hosts[0].config_file)]

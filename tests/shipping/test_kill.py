@@ -17,10 +17,10 @@ import pytest
 
 from cyrus_sync.common.directory import Directory
 from cyrus_sync.shipping import arrival, completing, sender
-from cyrus_sync.shipping.children import fork
 from cyrus_sync.shipping.datafile import DataFile
 from cyrus_sync.shipping.ledger import Ledger
 from cyrus_sync.shipping.sender import ship_order
+from tests.forking import fork
 from tests.shipping.kit import Host, contents, unfinished, wait_until
 
 ROUNDS = int(os.environ.get("SHIPPING_KILL_ROUNDS", "12"))
@@ -98,7 +98,12 @@ def test_senders_and_receivers_that_are_killed_lose_and_double_nothing(hosts: Th
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """And theirs."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found
 
 
 STEPS = [
@@ -191,7 +196,7 @@ def test_a_full_disk_at_the_receiver_is_told_and_the_file_waits(
     boston, hub, _ = hosts
     order = boston.packet("one", b"1" * 70_000, hub.name)
     with monkeypatch.context() as patch:
-        patch.setattr("cyrus_sync.shipping.receive.write_all", _disk_full)
+        patch.setattr("cyrus_sync.shipping.landing.write_all", _disk_full)
         hub.start()
     assert boston.shipping_server(order) == 1
     assert "it cannot be stored: No space left on device" in boston.log()

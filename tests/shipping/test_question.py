@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.shipping import question
-from cyrus_sync.shipping.children import fork
 from cyrus_sync.shipping.errors import CannotReach, Refused, ShippingError
 from cyrus_sync.shipping.key import proof
 from cyrus_sync.shipping.question import LONGEST_ANSWER, LONGEST_QUESTION, ask
+from cyrus_sync.shipping.sealing import KeyPair, Opener, Sealer
 from tests.deadlines import scaled
+from tests.forking import fork
 from tests.shipping.kit import KEY, Host, wait_until
+from tests.shipping.listener import relay
 
 Pair = tuple[Host, Host]
 Three = tuple[Host, Host, Host]
@@ -45,36 +46,50 @@ class Asking:
 
     def __init__(self, host: Host, key: str = KEY) -> None:
         self.key = bytes.fromhex(key)
-        self.mine = secrets.token_hex(32)
+        self.pair = KeyPair()
+        self.mine = self.pair.public
         self.sock = socket.create_connection((host.name, host.port), timeout=scaled(20))
-        self.file = self.sock.makefile("rb")
         self.sent = b""
+        self._held = b""
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
 
     def __enter__(self) -> Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        self.sent += data
-        self.sock.sendall(data)
+        octets = self._sealer.seal(data) if self._sealer else data
+        self.send_as_it_is(octets)
 
-    def ask(self) -> None:
-        self.send(f"SHIP1 ASK {self.mine} {proof(self.key, 'ask', self.mine.encode())}\n".encode())
-        self.theirs = self.line().split()[2].encode()
+    def send_as_it_is(self, octets: bytes) -> None:
+        self.sent += octets
+        self.sock.sendall(octets)
+
+    def ask(self, key: bytes | None = None) -> None:
+        """`key`: with which what follows is sealed, if it is not ours."""
+        self.send(f"SHIP2 ASK {self.mine} {proof(self.key, 'ask', self.mine.encode())}\n".encode())
+        theirs = self.line().split()[2]
+        sending, receiving = self.pair.keys(key or self.key, self.mine, theirs)
+        self._sealer, self._opener = Sealer(sending), Opener(receiving)
 
     def question(self, text: bytes, *, length: int | None = None) -> None:
-        shown = proof(self.key, "question", self.mine.encode(), self.theirs, text)
-        self.send(f"SHIP1 QUESTION {len(text) if length is None else length} {shown}\n".encode() + text)
+        self.send(f"QUESTION {len(text) if length is None else length}\n".encode() + text)
 
     def line(self) -> str:
         """The next line; "" if the connection was closed."""
-        try:
-            return self.file.readline().decode().rstrip("\n")
-        except ConnectionResetError:
-            return ""
+        while b"\n" not in self._held:
+            try:
+                more = self.sock.recv(1 << 16)
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                return ""
+            self._held += b"".join(self._opener.feed(more)) if self._opener else more
+        line, _, self._held = self._held.partition(b"\n")
+        return line.decode()
 
 
 @pytest.mark.parametrize("what", ["epochs", b"epochs"])
@@ -136,7 +151,7 @@ def test_an_asker_with_another_key_hears_nothing_at_all(answering: Pair) -> None
     with Asking(hub, "6b" * 32) as stranger_asks:
         mine = stranger_asks.mine
         shown = proof(stranger_asks.key, "ask", mine.encode())
-        stranger_asks.send(f"SHIP1 ASK {mine} {shown}\n".encode())
+        stranger_asks.send(f"SHIP2 ASK {mine} {shown}\n".encode())
         assert stranger_asks.line() == ""
 
 
@@ -145,11 +160,11 @@ def test_a_recorded_question_is_not_answered(answering: Pair) -> None:
     with Asking(hub) as asker:
         asker.ask()
         asker.question(b"epochs")
-        assert asker.line().startswith("SHIP1 ANSWER")
+        assert asker.line().startswith("ANSWER")
         recorded = asker.sent
     with Asking(hub) as replay:
         replay.send(recorded)
-        assert replay.line().startswith("SHIP1 CHALLENGE")
+        assert replay.line().startswith("SHIP2 CHALLENGE")
         assert replay.line() == ""
 
 
@@ -158,22 +173,37 @@ def test_the_proof_of_another_step_is_none(answering: Pair) -> None:
     with Asking(hub) as asker:
         # That of a first contact does not serve to ask.
         shown = proof(asker.key, "contact", asker.mine.encode())
-        asker.send(f"SHIP1 ASK {asker.mine} {shown}\n".encode())
-        assert asker.line() == ""
-    with Asking(hub) as asker:
-        asker.ask()
-        shown = proof(asker.key, "answerer", asker.mine.encode(), asker.theirs)
-        asker.send(f"SHIP1 QUESTION 6 {shown}\nepochs".encode())
+        asker.send(f"SHIP2 ASK {asker.mine} {shown}\n".encode())
         assert asker.line() == ""
 
 
-def test_a_question_that_was_changed_on_the_way_is_not_answered(answering: Pair) -> None:
+@pytest.mark.parametrize("spoil", ["in clear", "another key", "changed", "twice"])
+def test_a_question_that_is_not_sealed_by_its_asker_is_not_answered(answering: Pair, spoil: str) -> None:
     _, hub = answering
     with Asking(hub) as asker:
-        asker.ask()
-        shown = proof(asker.key, "question", asker.mine.encode(), asker.theirs, b"Epochs")
-        asker.send(f"SHIP1 QUESTION 6 {shown}\nepochs".encode())
+        asker.ask(b"6" * 32 if spoil == "another key" else None)
+        assert asker._sealer is not None
+        sealed = asker._sealer.seal(b"QUESTION 6\nepo")
+        if spoil == "in clear":
+            sealed = b"QUESTION 6\nepochs"
+        elif spoil == "changed":
+            sealed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+        elif spoil == "twice":
+            sealed *= 2
+        asker.send_as_it_is(sealed + b"\n")
         assert asker.line() == ""
+
+
+def test_nobody_else_reads_what_is_answered(answering: Pair) -> None:
+    boston, hub = answering
+    write_epochs(hub, b"secret" * 100)
+    with relay(hub) as (host, heard):
+        boston.port, port = host.port, boston.port
+        boston.configure()
+        assert ask(boston.site(), host.name, "epochs") == b"secret" * 100
+    boston.port = port
+    boston.configure()
+    assert b"CHALLENGE" in heard and b"secret" not in heard and b"QUESTION" not in heard
 
 
 @pytest.mark.parametrize("length", [LONGEST_QUESTION + 1, 10**12, -1])
@@ -206,7 +236,7 @@ def test_an_asker_that_says_nothing_more_is_shown_the_door(
     with Asking(hub) as slow, Asking(hub) as slower:
         slow.ask()
         slower.ask()
-        slower.send(b"SHIP1 QUES")
+        slower.send(b"QUES")
         assert ask(boston.site(), hub.name, "epochs") == ROW
         assert slow.line() == slower.line() == ""
 
@@ -253,27 +283,27 @@ def impostor(host: Host, answers: Answerer) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def family_answerer(length: int, said: bytes, *, asked: bytes = b"epochs", label: str = "answer") -> Answerer:
-    """One with the key, that answers so."""
+def family_answerer(length: int, said: bytes, *, word: str = "ANSWER", sealed: bool = True) -> Answerer:
+    """One with the key, that answers so. `sealed`: with that key."""
 
     def answers(sock: socket.socket, mine: str) -> None:
-        key = bytes.fromhex(KEY)
-        nonces = mine.encode(), b"b" * 64
-        sock.sendall(f"SHIP1 CHALLENGE {'b' * 64} {proof(key, 'answerer', *nonces)}\n".encode())
+        key, pair = bytes.fromhex(KEY), KeyPair()
+        shown = proof(key, "answerer", mine.encode(), pair.public.encode())
+        sock.sendall(f"SHIP2 CHALLENGE {pair.public} {shown}\n".encode())
         sock.recv(1000)
-        shown = proof(key, label, *nonces, asked, said)
-        sock.sendall(f"SHIP1 ANSWER {length} {shown}\n".encode() + said)
+        _, sending = pair.keys(key if sealed else b"6" * 32, mine, pair.public)
+        sock.sendall(Sealer(sending).seal(f"{word} {length}\n".encode() + said))
 
     return answers
 
 
 def stranger_answerer(sock: socket.socket, mine: str) -> None:
-    sock.sendall(f"SHIP1 CHALLENGE {'b' * 64} {'0' * 64}\n".encode())
+    sock.sendall(f"SHIP2 CHALLENGE {'b' * 64} {'0' * 64}\n".encode())
     assert sock.recv(1000) == b"", "nothing is said to a stranger"
 
 
 def echo(sock: socket.socket, mine: str) -> None:
-    sock.sendall(f"SHIP1 CHALLENGE {mine} {'0' * 64}\n".encode())
+    sock.sendall(f"SHIP2 CHALLENGE {mine} {'0' * 64}\n".encode())
 
 
 def endless_line(sock: socket.socket, mine: str) -> None:
@@ -290,8 +320,8 @@ def endless_line(sock: socket.socket, mine: str) -> None:
         family_answerer(LONGEST_ANSWER + 1, b""),
         family_answerer(10**11, b""),
         family_answerer(5, b"abc"),
-        family_answerer(3, b"abc", asked=b"other"),
-        family_answerer(3, b"abc", label="none"),
+        family_answerer(3, b"abc", sealed=False),
+        family_answerer(3, b"abc", word="WHAT"),
         lambda sock, mine: sock.sendall(b"\0\xff\n"),
         lambda sock, mine: None,
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
@@ -11,20 +10,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cyrus_sync.common.directory import Directory
 from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.shipping import listening, receive, returns
-from cyrus_sync.shipping.children import MAX_CHILDREN, fork
+from cyrus_sync.shipping import landing, listening, receive, returns
+from cyrus_sync.shipping.children import MAX_CHILDREN
 from cyrus_sync.shipping.ledger import Ledger
 from cyrus_sync.shipping.listening import bind
+from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.order import LONGEST_ORDER, Order
 from cyrus_sync.shipping.run import poll
 from cyrus_sync.shipping.sender import LockedOrder
-from cyrus_sync.shipping.service import Service
+from tests.forking import fork
+from tests.shipping.conversation import Conversation, header_for
 from tests.shipping.kit import Host, age, free_port, unfinished, wait_until
 
 Three = tuple[Host, Host, Host]
@@ -176,32 +178,34 @@ def test_orders_that_are_longer_than_a_pipe_hold_up_nobody(hosts: Three) -> None
     hub.stop()
 
 
-def test_children_that_begin_while_the_service_stops_are_heard_to_their_end(hosts: Three) -> None:
-    """Their pipes get the numbers of the sockets that are being closed."""
+def test_a_service_that_is_told_to_stop_finishes_what_is_being_received(hosts: Three) -> None:
+    boston, hub, _ = hosts
+    hub.start()
+    talks = [Conversation(boston, hub) for _ in range(MAX_CHILDREN)]
+    try:
+        for number, talk in enumerate(talks):
+            talk.hello()
+            header = header_for(hub, b"x", f"packet{number}")
+            talk.announce(replace(header, order=replace(header.order, identifier=str(number))))
+            assert talk.word() == "GO"
+        os.kill(hub.pid, signal.SIGTERM)
+        wait_until(lambda: not listens(hub))
+        for talk in talks:
+            talk.send(b"x")
+            assert talk.word() == "DONE"
+        hub.stop()
+    finally:
+        for talk in talks:
+            talk.close()
+    assert len(hub.incoming()) == MAX_CHILDREN
 
-    def speak(reply: int) -> int:
-        time.sleep(0.2)
-        os.write(reply, b"heard")
-        return 0
 
-    async def stop_at_work() -> list[bytes]:
-        listens = asyncio.Event()
-        service = Service(hosts[1].site(), listens.set)
-
-        async def work() -> bytes:
-            await service._stop.wait()
-            return await service._in_child(speak)
-
-        running = asyncio.ensure_future(service.run())
-        await listens.wait()
-        works = [asyncio.ensure_future(work()) for _ in range(MAX_CHILDREN)]
-        await asyncio.sleep(0)
-        service._stop.set()
-        async with asyncio.timeout(10):
-            await running
-            return await asyncio.gather(*works)
-
-    assert asyncio.run(stop_at_work()) == [b"heard"] * MAX_CHILDREN
+def listens(host: Host) -> bool:
+    try:
+        socket.create_connection((host.name, host.port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_a_pipe_in_a_bay_that_is_named_as_an_unfinished_file_stops_nobody(hosts: Three) -> None:
@@ -219,25 +223,36 @@ def test_a_pipe_in_a_bay_that_is_named_as_an_unfinished_file_stops_nobody(hosts:
     assert (hub.root / "key").exists()
 
 
+class Listener:
+    """The side of a talk to which something is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def be_patient(self, seconds: float | None) -> None:
+        assert seconds is None
+
+
 def test_a_sender_is_told_to_wait_while_its_file_is_brought_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receive, "_WAIT_EVERY", 0.01)
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(0.1))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        receive._sync(ours, 0)
-        lines = theirs.recv(10_000).decode().splitlines()
-    assert len(lines) > 1
-    assert set(lines) == {"WAIT the file is being brought to disk"}
+    talk = Listener()
+    wait_for(lambda reactor: receive.sync(reactor, talk, 0))  # type: ignore[arg-type]
+    assert len(talk.lines) > 1
+    assert set(talk.lines) == {"WAIT the file is being brought to disk"}
 
 
 def test_a_large_file_is_on_its_way_to_disk_while_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(receive, "_WRITE_BACK", 10)
-    monkeypatch.setattr(receive, "begin_writing_back", lambda _, offset, count: begun.append((offset, count)))
+    monkeypatch.setattr(landing, "_WRITE_BACK", 10)
+    monkeypatch.setattr(landing, "begin_writing_back", lambda _, offset, count: begun.append((offset, count)))
     with (tmp_path / "file").open("wb") as file:
-        write = receive._writer(file.fileno())
+        write = landing.writer(file.fileno())
         for _ in range(7):
             write(memoryview(b"four"))
     assert begun == [(0, 12), (12, 12)]
@@ -249,9 +264,8 @@ def test_a_disk_that_fails_at_last_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", fail)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(OSError, match="broken"):
-        receive._sync(ours, 0)
+    with pytest.raises(OSError, match="broken"):
+        wait_for(lambda reactor: receive.sync(reactor, Listener(), 0))  # type: ignore[arg-type]
 
 
 def test_an_order_that_could_outgrow_what_can_be_read_is_not_made(
@@ -368,8 +382,7 @@ def test_a_port_that_a_killed_service_still_holds_is_waited_for() -> None:
         held.bind(("127.0.0.1", port))
         threading.Timer(0.1, held.close).start()
         endpoint = bind(f"127.0.0.1:{port}", 1)
-        endpoint.contact.close()
-        endpoint.datagrams.close()
+        endpoint.close()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.shipping import cli as shipping_server
 from cyrus_sync.shipping import site as shipping_site
-from cyrus_sync.shipping.children import fork
 from cyrus_sync.shipping.service import serve
+from tests.forking import fork
 from tests.multisite.world import Site
 from tests.shipping.kit import KEY
 
@@ -138,12 +138,12 @@ class Server(Site):
 
         def child() -> int:
             os.close(reading)
-            serve(site, lambda: os.close(writing))
+            serve(site, lambda: os.write(writing, b"."))
             return 0
 
         self.pid = fork(child)
         os.close(writing)
-        assert os.read(reading, 1) == b""
+        assert os.read(reading, 1) == b"."
         os.close(reading)
 
     def stop(self) -> None:
