@@ -139,6 +139,7 @@ def write_over(path: Path, data: bytes, mode: int = 0o600) -> None:
         )
         with named(path), open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, for the mode)
             os.fchmod(descriptor, mode)
+            give_to_owner_of(path.parent, descriptor)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

@@ -1,10 +1,11 @@
-"""What can be wrong with a spool: damage, and a mailbox that is gone."""
+"""What can be wrong with a spool: damage, a mailbox that is gone, files that are not for us."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import StoreCorrupt, StoreError
+from cyrus_sync.common.stores import disk
 
 
 class SpoolDamaged(StoreCorrupt):
@@ -28,3 +29,10 @@ class SpoolDamaged(StoreCorrupt):
 
 class Gone(Exception):
     """The mailbox, or a file that makes it one, is not there (any more)."""
+
+
+def cannot_read(path: Path, error: Exception) -> StoreError:
+    """What to raise where the operating system refuses."""
+    if isinstance(error, PermissionError):
+        return StoreError(f"{disk.why(error, str(path))}: run this as the user that Cyrus runs as")
+    return StoreError(f"{path}: cannot be read: {error}")

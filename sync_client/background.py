@@ -1,7 +1,7 @@
 """Going into the background: double fork, new session, no terminal.
 
 ``-r`` does so after the configuration was checked and the channel's lock was had, so that whoever
-started it still sees what is wrong; not under systemd or Cyrus's master, which want to keep their child.
+started it still sees what is wrong; not where systemd, or Cyrus's master (DAEMON), wants to keep its child.
 The reactor must not exist yet: its descriptors do not survive a fork.
 """
 
@@ -10,12 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-SUPERVISED = ("INVOCATION_ID", "NOTIFY_SOCKET", "CYRUS_ISDAEMON")
-"""Set in the environment by who starts and watches us: systemd, Cyrus's master."""
+SYSTEMD = ("INVOCATION_ID", "NOTIFY_SOCKET")
+"""Set in the environment by systemd, for its child and for whatever that one starts."""
 
 
-def is_supervised(environment: Mapping[str, str]) -> bool:
-    return any(environment.get(name) for name in SUPERVISED)
+def is_supervised(environment: Mapping[str, str], pid: int | None = None) -> bool:
+    """Whether who started `pid` (default: this process) wants to keep it: systemd, or Cyrus's master.
+
+    That master waits for the commands of its START section before it serves anybody. They inherit what
+    systemd has told the master itself, so SYSTEMD_EXEC_PID (systemd.exec(5), since release 248) says who is
+    meant.
+    """
+    if environment.get("CYRUS_ISDAEMON"):
+        return True
+    meant = environment.get("SYSTEMD_EXEC_PID")
+    if meant and meant != str(os.getpid() if pid is None else pid):
+        return False
+    return any(environment.get(name) for name in SYSTEMD)
 
 
 def go_to_background() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.options import OPTIONS
 from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
-from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.files import give_to_owner_of, make_directories
 from cyrus_sync.common.numbers import decimal
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,11 @@ class ChannelLock:
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
+            why = error.strerror
+            if isinstance(error, PermissionError):
+                why = f"{why}: run this as the user who owns it"
+            raise StoreError(f"cannot open {self.path}: {why}") from error
+        give_to_owner_of(self.path.parent, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

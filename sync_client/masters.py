@@ -13,6 +13,7 @@ from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.spool.config import list_of_mailboxes
 from cyrus_sync.spool.master import SpoolMaster
 from cyrus_sync.spool.server import Server
+from cyrus_sync.spool.trouble import cannot_read
 
 
 class OpenedMaster(NamedTuple):
@@ -25,11 +26,18 @@ class OpenedMaster(NamedTuple):
 
 
 def reads_spool(cfg: Config) -> bool:
-    """Whether the mail is that of a real Cyrus."""
+    """Whether the mail is that of a real Cyrus. Raises `StoreError` for who may not look."""
     source = cfg.string("sync_source")
-    if source == "auto":
-        return list_of_mailboxes(cfg).exists()
-    return source == "cyrus"
+    if source != "auto":
+        return source == "cyrus"
+    path = list_of_mailboxes(cfg)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # nobody may take it for a store of ours because he cannot look
+        raise cannot_read(path, error) from error
+    return True
 
 
 def open_master(cfg: Config) -> OpenedMaster:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
-from cyrus_sync.common.files import private, sync_directory
+from cyrus_sync.common.files import give_to_owner_of, private, sync_directory
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.synclog.lines import format_line, parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
@@ -235,6 +235,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
     try:
         with open(temporary, "wb", opener=private) as file:
             os.fchmod(file.fileno(), mode)
+            give_to_owner_of(path.parent, file.fileno())
             file.write(data)
             if durable:
                 file.flush()

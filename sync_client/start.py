@@ -396,6 +396,10 @@ def _until_done(reactor: Reactor, begin: Callable[[], tuple[Deferred[int], Calla
             log.critical("%s", error)
             status.append(error.exit_status)
             reactor.stop()
+        except Exception:  # nothing has begun, so nothing would ever end the reactor
+            log.critical("internal error", exc_info=True)
+            status.append(EX_SOFTWARE)
+            reactor.stop()
         else:
             ended.addBoth(over)
 

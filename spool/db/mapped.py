@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.stores import disk
 from cyrus_sync.spool.locks import LockBusy, shared
+from cyrus_sync.spool.trouble import cannot_read
 
 PATIENCE = 5.0
 """Seconds for which to try for a shared lock. Daemons hold theirs for milliseconds."""
@@ -31,13 +31,6 @@ def map_file(fd: int, path: Path) -> Data:
         return mmap.mmap(fd, size, prot=mmap.PROT_READ) if size else b""
     except (OSError, ValueError) as error:
         raise cannot_read(path, error) from error
-
-
-def cannot_read(path: Path, error: Exception) -> StoreError:
-    """What to raise where the operating system refuses."""
-    if isinstance(error, PermissionError):
-        return StoreError(f"{disk.why(error, str(path))}: run this as the user that Cyrus runs as")
-    return StoreError(f"{path}: cannot be read: {error}")
 
 
 class MappedFile:

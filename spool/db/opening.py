@@ -10,10 +10,11 @@ from cyrus_sync.spool.db import chain, flat, skiplist, twom, twoskip
 from cyrus_sync.spool.db.chain import ChainDatabase, Format
 from cyrus_sync.spool.db.database import Database, Order, mailbox_order, raw_order, signed_order
 from cyrus_sync.spool.db.flat import Flat
-from cyrus_sync.spool.db.mapped import Data, cannot_read
+from cyrus_sync.spool.db.mapped import Data
 from cyrus_sync.spool.db.skiplist import Skiplist
 from cyrus_sync.spool.db.twom import Twom
 from cyrus_sync.spool.db.twoskip import Twoskip
+from cyrus_sync.spool.trouble import cannot_read
 
 _MARK = 16
 """Octets by which a format is known."""

@@ -62,6 +62,14 @@ def test_who_is_started_by_a_supervisor_stays_with_it(name):
     assert not is_supervised({"HOME": "/"})
 
 
+def test_what_systemd_says_to_cyrus_s_master_is_not_said_to_its_start_command():
+    told = {"INVOCATION_ID": "1", "NOTIFY_SOCKET": "/run/notify", "SYSTEMD_EXEC_PID": "17"}
+    assert is_supervised(told, pid=17)
+    assert not is_supervised(told, pid=18)
+    assert not is_supervised(told)
+    assert is_supervised({**told, "CYRUS_ISDAEMON": "1"}, pid=18)
+
+
 def test_the_daemon_is_in_a_session_of_its_own_and_keeps_the_lock(tmp_path: Path):
     code = """
 import os, sys, pathlib, time

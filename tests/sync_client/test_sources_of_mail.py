@@ -9,11 +9,13 @@ import pytest
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.files import give_to_owner_of
+from cyrus_sync.common.files import give_to_owner_of, write_over
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.spool.master import SpoolMaster
+from cyrus_sync.sync_client.channel import ChannelLock
 from cyrus_sync.sync_client.masters import look_at_master, open_master, reads_spool
+from cyrus_sync.sync_client.quarantine_file import replace_file
 
 
 def _config(tmp_path: Path, *lines: str) -> Config:
@@ -79,3 +81,29 @@ def test_a_file_that_is_somebody_elses_already_stays_so(tmp_path: Path) -> None:
     give_to_owner_of(tmp_path, descriptor)
     os.close(descriptor)
     assert path.stat().st_uid == 777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for another")
+def test_what_root_leaves_in_the_channel_stays_the_daemons(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 54321)
+    ChannelLock(tmp_path).acquire().release()
+    replace_file(tmp_path / "status.json", b"{}")
+    write_over(tmp_path / "withheld.json", b"{}")
+    assert {path.name: path.stat().st_uid for path in tmp_path.iterdir()} == {
+        "sync_client.lock": 12345,
+        "status.json": 12345,
+        "withheld.json": 12345,
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are taken away for a moment")
+def test_who_may_not_look_is_told_and_gets_no_store_of_ours(tmp_path: Path) -> None:
+    cfg = _config(tmp_path)
+    (tmp_path / "conf" / "mailboxes.db").touch()
+    (tmp_path / "conf").chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match=r"mailboxes\.db: run this as the user that Cyrus runs as"):
+            reads_spool(cfg)
+    finally:
+        os.seteuid(0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from cyrus_sync.common.errors import EX_SOFTWARE
 from cyrus_sync.sync_client import start
+from tests.deadlines import scaled
 
 
 class Threads:
@@ -62,3 +66,12 @@ def test_a_sweep_that_fails_stops_nothing(parts: Any) -> None:
 def test_with_a_file_as_the_log_nothing_is_swept(parts: Any) -> None:
     assert behind_sweep(parts, input_file="log") == ["run"]
     assert parts.threads.working == []
+
+
+def test_what_fails_before_anything_began_ends_the_client() -> None:
+    code = (
+        "from cyrus_sync.common.reactor import installed; from cyrus_sync.sync_client import start;"
+        "raise SystemExit(start._until_done(installed(), lambda: 1 / 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=scaled(60))
+    assert done.returncode == EX_SOFTWARE
