@@ -106,9 +106,9 @@ def test_nobody_waits_for_snapshots(cyrus: BesideCyrus, user: str, another: str,
         with running(files_of(cyrus, f"user/{whose}"), pause=0.005) as seen:
             yield
         assert not [wrong for wrong in seen["wrong"] if "together" not in wrong]
-        assert seen["good"] > 5
+        assert seen["good"]  # how many there are in one round is a matter of the machine
         assert seen["longest_lock"] < scaled(0.1)
-        assert seen["locked"] <= seen["good"] / 4
+        assert seen["locked"] <= max(1, seen["good"] / 4)
 
     assert_nobody_waits(
         lambda: measure(cyrus, user, imap), lambda: snapshots(another), lambda: snapshots(user)
