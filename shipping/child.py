@@ -6,6 +6,7 @@ Its standard input is the socket by which it gets its jobs (`cyrus_sync.shipping
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -30,13 +31,23 @@ def main() -> int:
         os.dup2(nothing.fileno(), 0)
 
     def work(_words: list[str]) -> int:
-        # Whoever has started us has said what there is to be said of the file.
-        config = Config(Path(path), program, read_settings(path))
-        serve(Site.from_config(config, program=log_name), jobs)
+        if _comes_a_job(jobs):
+            # Configuration is read no sooner. Whoever has started us has said what there is to be said of it.
+            config = Config(Path(path), program, read_settings(path))
+            serve(Site.from_config(config, program=log_name), jobs)
         return EX_OK
 
     return run_command(log_name, work, [])
 
 
+def _comes_a_job(jobs: socket.socket) -> bool:
+    """Wait for the first job; False if there is to be none. A child that was started ahead of it loads
+    meanwhile what it needs to take a file."""
+    if not select.select([jobs], [], [], 0)[0]:
+        import cyrus_sync.shipping.receive  # noqa: F401 - for its first job
+    return bool(jobs.recv(1, socket.MSG_PEEK))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # What is to last is on disk by now. Python would take a while to put away all that it has loaded.
+    os._exit(main())

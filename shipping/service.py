@@ -81,6 +81,7 @@ class Service:
                 datagrams = _Contacts(self, transfers)
                 number = endpoint.datagrams.fileno()
                 self._ports.append(reactor.adoptDatagramPort(number, endpoint.family, datagrams))
+        self._workers.keep_one()
         house = LoopingCall(lambda: self.work(self._aftermath.keep_house()))
         house.clock = reactor
         house.start(_DAY)

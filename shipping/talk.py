@@ -16,7 +16,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     IProtocolFactory,
-    IPushProducer,
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -59,13 +58,13 @@ class Talk(Protocol):
     ) -> None:
         self.clock = clock
         self.timed_out = False
+        self.sealer: Sealer | None = None
         self._made = made
         self._gone = gone
         self._inbox = bytearray()
         self._take: Callable[[], Any] | None = None
         self._waiting: Deferred[Any] | None = None
         self._body: _Body | None = None
-        self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         self._context: TLSContext | None = None
         self._handshake: Deferred[None] | None = None
@@ -206,12 +205,7 @@ class Talk(Protocol):
         """Say a line (text, its end is added), or octets as they are."""
         octets = data if isinstance(data, bytes) else data.encode("utf-8", "replace") + b"\n"
         if self._reason is None:
-            self.transport.writeSequence(self._sealer.records(octets) if self._sealer else [octets])
-
-    def send(self, descriptor: int, size: int) -> None:
-        """Send `size` octets of an open file as fast as they are taken. A file that has become shorter, or
-        cannot be read, ends the conversation with that error."""
-        _FileSender(self, descriptor, size).begin()
+            self.transport.writeSequence(self.sealer.records(octets) if self.sealer else [octets])
 
     def refuse(self, text: str) -> Deferred[None]:
         """Say no, and hear what comes for a moment, so that whoever is speaking hears it. Fires when the
@@ -234,7 +228,7 @@ class Talk(Protocol):
     def seal(self, sending: bytes, receiving: bytes) -> None:
         """What is said from now on is sealed."""
         self._no_more_in_clear()
-        self._sealer, self._opener = Sealer(sending), Opener(receiving)
+        self.sealer, self._opener = Sealer(sending), Opener(receiving)
 
     def start_tls(self, context: TLSContext, *, client: bool) -> Deferred[None]:
         """TLS from now on. Fires when it stands and `context` has looked at the other side's certificate."""
@@ -413,43 +407,3 @@ class _Body:
         self.left = size
         self.put = put
         self.error: Exception | None = None
-
-
-@implementer(IPushProducer)
-class _FileSender:
-    """Sends a part of a file as long as the other side takes it. (Twisted would have a producer that is asked
-    for each piece driven by the one global reactor under TLS.)"""
-
-    def __init__(self, talk: Talk, descriptor: int, size: int) -> None:
-        self._talk = talk
-        self._descriptor = descriptor
-        self._size = size
-        self._at = 0
-        self._paused = False
-
-    def begin(self) -> None:
-        self._talk.transport.registerProducer(self, True)
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self._talk.taken()
-        while not self._paused and self._at < self._size:
-            try:
-                block = os.pread(self._descriptor, min(RECORD, self._size - self._at), self._at)
-                if not block:
-                    raise Refused("the data file has become shorter while it was sent")
-            except (OSError, Refused) as error:
-                self.stopProducing()
-                self._talk.give_up(error)
-                return
-            self._at += len(block)
-            self._talk.say(block)
-        if self._at == self._size:
-            self._talk.transport.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        self._paused, self._size = True, self._at

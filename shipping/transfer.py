@@ -33,6 +33,7 @@ from cyrus_sync.shipping.errors import BadOrder, CannotReach, Refused, ShippingE
 from cyrus_sync.shipping.greeting import Proofs, encrypt, greet
 from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.order import LONGEST_ORDER, Order
+from cyrus_sync.shipping.sending import send_part
 from cyrus_sync.shipping.site import Site
 from cyrus_sync.shipping.talk import Talk
 
@@ -118,7 +119,7 @@ async def _send(reactor: Any, site: Site, host: str, header: Header, data: int) 
         talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
         talk.say(encoded)
         if await listener.verdict("go", "have") == "go":
-            talk.send(data, header.size)
+            send_part(talk, data, header.size)
             await listener.verdict("done")  # or no, in the middle of it
     except TLSFailed as error:
         raise Refused(f"{host}: {error}") from None

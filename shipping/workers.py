@@ -1,7 +1,11 @@
-"""The children of the receiving side: started when they are needed, at most ten, kept for the next file."""
+"""The children of the receiving side: started when they are needed, at most ten, kept for the next file.
+
+One is started ahead, so that a file need not wait for that.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +37,7 @@ class Worker(Protocol):
         self._gone = gone
         self._said = bytearray()
         self._waiting: Deferred[Any] | None = None
+        self.used = False
         self.idle: Timer | None = None
         child.socket.setblocking(False)
         family = child.socket.family
@@ -41,7 +46,7 @@ class Worker(Protocol):
     def do(self, job: Any, *files: int) -> Deferred[Any]:
         """Have it do a job; fires with what it says, fails with `ChildDied`."""
         waiting: Deferred[Any] = Deferred()
-        self._waiting = waiting
+        self._waiting, self.used = waiting, True
         self._child.give(job, *files)
         return waiting
 
@@ -74,6 +79,19 @@ class Workers:
         self._start = start
         self._all: set[Worker] = set()
         self._idle: list[Worker] = []
+        self._ended = False
+
+    def keep_one(self) -> None:
+        """Have one child at least, now and whenever the last of those that have worked has ended. (A new one
+        reads its configuration when it is needed.)"""
+        if not self._all and not self._ended:
+            with contextlib.suppress(OSError):  # a file that comes tries again, and says so
+                self._idle.append(self._new())
+
+    def _new(self) -> Worker:
+        worker = Worker(self._reactor, self._start(), self._gone)
+        self._all.add(worker)
+        return worker
 
     def do(self, job: Any, *files: int) -> Deferred[Any]:
         """Have a child do a job. Fires with what it says, fails with `ChildDied`. OSError if no child can
@@ -83,8 +101,7 @@ class Workers:
             if worker.idle is not None and worker.idle.active():
                 worker.idle.cancel()
         else:
-            worker = Worker(self._reactor, self._start(), self._gone)
-            self._all.add(worker)
+            worker = self._new()
         return worker.do(job, *files).addCallback(self._done, worker)
 
     def _done(self, said: Any, worker: Worker) -> Any:
@@ -95,6 +112,7 @@ class Workers:
 
     def end(self) -> None:
         """Let them all end."""
+        self._ended = True
         for worker in list(self._all):
             worker.end()
 
@@ -104,3 +122,5 @@ class Workers:
             self._idle.remove(worker)
         if worker.idle is not None and worker.idle.active():
             worker.idle.cancel()
+        if worker.used:  # else there is something wrong that another one would die of as well
+            self.keep_one()

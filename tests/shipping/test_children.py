@@ -55,10 +55,52 @@ def test_a_receiving_child_that_is_killed_is_said_and_the_next_file_is_taken(pai
         talk.hello()
         talk.announce(header_for(hub, b"x"))
         assert talk.word() == "GO"
-        (child,) = map(int, Path(f"/proc/{hub.pid}/task/{hub.pid}/children").read_text().split())
+        (child,) = children_of(hub)
         os.kill(child, signal.SIGKILL)
         assert talk.line() == ""
     wait_until(lambda: "the child that took a file from 127.0.0.1 has failed: 137" in hub.log())
     boston.packet("one", b"1", hub.name)
     assert boston.shipping_server("-poll") == 0
     assert hub.incoming() == {"one": b"1"}
+
+
+@pytest.mark.usefixtures("started_children")
+def test_one_child_waits_before_a_file_comes_and_ends_with_the_service(pair: Pair) -> None:
+    boston, hub = pair
+    wait_until(lambda: children_of(hub))
+    (first,) = children_of(hub)
+    wait_until(lambda: "_sodium" in Path(f"/proc/{first}/maps").read_text())  # it has loaded what it needs
+    with Conversation(boston, hub) as talk:
+        talk.hello()
+        talk.announce(header_for(hub, b"x"))
+        assert talk.word() == "GO"
+        assert children_of(hub) == [first]
+        os.kill(first, signal.SIGKILL)
+    wait_until(lambda: [pid for pid in children_of(hub) if pid != first])
+    (second,) = [pid for pid in children_of(hub) if pid != first]
+    hub.stop()
+    wait_until(lambda: not is_alive(second))
+
+
+@pytest.mark.usefixtures("started_children")
+def test_a_child_that_waits_has_the_configuration_of_its_first_file(pair: Pair) -> None:
+    boston, hub = pair
+    wait_until(lambda: children_of(hub))
+    hub.conf_file.write_text(hub.conf_file.read_text() + "nonsense\n")
+    boston.packet("one", b"1", hub.name)
+    assert boston.shipping_server("-poll") == 1
+    hub.configure()
+    assert boston.shipping_server("-poll") == 0
+    assert hub.incoming() == {"one": b"1"}
+
+
+def children_of(host: Host) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
