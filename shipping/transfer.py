@@ -35,13 +35,15 @@ from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.order import LONGEST_ORDER, Order
 from cyrus_sync.shipping.sending import send_part
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.talk import Talk
+from cyrus_sync.shipping.talk import Broken, Talk
 
 LONGEST_HEADER = 4 * LONGEST_ORDER
 SILENCE = 120.0
 """Seconds without a sign of the other side after which a transfer is given up."""
 
 _CONNECT = 20.0
+_TRIES = 3
+"""How often a connection is made that breaks off before the greeting is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +111,46 @@ async def _send(reactor: Any, site: Site, host: str, header: Header, data: int) 
     if len(encoded) > LONGEST_HEADER:
         raise ShippingError("the shipping order is too long to be sent")
     meeting = await find_port(reactor, site, host)
-    talk = Talk(reactor)
     try:
-        await connectProtocol(HostnameEndpoint(reactor, *meeting.address, timeout=_CONNECT), talk)
-        talk.be_patient(SILENCE)
-        greeted = await greet(talk, site, host)
-        proofs = await encrypt(talk, site, host, greeted)
-        listener = _Receiver(talk, host, proofs, encoded)
-        talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
-        talk.say(encoded)
-        if await listener.verdict("go", "have") == "go":
-            send_part(talk, data, header.size)
-            await listener.verdict("done")  # or no, in the middle of it
+        talk, proofs = await _introduced(reactor, site, host, meeting.address)
+        try:
+            listener = _Receiver(talk, host, proofs, encoded)
+            talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
+            talk.say(encoded)
+            if await listener.verdict("go", "have") == "go":
+                send_part(talk, data, header.size)
+                await listener.verdict("done")  # or no, in the middle of it
+        finally:
+            await talk.lose()
     except TLSFailed as error:
         raise Refused(f"{host}: {error}") from None
     except ConnectError as error:
         raise CannotReach(f"{host}: the transfer broke off: {why(error)}") from None
     except OSError as error:
         raise CannotReach(f"{host}: the transfer broke off: {reason(error) or 'no answer'}") from None
-    finally:
-        await talk.lose()
+
+
+async def _introduced(reactor: Any, site: Site, host: str, address: tuple[str, int]) -> tuple[Talk, Proofs]:
+    """A connection on which both sides have proved who they are.
+
+    A host that strangers press lets connections give way that have proved nothing, and ours is one of them
+    until then. So one that breaks off is made anew, a few times.
+    """
+    tries = _TRIES
+    while True:
+        tries -= 1
+        talk = Talk(reactor)
+        try:
+            await connectProtocol(HostnameEndpoint(reactor, *address, timeout=_CONNECT), talk)
+            talk.be_patient(SILENCE)
+            return talk, await encrypt(talk, site, host, await greet(talk, site, host))
+        except Broken:
+            await talk.lose()
+            if not tries:
+                raise
+        except BaseException:
+            await talk.lose()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

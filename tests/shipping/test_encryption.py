@@ -165,6 +165,23 @@ def test_a_receiver_of_an_older_release_gets_nothing(pair: Pair, on_the_line) ->
     assert b"HEADER" not in heard
 
 
+def test_a_connection_that_breaks_off_before_both_are_known_is_made_anew(pair: Pair, on_the_line) -> None:  # type: ignore[no-untyped-def]
+    boston, hub = pair
+    hellos = []
+
+    def spoil_two(data: bytes) -> bytes:
+        if b" HELLO " in data:
+            hellos.append(data)
+            if len(hellos) <= 2:
+                return data.replace(b"SHIP2", b"SHIP9")
+        return data
+
+    boston.packet("one", b"1", hub.name)
+    on_the_line(boston, hub, spoil_two)
+    assert boston.shipping_server("-poll") == 0
+    assert hub.incoming() == {"one": b"1"} and len(hellos) == 3
+
+
 # -- TLS
 
 
