@@ -90,3 +90,20 @@ def fill_everything(cyrus: Cyrus, user: str, other: str) -> None:
         sieve.put("spare", b"keep;\r\n")
         sieve.activate("main")
     cyrus.deliver(message("by lmtp"), user)
+
+
+def change_everything(cyrus: Cyrus, user: str, other: str) -> None:
+    """Change something of every kind that `fill_everything` has given `user`; mail comes to both."""
+    with cyrus.imap(user) as imap, cyrus.imap() as admin, cyrus.sieve(user) as sieve:
+        imap.select("INBOX")
+        imap.store("1", "+FLAGS", "\\Flagged")
+        imap.ok("RENAME", "INBOX/lists/cyrus", "INBOX/lists/moved")
+        imap.ok("DELETE", "INBOX/dotted.name")
+        imap.ok("UNSUBSCRIBE", quote("INBOX/with space"))
+        imap.set_metadata("INBOX/lists", "/shared/comment", b"other words")
+        admin.ok("SETQUOTA", f"user/{user}", "(STORAGE 4321)")
+        sieve.put("main", b"discard;\r\n")
+    with cyrus.imap(other) as imap:
+        imap.select(f"user/{user}/lists")
+        imap.store("1:*", "+FLAGS", "\\Seen")
+    cyrus.deliver(message("delivered"), user, other)

@@ -11,8 +11,7 @@ from tests.deadlines import until
 
 from .csync import differences, state_of
 from .cyrus import Cyrus
-from .fill import fill_everything, message
-from .imap import quote
+from .fill import change_everything, fill_everything, message
 from .judge import Server, server_under_test
 from .proxy import Proxy
 
@@ -43,19 +42,7 @@ def test_what_the_daemons_log_is_enough(fresh_master: Cyrus, server: Server, use
     fill_everything(fresh_master, user, other)
     follow(fresh_master, server)
     same(fresh_master, server, user, other)
-    with fresh_master.imap(user) as imap, fresh_master.imap() as admin, fresh_master.sieve(user) as sieve:
-        imap.select("INBOX")
-        imap.store("1", "+FLAGS", "\\Flagged")
-        imap.ok("RENAME", "INBOX/lists/cyrus", "INBOX/lists/moved")
-        imap.ok("DELETE", "INBOX/dotted.name")
-        imap.ok("UNSUBSCRIBE", quote("INBOX/with space"))
-        imap.set_metadata("INBOX/lists", "/shared/comment", b"other words")
-        admin.ok("SETQUOTA", f"user/{user}", "(STORAGE 4321)")
-        sieve.put("main", b"discard;\r\n")
-    with fresh_master.imap(other) as imap:
-        imap.select(f"user/{user}/lists")
-        imap.store("1:*", "+FLAGS", "\\Seen")
-    fresh_master.deliver(message("delivered"), user, other)
+    change_everything(fresh_master, user, other)
     follow(fresh_master, server)
     same(fresh_master, server, user, other)
 

@@ -18,8 +18,7 @@ from tests.deadlines import until
 from .beside import BesideCyrus
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
-from .fill import FOLDERS, SCRIPT, fill_everything, message
-from .imap import quote
+from .fill import FOLDERS, SCRIPT, change_everything, fill_everything, message
 from .ours import Ours
 from .proxy import Proxy
 from .sides import OurSide, RealSide
@@ -87,19 +86,7 @@ def test_what_the_daemons_log_is_enough(fresh_master: BesideCyrus, target: Repli
     fill_everything(master, user, other)
     _follow(master, target)
     same(master, target, user, other)
-    with master.imap(user) as imap, master.imap() as admin, master.sieve(user) as sieve:
-        imap.select("INBOX")
-        imap.store("1", "+FLAGS", "\\Flagged")
-        imap.ok("RENAME", "INBOX/lists/cyrus", "INBOX/lists/moved")
-        imap.ok("DELETE", "INBOX/dotted.name")
-        imap.ok("UNSUBSCRIBE", quote("INBOX/with space"))
-        imap.set_metadata("INBOX/lists", "/shared/comment", b"other words")
-        admin.ok("SETQUOTA", f"user/{user}", "(STORAGE 4321)")
-        sieve.put("main", b"discard;\r\n")
-    with master.imap(other) as imap:
-        imap.select(f"user/{user}/lists")
-        imap.store("1:*", "+FLAGS", "\\Seen")
-    master.deliver(message("delivered"), user, other)
+    change_everything(master, user, other)
     _follow(master, target)
     same(master, target, user, other)
 
