@@ -33,6 +33,22 @@ def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: obj
     return Header(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def next_line(sock: socket.socket, held: bytes, opener: Opener | None) -> tuple[str, bytes]:
+    """The next line, opened by `opener` if there is one, and what is held behind it.
+
+    `held` is what came before. The line is "" if the connection was closed."""
+    while b"\n" not in held:
+        try:
+            more = sock.recv(1 << 16)
+        except ConnectionResetError:
+            more = b""
+        if not more:
+            return "", held
+        held += b"".join(opener.feed(more)) if opener else more
+    line, _, held = held.partition(b"\n")
+    return line.decode(), held
+
+
 class Conversation:
     """A connection to the transfer port of a host. What is said after the greeting is sealed."""
 
@@ -99,16 +115,8 @@ class Conversation:
             self.send(header)
 
     def _line(self) -> str:
-        while b"\n" not in self._held:
-            try:
-                more = self.sock.recv(1 << 16)
-            except ConnectionResetError:
-                more = b""
-            if not more:
-                return ""
-            self._held += b"".join(self._opener.feed(more)) if self._opener else more
-        line, _, self._held = self._held.partition(b"\n")
-        return line.decode()
+        line, self._held = next_line(self.sock, self._held, self._opener)
+        return line
 
     def word(self) -> str:
         return self.line().partition(" ")[0]

@@ -18,6 +18,7 @@ from cyrus_sync.shipping.question import LONGEST_ANSWER, LONGEST_QUESTION, ask
 from cyrus_sync.shipping.sealing import KeyPair, Opener, Sealer
 from tests.deadlines import scaled
 from tests.forking import fork
+from tests.shipping.conversation import next_line
 from tests.shipping.kit import KEY, Host, wait_until
 from tests.shipping.listener import relay
 
@@ -80,16 +81,8 @@ class Asking:
 
     def line(self) -> str:
         """The next line; "" if the connection was closed."""
-        while b"\n" not in self._held:
-            try:
-                more = self.sock.recv(1 << 16)
-            except ConnectionResetError:
-                more = b""
-            if not more:
-                return ""
-            self._held += b"".join(self._opener.feed(more)) if self._opener else more
-        line, _, self._held = self._held.partition(b"\n")
-        return line.decode()
+        line, self._held = next_line(self.sock, self._held, self._opener)
+        return line
 
 
 @pytest.mark.parametrize("what", ["epochs", b"epochs"])
