@@ -93,9 +93,9 @@ def _say_what_is_a_file(parser: argparse.ArgumentParser) -> None:
             for command in action.choices.values():
                 _say_what_is_a_file(command)
         elif action.metavar in _FILES:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+            action.complete = shtab.FILE  # type: ignore[attr-defined] # shtab reads it from the action
         elif action.metavar in _DIRECTORIES:
-            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined] # as above
 
 
 # -- fish, which shtab does not know

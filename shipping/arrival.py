@@ -120,7 +120,7 @@ def recover(site: Site) -> list[Arrived]:
 
 def _sweep(directory: Directory) -> None:
     """Remove what killed transfers have left: not locked by a receiver, and a day old."""
-    for name in filter(is_unfinished, os.listdir(directory.descriptor)):  # noqa: PTH208
+    for name in filter(is_unfinished, os.listdir(directory.descriptor)):  # noqa: PTH208 (a descriptor, not a path)
         with contextlib.suppress(OSError, Tampered):
             about = directory.look(name)
             if about is None or time.time() - about.st_mtime < _STALE:
