@@ -17,9 +17,10 @@ from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, PeerError, 
 from cyrus_sync.common.protocol.events import DlistCommand
 from cyrus_sync.common.stores import disk
 from cyrus_sync.sync_server import replies
-from cyrus_sync.sync_server.handlers import HANDLERS, Answer, Blocking, Handler, Request
+from cyrus_sync.sync_server.handlers import HANDLERS, Handler
 from cyrus_sync.sync_server.outbox import Outbox, Slot
 from cyrus_sync.sync_server.replies import line
+from cyrus_sync.sync_server.request import Answer, Blocking, Request
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.work import Work
 

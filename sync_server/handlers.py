@@ -1,8 +1,7 @@
 """One handler per command of the replica: read the arguments, call the verb, word the answer.
 
 A handler is a coroutine that calls its verb before it first waits for anything, because verbs take effect
-in the order of their calls. It returns None (``OK success`` alone), lines, or `Blocking` lines that are
-made in a thread. What it raises becomes a NO in `sync_server.commands`.
+in the order of their calls. What it raises becomes a NO in `sync_server.commands`.
 
 `HANDLERS` is made from the table of commands (`common.protocol.commands`): a command declared there
 without a handler here, or the other way round, is an error at import.
@@ -22,9 +21,8 @@ from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol import codec, dlist
 from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, ZSTD
 from cyrus_sync.common.protocol.connection_server import ServerConnection
-from cyrus_sync.common.protocol.events import DlistCommand
 from cyrus_sync.common.stores.queries import FullMailbox
-from cyrus_sync.sync_server.work import SentAhead, Work
+from cyrus_sync.sync_server.request import Answer, Blocking, Request
 
 T = TypeVar("T")
 
@@ -33,88 +31,6 @@ GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD)
 
 GET_COST = 16
 """An answer that is a list waits in memory for its turn, so fewer of them may be under way."""
-
-
-class Blocking(NamedTuple):
-    """Lines whose making waits for a disk. `close` when no more are wanted, in a thread too: a snapshot
-    that is left to the garbage collector keeps its files open until that comes by."""
-
-    lines: Generator[bytes, None, None]
-    snapshot: FullMailbox | None = None
-
-    def close(self) -> None:
-        """Let go of what the lines are made from, wherever their making stands. May be repeated."""
-        self.lines.close()
-        if self.snapshot is not None:
-            self.snapshot.close()
-
-
-Answer = Iterable[bytes] | Blocking | None
-
-
-class Request:
-    """One command: its arguments, what it sent ahead, and the session's replica."""
-
-    __slots__ = ("bulk", "local", "name", "replica", "value", "verb", "work")
-
-    def __init__(self, command: DlistCommand, bulk: SentAhead, work: Work) -> None:
-        self.verb = command.verb
-        self.name = command.name
-        self.local = command.local
-        self.value = command.value
-        self.bulk = bulk
-        self.work = work
-        self.replica = work.replica
-
-    @property
-    def weight(self) -> int:
-        """How much memory it holds until it is answered: 1 for about a hundred items or 64 KB."""
-        value = self.value
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
-        octets = sum(len(part) for part in parts if isinstance(part, bytes))
-        items = sum(len(part) for part in parts if isinstance(part, list | dict)) + len(parts)
-        return 1 + octets // 65536 + (items + self.bulk.records.in_memory) // 128
-
-    @property
-    def title(self) -> str:
-        """``APPLY LOCAL_MAILBOX``"""
-        return f"{self.verb} {'LOCAL_' if self.local else ''}{self.name}"
-
-    @property
-    def subject(self) -> dict[str, str]:
-        """Whom and what it is about, for the log; nothing here is checked."""
-        value = self.value
-        if isinstance(value, dict):
-            pairs = ((_SUBJECTS[key], value[key]) for key in _SUBJECTS if key in value)
-        else:
-            one = value[0] if isinstance(value, list) and value else value
-            pairs = ((_LONE_SUBJECTS[self.name], one) for _ in range(self.name in _LONE_SUBJECTS))
-        return {
-            key: found.decode("utf-8", "replace")[:200]
-            for key, found in pairs
-            if isinstance(found, bytes) and found
-        }
-
-
-_SUBJECTS = {
-    b"USERID": "user",
-    b"MBOXNAME": "mailbox",
-    b"OLDMBOXNAME": "mailbox",
-    b"ROOT": "mailbox",
-    b"UNIQUEID": "uniqueid",
-}
-_LONE_SUBJECTS = {
-    "USER": "user",
-    "META": "user",
-    "UNUSER": "user",
-    "MAILBOXES": "mailbox",
-    "UNIQUEIDS": "uniqueid",
-    "FULLMAILBOX": "mailbox",
-    "ANNOTATION": "mailbox",
-    "QUOTA": "mailbox",
-    "UNQUOTA": "mailbox",
-    "UNMAILBOX": "mailbox",
-}
 
 
 line = ServerConnection.answer
