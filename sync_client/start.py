@@ -21,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.commands import LostOutput
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, CyrusSyncError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.namespace import Namespace
@@ -50,6 +50,7 @@ from cyrus_sync.sync_client.report import Reporter, log
 from cyrus_sync.sync_client.rolling import Rolling
 from cyrus_sync.sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
 from cyrus_sync.sync_client.status import StatusFile
+from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 from cyrus_sync.sync_client.work import Item, Kind
 
@@ -184,7 +185,7 @@ def run_one_shot(job: Job) -> int:
         _warn_of_certificates(job.settings)
         return Deferred.fromCoroutine(work()), shot.stop
 
-    status = _until_done(reactor, begin)
+    status = until_done(reactor, begin)
     if lost:
         raise lost[0]
     return status
@@ -291,7 +292,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             ended.addCallback(lambda status: _with_what_was_read(status, file, path))
         return ended, stop
 
-    return _until_done(reactor, begin)
+    return until_done(reactor, begin)
 
 
 def _with_what_was_read(status: int, source: FileSource, path: str) -> int:
@@ -350,64 +351,6 @@ def _source(job: Job, parts: _Parts) -> tuple[Source, Any]:
     return ChannelSource(log_file, quarantine), FileWatch(parts.reactor, log_file.path)
 
 
-# -- the reactor
-
-
 def _warn_of_certificates(settings: ClientSettings) -> None:
     for warning in client_warnings(settings):
         log.warning("%s", warning)
-
-
-def _until_done(reactor: Reactor, begin: Callable[[], tuple[Deferred[int], Callable[[], None]]]) -> int:
-    """Run the reactor until what `begin` starts is over. SIGTERM and SIGINT stop it, twice at once."""
-    status: list[int] = []
-    signals = 0
-
-    def on_signal(number: int, _frame: object) -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
-            os._exit(EX_TEMPFAIL)
-        log.info("%s: stopping", signal.Signals(number).name)
-        reactor.callFromThread(stop_now)
-
-    def stop_now() -> None:
-        """`stop` as it is by then: what begins has begun, and knows how to stop."""
-        stop()
-
-    def over(result: Any) -> None:
-        if isinstance(result, int):
-            status.append(result)
-        else:
-            error = result.value
-            log.critical("%s", error if isinstance(error, CyrusSyncError) else result.getTraceback())
-            status.append(error.exit_status if isinstance(error, CyrusSyncError) else EX_SOFTWARE)
-        reactor.callLater(0, _stop_reactor, reactor)
-
-    stop: Callable[[], None] = reactor.stop
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-
-    def start() -> None:
-        nonlocal stop
-        try:
-            ended, stop = begin()
-        except CyrusSyncError as error:
-            log.critical("%s", error)
-            status.append(error.exit_status)
-            reactor.stop()
-        except Exception:  # nothing has begun, so nothing would ever end the reactor
-            log.critical("internal error", exc_info=True)
-            status.append(EX_SOFTWARE)
-            reactor.stop()
-        else:
-            ended.addBoth(over)
-
-    reactor.callWhenRunning(start)
-    reactor.run(installSignalHandlers=False)
-    return status[0] if status else EX_FAILURE
-
-
-def _stop_reactor(reactor: Reactor) -> None:
-    if reactor.running:
-        reactor.stop()

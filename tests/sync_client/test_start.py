@@ -70,8 +70,9 @@ def test_with_a_file_as_the_log_nothing_is_swept(parts: Any) -> None:
 
 def test_what_fails_before_anything_began_ends_the_client() -> None:
     code = (
-        "from cyrus_sync.common.reactor import installed; from cyrus_sync.sync_client import start;"
-        "raise SystemExit(start._until_done(installed(), lambda: 1 / 0))"
+        "from cyrus_sync.common.reactor import installed;"
+        "from cyrus_sync.sync_client.until_done import until_done;"
+        "raise SystemExit(until_done(installed(), lambda: 1 / 0))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=scaled(60))
     assert done.returncode == EX_SOFTWARE
