@@ -1,20 +1,15 @@
 """Arbitrating what other replicas have done to an owner whose master this replica is, for everybody.
 
-Messages go by the rules of a live pair (`sync_client.engine.conflict`). One thing is known besides: the
-*base*, which is the master's state on which the other replica built. A record above the base's last UID was
-born at the other replica, so it is never taken for one that was forgotten here. A message that was arbitrated
-before is recognised by its dates. The mailbox gets a new modseq in any case, so that the next word of this
-replica tells everybody, the operation's origin included, what became of it.
+Messages have a module of their own (`arbitrate_records`). The mailbox gets a new modseq in any case, so that
+the next word of this replica tells everybody, the operation's origin included, what became of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cyrus_sync.common.errors import ReplyError
-from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
-from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
+from cyrus_sync.common.model import MailboxState, MailboxUpdate
 from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
@@ -23,6 +18,7 @@ from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
 from cyrus_sync.multisite.oplog.items import script_digest
 from cyrus_sync.multisite.oplog.masters import Base
 from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.replay.arbitrate_records import arbitrate_records
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.metadata import apply_metadata
 from cyrus_sync.multisite.replay.names import (
@@ -32,17 +28,6 @@ from cyrus_sync.multisite.replay.names import (
     move,
     place,
     warn_of_set_aside,
-)
-from cyrus_sync.multisite.replay.packet_messages import PacketMessages
-from cyrus_sync.sync_client.engine.conflict import (
-    Action,
-    Adopt,
-    Counters,
-    ExpungeRemote,
-    Renumber,
-    Rewrite,
-    decide,
-    two_messages,
 )
 
 ARBITRATED_FIELDS = ("acl", "options", "usergroups", "annotations")
@@ -113,7 +98,7 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
         return False
     before = local.highestmodseq
     base = base_of(entry)
-    _arbitrate_records(context, writer, local, update, base)
+    arbitrate_records(writer, local, update, base, context.messages)
     _arbitrate_header(writer, update, _changed(entry))
     writer.raise_counters(
         state.uniqueid,
@@ -191,112 +176,6 @@ def _follow(context: ReplayContext, entry: LogEntry, base: Base, before: int, af
         masters.put_followed(uniqueid, entry.origin, after)
     else:
         masters.drop_followed(uniqueid)
-
-
-# -- records
-
-
-def _arbitrate_records(
-    context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate, base: Base
-) -> None:
-    uniqueid = local.uniqueid
-    records = [record for batch in update.records for record in batch]
-    actions = plan_arbitration(_Ours(writer, uniqueid, base, records), records, base, local.last_uid)
-    actions = mark_left(actions, local.highestmodseq + 1)
-    for kept in [act for act in actions if isinstance(act, Adopt) and act.keep_uid]:
-        _adopt(writer, uniqueid, kept, context.messages)
-    writer.raise_counters(uniqueid, last_uid=update.state.last_uid)
-    for act in actions:
-        if isinstance(act, Adopt) and not act.keep_uid:
-            _adopt(writer, uniqueid, act, context.messages)
-        elif isinstance(act, Renumber):
-            writer.adopt(uniqueid, act.record, None, keep_uid=False)
-    rewritten = {act.record.uid: act.record for act in actions if isinstance(act, Rewrite)}
-    if rewritten:
-        writer.rewrite_records(uniqueid, list(rewritten.values()))
-
-
-def mark_left(actions: Sequence[Action], modseq: int) -> list[Action]:
-    """`actions` in which the expunged records that renumbered messages leave behind have another identity
-    (`createdmodseq` is `modseq`). With the same identity they would read as the removal of the message."""
-    moved = {act.record.uid for act in actions if isinstance(act, Renumber)}
-    return [
-        Rewrite(act.record._replace(createdmodseq=modseq))
-        if isinstance(act, Rewrite) and act.record.expunged and act.record.uid in moved
-        else act
-        for act in actions
-    ]
-
-
-def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, messages: PacketMessages) -> None:
-    body: MessageBody | None = messages.get(act.record.guid)
-    writer.adopt(uniqueid, act.record, body, keep_uid=act.keep_uid)
-
-
-class _Ours:
-    """The master's records that the other's records may be about: by UID, and above the base by identity."""
-
-    def __init__(self, reader: MailReader, uniqueid: str, base: Base, theirs: Iterable[Record]) -> None:
-        wanted = {record.uid for record in theirs}
-        born = any(record.uid > base.last_uid for record in theirs)
-        self.by_uid: dict[int, Record] = {}
-        self.by_identity: dict[Identity, Record] = {}
-        start = 0 if min(wanted, default=0) <= base.last_uid else base.last_uid
-        if not wanted:
-            return
-        for batch in reader.records(uniqueid, above_uid=start):
-            for record in batch:
-                if record.uid in wanted:
-                    self.by_uid[record.uid] = record
-                if born and record.uid > base.last_uid:
-                    for key in identities(record):
-                        self.by_identity.setdefault(key, record)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """The master's and the other's record of one message."""
-
-    ours: Record
-    theirs: Record
-
-
-def plan_arbitration(ours: _Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
-    """What becomes of the other's records, given in order of UID. `last_uid` is the master's LAST_UID. Pure,
-    but for the reading that `ours` has done."""
-    counters = Counters(last_uid, 0, base.last_uid, base.modseq)
-    actions: list[Action] = []
-    for record in theirs:
-        mine = ours.by_uid.get(record.uid)
-        if record.uid <= base.last_uid:
-            # A record that is not here any more was cleaned up since: the other's is out of date.
-            if mine is not None and mine.guid == record.guid:
-                actions += _same_message(_Pair(mine, record), base)
-            continue
-        twin = mine if mine is not None and is_same(mine, record) else ours.by_identity.get(identity(record))
-        if twin is not None:
-            actions += _same_message(_Pair(twin, record), base)
-        elif mine is not None and mine.guid == record.guid:
-            # A message and a copy of it, born apart under one UID.
-            actions += _both(two_messages(mine, record))
-        else:
-            actions += _both(decide(mine, record, counters))
-    return actions
-
-
-def _both(actions: Sequence[Action]) -> list[Action]:
-    """Those of `actions` that are done here. The other replica hears of the rest by what is told."""
-    return [act for act in actions if not isinstance(act, ExpungeRemote)]
-
-
-def _same_message(pair: _Pair, base: Base) -> list[Action]:
-    """An expunge wins; else the change since the base, if there is only one; else the later change."""
-    ours, theirs = pair.ours, pair.theirs
-    if ours.expunged and theirs.expunged:
-        return []
-    untouched = ours.uid <= base.last_uid and ours.modseq <= base.modseq
-    wins = not same_content(ours, theirs) and (untouched or theirs.last_updated >= ours.last_updated)
-    return [Rewrite(merged(ours, theirs, other_wins=wins))]
 
 
 # -- header and names

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cyrus_sync.common.model import Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.replay.arbitrate import _Ours, plan_arbitration
+from cyrus_sync.multisite.replay.arbitrate_records import Ours, plan_arbitration
 from cyrus_sync.sync_client.engine.conflict import Action, Adopt, Renumber, Rewrite
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
@@ -41,7 +41,7 @@ class Mailbox:
 
 
 def settled(mine: Sequence[Record], theirs: Sequence[Record], last_uid: int = 10) -> list[Action]:
-    ours = _Ours(Mailbox(mine), "id", BASE, theirs)  # type: ignore[arg-type]
+    ours = Ours(Mailbox(mine), "id", BASE, theirs)  # type: ignore[arg-type]
     return plan_arbitration(ours, theirs, BASE, last_uid)
 
 
