@@ -1,7 +1,7 @@
 """Import: packets applied in order, each operation once, whatever arrives late, twice or damaged.
 
-A packet is verified as a whole before anything of it is applied. It carries a range of operations of each
-origin:
+A packet is verified as a whole before anything of it is applied (`admission`). It carries a range of
+operations of each origin:
 
 ==========  ==========================================================================================
 gap         the range begins beyond what this replica has: the packet is kept, and applied when the
@@ -29,11 +29,12 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.multisite.admission import Gap, OldSender, check, check_own, gap, judged
 from cyrus_sync.multisite.errors import NotApplied, UnknownSender
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held, not_stored
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
-from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
+from cyrus_sync.multisite.packet import CREATION, Messages, Operation, PacketError, PacketReader
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
@@ -42,34 +43,13 @@ from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again
-from cyrus_sync.multisite.trust import Verdict, judge, learn
+from cyrus_sync.multisite.trust import learn
 
 COMMIT_EVERY = 64 << 20
 """Bytes of messages after which store and log are committed."""
 COMMIT_OPERATIONS = 2000
 
 _BEGINNING = b"cyrus-sync packet "
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """The packet builds on operation `required` of `origin`, and this replica has those up to `held`."""
-
-    origin: str
-    required: int
-    held: int
-
-
-class OldSender(NotApplied):
-    """The packet was made before its sender was restored from a backup."""
-
-
-class Gap(NotApplied):
-    """The packet depends on changes that have not come yet."""
-
-    def __init__(self, needs: tuple[Need, ...]) -> None:
-        self.needs = needs
-        super().__init__("depends on changes not yet received")
 
 
 @dataclass(slots=True)
@@ -167,8 +147,8 @@ class Import:
 
         Raises `NotApplied` and `PacketError` for a packet that `run` refuses for another reason, OSError."""
         with PacketReader(path) as packet:
-            self._check(packet.header)
-            return self._gap(packet.header)
+            check(self._member, packet.header)
+            return gap(self._member, packet.header)
 
     def _order(self, path: Path) -> tuple[int, int, str]:
         try:
@@ -178,8 +158,6 @@ class Import:
             return (0, 0, str(path))
         return (header.created, header.number, str(path))
 
-    # -- may it be applied?
-
     def _one(self, path: Path, result: Result) -> None:
         member = self._member
         with PacketReader(path, secrets=member.secrets()) as packet:
@@ -188,75 +166,21 @@ class Import:
                 result.creation.append(path)
                 raise NotApplied("it is a creation packet (multitool mkreplica -import)")
             try:
-                self._check(header)
+                check(member, header)
             except OldSender:
-                packet.verify(self._judge(header).keys)
+                packet.verify(judged(member, header).keys)
                 self._take_wanted(packet)
                 raise
-            verdict = self._judge(header)
+            verdict = judged(member, header)
             packet.verify(verdict.keys)
-            self._check_own(header)
-            gap = self._gap(header)
-            if gap is not None:
-                raise gap
+            check_own(member, header)
+            lacking = gap(member, header)
+            if lacking is not None:
+                raise lacking
             member.set_family(learn(member.family, header.sender, verdict.history, member.warn))
             result.operations += self.apply(packet)
         result.applied.append(path)
         self._applied(path)
-
-    def _check(self, header: Header) -> None:
-        family = self._member.family
-        if header.family != family.id:
-            raise NotApplied(
-                f"it belongs to the family {header.family_name!r} ({header.family}), not to"
-                f" {family.name!r} ({family.id})"
-            )
-        mine = next((one for one in header.targets if one.id == family.self_id), None)
-        if mine is None:
-            names = ", ".join(one.name for one in header.targets)
-            raise NotApplied(f"it is for {names}, not for {family.myself.name}")
-        if mine.incarnation < family.myself.incarnation and not self._answers(header):
-            raise NotApplied(
-                f"Replica incarnation is old: the packet was made for {mine.incarnation},"
-                f" this replica was restored at {family.myself.incarnation}"
-            )
-        sender = family.replicas.get(header.sender)
-        if sender is not None and sender.removed:
-            raise NotApplied(f"{sender.name} was removed from the family (multitool rmreplica)")
-        if sender is not None and header.sender_incarnation < sender.incarnation:
-            raise OldSender(
-                f"Replica incarnation is old: {sender.name} was restored at {sender.incarnation} since"
-            )
-
-    def _answers(self, header: Header) -> bool:
-        """Whether a packet for an earlier incarnation is taken. While this replica is being restored it is:
-        the packet may carry just what the restored store lacks."""
-        return self._member.sealed and header.sender != self._member.family.self_id
-
-    def _judge(self, header: Header) -> Verdict:
-        demanded = self._member.config.switch("multisite_require_signature")
-        return judge(self._member.family, header, unsigned=not demanded)
-
-    def _check_own(self, header: Header) -> None:
-        """Refuse operations of this replica itself that are not in its log. It made them before it was
-        restored from a backup, and it takes them back only after ``restorereplica``; or the packet is
-        forged."""
-        mine = self._member.log.self_id
-        there, last = header.ranges.get(mine), self._member.log.operations.last(mine)
-        if there is not None and there.end > last and not self._member.sealed:
-            raise NotApplied(
-                f"it brings operations {last + 1} to {there.end} of this replica, whose log ends at {last}:"
-                " this server was restored from a backup (multitool restorereplica), or the packet is forged"
-            )
-
-    def _gap(self, header: Header) -> Gap | None:
-        mine = self._member.log.epochs.row(self._member.log.self_id)
-        needs = tuple(
-            Need(origin, wanted.start - 1, mine.get(origin, 0))
-            for origin, wanted in sorted(header.ranges.items())
-            if wanted.start > mine.get(origin, 0) + 1
-        )
-        return Gap(needs) if needs else None
 
     # -- applying
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.multisite.admission import Gap, lacking
 from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.errors import NotApplied
-from cyrus_sync.multisite.importing import Gap, Import, Need
+from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.epochs import Row, merged
+from cyrus_sync.multisite.oplog.epochs import merged
 from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader
 
 
@@ -62,21 +63,13 @@ def diagnose(context: Context, member: Member, paths: Iterable[Path]) -> bool:
         except OSError as error:
             troubles[path] = NotApplied(reason(error, path))
     mine = member.log.epochs.row(member.family.self_id)
-    while fitting := [path for path, header in good.items() if not _lacking(header, mine)]:
+    while fitting := [path for path, header in good.items() if not lacking(header, mine)]:
         for path in fitting:
             mine = merged(mine, {origin: there.end for origin, there in good.pop(path).ranges.items()})
             context.print(f"{path} can be applied")
-    troubles |= {path: Gap(_lacking(header, mine)) for path, header in good.items()}
+    troubles |= {path: Gap(lacking(header, mine)) for path, header in good.items()}
     for path, trouble in troubles.items():
         context.print(f"{path} cannot be applied: {trouble}")
         for line in needs_of(member, path, trouble):
             context.print(line)
     return not troubles
-
-
-def _lacking(header: Header, mine: Row) -> tuple[Need, ...]:
-    return tuple(
-        Need(origin, wanted.start - 1, mine.get(origin, 0))
-        for origin, wanted in sorted(header.ranges.items())
-        if wanted.start > mine.get(origin, 0) + 1
-    )

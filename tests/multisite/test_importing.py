@@ -15,8 +15,9 @@ import pytest
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.stores.staging import Staging
 from cyrus_sync.multisite import importing
+from cyrus_sync.multisite.admission import Gap, Need
 from cyrus_sync.multisite.creation import make_replica
-from cyrus_sync.multisite.importing import Gap, Import, Need, packets_in
+from cyrus_sync.multisite.importing import Import, packets_in
 from cyrus_sync.multisite.membership import remove_replica
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.operations import OperationState

@@ -15,9 +15,10 @@ from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.canonical import write_yaml
 from cyrus_sync.mailstore.state import Scope, state_of
+from cyrus_sync.multisite.admission import Gap
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
 from cyrus_sync.multisite.export import ExportOptions, export, packet_name
-from cyrus_sync.multisite.importing import Gap, Import, Result
+from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
 
 TRUSTING = Pin(is_right=lambda _keys: True)
