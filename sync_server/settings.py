@@ -12,50 +12,16 @@ from typing import Self
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.listening import Address
 
 DEFAULT_PORT = 2005
 LOGIN_SECONDS = 60.0
 """A connection that has not logged in after so long is closed; a login takes seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A place to listen: a TCP port of one interface ("" = all), or the path of a UNIX socket."""
-
-    interface: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.path:
-            return self.path
-        host = self.interface or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`host:port`, `[v6]:port`, `:port`, a lone host, or an absolute path; ValueError otherwise."""
-        if text.startswith("/"):
-            return cls(path=text)
-        if text.startswith("["):
-            host, bracket, rest = text[1:].partition("]")
-            if not bracket or (rest and not rest.startswith(":")):
-                raise ValueError(f"'{text}' is not [IPv6 address]:port")
-            return cls(host, _port(rest[1:]))
-        host, _, port = text.partition(":")
-        if ":" in port:
-            raise ValueError(f"'{text}': an IPv6 address needs brackets, [{text}]:port")
-        return cls("" if host == "*" else host, _port(port))
-
-
-def _port(text: str) -> int:
-    if text in ("", "csync"):
-        return DEFAULT_PORT
-    number = decimal(text, 65535)
-    if number is None:
-        raise ValueError(f"'{text}' is not a port number")
-    return number
+def csync_address(text: str) -> Address:
+    """A word of sync_listen. Raises ValueError."""
+    return Address.parse(text, DEFAULT_PORT, names=("csync",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +55,7 @@ class ServerSettings:
     def from_config(cls, config: Config, external_ssf: int = 0) -> Self:
         """Raises `ConfigError` naming file and line."""
         try:
-            listen = tuple(Address.parse(word) for word in config.words("sync_listen"))
+            listen = tuple(csync_address(word) for word in config.words("sync_listen"))
         except ValueError as error:
             raise ConfigError(f"{config.where('sync_listen')}{error}") from None
         if not listen:

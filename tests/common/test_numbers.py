@@ -13,7 +13,7 @@ from cyrus_sync.mailstore.context import parse_uids
 from cyrus_sync.shipping.conf import _number as conf_number
 from cyrus_sync.shipping.listening import _address, bind
 from cyrus_sync.sync_server.cli import _ssf
-from cyrus_sync.sync_server.settings import Address
+from cyrus_sync.sync_server.settings import csync_address
 
 NO_NUMBERS = ["²", "٣", "١٢", "1_0", "+1", " 1", "1 ", "१", "𝟙", "１", "1e3", "9" * 5000]
 
@@ -47,8 +47,8 @@ def test_a_number_has_its_bounds() -> None:
         lambda text: values.size(f"{text}kk"),
         lambda text: parse_uids(text, 9),
         _ssf,
-        lambda text: Address.parse(f"localhost:{text}"),
-        lambda text: Address.parse(f"[::1]:{text}"),
+        lambda text: csync_address(f"localhost:{text}"),
+        lambda text: csync_address(f"[::1]:{text}"),
         lambda text: _address(f"localhost:{text}", 1),
         lambda text: _address(f"[::1]:{text}", 1),
         lambda text: conf_number(text, 0, 2**64),
