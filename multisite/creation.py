@@ -33,6 +33,7 @@ from cyrus_sync.multisite.packet import (
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
+from cyrus_sync.spool.config import reads_spool
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -46,7 +47,9 @@ def create_family(config: Config, family_name: str, name: str, host: str) -> Fam
     own = new_id()
     myself = Replica(own, check_replica_name(name), host, creator=own, version=1, signed=1)
     myself = myself.with_keys(Succession.begun(keyring.prepare(directory).public))
-    family = Family(str(uuid.uuid4()), check_replica_name(family_name), own, {own: myself})
+    family = Family(
+        str(uuid.uuid4()), check_replica_name(family_name), own, {own: myself}, spool=reads_spool(config)
+    )
     family.save(directory)
     with Member.open(config) as member:
         announce(member, family)
@@ -120,7 +123,8 @@ def import_replica(
         founder = Replica(header.sender, header.sender_name, creator=header.sender).with_keys(maker)
         myself = Replica(target.id, target.name, creator=header.sender, signed=1)
         myself = myself.with_keys(Succession.begun(birth.public))
-        Family(header.family, header.family_name, target.id, {founder.id: founder, myself.id: myself}).save(
+        replicas = {founder.id: founder, myself.id: myself}
+        Family(header.family, header.family_name, target.id, replicas, spool=reads_spool(config)).save(
             directory
         )
     with Member.open(config, warn=warn) as member:

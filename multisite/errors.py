@@ -60,6 +60,18 @@ class NotMaster(MultisiteError):
     text = "this replica is not the master"
 
 
+class OnlyRead(MultisiteError):
+    """What a packet brings would have to be written into the spool of a real Cyrus."""
+
+    text = "the mail of this site is the spool of a real Cyrus, which is only read"
+
+
+class OtherMail(MultisiteError):
+    """The log speaks of other mail than that which the configuration names now."""
+
+    exit_status = EX_CONFIG
+
+
 class MessagesMissing(MultisiteError):
     """An operation needs messages that are neither here nor in the packet. `guids` names them."""
 

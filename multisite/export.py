@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.multisite.bodies import Bodies
+from cyrus_sync.multisite.bodies import Bodies, Places
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
@@ -125,7 +125,7 @@ class _Export:
         self._options = options
         self._max = options.max_size or NO_LIMIT
         self._logical = str(uuid.uuid4())
-        self._bodies = Bodies(member.store, member.log)
+        self._bodies = Bodies(member.store, member.log, member.by_place)
         self._known = {} if options.kind == CREATION else self._log.epochs.row(target.id)
         self._mine = self._log.epochs.row(self._log.self_id)
         self._writer: PacketWriter | None = None
@@ -195,11 +195,12 @@ class _Export:
         # Any other message went with the operation that brought it into the log, now or earlier.
         wanted = self._log.operations.introduced_by(entry)
         if wanted:
-            missing = self._bodies.lacking(entry.owner, wanted)
+            places = self._bodies.places(entry, wanted)
+            missing = self._bodies.lacking(entry.owner, wanted, places)
             if missing:
                 entry = self._spared(entry, missing)
                 wanted = [guid for guid in wanted if guid not in missing]
-            self._messages(entry, wanted)
+            self._messages(entry, wanted, places)
             for guid in sorted(self._bodies.damaged.intersection(wanted)):
                 self._left_out(entry, guid)
         told = Operation(
@@ -229,8 +230,8 @@ class _Export:
     def _left_out(self, entry: LogEntry, guid: bytes) -> None:
         self._member.omit(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
 
-    def _messages(self, entry: LogEntry, guids: list[bytes]) -> None:
-        for batch in self._bodies.batches(entry.owner, guids):
+    def _messages(self, entry: LogEntry, guids: list[bytes], places: Places | None) -> None:
+        for batch in self._bodies.batches(entry.owner, guids, places):
             size = sum(body.size for body in batch)
             if self._writer is not None and self._writer.fits(self._max, size + 128 * len(batch)):
                 self._writer.messages(batch)

@@ -157,6 +157,8 @@ class Family:
     awaited: frozenset[str] = frozenset()
     """Ids of the replicas that had no keys when this one got its own: the first keys that they show are
     taken."""
+    spool: bool = False
+    """Whether the mail of this site is that of a real Cyrus. Else it is our store's."""
 
     # -- the file
 
@@ -180,6 +182,7 @@ class Family:
                 {str(key): int(number) for key, number in (values.get("restoring") or {}).items()},
                 values.get("telling") is True,
                 frozenset(map(str, values.get("awaited") or ())),
+                values.get("mail") == "cyrus",
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MultisiteError(f"{path}: not a family file ({error})") from None
@@ -201,6 +204,8 @@ class Family:
             values["telling"] = True
         if self.awaited:
             values["awaited"] = sorted(self.awaited)
+        if self.spool:
+            values["mail"] = "cyrus"
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         make_directories(directory)
         write_over(directory / FILE, text.encode(), 0o600)

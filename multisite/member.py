@@ -18,15 +18,13 @@ from cyrus_sync.common.commands import reason
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import make_directories
-from cyrus_sync.common.stores import open_kept
-from cyrus_sync.common.stores.mailstore import MailStore
-from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.capture import Capture
 from cyrus_sync.multisite.errors import SiteSealed
 from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.opening import OpenedMail, check_same_mail, open_mail
 from cyrus_sync.multisite.oplog.database import SiteLock
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.packet import SecretKeys
@@ -50,7 +48,7 @@ class Member:
     def __init__(
         self,
         config: Config,
-        store: MailStore,
+        mail: OpenedMail,
         log: Log,
         family: Family,
         *,
@@ -58,14 +56,15 @@ class Member:
     ) -> None:
         self.config = config
         self.directory = directory_of(config)
-        self.store = store
+        self.store = mail.mail
+        self.by_place = mail.by_place
         self.log = log
         self.family = family
         self.warn = warn
         self.omissions = 0
         """How much could not be recorded or told, so far."""
         channel = config.string("multisite_channel") or "multisite"
-        self.capture = Capture(NativeMaster(store), log, SyncLog(log_path(config, channel)))
+        self.capture = Capture(mail.master, log, SyncLog(log_path(config, channel)))
         self.capture.sealed = self.sealed
 
     @classmethod
@@ -85,10 +84,12 @@ class Member:
         with (
             SiteLock(directory, wait=wait),
             Log(directory, family.self_id, clock) as log,
-            contextlib.closing(open_kept(config)) as kept,
+            contextlib.closing(open_mail(config)) as mail,
         ):
-            kept.care.check()
-            member = cls(config, kept.mail, log, Family.load(directory), warn=warn)
+            family = Family.load(directory)
+            check_same_mail(config, family)
+            mail.check()
+            member = cls(config, mail, log, family, warn=warn)
             if member.signs:
                 member.sign_operations()
             try:

@@ -28,10 +28,19 @@ class HeldMessages:
         self._server = server
         self._owner = owner
         self._places: dict[bytes, tuple[MailboxFiles, int]] | None = None
+        self._old = False
+
+    def grow_old(self) -> None:
+        """Time has passed. What is not found from now on is looked for once more, in all mailboxes."""
+        self._old = True
 
     def among(self, guids: Iterable[bytes]) -> set[bytes]:
         """Which of these messages he has."""
-        return self._known().keys() & set(guids)
+        wanted = set(guids)
+        found = self._known().keys() & wanted
+        if len(found) < len(wanted) and self._look_again():
+            found = self._known().keys() & wanted
+        return found
 
     def bodies(
         self, guids: Sequence[bytes], partition: str, unreadable: Unreadable | None
@@ -45,7 +54,7 @@ class HeldMessages:
             if found is None:
                 continue
             try:
-                body = read_message(*found, guid, partition)
+                body = self._read(guid, found, partition)
             except StoreCorrupt as error:
                 if unreadable is None:
                     raise
@@ -58,6 +67,22 @@ class HeldMessages:
             size += body.size
         if batch:
             yield batch
+
+    def _read(self, guid: bytes, found: tuple[MailboxFiles, int], partition: str) -> MessageBody:
+        try:
+            return read_message(*found, guid, partition)
+        except StoreCorrupt:
+            # It may have been moved, or its mailbox renamed, since it was looked for.
+            now = self._known().get(guid) if self._look_again() else found
+            if now is None or now == found:
+                raise
+            return read_message(*now, guid, partition)
+
+    def _look_again(self) -> bool:
+        if not self._old:
+            return False
+        self._places, self._old = None, False
+        return True
 
     def _known(self) -> dict[bytes, tuple[MailboxFiles, int]]:
         if self._places is None:

@@ -26,6 +26,8 @@ REFUSES = (
     " always right"
 )
 
+_OWNERS_KEPT = 4
+
 
 class SpoolMaster:
     """A `Master`. Safe between threads."""
@@ -103,12 +105,14 @@ class SpoolMaster:
 
 
 class SpoolByGuid:
-    """The mail of a real Cyrus, read by GUID as a store is."""
+    """The mail of a real Cyrus, read by GUID as a store is. What was learned of an owner's messages is kept
+    for the few owners who were read last."""
 
     def __init__(self, master: SpoolMaster, server: Server) -> None:
         self._master = master
         self._server = server
         self._held: dict[Owner, HeldMessages] = {}
+        """The one who was read last comes last."""
 
     def owners(self) -> Iterator[Owner]:
         return self._master.owners()
@@ -118,9 +122,12 @@ class SpoolByGuid:
 
     @contextmanager
     def read(self, owner: Owner) -> Iterator[SpoolReader]:
-        reader = SpoolReader(
-            self._server, owner, self._held.setdefault(owner, HeldMessages(self._server, owner))
-        )
+        held = self._held.pop(owner, None) or HeldMessages(self._server, owner)
+        held.grow_old()
+        self._held[owner] = held
+        while len(self._held) > _OWNERS_KEPT:
+            del self._held[next(iter(self._held))]
+        reader = SpoolReader(self._server, owner, held)
         try:
             yield reader
         finally:

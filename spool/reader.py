@@ -242,6 +242,10 @@ class SpoolReader:
         """None: what is damaged is not remembered, since nothing is written here."""
         return set()
 
+    def note_damaged(self, guid: bytes) -> None:
+        """Nothing is written here."""
+        del guid
+
     def readable(
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.spool.config import list_of_mailboxes
-from cyrus_sync.sync_client.masters import reads_spool
+from cyrus_sync.spool.config import list_of_mailboxes, reads_spool
 
 _LOOKS = 2000
 """Directories that are looked into, at most."""

@@ -10,10 +10,9 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.stores import open_kept, open_store
 from cyrus_sync.common.stores.master import NativeMaster
-from cyrus_sync.spool.config import list_of_mailboxes
+from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.spool.master import SpoolMaster
 from cyrus_sync.spool.server import Server
-from cyrus_sync.spool.trouble import cannot_read
 
 
 class OpenedMaster(NamedTuple):
@@ -23,21 +22,6 @@ class OpenedMaster(NamedTuple):
     sweep: Callable[[Event], object]
     """Writes lines of the action log that whoever changed mail could not write. Blocks; ends early when the
     event is set."""
-
-
-def reads_spool(cfg: Config) -> bool:
-    """Whether the mail is that of a real Cyrus. Raises `StoreError` for who may not look."""
-    source = cfg.string("sync_source")
-    if source != "auto":
-        return source == "cyrus"
-    path = list_of_mailboxes(cfg)
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:  # nobody may take it for a store of ours because he cannot look
-        raise cannot_read(path, error) from error
-    return True
 
 
 def open_master(cfg: Config) -> OpenedMaster:

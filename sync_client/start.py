@@ -31,6 +31,7 @@ from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
+from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.sync_client import oneshot
 from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
@@ -42,7 +43,7 @@ from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
-from cyrus_sync.sync_client.masters import open_master, reads_spool
+from cyrus_sync.sync_client.masters import open_master
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
 from cyrus_sync.sync_client.quarantine import Quarantine

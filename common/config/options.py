@@ -118,9 +118,10 @@ _DECLARED = (
         _ENUM,
         "auto",
         _SPOOL,
-        "Whose mail sync_client replicates: native is the store of sync_server and mailstore, cyrus the "
-        "spool of a real Cyrus, which is read beside its running daemons and never written. auto: cyrus "
-        "where the list of mailboxes of one is there (mboxlist_db_path), else native.",
+        "Whose mail sync_client replicates, and syncreplica writes into packets: native is the store of "
+        "sync_server and mailstore, cyrus the spool of a real Cyrus, which is read beside its daemons and "
+        "never written. auto: cyrus where the list of mailboxes of one is there (mboxlist_db_path), else "
+        "native.",
         choices=("native", "cyrus", "auto"),
         ours=True,
     ),

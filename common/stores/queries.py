@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from cyrus_sync.common.errors import MailboxNonexistent, StoreCorrupt
-from cyrus_sync.common.model import MailboxState, MessageBody, Record, RecordSource, UserMeta, UserState
+from cyrus_sync.common.master import Unreadable
+from cyrus_sync.common.model import (
+    MailboxState,
+    MessageBody,
+    MessageSource,
+    Record,
+    RecordSource,
+    UserMeta,
+    UserState,
+)
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores.frames import content_pieces, frame_content
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
@@ -61,7 +71,26 @@ def _digest(body: MessageBody) -> bytes:
     return digest.digest()
 
 
-def stage_stored(reader: MailReader, staging: Staging, partition: str, guids: Sequence[bytes]) -> list[bytes]:
+class StoredMessages(Protocol):
+    """An owner's messages, by GUID. Every `MailReader` has them."""
+
+    def has_guids(self, guids: Iterable[bytes]) -> set[bytes]: ...
+
+    def bodies(
+        self,
+        guids: Sequence[bytes],
+        partition: str = "",
+        encoding: str = "identity",
+        *,
+        unreadable: Unreadable | None = None,
+    ) -> MessageSource: ...
+
+    def note_damaged(self, guid: bytes) -> None: ...
+
+
+def stage_stored(
+    reader: StoredMessages, staging: Staging, partition: str, guids: Sequence[bytes]
+) -> list[bytes]:
     """RESERVE: stage those of these messages that are stored and undamaged. Returns the others."""
     stored = reader.has_guids(guids)
     wanted = [guid for guid in guids if guid in stored]
@@ -71,12 +100,14 @@ def stage_stored(reader: MailReader, staging: Staging, partition: str, guids: Se
         reader.note_damaged(guid)
 
     for batch in reader.bodies(wanted, partition, "zstd", unreadable=unreadable):
-        good = [body for body in batch if _frame_digest(body) == body.guid]
+        good = [body for body in batch if body.encoding == "zstd" and _frame_digest(body) == body.guid]
         staging.add_stored(good)
-        if len(good) < len(batch):
-            for guid in {body.guid for body in batch} - {body.guid for body in good}:
-                reader.note_damaged(guid)
-    missing += [guid for guid in wanted if guid not in staging]
+        plain = [body for body in batch if body.encoding != "zstd"]
+        staging.add(plain)
+        sound = {body.guid for body in good}.union(body.guid for body in plain if staging.is_good(body.guid))
+        for guid in {body.guid for body in batch} - sound:
+            reader.note_damaged(guid)
+    missing += [guid for guid in wanted if not staging.is_good(guid)]
     return missing
 
 

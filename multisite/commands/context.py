@@ -15,11 +15,11 @@ from cyrus_sync.common.errors import StoreError, UsageError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.one_dash import ABOUT_ITSELF, Option, Parsed
 from cyrus_sync.common.printable import printable
-from cyrus_sync.common.stores import open_store
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.mail import SiteMail
 from cyrus_sync.multisite.member import Member, directory_of
+from cyrus_sync.multisite.opening import look_at_mail
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.shipping.log import ShippingLog
 from cyrus_sync.shipping.site import Site
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
     family: Family
     log: Log
-    store: MailStore
+    store: SiteMail
 
 
 class Context:
@@ -107,7 +107,7 @@ class Context:
         family = Family.load(directory)
         with (
             Log(directory, family.self_id) as log,
-            contextlib.closing(open_store(self.config, readonly=True)) as store,
+            contextlib.closing(look_at_mail(self.config)) as store,
         ):
             try:
                 yield View(family, log, store)

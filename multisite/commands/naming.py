@@ -10,7 +10,7 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.names import SERVER, Owner, check_mailbox_name, owner_of
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.newnames import check_new_name
-from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.multisite.mail import SiteMail
 
 
 class Naming:
@@ -32,7 +32,7 @@ class Naming:
         """As `internal`, for a name that a mailbox is to get. Raises `BadName` for what no Cyrus takes."""
         return check_new_name(self.internal(typed), domains=self._domains)
 
-    def existing(self, typed: str, store: MailStore) -> str | None:
+    def existing(self, typed: str, store: SiteMail) -> str | None:
         """The internal name of the mailbox that was typed, None if there is none."""
         name = self.internal(typed)
         with store.read(owner_of(name)) as reader:

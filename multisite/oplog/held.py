@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.multisite.mail import SiteMail
 from cyrus_sync.multisite.oplog.database import Database
 
 
-def not_stored(store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
+def not_stored(store: SiteMail, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
     """Those of these messages that none of the owners has. Asks no more of them than it takes."""
     left = list(guids)
     for owner in owners if left else ():

@@ -14,7 +14,8 @@ from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record
 from cyrus_sync.common.names import Owner, is_deleted, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
-from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailWriter
+from cyrus_sync.common.stores.mailstore import ChangesKept
+from cyrus_sync.multisite.mail import SiteReader, SiteWriter
 from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
 from cyrus_sync.multisite.oplog.items import remember, script_digest
 from cyrus_sync.multisite.oplog.masters import Base
@@ -124,7 +125,7 @@ def note_reached(context: ReplayContext, entry: LogEntry, told: MailboxState) ->
         context.reached[told.uniqueid] = entry.seq
 
 
-def _entry_only(writer: MailWriter, update: MailboxUpdate, context: ReplayContext) -> None:
+def _entry_only(writer: SiteWriter, update: MailboxUpdate, context: ReplayContext) -> None:
     """An intermediate name. Where a mailbox has the name it stays."""
     try:
         writer.apply_mailbox(replace(update, since=None), context.messages)
@@ -132,14 +133,14 @@ def _entry_only(writer: MailWriter, update: MailboxUpdate, context: ReplayContex
         context.notice(f"{context.external(update.state.name)}: {error}")
 
 
-def _apply_new(context: ReplayContext, writer: MailWriter, update: MailboxUpdate) -> None:
+def _apply_new(context: ReplayContext, writer: SiteWriter, update: MailboxUpdate) -> None:
     try:
         writer.apply_mailbox(replace(update, since=None), context.messages, without_inbox=True)
     except ChangesKept as error:
         context.notice(f"{context.external(update.state.name)}: {error}")
 
 
-def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, update: MailboxUpdate) -> bool:
+def _apply(context: ReplayContext, writer: SiteWriter, local: MailboxState, update: MailboxUpdate) -> bool:
     """Apply a change that builds on just what is here; False, and nothing done, if it does not."""
     base = context.log.masters.base(local.uniqueid)
     since = update.since
@@ -156,7 +157,7 @@ def _apply(context: ReplayContext, writer: MailWriter, local: MailboxState, upda
 
 
 def _impose(
-    context: ReplayContext, entry: LogEntry, writer: MailWriter, local: MailboxState, update: MailboxUpdate
+    context: ReplayContext, entry: LogEntry, writer: SiteWriter, local: MailboxState, update: MailboxUpdate
 ) -> None:
     """Impose the master's word on a mailbox that was changed here."""
     log, state = context.log, update.state
@@ -194,7 +195,7 @@ def _impose(
     context.to_capture.add(owner)
 
 
-def _check_crcs(context: ReplayContext, entry: LogEntry, reader: MailReader, told: MailboxState) -> None:
+def _check_crcs(context: ReplayContext, entry: LogEntry, reader: SiteReader, told: MailboxState) -> None:
     """Where nothing of ours was kept, the records are the master's. If they are not, something went wrong
     before, and the master is asked to tell all of the mailbox."""
     state = reader.mailbox_by_id(told.uniqueid)
@@ -204,7 +205,7 @@ def _check_crcs(context: ReplayContext, entry: LogEntry, reader: MailReader, tol
         context.notice(f"{name} is not what its master has: the master is asked for all of it")
 
 
-def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
+def _ours(reader: SiteReader, uniqueid: str, base: Base) -> list[Record]:
     """The records that differ here from the base, each once."""
     changed = changed_here(reader.records(uniqueid, since_modseq=base.modseq), base)
     new = changed_here(reader.records(uniqueid, above_uid=base.last_uid), base)
@@ -212,7 +213,7 @@ def _ours(reader: MailReader, uniqueid: str, base: Base) -> list[Record]:
 
 
 def _not_his(
-    reader: MailReader, uniqueid: str, theirs: dict[int, Record], ours: list[Record], last_uid: int
+    reader: SiteReader, uniqueid: str, theirs: dict[int, Record], ours: list[Record], last_uid: int
 ) -> set[int]:
     """UIDs of records that the master does not have, although it tells all that it has: they are of a state
     before its reign."""

@@ -13,7 +13,7 @@ from cyrus_sync.common.model import MailboxState, MailboxUpdate
 from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
-from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.multisite.mail import SiteReader, SiteWriter
 from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
 from cyrus_sync.multisite.oplog.items import script_digest
 from cyrus_sync.multisite.oplog.masters import Base
@@ -115,7 +115,7 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
     return True
 
 
-def writer_modseq(reader: MailReader, uniqueid: str) -> int:
+def writer_modseq(reader: SiteReader, uniqueid: str) -> int:
     """The HIGHESTMODSEQ of a mailbox as it is now."""
     state = reader.mailbox_by_id(uniqueid)
     return state.highestmodseq if state else 0
@@ -181,7 +181,7 @@ def _follow(context: ReplayContext, entry: LogEntry, base: Base, before: int, af
 # -- header and names
 
 
-def _arbitrate_header(writer: MailWriter, update: MailboxUpdate, changed: set[str]) -> None:
+def _arbitrate_header(writer: SiteWriter, update: MailboxUpdate, changed: set[str]) -> None:
     state = update.state
     fields = {name: getattr(state, name) for name in ARBITRATED_FIELDS if name in changed}
     if fields:

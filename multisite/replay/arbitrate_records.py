@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Record
-from cyrus_sync.common.stores.mailstore import MailReader, MailWriter
+from cyrus_sync.multisite.mail import SiteReader, SiteWriter
 from cyrus_sync.multisite.oplog.masters import Base
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.sync_client.engine.conflict import (
@@ -29,7 +29,7 @@ from cyrus_sync.sync_client.engine.conflict import (
 
 
 def arbitrate_records(
-    writer: MailWriter, local: MailboxState, update: MailboxUpdate, base: Base, messages: PacketMessages
+    writer: SiteWriter, local: MailboxState, update: MailboxUpdate, base: Base, messages: PacketMessages
 ) -> None:
     """Carry out in the mailbox `local` what becomes of the records of `update`, which was built on `base`."""
     uniqueid = local.uniqueid
@@ -61,7 +61,7 @@ def mark_left(actions: Sequence[Action], modseq: int) -> list[Action]:
     ]
 
 
-def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, messages: PacketMessages) -> None:
+def _adopt(writer: SiteWriter, uniqueid: str, act: Adopt, messages: PacketMessages) -> None:
     body: MessageBody | None = messages.get(act.record.guid)
     writer.adopt(uniqueid, act.record, body, keep_uid=act.keep_uid)
 
@@ -69,7 +69,7 @@ def _adopt(writer: MailWriter, uniqueid: str, act: Adopt, messages: PacketMessag
 class Ours:
     """The master's records that the other's records may be about: by UID, and above the base by identity."""
 
-    def __init__(self, reader: MailReader, uniqueid: str, base: Base, theirs: Iterable[Record]) -> None:
+    def __init__(self, reader: SiteReader, uniqueid: str, base: Base, theirs: Iterable[Record]) -> None:
         wanted = {record.uid for record in theirs}
         born = any(record.uid > base.last_uid for record in theirs)
         self.by_uid: dict[int, Record] = {}

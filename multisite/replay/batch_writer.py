@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.multisite.mail import SiteMail, SiteReader, SiteWriter
 
 MOST_OPERATIONS = 500
 MOST_BYTES = 64 << 20
@@ -21,7 +21,7 @@ class BatchWriter:
     """`writer(owner)` gives the transaction of that owner, after it has committed another owner's. What was
     done is durable after `commit`."""
 
-    def __init__(self, store: MailStore) -> None:
+    def __init__(self, store: SiteMail) -> None:
         self.store = store
         self._owner: Owner | None = None
         self._writer: Any = None
@@ -31,7 +31,7 @@ class BatchWriter:
         self.commits = 0
         """How many times `commit` was called: what was done since the last time is not durable yet."""
 
-    def writer(self, owner: Owner, octets: int = 0) -> MailWriter:
+    def writer(self, owner: Owner, octets: int = 0) -> SiteWriter:
         """The open transaction of `owner`. `octets`: bytes of messages that are about to be written. Raises
         `StoreError` where the owner cannot be locked or opened."""
         if self._owner != owner or self._count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
@@ -41,11 +41,11 @@ class BatchWriter:
             self._owner = owner
         self._count += 1
         self._bytes += octets
-        writer: MailWriter = self._writer
+        writer: SiteWriter = self._writer
         return writer
 
     @contextlib.contextmanager
-    def reader(self, owner: Owner) -> Iterator[MailReader]:
+    def reader(self, owner: Owner) -> Iterator[SiteReader]:
         """A view of `owner` that shows what has been done, committed or not."""
         if self._owner == owner and self._writer is not None:
             yield self._writer

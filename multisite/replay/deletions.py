@@ -7,8 +7,8 @@ another replica may have ignored that deletion, because it did not know the reig
 from __future__ import annotations
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.mail import SiteReader
 from cyrus_sync.multisite.oplog.apply_command import parse
 from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.replay.context import ReplayContext
@@ -28,7 +28,7 @@ def tell_deletions(context: ReplayContext, owner: Owner) -> None:
         log.operations.append(owner, entry.line, time=log.now(), attributes=attributes)
 
 
-def _is_gone(context: ReplayContext, reader: MailReader, entry: LogEntry) -> bool:
+def _is_gone(context: ReplayContext, reader: SiteReader, entry: LogEntry) -> bool:
     try:
         said = parse(entry.line)
     except MultisiteError:

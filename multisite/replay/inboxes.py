@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
 from cyrus_sync.common.names import SERVER, Owner, inbox_of
+from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 from cyrus_sync.multisite.oplog.shadows import INBOXLESS
 from cyrus_sync.multisite.replay.context import ReplayContext
@@ -33,7 +34,7 @@ def give_inboxes(context: ReplayContext) -> None:
             left = context.external(mailboxes_left(context, owner)[0])
             try:
                 context.batch.writer(owner).create(inbox_of(owner.name))
-            except (ReplyError, StoreCorrupt) as error:
+            except (ReplyError, StoreCorrupt, MultisiteError) as error:
                 context.notice(f"{owner} has {left} and no INBOX, which cannot be made: {error}")
                 continue
             context.to_capture.add(owner)

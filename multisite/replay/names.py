@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
 from cyrus_sync.common.names import Owner, is_deleted, owner_of
+from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.oplog.objects import generated_name
 from cyrus_sync.multisite.replay.context import ReplayContext
 
@@ -89,7 +90,7 @@ def give_back(context: ReplayContext) -> None:
                 context.log.objects.set_names(thing.uniqueid, "", "")
                 continue
             move(context, thing.uniqueid, thing.local, thing.wanted, state[2])
-        except (ReplyError, StoreCorrupt) as error:
+        except (ReplyError, StoreCorrupt, MultisiteError) as error:
             context.notice(f"{local} cannot have its name {wanted} yet: {error}")
             continue
         context.log.objects.set_names(thing.uniqueid, "", "")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.queries import stage_stored
 from cyrus_sync.common.stores.staging import Staging
+from cyrus_sync.multisite.mail import SiteMail
 from cyrus_sync.multisite.oplog.held import Held, not_stored
 
 
@@ -58,12 +58,12 @@ class PacketMessages(Staging):
         else:
             self.clear()
 
-    def lacking(self, store: MailStore, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
+    def lacking(self, store: SiteMail, owners: Iterable[Owner], guids: Sequence[bytes]) -> list[bytes]:
         """Those of these messages that are nowhere: not staged, not held, not stored by any of the owners."""
         return not_stored(store, owners, [guid for guid in guids if not self.is_good(guid)])
 
     def take_stored(
-        self, store: MailStore, owners: Iterable[Owner], target: Owner, guids: Sequence[bytes]
+        self, store: SiteMail, owners: Iterable[Owner], target: Owner, guids: Sequence[bytes]
     ) -> None:
         """Stage those of these messages that `target` lacks and one of `owners` has."""
         missing = self.lacking(store, [target], guids)

@@ -12,9 +12,10 @@ from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import give_to_owner_of, write_over
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.synclog.log import SyncLog
+from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.spool.master import SpoolMaster
 from cyrus_sync.sync_client.channel import ChannelLock
-from cyrus_sync.sync_client.masters import look_at_master, open_master, reads_spool
+from cyrus_sync.sync_client.masters import look_at_master, open_master
 from cyrus_sync.sync_client.quarantine_file import replace_file
 
 

@@ -1,0 +1,1 @@
+"""A real Cyrus as the mail of a site: read in its spool beside its daemons (`cyrus_sync.spool`)."""

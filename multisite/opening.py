@@ -1,0 +1,62 @@
+"""Which mail a site has: our store's, or that of a real Cyrus (`sync_source`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.master import Master
+from cyrus_sync.common.stores import open_kept, open_store
+from cyrus_sync.common.stores.master import NativeMaster
+from cyrus_sync.multisite.cyrus.mail import CyrusMail
+from cyrus_sync.multisite.errors import OtherMail
+from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.mail import SiteMail
+from cyrus_sync.spool.config import reads_spool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedMail:
+    """The mail of a site, opened."""
+
+    mail: SiteMail
+    master: Master
+    """The same mail, as capture reads it."""
+    by_place: Master | None
+    """Where a message is found fastest by its mailbox and UID: there is no index of GUIDs."""
+    check: Callable[[], object]
+    """Raises `StoreError` where mail cannot be kept, or read, there."""
+
+    def close(self) -> None:
+        """Close all files."""
+        self.mail.close()
+
+
+def open_mail(config: Config) -> OpenedMail:
+    """The mail that `config` names. Raises `ConfigError`, and `StoreError` for who may not look which it
+    is."""
+    if reads_spool(config):
+        cyrus = CyrusMail.from_config(config)
+        return OpenedMail(cyrus, cyrus.master, cyrus.master, cyrus.check)
+    kept = open_kept(config)
+    return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care.check)
+
+
+def look_at_mail(config: Config) -> SiteMail:
+    """The same, to be looked at only."""
+    return CyrusMail.from_config(config) if reads_spool(config) else open_store(config, readonly=True)
+
+
+def check_same_mail(config: Config, family: Family) -> None:
+    """Raises `OtherMail` where the log of this replica was made from other mail than `config` names now: all
+    of it would be recorded as deleted."""
+    now = reads_spool(config)
+    if now != family.spool:
+        mail, source = (
+            ("a real Cyrus's", "cyrus") if family.spool else ("that of the store of mailstore", "native")
+        )
+        raise OtherMail(
+            f"the mail of this replica is {mail}, and imapd.conf means other mail: say there"
+            f" 'sync_source: {source}', or make a new replica (multitool mkreplica)"
+        )
