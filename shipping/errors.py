@@ -28,6 +28,10 @@ class BadFileName(ShippingError):
     text = "not a file name"
 
 
+class Broken(OSError):
+    """The connection has ended, or there was nothing to hear for too long."""
+
+
 class CannotReach(ShippingError):
     """The next host did not answer."""
 

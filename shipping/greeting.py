@@ -19,13 +19,17 @@ on a TLS connection have in them what only its two ends know, so that nobody sta
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cyrus_sync.common.wire.tls_settings import ServerTLSSettings
-from cyrus_sync.shipping.errors import Refused
+from cyrus_sync.shipping.call import Conversation
+from cyrus_sync.shipping.errors import Broken, Refused
 from cyrus_sync.shipping.key import proof, proves
 from cyrus_sync.shipping.sealing import KeyPair
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.talk import Broken, Talk
+
+if TYPE_CHECKING:
+    from cyrus_sync.shipping.talk import Talk
 
 VERSION = "SHIP2"
 SEALED, TLS = "sealed", "tls"
@@ -61,7 +65,7 @@ class Greeted:
     layer: str
     keys: tuple[bytes, bytes]
 
-    def sealed(self, talk: Talk, *, client: bool) -> None:
+    def sealed(self, talk: Conversation, *, client: bool) -> None:
         """Seal what is said from now on."""
         sending, receiving = self.keys if client else self.keys[::-1]
         talk.seal(sending, receiving)
@@ -70,7 +74,7 @@ class Greeted:
 # -- the client's half
 
 
-async def greet(talk: Talk, site: Site, host: str) -> Greeted:
+async def greet(talk: Conversation, site: Site, host: str) -> Greeted:
     """Go as far as READY with `host`. `Refused` if it is not of the family, or says no."""
     pair = KeyPair()
     talk.say(f"{VERSION} HELLO {pair.public}")
@@ -94,11 +98,8 @@ async def greet(talk: Talk, site: Site, host: str) -> Greeted:
     return greeted
 
 
-async def encrypt(talk: Talk, site: Site, host: str, greeted: Greeted) -> Proofs:
-    """Put the client's layer on; the proofs for what follows."""
-    if greeted.layer == SEALED:
-        greeted.sealed(talk, client=True)
-        return greeted.proofs
+async def start_tls(talk: Talk, site: Site, host: str, greeted: Greeted) -> Proofs:
+    """Put the client's TLS layer on; the proofs for what follows."""
     from cyrus_sync.common.wire.tls import client_context
 
     await talk.start_tls(client_context(site.client_tls(host), host), client=True)

@@ -1,6 +1,7 @@
 """Conversations with other hosts, for code that waits for their end.
 
-Commands and children do one thing after another; what they say to other hosts is Twisted's, as everywhere.
+A child that takes a file hears its sender by way of a reactor, and so does a sender under TLS. Without TLS a
+sender does not need one (`cyrus_sync.shipping.call`).
 """
 
 from __future__ import annotations

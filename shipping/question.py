@@ -21,20 +21,15 @@ Only the questions in `QUESTIONS` have an answer, of at most 1 MiB. Shipping doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.numbers import decimal
+from cyrus_sync.shipping.call import Call, Conversation, ended
 from cyrus_sync.shipping.contact import addresses, why
-from cyrus_sync.shipping.errors import CannotReach, Refused, ShippingError
+from cyrus_sync.shipping.errors import Broken, CannotReach, Refused, ShippingError
 from cyrus_sync.shipping.key import proof, proves
-from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.sealing import KeyPair
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.talk import Broken, Talk
 
 LONGEST_QUESTION = 1024
 LONGEST_ANSWER = 1024 * 1024
@@ -74,23 +69,15 @@ def ask(site: Site, host: str, what: bytes | str) -> bytes:
     if not 0 < len(question) <= LONGEST_QUESTION:
         raise ShippingError(f"a question has 1 to {LONGEST_QUESTION} bytes, not {len(question)}")
     site.key  # noqa: B018 - say now that it is missing
-    return wait_for(lambda reactor: _ask(reactor, site, host, question))
-
-
-async def _ask(reactor: Any, site: Site, host: str, question: bytes) -> bytes:
     reasons: list[str] = []
-    for address in await addresses(reactor, host):
-        talk = Talk(reactor)
+    for address in addresses(host):
         try:
-            endpoint = HostnameEndpoint(reactor, address, site.contact_port, timeout=_CONNECT)
-            await connectProtocol(endpoint, talk)
-            talk.until(PATIENCE)
-            word, said = await _converse(site.key, question, talk)
-        except (OSError, ConnectError, _Nonsense) as error:
+            with Call.to((address, site.contact_port), _CONNECT) as call:
+                call.until(PATIENCE)
+                word, said = ended(_converse(site.key, question, call))
+        except (OSError, _Nonsense) as error:
             reasons.append(f"tcp {address} port {site.contact_port}: {why(error)}")
             continue
-        finally:
-            await talk.lose()
         if word == "NONE":
             text = said[:500].decode("utf-8", "replace")
             raise Refused(f"{host}: {''.join(c if c.isprintable() else '?' for c in text)}")
@@ -105,7 +92,7 @@ class _Nonsense(Exception):
         super().__init__("no valid answer (another family key?)")
 
 
-async def _converse(key: bytes, question: bytes, talk: Talk) -> tuple[str, bytes]:
+async def _converse(key: bytes, question: bytes, talk: Conversation) -> tuple[str, bytes]:
     pair = KeyPair()
     talk.say(f"SHIP2 ASK {pair.public} {proof(key, 'ask', pair.public.encode())}")
     try:
@@ -132,7 +119,7 @@ async def _converse(key: bytes, question: bytes, talk: Talk) -> tuple[str, bytes
 # -- answering
 
 
-async def hear(key: bytes, talk: Talk, line: str) -> bytes | None:
+async def hear(key: bytes, talk: Conversation, line: str) -> bytes | None:
     """Challenge whoever has said `line`. The question; None if it proves nothing."""
     words = line.split()
     if len(words) != 4 or words[:2] != ["SHIP2", "ASK"] or len(words[2]) != 64:

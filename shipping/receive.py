@@ -7,13 +7,11 @@ digest is kept. The sender is told DONE after everything is on disk under its fi
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 
@@ -22,9 +20,10 @@ from cyrus_sync.common.directory import Directory, Tampered, Unfinished
 from cyrus_sync.common.errors import TLSFailed
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.arrival import Plan, plan, settle
+from cyrus_sync.shipping.call import SILENCE
 from cyrus_sync.shipping.completing import Arrived, complete
 from cyrus_sync.shipping.digest import algorithm
-from cyrus_sync.shipping.errors import Refused, ShippingError
+from cyrus_sync.shipping.errors import Broken, Refused, ShippingError
 from cyrus_sync.shipping.greeting import Greeted, Proofs, encrypt_as_server
 from cyrus_sync.shipping.landing import Landing
 from cyrus_sync.shipping.ledger import Ledger
@@ -32,8 +31,8 @@ from cyrus_sync.shipping.loop import wait_for
 from cyrus_sync.shipping.names import check_host
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.talk import Broken, Talk
-from cyrus_sync.shipping.transfer import LONGEST_HEADER, SILENCE, Header
+from cyrus_sync.shipping.talk import Talk, adopt
+from cyrus_sync.shipping.transfer import LONGEST_HEADER, Header
 
 _WAIT_EVERY = 10.0
 
@@ -88,7 +87,7 @@ async def _receive(reactor: Any, site: Site, connection: int, greeted: Greeted, 
     talk = Talk(reactor)
     peer = "a peer that has gone"
     try:
-        _adopt(reactor, connection, talk)
+        adopt(reactor, os.dup(connection), talk)
         peer = talk.peer
         talk.be_patient(SILENCE)
         proofs = await encrypt_as_server(talk, site.server_tls, greeted)
@@ -102,12 +101,6 @@ async def _receive(reactor: Any, site: Site, connection: int, greeted: Greeted, 
         await talk.refuse(f"it cannot be stored: {error.strerror or error}")
     finally:
         await talk.lose()
-
-
-def _adopt(reactor: Any, connection: int, talk: Talk) -> None:
-    with socket.socket(fileno=os.dup(connection)) as sock:
-        sock.setblocking(False)
-        reactor.adoptStreamConnection(sock.fileno(), sock.family, Factory.forProtocol(lambda: talk))
 
 
 async def _header(talk: Talk, proofs: Proofs) -> bytes:

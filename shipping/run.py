@@ -1,4 +1,4 @@
-"""Finding orders, and having them carried out by child processes.
+"""Finding orders, and having them carried out, several at a time by child processes.
 
 For other packages: `deliver` ships the orders that they have just written, `poll` does what
 ``shipping_server -poll`` does.
@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.shipping import children, worker
 from cyrus_sync.shipping.children import run_children
 from cyrus_sync.shipping.errors import ShippingError
@@ -30,8 +31,20 @@ def deliver(site: Site, orders: Iterable[Path], storage_class: str | None = None
     paths = list(orders)
     if len({os.fspath(path) for path in paths}) != len(paths):
         paths = list(dict.fromkeys(paths))
+    if len(paths) == 1:  # nobody waits for it, and starting a child takes longer than sending a small file
+        return [_deliver_one(site, paths[0], storage_class)]
     jobs = [worker.ship(path, storage_class) for path in paths]
     return [status == 0 for status in run_children(lambda: children.start(site), jobs)]
+
+
+def _deliver_one(site: Site, order: Path, storage_class: str | None) -> bool:
+    from cyrus_sync.shipping.sender import ship_order  # not loaded where there is nothing to send
+
+    try:
+        return ship_order(site, order, storage_class)
+    except CyrusSyncError as error:
+        site.log.complain(f"{order}: {error}")
+        return False
 
 
 def sources(paths: Sequence[Path]) -> list[Path]:

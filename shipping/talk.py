@@ -7,6 +7,7 @@ to say. Little more is read than somebody waits for, so the other side cannot fi
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -25,10 +26,10 @@ from zope.interface import implementer
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.common.wire.tls_settings import TLSContext
-from cyrus_sync.shipping.errors import Refused
+from cyrus_sync.shipping.call import LONGEST_LINE
+from cyrus_sync.shipping.errors import Broken, Refused
 from cyrus_sync.shipping.sealing import RECORD, TAG, Opener, Sealer
 
-LONGEST_LINE = 1024
 _LAST_WORD = 5.0
 _HELD = 2 * (RECORD + TAG)
 """Octets that may wait here before the other side has to."""
@@ -38,10 +39,6 @@ DRAINED = 64 * 1024 * 1024
 
 _READ = 1024 * 1024
 """Octets that are read from the socket at once."""
-
-
-class Broken(OSError):
-    """The connection has ended, or there was nothing to hear for too long."""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -58,7 +55,7 @@ class Talk(Protocol):
     ) -> None:
         self.clock = clock
         self.timed_out = False
-        self.sealer: Sealer | None = None
+        self._sealer: Sealer | None = None
         self._made = made
         self._gone = gone
         self._inbox = bytearray()
@@ -205,7 +202,7 @@ class Talk(Protocol):
         """Say a line (text, its end is added), or octets as they are."""
         octets = data if isinstance(data, bytes) else data.encode("utf-8", "replace") + b"\n"
         if self._reason is None:
-            self.transport.writeSequence(self.sealer.records(octets) if self.sealer else [octets])
+            self.transport.writeSequence(self._sealer.records(octets) if self._sealer else [octets])
 
     def refuse(self, text: str) -> Deferred[None]:
         """Say no, and hear what comes for a moment, so that whoever is speaking hears it. Fires when the
@@ -228,7 +225,7 @@ class Talk(Protocol):
     def seal(self, sending: bytes, receiving: bytes) -> None:
         """What is said from now on is sealed."""
         self._no_more_in_clear()
-        self.sealer, self._opener = Sealer(sending), Opener(receiving)
+        self._sealer, self._opener = Sealer(sending), Opener(receiving)
 
     def start_tls(self, context: TLSContext, *, client: bool) -> Deferred[None]:
         """TLS from now on. Fires when it stands and `context` has looked at the other side's certificate."""
@@ -398,6 +395,13 @@ class Talk(Protocol):
         from cyrus_sync.common.wire.tls import handshake_error  # not loaded where there is no TLS
 
         return handshake_error(reason, self.transport.getHandle()) or self._reason or Broken("broken off")
+
+
+def adopt(reactor: Any, connection: int, talk: Talk) -> None:
+    """Have `talk` go on with a connected socket, which it closes."""
+    with socket.socket(fileno=connection) as sock:
+        sock.setblocking(False)
+        reactor.adoptStreamConnection(sock.fileno(), sock.family, Factory.forProtocol(lambda: talk))
 
 
 class _Body:

@@ -19,28 +19,20 @@ word that carries no proof.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
-
-from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import TLSFailed
-from cyrus_sync.shipping.contact import find_port, why
+from cyrus_sync.shipping.call import SILENCE, Call, Conversation, ended
+from cyrus_sync.shipping.contact import meet, why
 from cyrus_sync.shipping.digest import check as check_digest
-from cyrus_sync.shipping.errors import BadOrder, CannotReach, Refused, ShippingError
-from cyrus_sync.shipping.greeting import Proofs, encrypt, greet
-from cyrus_sync.shipping.loop import wait_for
+from cyrus_sync.shipping.errors import BadOrder, Broken, CannotReach, Refused, ShippingError
+from cyrus_sync.shipping.greeting import TLS, Greeted, Proofs, greet, start_tls
 from cyrus_sync.shipping.order import LONGEST_ORDER, Order
-from cyrus_sync.shipping.sending import send_part
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.talk import Broken, Talk
 
 LONGEST_HEADER = 4 * LONGEST_ORDER
-SILENCE = 120.0
-"""Seconds without a sign of the other side after which a transfer is given up."""
-
 _CONNECT = 20.0
 _TRIES = 3
 """How often a connection is made that breaks off before the greeting is over."""
@@ -103,34 +95,38 @@ def send_file(site: Site, host: str, header: Header, data: int) -> None:
 
     `CannotReach` if it does not answer, `Refused` if it says no, or the conversation breaks: then the
     same may be tried again, the receiver knows what it has."""
-    wait_for(lambda reactor: _send(reactor, site, host, header, data))
-
-
-async def _send(reactor: Any, site: Site, host: str, header: Header, data: int) -> None:
     encoded = header.encode()
     if len(encoded) > LONGEST_HEADER:
         raise ShippingError("the shipping order is too long to be sent")
-    meeting = await find_port(reactor, site, host)
+
+    async def bring(talk: Conversation, proofs: Proofs, send: Callable[[], None]) -> None:
+        listener = _Receiver(talk, host, proofs, encoded)
+        talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
+        talk.say(encoded)
+        if await listener.verdict("go", "have") == "go":
+            send()
+            await listener.verdict("done")  # or no, in the middle of it
+
+    meeting = meet(site, host)
     try:
-        talk, proofs = await _introduced(reactor, site, host, meeting.address)
-        try:
-            listener = _Receiver(talk, host, proofs, encoded)
-            talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
-            talk.say(encoded)
-            if await listener.verdict("go", "have") == "go":
-                send_part(talk, data, header.size)
-                await listener.verdict("done")  # or no, in the middle of it
-        finally:
-            await talk.lose()
+        call, greeted = _introduced(site, host, meeting.address)
+        with call:
+            if greeted.layer == TLS:
+                from cyrus_sync.shipping.sending import send_under_tls  # which needs a reactor
+
+                send_under_tls(
+                    call, lambda talk: start_tls(talk, site, host, greeted), bring, (data, header.size)
+                )
+            else:
+                greeted.sealed(call, client=True)
+                ended(bring(call, greeted.proofs, lambda: call.send_part(data, header.size)))
     except TLSFailed as error:
         raise Refused(f"{host}: {error}") from None
-    except ConnectError as error:
-        raise CannotReach(f"{host}: the transfer broke off: {why(error)}") from None
     except OSError as error:
-        raise CannotReach(f"{host}: the transfer broke off: {reason(error) or 'no answer'}") from None
+        raise CannotReach(f"{host}: the transfer broke off: {why(error)}") from None
 
 
-async def _introduced(reactor: Any, site: Site, host: str, address: tuple[str, int]) -> tuple[Talk, Proofs]:
+def _introduced(site: Site, host: str, address: tuple[str, int]) -> tuple[Call, Greeted]:
     """A connection on which both sides have proved who they are.
 
     A host that strangers press lets connections give way that have proved nothing, and ours is one of them
@@ -139,25 +135,21 @@ async def _introduced(reactor: Any, site: Site, host: str, address: tuple[str, i
     tries = _TRIES
     while True:
         tries -= 1
-        talk = Talk(reactor)
+        call = Call.to(address, _CONNECT)
         try:
-            await connectProtocol(HostnameEndpoint(reactor, *address, timeout=_CONNECT), talk)
-            talk.be_patient(SILENCE)
-            return talk, await encrypt(talk, site, host, await greet(talk, site, host))
-        except Broken:
-            await talk.lose()
-            if not tries:
+            call.be_patient(SILENCE)
+            return call, ended(greet(call, site, host))
+        except BaseException as error:
+            call.close()
+            if not (isinstance(error, Broken) and tries):
                 raise
-        except BaseException:
-            await talk.lose()
-            raise
 
 
 @dataclass(frozen=True, slots=True)
 class _Receiver:
     """What the receiver of a header says."""
 
-    talk: Talk
+    talk: Conversation
     host: str
     proofs: Proofs
     header: bytes

@@ -68,9 +68,6 @@ def test_a_sender_tells_nothing_to_a_receiver_with_another_key(attacked: Pair) -
     with socket.create_server((hub.name, 0)) as listener:
         port = listener.getsockname()[1]
 
-        async def answers(*_: object) -> contact.Meeting:
-            return contact.Meeting((hub.name, port))
-
         pid = os.fork()
         if not pid:
             connection, _ = listener.accept()
@@ -79,7 +76,7 @@ def test_a_sender_tells_nothing_to_a_receiver_with_another_key(attacked: Pair) -
             connection.sendall(f"SHIP2 CHALLENGE {'5' * 64} sealed {shown}\n".encode())
             os._exit(1 if connection.recv(1) else 0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cyrus_sync.shipping.transfer.find_port", answers)
+            patch.setattr("cyrus_sync.shipping.transfer.meet", lambda *_: contact.Meeting((hub.name, port)))
             with pytest.raises(Refused, match="does not have our family key; nothing was sent"):
                 send_file(boston.site(), hub.name, header_for(hub, b"x"), 0)
         assert os.waitpid(pid, 0)[1] == 0

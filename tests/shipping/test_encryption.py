@@ -32,10 +32,8 @@ def on_the_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         where, heard = line.__enter__()
         lines.append(line)
 
-        async def find_port(*_: object) -> contact.Meeting:
-            return contact.Meeting((where.name, where.port))
-
-        monkeypatch.setattr("cyrus_sync.shipping.transfer.find_port", find_port)
+        meeting = contact.Meeting((where.name, where.port))
+        monkeypatch.setattr("cyrus_sync.shipping.transfer.meet", lambda *_: meeting)
         return heard
 
     yield stand_between
