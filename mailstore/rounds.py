@@ -45,7 +45,11 @@ class Rounds:
         except CyrusSyncError as error:
             self.failed(name, error)
         else:
-            self._done += 1
+            self.done()
+
+    def done(self, items: int = 1) -> None:
+        """Count what was dealt with."""
+        self._done += items
 
     def failed(self, name: object, error: CyrusSyncError) -> None:
         """Say and count that `name` could not be dealt with."""

@@ -1,21 +1,26 @@
-"""Running a connection's queued verbs: consecutive changes to one owner under one write and one sync."""
+"""Running a connection's queued verbs: consecutive changes to one owner under one write and one sync.
+
+Owners who are new share one: a first synchronisation of many users brings some dozens of them to disk at
+once."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.commands import reason
-from cyrus_sync.common.errors import CyrusSyncError, StoreError
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
 from cyrus_sync.common.stores.threads import Outcome
 
 LONGEST_GROUP = 0.25
-"""Seconds after which a group is committed, even if more changes for the same owner wait."""
+"""Seconds after which a group is committed, even if more changes wait that could join it."""
+
+MOST_TOGETHER = 64
+"""New owners in a group: each has some files open."""
 
 
 class QueuedVerb(NamedTuple):
@@ -30,15 +35,16 @@ class Scope:
     def __init__(self, store: MailStore, timeout: float) -> None:
         self.timeout = timeout
         self._store = store
-        self._stack = contextlib.ExitStack()
-        self._writer: MailWriter | None = None
+        self._together = store.together()
+        self._writers: dict[Owner, MailWriter] = {}
         self._begun = 0.0
         self.changed = False
         """Whether the verb that runs has changed something that is not committed."""
 
     def change(self, owner: Owner, change: Callable[[MailWriter], None]) -> None:
-        """Run `change` in the group of `owner`. If another owner's group is open, it is committed first.
-        Raises what `change` raises, and `MailboxLocked` or `StoreError` where the owner cannot be had."""
+        """Run `change` in the group of `owner`. If another owner's group is open, it is committed first,
+        unless that one and this are new. Raises what `change` raises, and `MailboxLocked` or `StoreError`
+        where the owner cannot be had."""
         writer = self._writing(owner)
         with writer.savepoint():
             self.changed = True
@@ -46,18 +52,30 @@ class Scope:
 
     def _writing(self, owner: Owner) -> MailWriter:
         late = time.monotonic() - self._begun > LONGEST_GROUP
-        if self._writer is not None and (self._writer.owner != owner or late):
+        writer = self._writers.get(owner)
+        if self._writers and (late or (writer is None and not self._may_grow())):
             self.commit()
-        if self._writer is None:
-            self._writer = self._stack.enter_context(self._store.write(owner, timeout=self.timeout))
-            self._begun = time.monotonic()
-        return self._writer
+            writer = None
+        if writer is None and self._writers:
+            try:
+                writer = self._together.writer(owner, 0)
+            except MailboxLocked:  # nobody waits for one while he holds others
+                self.commit()
+        if writer is None:
+            if not self._writers:
+                self._begun = time.monotonic()
+            writer = self._together.writer(owner, self.timeout)
+        self._writers[owner] = writer
+        return writer
+
+    def _may_grow(self) -> bool:
+        return len(self._writers) < MOST_TOGETHER and self._together.may_grow
 
     @contextmanager
     def reader(self, owner: Owner) -> Iterator[MailReader]:
         """A reader that sees what the verbs before have done."""
-        if self._writer is not None and self._writer.owner == owner:
-            yield self._writer
+        if owner in self._writers:
+            yield self._writers[owner]
             return
         with self._store.read(owner) as reader:
             yield reader
@@ -65,13 +83,13 @@ class Scope:
     @property
     def grouping(self) -> bool:
         """Whether a group is open."""
-        return self._writer is not None
+        return bool(self._writers)
 
     def commit(self) -> None:
         """Commit the group. The verbs in it are told what goes wrong, and not the one that runs now."""
-        stack, self._stack, self._writer = self._stack, contextlib.ExitStack(), None
+        self._writers = {}
         try:
-            stack.close()
+            self._together.commit()
         except Exception as error:
             self.failed(error)
         else:

@@ -326,6 +326,29 @@ class MailWriter(MailReader, Protocol):
         """Take over header fields that were changed elsewhere: a local change, logged."""
 
 
+class Together(Protocol):
+    """Changes to several owners that are made durable together. `commit` or `undo` ends them, and others may
+    follow. For one thread at a time."""
+
+    def __bool__(self) -> bool:
+        """Whether any owner is held."""
+
+    def writer(self, owner: Owner, timeout: float) -> MailWriter:
+        """The writer of an owner, who is held until the end; always the same one. Raises what
+        `MailStore.write` does at its beginning. Who holds others already should not wait long."""
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether the end is cheaper for more owners: all that are held come into being with it."""
+
+    def commit(self) -> None:
+        """Make all changes durable. Raises what `MailStore.write` does at its end; then none of those that
+        were not durable before is."""
+
+    def undo(self) -> None:
+        """Leave no trace."""
+
+
 class MailStore(Protocol):
     """A whole store."""
 
@@ -357,6 +380,9 @@ class MailStore(Protocol):
         An owner that does not exist comes into being with the first change that stays, on the partition
         that its first mailbox names; without `create` such a change raises `MailboxNonexistent`.
         `StoreError` where the store may only be read, is damaged, or cannot be written."""
+
+    def together(self) -> Together:
+        """Changes to several owners that share what syncing costs."""
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
         """The owner of the live mailbox with this uniqueid; None if there is none."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 
-from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, UsageError
 from cyrus_sync.common.names import is_inbox, owner_of
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import LOCK_SECONDS, Context
 from cyrus_sync.mailstore.errors import BadInput
 from cyrus_sync.mailstore.folders import create_with_parents
 from cyrus_sync.mailstore.rounds import Rounds
+
+_MOST_TOGETHER = 128
+"""Each has two files open until its group ends."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,23 +32,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
-    rounds = Rounds(context)
+    group = _Group(context, acl, args)
     for typed in args.mailbox:
-        with rounds.one(typed):
-            _create(typed, args, acl, context)
-    return rounds.status
+        group.create(typed)
+    group.end()
+    return group.rounds.status
 
 
-def _create(typed: str, args: argparse.Namespace, acl: str | None, context: Context) -> None:
-    name = context.new_mailbox(typed)
-    owner = owner_of(name)
-    if owner.kind == "user" and not is_inbox(name):
-        context.require_user(owner, name)
-    with context.write(owner) as writer:
+class _Group:
+    """Mailboxes whose owners are new are brought to disk together, which takes a fraction of the time."""
+
+    def __init__(self, context: Context, acl: str | None, args: argparse.Namespace) -> None:
+        self.rounds = Rounds(context)
+        self._context = context
+        self._acl = acl
+        self._args = args
+        self._together = context.store().together()
+        self._waiting: list[str] = []
+
+    def create(self, typed: str) -> None:
+        """Make a mailbox. It is there for good after `end`, or before."""
+        try:
+            self._create(typed)
+            self._waiting.append(typed)
+        except CyrusSyncError as error:
+            self.rounds.failed(typed, error)
+        if len(self._waiting) >= _MOST_TOGETHER or not self._together.may_grow:
+            self.end()
+
+    def _create(self, typed: str) -> None:
+        context, args = self._context, self._args
+        name = context.new_mailbox(typed)
+        owner = owner_of(name)
+        if owner.kind == "user" and not is_inbox(name):
+            self.end()
+            context.require_user(owner, name)
+        try:
+            writer = self._together.writer(owner, 0 if self._waiting else LOCK_SECONDS)
+        except MailboxLocked:  # nobody waits for one while he holds others
+            self.end()
+            writer = self._together.writer(owner, LOCK_SECONDS)
         there = writer.mailbox(name)
         if there is not None and not there.intermediate and not args.if_missing:
             raise BadInput(f"there is a mailbox {typed} already")
-        create_with_parents(writer, name, partition=args.partition, acl=acl)
+        with writer.savepoint():
+            create_with_parents(writer, name, partition=args.partition, acl=self._acl)
+
+    def end(self) -> None:
+        """Make last what was made."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            self._together.commit()
+        except CyrusSyncError as error:
+            for typed in waiting:
+                self.rounds.failed(typed, error)
+        else:
+            self.rounds.done(len(waiting))
 
 
 def _entry(item: str) -> str:

@@ -1,23 +1,29 @@
 """`Change`: one owner held for a change, from the lock to the line in the action log.
 
 Order of the end: the registry learns what comes, the commit is made and published, the registry forgets what
-goes, the action log is written. An owner that is not stored comes into being with the first change; if that
-is undone, the owner goes again.
+goes, the action log is written. An owner that is not stored is made with the first change, where nobody
+looks: the commit is made, he is brought to disk, the registry learns of him, he is shown, the action log is
+written. Several such changes may share the end (`bring_in`). If one is undone, the owner goes again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.bodies import BodyReader, lookup
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerHome
-from cyrus_sync.common.stores.native.loglines import Line, LogLines
+from cyrus_sync.common.stores.native.loglines import LogLines
+from cyrus_sync.common.stores.native.marks import MarkedOwners
 from cyrus_sync.common.stores.native.opened import OpenFiles
-from cyrus_sync.common.stores.native.transaction import Ground, Transaction
+from cyrus_sync.common.stores.native.packs import PackReader
+from cyrus_sync.common.stores.native.transaction import Ground, Transaction, leave_lines
+from cyrus_sync.common.stores.native.unlogged import Line
 
 
 class Surrounding(Protocol):
@@ -26,6 +32,7 @@ class Surrounding(Protocol):
     home: OwnerHome
     open: OpenFiles
     lines: LogLines
+    marks: MarkedOwners
     servername: str
 
     def now(self) -> int:
@@ -49,6 +56,8 @@ class Change:
         self._hold: Hold | None = None
         self._ground: Ground | None = None
         self._made = self._unpublished = False
+        self.hints: list[tuple[str, Owner | None]] = []
+        """What the registry is to learn of an owner who is made."""
         self._changes = 0
 
     def begin(self, timeout: float) -> Transaction:
@@ -59,15 +68,40 @@ class Change:
         if self._hold is not None:
             return Transaction(owner, self, self._stand_on(self._hold), None)
         store.open.forget(owner)
-        store.home.check_unknown(owner)
+        if store.home.check_unknown(owner):
+            return self.begin(timeout)
         memory = schema.memory_index()
         self._stack.callback(memory.close)
         return Transaction(owner, self, None, memory)
 
-    def found(self, owner: Owner, partition: str) -> Ground:
-        self._hold = self._store.home.make(owner, partition)
+    def found(self, owner: Owner, partition: str, *, large: bool) -> Ground:
+        home = self._store.home
+        self._hold = hold = home.make(owner, partition, large=large)
         self._made = True
-        return self._stand_on(self._hold)
+        self._stack.callback(hold.close)
+        connection = home.blank(hold)
+        self._stack.callback(connection.close)
+        reader = PackReader(home.packs(hold.directory))
+        self._stack.callback(reader.close)
+        packs = home.pack_writer(hold.directory, {}, new=True)
+        self._stack.callback(packs.close)
+        bodies = BodyReader(
+            connection, reader, lambda guids: lookup(connection, guids), self._store.marks.of(owner)
+        )
+        self._ground = Ground(connection, packs, bodies)
+        return self._ground
+
+    @property
+    def makes(self) -> bool:
+        """Whether the owner comes into being with this change."""
+        return self._made
+
+    @property
+    def made(self) -> tuple[Hold, Grown]:
+        """The owner that is made, and what is in its packs."""
+        assert self._hold is not None
+        assert self._ground is not None
+        return self._hold, self._ground.packs.grown
 
     def _stand_on(self, hold: Hold) -> Ground:
         """What a transaction works on; a connection that is left in a transaction is closed afterwards."""
@@ -81,7 +115,7 @@ class Change:
         self._stack.callback(hold.close)
         index = opened.take(held=True)
         self._stack.callback(lambda: opened.give_back(index, reusable=not index.connection.in_transaction))
-        self._ground = opened.ground(index, new=self._made)
+        self._ground = opened.ground(index)
         self._stack.callback(self._ground.packs.close)
         self._changes = index.connection.total_changes
         return self._ground
@@ -93,6 +127,8 @@ class Change:
         """Make what was done last. The lines of the action log that it has written, or left to be written."""
         if self._hold is None:
             return []
+        if self._made:
+            return bring_in(self._store, [(self, transaction)])[0]
         registry, lines = self._store.home.registry, self._store.lines
         last = dict(transaction.hints)  # one may go and come again
         coming = [hint for hint in last.items() if hint[1] is not None]
@@ -121,6 +157,14 @@ class Change:
         self._unpublished = False
         return lines
 
+    def build(self, transaction: Transaction) -> list[Line]:
+        """Commit the change that makes the owner, where nobody looks. Its lines."""
+        assert self._ground is not None
+        self.hints = [hint for hint in dict(transaction.hints).items() if hint[1] is not None]
+        written = transaction.commit(keep_lines=())
+        self._ground.connection.close()
+        return written
+
     def undo(self, transaction: Transaction) -> None:
         """Roll back; an owner that the transaction brought into being goes again, and so does a commit that
         could not be published."""
@@ -130,3 +174,29 @@ class Change:
             self._store.open.forget(self._owner)
             with contextlib.suppress(OSError):
                 self._store.home.abandon(self._hold)
+
+
+def bring_in(store: Surrounding, changes: Sequence[tuple[Change, Transaction]]) -> list[list[Line]]:
+    """The end of changes that make their owners. They share what syncing costs; if it fails for one, all are
+    to be undone. The lines of each for the action log, written or left to be written."""
+    lines = [(transaction.owner, change.build(transaction)) for change, transaction in changes]
+    hints = [hint for change, _ in changes for hint in change.hints]
+
+    def note() -> None:
+        store.lines.announce_new(lines)
+        store.home.registry.note(hints, lines[0][0])
+
+    store.home.bring_in([change.made for change, _ in changes], note)
+    if not store.lines.write_new(lines):
+        for owner, own in lines:
+            _leave(store, owner, own)
+    return [own for _, own in lines]
+
+
+def _leave(store: Surrounding, owner: Owner, lines: Sequence[Line]) -> None:
+    """The lines of an owner who is held, and whom all see by now, are left to his next writer."""
+    with contextlib.suppress(CyrusSyncError, OSError, sqlite3.Error):
+        directory = store.home.find(owner)
+        if directory is not None:
+            with contextlib.closing(store.home.open_index(directory, held=True)) as connection:
+                leave_lines(connection, [line for line in lines if line[0] in store.lines.kinds])

@@ -6,10 +6,18 @@ SQLite and the packs are synced, all is done. Another home may have copies of wh
 brings a copy up to date when it is asked for the owner. It tells the other place of a commit before anybody
 hears of it, and drops a copy of which the other place knows nothing. A change goes through a home so::
 
-    hold       the owner's lock, and its directory as it is now (make: of a new owner)
+    hold       the owner's lock, and its directory as it is now
     publish    runs the commit in the directory, then makes it count; readers see it afterwards
-    abandon    where that failed, or a new owner is not to be after all
+    abandon    where that failed
     close      the owner is free again
+
+A new owner is built apart, where nobody looks, and comes into being with all that he has::
+
+    make       a directory to build in, and its lock
+    blank      a connection to the empty index there
+    bring_in   when that is committed: syncs everything, enters it in the registry, then shows it; several
+               owners share what syncing costs
+    abandon    where he is not to be after all
 
 All of it blocks, and is safe for several threads and processes. `StoreError` and OSError are raised for
 trouble with a disk, sqlite3.Error for an index; the store puts them into words.
@@ -126,9 +134,10 @@ class OwnerHome(Protocol):
         """The owner's directory with its index as it is now; None for an owner that is not stored. `known` is
         what was found before: it is given back itself as long as it is right, which costs little."""
 
-    def check_unknown(self, owner: Owner) -> None:
+    def check_unknown(self, owner: Owner) -> bool:
         """Raise `StoreError` if an owner that was not found may be lost, and has not just never been here.
-        While another process makes the owner, this tells what was a moment ago."""
+        While another process makes the owner, this tells what was a moment ago. True: a crash had kept the
+        owner from coming in, and there he is now."""
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
         """A connection to the index. An older format is brought up to date before, under the owner's lock
@@ -144,17 +153,25 @@ class OwnerHome(Protocol):
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
     ) -> PackWriter:
         """Appends to the owner's packs, of which the index says that they have these `lengths`. `new`: the
-        directory has just been made."""
+        owner is being made; `bring_in` syncs his packs."""
 
     # -- changing an owner
 
     def hold(self, owner: Owner, timeout: float, known: OwnerDirectory | None = None) -> Hold | None:
         """Hold an owner; None for an owner that is not stored. `MailboxLocked` after `timeout` seconds."""
 
-    def make(self, owner: Owner, partition: str) -> Hold:
-        """Bring a new owner into being, with an empty index, and hold it. The first commit makes that last.
-        `MailboxLocked` if another process was faster; `StoreError` if the owner may be on a disk that is
-        away."""
+    def make(self, owner: Owner, partition: str, *, large: bool = False) -> Hold:
+        """Begin to make a new owner, and hold it. `large`: much is known to follow. `MailboxLocked` if
+        another process was faster; `StoreError` if the owner may be on a disk that is away."""
+
+    def blank(self, hold: Hold) -> sqlite3.Connection:
+        """A connection to the empty index of an owner that is being made. The caller closes it before
+        `bring_in`."""
+
+    def bring_in(self, made: Sequence[tuple[Hold, Grown]], note: Callable[[], None]) -> None:
+        """Make owners last and seen whose indexes are committed and closed, all or, after a crash, some.
+        `note` enters them in the registry: it is called when all is on disk and nothing is seen. Raises what
+        `note` raises, `StaleOwner`, `StoreError`, OSError."""
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         """Call `commit`, which commits in the directory and says what it added to packs (None: nothing was

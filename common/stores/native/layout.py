@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 KINDS = {"user": "users", "shared": "shared"}
 INDEX = "index.sqlite"
 LOCK = "lock"
+MAKING = ".new-"
+"""What an owner's directory is called, in front of its name, until all is in it."""
+
 MAX_COMPONENT = 200
 """Octets of a directory name; longer ones are replaced by a hash (file systems end at 255)."""
 

@@ -1,23 +1,27 @@
 """`LocalHome`: owners in directories of this machine, which are all there is.
 
-What SQLite and a pack have synced is safe, so there is nothing to publish, and nothing to abandon.
+What SQLite and a pack have synced is safe, so there is nothing to publish, and nothing to abandon. A new
+owner is built in ``.new-<name>`` beside his place, synced, entered in the registry, and renamed to it. If a
+crash comes between the last two, whoever asks for him next does the rest; what one before them has left goes
+when he is made again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
-from cyrus_sync.common.files import make_directories, sync_directory, tighten_all
+from cyrus_sync.common.files import make_directories, sync_directory, sync_disk, sync_file, tighten_all
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
@@ -25,6 +29,7 @@ from cyrus_sync.common.stores.native.layout import (
     INDEX,
     KINDS,
     LOCK,
+    MAKING,
     Layout,
     decode_name,
     encode_name,
@@ -141,16 +146,18 @@ class LocalHome:
         except FileNotFoundError:
             return None
 
-    def check_unknown(self, owner: Owner) -> None:
+    def check_unknown(self, owner: Owner) -> bool:
         if owner == SERVER:
-            return
+            return False
+        if self._finish_making(owner):
+            return True
         for path in self.layout.places(owner):
             if (left := remains(path)) and self.layout.find(owner) is None:
                 raise StoreCorrupt(f"index lost: {left}; mailstore reconstruct makes one from what is there")
         known = self.registry.held_by(owner)
         away = self.partitions.away()
         if (not known and not away) or self.layout.find(owner) is not None:
-            return
+            return False
         there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
         if away:
             raise PartitionAway(f"{there}: {'; '.join(away.values())}")
@@ -178,13 +185,15 @@ class LocalHome:
     def pack_writer(
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
     ) -> PackWriter:
-        return PackWriter(directory.path, lengths, new_directory=new)
+        return PackWriter(directory.path, lengths, apart=new)
 
     # -- changing an owner
 
     def hold(self, owner: Owner, timeout: float, known: OwnerDirectory | None = None) -> Hold | None:
         deadline = time.monotonic() + timeout
         directory = known or self.find(owner)
+        if directory is None and self._await_making(owner, deadline):
+            directory = self.find(owner)
         self.partitions.adopt()
         while directory is not None:
             try:
@@ -203,32 +212,83 @@ class LocalHome:
             directory = now
         return None
 
-    def make(self, owner: Owner, partition: str) -> Hold:
+    def make(self, owner: Owner, partition: str, *, large: bool = False) -> Hold:
         partition = self.check_partition(partition)
         make_directories(self.layout.home)
         with FileLock(self.layout.home / "create.lock", timeout=10):
-            if self.find(owner) is not None:
+            if self.find(owner) is not None or self.check_unknown(owner):
                 raise MailboxLocked().at(user=str(owner))
-            self.check_unknown(owner)
             if owner != SERVER:
                 self.partitions.check()
                 self.partitions.mark(partition)
-            path = self.layout.directory(owner, partition)
-            make_directories(path, 0o700)
+            path = _making(self.layout.directory(owner, partition))
+            make_directories(path.parent, 0o700)
+            path.mkdir(0o700, exist_ok=True)
             lock = FileLock(path / LOCK, timeout=0)
             try:
-                schema.write_template(path)
+                for left in path.iterdir():
+                    if left.name != LOCK:
+                        left.unlink()
+                schema.blank(path, large=large)
                 return LocalHold(OwnerDirectory(owner, path, _version(path)), lock, made=True)
             except BaseException:
                 lock.release()
                 raise
 
+    def blank(self, hold: Hold) -> sqlite3.Connection:
+        return schema.building(hold.directory.path)
+
+    def bring_in(self, made: Sequence[tuple[Hold, Grown]], note: Callable[[], None]) -> None:
+        paths = [hold.directory.path for hold, _ in made]
+        for path in paths:
+            schema.seal(path)
+        _sync_all(paths, with_files=True)
+        note()
+        for path in paths:
+            _show(path)
+        _sync_all(list(dict.fromkeys(path.parent for path in paths)), with_files=False)
+
+    def _await_making(self, owner: Owner, deadline: float) -> bool:
+        """Wait while another process makes the owner; whether one did."""
+        found = False
+        for place in self.layout.places(owner) if owner != SERVER else [self.layout.directory(owner, "")]:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path = _making(place)
+                if path.is_dir():
+                    found = True
+                    with contextlib.suppress(Gone):
+                        FileLock(path / LOCK, max(deadline - time.monotonic(), 0)).release()
+        return found
+
+    def _finish_making(self, owner: Owner) -> bool:
+        """Show an owner that was complete and registered when a crash came. Whether there was one."""
+        for place in self.layout.places(owner):
+            path = _making(place)
+            if self.readonly or not (path / INDEX).exists() or not self.registry.held_by(owner):
+                continue
+            with (
+                contextlib.suppress(MailboxLocked, Gone, FileNotFoundError),
+                FileLock(path / LOCK, timeout=0),
+            ):
+                if self.layout.find(owner) is None:
+                    _show(path)
+                    sync_directory(place.parent)
+            return self.layout.find(owner) is not None
+        return False
+
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         commit()
 
     def abandon(self, hold: Hold) -> None:
-        if hold.made:
-            self.remove(hold.directory)
+        if not hold.made:
+            return
+        making = hold.directory
+        shown = making._replace(path=making.path.with_name(making.path.name.removeprefix(MAKING)))
+        if _is_there(shown):
+            self.remove(shown)
+        elif _is_there(making):
+            self.registry.forget(making.owner)
+            shutil.rmtree(making.path)
 
     def remove(self, directory: OwnerDirectory) -> None:
         self.registry.forget(directory.owner)
@@ -272,6 +332,41 @@ class LocalHome:
                     aside.append(_set_aside(path))
         self.registry.forget(owner)
         return aside
+
+
+_TOGETHER = 8
+"""So many directories are brought to disk with all else on it, instead of each singly."""
+
+
+def _sync_all(directories: Sequence[Path], *, with_files: bool) -> None:
+    """Bring directories to disk, and the files in them."""
+    if len(directories) >= _TOGETHER:
+        for path in {path.stat().st_dev: path for path in directories}.values():
+            sync_disk(path)
+        return
+    for path in directories:
+        for file in path.iterdir() if with_files else ():
+            if file.name != LOCK:
+                sync_file(file)
+        sync_directory(path)
+
+
+def _making(place: Path) -> Path:
+    """Where the owner of that place is built."""
+    return place.with_name(MAKING + place.name)
+
+
+def _show(path: Path) -> None:
+    """Give a directory that is complete the name of its owner. What a crash of an older release has left
+    there, which is nobody's, gives way."""
+    place = path.with_name(path.name.removeprefix(MAKING))
+    try:
+        path.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or remains(place):
+            raise
+        shutil.rmtree(place)
+        path.rename(place)
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import islice
 
 from cyrus_sync.common.descriptors import share_out
 from cyrus_sync.common.errors import CyrusSyncError
@@ -127,10 +128,10 @@ class OpenOwner:
         connection = self._home.open_index(self.directory, held=held)
         return OpenIndex(self, connection, PackReader(self._home.packs(self.directory)))
 
-    def ground(self, index: OpenIndex, *, new: bool) -> Ground:
-        """What a writer stands on; the caller holds the owner's lock. `new` = it has just been made."""
+    def ground(self, index: OpenIndex) -> Ground:
+        """What a writer stands on; the caller holds the owner's lock."""
         lengths = dict(index.connection.execute("SELECT pack, length FROM packs"))
-        packs = self._home.pack_writer(self.directory, lengths, new=new)
+        packs = self._home.pack_writer(self.directory, lengths)
         return Ground(index.connection, packs, index.bodies)
 
     def places_now(self, guids: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -216,7 +217,8 @@ class OpenFiles:
         surplus = len(self._open) - self.most
         if surplus <= 0:
             return
-        for owner in [one for one, each in self._open.items() if not each.in_use][:surplus]:
+        idle = (one for one, each in self._open.items() if not each.in_use)
+        for owner in list(islice(idle, surplus)):
             self._open[owner].close()
             self._pop(owner)
 

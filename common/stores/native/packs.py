@@ -43,10 +43,11 @@ class PackMark(NamedTuple):
 class PackWriter:
     """Appends frames to an owner's packs. Not durable before `sync`; `rewind` takes frames back."""
 
-    def __init__(self, directory: Path, lengths: Mapping[int, int], *, new_directory: bool = False) -> None:
-        """`lengths`: the valid length of each pack, from the index. `new_directory`: names in the
-        directory have not been synced yet; `sync` does it."""
+    def __init__(self, directory: Path, lengths: Mapping[int, int], *, apart: bool = False) -> None:
+        """`lengths`: the valid length of each pack, from the index. `apart`: nobody knows of the directory
+        yet, and whoever makes it known syncs all that is in it; so `sync` need not."""
         self._directory = directory
+        self._apart = apart
         self._committed = dict(lengths)
         self.grown: dict[int, tuple[int, int]] = {}
         """What the last `sync` has made durable: from which octet to which, by the pack's number."""
@@ -61,7 +62,7 @@ class PackWriter:
         self._buffered = 0
         self._descriptor = -1
         self._unsynced: set[int] = set()
-        self._new_names = new_directory
+        self._new_names = False
 
     def append(self, frame: bytes) -> Place:
         """Add one frame; it is written at the latest at `sync`."""
@@ -175,7 +176,7 @@ class PackWriter:
     def sync(self) -> dict[int, int]:
         """Make everything durable; the lengths of the packs that changed, for the index."""
         self.flush()
-        for number in self._unsynced:
+        for number in () if self._apart else self._unsynced:
             if number == self._pack and self._descriptor >= 0:
                 os.fdatasync(self._descriptor)
             else:
@@ -184,7 +185,7 @@ class PackWriter:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-        if self._new_names:
+        if self._new_names and not self._apart:
             sync_directory(self._directory)
             self._new_names = False
         changed = {}

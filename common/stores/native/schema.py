@@ -1,15 +1,19 @@
 """Opening an owner's index: how SQLite is set up, new files, and upgrades from older formats.
 
-Durability: WAL with synchronous=FULL, so SQLite syncs the log at every commit before it returns. A new
-index is written under another name, synced, and renamed, so it exists whole or not at all. An upgrade
-first leaves a copy of the old index beside it; an index newer than this program is refused.
+Durability: WAL with synchronous=FULL, so SQLite syncs the log at every commit before it returns. A new index
+is built without WAL in a directory that nobody else sees (`blank`), put into WAL mode (`seal`) and synced
+before that gets its name, so it exists whole or not at all. An upgrade first leaves a copy of the old index
+beside it; an index newer than this program is refused.
+
+Every table and every index takes a page, and most owners are small: a new index has pages of `SMALL_PAGE`
+octets, unless it is known to become large. Any page size is read; the format has no opinion on it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -25,6 +29,12 @@ MIGRATIONS: Mapping[int, str] = {}
 """SQL that takes an index of version N to N + 1, by N. Never changed once released."""
 
 _SQL = _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
+
+SMALL_PAGE = 512
+LARGE_PAGE = 4096
+_JOURNAL_VERSIONS = 18
+"""Where in the file SQLite says how it is written and read (file format 1.3.4): two octets, 1 = with a
+rollback journal, 2 = with a write-ahead log."""
 _BUSY_MS = 5000
 _PAGES_KIB = 2048
 
@@ -35,32 +45,52 @@ def schema_sql() -> str:
 
 
 @cache
-def _template() -> bytes:
-    """The file of an empty index, in WAL mode."""
-    with tempfile.TemporaryDirectory(prefix="cyrus-sync-") as directory:
-        path = Path(directory) / INDEX
-        connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.executescript(f"BEGIN;\n{schema_sql()}\nCOMMIT;")
-        connection.execute("PRAGMA journal_mode = WAL")
+def _template(page: int) -> bytes:
+    """The file of an empty index, without WAL."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {page}")
+        connection.executescript(f"BEGIN;\n{_terse(schema_sql())}\nCOMMIT;")
+        return connection.serialize()
+    finally:
         connection.close()
-        return path.read_bytes()
 
 
-def write_template(directory: Path) -> None:
-    """Put an empty index into `directory`, whole and synced, or nothing. The caller syncs `directory`."""
-    new = directory / f"{INDEX}.new"
-    with open(new, "wb", opener=private) as file:
-        file.write(_template())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / INDEX)
+def _terse(sql: str) -> str:
+    """The same statements without what is there for people: SQLite keeps their text in every index."""
+    text = re.sub(r"\s+", " ", re.sub(r"--.*", "", sql))
+    return re.sub(r" ?([(),]) ?", r"\1", text)
+
+
+def blank(directory: Path, *, large: bool = False) -> None:
+    """Put an empty index into `directory`, to be built (`building`) and sealed before anybody looks."""
+    with open(directory / INDEX, "wb", opener=private) as file:
+        file.write(_template(LARGE_PAGE if large else SMALL_PAGE))
+
+
+def building(directory: Path) -> sqlite3.Connection:
+    """A connection to an index of which nobody else knows yet. Nothing is synced; memory is bounded."""
+    connection = sqlite3.connect(directory / INDEX, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = MEMORY")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
+    return connection
+
+
+def seal(directory: Path) -> None:
+    """Give a built index its WAL mode; nobody has it open. The caller syncs it."""
+    descriptor = os.open(directory / INDEX, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, b"\x02\x02", _JOURNAL_VERSIONS)
+    finally:
+        os.close(descriptor)
 
 
 def memory_index() -> sqlite3.Connection:
     """An empty index that is nowhere: what an unknown owner reads as."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection.executescript(_SQL)
+    connection.deserialize(_template(SMALL_PAGE))
     return connection
 
 

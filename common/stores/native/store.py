@@ -17,12 +17,13 @@ from cyrus_sync.common.stores.mailstore import ChangesKept
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.changing import Change
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
-from cyrus_sync.common.stores.native.loglines import Line, LineWriter, LogLines
+from cyrus_sync.common.stores.native.loglines import LineWriter, LogLines
 from cyrus_sync.common.stores.native.marks import MarkedOwners
 from cyrus_sync.common.stores.native.opened import OpenFiles, OpenIndex, OpenOwner
 from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.together import Together
 from cyrus_sync.common.stores.native.transaction import Transaction
-from cyrus_sync.common.stores.native.unlogged import Unlogged
+from cyrus_sync.common.stores.native.unlogged import Line, Unlogged
 from cyrus_sync.common.stores.native.verbs.rename import Move, rename_across, rename_within
 from cyrus_sync.common.stores.native.writer import Writer
 from cyrus_sync.common.stores.trouble import reporting
@@ -132,8 +133,8 @@ class NativeStore:
                 finally:
                     mutex.lock.release()
             finally:
-                if written and self._right_now:
-                    self._right_now(written)
+                if written:
+                    self._tell(written)
 
     def _write_locked(
         self,
@@ -160,6 +161,13 @@ class NativeStore:
         except BaseException:
             change.undo(transaction)
             raise
+
+    def together(self) -> Together:
+        return Together(self, lambda owner: self._mutex(owner).lock, self._tell)
+
+    def _tell(self, lines: Sequence[Line]) -> None:
+        if self._right_now:
+            self._right_now(lines)
 
     def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
         return next(self.holders(uniqueid), None)
@@ -242,7 +250,8 @@ class NativeStore:
         if directory is None:
             if known is not None:
                 self.open.forget(owner)
-            self.home.check_unknown(owner)
+            if self.home.check_unknown(owner):
+                directory = self.home.find(owner)
         return directory
 
     def _mutex(self, owner: Owner) -> _Mutex:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -52,8 +52,8 @@ class Surroundings(Protocol):
     def check_partition(self, partition: str) -> str:
         """`partition` if it is configured, the default for ""; raises `PartitionUnknown`."""
 
-    def found(self, owner: Owner, partition: str) -> Ground:
-        """Bring a new owner into being, locked."""
+    def found(self, owner: Owner, partition: str, *, large: bool) -> Ground:
+        """Begin to make a new owner, locked. `large`: much is to be written to him."""
 
     def other_holder(self, uniqueid: str) -> Owner | None:
         """Another owner that holds the mailbox."""
@@ -125,17 +125,17 @@ class Transaction:
         """From now on a change to an owner that is not stored raises `MailboxNonexistent`."""
         self._may_found = False
 
-    def change(self, partition: str = "") -> None:
-        """Called before anything is changed: makes sure that the owner is stored (on `partition`). Raises
-        `MailboxNonexistent` where no owner may be made, `StoreError` after a rollback, what `found`
-        raises."""
+    def change(self, partition: str = "", *, large: bool = False) -> None:
+        """Called before anything is changed: makes sure that the owner is stored (on `partition`). `large`:
+        much will be written to one who is not. Raises `MailboxNonexistent` where no owner may be made,
+        `StoreError` after a rollback, what `found` raises."""
         if self._broken:
             raise StoreError("the transaction has been rolled back").at(user=str(self.owner))
         if self._ground is not None:
             return
         if not self._may_found:
             raise MailboxNonexistent().at(user=str(self.owner))
-        self._ground = self.around.found(self.owner, partition)
+        self._ground = self.around.found(self.owner, partition, large=large)
         self.db.close()
         self._begin(self._ground)
         mark = self._ground.packs.mark()
@@ -235,9 +235,7 @@ class Transaction:
                 self.db.executemany(
                     "INSERT OR REPLACE INTO packs (pack, length) VALUES (?, ?)", lengths.items()
                 )
-            kept = [(chained, json.dumps(line)) for chained, line in self._lines if chained in keep_lines]
-            if kept:
-                self.db.executemany("INSERT INTO outbox (chained, line) VALUES (?, ?)", kept)
+            leave_lines(self.db, [line for line in self._lines if line[0] in keep_lines])
             self._start = None
             self.db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
@@ -262,6 +260,13 @@ class Transaction:
             self.db.execute("ROLLBACK")
         if self._start is not None:
             self._ground.packs.rewind(self._start)
+
+
+def leave_lines(connection: sqlite3.Connection, lines: Iterable[tuple[bool, LogLineTuple]]) -> None:
+    """Put lines into the outbox."""
+    kept = [(chained, json.dumps(line)) for chained, line in lines]
+    if kept:
+        connection.executemany("INSERT INTO outbox (chained, line) VALUES (?, ?)", kept)
 
 
 def _flushed(ground: Ground) -> BodyReader:

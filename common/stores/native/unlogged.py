@@ -8,11 +8,13 @@ when the log has the lines::
     <home>/unlogged/4711-9f3c81      one file per process, locked for as long as the process has it
     +["user", "alice"]               noted
     -["user", "alice"]               struck out
+    *["user", "alice"] [[false, ["MAILBOX", "user.alice"]]]
 
-Nothing here is synced: it costs two small writes a change. A file outlives its process but not a power cut,
-nor can it be written when the disk is full. Therefore `swept`, with the boot id under which every owner was
-last looked at: where that is not the present one, or the file is gone (whoever cannot note an owner removes
-it, which needs no space), `sweep` looks at every owner once.
+Of a new owner the lines themselves are noted, and synced before he is shown: it costs less than emptying his
+outbox. Nothing else here is synced: it costs two small writes a change. A file outlives its process but not a
+power cut, nor can it be written when the disk is full. Therefore `swept`, with the boot id under which every
+owner was last looked at: where that is not the present one, or the file is gone (whoever cannot note an owner
+removes it, which needs no space), `sweep` looks at every owner once.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cyrus_sync.common.files import make_directories, private, sync_directory
 from cyrus_sync.common.names import Owner
 
 log = logging.getLogger(__name__)
+
+Line = tuple[bool, tuple[str, ...]]
+"""A line for the action log, and whether a replica's change has made it."""
+
+_DECODER = json.JSONDecoder()
 
 SWEPT = "swept"
 SWEEPING = "sweeping"
@@ -49,6 +56,7 @@ class Unlogged:
         self._path = directory
         self._length = 0
         self._noted: dict[Owner, int] = {}
+        self._is_name_synced = False
 
     def note(self, owner: Owner) -> None:
         """Called before a commit that leaves lines to write."""
@@ -63,6 +71,21 @@ class Unlogged:
             except OSError as error:
                 log.warning("%s: %s; every owner will be looked at instead", self._path, error.strerror)
                 self._look_at_everybody()
+
+    def note_new(self, owner: Owner, lines: Sequence[Line]) -> None:
+        """Called before an owner who is new is shown; `sync` comes before that too. Raises OSError."""
+        with self._lock:
+            self._noted[owner] = self._noted.get(owner, 0) + 1
+            if self._descriptor < 0:
+                self._create()
+            self._append(f"*{json.dumps(owner)} {json.dumps(lines)}\n".encode())
+
+    def sync(self) -> None:
+        """Bring what was noted to disk. Raises OSError."""
+        os.fsync(self._descriptor)
+        if not self._is_name_synced:
+            sync_directory(self.directory)
+            self._is_name_synced = True
 
     def strike(self, owner: Owner) -> None:
         """Called when the lines are in the action log."""
@@ -99,9 +122,12 @@ class Unlogged:
                 descriptor
             )  # Between the two calls a sweep took it for one that a killed process has left.
         self._path, self._descriptor, self._length = path, descriptor, 0
+        self._is_name_synced = False
 
     def _write(self, sign: str, owner: Owner) -> None:
-        data = (sign + json.dumps(owner) + "\n").encode()
+        self._append((sign + json.dumps(owner) + "\n").encode())
+
+    def _append(self, data: bytes) -> None:
         os.pwrite(self._descriptor, data, self._length)
         self._length += len(data)
 
@@ -151,7 +177,10 @@ class Notes:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.alive = True
-        self.owners = _noted_in(path.read_bytes())
+        noted = _noted_in(path.read_bytes())
+        self.owners = [owner for owner, lines in noted.items() if not lines]
+        self.new = {owner: lines for owner, lines in noted.items() if lines}
+        """The lines of owners who were new, for the log."""
 
     def remove(self) -> None:
         """Everything noted has been done, and the process will note nothing more."""
@@ -161,16 +190,20 @@ class Notes:
         os.close(self._descriptor)
 
 
-def _noted_in(data: bytes) -> list[Owner]:
-    noted: dict[Owner, None] = {}
-    for line in data.splitlines():
+def _noted_in(data: bytes) -> dict[Owner, list[Line]]:
+    noted: dict[Owner, list[Line]] = {}
+    for line in data.decode(errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError):
-            owner = Owner(*json.loads(line[1:]))
-            if line[:1] == b"+":
-                noted[owner] = None
-            else:
+            named, end = _DECODER.raw_decode(line, 1)
+            owner = Owner(*named)
+            if line[0] == "-":
                 noted.pop(owner, None)
-    return list(noted)
+            elif line[0] == "*":
+                found = json.loads(line[end:])
+                noted[owner] = [(bool(chained), tuple(map(str, words))) for chained, words in found]
+            else:
+                noted[owner] = []
+    return noted
 
 
 def all_notes(directory: Path) -> Iterator[Notes]:

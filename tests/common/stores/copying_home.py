@@ -13,9 +13,10 @@ import shutil
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
@@ -228,9 +229,10 @@ class CopyingHome:
         self._number += 1
         return self.cache / f"{owner.kind}-{encode_name(owner.name)}" / str(self._number)
 
-    def check_unknown(self, owner: Owner) -> None:
+    def check_unknown(self, owner: Owner) -> bool:
         if owner != SERVER and self.registry.held_by(owner) and self.vault.head(owner) is None:
             raise StoreCorrupt("lost: mailboxes are registered and nothing is in the vault")
+        return False
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
         connection = schema.connect(directory.path / INDEX, readonly=self.readonly)
@@ -248,7 +250,7 @@ class CopyingHome:
     ) -> PackWriter:
         if lengths:
             self._bring_pack(directory, max(lengths))
-        return PackWriter(directory.path, lengths, new_directory=new)
+        return PackWriter(directory.path, lengths, apart=new)
 
     def _bring_pack(self, directory: OwnerDirectory, number: int) -> None:
         """The pack that is appended to has to be here."""
@@ -272,7 +274,7 @@ class CopyingHome:
     def _lock(self, owner: Owner, timeout: float) -> FileLock:
         return FileLock(self.cache / f"{owner.kind}-{encode_name(owner.name)}.lock", timeout)
 
-    def make(self, owner: Owner, partition: str) -> Hold:
+    def make(self, owner: Owner, partition: str, *, large: bool = False) -> Hold:
         partition = self.check_partition(partition)
         self.check_unknown(owner)
         lock = self._lock(owner, 0)
@@ -281,8 +283,17 @@ class CopyingHome:
             raise MailboxLocked()
         path = self._place(owner)
         path.mkdir(parents=True)
-        schema.write_template(path)
+        schema.blank(path, large=large)
         return CopyHold(Copy(OwnerDirectory(owner, path, path), None, partition), lock)
+
+    def blank(self, hold: Hold) -> sqlite3.Connection:
+        return schema.building(hold.directory.path)
+
+    def bring_in(self, made: Sequence[tuple[Hold, Grown]], note: Callable[[], None]) -> None:
+        note()
+        for hold, grown in made:
+            schema.seal(hold.directory.path)
+            self.publish(hold, partial(dict, grown))
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         assert isinstance(hold, CopyHold)

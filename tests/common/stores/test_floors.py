@@ -13,7 +13,7 @@ HERE = STORES / "native"
 
 FLOORS = (
     *("transaction", "opened", "loglines"),
-    *("tables", "intake", "verbs", "writer", "changing", "store", "care"),
+    *("tables", "intake", "verbs", "writer", "changing", "together", "store", "care"),
 )
 """From the bottom; what is named nowhere here (files, locks, the reader) is below all of them."""
 

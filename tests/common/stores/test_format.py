@@ -115,9 +115,10 @@ def test_the_first_commit_of_an_owner_syncs_every_new_name(tmp_path, monkeypatch
         assert not synced[-1].endswith("alice")
     directory = store.directory_of(ALICE)
     assert directory is not None
-    for name in (directory, *list(directory.parents)[:3]):
+    built = directory.with_name(".new-alice")
+    for name in (built, built / "index.sqlite", *list(directory.parents)[:3]):
         assert str(name) in synced
-    assert str(directory / "index.sqlite.new") in synced
+    assert synced.index(str(built)) < len(synced) - 1 - synced[::-1].index(str(directory.parent))
     store.close()
 
 

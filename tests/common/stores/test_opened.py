@@ -21,6 +21,7 @@ def fill(store: NativeStore, number: int) -> Owner:
     owner = Owner("user", f"u{number}")
     with store.write(owner) as writer:
         writer.create(f"user.u{number}")
+    with store.write(owner) as writer:  # who is new was made apart, and nothing of him is open yet
         writer.append(f"user.u{number}", [(message(number), 1, "")])
     return owner
 

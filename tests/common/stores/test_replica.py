@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import DeferredList
@@ -32,6 +33,8 @@ from cyrus_sync.common.model import (
     UserState,
 )
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native import local_home
+from cyrus_sync.common.stores.native.changing import Change
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.threads import ThreadRunner
 from tests.common.stores.tools import (
@@ -85,16 +88,16 @@ def bodies(*messages: bytes) -> list[list[MessageBody]]:
 
 
 @contextmanager
-def counted_commits(store, monkeypatch):
-    """How often a writer is opened."""
+def counted_commits(monkeypatch):
+    """For whom a transaction is begun."""
     count = []
-    write = store.write
+    begin = Change.begin
 
-    def counting(owner, **more):
-        count.append(owner)
-        return write(owner, **more)
+    def counting(change, timeout):
+        count.append(change._owner)
+        return begin(change, timeout)
 
-    monkeypatch.setattr(store, "write", counting)
+    monkeypatch.setattr(Change, "begin", counting)
     yield count
 
 
@@ -167,9 +170,20 @@ def test_unknown_partitions_are_refused(replica, call):
     call(replica.noop)
 
 
+def test_owners_who_are_new_come_to_disk_together(replica, call, store, monkeypatch):
+    synced: list[Path] = []
+    monkeypatch.setattr(local_home, "sync_disk", synced.append)
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(Path()))
+    names = [f"user.u{number}" for number in range(20)]
+    done = call(lambda: DeferredList([replica.mailbox(update_of(name, [])) for name in names]))
+    assert [ok for ok, _ in done] == [True] * 20
+    assert len(synced) < 60  # alone each of them has seven
+    assert [owner.name for owner in store.owners()] == sorted(name.partition(".")[2] for name in names)
+
+
 def test_changes_to_one_owner_in_a_row_share_one_commit(replica, call, store, monkeypatch):
     apply(store, update_of("user.bob", []))
-    with counted_commits(store, monkeypatch) as commits:
+    with counted_commits(monkeypatch) as commits:
         done = call(
             lambda: DeferredList(
                 [
@@ -185,7 +199,7 @@ def test_changes_to_one_owner_in_a_row_share_one_commit(replica, call, store, mo
             )
         )
     assert [ok for ok, _ in done] == [True] * 8
-    assert commits == [ALICE, Owner("user", "bob"), ALICE]
+    assert commits == [ALICE, Owner("user", "bob")]
     assert done[2][1] == []
     assert [state.name for state in done[5][1].mailboxes] == [INBOX, INBOX + ".x"]
     assert done[5][1].meta.subscriptions == (INBOX,)

@@ -14,7 +14,6 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailWriter
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.bodies import BodyReader, lookup
-from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.marks import Marks
 from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, PackWriter
 from cyrus_sync.common.stores.native.tables.boxes import get_box
@@ -40,10 +39,10 @@ class Alone:
     def check_partition(self, partition: str) -> str:
         return partition or "default"
 
-    def found(self, owner: Owner, partition: str) -> Ground:
+    def found(self, owner: Owner, partition: str, *, large: bool) -> Ground:
         self.found_on.append(partition)
-        schema.write_template(self.directory)
-        connection = schema.connect(self.directory / INDEX, readonly=False)
+        schema.blank(self.directory, large=large)
+        connection = schema.building(self.directory)
         damaged = Marks(self.directory / "damaged", owner)
         packs = PackReader(PackFiles(self.directory))
         bodies = BodyReader(connection, packs, lambda guids: lookup(connection, guids), damaged)

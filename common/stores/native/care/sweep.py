@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError
@@ -18,6 +18,7 @@ from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema, unlogged
 from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.unlogged import Line
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def sweep(store: NativeStore, stop: threading.Event | None = None) -> list[Owner
     if everybody:
         unlogged.begin_with_all(directory)
     for notes in unlogged.all_notes(directory):
-        if run.write_all(notes.owners) and not notes.alive and not run.stop.is_set():
+        well = run.write_all(notes.owners) and (notes.alive or run.write_new(notes.new))
+        if well and not notes.alive and not run.stop.is_set():
             notes.remove()
     if everybody:
         run.write_all(_owners(store))
@@ -73,6 +75,17 @@ class _Sweep:
                 self.store.unlogged.note(owner)
                 well = False
         return well
+
+    def write_new(self, new: Mapping[Owner, Sequence[Line]]) -> bool:
+        """Write the lines of owners who were new when a process ended, as far as they were shown."""
+        try:
+            there = [owner for owner in new if self.store.find(owner) is not None]
+            self.store.lines.put([line for owner in there for line in new[owner]])
+        except (CyrusSyncError, OSError, sqlite3.Error) as error:
+            log.warning("action log of new owners not written: %s", reason(error))
+            return False
+        self.written += there
+        return True
 
     def _write(self, owner: Owner) -> bool:
         """Whether lines are left still."""

@@ -22,6 +22,9 @@ from cyrus_sync.common.stores.native.tables.quotas import quotaroot_of
 from cyrus_sync.common.stores.native.tables.tally import weight
 from cyrus_sync.common.stores.native.transaction import Transaction
 
+LARGE = 2000
+"""Of an owner whose first mailbox has given out so many UIDs, the index will not stay small."""
+
 
 def box_sort(name: str) -> str:
     """Key of the order in which mailboxes are listed: live ones in mailboxes.db order, then deleted."""
@@ -99,7 +102,7 @@ def require_inbox(transaction: Transaction, name: str) -> None:
 
 def insert_box(transaction: Transaction, state: MailboxState) -> Box:
     """A new mailbox without messages. Its CRCs are those of an empty one. A `change`."""
-    transaction.change(state.partition)
+    transaction.change(state.partition, large=state.last_uid > LARGE)
     columns: dict[str, Any] = state_values(state)
     del columns["sync_crc"], columns["sync_crc_annot"]
     columns["sort"] = box_sort(state.name)
