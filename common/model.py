@@ -218,6 +218,18 @@ class MailboxAnnotation:
     value: bytes
 
 
+class Verified(NamedTuple):
+    """What a replica found when it read its stored messages of a mailbox again (GET XVERIFY)."""
+
+    upto: int
+    """The last UID that it has looked at; the rest is to be asked for."""
+    messages: int
+    """Live ones that it has read."""
+    octets: int
+    bad: tuple[bytes, ...] = ()
+    """GUIDs of those that are not stored, or are not what their GUIDs say."""
+
+
 @dataclass(frozen=True, slots=True)
 class UserMeta:
     """The answer of GET META. `sieve` is empty where SIEVE-MAILBOX was agreed."""

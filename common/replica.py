@@ -35,6 +35,7 @@ from cyrus_sync.common.model import (
     Seen,
     UserMeta,
     UserState,
+    Verified,
 )
 
 
@@ -79,6 +80,14 @@ class Replica(Protocol):
 
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
         """The GUIDs of the user's messages that are known to be damaged there."""
+
+    def get_shared(self) -> Deferred[list[str]]:
+        """Names of all live shared mailboxes. This and the next: only where ``X-CYRUS-SYNC-VERIFY`` was
+        agreed."""
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
+        """GET XVERIFY: read the stored messages of the live records from UID `first` to `last`, or as far as
+        one answer goes. Fails with `MailboxNonexistent`, or `MailboxMoved` for another uniqueid."""
 
     def get_quota(self, root: str) -> Deferred[Quota | None]:
         """GET QUOTA: the limits of a quota root; None where there is no such root."""

@@ -39,6 +39,7 @@ from cyrus_sync.common.model import (
     Seen,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.names import SERVER, Owner, is_deleted, owner_of, sort_key
 from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID
@@ -95,6 +96,13 @@ class Recorder:
 
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
         return succeed([])
+
+    def get_shared(self) -> Deferred[list[str]]:
+        """Nobody asks a log."""
+        return succeed([])
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
+        return fail(MailboxNonexistent().at(mailbox=mailbox))
 
     def heal(self, userid: str) -> Deferred[None]:
         return succeed(None)

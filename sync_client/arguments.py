@@ -1,6 +1,7 @@
 """The command line of sync_client: every option, checked, as one value.
 
-Options are those of sync_client(8) with the long names of Cyrus 3.8, and ``--status`` of our own.
+Options are those of sync_client(8) with the long names of Cyrus 3.8, and ``--status``, ``--compare`` and
+``--verify-report`` of our own.
 Exactly one mode must be chosen. What is wrong with a command line raises `UsageError` (exit status 64).
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,11 +24,14 @@ modes (exactly one):
   -u, -m, -A, -s    replicate users, mailboxes, everybody, users' meta-data, and end
   -r, -R            rolling: replicate whatever the action log names, until stopped
   --status          how rolling replication fares; exit status fit for Nagios
+  --compare         are both ends the same? Users, or everybody; changes nothing
+  --verify-report   is a report of --compare as it was signed?
 
 exit status:
   0   everything was done; or rolling replication was stopped by its shutdown file
   1   something could not be replicated, is on neither side, or on the replica
-      alone; there is nobody here; or there is no connection
+      alone; there is nobody here; or there is no connection; with --compare: a
+      difference; with --verify-report: the report cannot be believed
   64  usage error        70  no server is configured       78  bad configuration
   75  stopped by a signal, or another client works on the channel
 """
@@ -39,6 +44,8 @@ class Mode(enum.Enum):
     META = "-s"
     ROLLING = "-r"
     STATUS = "--status"
+    COMPARE = "--compare"
+    VERIFY_REPORT = "--verify-report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,14 @@ class Arguments:
     format: str
     warning: int
     critical: int
+    everybody: bool
+    records: bool
+    messages: bool
+    owners_a_second: float
+    octets_a_second: int
+    anew: bool
+    report: str | None
+    key: str | None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("-r", "--rolling", action="store_true", help="rolling, in the background")
     mode.add_argument("-R", "--foreground-rolling", action="store_true", help="rolling, in the foreground")
     mode.add_argument("--status", action="store_true", help="show the state of a channel (-n)")
+    mode.add_argument("--compare", action="store_true", help="are both ends the same? (with -A: everybody)")
+    mode.add_argument("--verify-report", dest="report", metavar="FILE", help="check a report's signature")
     where = p.add_argument_group("where and how to connect")
     where.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf")
     where.add_argument("-S", "--server", metavar="SERVER", help="instead of sync_host")
@@ -119,7 +136,13 @@ def parser() -> argparse.ArgumentParser:
     talk.add_argument("-v", "--verbose", action="count", default=0, help="operations; twice: the protocol")
     talk.add_argument("-l", "--verbose-logging", action="store_true", help="operations to syslog")
     talk.add_argument("-w", "--delayed-startup", metavar="N", help="wait before starting")
-    state = p.add_argument_group("with --status")
+    comparing = p.add_argument_group("with --compare and --verify-report")
+    comparing.add_argument("--records", action="store_true", help="record by record")
+    comparing.add_argument("--messages", action="store_true", help="and by what is stored: read at both ends")
+    comparing.add_argument("--rate", metavar="RATE", help="users a second (50), or octets of messages (20M)")
+    comparing.add_argument("--anew", action="store_true", help="forget what an interrupted run has compared")
+    comparing.add_argument("--key", metavar="KEY", help="whose report it has to be: public key, or file")
+    state = p.add_argument_group("with --status and --compare")
     state.add_argument("--format", choices=("text", "json", "yaml"))
     state.add_argument("--warning", metavar="N", help="age of oldest change (60)")
     state.add_argument("--critical", metavar="N", help="the same (600)")
@@ -133,6 +156,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     given = parser().parse_intermixed_args(list(argv))
     mode = _mode(given)
     _check(given, mode)
+    owners, octets = _rate(given.rate)
     return Arguments(
         mode=mode,
         names=tuple(given.names),
@@ -159,38 +183,57 @@ def parse(argv: Sequence[str]) -> Arguments:
         format=given.format or "text",
         warning=_seconds("--warning", given.warning or "60"),
         critical=_seconds("--critical", given.critical or "600"),
+        everybody=given.compare and not given.users and (given.all_users or not _named(given)),
+        records=given.records,
+        messages=given.messages,
+        owners_a_second=owners,
+        octets_a_second=octets,
+        anew=given.anew,
+        report=given.report,
+        key=given.key,
     )
+
+
+_MODES = "-u -m -A -s -r -R --status --compare --verify-report"
 
 
 def _mode(given: argparse.Namespace) -> Mode:
     chosen = [
         mode
         for mode, wanted in (
-            (Mode.USERS, given.users),
+            (Mode.USERS, given.users and not given.compare),
             (Mode.MAILBOXES, given.mailboxes),
-            (Mode.ALL, given.all_users),
+            (Mode.ALL, given.all_users and not given.compare),
             (Mode.META, given.meta),
             (Mode.ROLLING, given.rolling),
             (Mode.ROLLING, given.foreground_rolling),
             (Mode.STATUS, given.status),
+            (Mode.COMPARE, given.compare),
+            (Mode.VERIFY_REPORT, given.report is not None),
         )
         if wanted
     ]
     if not chosen:
-        raise UsageError("no mode: give one of -u -m -A -s -r -R --status")
+        raise UsageError(f"no mode: give one of {_MODES}")
     if len(chosen) > 1:
-        raise UsageError("more than one mode: give one of -u -m -A -s -r -R --status")
+        raise UsageError(f"more than one mode: give one of {_MODES}")
     return chosen[0]
 
 
+def _named(given: argparse.Namespace) -> bool:
+    return bool(given.names) or given.input_file is not None
+
+
 def _check(given: argparse.Namespace, mode: Mode) -> None:
-    if mode in (Mode.USERS, Mode.MAILBOXES, Mode.META) and not given.names and given.input_file is None:
+    if mode in (Mode.USERS, Mode.MAILBOXES, Mode.META) and not _named(given):
         raise UsageError(f"{mode.value} needs names, as arguments or from a file (-f)")
     if mode is Mode.ALL and len(given.names) > 1:
         raise UsageError("-A takes one prefix at most")
     if mode is Mode.ALL and given.input_file is not None:
         raise UsageError("-A and -f exclude each other")
-    if mode in (Mode.ROLLING, Mode.STATUS) and given.names:
+    if mode is Mode.COMPARE:
+        _check_comparison(given)
+    if mode in (Mode.ROLLING, Mode.STATUS, Mode.VERIFY_REPORT) and given.names:
         raise UsageError(f"{mode.value} takes no names, but '{given.names[0]}' was given")
     for option, name, modes, wanted in _MEANINGS:
         value = getattr(given, name)
@@ -200,10 +243,42 @@ def _check(given: argparse.Namespace, mode: Mode) -> None:
             raise UsageError(f"{option} means nothing with {mode.value}: it goes with {wanted}")
 
 
-_WORKING = frozenset(Mode) - {Mode.STATUS}
+def _check_comparison(given: argparse.Namespace) -> None:
+    if given.all_users and given.users:
+        raise UsageError("-A and -u exclude each other")
+    if given.all_users and len(given.names) > 1:
+        raise UsageError("-A takes one prefix at most")
+    if given.all_users and given.input_file is not None:
+        raise UsageError("-A and -f exclude each other")
+    if given.users and not _named(given):
+        raise UsageError("-u needs names, as arguments or from a file (-f)")
+    if given.format == "yaml":
+        raise UsageError("--compare reports as text or json")
+
+
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kKmMgG]?)")
+_POWER = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _rate(text: str | None) -> tuple[float, int]:
+    """Owners a second and octets a second; 0 = as fast as it goes."""
+    if text is None:
+        return 0.0, 0
+    found = _RATE.fullmatch(text)
+    if found is None or not float(found[1]):
+        raise UsageError(f"--rate: '{text}' is neither users a second (50) nor octets a second (20M)")
+    if found[2]:
+        return 0.0, max(1, int(float(found[1]) * _POWER[found[2].lower()]))
+    return float(found[1]), 0
+
+
+_REPLICATING = frozenset(Mode) - {Mode.STATUS, Mode.COMPARE, Mode.VERIFY_REPORT}
+_WORKING = _REPLICATING | {Mode.COMPARE}
 _MAILBOXES = _WORKING - {Mode.META}
+_COMPARE = frozenset({Mode.COMPARE})
 _ROLLING = frozenset({Mode.ROLLING})
 _STATUS = frozenset({Mode.STATUS})
+_TELLING = _STATUS | _COMPARE
 _WORK = "what replicates"
 
 _MEANINGS: tuple[tuple[str, str, frozenset[Mode], str], ...] = (
@@ -211,12 +286,12 @@ _MEANINGS: tuple[tuple[str, str, frozenset[Mode], str], ...] = (
     ("-o", "connect_once", _WORKING, _WORK),
     ("-z", "compress", _WORKING, _WORK),
     ("--require-compression", "require_compression", _WORKING, _WORK),
-    ("-a", "stage_to_archive", _WORKING, _WORK),
+    ("-a", "stage_to_archive", _REPLICATING, _WORK),
     ("-f", "input_file", _WORKING, _WORK),
-    ("-O", "no_copyback", _WORKING, _WORK),
-    ("-N", "skip_locked", _WORKING, _WORK),
+    ("-O", "no_copyback", _REPLICATING, _WORK),
+    ("-N", "skip_locked", _REPLICATING, _WORK),
     ("-p", "partition", _MAILBOXES, "what replicates mailboxes"),
-    ("-L", "local_only", _WORKING, _WORK),
+    ("-L", "local_only", _REPLICATING, _WORK),
     ("-1", "once", _ROLLING, "-R or -r"),
     ("-d", "delay", _ROLLING, "-R or -r"),
     ("-t", "timeout", _ROLLING, "-R or -r"),
@@ -224,9 +299,14 @@ _MEANINGS: tuple[tuple[str, str, frozenset[Mode], str], ...] = (
     ("-v", "verbose", _WORKING, _WORK),
     ("-l", "verbose_logging", _WORKING, _WORK),
     ("-w", "delayed_startup", _WORKING, _WORK),
-    ("--format", "format", _STATUS, "--status"),
+    ("--format", "format", _TELLING, "--status and --compare"),
     ("--warning", "warning", _STATUS, "--status"),
     ("--critical", "critical", _STATUS, "--status"),
+    ("--records", "records", _COMPARE, "--compare"),
+    ("--messages", "messages", _COMPARE, "--compare"),
+    ("--rate", "rate", _COMPARE, "--compare"),
+    ("--anew", "anew", _COMPARE, "--compare"),
+    ("--key", "key", frozenset({Mode.VERIFY_REPORT}), "--verify-report"),
 )
 """Of each option, its name in what is parsed, the modes in which it has a meaning, and those in words."""
 

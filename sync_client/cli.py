@@ -18,7 +18,7 @@ from cyrus_sync.common import syslog
 from cyrus_sync.common.commands import complain, run_command
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.kept import tighten_kept
-from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, UsageError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_warnings
@@ -27,6 +27,7 @@ from cyrus_sync.sync_client import names, report
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.background import go_to_background, is_supervised
 from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
+from cyrus_sync.sync_client.comparing.findings import name_of
 from cyrus_sync.sync_client.masters import look_at_master
 from cyrus_sync.sync_client.status import Thresholds, read_status, render
 
@@ -52,6 +53,8 @@ def _run(words: list[str]) -> int:
     cfg = Config.load(arguments.config, program="sync_client")
     if arguments.mode is Mode.STATUS:
         return _status(arguments, cfg)
+    if arguments.mode is Mode.VERIFY_REPORT:
+        return _verify_report(arguments, cfg)
     if arguments.channel and arguments.mode is not Mode.ROLLING:
         check_known(cfg, arguments.channel)
     settings = _client_settings(arguments, cfg)
@@ -70,7 +73,12 @@ def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
     from cyrus_sync.sync_client.start import Job, run_one_shot
 
-    return run_one_shot(Job(arguments, cfg, settings, found, bad))
+    job = Job(arguments, cfg, settings, found, bad)
+    if arguments.mode is Mode.COMPARE:
+        from cyrus_sync.sync_client.comparison import run_comparison
+
+        return run_comparison(job)
+    return run_one_shot(job)
 
 
 def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
@@ -131,6 +139,18 @@ def _status(arguments: Arguments, cfg: Config) -> int:
     return int(found["exit_status"])
 
 
+def _verify_report(arguments: Arguments, cfg: Config) -> int:
+    from cyrus_sync.sync_client.comparing import signing
+    from cyrus_sync.sync_client.comparing.report import verdict
+
+    assert arguments.report is not None
+    text, good = verdict(
+        names.read_input(arguments.report), signing.known_key(cfg.configdirectory / "sync", arguments.key)
+    )
+    print(text)
+    return EX_OK if good else EX_FAILURE
+
+
 def _has_server(arguments: Arguments, cfg: Config) -> bool:
     return bool(arguments.server or cfg.string("sync_host", arguments.channel or None))
 
@@ -154,12 +174,14 @@ def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
             where = "standard input" if arguments.input_file == "-" else arguments.input_file
             raise NothingToDo(f"no names in {where}: nothing was done")
     space = Namespace.from_config(cfg)
-    if arguments.mode is Mode.ALL:
+    if arguments.mode is Mode.ALL or (arguments.mode is Mode.COMPARE and arguments.everybody):
         return [space.prefix(text) if space.separator in text else text for text in typed], 0
 
     def tell(error: CyrusSyncError) -> None:
         complain("sync_client", str(error))
 
+    if arguments.mode is Mode.COMPARE:
+        return names.check_each(typed, lambda text: name_of(space.owner(text)), tell)
     if arguments.mode is Mode.MAILBOXES:
         return names.check_each(typed, space.internal, tell)
     return names.check_each(typed, space.userid, tell)

@@ -12,6 +12,7 @@ from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.sync_client.connection import EngineVerbs
 from cyrus_sync.sync_client.engine import Engine, Options
 from cyrus_sync.sync_client.facts import NotGranted
 from cyrus_sync.sync_client.report import Trace
@@ -24,7 +25,7 @@ WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, ZSTD})
 class WireConnection:
     """An `EngineConnection` over the wire."""
 
-    def __init__(self, engine: Engine, replica: WireReplica) -> None:
+    def __init__(self, engine: EngineVerbs, replica: WireReplica) -> None:
         self.engine = engine
         self._replica = replica
 
@@ -42,7 +43,8 @@ class WireConnection:
 
 
 class WireConnector:
-    """Connects, agrees on capabilities, puts an engine on the connection."""
+    """Connects, agrees on capabilities, puts an engine on the connection: `make`, if it is given, makes it.
+    `wanted` are capabilities besides those that every engine can use."""
 
     def __init__(
         self,
@@ -54,13 +56,16 @@ class WireConnector:
         *,
         archive: bool = False,
         trace: Trace | None = None,
+        make: Callable[[WireReplica], EngineVerbs] | None = None,
+        wanted: frozenset[str] = frozenset(),
     ) -> None:
+        self._make = make or (lambda replica: Engine(master, replica, threads, options))
+        self._wanted = WANTED | wanted
         self._reactor = reactor
         self.settings = settings
         """May be replaced; the next attempt uses them."""
         self._master = master
         self._threads = threads
-        self._options = options
         self._archive = archive
         self._trace = trace
 
@@ -73,7 +78,7 @@ class WireConnector:
 
     async def _connect(self) -> WireConnection:
         connection = await connect(self._reactor, self.settings, self._trace)
-        wanted = WANTED | {ARCHIVE} if self._archive else WANTED
+        wanted = self._wanted | {ARCHIVE} if self._archive else self._wanted
         if not await self._threads.run(_scripts_are_mail, self._master):
             wanted -= {SIEVE_MAILBOX}
         try:
@@ -86,8 +91,7 @@ class WireConnector:
         if self._archive and ARCHIVE not in replica.capabilities:
             await replica.close()
             raise NotGranted().at(server=self.server)
-        engine = Engine(self._master, replica, self._threads, self._options)
-        return WireConnection(engine, replica)
+        return WireConnection(self._make(replica), replica)
 
 
 def _scripts_are_mail(master: Master) -> bool:

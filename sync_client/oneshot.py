@@ -84,6 +84,8 @@ class OneShot:
     random: Callable[[], float] = random.random
     everybody: tuple[str, Sequence[str]] | None = None
     """With ``-A``: the prefix, and the users of the master: who else is on the replica is told at the end."""
+    ask_anyway: bool = False
+    """Whether that is asked although there is nobody here."""
     _run: Run | None = None
     _waiting: Deferred[Any] | None = None
     _stopped: bool = False
@@ -112,7 +114,7 @@ class OneShot:
     async def go(self) -> int:
         """Do it all; the exit status."""
         left, width = self.items, self.width
-        while left and not self._stopped:
+        while (left or self._has_to_ask) and not self._stopped:
             connection = await self._connect()
             if connection is None:
                 break
@@ -129,6 +131,10 @@ class OneShot:
             return EX_TEMPFAIL
         return EX_FAILURE if self._failed or left else EX_OK
 
+    @property
+    def _has_to_ask(self) -> bool:
+        return self.ask_anyway and self.everybody is not None
+
     async def _one(self, connection: EngineConnection, items: list[Item], width: int) -> Outcome:
         self._run = Run(
             WorkPlan(sorted(items, key=lambda item: item.kind)),
@@ -142,6 +148,7 @@ class OneShot:
             outcome = await self._run.go()
             if self.everybody is not None and not (outcome.remaining or outcome.broken or self._stopped):
                 await connection.engine.alone(*self.everybody)
+                self.everybody = None
         finally:
             self._run = None
             await connection.close()

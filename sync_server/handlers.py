@@ -19,14 +19,14 @@ from cyrus_sync.common.errors import BadParameters, MailboxNonexistent, Protocol
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol import codec, dlist
-from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, VERIFY, ZSTD
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.stores.queries import FullMailbox
 from cyrus_sync.sync_server.request import Answer, Blocking, Request
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, VERIFY, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -126,14 +126,14 @@ def _full_mailbox(state: MailboxState, records: RecordSource) -> Generator[bytes
     yield codec.MAILBOX_TAIL + b"\r\n"
 
 
-USERS_AT_ONCE = 10_000
-"""Userids in one answer to XUSERS; the client asks on from the last."""
+NAMES_AT_ONCE = 10_000
+"""Userids in one answer to XUSERS, names in one to XSHARED; the client asks on from the last."""
 
 
 async def get_xusers(request: Request) -> Answer:
     after = codec.decode_after(request.value)
     _check_agreed(request, USERS)
-    found = await request.replica.get_users(after, USERS_AT_ONCE)
+    found = await request.replica.get_users(after, NAMES_AT_ONCE)
     return [line("XUSERS", codec.encode_names(found))] if found else None
 
 
@@ -146,6 +146,20 @@ async def get_xdamaged(request: Request) -> Answer:
         return [line("XDAMAGED", codec.encode_guids(guids))] if guids else None
     users = await request.replica.get_damaged_users()
     return [line("XDAMAGED", codec.encode_names(users))] if users else None
+
+
+async def get_xshared(request: Request) -> Answer:
+    after = codec.decode_after(request.value)
+    _check_agreed(request, VERIFY)
+    found = await request.replica.get_shared(after, NAMES_AT_ONCE)
+    return [line("XSHARED", codec.encode_names(found))] if found else None
+
+
+async def get_xverify(request: Request) -> Answer:
+    wanted = _existing(codec.decode_verify, request.value)
+    _check_agreed(request, VERIFY)
+    found = await request.replica.verify(*wanted)
+    return [line("XVERIFY", codec.encode_verified(found))]
 
 
 def _check_agreed(request: Request, capability: str) -> None:

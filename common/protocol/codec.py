@@ -20,6 +20,7 @@ from cyrus_sync.common.model import (
     Quota,
     Seen,
     SieveScript,
+    Verified,
 )
 from cyrus_sync.common.protocol import dlist, fields
 from cyrus_sync.common.protocol.fields import Fields
@@ -367,6 +368,41 @@ def decode_expunge(value: Any) -> ExpungeRequest:
     found = Fields(value, "EXPUNGE")
     uids = [fields.number(uid, fields.MAX_N32, "UID") for uid in found.listed(b"UID")]
     return ExpungeRequest(found.mailbox(), found.uniqueid(), uids)
+
+
+class VerifyRequest(NamedTuple):
+    """Messages of a mailbox by UID, from `first` to `last`."""
+
+    mailbox: str
+    uniqueid: str
+    first: int
+    last: int
+
+
+def encode_verify(mailbox: str, uniqueid: str, first: int, last: int) -> dict[str, Any]:
+    return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "FIRST": first, "LAST": last}
+
+
+def decode_verify(value: Any) -> VerifyRequest:
+    found = Fields(value, "XVERIFY")
+    return VerifyRequest(found.mailbox(), found.uniqueid(), found.n32(b"FIRST"), found.n32(b"LAST"))
+
+
+def encode_verified(found: Verified) -> dict[str, Any]:
+    """The ``* XVERIFY`` answer."""
+    return {
+        "UPTO": found.upto,
+        "COUNT": found.messages,
+        "OCTETS": found.octets,
+        "BAD": encode_guids(found.bad),
+    }
+
+
+def decode_verified(value: Any) -> Verified:
+    found = Fields(value, "XVERIFY")
+    return Verified(
+        found.n32(b"UPTO"), found.n32(b"COUNT"), found.n64(b"OCTETS"), tuple(fields.guids(found.raw(b"BAD")))
+    )
 
 
 # -- mailboxes as objects

@@ -84,6 +84,11 @@ HEAL = "X-CYRUS-SYNC-HEAL"
 """The capability under which a replica says which messages are damaged there, and takes them anew."""
 
 
+VERIFY = "X-CYRUS-SYNC-VERIFY"
+"""The capability under which a replica reads its stored messages again, and lists its shared mailboxes, for
+who compares (``docs/protocol-extension.md``)."""
+
+
 UNMAILBOX_ID = "UNMAILBOX-ID"
 """The capability under which UNMAILBOX says which mailbox it means, not only its name."""
 
@@ -113,6 +118,17 @@ _DECLARED = (
     ),
     Command("GET", "XDAMAGED", "str", codec.decode_after, _same, ("XDAMAGED",), since=HEAL),
     Command("GET", "XUSERS", "str", codec.decode_after, _same, ("XUSERS",), since=USERS),
+    Command("GET", "XSHARED", "str", codec.decode_after, _same, ("XSHARED",), since=VERIFY),
+    Command(
+        "GET",
+        "XVERIFY",
+        "%(MBOXNAME str UNIQUEID str FIRST n32 LAST n32)",
+        codec.decode_verify,
+        codec.encode_verify,
+        ("XVERIFY",),
+        errors=(MailboxNonexistent, MailboxMoved),
+        since=VERIFY,
+    ),
     Command("GET", "QUOTA", "str", codec.decode_root, _same, ("QUOTA",)),
     Command("GET", "ANNOTATION", "str", codec.decode_annotation_mailbox, _same, ("ANNOTATION",)),
     Command(

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from cyrus_sync.common.errors import MailboxNonexistent, StoreCorrupt
+from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, StoreError
 from cyrus_sync.common.master import Unreadable
 from cyrus_sync.common.model import (
     MailboxState,
@@ -17,12 +17,15 @@ from cyrus_sync.common.model import (
     RecordSource,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores.frames import content_pieces, frame_content
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.common.stores.staging import Staging
 
+_VERIFIED_AT_ONCE, _VERIFIED_OCTETS = 200, 32 << 20
+"""Messages that are read together, and octets after which an answer to GET XVERIFY is enough."""
 _IN_MEMORY = 10_000
 """So many records of a full mailbox are handed over as a list; for more, the snapshot stays open."""
 
@@ -122,6 +125,44 @@ def _frame_digest(body: MessageBody) -> bytes:
         return digest.digest()
     except StoreCorrupt:
         return b""
+
+
+def shared_after(store: MailStore, after: str, most: int) -> list[str]:
+    """At most `most` names of live shared mailboxes that come after `after`, in order of the names. Who
+    cannot be read is named by the top."""
+    found: list[str] = []
+    for owner in store.owners():
+        if owner.kind == "shared":
+            try:
+                with store.read(owner) as reader:
+                    found += [state.name for state in reader.mailboxes() if not state.intermediate]
+            except StoreError:
+                found.append(owner.name)
+    return sorted(name for name in found if name > after)[:most]
+
+
+def verify_stored(reader: MailReader, mailbox: str, uniqueid: str, first: int, last: int) -> Verified:
+    """GET XVERIFY: read the messages of the live records from UID `first` to `last`, or as far as one answer
+    goes. What is bad is marked, so that it heals. Raises `MailboxNonexistent`, `MailboxMoved`."""
+    state = reader.mailbox(mailbox)
+    if state is None or state.intermediate:
+        raise MailboxNonexistent().at(mailbox=mailbox)
+    if state.uniqueid != uniqueid:
+        raise MailboxMoved().at(mailbox=mailbox, uniqueid=uniqueid)
+    count = octets = upto = 0
+    bad: set[bytes] = set()
+    for batch in reader.records(uniqueid, above_uid=max(first, 1) - 1, batch=_VERIFIED_AT_ONCE):
+        live = [record for record in batch if not record.expunged and record.uid <= last]
+        wanted = [(record.uid, record.guid) for record in live]
+        bad |= {guid for _, guid in wanted} - reader.readable(uniqueid, wanted, verify=True)
+        count += len(live)
+        octets += sum(record.size for record in live)
+        upto = batch[-1].uid
+        if upto >= last or octets >= _VERIFIED_OCTETS:
+            break
+    else:
+        upto = last
+    return Verified(min(upto, last), count, octets, tuple(sorted(bad)))
 
 
 class FullMailbox:

@@ -30,11 +30,20 @@ from cyrus_sync.common.model import (
     Seen,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.names import SERVER, Owner, check_userid, owner_of
 from cyrus_sync.common.stores.grouping import GroupExecutor, QueuedVerb, Scope
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
-from cyrus_sync.common.stores.queries import checked_body, full_mailbox, listed, stage_stored, user_state
+from cyrus_sync.common.stores.queries import (
+    checked_body,
+    full_mailbox,
+    listed,
+    shared_after,
+    stage_stored,
+    user_state,
+    verify_stored,
+)
 from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging
 from cyrus_sync.common.stores.threads import OrderedQueue, ThreadRunner
 
@@ -137,6 +146,20 @@ class StoreReplica:
             return list(islice((name for name in self.store.userids() if name > after), most))
 
         return self._session(find)
+
+    def get_shared(self, after: str = "", most: int = 2**62) -> Deferred[list[str]]:
+        """At most `most` names of live shared mailboxes that come after `after`, in order of the names."""
+
+        def find(scope: Scope) -> list[str]:
+            scope.commit()
+            return shared_after(self.store, after, most)
+
+        return self._session(find)
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
+        return self._read(
+            lambda: owner_of(mailbox), lambda reader: verify_stored(reader, mailbox, uniqueid, first, last)
+        )
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         return self._session(

@@ -18,6 +18,7 @@ from cyrus_sync.common.model import (
     SieveScript,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.protocol import codec
 from cyrus_sync.common.protocol.events import Answer, MessageChunk, MessageData, MessageStart, RecordBatch
@@ -152,6 +153,26 @@ class OneCollector(ListCollector):
 
 def userids() -> ListCollector:
     return ListCollector("XUSERS", codec.decode_subscriptions)
+
+
+def shared_names() -> ListCollector:
+    return ListCollector("XSHARED", codec.decode_subscriptions)
+
+
+class VerifiedCollector(Collector):
+    """The answer to GET XVERIFY."""
+
+    def __init__(self) -> None:
+        self._found: Verified | None = None
+
+    def answer(self, name: str, value: Any) -> None:
+        if name == "XVERIFY":
+            self._found = codec.decode_verified(value)
+
+    def result(self) -> Verified:
+        if self._found is None:
+            raise ProtocolError("the replica did not say what it has read")
+        return self._found
 
 
 def damaged_users() -> ListCollector:

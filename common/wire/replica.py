@@ -30,6 +30,7 @@ from cyrus_sync.common.model import (
     Seen,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
 from cyrus_sync.common.threads import Threads
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from cyrus_sync.common.wire.client import ReadyConnection
     from cyrus_sync.common.wire.transport import CsyncProtocol
 
-MOST_USERS = 10_000_000
-"""A replica that names more is out of its mind."""
+MOST_NAMES = 10_000_000
+"""A replica that names more users, or shared mailboxes, is out of its mind."""
 
 
 class WireReplica:
@@ -151,17 +152,25 @@ class WireReplica:
         return found.addCallback(self.dialect.incoming_full)
 
     def get_users(self) -> Deferred[list[str]]:
-        return Deferred.fromCoroutine(self._all_users())
+        return Deferred.fromCoroutine(self._all_pages("XUSERS", collect.userids))
 
-    async def _all_users(self) -> list[str]:
+    def get_shared(self) -> Deferred[list[str]]:
+        return Deferred.fromCoroutine(self._all_pages("XSHARED", collect.shared_names))
+
+    async def _all_pages(self, name: str, collector: Callable[[], Collector]) -> list[str]:
         found: list[str] = []
         after = ""
-        while page := await self._get("XUSERS", collect.userids(), after):
+        while page := await self._get(name, collector(), after):
             found += page
-            if page[-1] == after or len(found) > MOST_USERS:
-                raise ProtocolError("the replica names users without end").at(user=after)
+            if page[-1] == after or len(found) > MOST_NAMES:
+                raise ProtocolError(f"the replica answers {name} without end").at(entry=after)
             after = page[-1]
         return found
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
+        collector = collect.VerifiedCollector()
+        address = {"mailbox": mailbox, "uniqueid": uniqueid}
+        return self._get("XVERIFY", collector, mailbox, uniqueid, first, last, **address)
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         return self._get("XDAMAGED", collect.damaged_users(), "")

@@ -25,6 +25,7 @@ from cyrus_sync.common.model import (
     Seen,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
@@ -100,6 +101,12 @@ class DryRunReplica:
 
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
         return succeed([])
+
+    def get_shared(self) -> Deferred[list[str]]:
+        return self._replica.get_shared()
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
+        return self._replica.verify(mailbox, uniqueid, first, last)
 
     def heal(self, userid: str) -> Deferred[None]:
         return self._change("HEAL", userid)

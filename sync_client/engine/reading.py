@@ -262,10 +262,18 @@ def needs_update(
 def _differs(
     reader: MasterReader, local: MailboxState, remote: MailboxState, lacking: Sequence[Record] = ()
 ) -> bool:
+    return bool(fields_that_differ(reader, local, remote, lacking))
+
+
+def fields_that_differ(
+    reader: MasterReader, local: MailboxState, remote: MailboxState, lacking: Sequence[Record] = ()
+) -> list[str]:
+    """`differences`, without the records that the replica lacks on purpose. Sums that alone differ are made
+    anew first."""
     fields = differences(subtract(local, lacking), remote)
     if only_crcs(fields):
         fields = differences(subtract(with_true_crcs(reader, local), lacking), remote)
-    return bool(fields)
+    return fields
 
 
 def with_true_crcs(reader: MasterReader, local: MailboxState) -> MailboxState:

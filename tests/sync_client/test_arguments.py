@@ -127,7 +127,9 @@ OF_WORK = (
 @pytest.mark.parametrize("options", OF_STATUS, ids=" ".join)
 def test_options_of_status_mean_nothing_elsewhere(mode, options):
     parse(["--status", *options])
-    with pytest.raises(UsageError, match=f"^{options[0]} means nothing with .*: it goes with --status$"):
+    with pytest.raises(
+        UsageError, match=f"^{options[0]} means nothing with .*: it goes with --status( and --compare)?$"
+    ):
         parse([*mode.split(), *options])
 
 
@@ -182,6 +184,14 @@ def test_defaults_are_those_of_the_manual_page():
         "format": "text",
         "warning": 60,
         "critical": 600,
+        "everybody": False,
+        "records": False,
+        "messages": False,
+        "owners_a_second": 0,
+        "octets_a_second": 0,
+        "anew": False,
+        "report": None,
+        "key": None,
     }
 
 
@@ -234,3 +244,73 @@ def test_help_names_every_exit_status(capsys):
     said = capsys.readouterr().out
     for status in ("  0 ", "  1 ", "  64 ", " 70 ", " 78 ", "  75 "):
         assert status in said
+
+
+# -- comparing
+
+
+@pytest.mark.parametrize(
+    ("words", "everybody", "names"),
+    [
+        ("", True, ()),
+        ("-A", True, ()),
+        ("-A user/a", True, ("user/a",)),
+        ("alice bob", False, ("alice", "bob")),
+        ("-u alice", False, ("alice",)),
+        ("-f names", False, ()),
+    ],
+)
+def test_who_is_compared(words, everybody, names):
+    found = parse(["--compare", *words.split()])
+    assert (found.mode, found.everybody, found.names) == (Mode.COMPARE, everybody, names)
+
+
+@pytest.mark.parametrize(
+    ("rate", "owners", "octets"),
+    [("50", 50, 0), ("0.5", 0.5, 0), ("20M", 0, 20 << 20), ("1.5k", 0, 1536), ("1G", 0, 1 << 30)],
+)
+def test_a_rate_is_of_users_or_with_a_unit_of_octets(rate, owners, octets):
+    found = parse(["--compare", "--rate", rate])
+    assert (found.owners_a_second, found.octets_a_second) == (owners, octets)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "fast", "", "20T", "0M", "1e3"])
+def test_what_is_no_rate_is_refused(rate):
+    with pytest.raises(UsageError, match="--rate"):
+        parse(["--compare", "--rate", rate])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "-A -u alice",
+            "-A a b",
+            "-A -f names",
+            "-u",
+            "--format yaml",
+            "-m user/a",
+            "-s a",
+            "-R",
+            "-O",
+            "-L",
+        ),
+        *("-a", "-N", "--status", "--verify-report x", "--key x", "-d 1"),
+    ],
+)
+def test_what_makes_no_sense_with_a_comparison_is_refused(words):
+    with pytest.raises(UsageError):
+        parse(["--compare", *words.split()])
+
+
+@pytest.mark.parametrize("option", ["--records", "--messages", "--anew", "--rate 5"])
+def test_options_of_a_comparison_mean_nothing_elsewhere(option):
+    with pytest.raises(UsageError, match="it goes with --compare"):
+        parse(["-u", "alice", *option.split()])
+
+
+def test_a_report_is_checked_alone():
+    found = parse(["--verify-report", "r.json", "--key", "k"])
+    assert (found.mode, found.report, found.key) == (Mode.VERIFY_REPORT, "r.json", "k")
+    with pytest.raises(UsageError):
+        parse(["--verify-report", "r.json", "alice"])

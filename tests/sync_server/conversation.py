@@ -110,6 +110,12 @@ class NotingReplica:
     def get_damaged(self, userid: str) -> Deferred[list[bytes]]:
         return self._verb("get_damaged", userid, default=[])
 
+    def get_shared(self, after: str, most: int) -> Deferred[list[str]]:
+        return self._verb("get_shared", after, default=[])
+
+    def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Any]:
+        return self._verb("verify", mailbox, uniqueid, first, last)
+
     def heal(self, userid: str) -> Deferred[None]:
         return self._verb("heal", userid)
 

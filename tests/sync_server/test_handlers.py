@@ -20,6 +20,7 @@ from cyrus_sync.common.model import (
     Since,
     UserMeta,
     UserState,
+    Verified,
 )
 from cyrus_sync.common.protocol.commands import COMMANDS
 from cyrus_sync.sync_server import handlers
@@ -266,6 +267,7 @@ def test_every_declared_command_is_exercised_here() -> None:
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
     asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
     asked |= {(b"GET", b"XUSERS"), (b"GET", b"XDAMAGED"), (b"APPLY", b"XHEAL")}
+    asked |= {(b"GET", b"XSHARED"), (b"GET", b"XVERIFY")}
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
 
@@ -282,6 +284,22 @@ def test_damage_is_told_and_healed_where_that_was_agreed(tmp_path: Path) -> None
     assert talk.ask(b"GET XDAMAGED alice") == b"* XDAMAGED (%s)\r\nOK success" % HEX
     assert talk.ask(b"APPLY XHEAL alice") == b"OK success"
     assert talk.replica.events == [("get_damaged_users",), ("get_damaged", "alice"), ("heal", "alice")]
+
+
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-VERIFY")
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XVERIFY", "GET XSHARED")
+def test_who_compares_has_messages_read_again_and_shared_mailboxes_listed(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    wanted = b"GET XVERIFY %(MBOXNAME user.alice UNIQUEID id1 FIRST 1 LAST 9)"
+    talk.replica.answers.update(verify=Verified(9, 3, 4711, (GUID,)), get_shared=["news", "news.x"])
+    for command in (wanted, b'GET XSHARED ""'):
+        assert talk.ask(command).startswith(b"NO IMAP_PROTOCOL_ERROR X-CYRUS-SYNC-VERIFY was not agreed")
+    talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-VERIFY)")
+    answer = b"* XVERIFY %%(UPTO 9 COUNT 3 OCTETS 4711 BAD (%s))\r\nOK success" % HEX
+    assert talk.ask(wanted) == answer
+    assert talk.ask(b'GET XSHARED ""') == b"* XSHARED (news news.x)\r\nOK success"
+    assert talk.replica.events == [("verify", "user.alice", "id1", 1, 9), ("get_shared", "")]
+    assert talk.ask(b"GET XVERIFY %(MBOXNAME user.alice UNIQUEID id1 FIRST 1 LAST x)").startswith(b"NO ")
 
 
 @pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-USERS")

@@ -12,7 +12,8 @@ from cyrus_sync.common.protocol.connection import ServerConnection
 from cyrus_sync.common.protocol.events import NEED_DATA, DlistCommand
 
 DOCUMENTED = {
-    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDAMAGED QUOTA ANNOTATION FETCH FETCH_SIEVE",
+    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDAMAGED QUOTA ANNOTATION FETCH FETCH_SIEVE"
+    " XSHARED XVERIFY",
     "APPLY": "MESSAGE XFRAME XHEAL RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB"
     " SEEN ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
     "RESTORE": "MAILBOX",
@@ -26,6 +27,8 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("GET", "FULLMAILBOX"): ("user.a",),
     ("GET", "XUSERS"): ("",),
     ("GET", "XDAMAGED"): ("alice",),
+    ("GET", "XSHARED"): ("",),
+    ("GET", "XVERIFY"): ("user.a", "id1", 1, 4000),
     ("APPLY", "XHEAL"): ("alice",),
     ("GET", "QUOTA"): ("user.a",),
     ("GET", "ANNOTATION"): ("",),

@@ -184,7 +184,7 @@ def test_a_replica_that_names_the_same_users_again_and_again_is_left() -> None:
     failures: list[Any] = []
     WireReplica(pair.client).get_users().addErrback(failures.append)
     pair.run()
-    assert failures[0].check(ProtocolError) and "users without end" in failures[0].getErrorMessage()
+    assert failures[0].check(ProtocolError) and "XUSERS without end" in failures[0].getErrorMessage()
 
 
 def test_an_answer_that_drips_behind_the_login_comes_to_an_end(reactor: Any, listen: Any) -> None:

@@ -58,6 +58,8 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "get_users": lambda: ("GET XUSERS",),
     "get_damaged_users": lambda: ("GET XDAMAGED", ""),
     "get_damaged": lambda userid: ("GET XDAMAGED", userid),
+    "get_shared": lambda: ("GET XSHARED",),
+    "verify": lambda mailbox, uniqueid, first, last: ("GET XVERIFY", mailbox, first, last),
     "heal": lambda userid: ("XHEAL", userid),
     "get_quota": lambda root: ("GET QUOTA", root),
     "get_annotations": lambda mailbox: ("GET ANNOTATION", mailbox),
