@@ -10,7 +10,7 @@ from typing import BinaryIO, TextIO
 from cyrus_sync.common.commands import Parser, add_version, run_command
 from cyrus_sync.common.config import DEFAULT_PATH
 from cyrus_sync.mailstore.commands import COMMANDS
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import EXIT_STATUS
 
 
@@ -54,7 +54,7 @@ def main(
 
     def work(words: list[str]) -> int:
         args = parser(*words).parse_args(words)
-        context = Context(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
+        context = StoreContext(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
         try:
             return COMMANDS[args.command].load().run(args, context)
         finally:

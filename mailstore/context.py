@@ -41,7 +41,7 @@ LOCK_SECONDS = 60.0
 _RANGE = re.compile(r"([0-9]{1,10}|\*)(?::([0-9]{1,10}|\*))?")
 
 
-class Context:
+class StoreContext:
     """One run of ``mailstore``. The configuration is read, and the store opened, when first asked for."""
 
     def __init__(

@@ -13,14 +13,18 @@ from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 
 class FromPeer:
     """One run, once the reactor runs. `damaged`: the GUIDs of what cannot be read, by owner."""
 
     def __init__(
-        self, context: Context, store: MailStore, settings: ClientSettings, damaged: dict[Owner, set[bytes]]
+        self,
+        context: StoreContext,
+        store: MailStore,
+        settings: ClientSettings,
+        damaged: dict[Owner, set[bytes]],
     ) -> None:
         self._context = context
         self._store = store

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.source import Source
 
@@ -16,7 +16,7 @@ class Rounds:
     """One run of a command over its items. `status` is the exit status: 1 if it was done in part, that of
     the first failure if nothing was done."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: StoreContext) -> None:
         self._context = context
         self._done = 0
         self._failed = 0

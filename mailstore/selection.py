@@ -9,7 +9,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK
 from cyrus_sync.common.master import MasterReader
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.stores.mailstore import MailReader
-from cyrus_sync.mailstore.context import Context, parse_uids
+from cyrus_sync.mailstore.context import StoreContext, parse_uids
 from cyrus_sync.mailstore.errors import NoSuchMessage
 
 
@@ -29,7 +29,7 @@ class Selected(NamedTuple):
     absent: list[str]
     none: bool
 
-    def status(self, context: Context, where: str, kind: str = "message") -> int:
+    def status(self, context: StoreContext, where: str, kind: str = "message") -> int:
         """The exit status, and a line for what is not there: 1 if there was something, else 65."""
         if not self.absent:
             return EX_OK

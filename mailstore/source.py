@@ -4,35 +4,14 @@ it."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from cyrus_sync.common.master import MasterReader, Unreadable
-from cyrus_sync.common.model import MessageBody, MessageSource, SieveScript
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import QuotaUsage
+from cyrus_sync.common.stores.mailstore import OwnerReader
 
 NATIVE, CYRUS = "native", "cyrus"
-
-
-class SourceReader(MasterReader, Protocol):
-    """One owner, to be looked at."""
-
-    def usage(self) -> list[QuotaUsage]: ...
-
-    def sieve_scripts(self) -> list[SieveScript]: ...
-
-    def bodies(
-        self,
-        guids: Sequence[bytes],
-        partition: str = "",
-        encoding: str = "identity",
-        *,
-        unreadable: Unreadable | None = None,
-    ) -> MessageSource: ...
-
-    def body(self, guid: bytes) -> MessageBody | None: ...
 
 
 class Source(Protocol):
@@ -42,7 +21,7 @@ class Source(Protocol):
 
     def exists(self, owner: Owner) -> bool: ...
 
-    def read(self, owner: Owner) -> AbstractContextManager[SourceReader]: ...
+    def read(self, owner: Owner) -> AbstractContextManager[OwnerReader]: ...
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.model import SYSTEM_FLAGS, MailboxState, Record
 from cyrus_sync.common.names import SERVER, Owner, sort_key
+from cyrus_sync.common.stores.mailstore import OwnerReader
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.common.stores.trouble import reporting
 from cyrus_sync.mailstore.canonical import Line, octets
-from cyrus_sync.mailstore.source import Source, SourceReader
+from cyrus_sync.mailstore.source import Source
 
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ def _owner(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> dict[
     }
 
 
-def _take_off_scripts(reader: SourceReader, used: dict[str, dict[str, int]]) -> None:
+def _take_off_scripts(reader: OwnerReader, used: dict[str, dict[str, int]]) -> None:
     """Take what mailboxes of scripts use off the use of their quota roots. A script is a message with the
     name of its server in it, so this use differs where only the names of servers differ."""
     for mailbox in reader.mailboxes():
@@ -168,7 +169,7 @@ def _mailboxes(store: Source, owner: Owner, scope: Scope, trouble: Trouble) -> I
             yield _mailbox(reader, mailbox, scope, trouble)
 
 
-def _mailbox(reader: SourceReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> dict[str, Any]:
+def _mailbox(reader: OwnerReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> dict[str, Any]:
     left_out = {"partition"} if not scope.partitions else set()
     left_out |= {"xconvmodseq"} if not scope.conversations else set()
     tree: dict[str, Any] = {name: getattr(mailbox, name) for name in _PLAIN if name not in left_out}
@@ -183,7 +184,7 @@ def _mailbox(reader: SourceReader, mailbox: MailboxState, scope: Scope, trouble:
     return tree
 
 
-def _records(reader: SourceReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> Iterator[Line]:
+def _records(reader: OwnerReader, mailbox: MailboxState, scope: Scope, trouble: Trouble) -> Iterator[Line]:
     for batch in reader.records(mailbox.uniqueid):
         stored = reader.has_guids([record.guid for record in batch]) or reader.readable(
             mailbox.uniqueid, [(record.uid, record.guid) for record in batch]

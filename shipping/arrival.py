@@ -23,7 +23,7 @@ from cyrus_sync.shipping.ledger import Ledger
 from cyrus_sync.shipping.names import bay_name
 from cyrus_sync.shipping.order import Order, Passage
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.transfer import Header
+from cyrus_sync.shipping.transfer import Announcement
 
 _STALE = 86400
 
@@ -43,7 +43,7 @@ class Plan:
         return INCOMING if self.here else OUTGOING
 
 
-def plan(site: Site, header: Header, accepted: set[str]) -> Plan | None:
+def plan(site: Site, header: Announcement, accepted: set[str]) -> Plan | None:
     """What to do; None if every destination has been served. `ShippingError` if it cannot be taken."""
     order = header.order
     if not site.is_me(header.to):
@@ -60,7 +60,7 @@ def plan(site: Site, header: Header, accepted: set[str]) -> Plan | None:
     return Plan(choose_bay(bays(order.storage_class), header.size), name, here, onward)
 
 
-def settle(site: Site, ledger: Ledger, header: Header, chosen: Plan, landed: Unfinished) -> Arrived:
+def settle(site: Site, ledger: Ledger, header: Announcement, chosen: Plan, landed: Unfinished) -> Arrived:
     """`landed` in its part of the bay is whole and on disk: put it where it belongs."""
     record: dict[str, object] = {
         "destinations": [*chosen.here, *chosen.onward],
@@ -145,7 +145,7 @@ def _same_file(landed: Unfinished, outgoing: Directory, bay: Bay) -> tuple[str, 
             return copy.name, False
 
 
-def _order_from_here(site: Site, header: Header, chosen: Plan) -> Order:
+def _order_from_here(site: Site, header: Announcement, chosen: Plan) -> Order:
     return replace(
         header.order,
         destinations=chosen.onward or header.destinations,

@@ -32,7 +32,7 @@ from cyrus_sync.shipping.names import check_host
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.site import Site
 from cyrus_sync.shipping.talk import Talk, adopt
-from cyrus_sync.shipping.transfer import LONGEST_HEADER, Header
+from cyrus_sync.shipping.transfer import LONGEST_HEADER, Announcement
 
 _WAIT_EVERY = 10.0
 
@@ -126,7 +126,7 @@ class _Transfer:
     found: list[Arrived]
 
     async def run(self, peer: str) -> None:
-        site, header = self.site, Header.decode(self.encoded)
+        site, header = self.site, Announcement.decode(self.encoded)
         check_host(header.sender)
         with Ledger.open(site.home / "received", header.order, header.digest) as ledger:
             for arrival in list(ledger.arrivals):
@@ -159,7 +159,7 @@ class _Transfer:
     def _say(self, word: str) -> None:
         self.talk.say(f"{word} {self.proofs.make(word.lower(), self.encoded)}")
 
-    async def _take(self, header: Header, chosen: Plan, directory: Directory) -> Unfinished:
+    async def _take(self, header: Announcement, chosen: Plan, directory: Directory) -> Unfinished:
         """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
         announced."""
         landed = directory.new_file()

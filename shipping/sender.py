@@ -26,7 +26,7 @@ from cyrus_sync.shipping.names import bay_name, same_host
 from cyrus_sync.shipping.order import LONGEST_ORDER, REFUSED, UNREACHED, Order
 from cyrus_sync.shipping.returns import at_end_of_time
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.transfer import Header, send_file
+from cyrus_sync.shipping.transfer import Announcement, send_file
 
 
 class LockedOrder:
@@ -221,7 +221,7 @@ def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]]
         return True
     order = lock.order
     carried = replace(order, data_path=order.data_name)
-    header = Header(carried, destinations, hop, site.name, data.size, data.digest)
+    header = Announcement(carried, destinations, hop, site.name, data.size, data.digest)
     try:
         send_file(site, hop, header, data.descriptor)
     except ShippingError as error:

@@ -39,7 +39,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Announcement:
     """What the sender announces, and `order` as the next host is to take it over."""
 
     order: Order
@@ -90,7 +90,7 @@ class Header:
         return header
 
 
-def send_file(site: Site, host: str, header: Header, data: int) -> None:
+def send_file(site: Site, host: str, header: Announcement, data: int) -> None:
     """Bring the open file `data` to `host`. Returns when the receiver has it on disk.
 
     `CannotReach` if it does not answer, `Refused` if it says no, or the conversation breaks: then the

@@ -82,8 +82,8 @@ class StagedMessages(Protocol):
     def __contains__(self, guid: object) -> bool: ...
 
 
-class MailReader(MasterReader, Protocol):
-    """A snapshot of one owner: all that it says is of one moment."""
+class OwnerReader(MasterReader, Protocol):
+    """One owner with all that people ask of it, wherever the mail is: in a store, or in a Cyrus's spool."""
 
     def bodies(
         self,
@@ -100,6 +100,17 @@ class MailReader(MasterReader, Protocol):
     def body(self, guid: bytes) -> MessageBody | None:
         """One message, None if it is not stored; `StoreCorrupt` if it cannot be read."""
 
+    def usage(self) -> list[QuotaUsage]:
+        """What is used of every quota root, in the order of `quotas`."""
+
+    def sieve_scripts(self) -> list[SieveScript]:
+        """Scripts as a peer without SIEVE-MAILBOX sees them, in order of file name: ``NAME.script``, and
+        ``NAME.bc`` for the active one."""
+
+
+class MailReader(OwnerReader, Protocol):
+    """A snapshot of one owner: all that it says is of one moment."""
+
     def note_damaged(self, guid: bytes) -> None:
         """Mark the stored copy of this message: it is not what its GUID says. The next writer that is given
         the message stores it anew."""
@@ -107,13 +118,6 @@ class MailReader(MasterReader, Protocol):
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
         """Read these messages, as far as they are stored. Returns, and marks as damaged, those that cannot be
         read or are not what their GUIDs say."""
-
-    def usage(self) -> list[QuotaUsage]:
-        """What is used of every quota root, in the order of `quotas`."""
-
-    def sieve_scripts(self) -> list[SieveScript]:
-        """Scripts as a peer without SIEVE-MAILBOX sees them, in order of file name: ``NAME.script``, and
-        ``NAME.bc`` for the active one."""
 
     def highest_modseq(self) -> int:
         """The highest modseq that the owner has used, 0 for an owner that is not stored."""

@@ -10,7 +10,7 @@ import argparse
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 
 class CommandModule(Protocol):
@@ -20,7 +20,7 @@ class CommandModule(Protocol):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
-    def run(self, args: argparse.Namespace, context: Context) -> int: ...
+    def run(self, args: argparse.Namespace, context: StoreContext) -> int: ...
 
 
 class Subcommand(NamedTuple):

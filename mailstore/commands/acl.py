@@ -10,7 +10,7 @@ import argparse
 import re
 
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 _LETTERS = "lrswipkxtecdan0123456789"
 _WORDS = {
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rights", metavar="RIGHTS", nargs=argparse.REMAINDER)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if args.identifier is None:
         with context.reading(args.mailbox) as (_, mailbox):
             for identifier, rights in entries(mailbox.acl).items():

@@ -16,7 +16,7 @@ from cyrus_sync.common.names import SERVER, owner_of
 from cyrus_sync.common.numbers import number
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.commands.show import find
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoInput, NoSuchMessage
 from cyrus_sync.mailstore.selection import select
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uid", metavar="UID", type=number, default=0, help="of this message")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if args.entry is None:
         return _list(args, context)
     if not args.entry.startswith("/") or _BAD_ENTRY.search(args.entry):
@@ -57,7 +57,7 @@ def _had(reader: MailReader, mailbox: MailboxState | None, args: argparse.Namesp
     return (args.entry, args.user) in [(entry, userid) for entry, userid, _ in _found(reader, mailbox, args)]
 
 
-def _status(args: argparse.Namespace, context: Context, value: bytes | None, had: bool) -> int:
+def _status(args: argparse.Namespace, context: StoreContext, value: bytes | None, had: bool) -> int:
     if value is not None or had:
         return EX_OK
     of = f" of {args.user}" if args.user else ""
@@ -80,7 +80,7 @@ def _found(
     return [(one.entry, one.userid, one.value) for one in record.annotations]
 
 
-def _list(args: argparse.Namespace, context: Context) -> int:
+def _list(args: argparse.Namespace, context: StoreContext) -> int:
     name = context.internal(args.mailbox) if args.mailbox else ""
     if args.uid and not name:
         raise UsageError("annotate: the server has no messages")
@@ -91,7 +91,7 @@ def _list(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _read(typed: str, context: Context) -> bytes:
+def _read(typed: str, context: StoreContext) -> bytes:
     if typed == "@-":
         return context.stdin.read()
     if not typed.startswith("@"):

@@ -6,7 +6,7 @@ import argparse
 
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import owner_of
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.selection import select
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--move", action="store_true", help="and expunge them here")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     target = context.internal(args.target)
     if owner_of(target) != owner_of(context.internal(args.mailbox)):
         raise UsageError(f"copy: {args.mailbox} and {args.target} must belong to the same owner")

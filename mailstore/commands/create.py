@@ -9,7 +9,7 @@ import argparse
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, UsageError
 from cyrus_sync.common.names import is_inbox, owner_of
-from cyrus_sync.mailstore.context import LOCK_SECONDS, Context
+from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
 from cyrus_sync.mailstore.errors import BadInput
 from cyrus_sync.mailstore.folders import create_with_parents
 from cyrus_sync.mailstore.rounds import Rounds
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
     group = _Group(context, acl, args)
     for typed in args.mailbox:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 class _Group:
     """Mailboxes whose owners are new are brought to disk together, which takes a fraction of the time."""
 
-    def __init__(self, context: Context, acl: str | None, args: argparse.Namespace) -> None:
+    def __init__(self, context: StoreContext, acl: str | None, args: argparse.Namespace) -> None:
         self.rounds = Rounds(context)
         self._context = context
         self._acl = acl

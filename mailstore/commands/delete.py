@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.names import is_inbox, owner_of
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", "--recursive", action="store_true", help="and all that is below it")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     delayed = (args.mode or context.config.string("delete_mode")) == "delayed"
     rounds = Rounds(context)
     for typed in args.mailbox:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return rounds.status
 
 
-def _delete(typed: str, recursive: bool, delayed: bool, context: Context) -> None:
+def _delete(typed: str, recursive: bool, delayed: bool, context: StoreContext) -> None:
     name = context.internal(typed)
     if is_inbox(name):
         context.require_user(owner_of(name))

@@ -23,7 +23,7 @@ from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.arriving import arriving, without_postmark
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput, OverQuota, delivery_status
 from cyrus_sync.mailstore.flags import flag_text
 from cyrus_sync.mailstore.sources.content import Changed, as_body, crlf_pieces
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     try:
         return _deliver(args, context)
     except KeyboardInterrupt:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return delivery_status(error)
 
 
-def _deliver(args: argparse.Namespace, context: Context) -> int:
+def _deliver(args: argparse.Namespace, context: StoreContext) -> int:
     user = context.user(args.user)
     inbox = context.require_user(user)
     name = mailbox_of(args.mailbox, inbox, context)
@@ -108,7 +108,7 @@ def _return_path(typed: str) -> bytes:
     return f"Return-Path: <{address}>\r\n".encode("ascii")
 
 
-def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
+def mailbox_of(typed: str | None, inbox: str, context: StoreContext) -> str:
     """The internal name of MAILBOX, which is below the INBOX unless it begins at the top."""
     if typed is None or typed.upper() == "INBOX":
         return inbox
@@ -118,7 +118,7 @@ def mailbox_of(typed: str | None, inbox: str, context: Context) -> str:
     return names.below(inbox, typed)
 
 
-def check_quota(reader: MailReader, name: str, octets: int, context: Context) -> None:
+def check_quota(reader: MailReader, name: str, octets: int, context: StoreContext) -> None:
     """Raise `OverQuota` if one more message of that size exceeds a limit of the innermost quota root."""
     roots = {quota.root: quota.limits for quota in reader.quotas()}
     root = name

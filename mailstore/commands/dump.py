@@ -22,7 +22,7 @@ import argparse
 
 from cyrus_sync.common.errors import EX_FAILURE
 from cyrus_sync.mailstore.canonical import write_json, write_yaml
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.source import add_source
 from cyrus_sync.mailstore.state import Scope, state_of
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     store = context.source(args.source)
     scope = Scope(
         args.expunged,

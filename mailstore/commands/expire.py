@@ -11,7 +11,7 @@ import argparse
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.stores.care import Expired
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for each user")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     try:
         retention = values.duration(args.retention, "d")
     except ValueError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput, NoSuchUser
 from cyrus_sync.mailstore.targets.maildir import MaildirTarget
 from cyrus_sync.mailstore.targets.mbox import MboxTarget
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=tuple(_TARGETS), default="maildir")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     owner: Owner = context.owner(args.user)
     store = context.store(readonly=True)
     if not store.exists(owner):

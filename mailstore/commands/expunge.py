@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.errors import EX_OK, UsageError
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.selection import select
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deleted", action="store_true", help="only those with the flag \\Deleted")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if args.uids is None and not args.deleted:
         raise UsageError("expunge: give UIDS or --deleted")
     with context.writing(args.mailbox) as (writer, mailbox):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.errors import UsageError
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.flags import check_flags
 from cyrus_sync.mailstore.selection import select
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", "--remove", metavar="FLAG", action="append", default=[], help="the same")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if not args.add and not args.remove:
         raise UsageError("flag: give --add or --remove")
     add, remove = check_flags(args.add), check_flags(args.remove)

@@ -36,7 +36,7 @@ from rich.progress import (
 )
 
 from cyrus_sync.common.names import inbox_of, is_inbox, owner_of
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.earlier import Earlier, EarlierImports
 from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
 from cyrus_sync.mailstore.importer import Imported, Importer
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     target = target_of(args.target, context)
     problems: dict[str, None] = {}
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 1 if problems else 0
 
 
-def _load(memory: EarlierImports, context: Context) -> Earlier:
+def _load(memory: EarlierImports, context: StoreContext) -> Earlier:
     try:
         return memory.load()
     except ValueError as error:
@@ -124,7 +124,7 @@ def _summary(done: Imported) -> str:
     return text + "".join(f", {count} {what}" for what, count in counts.items() if count)
 
 
-def target_of(typed: str, context: Context) -> str:
+def target_of(typed: str, context: StoreContext) -> str:
     """The internal name of TARGET."""
     names = context.namespace
     if typed.startswith("shared:"):
@@ -136,7 +136,7 @@ def target_of(typed: str, context: Context) -> str:
     return names.below(name, below) if slash else name
 
 
-def _check_target(target: str, create: bool, context: Context) -> None:
+def _check_target(target: str, create: bool, context: StoreContext) -> None:
     owner = owner_of(target)
     with context.store(readonly=True).read(owner) as reader:
         missing = [] if reader.mailbox(target) else [target]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cyrus_sync.common.master import MasterReader
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import is_deleted
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     store = context.source(args.source)
     rows: list[tuple[str, ...]] = []
     rounds = Rounds(context)
@@ -87,7 +87,7 @@ def _columns(counted: Count) -> tuple[str, str, str]:
     return f"{counted.messages} messages", f"{counted.unseen} unseen", f"{counted.octets} octets"
 
 
-def _print(rows: list[tuple[str, ...]], context: Context) -> None:
+def _print(rows: list[tuple[str, ...]], context: StoreContext) -> None:
     """Columns: the first to the left, the others to the right."""
     if not rows:
         return

@@ -11,7 +11,7 @@ import sys
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile, check_same_everywhere
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delete", action="store_true", help="take the user's password away")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     path = context.config.string("sync_passwd_file")
     assert path is not None
     passwords = PasswordFile(path)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _read_password(user: str, context: Context) -> str:
+def _read_password(user: str, context: StoreContext) -> str:
     if context.stdin is sys.stdin.buffer and sys.stdin.isatty():
         password = getpass.getpass(f"New password of {user}: ")
         if getpass.getpass("Again: ") != password:

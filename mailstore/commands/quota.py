@@ -12,7 +12,7 @@ from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.model import QUOTA_RESOURCES, UNLIMITED
 from cyrus_sync.common.names import owner_of
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 _IN_KIB = ("STORAGE", "X-ANNOTATION-STORAGE")
 _OTHER_NAMES = {"ANNOTATION-STORAGE": "X-ANNOTATION-STORAGE", "MAILBOX": "X-NUM-FOLDERS"}
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("limits", metavar="RESOURCE=LIMIT", nargs="*")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     root = context.internal(args.root)
     if not args.limits:
         return _list(root, context)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return EX_OK
 
 
-def _list(root: str, context: Context) -> int:
+def _list(root: str, context: StoreContext) -> int:
     with context.store(readonly=True).read(owner_of(root)) as reader:
         quota = reader.quota(root)
         if quota is None:

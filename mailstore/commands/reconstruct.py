@@ -16,7 +16,7 @@ import argparse
 from cyrus_sync.common.errors import EX_FAILURE, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Reconstructed
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if bool(args.users) == args.everybody:
         raise UsageError("reconstruct: name users, or say --everybody")
     care = context.care()
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return rounds.status or (EX_FAILURE if doubtful else 0)
 
 
-def _tell(context: Context, owner: Owner, done: Reconstructed, dry_run: bool) -> None:
+def _tell(context: StoreContext, owner: Owner, done: Reconstructed, dry_run: bool) -> None:
     name = context.owner_name(owner)
     would = "would be " if dry_run else ""
     context.print(f"{name}: {would}made anew with {done.mailboxes} mailboxes and {done.messages} messages")

@@ -10,7 +10,7 @@ import argparse
 
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import is_deleted, is_inbox, owner_of, owner_user
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput, NoSuchMailbox
 
 _TIMEOUT = 60.0
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="store_true", help="not what is below it")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     old = context.internal(args.old)
     new = old if context.internal(args.new) == old else context.new_mailbox(args.new)
     if old == new:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context) -> int:
+def _rename_user(old: str, new: str, args: argparse.Namespace, context: StoreContext) -> int:
     if args.partition or args.only:
         raise UsageError("rename: a user is renamed as a whole, and moved in a second step")
     with context.reading(args.old):  # NoSuchMailbox in the administrator's words
@@ -53,7 +53,7 @@ def _rename_user(old: str, new: str, args: argparse.Namespace, context: Context)
     return 0
 
 
-def _names(old: str, args: argparse.Namespace, context: Context) -> list[str]:
+def _names(old: str, args: argparse.Namespace, context: StoreContext) -> list[str]:
     with context.store(readonly=True).read(owner_of(old)) as reader:
         there = [m.name for m in reader.mailboxes() if not m.intermediate and not m.tombstone]
     wanted = [name for name in there if name == old or (name.startswith(old + ".") and not args.only)]
@@ -64,7 +64,7 @@ def _names(old: str, args: argparse.Namespace, context: Context) -> list[str]:
     return wanted
 
 
-def _check_free(names: list[str], context: Context) -> None:
+def _check_free(names: list[str], context: StoreContext) -> None:
     """Nothing is renamed if one of the new names is taken."""
     with context.store(readonly=True).read(owner_of(names[0])) as reader:
         for name in names:

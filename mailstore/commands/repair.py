@@ -21,7 +21,7 @@ from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.stores.healing import unreadable_messages
 from cyrus_sync.common.wire.client import ClientSettings
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.from_peer import FromPeer
 from cyrus_sync.mailstore.reactor import in_reactor
 from cyrus_sync.mailstore.rounds import Rounds
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", dest="channel", metavar="CHANNEL", help="use the options of this channel")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if not args.from_peer and (args.server or args.channel):
         raise UsageError("repair: --server and -n belong to --from-peer")
     healed = _heal(args, context) if args.from_peer else EX_OK
@@ -48,13 +48,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return status
 
 
-def _tighten(context: Context) -> None:
+def _tighten(context: StoreContext) -> None:
     found = tighten_kept(context.config) + context.care().tighten()
     if found:
         context.print(f"{found} files and directories were open to others: they are their owner's alone now")
 
 
-def _heal(args: argparse.Namespace, context: Context) -> int:
+def _heal(args: argparse.Namespace, context: StoreContext) -> int:
     settings = ClientSettings.from_config(context.config, args.channel, args.server, option="--server")
     store = context.store()
     rounds = Rounds(context)
@@ -70,7 +70,7 @@ def _heal(args: argparse.Namespace, context: Context) -> int:
     return in_reactor(FromPeer(context, store, settings, damaged).go) or rounds.status
 
 
-def _recount(args: argparse.Namespace, context: Context) -> int:
+def _recount(args: argparse.Namespace, context: StoreContext) -> int:
     care = context.care()
     rounds = Rounds(context)
     wrong = 0

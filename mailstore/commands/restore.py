@@ -38,7 +38,7 @@ from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.reactor import in_reactor
 from cyrus_sync.mailstore.restoring.carry import Carrier
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     revive = _revive(args, time.time())
     settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
     store = context.giver(args.source)
@@ -127,7 +127,7 @@ Wishes = tuple[str, UserWish] | list[Wish]
 """A user here and what is wished of him, or single mailboxes."""
 
 
-def _wishes(args: argparse.Namespace, context: Context, store: Source, rounds: Rounds) -> Wishes:
+def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, rounds: Rounds) -> Wishes:
     if args.target and len(args.names) > 1:
         raise UsageError("restore: --as goes with one name only")
     only = args.names[0]
@@ -153,7 +153,7 @@ def _wishes(args: argparse.Namespace, context: Context, store: Source, rounds: R
     return found
 
 
-def _is_user(name: str, context: Context) -> bool:
+def _is_user(name: str, context: StoreContext) -> bool:
     """Whether `name` is a user's, and not that of one mailbox. Where dots part levels, a userid may have
     them too: then it is a mailbox's unless it begins like a userid alone."""
     separator = context.namespace.separator
@@ -171,7 +171,7 @@ class _Restore:
     def __init__(
         self,
         args: argparse.Namespace,
-        context: Context,
+        context: StoreContext,
         store: Source,
         settings: ClientSettings,
         revive: Revive | None,

@@ -10,7 +10,7 @@ import argparse
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.numbers import number
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput
 from cyrus_sync.mailstore.sample import USERS, fill
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=number, default=1, help="another number makes other mail")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     store = context.store()
     for userid in USERS:
         if store.exists(Owner("user", userid)):

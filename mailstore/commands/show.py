@@ -10,7 +10,7 @@ import time
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.numbers import number
 from cyrus_sync.common.stores.mailstore import MailReader
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchMessage
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("-H", "--header", action="store_true", help="the header only")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     with context.reading(args.mailbox) as (reader, mailbox):
         record = find(reader, mailbox, args.uid)
         if record is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from cyrus_sync.common import sieve
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.sieve_dialect import why_not_compiled
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput, NoInput
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activate", action="store_true", help="put: and make it the active script")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     user = context.user(args.user)
     context.require_user(user)
     if args.name is None and args.action in ("put", "delete", "show"):
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _put(args: argparse.Namespace, context: Context) -> None:
+def _put(args: argparse.Namespace, context: StoreContext) -> None:
     content = _read(args, context)
     with context.write(context.user(args.user)) as writer:
         writer.put_script(args.name, content)
@@ -64,7 +64,7 @@ def _put(args: argparse.Namespace, context: Context) -> None:
         )
 
 
-def _show(args: argparse.Namespace, context: Context) -> int:
+def _show(args: argparse.Namespace, context: StoreContext) -> int:
     with context.store(readonly=True).read(context.user(args.user)) as reader:
         scripts = reader.sieve_scripts()
         if args.action == "list":
@@ -81,7 +81,7 @@ def _show(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace, context: Context) -> bytes:
+def _read(args: argparse.Namespace, context: StoreContext) -> bytes:
     try:
         content = context.stdin.read() if args.file in (None, "-") else Path(args.file).read_bytes()
     except OSError as error:

@@ -9,7 +9,7 @@ import argparse
 import json
 
 from cyrus_sync.common.stores.care import OwnerStats
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     care = context.care(readonly=True)
     rounds = Rounds(context)
     total: dict[str, int] = dict.fromkeys(_FIGURES, 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mailbox", metavar="MAILBOX", nargs="*")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     user = context.user(args.user)
     context.require_user(user)
     if not args.mailbox:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return change(args, context, subscribed=True)
 
 
-def change(args: argparse.Namespace, context: Context, *, subscribed: bool) -> int:
+def change(args: argparse.Namespace, context: StoreContext, *, subscribed: bool) -> int:
     """Subscribe or unsubscribe what the command line names; the exit status. Who is to be unsubscribed from
     what he is not subscribed to is named."""
     user = context.user(args.user)

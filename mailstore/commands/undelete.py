@@ -11,7 +11,7 @@ import time
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.numbers import number
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="another name for it (user/alice/Found)")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     owner: Owner = context.owner(args.user)
     care = context.care()
     if not care.is_stored(owner):

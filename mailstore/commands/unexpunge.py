@@ -8,7 +8,7 @@ import argparse
 import time
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.selection import records_of, select
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uids", metavar="UIDS", nargs="?", help="such as 1:5,9,12:*")
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     if args.uids is None:
         return _list(args, context)
     with context.writing(args.mailbox) as (writer, mailbox):
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return status or (EX_FAILURE if lost else EX_OK)
 
 
-def _list(args: argparse.Namespace, context: Context) -> int:
+def _list(args: argparse.Namespace, context: StoreContext) -> int:
     with context.reading(args.mailbox) as (reader, mailbox):
         for batch in records_of(reader, mailbox, expunged=True):
             stored = reader.has_guids([record.guid for record in batch])

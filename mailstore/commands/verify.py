@@ -24,7 +24,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Problem
 from cyrus_sync.common.stores.mailstore import MailStore
-from cyrus_sync.mailstore.context import Context
+from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
 from cyrus_sync.mailstore.source import CYRUS, NATIVE, add_source
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: StoreContext) -> int:
     source = context.source(args.source)
     console = Console(file=context.stderr)
     rounds = Rounds(context)
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return rounds.status or (EX_FAILURE if problems else EX_OK)
 
 
-def _problems(source: str, owner: Owner, context: Context) -> Iterator[str]:
+def _problems(source: str, owner: Owner, context: StoreContext) -> Iterator[str]:
     """What is wrong with an owner, a line each."""
     if source == CYRUS:
         yield from map(str, context.spool.problems(owner))
@@ -78,7 +78,7 @@ def _problems(source: str, owner: Owner, context: Context) -> Iterator[str]:
         yield f"{problem}{_holders(store, owner, problem, context)}"
 
 
-def _holders(store: MailStore, owner: Owner, problem: Problem, context: Context) -> str:
+def _holders(store: MailStore, owner: Owner, problem: Problem, context: StoreContext) -> str:
     """Where a message that is damaged stands, as an administrator knows it."""
     guid = _GUID.search(problem.text)
     if problem.kind != "message" or not guid or not problem.where.startswith("pack-"):

@@ -20,9 +20,10 @@ from typing import NamedTuple
 from cyrus_sync.common.model import Annotation, MailboxState, MailboxUpdate, Record, RecordSource, Since
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
+from cyrus_sync.common.stores.mailstore import OwnerReader
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.mailstore.restoring.wishes import Revive, Wish, find_records
-from cyrus_sync.mailstore.source import Source, SourceReader
+from cyrus_sync.mailstore.source import Source
 
 ACTIVE = "\\Flagged"
 """The flag of the script that is in force."""
@@ -84,7 +85,7 @@ class BoxPlan:
 
 
 def plan_creation(
-    reader: SourceReader, wish: Wish, revive: Revive | None, *, partition: str, id_in_use: bool, now: int
+    reader: OwnerReader, wish: Wish, revive: Revive | None, *, partition: str, id_in_use: bool, now: int
 ) -> BoxPlan:
     """Make the mailbox anew. `id_in_use`: the target has its uniqueid elsewhere."""
     state = replace(wish.state, name=wish.target, acl=wish.acl, partition=partition, quotaroot="")
@@ -152,7 +153,7 @@ def lacking_annotations(ours: Iterable[Annotation], theirs: Iterable[Annotation]
 
 
 def plan_addition(
-    reader: SourceReader,
+    reader: OwnerReader,
     wish: Wish,
     revive: Revive | None,
     there: There,
@@ -247,7 +248,7 @@ def steps(additions: Sequence[Addition]) -> Iterator[tuple[Addition, ...]]:
 
 
 def addition(
-    reader: SourceReader, plan: BoxPlan, part: Sequence[Addition], *, now: int, modseq: int
+    reader: OwnerReader, plan: BoxPlan, part: Sequence[Addition], *, now: int, modseq: int
 ) -> MailboxUpdate:
     """The update that adds `part` (perhaps nothing) and the annotations to `plan.state`. Only a target that
     is still in that state takes it. Messages that are gone meanwhile are left out."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from cyrus_sync.common.model import MailboxState, Quota, Record, UserMeta
 from cyrus_sync.common.names import Owner, inbox_of, is_deleted, owner_of
-from cyrus_sync.mailstore.source import Source, SourceReader
+from cyrus_sync.common.stores.mailstore import OwnerReader
+from cyrus_sync.mailstore.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def wish_for_user(store: Source, userid: str, target: str) -> UserWish | None:
     return UserWish(target, wishes, quotas, UserMeta(meta.seen, subscriptions, meta.sieve))
 
 
-def wish_for_mailbox(reader: SourceReader, state: MailboxState, target: str) -> Wish:
+def wish_for_mailbox(reader: OwnerReader, state: MailboxState, target: str) -> Wish:
     """One mailbox alone."""
     acl, new = state.acl, owner_of(target)
     if reader.owner.kind == new.kind == "user":
@@ -99,7 +100,7 @@ def wish_for_mailbox(reader: SourceReader, state: MailboxState, target: str) -> 
     return Wish(reader.owner, state, target, acl)
 
 
-def find_records(reader: SourceReader, uniqueid: str, uids: Sequence[int]) -> dict[int, Record]:
+def find_records(reader: OwnerReader, uniqueid: str, uids: Sequence[int]) -> dict[int, Record]:
     """The records with these UIDs."""
     wanted = set(uids)
     found: dict[int, Record] = {}

@@ -38,7 +38,7 @@ _LONGEST_LINE = 1024
 _own = threading.local()
 
 
-class Frame(NamedTuple):
+class PacketFrame(NamedTuple):
     """`octets` as they are in the file; `last` if the end follows."""
 
     number: int
@@ -85,7 +85,7 @@ def end_line(frames: int, stream: int) -> bytes:
     return b"end %d %d " % (frames, stream)
 
 
-def unfold(frame: Frame, key: ContentKey | None) -> bytes:
+def unfold(frame: PacketFrame, key: ContentKey | None) -> bytes:
     """The content of a frame. Raises `PacketDamaged`."""
     octets = frame.octets if key is None else key.unlock(frame.octets, frame.number, frame.last)
     try:
@@ -150,7 +150,7 @@ class Frames:
         self._passed = passed
         self.end: End | None = None
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[PacketFrame]:
         number, place = 1, self._octets.position
         line = self._octets.line("frame 1")
         while True:
@@ -158,7 +158,7 @@ class Frames:
             place = self._octets.position
             line = self._octets.line(f"frame {number + 1} or the end")
             last = line.startswith(b"end ")
-            yield Frame(number, octets, last)
+            yield PacketFrame(number, octets, last)
             if last:
                 break
             number += 1

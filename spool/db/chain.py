@@ -48,7 +48,7 @@ class Flaw(Exception):
         self.offset = offset
 
 
-class Header(NamedTuple):
+class FileHeader(NamedTuple):
     """`image`: its octets; while they are the same, nothing was committed. `end`: of what is committed."""
 
     image: bytes
@@ -74,7 +74,7 @@ class Format(Protocol):
 
     name: str
 
-    def header(self, data: Data) -> Header: ...
+    def header(self, data: Data) -> FileHeader: ...
 
     def first(self, data: Data, end: int) -> Node:
         """The record before all others, with an empty key and every level."""

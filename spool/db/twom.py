@@ -12,7 +12,7 @@ from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
-from cyrus_sync.spool.db.chain import Flaw, Header, Node
+from cyrus_sync.spool.db.chain import FileHeader, Flaw, Node
 from cyrus_sync.spool.db.mapped import Data, MappedFile
 
 MAGIC = b"\xa1\x02\x8b\x0dtwomfile\0\0\0\0"
@@ -48,7 +48,7 @@ class Twom:
 
     name = "twom"
 
-    def header(self, data: Data) -> Header:
+    def header(self, data: Data) -> FileHeader:
         if len(data) < _HEADER.size:
             raise Flaw("shorter than a header", 0)
         image = bytes(data[: _HEADER.size])
@@ -61,7 +61,7 @@ class Twom:
             raise Flaw(f"flags {flags:#x}: a checksum or an order that only its maker knows", 36)
         if check != (0 if flags & _UNCHECKED else _sum(image[:-4])):
             raise Flaw("the checksum of the header is wrong", _HEADER.size - 4)
-        return Header(image, end, version)
+        return FileHeader(image, end, version)
 
     def locked(self, file: MappedFile) -> AbstractContextManager[Data]:
         return file.locked(_RECORDS, gate=_GATE)

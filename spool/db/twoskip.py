@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from struct import Struct
 from zlib import crc32
 
-from cyrus_sync.spool.db.chain import Flaw, Header, Node
+from cyrus_sync.spool.db.chain import FileHeader, Flaw, Node
 from cyrus_sync.spool.db.mapped import Data, MappedFile
 
 MAGIC = b"\xa1\x02\x8b\x0dtwoskip file\0\0\0\0"
@@ -31,7 +31,7 @@ class Twoskip:
 
     name = "twoskip"
 
-    def header(self, data: Data) -> Header:
+    def header(self, data: Data) -> FileHeader:
         if len(data) < _HEADER.size:
             raise Flaw("shorter than a header", 0)
         image = bytes(data[: _HEADER.size])
@@ -42,7 +42,7 @@ class Twoskip:
             raise Flaw(f"version {version} is not known", 20)
         if crc32(image[:-4]) != check:
             raise Flaw("the CRC of the header is wrong", _HEADER.size - 4)
-        return Header(image, end, version)
+        return FileHeader(image, end, version)
 
     def locked(self, file: MappedFile) -> AbstractContextManager[Data]:
         return file.locked()

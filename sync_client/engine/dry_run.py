@@ -7,13 +7,12 @@ the engine goes on as it would. `DryRunMaster` settles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 
-from cyrus_sync.common.master import Master, MasterReader, Settlement, Unreadable
+from cyrus_sync.common.master import Master, Settlement
 from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
@@ -213,39 +212,18 @@ class DryRunMaster:
     """A `Master` that is only read: what would be settled on it counts as done."""
 
     def __init__(self, master: Master) -> None:
-        self._master = master
         self.refuses = master.refuses
         self.scripts_are_mail = master.scripts_are_mail
-
-    def owners(self) -> Iterator[Owner]:
-        return self._master.owners()
-
-    def exists(self, owner: Owner) -> bool:
-        return self._master.exists(owner)
-
-    def owner_of_uniqueid(self, uniqueid: str) -> Owner | None:
-        return self._master.owner_of_uniqueid(uniqueid)
-
-    def read(self, owner: Owner) -> AbstractContextManager[MasterReader]:
-        return self._master.read(owner)
-
-    def messages(
-        self,
-        owner: Owner,
-        uniqueid: str,
-        wanted: Sequence[tuple[int, bytes]],
-        partition: str = "",
-        encoding: str = "identity",
-        *,
-        unreadable: Unreadable | None = None,
-    ) -> MessageSource:
-        return self._master.messages(owner, uniqueid, wanted, partition, encoding, unreadable=unreadable)
+        self.owners = master.owners
+        self.exists = master.exists
+        self.owner_of_uniqueid = master.owner_of_uniqueid
+        self.read = master.read
+        self.messages = master.messages
+        self.damaged_owners = master.damaged_owners
+        self.close = master.close
 
     def settle(self, owner: Owner, settlement: Settlement) -> Sequence[int]:
         return settlement.expunge
-
-    def damaged_owners(self) -> list[Owner]:
-        return self._master.damaged_owners()
 
     def damaged(self, owner: Owner) -> set[bytes]:
         """Nothing is healed."""
@@ -253,6 +231,3 @@ class DryRunMaster:
 
     def heal(self, owner: Owner, body: MessageBody) -> None:
         """Nothing is healed."""
-
-    def close(self) -> None:
-        self._master.close()

@@ -10,7 +10,7 @@ from cyrus_sync.common.names import Owner
 from tests.deadlines import until
 
 from .csync import differences, state_of
-from .cyrus import Cyrus
+from .cyrus import Cyrus, follow_log
 from .fill import change_everything, fill_everything, message
 from .judge import Server, server_under_test
 from .proxy import Proxy
@@ -23,14 +23,6 @@ def server(real_cyrus: None) -> Iterator[Server]:
         yield replica
 
 
-def follow(master: Cyrus, server: Server) -> None:
-    """Carry out the sync log, as a rolling client's next cycle would."""
-    for _ in range(2):
-        if master.sync_log.exists():
-            master.follow(server.csync).check()
-    assert not master.sync_log.with_name("log-run").exists()
-
-
 def same(master: Cyrus, server: Server, *users: str) -> None:
     for user in users:
         assert differences(state_of(master.csync, user), state_of(server.csync, user)) == []
@@ -40,10 +32,10 @@ def same(master: Cyrus, server: Server, *users: str) -> None:
 def test_what_the_daemons_log_is_enough(fresh_master: Cyrus, server: Server, user: str) -> None:
     other = f"{user}b"
     fill_everything(fresh_master, user, other)
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     same(fresh_master, server, user, other)
     change_everything(fresh_master, user, other)
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     same(fresh_master, server, user, other)
 
 
@@ -55,10 +47,10 @@ def test_a_user_is_renamed(fresh_master: Cyrus, server: Server, user: str) -> No
         imap.ok("CREATE", "INBOX/folder")
         imap.append("INBOX/folder", message("inside"))
         imap.ok("SUBSCRIBE", "INBOX/folder")
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     with fresh_master.imap() as admin:
         admin.ok("RENAME", f"user/{user}", f"user/{new}")
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     if isinstance(server, Cyrus):
         return  # a real server loses the subscriptions with the UNUSER of the old name
     same(fresh_master, server, user, new)
@@ -73,11 +65,11 @@ def test_a_user_is_deleted(fresh_master: Cyrus, server: Server, user: str) -> No
     with fresh_master.imap(user) as imap:
         imap.ok("CREATE", "INBOX/folder")
         imap.append("INBOX/folder", message("inside"))
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     with fresh_master.imap() as admin:
         admin.ok("SETACL", f"user/{user}", "cyrus", "lrswipkxtecda")
         admin.ok("DELETE", f"user/{user}")
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     same(fresh_master, server, user)
     assert not [n for n in state_of(server.csync, user)["mailboxes"] if n.startswith("user.")]
 
@@ -103,7 +95,7 @@ def test_one_locked_user_holds_up_nobody_else(fresh_master: Cyrus, server: Serve
         pytest.skip("a real server's user cannot be locked from here")
     other = f"{user}b"
     fresh_master.create_user(user, other)
-    follow(fresh_master, server)
+    follow_log(fresh_master, server.csync)
     with Proxy(server.csync, hide=("COMPRESS",)) as proxy:
         with server.store.write(Owner("user", user)):
             fresh_master.deliver(message("waits"), user)

@@ -17,7 +17,7 @@ from tests.deadlines import until
 
 from .beside import BesideCyrus
 from .csync import differences, scripts_of, state_of
-from .cyrus import Cyrus
+from .cyrus import Cyrus, follow_log
 from .fill import FOLDERS, SCRIPT, change_everything, fill_everything, message
 from .ours import Ours
 from .proxy import Proxy
@@ -84,18 +84,11 @@ def test_a_user_with_everything_arrives(master: BesideCyrus, target: Replica, us
 def test_what_the_daemons_log_is_enough(fresh_master: BesideCyrus, target: Replica, user: str) -> None:
     master, other = fresh_master, f"{user}b"
     fill_everything(master, user, other)
-    _follow(master, target)
+    follow_log(master, target.csync)
     same(master, target, user, other)
     change_everything(master, user, other)
-    _follow(master, target)
+    follow_log(master, target.csync)
     same(master, target, user, other)
-
-
-def _follow(master: BesideCyrus, target: Replica) -> None:
-    for _ in range(2):
-        if master.sync_log.exists():
-            master.follow(target.csync).check()
-    assert not master.sync_log.with_name("log-run").exists()
 
 
 @pytest.mark.every_release
@@ -106,13 +99,13 @@ def test_a_user_is_deleted_and_a_mailbox_too(fresh_master: BesideCyrus, target: 
         imap.ok("CREATE", "INBOX/folder")
         imap.append("INBOX/folder", message("inside"))
         imap.ok("CREATE", "INBOX/other")
-    _follow(master, target)
+    follow_log(master, target.csync)
     with master.imap(user) as imap:
         imap.ok("DELETE", "INBOX/folder")
     with master.imap() as admin:
         admin.ok("SETACL", f"user/{user}x", "cyrus", "lrswipkxtecda")
         admin.ok("DELETE", f"user/{user}x")
-    _follow(master, target)
+    follow_log(master, target.csync)
     same(master, target, user)
     left = state_of(target.csync, f"{user}x")["mailboxes"]
     assert not [name for name in left if not name.startswith("DELETED")]
@@ -181,7 +174,7 @@ def test_the_clients_take_turns_while_mail_arrives(
         ran = master.own_follow(target.csync) if turn % 2 == 0 else master.follow(target.csync)
         assert ran.status == 0, ran.describe()
         master.deliver(message(f"after turn {turn}"), user)
-    _follow(master, target)
+    follow_log(master, target.csync)
     same(master, target, user)
     assert len(_records(target, user)) == 8
 
@@ -198,7 +191,7 @@ def test_a_client_that_is_killed_again_and_again_loses_nothing(
         time.sleep(chance.random() * 1.5)
         rolling.process.send_signal(signal.SIGKILL)
         rolling.process.wait()
-    _follow(master, target)
+    follow_log(master, target.csync)
     same(master, target, user)
     assert len(_records(target, user)) == 6
 

@@ -12,12 +12,12 @@ from cyrus_sync.shipping.contact import meet
 from cyrus_sync.shipping.greeting import Proofs
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.sealing import KeyPair, Opener, Sealer
-from cyrus_sync.shipping.transfer import Header
+from cyrus_sync.shipping.transfer import Announcement
 from tests.deadlines import scaled
 from tests.shipping.kit import KEY, Host
 
 
-def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: object) -> Header:
+def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: object) -> Announcement:
     order = Order(
         data_path=name, origin="127.0.0.9", destinations=(receiver.name,), created=1, expires=0,
         original_path="/src/packet",
@@ -30,7 +30,7 @@ def header_for(receiver: Host, data: bytes, name: str = "packet", **changes: obj
         "size": len(data),
         "digest": f"blake3:{blake3(data).hexdigest()}",
     }
-    return Header(**{**values, **changes})  # type: ignore[arg-type]
+    return Announcement(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def next_line(sock: socket.socket, held: bytes, opener: Opener | None) -> tuple[str, bytes]:
@@ -91,7 +91,7 @@ class Conversation:
     def prove(self) -> None:
         self.send(f"SHIP2 PROOF {self.proofs.make('client', self.layer.encode())}\n".encode())
 
-    def announce(self, header: Header | bytes, shown: str | None = None) -> bytes:
+    def announce(self, header: Announcement | bytes, shown: str | None = None) -> bytes:
         """Prove ourselves, and say a header when the receiver is ready, which is when we listen next."""
         encoded = header if isinstance(header, bytes) else header.encode()
         self.prove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from cyrus_sync.common.errors import UnknownFailure
 from cyrus_sync.common.model import MAX_UID, QUOTA_RESOURCES, MailboxState, Seen
@@ -48,6 +49,15 @@ def acl_with(acl: str, identifier: str, rights: str) -> str:
     return "".join(f"{name}\t{granted}\t" for name, granted in entries.items())
 
 
+class NewBox(NamedTuple):
+    """What is wanted of a new mailbox; what is not given comes from the nearest one above."""
+
+    partition: str = ""
+    acl: str | None = None
+    mbtype: str = ""
+    uidvalidity: int = 0
+
+
 def create(
     transaction: Transaction,
     name: str,
@@ -60,20 +70,12 @@ def create(
     """Make a mailbox. Partition and ACL come from the nearest one above unless they are given. Raises
     `BadName`, `PartitionUnknown`; `UnknownFailure` for a name that is taken, or another owner's, or where
     the user has no INBOX."""
-    box = create_box(transaction, name, partition=partition, acl=acl, mbtype=mbtype, uidvalidity=uidvalidity)
+    box = create_box(transaction, name, NewBox(partition, acl, mbtype, uidvalidity))
     transaction.log("MAILBOX", name)
     return box.state
 
 
-def create_box(
-    transaction: Transaction,
-    name: str,
-    *,
-    partition: str = "",
-    acl: str | None = None,
-    mbtype: str = "",
-    uidvalidity: int = 0,
-) -> Box:
+def create_box(transaction: Transaction, name: str, wanted: NewBox) -> Box:
     """`create` without a line for the action log."""
     _check_name(transaction, name)
     there = find_box(transaction, name)
@@ -84,8 +86,8 @@ def create_box(
         raise UnknownFailure(f"{transaction.owner} has no INBOX").at(mailbox=name)
     if there:
         remove_box(transaction, there, tombstone=False)
-    if partition or above is None:
-        partition = transaction.around.check_partition(partition)
+    if wanted.partition or above is None:
+        partition = transaction.around.check_partition(wanted.partition)
     else:
         partition = above.state.partition
     transaction.change(partition)
@@ -95,11 +97,11 @@ def create_box(
         MailboxState(
             uniqueid=new_uniqueid(),
             name=name,
-            mbtype=mbtype,
+            mbtype=wanted.mbtype,
             highestmodseq=modseq,
-            uidvalidity=uidvalidity or next_uidvalidity(transaction),
+            uidvalidity=wanted.uidvalidity or next_uidvalidity(transaction),
             partition=partition,
-            acl=_first_acl(transaction, above) if acl is None else acl,
+            acl=_first_acl(transaction, above) if wanted.acl is None else wanted.acl,
             options="P",
             createdmodseq=modseq,
             foldermodseq=modseq,

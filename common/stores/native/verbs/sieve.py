@@ -21,7 +21,7 @@ from cyrus_sync.common.stores.native.tables.counters import next_modseq
 from cyrus_sync.common.stores.native.tables.records import insert_records, update_records
 from cyrus_sync.common.stores.native.tables.tally import Tally
 from cyrus_sync.common.stores.native.transaction import Transaction
-from cyrus_sync.common.stores.native.verbs.folders import create, create_box
+from cyrus_sync.common.stores.native.verbs.folders import NewBox, create, create_box
 
 # -- local
 
@@ -113,7 +113,7 @@ def _sieve_box(transaction: Transaction, chained: bool) -> Box:
     if not chained:
         create(transaction, name, mbtype="f")
         return get_box(transaction, name)
-    return create_box(transaction, name, mbtype="f")
+    return create_box(transaction, name, NewBox(mbtype="f"))
 
 
 def _activate(transaction: Transaction, name: str | None, *, chained: bool) -> None:
