@@ -30,6 +30,7 @@ from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.multisite.admission import Gap, OldSender, check, check_own, gap, judged
+from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import NotApplied, UnknownSender
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held, not_stored
@@ -219,6 +220,7 @@ class Import:
                 log.request(header.sender, header.wanted)
             self._commit(context, replay)
             answered = note_answer(member, header)
+        note_contact(member.directory, header.sender, Contact(log.now(), header.created))
         if answered:
             open_again(member, self.arbitrate_all_left)
         self.waiting = list(self._waiting(replay.left_to_masters))

@@ -18,12 +18,15 @@ from cyrus_sync.common.commands import reason
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.metrics.sheet import Sheet, plain_text
+from cyrus_sync.common.metrics.textfile import write_text_file
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.capture import Capture
 from cyrus_sync.multisite.errors import SiteSealed
 from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.figures import add_packets, packets_file
 from cyrus_sync.multisite.opening import OpenedMail, check_same_mail, open_mail
 from cyrus_sync.multisite.oplog.database import SiteLock
 from cyrus_sync.multisite.oplog.log import Log
@@ -139,6 +142,19 @@ class Member:
             write_standing(self.directory, standing_of(self.family, row))
         except (OSError, sqlite3.Error) as error:
             _log.warning("cannot say what this replica has: %s", reason(error))
+        self._tell_figures()
+
+    def _tell_figures(self) -> None:
+        """To whoever watches, if imapd.conf says so."""
+        path = packets_file(self.config)
+        if path is None:
+            return
+        sheet = Sheet("multitool")
+        add_packets(sheet, self.directory)
+        try:
+            write_text_file(path, plain_text(sheet))
+        except OSError as error:
+            self.warn(f"sync_metrics_file: cannot write {path}: {error.strerror}")
 
     @property
     def sealed(self) -> bool:

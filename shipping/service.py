@@ -16,6 +16,7 @@ import functools
 import os
 import resource
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
@@ -24,9 +25,12 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.metrics.settings import MetricsSettings
+from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.shipping import children, contact, question
 from cyrus_sync.shipping.aftermath import Aftermath
 from cyrus_sync.shipping.children import MAX_CHILDREN
+from cyrus_sync.shipping.figures import Received, ShippingFigures
 from cyrus_sync.shipping.greeting import challenge
 from cyrus_sync.shipping.listening import Endpoint, bind, tcp
 from cyrus_sync.shipping.loop import own_reactor
@@ -59,6 +63,7 @@ class Service:
         self._ports: list[Any] = []
         self._working: set[Deferred[None]] = set()
         self._idle: Deferred[None] | None = None
+        self._received = Received()
 
     def start(self) -> None:
         """Listen. `ShippingError` without a key, `ConfigError` for an address that cannot be listened on, or
@@ -107,6 +112,10 @@ class Service:
         working = Deferred.fromCoroutine(work)
         self._working.add(working)
         working.addBoth(self._done, working)
+
+    def received(self) -> Received:
+        """What has come so far, and who stands at the door now."""
+        return replace(self._received, strangers=len(self._strangers))
 
     def _done(self, result: Any, working: Deferred[None]) -> None:
         self._working.discard(working)
@@ -176,10 +185,13 @@ class Service:
             arrived = list(arrivals(await said))
         except (ChildDied, OSError) as error:
             self.site.log.error(f"the child that took a file from {talk.peer} has failed: {error}")
+            self._received.failures += 1
             return
         finally:
             self._slots.release()
         for one in arrived:
+            self._received.files += 1
+            self._received.returned += one.order.returning
             await self._aftermath.follow(one)
 
     async def _slot(self, talk: Talk) -> None:
@@ -256,9 +268,24 @@ class _Contacts(DatagramProtocol):
 def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
     """Run the service until SIGTERM or SIGINT. `ready` is called when it listens."""
     with own_reactor() as reactor:
-        Service(site, reactor).start()
+        service = Service(site, reactor)
+        service.start()
+        _tell_figures(service, reactor)
         reactor.callWhenRunning(ready)
         reactor.run()
+
+
+def _tell_figures(service: Service, reactor: Any) -> None:
+    """To whoever watches, if imapd.conf says so."""
+    metrics = MetricsSettings.from_config(service.site.config, "shipping")
+    if not metrics:
+        return
+    from cyrus_sync.common.metrics.exporter import Exporter
+
+    figures = ShippingFigures(service.site, service.received)
+    exporter = Exporter(reactor, ThreadRunner(reactor, 2), metrics, figures.look, "shipping_server")
+    exporter.begin()
+    reactor.addSystemEventTrigger("before", "shutdown", exporter.end)
 
 
 def _raise_file_limit() -> None:

@@ -88,6 +88,9 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
         config=str(Path(arguments.config).absolute()),
         shutdown_file=stop and str(Path(stop).absolute()),
     )
+    from cyrus_sync.common.metrics.settings import MetricsSettings
+
+    MetricsSettings.from_config(cfg, "client", arguments.channel or None)
     lock = None
     if arguments.input_file is None:
         lock = ChannelLock(channel_directory(cfg, arguments.channel)).acquire()

@@ -11,7 +11,9 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire.client import ClientSettings, connect
+from cyrus_sync.common.wire.pipeline import Replies
 from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_client.connection import EngineVerbs
 from cyrus_sync.sync_client.engine import Engine, Options
 from cyrus_sync.sync_client.facts import NotGranted
@@ -58,7 +60,9 @@ class WireConnector:
         trace: Trace | None = None,
         make: Callable[[WireReplica], EngineVerbs] | None = None,
         wanted: frozenset[str] = frozenset(),
+        replies: Replies | None = None,
     ) -> None:
+        """`replies`: where they are counted."""
         self._make = make or (lambda replica: Engine(master, replica, threads, options))
         self._wanted = WANTED | wanted
         self._reactor = reactor
@@ -68,22 +72,38 @@ class WireConnector:
         self._threads = threads
         self._archive = archive
         self._trace = trace
+        self._replies = replies
+        self._traffic = 0, 0
+        self._proto: CsyncProtocol | None = None
 
     @property
     def server(self) -> str:
         return self.settings.server
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Octets received and sent on all connections so far, as they went over the line."""
+        received, sent = self._traffic
+        if self._proto is not None:
+            received, sent = received + self._proto.bytes_read, sent + self._proto.bytes_written
+        return received, sent
+
+    def _new_line(self, proto: CsyncProtocol) -> None:
+        """The one before it is gone."""
+        self._traffic, self._proto = self.traffic, proto
 
     def connect(self) -> Deferred[Any]:
         return Deferred.fromCoroutine(self._connect())
 
     async def _connect(self) -> WireConnection:
         connection = await connect(self._reactor, self.settings, self._trace)
+        self._new_line(connection.proto)
         wanted = self._wanted | {ARCHIVE} if self._archive else self._wanted
         if not await self._threads.run(_scripts_are_mail, self._master):
             wanted -= {SIEVE_MAILBOX}
         try:
             replica = await WireReplica.start(
-                connection, wanted, self._threads, timeout=self.settings.idle_timeout
+                connection, wanted, self._threads, timeout=self.settings.idle_timeout, replies=self._replies
             )
         except BaseException:
             connection.proto.abort()

@@ -32,6 +32,7 @@ from cyrus_sync.sync_client.backoff import Backoff
 from cyrus_sync.sync_client.connection import Connector
 from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
 from cyrus_sync.sync_client.machine import Action, Event, RollingState, step
+from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.promote import OwnerOfUniqueid
 from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
 from cyrus_sync.sync_client.sources import Batch, Source
@@ -94,6 +95,7 @@ class Rolling:
     random: Callable[[], float] = random.random
     state: RollingState = RollingState.NEW
     facts: Facts = field(default_factory=Facts)
+    measures: Measures = field(default_factory=Measures)
     exit_status: int = EX_OK
     _uplink: Uplink = field(init=False)
     _timer: Timer | None = None
@@ -218,9 +220,14 @@ class Rolling:
     # -- connecting
 
     def _connect(self) -> None:
-        self._uplink.connect(lambda: self._feed(Event.CONNECTED), self._not_connected)
+        self._uplink.connect(self._connected, self._not_connected)
+
+    def _connected(self) -> None:
+        self.measures.connected += 1
+        self._feed(Event.CONNECTED)
 
     def _not_connected(self, error: Exception) -> None:
+        self.measures.not_connected += 1
         if self.settings.connect_once or (isinstance(error, NotGranted) and self.facts.runs == 0):
             self.say(f"Can not connect to server '{self.connector.server}' ({reason_of(error)})")
             self.stop(EX_FAILURE)
@@ -316,6 +323,7 @@ class Rolling:
 
     def _weigh(self, outcome: Outcome, taken: float) -> Event:
         """What the run means for what comes next."""
+        self.measures.run(outcome, taken, self.facts.oldest_change, self.clock.seconds())
         self.facts.items += outcome.done
         self.facts.failures += len(outcome.failed)
         if outcome.failed:

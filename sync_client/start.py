@@ -24,12 +24,13 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_TEMPFAIL, CyrusSyncError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
+from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
-from cyrus_sync.common.wire.certificates import client_warnings
+from cyrus_sync.common.wire.certificates import client_files, client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.sync_client import oneshot
@@ -44,6 +45,7 @@ from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
 from cyrus_sync.sync_client.masters import open_master
+from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
 from cyrus_sync.sync_client.quarantine import Quarantine
@@ -92,6 +94,7 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
+        self.measures = Measures()
         self.withheld = Withheld(withheld_path(job.directory, job.settings.server))
         self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
         """May be replaced before the first connection."""
@@ -108,6 +111,7 @@ class _Parts:
             ),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
+            replies=self.measures.replies,
         )
 
     def _pass_on(self, text: str) -> None:
@@ -255,6 +259,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             watch=watch,
             observer=observer,
             facts=parts.facts,
+            measures=parts.measures,
             owner_of_uniqueid=parts.master.owner_of_uniqueid,
             report=parts.reporter.failure,
             say=lambda text: log.error("%s", text),
@@ -286,6 +291,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
         ended = _behind_sweep(job, parts, rolling.run)
         if job.arguments.input_file is None and not job.arguments.once:
             _look_after_damage(job, parts)
+            _tell_figures(job, parts, rolling)
         systemd.notify("READY=1")
         path = job.arguments.input_file
         if isinstance(source, FileSource) and path is not None:
@@ -322,6 +328,29 @@ def _look_after_damage(job: Job, parts: _Parts) -> None:
             ticker.stop()
 
     parts.reactor.addSystemEventTrigger("before", "shutdown", stop)
+
+
+def _tell_figures(job: Job, parts: _Parts, rolling: Rolling) -> None:
+    """To whoever watches, if imapd.conf says so."""
+    metrics = MetricsSettings.from_config(job.cfg, "client", job.channel)
+    if not metrics:
+        return
+    from cyrus_sync.common.metrics.exporter import Exporter
+    from cyrus_sync.sync_client.figures import ClientFigures, channel_label
+
+    figures = ClientFigures(
+        job.cfg,
+        rolling,
+        parts.withheld,
+        job.directory,
+        log_path(job.cfg, job.arguments.channel),
+        lambda: parts.connector.traffic,
+        lambda: client_files(parts.connector.settings.tls) if not parts.connector.settings.path else [],
+    )
+    label = channel_label(job.arguments.channel)
+    exporter = Exporter(parts.reactor, parts.threads, metrics, figures.look, "sync_client", channel=label)
+    exporter.begin()
+    parts.reactor.addSystemEventTrigger("before", "shutdown", exporter.end)
 
 
 def _behind_sweep(job: Job, parts: _Parts, run: Callable[[], Deferred[int]]) -> Deferred[int]:

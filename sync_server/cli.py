@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -24,12 +25,16 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.descriptors import raise_soft_limit, share_out
 from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
+from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.numbers import decimal
-from cyrus_sync.common.reactor import installed
+from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.sync_server.listener import Listeners
 from cyrus_sync.sync_server.logs import start_logging
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from cyrus_sync.common.metrics.exporter import Exporter
 
 log = logging.getLogger("sync_server")
 
@@ -141,6 +146,18 @@ def _say_what_fits(service: Service) -> None:
         )
 
 
+def _exporter(config: Config, service: Service, reactor: Reactor) -> Exporter | None:
+    """Who tells our figures, if imapd.conf wants that. Raises `ConfigError`."""
+    metrics = MetricsSettings.from_config(config, "server")
+    if not metrics:
+        return None
+    from cyrus_sync.common.metrics.exporter import Exporter
+    from cyrus_sync.sync_server.figures import ServerFigures
+
+    figures = ServerFigures(config, service, reactor.seconds())
+    return Exporter(reactor, service.threads, metrics, figures.look, "sync_server")
+
+
 def run(config: Config, settings: ServerSettings) -> int:
     """Open everything, serve until a signal, close everything."""
     few_arenas()
@@ -153,6 +170,7 @@ def run(config: Config, settings: ServerSettings) -> int:
     _say_what_fits(service)
     systemd = sdnotify.SystemdNotifier()
     listeners = Listeners(service)
+    tell = _exporter(config, service, reactor)
     try:
         listeners.open(settings.listen)
         stopping = False
@@ -182,6 +200,9 @@ def run(config: Config, settings: ServerSettings) -> int:
             signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
             systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(listeners.where))
             log.info("ready: %s", settings.banner)
+            if tell is not None:
+                tell.begin()
+                reactor.addSystemEventTrigger("before", "shutdown", tell.end)
             look_daily()
 
         reactor.callWhenRunning(started)

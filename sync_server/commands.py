@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
+from cyrus_sync.common.metrics.codes import code_of
 from cyrus_sync.common.protocol.events import DlistCommand
 from cyrus_sync.common.stores import disk
 from cyrus_sync.sync_server import replies
@@ -36,7 +37,7 @@ class Commands:
         self, service: Service, outbox: Outbox, *, client: str, login: str, broken: Callable[[bytes], None]
     ) -> None:
         """`broken` is told the last words when an answer cannot be completed."""
-        self.work = Work(service.replica(), service.threads, service.staging)
+        self.work = Work(service.replica(), service.threads, service.staging, service.measures)
         self.refused = 0
         self._service = service
         self._outbox = outbox
@@ -78,13 +79,15 @@ class Commands:
     async def _carry_out(self, slot: Slot, handler: Handler, request: Request) -> None:
         """Call the handler, at once as far as its verb; write its answer when its turn has come."""
         begun = self._service.now()
+        code = "OK"
         try:
             await self._answer(slot, await handler.function(request))
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("OK in %.3f s %s", self._service.now() - begun, self._address(request))
         except ConnectionLost:
-            return
+            code = ""
         except Exception as error:
+            code = code_of(error)
             if self._closed:
                 log.debug("nobody waits for: %s %s", error, self._address(request))
             elif slot.sent:
@@ -96,6 +99,8 @@ class Commands:
                 slot.finish(line(reply))
         finally:
             request.bulk.close()
+            if code:
+                self._service.measures.answered(request.title, code, self._service.now() - begun)
 
     async def _answer(self, slot: Slot, answer: Answer) -> None:
         """Small answers go out in one piece, large ones in pieces when their turn has come."""

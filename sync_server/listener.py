@@ -49,10 +49,12 @@ class CsyncFactory(Factory):
         places, address = self.service.places, "" if trusted else origin(proto.peer)
         why = places.refusal(address)
         if why:
+            self.service.measures.turned_away += 1
             places.complain(address, why)
             proto.write(line(replies.bye(why)))
             proto.lose()
             return
+        self.service.measures.accepted += 1
         session = Session(proto, self.service, trusted=trusted)
         self.service.sessions.add(session)
         session.begin()

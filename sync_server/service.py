@@ -30,6 +30,7 @@ from cyrus_sync.common.wire.tls import ServerTLS, server_context
 from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server.guessing import Guessing
 from cyrus_sync.sync_server.known import FILE, read_known, write_known
+from cyrus_sync.sync_server.measures import Measures
 from cyrus_sync.sync_server.penalty import Penalty
 from cyrus_sync.sync_server.places import Guest, Most, Places
 from cyrus_sync.sync_server.settings import ServerSettings
@@ -42,6 +43,10 @@ class Connected(Guest, Protocol):
 
     client: str
     proto: CsyncProtocol
+
+    @property
+    def staged(self) -> tuple[int, int, int]:
+        """Messages that have come and are in no mailbox yet; their octets in memory and on disk."""
 
     def stop(self) -> None:
         """End when what has been asked is answered."""
@@ -74,6 +79,7 @@ class Service:
         self.limits = limits or Limits()
         self.tls_context = tls
         self.store = store
+        self.measures = Measures()
         self.penalty = Penalty(reactor.seconds)
         self.guessing = Guessing(settings.failed_login_pause, reactor.seconds)
         self.places = Places(
@@ -170,6 +176,8 @@ class Service:
     def forget(self, session: Connected) -> None:
         """A connection has ended."""
         self.sessions.discard(session)
+        self.measures.received += session.proto.bytes_read
+        self.measures.sent += session.proto.bytes_written
         self.places.leave(session)
         self._look_if_empty()
 

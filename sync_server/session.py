@@ -152,6 +152,11 @@ class Session:
                 self._address(),
             )
 
+    @property
+    def staged(self) -> tuple[int, int, int]:
+        """Messages that have come and are in no mailbox yet; their octets in memory and on disk."""
+        return (0, 0, 0) if self._commands is None else self._commands.work.staged
+
     def stop(self) -> None:
         """Finish what has been read, say BYE, close (SIGTERM)."""
         if self._stopping or self.state is SessionState.CLOSING:
@@ -334,6 +339,7 @@ class Session:
     async def _too_many_attempts(self) -> None:
         """The password is not looked at; whether it is right stays unknown."""
         self._attempt, self.state = None, SessionState.STRANGER
+        self.service.measures.logins["not_checked"] += 1
         log.warning("badlogin: %s [too many failed logins from %s: not checked]", self.client, self.origin)
         await self.service.sleep(self.settings.failed_login_pause)
         self.proto.write(line(replies.TOO_MANY_ATTEMPTS))
@@ -360,6 +366,7 @@ class Session:
             self.proto.write(line(outcome.reply))
             return
         self.state = SessionState.STRANGER
+        self.service.measures.logins["failed"] += 1
         if not outcome.pause:
             self.service.guessing.withdrawn(self.origin)
         log.warning("badlogin: %s %s [%s]", self.client, mechanism, outcome.reason)
@@ -373,6 +380,7 @@ class Session:
         tls = " with TLS" if self.proto.tls else ""
         if self._trusted or userid in self.service.sasl.proxies:
             self.state = SessionState.ADMIN
+            self.service.measures.logins["ok"] += 1
             self.service.places.logged_in(self)
             self.service.guessing.forgive(self.origin)
             self._grammar.authenticated = True
@@ -382,6 +390,7 @@ class Session:
             log.info("login: %s %s %s%s", self.client, userid, how, tls)
         else:
             self.state = SessionState.DENIED
+            self.service.measures.logins["denied"] += 1
             self.service.guessing.withdrawn(self.origin)
             self._grammar.denial = replies.PERMISSION_DENIED
             log.warning(

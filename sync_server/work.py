@@ -20,6 +20,7 @@ from cyrus_sync.common.protocol.events import MessageChunk, MessageData, Message
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.sync_server.bulk import Records
+from cyrus_sync.sync_server.measures import Measures
 from cyrus_sync.sync_server.restore import restore
 
 MOST_IN_FLIGHT = 4 * 1024 * 1024
@@ -61,10 +62,13 @@ class SentAhead:
 class Work:
     """The replica of one connection, and the bulk of the command that is being read."""
 
-    def __init__(self, replica: StoreReplica, threads: ThreadRunner, staging: Path) -> None:
+    def __init__(
+        self, replica: StoreReplica, threads: ThreadRunner, staging: Path, measures: Measures
+    ) -> None:
         self.replica = replica
         self._threads = threads
         self._staging = staging
+        self._measures = measures
         self._bulk = SentAhead(staging)
         self._large: NamelessFile | None = None
         self._start: MessageStart | None = None
@@ -74,16 +78,30 @@ class Work:
         """A part of the command that is being read."""
         match event:
             case MessageData(messages):
-                return self._stage(messages, sum(body.octets + _OVERHEAD for body in messages))
+                octets = sum(body.octets for body in messages)
+                self._count(len(messages), octets)
+                return self._stage(messages, octets + _OVERHEAD * len(messages))
             case RecordBatch(records):
                 return self._collect(records)
             case MessageStart():
                 self._start = event
+                self._count(1, 0)
             case MessageChunk(data):
+                self._count(0, len(data))
                 return self._grow(data)
             case MessageEnd():
                 return self._stage_large()
         return None
+
+    @property
+    def staged(self) -> tuple[int, int, int]:
+        """Messages that have come and are in no mailbox yet; their octets in memory and on disk."""
+        staging = self.replica.staging
+        return len(staging), staging.memory, staging.spilled
+
+    def _count(self, messages: int, octets: int) -> None:
+        self._measures.messages += messages
+        self._measures.message_bytes += octets
 
     def _stage(self, messages: Sequence[MessageBody], octets: int) -> Deferred[Any] | None:
         staged = self.replica.message([messages])

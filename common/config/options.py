@@ -52,8 +52,9 @@ _TLS = "TLS"
 _LIMITS = "Limits"
 _SHIPPING = "Shipping between sites"
 _SYSLOG = "Logging"
+_METRICS = "Being watched"
 _SPOOL = "The spool of a real Cyrus"
-SECTIONS = (_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG)
+SECTIONS = (_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG, _METRICS)
 
 _DECLARED = (
     Option(
@@ -759,6 +760,31 @@ _DECLARED = (
         None,
         _SYSLOG,
         "Put in front of the program's name in syslog, with a slash.",
+    ),
+    Option(
+        "sync_metrics_listen",
+        _WORDS,
+        None,
+        _METRICS,
+        "Where a daemon (rolling sync_client, sync_server, shipping_server -receiver) tells Prometheus its "
+        "figures, under /metrics: a port of the loopback interface (9788), host:port, [IPv6 address]:port, "
+        "or the path of a UNIX socket. Nobody logs in there; no user or mailbox is named. Each program and "
+        "each channel needs one of its own: sync_server_sync_metrics_listen, <channel>_sync_metrics_listen. "
+        "Not set = nowhere. An address that cannot be had is tried again every minute; replication goes on.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
+        "sync_metrics_file",
+        _STRING,
+        None,
+        _METRICS,
+        "The same figures as a file, for the textfile collector of Prometheus's node_exporter: written anew "
+        "every 15 seconds. Of a directory that is there each program and channel gets a file of its own "
+        "(cyrus_sync_client-north.prom), and multitool and syncreplica write one, too, when they end. "
+        "Everybody may read it. Not set = none.",
+        channel=True,
+        ours=True,
     ),
 )
 

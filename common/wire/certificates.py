@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from cyrus_sync.common.wire.settings import ClientSettings
 
 SOON = datetime.timedelta(days=30)
@@ -70,11 +72,30 @@ def expiry_warnings(files: Iterable[CertificateFile], now: datetime.datetime | N
 
     `now` is the present if not given. A file that cannot be read is not this function's business.
     """
-    from cryptography import x509  # slow to load, and most commands need none
-
     now = now or datetime.datetime.now(datetime.UTC)
     said: list[str] = []
+    for file, cert in _that_count(files):
+        if what := _trouble(cert.not_valid_before_utc, cert.not_valid_after_utc, now):
+            name = cert.subject.rfc4514_string() or "without a name"
+            said.append(f"{file.option}: {file.path}: the certificate {name} {what}")
+    return list(dict.fromkeys(said))
+
+
+def ends(files: Iterable[CertificateFile]) -> Iterator[tuple[str, Path, datetime.datetime]]:
+    """Option, path, and when the first certificate of the file ends. Blocks; files that cannot be read are
+    passed over."""
+    first: dict[CertificateFile, datetime.datetime] = {}
+    for file, cert in _that_count(files):
+        first[file] = min(first.get(file, cert.not_valid_after_utc), cert.not_valid_after_utc)
+    for file, end in first.items():
+        yield file.option, file.path, end
+
+
+def _that_count(files: Iterable[CertificateFile]) -> Iterator[tuple[CertificateFile, Certificate]]:
+    """The certificates in use: an authority that has been renewed in the same file is past and gone."""
     for file in files:
+        from cryptography import x509  # slow to load, and most commands need none
+
         try:
             found = x509.load_pem_x509_certificates(file.path.read_bytes())
         except (OSError, ValueError):
@@ -85,13 +106,8 @@ def expiry_warnings(files: Iterable[CertificateFile], now: datetime.datetime | N
         for cert in found:
             newest[cert.subject] = max(newest[cert.subject], cert.not_valid_after_utc)
         for cert in found:
-            end = cert.not_valid_after_utc
-            if file.authorities and end < newest[cert.subject]:
-                continue
-            if what := _trouble(cert.not_valid_before_utc, end, now):
-                name = cert.subject.rfc4514_string() or "without a name"
-                said.append(f"{file.option}: {file.path}: the certificate {name} {what}")
-    return list(dict.fromkeys(said))
+            if not file.authorities or cert.not_valid_after_utc >= newest[cert.subject]:
+                yield file, cert
 
 
 def _trouble(begin: datetime.datetime, end: datetime.datetime, now: datetime.datetime) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -27,6 +27,7 @@ from cyrus_sync.common.errors import (
     ReplyError,
     reply_error,
 )
+from cyrus_sync.common.metrics.codes import code_of_reply
 from cyrus_sync.common.protocol.events import Challenge, ConnectionClosed, Fatal, Reply
 from cyrus_sync.common.wire.collect import Collector, Runner
 from cyrus_sync.common.wire.imap import ImapCommands
@@ -34,6 +35,9 @@ from cyrus_sync.common.wire.outgoing import Piece
 
 if TYPE_CHECKING:
     from cyrus_sync.common.wire.transport import CsyncProtocol
+
+Replies = MutableMapping[tuple[str, str], int]
+"""Replies by command and code; one that is not there counts as 0 (a `collections.Counter`)."""
 
 MAX_CALLS = 128
 """Calls under way above which `ready` waits, until half of them are answered."""
@@ -70,9 +74,12 @@ class Pipeline:
         run: Runner | None = None,
         timeout: float | None = None,
         imap: ImapCommands | None = None,
+        replies: Replies | None = None,
     ) -> None:
+        """`replies`: where they are counted, by command and code."""
         self.proto = proto
         self._imap = imap
+        self._replies = replies
         self.run = run or maybeDeferred
         self._timeout = timeout
         self._waiting: deque[_Call] = deque()
@@ -248,6 +255,9 @@ class Pipeline:
             return
         call, _ = self._asked.popleft()
         self.proto.progress()
+        if self._replies is not None:
+            command = call.address.get("command") or "other"
+            self._replies[command, code_of_reply(reply.status, reply.text)] += 1
         if reply.status != "OK" and call.error is None:
             call.error = reply_error(reply.text).at(reply=f"{reply.status} {reply.text}")
         if isinstance(call.pieces, bytes):

@@ -44,7 +44,7 @@ from cyrus_sync.common.wire.outgoing import (
     mailbox_pieces,
     message_pieces,
 )
-from cyrus_sync.common.wire.pipeline import Pipeline
+from cyrus_sync.common.wire.pipeline import Pipeline, Replies
 
 if TYPE_CHECKING:
     from cyrus_sync.common.wire.client import ReadyConnection
@@ -59,6 +59,7 @@ class WireReplica:
 
     Without `threads`, sources are read in the reactor's thread. `timeout`: seconds without a sign of life
     after which an answer is no longer waited for. `within_imap`: the server is an imapd (`common.wire.imap`).
+    `replies`: where they are counted, by command and code.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WireReplica:
         timeout: float | None = None,
         *,
         within_imap: bool = False,
+        replies: Replies | None = None,
     ) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self.message_encodings = frozenset({"identity"})
@@ -75,7 +77,7 @@ class WireReplica:
         self.dialect = Dialect()
         self._within_imap = within_imap
         commands = imap.ImapCommands() if within_imap else None
-        self._pipeline = Pipeline(proto, threads.run if threads else None, timeout, commands)
+        self._pipeline = Pipeline(proto, threads.run if threads else None, timeout, commands, replies)
 
     @classmethod
     async def start(
@@ -84,9 +86,10 @@ class WireReplica:
         want: Collection[str] = (),
         threads: Threads | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 (of each answer later, not of this call)
+        replies: Replies | None = None,
     ) -> WireReplica:
         """Take over a connected `session`; agree on those of `want` that its greeting offers."""
-        replica = cls(session.proto, threads, timeout, within_imap=session.within_imap)
+        replica = cls(session.proto, threads, timeout, within_imap=session.within_imap, replies=replies)
         replica.dialect = Dialect.of_banner(session.banner)
         offered = sorted(set(want) & set(session.capabilities), key=_as_cyrus)
         if offered:

@@ -184,6 +184,11 @@ class Operations:
         """Operations that wait, were begun or are set aside."""
         yield from self._select("WHERE state ORDER BY seq", ())
 
+    def count_pending(self) -> dict[OperationState, int]:
+        """How many operations wait, were begun and are set aside."""
+        rows = self._db.execute("SELECT state, count(*) FROM operations WHERE state GROUP BY state")
+        return {OperationState(state): count for state, count in rows.fetchall()}
+
     def set_aside(self) -> Iterator[LogEntry]:
         """Operations that are set aside."""
         yield from self._select("WHERE state AND state = ? ORDER BY seq", (OperationState.SET_ASIDE,))

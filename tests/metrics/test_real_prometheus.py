@@ -1,0 +1,217 @@
+"""What comes in etc/ for Prometheus and Grafana, tried on a real Prometheus that watches a real pair."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.common.wire.kit import issue
+from tests.deadlines import until
+from tests.metrics.prometheus import RULES, Prometheus, prometheus, promtool
+from tests.multisite.world import carry, family_of
+from tests.shipping.kit import Host
+from tests.shipping.kit import free_port as free_contact_port
+from tests.sync_client.real import Pair, Replica, paired
+
+DASHBOARD = RULES.with_name("grafana-dashboard.json")
+pytestmark = pytest.mark.usefixtures("real_prometheus")
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+# -- rules
+
+
+def test_the_rules_can_be_read() -> None:
+    done = promtool("check", "rules", RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_worst_day_has_its_alert_and_the_day_before_has_none(tmp_path: Path) -> None:
+    shutil.copy(RULES, tmp_path)
+    cases = sorted(Path(__file__).parent.glob("rules*.test.yml"))
+    for case in cases:
+        shutil.copy(case, tmp_path)
+    done = promtool("test", "rules", *(case.name for case in cases), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried_and_says_what_to_do() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    tried = "".join(case.read_text() for case in Path(__file__).parent.glob("rules*.test.yml"))
+    for rule in rules:
+        assert f'"{rule["alert"]}"' in tried, rule["alert"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+
+
+# -- a pair that is watched
+
+
+class Watched(NamedTuple):
+    server: Prometheus
+    pair: Pair
+    user: str
+
+
+class _Files(http.server.BaseHTTPRequestHandler):
+    """Tells files of figures as node_exporter does."""
+
+    directory: Path
+
+    def do_GET(self) -> None:
+        body = b"".join(path.read_bytes() for path in sorted(self.directory.glob("*.prom")))
+        body += b"".join(
+            b'node_textfile_mtime_seconds{file="%s"} %d\n' % (bytes(path), path.stat().st_mtime)
+            for path in sorted(self.directory.glob("*.prom"))
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        del format, args
+
+
+@contextlib.contextmanager
+def node_exporter(directory: Path) -> Iterator[str]:
+    """Where the files of a directory are told."""
+    handler = type("Handler", (_Files,), {"directory": directory})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> Iterator[Watched]:
+    """A master and its replica, two sites that exchange packets, and a host that receives files."""
+    root = tmp_path_factory.mktemp("watched")
+    files = root / "node"
+    files.mkdir()
+    server_port, client_port, shipping_port = free_ports(3)
+    replica = Replica(root)
+    certificate = issue(root, "replica")
+    replica.side.add(
+        f"sync_metrics_listen: {server_port}",
+        f"tls_server_cert: {certificate.cert}",
+        f"tls_server_key: {certificate.key}",
+    )
+    host = Host(root / "shipping", "127.0.0.1", free_contact_port())
+    host.configure(options=[f"sync_metrics_listen: {shipping_port}"])
+    boston, rome = family_of(root / "family", "boston", "rome")
+    with (boston.directory / "imapd.conf").open("a") as conf:
+        conf.write(f"sync_metrics_file: {files}\n")
+    carry(rome, boston, root / "travel")
+    boston.export_to(rome, root / "never sent")
+    with contextlib.ExitStack() as stack:
+        replica.server.start()
+        stack.callback(replica.server.stop)
+        host.start()
+        stack.callback(host.stop)
+        host.packet("file", b"data", "127.0.0.9")
+        pair = stack.enter_context(paired(root, replica))
+        pair.master.add(f"sync_metrics_listen: {client_port}")
+        pair.rolling("-d", "1")
+        jobs = {
+            "cyrus-sync": [f"127.0.0.1:{port}" for port in (server_port, client_port, shipping_port)],
+            "node": [stack.enter_context(node_exporter(files))],
+        }
+        server = stack.enter_context(prometheus(root / "prometheus", jobs))
+        pair.master.create("secret-user-name")
+        yield Watched(server, pair, "secret-user-name")
+
+
+def refuse_something(socket_path: Path) -> None:
+    """A command to which the replica says NO."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(socket_path))
+        line.sendall(b"GET FULLMAILBOX user.nobody\r\n")
+        said = b""
+        while b"\r\nNO " not in said:
+            piece = line.recv(4096)
+            assert piece, said
+            said += piece
+
+
+@pytest.mark.timeout(600)
+def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
+    server, pair, user = watched
+    queries = {
+        target["expr"]: panel["title"]
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for target in panel.get("targets", ())
+    }
+    assert len(queries) > 40
+    variables = {"$instance": ".*", "$channel": ".*", "$__rate_interval": "30s"}
+    left = dict(queries)
+    made = 0
+
+    def answered() -> bool:
+        nonlocal made
+        made += 1
+        pair.master.deliver(user, f"message {made}")
+        refuse_something(pair.socket)
+        for expression, title in list(left.items()):
+            filled = expression
+            for name, value in variables.items():
+                filled = filled.replace(name, value)
+            assert "$" not in filled, expression
+            if server.query(filled) or title == "Failures by code":  # nothing has failed, and it shows that
+                del left[expression]
+        return not left
+
+    with contextlib.suppress(AssertionError):
+        until(answered, "every query is answered", 60, every=1)
+    assert not left
+
+
+@pytest.mark.timeout(600)
+def test_what_happens_is_seen_and_nobody_is_named(watched: Watched) -> None:
+    server, pair, user = watched
+    pair.master.deliver(user, "one more")
+    until(pair.master.done, "the log is worked off")
+    sent = 'cyrus_sync_client_messages_sent_total{channel="(default)"}'
+    until(lambda: (server.value(sent) or 0) >= 1, "the message is counted at the master", 60)
+    until(lambda: (server.value("cyrus_sync_server_messages_received_total") or 0) >= 1, "and there", 60)
+    assert server.value("cyrus_sync_client_connected") == 1
+    everything = json.dumps(server.ask("series", **{"match[]": '{__name__=~".+"}'}))
+    assert "cyrus_sync_server_replies_total" in everything and user not in everything
+    for name in server.ask("label/__name__/values"):
+        assert re.fullmatch(r"(cyrus_sync|process|node|up|scrape|ALERTS)[a-z_A-Z]*", name), name
+
+
+@pytest.mark.timeout(600)
+def test_the_rules_are_evaluated_and_find_nothing_wrong(watched: Watched) -> None:
+    server = watched.server
+
+    def evaluated() -> Any:
+        rules = [rule for group in server.ask("rules")["groups"] for rule in group["rules"]]
+        return rules if all(rule["health"] == "ok" for rule in rules) else None
+
+    rules = until(evaluated, "all rules are evaluated", 60)
+    assert len(rules) == len(yaml.safe_load(RULES.read_text())["groups"][0]["rules"])
+    assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
