@@ -23,7 +23,8 @@ EPILOG = """\
 modes (exactly one):
   -u, -m, -A, -s    replicate users, mailboxes, everybody, users' meta-data, and end
   -r, -R            rolling: replicate whatever the action log names, until stopped
-  --status          how rolling replication fares; exit status fit for Nagios
+  --status          how rolling replication fares, or that of users who are
+                    named; exit status fit for Nagios
   --compare         are both ends the same? Users, or everybody; changes nothing
   --verify-report   is a report of --compare as it was signed?
 
@@ -57,6 +58,7 @@ class Arguments:
     config: str
     server: str | None
     channel: str
+    channel_given: bool
     input_file: str | None
     shutdown_file: str | None
     delay: int | None
@@ -110,13 +112,13 @@ def parser() -> argparse.ArgumentParser:
     )
     mode.add_argument("-r", "--rolling", action="store_true", help="rolling, in the background")
     mode.add_argument("-R", "--foreground-rolling", action="store_true", help="rolling, in the foreground")
-    mode.add_argument("--status", action="store_true", help="show the state of a channel (-n)")
+    mode.add_argument("--status", action="store_true", help="the state of all channels (-n: one), or users")
     mode.add_argument("--compare", action="store_true", help="are both ends the same? (with -A: everybody)")
     mode.add_argument("--verify-report", dest="report", metavar="FILE", help="check a report's signature")
     where = p.add_argument_group("where and how to connect")
     where.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf")
     where.add_argument("-S", "--server", metavar="SERVER", help="instead of sync_host")
-    where.add_argument("-n", "--channel", metavar="CHANNEL", default="", help="log and options of it")
+    where.add_argument("-n", "--channel", metavar="CHANNEL", help="log and options of it")
     where.add_argument("-o", "--connect-once", action="store_true", help="try to connect once only")
     where.add_argument("-z", dest="compress", action="store_true", help="ask for compression")
     where.add_argument("--require-compression", action="store_true", help="compression or nothing")
@@ -162,7 +164,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         names=tuple(given.names),
         config=given.config,
         server=given.server,
-        channel=check_channel(given.channel),
+        channel=check_channel(given.channel or ""),
+        channel_given=given.channel is not None,
         input_file=given.input_file,
         shutdown_file=given.shutdown_file,
         delay=None if given.delay is None else _seconds("-d", given.delay),
@@ -233,7 +236,7 @@ def _check(given: argparse.Namespace, mode: Mode) -> None:
         raise UsageError("-A and -f exclude each other")
     if mode is Mode.COMPARE:
         _check_comparison(given)
-    if mode in (Mode.ROLLING, Mode.STATUS, Mode.VERIFY_REPORT) and given.names:
+    if mode in (Mode.ROLLING, Mode.VERIFY_REPORT) and given.names:
         raise UsageError(f"{mode.value} takes no names, but '{given.names[0]}' was given")
     for option, name, modes, wanted in _MEANINGS:
         value = getattr(given, name)

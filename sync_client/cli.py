@@ -7,8 +7,9 @@ there is the reactor made.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,16 +21,14 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.synclog.writer import log_path
-from cyrus_sync.common.wire.certificates import client_warnings
+from cyrus_sync.common.printable import printable
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.sync_client import names, report
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.background import go_to_background, is_supervised
-from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, channel_warnings, check_known
+from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, check_known
 from cyrus_sync.sync_client.comparing.findings import name_of
-from cyrus_sync.sync_client.masters import look_at_master
-from cyrus_sync.sync_client.status import Thresholds, read_status, render
+from cyrus_sync.sync_client.status import Thresholds, render
 
 
 class NoServer(CyrusSyncError):
@@ -122,23 +121,21 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
 
 
 def _status(arguments: Arguments, cfg: Config) -> int:
+    from cyrus_sync.sync_client import overview, user_status
+
     thresholds = Thresholds(arguments.warning, arguments.critical)
-    directory = cfg.configdirectory / "sync" / arguments.channel
-    log = log_path(cfg, arguments.channel)
-    warning = "; ".join(channel_warnings(cfg, arguments.channel))
-    with contextlib.closing(look_at_master(cfg)) as master:
-        marked = master.damaged_owners()
-    found = read_status(
-        directory,
-        arguments.channel,
-        time.time(),
-        thresholds,
-        log=log,
-        warning=warning,
-        damaged=len(marked),
-        certificates=client_warnings(_client_settings(arguments, cfg)) if _has_server(arguments, cfg) else [],
-    )
-    print(render(found, arguments.format))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else overview.TABLE_WIDTH
+    channels = [arguments.channel] if arguments.channel_given else overview.channels_of(cfg)
+    if arguments.names:
+        found = user_status.user_status(cfg, arguments.names, channels, time.time(), thresholds)
+        shown = user_status.render_users(found, arguments.format, width)
+    else:
+        found = overview.overview(cfg, channels, time.time(), thresholds, arguments.server)
+        if arguments.channel_given:
+            shown = render(found["channels"][0], arguments.format)
+        else:
+            shown = overview.render_overview(found, arguments.format, width)
+    print(printable(shown, lines=True) if arguments.format == "text" else shown)
     return int(found["exit_status"])
 
 

@@ -8,6 +8,7 @@ The judgement fits Nagios: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,8 +25,11 @@ from cyrus_sync.sync_client.rolling import Rolling
 HEARTBEAT = 10
 """Seconds after which the file is written even if nothing changed."""
 
+RATE_SECONDS = 300
+"""Over so long the messages per minute are counted."""
+
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
-_WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
 def status_path(directory: Path) -> Path:
@@ -50,6 +54,7 @@ class StatusFile:
         self._notify = notify
         self._written = float("-inf")
         self._last: dict[str, Any] = {}
+        self._passed: deque[tuple[float, int, int]] = deque()
 
     def changed(self, rolling: Rolling) -> None:
         """Write what is worth it. Never raises: monitoring must not stop the work."""
@@ -62,10 +67,24 @@ class StatusFile:
         self._last, self._written = facts, now
         self._notify(_summary(facts, now))
         try:
-            text = json.dumps({**facts, "updated": round(now, 1)}, indent=1)
+            written = {**facts, **self._rates(rolling, now), "updated": round(now, 1)}
+            text = json.dumps(written, indent=1)
             replace_file(self._path, text.encode(), durable=False, mode=0o600)
         except (OSError, StoreError):
             return
+
+    def _rates(self, rolling: Rolling, now: float) -> dict[str, float]:
+        """What the replica has taken lately."""
+        passed, facts = self._passed, rolling.facts
+        passed.append((now, facts.messages, facts.bytes))
+        while len(passed) > 1 and now - passed[1][0] >= RATE_SECONDS:
+            passed.popleft()
+        before, messages, octets = passed[0]
+        seconds = max(now - before, 60.0)
+        return {
+            "messages_per_minute": round((facts.messages - messages) * 60 / seconds, 1),
+            "bytes_per_second": round((facts.bytes - octets) / seconds),
+        }
 
     def _facts(self, rolling: Rolling) -> dict[str, Any]:
         facts = rolling.facts
@@ -152,6 +171,8 @@ def read_status(
     found["queue"] = sum(_lines(path) for path in waiting)
     found["queue_set_aside"] = _lines(directory / "quarantine.log")
     found["oldest_change_seconds"] = lag
+    success = known.get("last_success")
+    found["last_success_seconds"] = max(0, round(now - success)) if success is not None else None
     found["quarantine"] = _quarantine(directory)
     found["set_aside"] = len(found["quarantine"])
     found["withheld_messages"] = sum(
@@ -169,7 +190,7 @@ def read_status(
     if certificates:
         found["reasons"] += certificates
         found["exit_status"] = max(found["exit_status"], WARNING)
-    found["result"] = _WORDS[found["exit_status"]]
+    found["result"] = WORDS[found["exit_status"]]
     return found
 
 
@@ -233,7 +254,7 @@ def _judge(found: dict[str, Any], lag: int | None, thresholds: Thresholds) -> tu
 
 def render(found: dict[str, Any], form: str) -> str:
     """For people (``text``), or as ``json`` or ``yaml``. Times are ISO 8601 in UTC."""
-    document = {key: _readable(key, value) for key, value in found.items()}
+    document = readable(found)
     if form == "json":
         return json.dumps(document, indent=2)
     if form == "yaml":
@@ -262,7 +283,13 @@ _TIMES = (
 )
 
 
-def _readable(key: str, value: Any) -> Any:
-    if key in _TIMES and isinstance(value, int | float):
+def readable(found: dict[str, Any]) -> dict[str, Any]:
+    """The same for people: times as `readable_time` has them."""
+    return {key: readable_time(value) if key in _TIMES else value for key, value in found.items()}
+
+
+def readable_time(value: Any) -> Any:
+    """Unix seconds in ISO 8601, UTC; what is no number stays as it is."""
+    if isinstance(value, int | float):
         return datetime.fromtimestamp(int(value), UTC).isoformat().replace("+00:00", "Z")
     return value

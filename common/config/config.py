@@ -100,6 +100,10 @@ class Config:
         """True if the file gives ``<channel>_<name>`` itself."""
         return OPTIONS[name].channel and f"{channel.lower()}_{name}" in self._settings
 
+    def prefixes_of(self, name: str) -> list[str]:
+        """The channels (and programs) for which the file gives ``<prefix>_<name>``, in its order."""
+        return [key.removesuffix(f"_{name}") for key in self._settings if key.endswith(f"_{name}")]
+
     def where(self, name: str, channel: str | None = None) -> str:
         """``file:line: key: `` of the setting, for an error that only its reader can find; the file
         alone where the default applies."""

@@ -307,7 +307,7 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
         "sync_cache_db_path": f"{conf.parent}/north-cache",
         "sync_batchsize": "77",
     }
-    elsewhere = {"sync_log_file", "sync_realm"}
+    elsewhere = {"sync_log_file", "sync_realm", "sync_metrics_listen", "sync_metrics_file"}
     assert set(north) == {option.name for option in OPTIONS.values() if option.channel} - elsewhere
     add(conf, "sync_host: south.example", *(f"north_{name}: {value}" for name, value in north.items()))
 
