@@ -1,9 +1,9 @@
-"""What a Cyrus 3.6 makes of a Sieve script: the words, tags and extensions that its compiler knows.
+"""What a Cyrus 3.6 makes of a Sieve script: whether its compiler takes it.
 
 `common.sieve` asks only for the grammar, so that no extension of any server is refused. A real server
 compiles each script and hangs up on one that it cannot; who brings a script into a store is warned by
-`why_not_compiled`. The table below was taken down by trying the compiler (``sievec`` of 3.6.1), and a test
-compares the two. It does not look into most strings; a script that asks ``ihave`` is believed from there on.
+`why_not_compiled`. Which words there are is in `common.sieve_words`. Most strings are not looked into; a
+script that asks ``ihave`` is believed from there on.
 """
 
 from __future__ import annotations
@@ -15,257 +15,20 @@ from typing import NamedTuple
 
 from cyrus_sync.common.errors import SyncBadSieve
 from cyrus_sync.common.sieve import Token, Wrong, check_syntax, tokens_of
+from cyrus_sync.common.sieve_words import (
+    ALIASES,
+    CHOICES,
+    COMMANDS,
+    EXCLUSIVE,
+    EXTENSIONS,
+    FCC,
+    TAGS,
+    TESTS,
+    Word,
+)
 
 MAX_NUMBER = 2**31 - 1
 
-EXTENSIONS = frozenset(
-    {
-        "comparator-i;octet",
-        "comparator-i;ascii-casemap",
-        "comparator-i;ascii-numeric",
-        "encoded-character",
-        "envelope",
-        "fileinto",
-        "regex",
-        "copy",
-        "body",
-        "environment",
-        "variables",
-        "vacation",
-        "relational",
-        "imap4flags",
-        "imapflags",
-        "subaddress",
-        "date",
-        "index",
-        "editheader",
-        "ereject",
-        "reject",
-        "enotify",
-        "notify",
-        "ihave",
-        "mailbox",
-        "mboxmetadata",
-        "servermetadata",
-        "redirect-deliverby",
-        "redirect-dsn",
-        "vacation-seconds",
-        "include",
-        "duplicate",
-        "special-use",
-        "fcc",
-        "mailboxid",
-        "vnd.cyrus.log",
-        "x-cyrus-log",
-        "vnd.cyrus.jmapquery",
-        "x-cyrus-jmapquery",
-        "vnd.cyrus.snooze",
-        "snooze",
-        "x-cyrus-snooze",
-        "vnd.cyrus.imip",
-    }
-)
-"""All that a 3.6.1 has unless its `sieve_extensions` says less."""
-
-_ALIASES = {
-    "imapflags": "imap4flags",
-    "x-cyrus-log": "vnd.cyrus.log",
-    "x-cyrus-jmapquery": "vnd.cyrus.jmapquery",
-    "snooze": "vnd.cyrus.snooze",
-    "x-cyrus-snooze": "vnd.cyrus.snooze",
-}
-
-
-class _Tag(NamedTuple):
-    takes: str = ""
-    """What stands behind it: a letter as in `_Word.takes`, "" = nothing."""
-    needs: str = ""
-    """The extension that brings it."""
-
-
-class _Word(NamedTuple):
-    takes: tuple[str, ...]
-    """Forms of the positional arguments: s(tring), l(ist or string), n(umber), h(eader fields), f(lags),
-    a(ddress), v(ariable), d(ate part)."""
-    needs: tuple[str, ...] = ()
-    """Extensions of which one has to be required."""
-    tags: str = ""
-    tests: str = ""
-    """"" = none, ``1`` = one, ``+`` = a list in parentheses."""
-
-
-_TAGS = {
-    "comparator": _Tag("c"),
-    "is": _Tag(),
-    "contains": _Tag(),
-    "matches": _Tag(),
-    "regex": _Tag("", "regex"),
-    "count": _Tag("r", "relational"),
-    "value": _Tag("r", "relational"),
-    "list": _Tag("", "extlists"),
-    "index": _Tag("n", "index"),
-    "last": _Tag(),
-    "all": _Tag(),
-    "localpart": _Tag(),
-    "domain": _Tag(),
-    "user": _Tag("", "subaddress"),
-    "detail": _Tag("", "subaddress"),
-    "over": _Tag(),
-    "under": _Tag(),
-    "copy": _Tag("", "copy"),
-    "create": _Tag("", "mailbox"),
-    "flags": _Tag("f", "imap4flags"),
-    "specialuse": _Tag("s", "special-use"),
-    "mailboxid": _Tag("s", "mailboxid"),
-    "fcc": _Tag("s", "fcc"),
-    "bytimerelative": _Tag("n", "redirect-deliverby"),
-    "bytimeabsolute": _Tag("s", "redirect-deliverby"),
-    "bymode": _Tag("s", "redirect-deliverby"),
-    "bytrace": _Tag("", "redirect-deliverby"),
-    "notify": _Tag("s", "redirect-dsn"),
-    "ret": _Tag("s", "redirect-dsn"),
-    "lower": _Tag(),
-    "upper": _Tag(),
-    "lowerfirst": _Tag(),
-    "upperfirst": _Tag(),
-    "quotewildcard": _Tag(),
-    "quoteregex": _Tag("", "regex"),
-    "encodeurl": _Tag("", "enotify"),
-    "length": _Tag(),
-    "days": _Tag("n"),
-    "seconds": _Tag("n"),
-    "subject": _Tag("s"),
-    "from": _Tag("s"),
-    "addresses": _Tag("l"),
-    "mime": _Tag(),
-    "handle": _Tag("s"),
-    "raw": _Tag(),
-    "text": _Tag(),
-    "content": _Tag("l"),
-    "zone": _Tag("s"),
-    "originalzone": _Tag(),
-    "importance": _Tag("i"),
-    "message": _Tag("s"),
-    "options": _Tag("l"),
-    "id": _Tag("s"),
-    "method": _Tag("s"),
-    "low": _Tag(),
-    "normal": _Tag(),
-    "high": _Tag(),
-    "personal": _Tag(),
-    "global": _Tag(),
-    "once": _Tag(),
-    "optional": _Tag(),
-    "header": _Tag("s"),
-    "uniqueid": _Tag("s"),
-    "mailbox": _Tag("s"),
-    "addflags": _Tag("f", "imap4flags"),
-    "removeflags": _Tag("f", "imap4flags"),
-    "weekdays": _Tag("l"),
-    "tzid": _Tag("s"),
-    "invitesonly": _Tag(),
-    "updatesonly": _Tag(),
-    "deletecanceled": _Tag(),
-    "calendarid": _Tag("s"),
-    "outcome": _Tag("s", "variables"),
-    "errstr": _Tag("s", "variables"),
-}
-_MATCH = "comparator is contains matches regex count value"
-_PART = "all localpart domain user detail"
-_FCC = "fcc create flags specialuse mailboxid"
-_FLAG = _Word(("f", "sf"), ("imap4flags",))
-
-_COMMANDS = {
-    "if": _Word(("",), tests="1"),
-    "elsif": _Word(("",), tests="1"),
-    "else": _Word(("",)),
-    "require": _Word(("l",)),
-    "stop": _Word(("",)),
-    "keep": _Word(("",), tags="flags"),
-    "discard": _Word(("",)),
-    "fileinto": _Word(("s",), ("fileinto",), "copy flags create specialuse mailboxid"),
-    "redirect": _Word(("a",), (), "copy list bytimerelative bytimeabsolute bymode bytrace notify ret"),
-    "set": _Word(
-        ("vs",),
-        ("variables",),
-        "lower upper lowerfirst upperfirst quotewildcard quoteregex encodeurl length",
-    ),
-    "vacation": _Word(("s",), ("vacation",), f"days seconds subject from addresses mime handle {_FCC}"),
-    "setflag": _FLAG,
-    "addflag": _FLAG,
-    "removeflag": _FLAG,
-    "mark": _Word(("",), ("imap4flags",)),
-    "unmark": _Word(("",), ("imap4flags",)),
-    "addheader": _Word(("hs",), ("editheader",), "last"),
-    "deleteheader": _Word(("h", "hl"), ("editheader",), f"{_MATCH} list index last"),
-    "reject": _Word(("s",), ("reject",)),
-    "ereject": _Word(("s",), ("ereject",)),
-    "notify": _Word(
-        ("s", ""), ("enotify", "notify"), f"from importance message options id method low normal high {_FCC}"
-    ),
-    "denotify": _Word(("", "s"), ("notify",), f"low normal high {_MATCH}"),
-    "include": _Word(("s",), ("include",), "personal global once optional"),
-    "return": _Word(("",), ("include",)),
-    "log": _Word(("s",), ("vnd.cyrus.log",)),
-    "snooze": _Word(
-        ("l",),
-        ("vnd.cyrus.snooze",),
-        "mailbox create specialuse mailboxid addflags removeflags weekdays tzid",
-    ),
-    "processimip": _Word(
-        ("",), ("vnd.cyrus.imip",), "invitesonly updatesonly deletecanceled calendarid outcome errstr"
-    ),
-}
-_TESTS = {
-    "anyof": _Word(("",), tests="+"),
-    "allof": _Word(("",), tests="+"),
-    "not": _Word(("",), tests="1"),
-    "true": _Word(("",)),
-    "false": _Word(("",)),
-    "exists": _Word(("l",)),
-    "size": _Word(("n",), (), "over under"),
-    "header": _Word(("hl",), (), f"{_MATCH} list index last"),
-    "address": _Word(("hl",), (), f"{_MATCH} {_PART} list index last"),
-    "envelope": _Word(("ll",), ("envelope",), f"{_MATCH} {_PART} list"),
-    "body": _Word(("l",), ("body",), f"{_MATCH} raw text content"),
-    "environment": _Word(("sl",), ("environment",), _MATCH),
-    "string": _Word(("ll",), ("variables",), f"{_MATCH} list"),
-    "hasflag": _Word(("l", "ll"), ("imap4flags",), _MATCH),
-    "date": _Word(("sdl",), ("date",), f"{_MATCH} zone originalzone index last"),
-    "currentdate": _Word(("dl",), ("date",), f"{_MATCH} zone"),
-    "valid_notify_method": _Word(("l",), ("enotify",)),
-    "notify_method_capability": _Word(("ssl",), ("enotify",), _MATCH),
-    "mailboxexists": _Word(("l",), ("mailbox",)),
-    "metadata": _Word(("ssl",), ("mboxmetadata",), _MATCH),
-    "metadataexists": _Word(("sl",), ("mboxmetadata",)),
-    "servermetadata": _Word(("sl",), ("servermetadata",), _MATCH),
-    "servermetadataexists": _Word(("l",), ("servermetadata",)),
-    "valid_ext_list": _Word(("l",), ("extlists",)),
-    "duplicate": _Word(("",), ("duplicate",), "header uniqueid handle seconds last"),
-    "specialuse_exists": _Word(("l", "sl"), ("special-use",)),
-    "mailboxidexists": _Word(("l",), ("mailboxid",)),
-    "jmapquery": _Word(("s",), ("vnd.cyrus.jmapquery",)),
-}
-_EXCLUSIVE = (
-    "is contains matches regex count value list",
-    _PART,
-    "days seconds",
-    "specialuse mailboxid",
-    "raw text content",
-    "zone originalzone",
-    "lower upper",
-    "lowerfirst upperfirst",
-    "quotewildcard quoteregex",
-    "personal global",
-    "bytimerelative bytimeabsolute",
-    "low normal high importance",
-    "header uniqueid",
-)
-_CHOICES = {
-    "c": ("i;octet", "i;ascii-casemap", "i;ascii-numeric"),
-    "r": ("eq", "ne", "gt", "ge", "lt", "le"),
-    "i": ("1", "2", "3"),
-}
 _FIELD = re.compile(r"[!-9;-~]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DATE_PART = re.compile(
@@ -356,12 +119,12 @@ def _check(items: list[_Item]) -> None:
             for name in argument.texts:
                 if name not in EXTENSIONS:
                     raise Wrong(f"Cyrus 3.6 has no extension {name[:60]!a}", argument.start)
-                known.add(_ALIASES.get(name, name))
+                known.add(ALIASES.get(name, name))
 
 
 def _check_item(item: _Item, known: set[str]) -> None:
-    word = (_TESTS if item.is_test else _COMMANDS).get(item.name)
-    if word is None and item.name.lower() in (*_TESTS, *_COMMANDS):
+    word = (TESTS if item.is_test else COMMANDS).get(item.name)
+    if word is None and item.name.lower() in (*TESTS, *COMMANDS):
         raise Wrong(f"Cyrus takes {item.name} in small letters only", item.start)
     if word is None:
         raise Wrong(f"there is no {'test' if item.is_test else 'command'} {item.name}", item.start)
@@ -377,7 +140,7 @@ def _check_item(item: _Item, known: set[str]) -> None:
     _check_arguments(item, word, known)
 
 
-def _check_arguments(item: _Item, word: _Word, known: set[str]) -> None:
+def _check_arguments(item: _Item, word: Word, known: set[str]) -> None:
     positional: list[_Argument] = []
     tags: set[str] = set()
     waiting = iter(item.arguments)
@@ -388,7 +151,7 @@ def _check_arguments(item: _Item, word: _Word, known: set[str]) -> None:
         if positional:
             raise Wrong(f"{argument.texts[0]} stands behind other arguments", argument.start)
         name = argument.texts[0].removeprefix(":")
-        tag = _TAGS.get(name)
+        tag = TAGS.get(name)
         if tag is None or name not in word.tags.split():
             raise Wrong(f"{item.name} takes no tag :{name}", argument.start)
         needs = "vacation-seconds" if (item.name, name) == ("vacation", "seconds") else tag.needs
@@ -432,8 +195,8 @@ _NAMES = {
 def _fits(argument: _Argument, kind: str) -> bool:
     if kind == "n":
         return argument.kind == "number"
-    if kind in _CHOICES:
-        return argument.kind == "string" and argument.texts[0] in _CHOICES[kind]
+    if kind in CHOICES:
+        return argument.kind == "string" and argument.texts[0] in CHOICES[kind]
     return argument.kind == "string" or (argument.kind == "list" and kind in "lhf")
 
 
@@ -465,7 +228,7 @@ def _number(text: str) -> int:
 def _check_tags(item: _Item, tags: set[str]) -> None:
     if item.name == "size" and len(tags) != 1:
         raise Wrong("size takes :over or :under", item.start)
-    for group in _EXCLUSIVE:
+    for group in EXCLUSIVE:
         several = tags.intersection(group.split())
         if len(several) > 1:
             raise Wrong(
@@ -473,7 +236,7 @@ def _check_tags(item: _Item, tags: set[str]) -> None:
             )
     if "last" in tags and "index" not in tags and item.name in ("header", "address", "date", "deleteheader"):
         raise Wrong(":last needs :index", item.start)
-    if item.name in ("vacation", "notify") and "fcc" not in tags and tags & set(_FCC.split()):
+    if item.name in ("vacation", "notify") and "fcc" not in tags and tags & set(FCC.split()):
         raise Wrong("where the copy goes is not said: :fcc", item.start)
     if tags & {"bymode", "bytrace"} and not tags & {"bytimerelative", "bytimeabsolute"}:
         raise Wrong(":bymode and :bytrace need a time", item.start)

@@ -19,7 +19,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from cyrus_sync.common.protocol.dlist_parser import AstringReader, Files, Parser, Status, has_braces
+from cyrus_sync.common.protocol.astring import AstringReader
+from cyrus_sync.common.protocol.dlist_parser import Files, Parser, Status, has_braces
 from cyrus_sync.common.protocol.dlist_types import (
     DEFAULT_LIMITS,
     MAX_FILE,

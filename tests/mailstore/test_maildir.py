@@ -12,7 +12,7 @@ from cyrus_sync.mailstore.maildir.uidlist import mailbox_guid, read_uidlist, wri
 from cyrus_sync.mailstore.sources import open_source
 from cyrus_sync.mailstore.sources.fields import header_of, status_flags
 from cyrus_sync.mailstore.sources.inside import Inside, LeadsOut
-from cyrus_sync.mailstore.sources.maildir import arrival
+from cyrus_sync.mailstore.sources.maildir_folder import arrival
 from cyrus_sync.mailstore.sources.message import Counters, SourceMessage
 from tests.mailstore.test_sources import Heard, maildir, put, read
 
