@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
@@ -14,15 +14,22 @@ from cyrus_sync.spool.server import Server
 from cyrus_sync.spool.snapshot import Snapshot, take
 from cyrus_sync.spool.trouble import Gone, SpoolDamaged
 
+Read = Callable[[int], None]
+"""Is told of each message that was read, by its octets."""
 
-def problems_of(server: Server, owner: Owner) -> Iterator[Problem]:
+
+def uncounted(octets: int) -> None:
+    """Nobody keeps count."""
+
+
+def problems_of(server: Server, owner: Owner, read: Read = uncounted) -> Iterator[Problem]:
     """All that is wrong with an owner's mailboxes, deleted ones too: what cannot be read, sync CRCs that
     Cyrus itself has lost count of, messages that are not there or not what their GUIDs say."""
     for entry in server.mailboxes.of_owner(owner):
         if not entry.live or entry.intermediate:
             continue
         try:
-            yield from _mailbox(server, entry, owner.name if owner.kind == "user" else "")
+            yield from _mailbox(server, entry, owner.name if owner.kind == "user" else "", read)
         except Gone:
             now = server.mailboxes.entry(entry.name)
             if now is not None and now.live and now.uniqueid == entry.uniqueid:
@@ -36,7 +43,7 @@ def _kind(error: Exception) -> str:
     return "header" if isinstance(error, SpoolDamaged) and error.file.name == "cyrus.header" else "index"
 
 
-def _mailbox(server: Server, entry: Entry, userid: str) -> Iterator[Problem]:
+def _mailbox(server: Server, entry: Entry, userid: str, read: Read) -> Iterator[Problem]:
     files = server.files(entry)
     with take(files, userid, items_of) as mailbox:
         if mailbox.header.uniqueid and mailbox.header.uniqueid != entry.uniqueid:
@@ -44,13 +51,13 @@ def _mailbox(server: Server, entry: Entry, userid: str) -> Iterator[Problem]:
             yield Problem("header", entry.name, what)
         if mailbox.complaint:
             yield Problem("crc", entry.name, mailbox.complaint)
-        yield from _messages(mailbox, entry)
+        yield from _messages(mailbox, entry, read)
 
 
-def _messages(mailbox: Snapshot, entry: Entry) -> Iterator[Problem]:
+def _messages(mailbox: Snapshot, entry: Entry, read: Read) -> Iterator[Problem]:
     for places in mailbox.places():
         for place in places:
             try:
-                read_message(mailbox.files, place.uid, place.guid)
+                read(read_message(mailbox.files, place.uid, place.guid).size)
             except StoreError as error:
                 yield Problem("message", f"{entry.name} uid {place.uid}", error.message)

@@ -15,7 +15,7 @@ from cyrus_sync.common.master import Settlement, Unreadable
 from cyrus_sync.common.model import MessageBody, MessageSource
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.care import Problem
-from cyrus_sync.spool.checking import problems_of
+from cyrus_sync.spool.checking import Read, problems_of, uncounted
 from cyrus_sync.spool.held import HeldMessages
 from cyrus_sync.spool.messages import Messages
 from cyrus_sync.spool.reader import SpoolReader
@@ -86,9 +86,9 @@ class SpoolMaster:
         """The same mail, for who asks for messages by GUID."""
         return SpoolByGuid(self, self._server)
 
-    def problems(self, owner: Owner) -> Iterator[Problem]:
-        """All that is wrong with what an owner has here; every message is read."""
-        return problems_of(self._server, owner)
+    def problems(self, owner: Owner, read: Read = uncounted) -> Iterator[Problem]:
+        """All that is wrong with what an owner has here; every message is read, and `read` told of it."""
+        return problems_of(self._server, owner, read)
 
     def damaged_owners(self) -> list[Owner]:
         return []

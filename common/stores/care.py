@@ -74,6 +74,16 @@ class Registered(NamedTuple):
     aside: Path | None
 
 
+class Scrubbed(NamedTuple):
+    """What `StoreCare.verify_messages` has read. `after`: where to go on, "" if that was all. `octets` are
+    those of the frames on the disk."""
+
+    problems: list[Problem]
+    after: str
+    messages: int
+    octets: int
+
+
 @dataclass
 class Reconstructed:
     """What `StoreCare.reconstruct` did, or would do. `doubts`: what could not be had, in sentences."""
@@ -141,9 +151,14 @@ class StoreCare(Protocol):
     def stats(self, owner: Owner) -> OwnerStats | None:
         """Figures of the owner; None for an owner that is not stored."""
 
-    def verify(self, owner: Owner) -> Iterator[Problem]:
+    def verify(self, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
         """Everything that is wrong with the owner, as it is found, and also that the owner is lost. Reads
-        every message, marks those that are damaged, and changes nothing else."""
+        every message (unless not `messages`), marks those that are damaged, and changes nothing else."""
+
+    def verify_messages(self, owner: Owner, after: str, octets: int) -> Scrubbed:
+        """The same for messages alone, those behind `after`, and no more of them than have about so many
+        `octets`: no snapshot stays open while somebody who is in no hurry waits. What cannot be read of the
+        owner at all is for `verify` to say, and is no message here."""
 
     def recount(self, owner: Owner) -> int:
         """Make the CRCs and the usage of every mailbox anew from its records. Returns how many were wrong."""

@@ -7,6 +7,15 @@ mounted. Lines of the action log that an earlier change could not write are name
 rolling sync_client writes them. Nothing is changed; mailstore repair mends sums and registry, mailstore
 reconstruct an index. Exit status 1 if something is wrong.
 
+With --background the store is scrubbed: everything the same, but at a rate, and whatever ends it (a signal, a
+power failure), the next one goes on where it was. A message that is damaged is fetched on the way from the
+other end of the replication (--server, or sync_host), as repair --from-peer does. It stays in the foreground,
+reads one owner after the other, and ends when it has been through, so that cron or a timer of systemd starts
+it; one at a time. How far it is, and what the last one found, is in <configdirectory>/verify.json: "now" and
+"last", each with begun, updated and ended (Unix seconds), owners (of how many), messages, octets, problems,
+damaged (messages), healed, failed (owners), and whether it is running. Exit status 75 if it was stopped, 1 if
+something is wrong that was not healed.
+
 With --source cyrus the mailboxes of a real Cyrus are checked, while it runs: the checksums of each index
 and of its records, the sync CRCs that Cyrus keeps, each message's SHA-1. Cyrus's own reconstruct mends what
 is wrong."""
@@ -20,7 +29,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Problem
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -39,10 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="no progress line",
     )
+    background = parser.add_argument_group("scrubbing")
+    background.add_argument("--background", action="store_true", help="at a rate, going on where it was")
+    background.add_argument("--rate", metavar="SIZE", help="octets a second (5M)")
+    background.add_argument("--anew", action="store_true", help="begin at the beginning")
+    background.add_argument("--no-heal", action="store_true", help="do not ask the other end for messages")
+    background.add_argument("--server", metavar="HOST[:PORT]", help="the other end, instead of sync_host")
+    background.add_argument("-n", dest="channel", metavar="CHANNEL", help="use the options of this channel")
     add_source(parser)
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
+    if args.background:
+        if args.users:
+            raise UsageError("verify: --background is for the whole store")
+        from cyrus_sync.mailstore.scrubbing import run_scrub
+
+        return run_scrub(args, context, lambda owner, problem: _told(args.source, owner, problem, context))
+    for option in ("rate", "anew", "no_heal", "server", "channel"):
+        if getattr(args, option):
+            name = "-n" if option == "channel" else f"--{option.replace('_', '-')}"
+            raise UsageError(f"verify: {name} belongs to --background")
     source = context.source(args.source)
     console = Console(file=context.stderr)
     rounds = Rounds(context)
@@ -73,9 +99,18 @@ def _problems(source: str, owner: Owner, context: StoreContext) -> Iterator[str]
     if source == CYRUS:
         yield from map(str, context.spool.problems(owner))
         return
-    store = context.store(readonly=True)
     for problem in context.care(readonly=True).verify(owner):
-        yield f"{problem}{_holders(store, owner, problem, context)}"
+        yield _described(source, owner, problem, context)
+
+
+def _described(source: str, owner: Owner, problem: Problem, context: StoreContext) -> str:
+    if source == CYRUS:
+        return str(problem)
+    return f"{problem}{_holders(context.store(readonly=True), owner, problem, context)}"
+
+
+def _told(source: str, owner: Owner, problem: Problem, context: StoreContext) -> None:
+    context.print(f"{context.owner_name(owner)}: {_described(source, owner, problem, context)}")
 
 
 def _holders(store: MailStore, owner: Owner, problem: Problem, context: StoreContext) -> str:

@@ -17,6 +17,7 @@ from cyrus_sync.common.stores.care import (
     Reconstructed,
     Registered,
     Removed,
+    Scrubbed,
 )
 from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
@@ -25,7 +26,13 @@ from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
 from cyrus_sync.common.stores.native.care.rename import rename_user
 from cyrus_sync.common.stores.native.care.stats import stats
 from cyrus_sync.common.stores.native.care.sweep import sweep
-from cyrus_sync.common.stores.native.care.verify import rebuild_registry, recount, verify, verify_store
+from cyrus_sync.common.stores.native.care.verify import (
+    rebuild_registry,
+    recount,
+    verify,
+    verify_messages,
+    verify_store,
+)
 from cyrus_sync.common.stores.native.store import NativeStore
 
 
@@ -72,8 +79,11 @@ class NativeCare:
     def stats(self, owner: Owner) -> OwnerStats | None:
         return stats(self._store, owner)
 
-    def verify(self, owner: Owner) -> Iterator[Problem]:
-        return verify(self._store, owner)
+    def verify(self, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+        return verify(self._store, owner, messages=messages)
+
+    def verify_messages(self, owner: Owner, after: str, octets: int) -> Scrubbed:
+        return verify_messages(self._store, owner, after, octets)
 
     def recount(self, owner: Owner) -> int:
         return recount(self._store, owner, PATIENCE)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from cyrus_sync.common.model import NULL_GUID
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
-from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered
+from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered, Scrubbed
 from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.care.sweep import waiting
 from cyrus_sync.common.stores.native.layout import pack_name
@@ -45,8 +46,9 @@ def verify_store(store: NativeStore) -> Iterator[Problem]:
         yield Problem("registry", "registry.sqlite", str(error))
 
 
-def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
-    """Everything that is wrong with one owner, as it is found, and also that the owner is lost."""
+def verify(store: NativeStore, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+    """Everything that is wrong with one owner, as it is found, and also that the owner is lost; `messages`:
+    their octets, too."""
     try:
         directory = store.find(owner)
     except CyrusSyncError as error:
@@ -58,13 +60,31 @@ def verify(store: NativeStore, owner: Owner) -> Iterator[Problem]:
         with store.read(owner) as reader:
             check = _Check(store, owner, reader.connection, PackReader(store.home.packs(directory)))
             try:
-                yield from check.everything()
+                yield from check.everything(messages=messages)
             finally:
                 check.packs.close()
     except (sqlite3.Error, OSError) as error:
         yield Problem("index", str(directory.path), store_trouble(error, owner).args[0])
     except CyrusSyncError as error:
         yield Problem("index", str(directory.path), error.message)
+
+
+def verify_messages(store: NativeStore, owner: Owner, after: str, octets: int) -> Scrubbed:
+    """The messages behind the place `after` (``pack:offset``, "" for the beginning), about so many
+    `octets`."""
+    nothing = Scrubbed([], "", 0, 0)
+    try:
+        directory = store.find(owner)
+        if directory is None:
+            return nothing
+        with store.read(owner) as reader:
+            check = _Check(store, owner, reader.connection, PackReader(store.home.packs(directory)))
+            try:
+                return check.some_messages(after, octets)
+            finally:
+                check.packs.close()
+    except (sqlite3.Error, OSError, CyrusSyncError):
+        return nothing
 
 
 class _Check:
@@ -78,7 +98,7 @@ class _Check:
         self.db = connection
         self.packs = packs
 
-    def everything(self) -> Iterator[Problem]:
+    def everything(self, *, messages: bool) -> Iterator[Problem]:
         damaged = False
         for (text,) in self.db.execute("PRAGMA integrity_check"):
             if text != "ok":
@@ -89,7 +109,8 @@ class _Check:
         yield from self.orphans()
         yield from self.mailboxes()
         yield from self.pack_files()
-        yield from self.messages()
+        if messages:
+            yield from self.messages()
         yield from self.registry()
         yield from self.action_log()
 
@@ -198,24 +219,60 @@ class _Check:
                 yield Problem("pack", pack_name(pack), f"has {found} octets, should have {length}")
 
     def messages(self) -> Iterator[Problem]:
-        lengths = dict(self.db.execute("SELECT pack, length FROM packs"))
-        marked = set(self.store.marks.of(self.owner))
-        cursor = self.db.execute(
-            "SELECT guid, pack, offset, length, size FROM messages ORDER BY pack, offset"
-        )
-        while rows := cursor.fetchmany(_MESSAGES_AT_ONCE):
-            for guid, pack, offset, length, size in rows:
-                where = f"{pack_name(pack)} at {offset}"
-                if offset + length > lengths.get(pack, 0):
-                    self.store.marks.of(self.owner).add(guid)
-                    yield Problem("pack", where, f"message {guid.hex()} lies outside the pack")
-                    continue
-                problem = self._message(guid, Place(pack, offset, length), size)
-                if problem:
-                    self.store.marks.of(self.owner).add(guid)
-                    yield Problem("message", where, problem)
-                elif guid in marked:
-                    self.store.marks.of(self.owner).discard(guid)
+        place = Place(0, -1, 0)
+        while rows := self._stored(place):
+            yield from self._read_all(rows)
+            place = rows[-1][1]
+
+    def some_messages(self, after: str, octets: int) -> Scrubbed:
+        """Until about so many `octets` are read."""
+        pack, _, offset = after.partition(":")
+        place = Place(int(pack or 0), int(offset or -1), 0)
+        problems: list[Problem] = []
+        messages = read = 0
+        while rows := self._stored(place):
+            for row in rows:
+                problems += self._read_all([row])
+                place = row[1]
+                messages += 1
+                read += place.length
+                if read >= octets:
+                    return Scrubbed(problems, f"{place.pack}:{place.offset}", messages, read)
+        return Scrubbed(problems, "", messages, read)
+
+    def _stored(self, after: Place) -> list[tuple[bytes, Place, int]]:
+        """The next messages in the order of the packs: GUID, place, size."""
+        return [
+            (guid, Place(pack, offset, length), size)
+            for guid, pack, offset, length, size in self.db.execute(
+                "SELECT guid, pack, offset, length, size FROM messages WHERE (pack, offset) > (?, ?)"
+                " ORDER BY pack, offset LIMIT ?",
+                (after.pack, after.offset, _MESSAGES_AT_ONCE),
+            )
+        ]
+
+    def _read_all(self, rows: Sequence[tuple[bytes, Place, int]]) -> Iterator[Problem]:
+        marks = self.store.marks.of(self.owner)
+        for guid, place, size in rows:
+            where = f"{pack_name(place.pack)} at {place.offset}"
+            if place.offset + place.length > self._lengths.get(place.pack, 0):
+                marks.add(guid)
+                yield Problem("pack", where, f"message {guid.hex()} lies outside the pack")
+                continue
+            problem = self._message(guid, place, size)
+            if problem:
+                marks.add(guid)
+                yield Problem("message", where, problem)
+            elif guid in self._marked:
+                marks.discard(guid)
+
+    @cached_property
+    def _lengths(self) -> dict[int, int]:
+        return dict(self.db.execute("SELECT pack, length FROM packs"))
+
+    @cached_property
+    def _marked(self) -> set[bytes]:
+        return set(self.store.marks.of(self.owner))
 
     def _message(self, guid: bytes, place: Place, size: int) -> str:
         """What is wrong with one message, "" if nothing is."""
