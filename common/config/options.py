@@ -724,6 +724,17 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "multisite_master_days",
+        _INTEGER,
+        "7",
+        _SHIPPING,
+        "Where operations have waited for the answer of a user's master for so many days, multitool says "
+        "how to do without that master (chmaster -force).",
+        minimum=1,
+        maximum=36500,
+        ours=True,
+    ),
+    Option(
         "multisite_require_signature",
         _SWITCH,
         "no",

@@ -47,13 +47,13 @@ class Subcommand(NamedTuple):
                     typed = word.lstrip(DASHES).replace("·", "").replace("/", "")
                     if command.GRAMMAR.options[0].answers_to(typed):
                         return command
-        ways = " or ".join(f"-{command.GRAMMAR.options[0].name}" for command in commands)
-        raise UsageError(f"either {ways} is needed")
+        *ways, last = [f"-{command.GRAMMAR.options[0].name}" for command in commands]
+        raise UsageError(f"either {', '.join(ways)} or {last} is needed")
 
 
 COMMANDS = {
     "syncreplica": Subcommand(
-        ("syncreplica_export", "syncreplica_import"),
+        ("syncreplica_export", "syncreplica_import", "syncreplica_status"),
         "write what other replicas lack into packets, or apply packets",
     ),
     "mkfamily": Subcommand(("mkfamily",), "make this server the first replica of a new family"),
@@ -71,6 +71,7 @@ COMMANDS = {
     "chmaster": Subcommand(("chmaster",), "hand users over to another master"),
     "lspacket": Subcommand(("lspacket",), "show what packets are, and for whom"),
     "setaside": Subcommand(("setaside",), "show, or drop, operations that cannot be carried out"),
+    "status": Subcommand(("status",), "show who is behind and what waits, for people and for monitoring"),
     "lsepoch": Subcommand(("lsepoch",), "show what each replica has, or is believed to have"),
     "chepoch": Subcommand(("chepoch",), "correct what a replica is believed to have"),
     "recoverpacket": Subcommand(("recoverpacket",), "have a lost packet exported again"),

@@ -103,14 +103,17 @@ class Context:
     @contextlib.contextmanager
     def look(self) -> Iterator[View]:
         """This replica as it is, whoever is at work on it."""
+        with self.look_at_log() as (family, log), contextlib.closing(look_at_mail(self.config)) as store:
+            yield View(family, log, store)
+
+    @contextlib.contextmanager
+    def look_at_log(self) -> Iterator[tuple[Family, Log]]:
+        """The same without the mail."""
         directory = directory_of(self.config)
         family = Family.load(directory)
-        with (
-            Log(directory, family.self_id) as log,
-            contextlib.closing(look_at_mail(self.config)) as store,
-        ):
+        with Log(directory, family.self_id) as log:
             try:
-                yield View(family, log, store)
+                yield family, log
             except sqlite3.Error as error:
                 raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
 

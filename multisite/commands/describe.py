@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
-from cyrus_sync.common.names import owner_of
+from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
 from cyrus_sync.multisite.commands.lsreplica import replica_lines, when
@@ -13,6 +13,7 @@ from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.commands.rows import row_lines
 from cyrus_sync.multisite.errors import UnknownReplica
 from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.oplog.unanswered import Unanswered, unanswered
 
 GRAMMAR = Grammar(
     "multitool describe",
@@ -55,11 +56,24 @@ def _lines(context: Context, view: View, word: str) -> list[str] | None:
     return None if name is None else list(_mailbox(view, naming, name))
 
 
+def _waiting(view: View, owner: Owner | None = None) -> list[Unanswered]:
+    return unanswered(view.log, owner, sealed=bool(view.family.restoring))
+
+
+def _operations(waiting: Unanswered) -> str:
+    return (
+        f"{waiting.operations} operation{'s' if waiting.operations > 1 else ''} since {when(waiting.since)}"
+    )
+
+
 def _replica(view: View, one: Replica) -> Iterator[str]:
     yield from replica_lines(view.family, one)
     owners = view.log.masters.of_replica(one.id)
     named = ", ".join(map(str, owners[:20])) + (", …" if len(owners) > 20 else "")
     yield f"  master of:     {len(owners)} ({named})" if owners else "  master of:     nobody"
+    for waiting in _waiting(view):
+        if waiting.master == one.id:
+            yield f"  waiting:       {_operations(waiting)} on {waiting.owner}"
     for export in view.log.epochs.exports(one.id)[-LAST_EXPORTS:]:
         comment = f": {export.comment}" if export.comment else ""
         yield f"  exported to:   {when(export.time)} {export.packet}{comment}"
@@ -79,6 +93,9 @@ def _mailbox(view: View, naming: Naming, name: str) -> Iterator[str]:
     yield f"  master:        {family.name_of(master.replica) if master else 'not recorded yet'}"
     if known and known.wanted:
         yield f"  should be:     {naming.external(known.wanted)}"
+    for waiting in _waiting(view, log.home(state.uniqueid, name)):
+        who = family.name_of(waiting.master)
+        yield f"  waiting:       {_operations(waiting)} on {waiting.owner}, for {who}"
     if state.intermediate:
         return
     yield f"  last UID:      {state.last_uid} (UIDVALIDITY {state.uidvalidity})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
@@ -32,13 +32,23 @@ def needs_of(member: Member, path: Path, error: CyrusSyncError) -> list[str]:
         return []
     try:
         with PacketReader(path) as packet:
-            names = dict(packet.header.names)
+            header = packet.header
     except (PacketError, OSError):
-        names = {}
-    return [
-        f"  operations of {_name(member, names, need.origin)}: required {need.required}, held {need.held}"
-        for need in error.needs
-    ]
+        return []
+    lines = []
+    for need in error.needs:
+        name = _name(member, header.names, need.origin)
+        lines.append(f"  operations of {name}: required {need.required}, held {need.held}")
+    return [*lines, *_why(member, header)]
+
+
+def _why(member: Member, header: Header) -> Iterator[str]:
+    """Why a packet came that does not fit, and what helps if nothing else comes."""
+    sender, here = header.sender_name, member.myself.name
+    told = bool(member.log.epochs.exports(header.sender))
+    unheard = "" if told else f"; it cannot know better, for no packets go from {here} to {sender}"
+    yield f"  {sender} believes that {here} has them{unheard}"
+    yield f"  if they are not under way, at {sender}: multitool recoverpacket {here}"
 
 
 def _name(member: Member, names: Mapping[str, str], origin: str) -> str:

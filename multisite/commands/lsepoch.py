@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError
+from collections import Counter
+
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
+from cyrus_sync.multisite.commands import status
 from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.rows import row_lines
+from cyrus_sync.multisite.commands.status import STATUS_OPTIONS
+from cyrus_sync.multisite.oplog.unanswered import unanswered
 
 GRAMMAR = Grammar(
     "multitool lsepoch",
-    [Option("act/ual", "", "ask the replicas themselves, over the line"), *COMMON_OPTIONS],
+    [
+        Option("act/ual", "", "ask the replicas themselves, over the line"),
+        Option(
+            "stat/us",
+            "",
+            "show who is behind and what waits instead (multitool status), with its exit status",
+        ),
+        *STATUS_OPTIONS,
+        *COMMON_OPTIONS,
+    ],
     "[replica …]",
     "Show what each replica has: how many operations of each origin. The row of this replica is fact, the\n"
     "others are what exports and packets let one believe.",
@@ -20,9 +34,15 @@ GRAMMAR = Grammar(
 
 def run(context: Context) -> int:
     """Show all rows, or those of the replicas that are named."""
-    with context.look() as view:
-        family = view.family
-        rows = view.log.epochs.rows()
+    if "status" in context.options:
+        return status.run(context)
+    if given := [option.name for option in STATUS_OPTIONS if option.name in context.options]:
+        raise UsageError(f"-{given[0]} goes with -status")
+    with context.look_at_log() as (family, log):
+        rows = log.epochs.rows()
+        waiting = Counter[str]()
+        for one in unanswered(log, sealed=bool(family.restoring)):
+            waiting[one.master] += one.operations
     named, well = context.named(family)
     chosen = [one.id for one in named]
     if not context.options.operands:
@@ -42,4 +62,8 @@ def run(context: Context) -> int:
                 continue
         for line in row_lines(family, replica, row):
             context.print(line)
+        if waiting[replica]:
+            context.print(
+                f"waiting for the answer of {family.name_of(replica)}: {waiting[replica]} operations"
+            )
     return EX_OK if well else EX_FAILURE

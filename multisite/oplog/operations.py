@@ -259,6 +259,21 @@ class Operations:
         )
         return bool(found) and row.get(found[0], 0) >= found[1]
 
+    def oldest_lacking(self, row: Mapping[str, int]) -> int | None:
+        """When the oldest operation was made that `lacking` would give, in Unix seconds; None if there is
+        none. The first of each origin is looked at: later ones are younger."""
+        mine = self._db.execute("SELECT origin, id FROM epochs WHERE replica = ?", (self.origin,)).fetchall()
+        times = []
+        for origin, last in mine:
+            if last > row.get(origin, 0):
+                first = row.get(origin, 0) + 1
+                found = self._db.row(
+                    "SELECT time FROM operations WHERE origin = ? AND id >= ? ORDER BY id LIMIT 1",
+                    (origin, first),
+                )
+                times += [int(found[0])] if found else []
+        return min(times, default=None)
+
     def count_lacking(self, row: Mapping[str, int]) -> int:
         """How many operations `lacking` would give."""
         mine = self._db.execute("SELECT origin, id FROM epochs WHERE replica = ?", (self.origin,))

@@ -15,7 +15,7 @@ from cyrus_sync.common.directory import Directory
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.oplog.database import SiteLock
 from tests.deadlines import until
-from tests.multisite.commands.kit import Server, exchange, family
+from tests.multisite.commands.kit import Server, exchange, family, send
 
 Pair = tuple[Server, Server]
 Capture = pytest.CaptureFixture[str]
@@ -66,8 +66,29 @@ def test_a_gap_is_told_by_replica_and_the_packet_is_kept(
     assert said.err.splitlines() == [
         f"syncreplica: {packets[2]} was not applied: depends on changes not yet received",
         f"syncreplica:   operations of bangalore: required {required}, held {held}",
+        "syncreplica:   bangalore believes that boston_hub has them",
+        "syncreplica:   if they are not under way, at bangalore: multitool recoverpacket boston_hub",
     ]
     assert packets[2].exists()
+
+
+def test_in_a_one_way_ring_it_is_said_why_the_sender_cannot_know(
+    three: tuple[Server, Server, Server], tmp_path: Path, capfd: Capture
+) -> None:
+    boston_hub, _, bangalore = three
+    boston_hub.create("user/bob")
+    send(boston_hub, bangalore, tmp_path)
+    with bangalore.member() as member:
+        member.log.db.execute("DELETE FROM exports")  # as if packets had only ever come
+    for number in (1, 2):
+        boston_hub.deliver("bob", f"message {number}")
+        assert boston_hub.syncreplica("-export", "-out", tmp_path / f"p{number}", "bangalore") == 0
+    capfd.readouterr()
+    assert bangalore.syncreplica("-import", tmp_path / "p2") == 1
+    assert (
+        "boston_hub believes that bangalore has them; it cannot know better, for no packets go from bangalore"
+        " to boston_hub\n" in capfd.readouterr().err
+    )
 
 
 def test_what_waited_is_applied_with_a_later_import(pair: Pair, packets: list[Path]) -> None:
