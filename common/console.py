@@ -8,6 +8,8 @@ must not be shown a traceback. From there on `common.commands.run_command` answe
 import signal
 from importlib import import_module
 
+from cyrus_sync.common.garbage import keep_what_is_loaded, look_rarely
+
 INTERRUPTED = 130
 """As `common.errors.EX_INTERRUPTED`, which would have to be imported."""
 
@@ -18,7 +20,9 @@ def _run(module: str, function: str = "main") -> int:
     loading = before is signal.default_int_handler
     if loading:  # whoever ignores it (nohup) goes on doing so
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends us at once; to a shell that is 130, too
+    look_rarely()
     main = getattr(import_module(module), function)
+    keep_what_is_loaded()
     try:
         if loading:
             signal.signal(signal.SIGINT, before)

@@ -29,6 +29,7 @@ PATIENCE = 10.0
 """Seconds that we wait for that lock."""
 
 _PAUSE = 0.002
+_PIECE = 64 * 1024
 
 
 class Copied(NamedTuple):
@@ -162,10 +163,19 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _content(path: Path, most: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise SpoolDamaged(path, 0, "not there, and the index of its mailbox is") from None
+    try:
+        data = b""
+        while len(data) <= most and (more := os.read(descriptor, min(_PIECE, most + 1 - len(data)))):
+            data += more
+            if len(more) < _PIECE:
+                break
+    except OSError as error:
+        raise StoreError(disk.why(error, str(path))) from error
+    finally:
+        os.close(descriptor)
     if len(data) > most:
         raise SpoolDamaged(path, most, "too large to be one")
     return data

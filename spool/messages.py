@@ -6,9 +6,9 @@ be moved to the other partition, or be removed, at any time; so both are looked 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from hashlib import sha1
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreCorrupt
@@ -21,8 +21,12 @@ from cyrus_sync.spool.mailbox import MailboxFiles
 LARGE = 1024 * 1024
 """Messages above this many octets are handled in pieces."""
 
+_FIRST = 64 * 1024
+"""Octets that are asked for at first: most messages are shorter, and whole then."""
+
 _PIECE = 256 * 1024
 _BATCH = 1024 * 1024
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
 def read_message(files: MailboxFiles, uid: int, guid: bytes, partition: str = "") -> MessageBody:
@@ -51,27 +55,23 @@ def _places(files: MailboxFiles, uid: int) -> Iterator[str]:
 
 
 def _read(path: str, guid: bytes, partition: str) -> MessageBody:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, _FLAGS)
     try:
+        data = os.read(descriptor, _FIRST)
+        if len(data) < _FIRST and sha1(data).digest() == guid:
+            return MessageBody(partition, guid, len(data), data)
         size = os.fstat(descriptor).st_size
         if size > LARGE:
-            digest = hashlib.sha1()
+            digest = sha1()
             for piece in _pieces(descriptor):
                 digest.update(piece)
             _compare(digest.digest(), path, guid)
             return MessageBody(partition, guid, size, LargeFile(path, guid, size))
-        data = _whole(descriptor, size)
-        _compare(hashlib.sha1(data).digest(), path, guid)
+        data = b"".join(_pieces(descriptor))
+        _compare(sha1(data).digest(), path, guid)
         return MessageBody(partition, guid, len(data), data)
     finally:
         os.close(descriptor)
-
-
-def _whole(descriptor: int, size: int) -> bytes:
-    data = os.read(descriptor, size + 1)
-    while len(data) < size and (more := os.read(descriptor, size - len(data))):
-        data += more
-    return data
 
 
 def _pieces(descriptor: int) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ class LargeFile:
         return self._size
 
     def __iter__(self) -> Iterator[bytes]:
-        digest = hashlib.sha1()
+        digest = sha1()
         try:
             with Path(self._path).open("rb", buffering=0) as file:
                 for piece in _pieces(file.fileno()):
@@ -139,14 +139,15 @@ class Messages:
     def __iter__(self) -> Iterator[list[MessageBody]]:
         batch: list[MessageBody] = []
         size = 0
+        usual, partition = f"{self._files.messages}/", self._partition
         for uid, guid in self._wanted:
+            body: MessageBody | None
             try:
-                body = read_message(self._files, uid, guid, self._partition)
-            except StoreCorrupt as error:
-                if self._unreadable is None:
-                    raise
-                self._unreadable(guid, error)
-                continue
+                body = _read(f"{usual}{uid}.", guid, partition)
+            except (OSError, StoreCorrupt):  # looked for wherever it may be, and said what is wrong
+                body = self._sought(uid, guid)
+                if body is None:
+                    continue
             if batch and size + body.size > _BATCH:
                 yield self._given(batch)
                 batch, size = [], 0
@@ -155,6 +156,15 @@ class Messages:
         if batch:
             yield self._given(batch)
 
+    def _sought(self, uid: int, guid: bytes) -> MessageBody | None:
+        try:
+            return read_message(self._files, uid, guid, self._partition)
+        except StoreCorrupt as error:
+            if self._unreadable is None:
+                raise
+            self._unreadable(guid, error)
+            return None
+
     def _given(self, batch: list[MessageBody]) -> list[MessageBody]:
         """The batch in the encoding that is wanted."""
         if not self._folded:
@@ -162,6 +172,8 @@ class Messages:
         whole = [body.data for body in batch if isinstance(body.data, bytes)]
         frames = iter(compress_all(whole))
         return [
-            body._replace(data=next(frames), encoding="zstd") if isinstance(body.data, bytes) else body
+            MessageBody(body.partition, body.guid, body.size, next(frames), "zstd")
+            if isinstance(body.data, bytes)
+            else body
             for body in batch
         ]

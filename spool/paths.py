@@ -29,21 +29,22 @@ class Paths:
         below = self._by_name(name) if by_name else by_id(uniqueid)
         try:
             header, index, annotations = (config.meta_directory(kind, partition) for kind in META_FILES)
-            messages = config.partitions[partition] / below
+            messages = config.partitions[partition]
         except KeyError:
             raise StoreError(
                 f"mailbox is on the partition {partition!r}, and there is no partition-{partition}"
             ).at(mailbox=name, uniqueid=uniqueid) from None
         archive = config.archives.get(partition)
+        # Put together as text: a Path made of Paths costs as much as to look into the mailbox.
         return MailboxFiles(
-            index=index / below / "cyrus.index",
-            header=header / below / "cyrus.header",
-            annotations=annotations / below / "cyrus.annotations",
-            messages=messages,
-            archive=archive / below if archive is not None else None,
+            index=Path(f"{index}/{below}/cyrus.index"),
+            header=Path(f"{header}/{below}/cyrus.header"),
+            annotations=Path(f"{annotations}/{below}/cyrus.annotations"),
+            messages=Path(f"{messages}/{below}"),
+            archive=Path(f"{archive}/{below}") if archive is not None else None,
         )
 
-    def _by_name(self, name: str) -> Path:
+    def _by_name(self, name: str) -> str:
         domain, inner = split_domain(name)
         levels = inner.split(".")
         parts: list[str] = []
@@ -51,7 +52,7 @@ class Paths:
             parts += ["domain", self._letter(domain), domain] if self._config.hashed else ["domain", domain]
         if self._config.hashed:
             parts.append(self._letter(levels[min(1, len(levels) - 1)].replace("^", ".")))
-        return Path(*parts, *levels)
+        return "/".join((*parts, *levels))
 
     def _letter(self, text: str) -> str:
         return directory_letter(text, full=self._config.full_hash)
@@ -101,8 +102,8 @@ class Paths:
         return top / "quota" / self._letter(others if dot else first), rest
 
 
-def by_id(uniqueid: str) -> Path:
+def by_id(uniqueid: str) -> str:
     """The directory of what is kept under a unique id, below a partition's or another."""
     if len(uniqueid) < 2 or "/" in uniqueid or uniqueid.startswith("."):
         raise StoreError(f"{uniqueid!r} is no unique id")
-    return Path("uuid", uniqueid[0], uniqueid[1], uniqueid)
+    return f"uuid/{uniqueid[0]}/{uniqueid[1]}/{uniqueid}"

@@ -72,12 +72,15 @@ class SpoolReader:
         self._userid = owner.name if owner.kind == "user" else ""
         self._shown: dict[str, _Shown] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._superseded: list[Snapshot] = []
         self._inbox_id: str | None = None
+        self._raclmodseq: int | None = None
 
     def close(self) -> None:
-        for snapshot in self._snapshots.values():
+        for snapshot in (*self._snapshots.values(), *self._superseded):
             snapshot.close()
         self._snapshots.clear()
+        self._superseded.clear()
 
     # -- mailboxes
 
@@ -193,7 +196,7 @@ class SpoolReader:
             quotaroot=header.quotaroot,
             createdmodseq=index.createdmodseq or entry.createdmodseq,
             foldermodseq=entry.foldermodseq,
-            raclmodseq=self._server.raclmodseq(self.owner, self._inbox()),
+            raclmodseq=self._rights_changed(),
             deletedmodseq=index.deletedmodseq,
             userflags=header.userflags,
             annotations=tuple(self._mailbox_annotations(entry)),
@@ -204,17 +207,18 @@ class SpoolReader:
     def records(
         self, uniqueid: str, *, since_modseq: int = 0, above_uid: int = 0, batch: int = 2000
     ) -> RecordSource:
-        snapshot = self._snapshot(uniqueid)
+        # What the replica then has is compared with the sync CRCs that are sent along, by the replica.
+        snapshot = self._snapshot(uniqueid, summed=not since_modseq)
         return snapshot.records(since_modseq, above_uid, batch) if snapshot is not None else []
 
     def new_guids(self, uniqueid: str, above_uid: int) -> Iterator[list[tuple[int, bytes]]]:
-        snapshot = self._snapshot(uniqueid)
+        snapshot = self._snapshot(uniqueid, summed=not above_uid)
         if snapshot is not None:
             for places in snapshot.places(above_uid):
                 yield [(place.uid, place.guid) for place in places]
 
     def recalculate_crcs(self, uniqueid: str) -> tuple[int, int]:
-        snapshot = self._snapshot(uniqueid)
+        snapshot = self._snapshot(uniqueid, summed=True)
         return snapshot.crcs if snapshot is not None else (0, 0)
 
     def has_guids(self, guids: Iterable[bytes]) -> set[bytes]:
@@ -250,7 +254,7 @@ class SpoolReader:
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:
         wanted = dict(messages)
-        snapshot = self._snapshot(uniqueid)
+        snapshot = self._snapshot(uniqueid, summed=False)
         if not wanted or snapshot is None:
             return set()
         found = set()
@@ -265,10 +269,11 @@ class SpoolReader:
                 break
         return found
 
-    def _snapshot(self, uniqueid: str) -> Snapshot | None:
-        """The records that the mailbox had when it was shown. None for one that is not here."""
+    def _snapshot(self, uniqueid: str, *, summed: bool) -> Snapshot | None:
+        """The records that the mailbox had when it was shown, with the sync CRCs that they sum up to if these
+        are wanted. None for one that is not here."""
         found = self._snapshots.get(uniqueid)
-        if found is not None:
+        if found is not None and (found.summed or not summed):
             return found
         shown = self._shown.get(uniqueid)
         if shown is None:
@@ -280,7 +285,7 @@ class SpoolReader:
                 return None
             self._shown[uniqueid] = shown
         try:
-            snapshot = take(shown.files, self._userid, items_of)
+            snapshot = take(shown.files, self._userid, items_of, summed=summed)
         except Gone:
             raise SnapshotLost().at(mailbox=shown.entry.name, uniqueid=uniqueid) from None
         except (StoreError, MailboxLocked) as error:
@@ -288,6 +293,8 @@ class SpoolReader:
         if snapshot.index != shown.seen.index:
             snapshot.close()
             raise SnapshotLost().at(mailbox=shown.entry.name, uniqueid=uniqueid)
+        if found is not None:
+            self._superseded.append(found)  # somebody may be reading in it
         self._snapshots[uniqueid] = snapshot
         return snapshot
 
@@ -365,6 +372,12 @@ class SpoolReader:
         if self._inbox_id is None:
             self._inbox_id = self._server.inbox_id(self._userid) if self._userid else ""
         return self._inbox_id
+
+    def _rights_changed(self) -> int:
+        """RACLMODSEQ, the same for all that this reader shows."""
+        if self._raclmodseq is None:
+            self._raclmodseq = self._server.raclmodseq(self.owner, self._inbox())
+        return self._raclmodseq
 
     def _user_database(self, suffix: str, read: Callable[[Database], T]) -> T:
         path = self._server.paths.of_user(self._userid, suffix, self._inbox())

@@ -2,7 +2,9 @@
 
 Copy and verify: the index is copied without a lock, then its header and annotations are read, then it is
 looked at whether anything was written meanwhile. What was copied is taken only if every checksum in it is
-right and both sync CRCs, summed up anew, are those that Cyrus stored. After some tries that a writer
+right, no record is ahead of the counters, and both sync CRCs, summed up anew, are those that Cyrus stored.
+(Who wants only what has changed may leave the summing to the replica, which compares what it then has with
+the sync CRCs that are sent to it.) After some tries that a writer
 spoilt, `cyrus.index` is locked, shared, for as long as the copying takes, which is milliseconds; what is
 wrong then is damage. No other lock is taken, nothing is written, and a message is looked for when it is
 read.
@@ -24,7 +26,7 @@ from cyrus_sync.spool.copying import PATIENCE, Copied, check_belonging, copy, lo
 from cyrus_sync.spool.header import MailboxHeader, parse_header
 from cyrus_sync.spool.index.header import IndexHeader, parse_index_header
 from cyrus_sync.spool.index.layout import LONGEST_HEADER
-from cyrus_sync.spool.index.records import Annotations, Place, RecordReader, Sums
+from cyrus_sync.spool.index.records import Annotations, Bounds, Place, RecordReader, Sums
 from cyrus_sync.spool.index.verified import Keys, Verified
 from cyrus_sync.spool.mailbox import MailboxFiles
 from cyrus_sync.spool.trouble import SpoolDamaged
@@ -36,7 +38,8 @@ WINDOW = 512
 """Records that are checked at once."""
 
 _MOST_DRIFTS = 10_000
-_verified = Verified()
+_checked = Verified[Bounds]()
+_verified = Verified[Sums]()
 _drifts: dict[MailboxFiles, Drift] = {}
 """Of mailboxes whose stored sync CRCs were found wrong under a lock."""
 
@@ -54,8 +57,11 @@ class Drift(NamedTuple):
     live: int = 0
 
 
-def take(files: MailboxFiles, owner: str, items: Items, *, patience: float = PATIENCE) -> Snapshot:
+def take(
+    files: MailboxFiles, owner: str, items: Items, *, summed: bool = True, patience: float = PATIENCE
+) -> Snapshot:
     """The mailbox in `files` as it is now. `owner` is the userid that it belongs to, "" for a shared one.
+    Unless it is `summed`, its sync CRCs are not compared, and `crcs` not known.
 
     Raises `Gone` where there is none (any more), `SpoolDamaged` for what is wrong in it however often it is
     read, `MailboxLocked` if its index is locked for longer than `patience` seconds, `StoreError` for what
@@ -63,16 +69,18 @@ def take(files: MailboxFiles, owner: str, items: Items, *, patience: float = PAT
     """
 
     def freely() -> Snapshot:
-        return _verify(files, owner, items, copy(files), _drifts.get(files, Drift()))
+        return _verify(files, owner, items, copy(files), _drifts.get(files, Drift()), summed=summed)
 
     def under_lock() -> Snapshot:
         copied = locked(files, patience, lambda index: read(files, index))
-        return _verify(files, owner, items, copied, None)
+        return _verify(files, owner, items, copied, None, summed=summed)
 
     return patiently(files, freely, under_lock)
 
 
-def _verify(files: MailboxFiles, owner: str, items: Items, copied: Copied, drift: Drift | None) -> Snapshot:
+def _verify(
+    files: MailboxFiles, owner: str, items: Items, copied: Copied, drift: Drift | None, *, summed: bool
+) -> Snapshot:
     """Believe what was copied. `drift`: which one the stored sync CRCs may have besides none; None, where
     nobody could write meanwhile, is any. Raises `SpoolDamaged`."""
     try:
@@ -85,7 +93,9 @@ def _verify(files: MailboxFiles, owner: str, items: Items, copied: Copied, drift
                 items(copied.annotations, files.annotations), files.annotations, owner
             )
         snapshot = Snapshot(files, index, header, annotations, copied.records)
-        snapshot.verify()
+        snapshot.check()
+        if summed:
+            snapshot.sum_up()
         if snapshot.drift != Drift() and snapshot.drift != drift:
             if drift is not None or (snapshot.drift.annot and not has_checksums(copied.annotations)):
                 raise SpoolDamaged(files.index, 0, snapshot.complaint, index.minor_version)
@@ -104,11 +114,12 @@ def _remember(files: MailboxFiles, drift: Drift) -> None:
 
 @dataclass(slots=True)
 class Window:
-    """Some records that stand together. `first` is the number of the first."""
+    """Some records that stand together. `first` is the number of the first, `key` what they are known by."""
 
     first: int
     count: int
-    sums: Sums
+    bounds: Bounds
+    key: bytes
 
 
 class Snapshot:
@@ -134,6 +145,8 @@ class Snapshot:
         """Both sync CRCs, as releases up to 3.12 count them."""
         self.drift = Drift()
         """How those that are stored differ."""
+        self.summed = False
+        """Whether both are known."""
         self._copy = whole
         self._reader = RecordReader(index, header.keywords, files.index)
         self._windows: list[Window] = []
@@ -149,38 +162,50 @@ class Snapshot:
 
     # -- verifying
 
-    def verify(self) -> None:
-        """Check every record and the counters, and sum up both sync CRCs. Raises `SpoolDamaged`."""
+    def check(self) -> None:
+        """Check every record and the counters. Raises `SpoolDamaged`."""
         keys = Keys(self.index.minor_version, self.index.record_size, self.header.keywords)
-        annotated = sorted(self.annotations)
-        basic, annot, wide, last, live = 0, 0, 0, 0, 0
+        last = 0
         for first in range(0, self.index.num_records, WINDOW):
             count = min(WINDOW, self.index.num_records - first)
             data = self._data(first, count)
             key = keys.key(data)
-            sums = _verified.get(key)
+            bounds = _checked.get(key)
+            if bounds is None:
+                bounds = self._reader.bounds(data, first)
+                _checked.put(key, bounds)
+            self._check_counters(first, bounds, last)
+            self._windows.append(Window(first, count, bounds, key))
+            last = bounds.last_uid or last
+
+    def sum_up(self) -> None:
+        """Sum up both sync CRCs of what was checked, and compare them. Raises `SpoolDamaged`."""
+        annotated = sorted(self.annotations)
+        basic, annot, wide, live = 0, 0, 0, 0
+        for window in self._windows:
+            bounds = window.bounds
+            sums = _verified.get(window.key)
             if sums is None:
-                sums = self._reader.sums(data, first)
-                _verified.put(key, sums)
-            self._check_counters(first, sums, last)
-            self._windows.append(Window(first, count, sums))
-            last = sums.last_uid or last
-            live += sums.live
+                sums = self._reader.sums(self._data(window.first, window.count), window.first)
+                _verified.put(window.key, sums)
+            live += bounds.live
             basic ^= sums.basic
             wide ^= sums.wide
-            if _any_between(annotated, sums.first_uid, sums.last_uid):
-                annot ^= self._reader.annot_sum(data, first, self.annotations)
+            if _any_between(annotated, bounds.first_uid, bounds.last_uid):
+                data = self._data(window.first, window.count)
+                annot ^= self._reader.annot_sum(data, window.first, self.annotations)
             else:
                 annot ^= sums.annot
         self._compare(basic, annot, wide, live)
+        self.summed = True
 
-    def _check_counters(self, first: int, sums: Sums, last: int) -> None:
+    def _check_counters(self, first: int, bounds: Bounds, last: int) -> None:
         offset = self.index.start_offset + first * self.index.record_size
-        if sums.first_uid and sums.first_uid <= last:
+        if bounds.first_uid and bounds.first_uid <= last:
             self._damaged(offset, "its UIDs do not rise")
-        if sums.last_uid > self.index.last_uid:
+        if bounds.last_uid > self.index.last_uid:
             self._damaged(offset, f"it has a UID above its last one, {self.index.last_uid}")
-        if sums.modseq > self.index.highestmodseq:
+        if bounds.modseq > self.index.highestmodseq:
             self._damaged(offset, f"it has a modseq above its highest, {self.index.highestmodseq}")
 
     def _compare(self, basic: int, annot: int, wide: int, live: int) -> None:
@@ -224,7 +249,7 @@ class Snapshot:
         """The batches of `records`, once."""
         waiting: list[Record] = []
         for window in self._windows:
-            if window.sums.last_uid <= above_uid or window.sums.modseq <= since_modseq:
+            if window.bounds.last_uid <= above_uid or window.bounds.modseq <= since_modseq:
                 continue
             data = self._data(window.first, window.count)
             waiting += self._reader.records(data, window.first, self.annotations, since_modseq, above_uid)
@@ -237,7 +262,7 @@ class Snapshot:
     def places(self, above_uid: int = 0) -> Iterator[list[Place]]:
         """Where messages above `above_uid` are that still have a file, ascending by UID."""
         for window in self._windows:
-            if window.sums.last_uid > above_uid:
+            if window.bounds.last_uid > above_uid:
                 found = self._reader.places(self._data(window.first, window.count))
                 yield [place for place in found if place.uid > above_uid]
 

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from cyrus_sync.common.wire.client import ReadyConnection
     from cyrus_sync.common.wire.transport import CsyncProtocol
 
+FEW = 256
+"""So many records, or GUIDs, are written at once where they are here already: a thread would take longer."""
+
 MOST_NAMES = 10_000_000
 """A replica that names more users, or shared mailboxes, is out of its mind."""
 
@@ -212,10 +215,11 @@ class WireReplica:
         self, partition: str, mailboxes: Sequence[str], guids: Sequence[bytes]
     ) -> Deferred[list[bytes]]:
         command = COMMANDS["APPLY", "RESERVE"]
-        pieces = (
+        parts = (
             Piece(command.line(partition, mailboxes, guids[at : at + GUIDS_IN_A_COMMAND]), 1)
             for at in range(0, len(guids), GUIDS_IN_A_COMMAND)
         )
+        pieces = command.line(partition, mailboxes, guids) if 0 < len(guids) <= FEW else parts
         return self._call(pieces, collect.missing_guids(), command=command.title, mailbox=_some(mailboxes))
 
     def message(self, messages: MessageSource) -> Deferred[None]:
@@ -227,8 +231,11 @@ class WireReplica:
         if not self.dialect.takes(update):
             return self.noop()
         local = local and self.dialect.local_verbs
+        outgoing = self.dialect.outgoing(update)
+        pieces = mailbox_pieces(outgoing, local)
+        few = isinstance(outgoing.records, list) and sum(map(len, outgoing.records)) <= FEW
         return self._call(
-            mailbox_pieces(self.dialect.outgoing(update), local),
+            b"".join(piece.data for piece in pieces) if few else pieces,
             command="APPLY LOCAL_MAILBOX" if local else "APPLY MAILBOX",
             mailbox=update.state.name,
             uniqueid=update.state.uniqueid,

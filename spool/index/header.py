@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-from cyrus_sync.spool.index.layout import LAYOUTS, NEWEST, OLDEST, STRIDES, Layout
+from cyrus_sync.spool.index.layout import LAYOUTS, NEWEST, OLDEST, STRIDES, Layout, unpacking
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 _VERSION_END = 12
@@ -104,7 +105,10 @@ def parse_index_header(data: bytes | memoryview, path: Path) -> IndexHeader:
         raise SpoolDamaged(path, len(data), f"its header has {size} octets in this version", version)
     if crc32(data[: size - 4]) != int.from_bytes(data[size - 4 : size], "big"):
         raise SpoolDamaged(path, 0, "its header's checksum is wrong", version)
-    values = {name: _value(data, at, code) for name, (at, code) in layout.header.items()}
+    shape, names, times = _shape(version)
+    values: dict[str, int] = dict(zip(names, shape.unpack_from(data), strict=True))
+    for name in times:
+        values[name] //= _SECOND
     if values["exists"] == 0:
         values["options"] |= POP3_NEW_UIDL
     values["highestmodseq"] = values["highestmodseq"] or 1
@@ -115,7 +119,10 @@ def parse_index_header(data: bytes | memoryview, path: Path) -> IndexHeader:
     return header
 
 
-def _value(data: bytes | memoryview, at: int, code: str) -> int:
-    if code == "T":
-        return int(struct.unpack_from(">Q", data, at)[0]) // _SECOND
-    return int(struct.unpack_from(f">{code}", data, at)[0])
+@cache
+def _shape(version: int) -> tuple[struct.Struct, tuple[str, ...], tuple[str, ...]]:
+    """How to unpack a header, which fields come, in this order, and which of them are nanoseconds."""
+    layout = LAYOUTS[version]
+    names = tuple(sorted(layout.header, key=lambda name: layout.header[name].offset))
+    times = tuple(name for name in names if layout.header[name].code == "T")
+    return struct.Struct(unpacking(layout.header, names, layout.header_size)), names, times

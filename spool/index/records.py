@@ -37,13 +37,17 @@ Annotations = Mapping[int, tuple[Annotation, ...]]
 
 
 class Sums(NamedTuple):
-    """What a window says of itself: its part of both sync CRCs (`wide` is what Cyrus 3.13 adds to the
-    second), the first and the last UID (0 if it has none), the highest modseq, and the number of live
-    records."""
+    """A window's part of both sync CRCs (`wide` is what Cyrus 3.13 adds to the second)."""
 
     basic: int
     annot: int
     wide: int
+
+
+class Bounds(NamedTuple):
+    """What a window spans: the first and the last UID (0 if it has none), the highest modseq, and the number
+    of live records."""
+
     first_uid: int
     last_uid: int
     modseq: int
@@ -89,28 +93,38 @@ class RecordReader:
         self._size = header.record_size
         self._texts = flag_texts(keywords)
 
-    def sums(self, window: bytes, first: int) -> Sums:
-        """Check every record of `window`, and sum them up."""
+    def bounds(self, window: bytes, first: int) -> Bounds:
+        """Check every record of `window`, and that they stand in order."""
         self._check(window, first)
-        columns = self._columns(window)
-        uids = [uid for uid in columns.uid if uid]
-        if any(map(int.__ge__, uids, uids[1:])):
+        if not window:
+            return Bounds(0, 0, 0, 0)
+        shape = _spanning(self._version, self._size)
+        uids, flags, guids, modseqs = zip(*shape.iter_unpack(window), strict=True)
+        if 0 in uids:
+            uids = tuple(uid for uid in uids if uid)
+        if not all(map(int.__lt__, uids, uids[1:])):
             raise SpoolDamaged(self._path, self._offset(first), "its UIDs do not rise", self._version)
-        records = self._records(columns, {}, first)
-        for record in records:
-            if record.guid == NULL_GUID and not record.expunged:
-                what = f"the message {record.uid} has no GUID, as before Cyrus 2.3: it cannot be replicated"
-                raise SpoolDamaged(self._path, self._offset(first), what, self._version)
-        basic, annot = mailbox_crcs(records, (0, 0))
-        return Sums(
-            basic,
-            annot,
-            wide_ids(records),
+        if NULL_GUID in guids:
+            self._demand_guids(window, first)
+        return Bounds(
             uids[0] if uids else 0,
             uids[-1] if uids else 0,
-            max(columns.modseq, default=0),
-            sum(flags < EXPUNGED for flags in columns.flags),
+            max(modseqs),
+            sum(map(EXPUNGED.__gt__, flags)),
         )
+
+    def _demand_guids(self, window: bytes, first: int) -> None:
+        columns = self._columns(window)
+        for uid, guid, flags in zip(columns.uid, columns.guid, columns.flags, strict=True):
+            if uid and guid == NULL_GUID and flags < EXPUNGED:
+                what = f"the message {uid} has no GUID, as before Cyrus 2.3: it cannot be replicated"
+                raise SpoolDamaged(self._path, self._offset(first), what, self._version)
+
+    def sums(self, window: bytes, first: int) -> Sums:
+        """Sum up the records of `window`, which were checked."""
+        records = self._records(self._columns(window), {}, first)
+        basic, annot = mailbox_crcs(records, (0, 0))
+        return Sums(basic, annot, wide_ids(records))
 
     def records(
         self, window: bytes, first: int, annotations: Annotations, since_modseq: int = 0, above_uid: int = 0
@@ -259,6 +273,12 @@ def _shape(version: int, stride: int) -> tuple[struct.Struct, tuple[str, ...]]:
     columns = LAYOUTS[version].record
     order = tuple(sorted((name for name in _NAMES if name in columns), key=lambda name: columns[name].offset))
     return struct.Struct(unpacking(columns, order, stride)), order
+
+
+@cache
+def _spanning(version: int, stride: int) -> struct.Struct:
+    """How to unpack what `Bounds` is made of: UID, flags, GUID, modseq."""
+    return struct.Struct(unpacking(LAYOUTS[version].record, ("uid", "flags", "guid", "modseq"), stride))
 
 
 @cache

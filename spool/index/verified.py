@@ -1,5 +1,5 @@
-"""What windows of records were found to be, so that a mailbox is not summed up anew for every change of
-it."""
+"""What windows of records were found to be, so that a mailbox is not checked and summed up anew for every
+change of it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
+from typing import Generic, TypeVar
 
-from cyrus_sync.spool.index.records import Sums
+T = TypeVar("T")
 
 _MOST = 32_768
 """Windows that are remembered: at 512 records each, sixteen million records in about eight MB."""
 
 
-class Verified:
-    """Sums by what was summed: the same octets, of the same version, with the same keywords, have the same
-    sums. Safe for threads."""
+class Verified(Generic[T]):
+    """What was found, by what was looked at: the same octets, of the same version, with the same keywords,
+    have the same sums. Safe for threads."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._known: OrderedDict[bytes, Sums] = OrderedDict()
+        self._known: OrderedDict[bytes, T] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: bytes) -> Sums | None:
+    def get(self, key: bytes) -> T | None:
         with self._lock:
-            sums = self._known.get(key)
-            if sums is not None:
+            found = self._known.get(key)
+            if found is not None:
                 self._known.move_to_end(key)
-            return sums
+            return found
 
-    def put(self, key: bytes, sums: Sums) -> None:
+    def put(self, key: bytes, found: T) -> None:
         with self._lock:
-            self._known[key] = sums
+            self._known[key] = found
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
 

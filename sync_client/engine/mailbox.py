@@ -356,6 +356,7 @@ async def _refresh(context: EngineContext, item: Item) -> None:
 
 async def _send_again(context: EngineContext, item: Item, replica_names: Sequence[str]) -> Sent:
     async with context.stage.hold():
+        item.last_uid = None  # the master may have given out more meanwhile, to what it adopted
         if replica_names:
             guids = await context.threads.run(_wanted, context, item)
             if guids:

@@ -38,15 +38,18 @@ async def heal_owner(context: EngineContext, owner: Owner, theirs: Sequence[Mail
         context.options.notice(f"{name} uid {place.uid} ({place.guid.hex()}) healed from the replica")
 
 
-async def heal_replica(context: EngineContext, userid: str, theirs: Sequence[MailboxState]) -> None:
-    """Send the replica what it says is damaged there, as far as it is sound here."""
-    partition = next((state.partition for state in theirs if state.partition), "")
-    if HEAL not in context.replica.capabilities:
-        return
-    if context.damaged_users is None:
+async def ask_for_damage(context: EngineContext) -> None:
+    """Ask, once a connection, of which users the replica has damaged messages. The question is on the line
+    when this first waits."""
+    if HEAL in context.replica.capabilities and context.damaged_users is None:
         context.damaged_users = set()
         context.damaged_users.update(await forgiving(context.replica.get_damaged_users(), ReplyError) or ())
-    if userid not in context.damaged_users:
+
+
+async def heal_replica(context: EngineContext, userid: str, theirs: Sequence[MailboxState]) -> None:
+    """Send the replica what it has said is damaged there, as far as it is sound here."""
+    partition = next((state.partition for state in theirs if state.partition), "")
+    if not context.damaged_users or userid not in context.damaged_users:
         return
     context.damaged_users.discard(userid)
     guids = await forgiving(context.replica.get_damaged(userid), ReplyError)

@@ -49,6 +49,8 @@ class Item:
     target: str
     """Partition on the replica."""
     remote: MailboxState | None
+    last_uid: int | None = None
+    """On the master, when it was compared; None = not known any more."""
     cached: bool = False
     """`remote` is what the cache said."""
     raise_counters: bool = False
@@ -396,6 +398,8 @@ def wanted_guids(reader: MasterReader, item: Item, stage: Stage, limit: int) -> 
     With cuts planned, only those of the next batch.
     """
     base = ReplicaBase.of(item.remote)
+    if item.last_uid is not None and item.last_uid <= base.uid:
+        return []
     last = item.cuts[0].uid if item.cuts else None
     found: dict[bytes, None] = {}
     for batch in reader.new_guids(item.uniqueid, base.uid):

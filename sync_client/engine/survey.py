@@ -135,7 +135,8 @@ class Surveyor:
             local = told(local, theirs)
         withheld = self._withheld is not None and bool(self._withheld.of(local.uniqueid))
         if withheld or self._needs_update(reader, local, theirs):
-            item = Item(reader.owner, local.name, local.uniqueid, local.partition, target, theirs, cached)
+            item = Item(reader.owner, local.name, local.uniqueid, local.partition, target, theirs)
+            item.last_uid, item.cached = local.last_uid, cached
             item.raise_counters = theirs is not None and bool(counters_to_adopt(local, theirs))
             found.updates.append(item)
         elif theirs is not None:

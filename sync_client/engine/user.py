@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import READ_ERRORS, Master
@@ -23,7 +26,7 @@ from cyrus_sync.sync_client.engine.concurrency import (
 from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
 from cyrus_sync.sync_client.engine.folders import FolderRun, look_for_moved, start_folders
-from cyrus_sync.sync_client.engine.mending import heal_owner, heal_replica
+from cyrus_sync.sync_client.engine.mending import ask_for_damage, heal_owner, heal_replica
 from cyrus_sync.sync_client.engine.quotas import sync_quotas
 from cyrus_sync.sync_client.engine.seen import sync_seen
 from cyrus_sync.sync_client.engine.sieve import sync_sieve, tell_of_files
@@ -60,11 +63,16 @@ async def _sync_locked(context: EngineContext, userid: str) -> None:
     run = FolderRun({Owner("user", userid): None}, full=True)
     while run.next_round():
         context.report("USER", userid)
-        remote = await _ask(context, userid)
+        # Both questions are on the line, and the master is read, before the first answer comes.
+        asked = start(_ask(context, userid))
+        damage = start(ask_for_damage(context))
+        reading = context.threads.run(_read_user, context.master, userid, not context.sieve_mailbox)
+        together: list[Deferred[Any]] = [asked, damage, reading]
+        await all_of(together)
+        remote, local = await asked, await reading
         if run.rounds == 1:
             await heal_owner(context, Owner("user", userid), remote.mailboxes)
             await heal_replica(context, userid, remote.mailboxes)
-        local = await context.threads.run(_read_user, context.master, userid, not context.sieve_mailbox)
         if local is None:
             context.report("Does not exist locally", userid)
             if not await tell_of_user(context, userid, remote) and context.options.strict:

@@ -63,3 +63,16 @@ def test_whoever_ignores_it_goes_on_doing_so(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
     assert done.returncode == 5
+
+
+def test_what_a_command_has_loaded_is_not_looked_through_for_garbage(tmp_path: Path) -> None:
+    (tmp_path / "big.py").write_text(
+        "import gc\ndef main():\n    print(gc.get_freeze_count() > 1000, gc.get_threshold()[0] > 10_000)"
+        "\n    return 0"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "from cyrus_sync.common import console; sys.exit(console._run('big'))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "True True\n"

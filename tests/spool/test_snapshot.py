@@ -343,3 +343,23 @@ def test_a_large_mailbox_takes_little_memory(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program, str(directory)], capture_output=True, check=True)
     assert int(ran.stdout) < 12 * 1024
+
+
+def test_who_wants_only_changes_has_every_record_checked_but_no_sums(tmp_path: Path) -> None:
+    """The sums are the replica's to compare; a mailbox that Cyrus has lost count of costs no lock then."""
+    directory = copied("v17", tmp_path)
+    index = Index(directory / "cyrus.index")
+    index.put(100, index.header.sync_crc ^ 1).save()
+    with snapshot(directory, summed=False) as found:
+        last = found.index.highestmodseq
+        changed = [record for batch in found.records(since_modseq=last - 1) for record in batch]
+        assert [record.modseq for record in changed] == [last]
+        assert not found.summed
+    damaged = bytearray(index.path.read_bytes())
+    damaged[index.header_size + 40] ^= 1
+    index.path.write_bytes(damaged)
+    with pytest.raises(SpoolDamaged, match="checksum"):
+        snapshot(directory, summed=False)
+    index.put_in(0, 80, index.header.highestmodseq + 1, 8).save()
+    with pytest.raises(SpoolDamaged, match="modseq above its highest"):
+        snapshot(directory, summed=False)

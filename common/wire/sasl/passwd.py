@@ -40,6 +40,7 @@ from cyrus_sync.common.wire.policy import SCRAM
 
 ITERATIONS = 15000
 SALT_BYTES = 16
+_MOST_FITTING = 1000
 _HEADER = '# SCRAM verifiers, written by "mailstore passwd"\n'
 _DECOY = "*decoy"
 _VERIFIER = re.compile(
@@ -86,6 +87,9 @@ class PasswordFile:
         self._stamp: tuple[int, int, int] | None = None
         self._users: dict[str, dict[str, Verifier]] = {}
         self._decoy = secrets.token_bytes(32)
+        self._here = secrets.token_bytes(32)
+        self._fitting: dict[bytes, bytes] = {}
+        """By StoredKey, which password fits: its HMAC with a key that nobody has but this process."""
 
     # -- asking
 
@@ -102,14 +106,23 @@ class PasswordFile:
         return found or self._decoy_verifier(user, mechanism)
 
     def check(self, user: str, password: str) -> bool:
-        """True if `password` is the one of `user`; takes the same time whoever it is."""
+        """True if `password` is the one of `user`. A wrong one takes the same time whoever it is; the right
+        one, from its second time in this process on, none."""
         wanted = self.verifier(user, SCRAM[0])
+        digest = hmac.digest(self._here, password.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        if hmac.compare_digest(self._fitting.get(wanted.stored_key, b""), digest):
+            return True
         try:
             given = Verifier.of(wanted.mechanism, password, wanted.salt, wanted.iterations)
         except ScramException:
             Verifier.of(wanted.mechanism, "no password", wanted.salt, wanted.iterations)
             return False
-        return hmac.compare_digest(given.stored_key, wanted.stored_key)
+        fits = hmac.compare_digest(given.stored_key, wanted.stored_key)
+        if fits:
+            if len(self._fitting) >= _MOST_FITTING:
+                self._fitting.clear()
+            self._fitting[wanted.stored_key] = digest
+        return fits
 
     # -- changing
 

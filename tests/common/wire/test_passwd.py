@@ -12,7 +12,7 @@ import pytest
 
 from cyrus_sync.common.errors import StoreCorrupt, StoreError, UsageError
 from cyrus_sync.common.wire.sasl import passwd
-from cyrus_sync.common.wire.sasl.passwd import PasswordFile, check_same_everywhere
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile, Verifier, check_same_everywhere
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +161,24 @@ def test_a_password_that_saslprep_changes_is_not_the_same_everywhere(password: s
     with pytest.raises(UsageError, match="SASLprep"):
         check_same_everywhere(password, "repl")
     check_same_everywhere("pä ßwörd", "repl")
+
+
+def test_the_right_password_is_worked_out_once_and_a_wrong_one_every_time(
+    file: PasswordFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.set_password("admin", "one")
+    worked_out = []
+    real = Verifier.of
+
+    def of(*words: object) -> Verifier:
+        worked_out.append(words)
+        return real(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Verifier, "of", of)
+    assert [file.check("admin", "one") for _ in range(3)] == [True] * 3
+    assert len(worked_out) == 1
+    assert [file.check("admin", "two") for _ in range(3)] == [False] * 3
+    assert [file.check("nobody", "one") for _ in range(3)] == [False] * 3
+    assert len(worked_out) == 7
+    PasswordFile(file.path).set_password("admin", "two")
+    assert (file.check("admin", "one"), file.check("admin", "two")) == (False, True)

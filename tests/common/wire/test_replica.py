@@ -48,7 +48,7 @@ from cyrus_sync.common.protocol.events import (
     SessionCommand,
 )
 from cyrus_sync.common.wire.pipeline import MAX_CALLS
-from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.replica import FEW, WireReplica
 from tests.common.wire.pair import ConnectionPair, LateThreads
 
 GUID = hashlib.sha1(b"foo").digest()
@@ -768,3 +768,21 @@ def test_records_reach_the_server_as_they_were() -> None:
         record for event in pair.server.events if isinstance(event, RecordBatch) for record in event.records
     ]
     assert got == many
+
+
+def test_a_few_records_that_are_here_go_out_at_once() -> None:
+    threads = LateThreads()
+    pair = ConnectionPair(lambda event: None)
+    outcome = Outcome(replica_of(pair, threads=threads).mailbox(MailboxUpdate(STATE, [RECORDS])))
+    pair.run()
+    assert outcome.fired
+    assert not threads.jobs
+
+
+def test_what_may_have_to_be_read_goes_through_a_thread() -> None:
+    threads = LateThreads()
+    pair = ConnectionPair(lambda event: None)
+    Outcome(replica_of(pair, threads=threads).mailbox(MailboxUpdate(STATE, iter([RECORDS]))))
+    Outcome(replica_of(pair, threads=threads).mailbox(MailboxUpdate(STATE, [RECORDS * FEW])))
+    pair.run()
+    assert len(threads.jobs) == 2

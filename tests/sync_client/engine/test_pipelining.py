@@ -10,6 +10,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.protocol.commands import HEAL
+from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.sync_client.engine import Engine
 from tests.sync_client.engine.lines import SlowLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, write
@@ -145,3 +147,27 @@ def test_a_rolling_client_restarts_after_each_group(alice: World) -> None:
     deliver(alice.master, INBOX, "x")
     assert alice.mailboxes(INBOX, restart_after_group=True)[-1] == ("RESTART",)
     assert alice.sync(restart_after_group=True) == [("GET USER", "alice"), ("RESTART",)]
+
+
+def test_damage_is_asked_for_behind_the_first_question_not_after_its_answer(many: World) -> None:
+    clock = Clock()
+    line = SlowLine(many.store_replica(), clock, DELAY)
+    line.replica.capabilities |= {HEAL}
+    ended: list[Any] = []
+    ensureDeferred(many.engine(line).user("alice")).addBoth(ended.append)
+    assert line.events == [("GET USER", "alice"), ("GET XDAMAGED", "")]
+    while not ended:
+        clock.advance(DELAY / 10)
+    assert content(many.replica) == content(many.master)
+    assert line.events.count(("GET XDAMAGED", "")) == 1
+
+
+def test_where_only_flags_changed_no_message_is_looked_for(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many.sync()
+    with write(many.master) as writer:
+        writer.set_flags("user.alice.box007", [1], add=["\\Flagged"])
+    monkeypatch.setattr(Reader, "new_guids", lambda *_: pytest.fail("all its records are read for nothing"))
+    assert [event[0] for event in many.sync()] == ["GET USER", "MAILBOX"]
+    assert content(many.replica) == content(many.master)
