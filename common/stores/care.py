@@ -53,6 +53,14 @@ class OwnerStats:
     removed_mailboxes: int
 
 
+class Surveyed(NamedTuple):
+    """An owner, as far as that is known without opening his index."""
+
+    owner: Owner
+    stats: OwnerStats | None
+    """His figures, as they are now; None: only asking him himself tells."""
+
+
 class Problem(NamedTuple):
     """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
     registry, log, partition; `where` the mailbox, file or partition."""
@@ -130,6 +138,13 @@ class StoreCare(Protocol):
     def everybody(self) -> list[Owner]:
         """Users in order of userid, then shared top-level mailboxes. An owner counts if anything of it is
         stored, even what `expire` will remove, or if it should be here and is lost."""
+
+    def survey(self) -> Iterator[Surveyed]:
+        """Those whom `MailStore.owners` names, in its order, with their figures where these are known."""
+
+    def expirable(self, retention: int, *, compact: bool = True) -> Iterator[Owner]:
+        """Those of `everybody` of whom `expire` may have something to remove; all of whom nothing is known
+        are among them."""
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the store apart from any owner."""

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         raise UsageError("expire: --retention: it cannot be negative")
     care = context.care()
     total, rounds = Expired(), Rounds(context)
-    for typed in args.users or care.everybody():
+    everybody = care.everybody() if args.verbose else care.expirable(retention, compact=not args.no_compact)
+    for typed in args.users or everybody:
         with rounds.one(typed):
             owner = context.owner(typed) if isinstance(typed, str) else typed
             if isinstance(typed, str) and not care.is_stored(owner):

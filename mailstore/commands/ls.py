@@ -16,7 +16,7 @@ from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
-from cyrus_sync.mailstore.source import add_source
+from cyrus_sync.mailstore.source import CYRUS, add_source
 
 
 class Count(NamedTuple):
@@ -38,7 +38,14 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     store = context.source(args.source)
     rows: list[tuple[str, ...]] = []
     rounds = Rounds(context)
-    if args.user is None:
+    if args.user is None and args.names and args.source != CYRUS:
+        for owner, known in context.care(readonly=True).survey():
+            with rounds.one(owner):
+                if known is None:
+                    with store.read(owner) as reader:
+                        reader.mailboxes()
+                rows.append((context.owner_name(owner),))
+    elif args.user is None:
         for owner in store.owners():
             with rounds.one(owner), store.read(owner) as reader:
                 rows.append((context.owner_name(owner), *_totals(reader, args)))

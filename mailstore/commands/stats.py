@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 
-from cyrus_sync.common.stores.care import OwnerStats
+from cyrus_sync.common.stores.care import OwnerStats, Surveyed
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 
@@ -22,9 +23,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     care = context.care(readonly=True)
     rounds = Rounds(context)
     total: dict[str, int] = dict.fromkeys(_FIGURES, 0)
-    for owner in rounds.owners(args.users, context.store(readonly=True)):
+    for owner, known in _owners(args, rounds, context):
         with rounds.one(owner):
-            found = care.stats(owner)
+            found = known or care.stats(owner)
             total["users" if owner.kind == "user" else "shared"] += 1
             if found is not None:
                 _add(total, found)
@@ -34,6 +35,12 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     for name, value in total.items():
         context.print(f"{name}: {value}")
     return rounds.status
+
+
+def _owners(args: argparse.Namespace, rounds: Rounds, context: StoreContext) -> Iterator[Surveyed]:
+    if not args.users:
+        return context.care(readonly=True).survey()
+    return (Surveyed(owner, None) for owner in rounds.owners(args.users, context.store(readonly=True)))
 
 
 def _add(total: dict[str, int], found: OwnerStats) -> None:

@@ -22,6 +22,8 @@ from cyrus_sync.common.stores.native.loglines import LogLines
 from cyrus_sync.common.stores.native.marks import MarkedOwners
 from cyrus_sync.common.stores.native.opened import OpenFiles
 from cyrus_sync.common.stores.native.packs import PackReader
+from cyrus_sync.common.stores.native.summaries import Summaries, is_small
+from cyrus_sync.common.stores.native.summary import Summary, summarise
 from cyrus_sync.common.stores.native.transaction import Ground, Transaction, leave_lines
 from cyrus_sync.common.stores.native.unlogged import Line
 
@@ -33,6 +35,7 @@ class Surrounding(Protocol):
     open: OpenFiles
     lines: LogLines
     marks: MarkedOwners
+    summaries: Summaries
     servername: str
 
     def now(self) -> int:
@@ -58,6 +61,7 @@ class Change:
         self._made = self._unpublished = False
         self.hints: list[tuple[str, Owner | None]] = []
         """What the registry is to learn of an owner who is made."""
+        self.summary: Summary | None = None
         self._changes = 0
 
     def begin(self, timeout: float) -> Transaction:
@@ -111,6 +115,7 @@ class Change:
         except BaseException:
             hold.close()
             raise
+        opened.written = True
         self._stack.callback(files.give_back, opened)
         self._stack.callback(hold.close)
         index = opened.take(held=True)
@@ -162,6 +167,8 @@ class Change:
         assert self._ground is not None
         self.hints = [hint for hint in dict(transaction.hints).items() if hint[1] is not None]
         written = transaction.commit(keep_lines=())
+        if is_small(self._ground.connection):
+            self.summary = summarise(self._owner, self._ground.connection)
         self._ground.connection.close()
         return written
 
@@ -187,6 +194,10 @@ def bring_in(store: Surrounding, changes: Sequence[tuple[Change, Transaction]]) 
         store.home.registry.note(hints, lines[0][0])
 
     store.home.bring_in([change.made for change, _ in changes], note)
+    for change, transaction in changes:
+        directory = store.home.find(transaction.owner)
+        if change.summary is not None and directory is not None:
+            store.summaries.note(transaction.owner, directory, change.summary)
     if not store.lines.write_new(lines):
         for owner, own in lines:
             _leave(store, owner, own)

@@ -44,6 +44,22 @@ class OwnerDirectory(NamedTuple):
     version: object
 
 
+class Stamp(NamedTuple):
+    """What tells one state of an owner's index from every other, seen from outside."""
+
+    directory: Path
+    text: str
+    """Changes with every commit."""
+    settled: bool
+    """The last change is so long ago that another one would have another time."""
+    logged: bool
+    """There is a write-ahead log with something in it."""
+    octets: int
+    """Of the index and all that SQLite, and upgrades, have left beside it."""
+    packs: int
+    """Files of packs that are there."""
+
+
 class Hold(Protocol):
     """An owner held exclusively: no other thread or process changes it."""
 
@@ -133,6 +149,21 @@ class OwnerHome(Protocol):
     def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
         """The owner's directory with its index as it is now; None for an owner that is not stored. `known` is
         what was found before: it is given back itself as long as it is right, which costs little."""
+
+    def stamps(self) -> Mapping[Owner, Stamp]:
+        """Of everybody who has an index, without a look into it. Who is not there has to be asked himself;
+        that may be all."""
+
+    def stamp(self, directory: OwnerDirectory) -> Stamp | None:
+        """As the index there is now; None where that cannot be told from outside."""
+
+    def mark(self, directory: OwnerDirectory) -> Stamp | None:
+        """The caller holds the owner, and has closed the index: a stamp that only this state has. None where
+        somebody else has it open."""
+
+    def glance(self, directory: OwnerDirectory, *, unlocked: bool) -> sqlite3.Connection:
+        """A connection for a short look, to an index of the present format. `unlocked`: without SQLite's
+        locks, and its log; the stamp tells afterwards whether what was read is true."""
 
     def check_unknown(self, owner: Owner) -> bool:
         """Raise `StoreError` if an owner that was not found may be lost, and has not just never been here.

@@ -53,6 +53,16 @@ def pack_name(number: int) -> str:
     return f"pack-{number:06d}.zst"
 
 
+def _group(name: str) -> str:
+    return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()[:2]
+
+
+def is_place_of(path: Path, owner: Owner) -> bool:
+    """Whether a directory, whatever partition it is on, is where `owner` would be."""
+    text = str(path)
+    return text.endswith(f"/{KINDS[owner.kind]}/{_group(owner.name)}/{encode_name(owner.name)}")
+
+
 class Layout:
     """The directories of a store: its partitions, and `home` (below configdirectory) for what is global."""
 
@@ -73,8 +83,7 @@ class Layout:
         """Where `owner` is, or would be, on `partition`."""
         if owner == SERVER:
             return self.home / "server"
-        digest = hashlib.sha1(owner.name.encode("utf-8", "surrogatepass")).hexdigest()
-        return self.partitions[partition] / KINDS[owner.kind] / digest[:2] / encode_name(owner.name)
+        return self.partitions[partition] / KINDS[owner.kind] / _group(owner.name) / encode_name(owner.name)
 
     def find(self, owner: Owner) -> Path | None:
         """The directory of `owner`, None if there is none. Raises OSError where that cannot be seen."""

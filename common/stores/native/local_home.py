@@ -24,7 +24,7 @@ from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt
 from cyrus_sync.common.files import make_directories, sync_directory, sync_disk, sync_file, tighten_all
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
+from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, Stamp
 from cyrus_sync.common.stores.native.layout import (
     INDEX,
     KINDS,
@@ -33,6 +33,7 @@ from cyrus_sync.common.stores.native.layout import (
     Layout,
     decode_name,
     encode_name,
+    is_place_of,
     pack_name,
     remains,
 )
@@ -40,6 +41,7 @@ from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
 from cyrus_sync.common.stores.native.registry import Registry
+from cyrus_sync.common.stores.native.stamps import look_at, mark
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +99,43 @@ class LocalHome:
             found.update(self.registry.owners())
         except (CyrusSyncError, sqlite3.Error) as error:
             log.error("the registry of mailboxes cannot be read: %s", error)
+        found.update(self._inhabitants(found))
+        return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]
+
+    def _inhabitants(self, registered: Collection[Owner]) -> Iterator[Owner]:
+        """Whoever has a directory in its place, sound or not."""
         hashed = {
-            encode_name(owner.name): owner for owner in found if decode_name(encode_name(owner.name)) is None
+            encode_name(owner.name): owner
+            for owner in registered
+            if decode_name(encode_name(owner.name)) is None
         }
         for kind in KINDS:
             for path in self.layout.directories(kind):
                 owner = _owner_at(kind, path) or hashed.get(path.name)
-                if owner is not None and path in self.layout.places(owner) and _is_somebodys(path):
-                    found.add(owner)
-        return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]
+                if owner is not None and is_place_of(path, owner) and _is_somebodys(path):
+                    yield owner
 
     def userids(self) -> list[str]:
         found = {_owner_at("user", path) for path in self.layout.directories("user")}
         return sorted(owner.name for owner in found if owner is not None)
+
+    def stamps(self) -> Mapping[Owner, Stamp]:
+        found: dict[Owner, Stamp] = {}
+        for kind in KINDS:
+            for path in self.layout.directories(kind):
+                owner = _owner_at(kind, path)
+                if owner is not None and is_place_of(path, owner) and (stamp := look_at(path)) is not None:
+                    found[owner] = stamp
+        return found
+
+    def stamp(self, directory: OwnerDirectory) -> Stamp | None:
+        return look_at(directory.path)
+
+    def mark(self, directory: OwnerDirectory) -> Stamp | None:
+        return mark(directory.path)
+
+    def glance(self, directory: OwnerDirectory, *, unlocked: bool) -> sqlite3.Connection:
+        return schema.glance(directory.path / INDEX, unlocked=unlocked)
 
     def close(self) -> None:
         self.registry.close()

@@ -16,7 +16,7 @@ import contextlib
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from itertools import islice
 
@@ -71,6 +71,8 @@ class OpenOwner:
         self.directory = directory
         self.damaged = damaged
         self.in_use = 0
+        self.written = False
+        """Whether anything was committed since it was opened."""
         self._home = home
         self._idle: list[OpenIndex] = []
         self._lock = threading.Lock()
@@ -149,6 +151,11 @@ class OpenOwner:
         for index in idle:
             index.close()
 
+    def glance(self) -> sqlite3.Connection | None:
+        """A connection that nobody uses, and that stays here; None if there is none."""
+        with self._lock:
+            return self._idle[-1].connection if self._idle else None
+
 
 def _most_open() -> int:
     """Owners whose files are kept open: so many that most descriptors are left to others."""
@@ -158,8 +165,12 @@ def _most_open() -> int:
 class OpenFiles:
     """The owners whose files are open, the last used at the end. Safe for several threads."""
 
-    def __init__(self, home: OwnerHome, marks: MarkedOwners) -> None:
+    def __init__(
+        self, home: OwnerHome, marks: MarkedOwners, retire: Callable[[OpenOwner], None] | None = None
+    ) -> None:
+        """`retire` closes an owner's files of which nobody makes use any more."""
         self.most = _most_open()
+        self._retire = retire or OpenOwner.close
         self._home = home
         self._marks = marks
         self._lock = threading.Lock()
@@ -205,7 +216,7 @@ class OpenFiles:
             for kept in (self._open, self._warm, self._hot):
                 kept.clear()
         for opened in everything:
-            opened.close()
+            self._retire(opened)
 
     def _pop(self, owner: Owner) -> OpenOwner | None:
         self._warm.pop(owner, None)
@@ -219,7 +230,7 @@ class OpenFiles:
             return
         idle = (one for one, each in self._open.items() if not each.in_use)
         for owner in list(islice(idle, surplus)):
-            self._open[owner].close()
+            self._retire(self._open[owner])
             self._pop(owner)
 
     def _used(self, opened: OpenOwner) -> None:

@@ -295,7 +295,7 @@ class Reader:
     def meta(self, *, with_sieve: bool) -> UserMeta:
         return UserMeta(
             seen=tuple(
-                _seen(row)
+                seen_of(row)
                 for row in self._db.execute(
                     "SELECT uniqueid, lastread, lastuid, lastchange, seenuids FROM seen ORDER BY uniqueid"
                 )
@@ -311,7 +311,7 @@ class Reader:
             "SELECT uniqueid, lastread, lastuid, lastchange, seenuids FROM seen WHERE uniqueid = ?",
             (uniqueid,),
         ).fetchone()
-        return _seen(row) if row else None
+        return seen_of(row) if row else None
 
     def annotations(self, mailbox: str) -> list[MailboxAnnotation]:
         number = 0
@@ -346,6 +346,6 @@ def _is_sound(body: MessageBody) -> bool:
     return digest.digest() == body.guid
 
 
-def _seen(row: Sequence[Any]) -> Seen:
+def seen_of(row: Sequence[Any]) -> Seen:
     uniqueid, lastread, lastuid, lastchange, seenuids = row
     return Seen(uniqueid, to_unsigned(lastread), lastuid, to_unsigned(lastchange), seenuids)

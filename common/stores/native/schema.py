@@ -114,6 +114,24 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     return connection
 
 
+def glance(path: Path, *, unlocked: bool) -> sqlite3.Connection:
+    """A connection for a short look, with nothing set up. `unlocked`: SQLite takes the file for one that
+    cannot change, and does without locks and log; whether it has changed is the caller's affair. Raises as
+    `connect`."""
+    how = "immutable=1" if unlocked else "mode=ro"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000
+    )
+    try:
+        check_version(connection, path)
+        if not unlocked:
+            connection.execute("BEGIN")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def stored_version(connection: sqlite3.Connection) -> int:
     """The format number of an open index."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -21,6 +21,7 @@ from cyrus_sync.common.stores.native.loglines import LineWriter, LogLines
 from cyrus_sync.common.stores.native.marks import MarkedOwners
 from cyrus_sync.common.stores.native.opened import OpenFiles, OpenIndex, OpenOwner
 from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.summaries import Known, Summaries
 from cyrus_sync.common.stores.native.together import Together
 from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.native.unlogged import Line, Unlogged
@@ -57,7 +58,8 @@ class NativeStore:
         self.servername = servername
         self.unlogged = Unlogged(home.notes / "unlogged")
         self.marks = MarkedOwners(home.notes / "damaged")
-        self.open = OpenFiles(home, self.marks)
+        self.summaries = Summaries(home)
+        self.open = OpenFiles(home, self.marks, self.summaries.retire)
         self.lines = LogLines(self.unlogged, action_log, chain_log)
         self._right_now = right_now
         self._clock = clock
@@ -67,13 +69,20 @@ class NativeStore:
     # -- the contract
 
     def owners(self) -> Iterator[Owner]:
-        for owner in self.home.everybody():
-            try:
-                there = self.exists(owner)
-            except CyrusSyncError:
-                there = True  # Reading the owner says why it cannot be done.
-            if there:
-                yield owner
+        for known in self.living():
+            yield known.owner
+
+    def living(self) -> Iterator[Known]:
+        """Everybody of whom anything is alive, or of whom that cannot be told."""
+        for known in self.summaries.everybody():
+            if known.summary.alive if known.summary is not None else self._may_exist(known.owner):
+                yield known
+
+    def _may_exist(self, owner: Owner) -> bool:
+        try:
+            return self.exists(owner)
+        except CyrusSyncError:
+            return True  # Reading the owner says why it cannot be done.
 
     def userids(self) -> list[str]:
         return self.home.userids()
@@ -213,6 +222,7 @@ class NativeStore:
 
     def close(self) -> None:
         self.open.close()
+        self.summaries.flush()
         self.unlogged.close()
         self.home.close()
 

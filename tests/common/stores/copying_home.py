@@ -24,7 +24,7 @@ from cyrus_sync.common.files import tighten_all
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
+from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, Stamp
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, decode_name, encode_name, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
@@ -228,6 +228,18 @@ class CopyingHome:
         """A place for a new copy; an old one stays for whoever is still reading there."""
         self._number += 1
         return self.cache / f"{owner.kind}-{encode_name(owner.name)}" / str(self._number)
+
+    def stamps(self) -> Mapping[Owner, Stamp]:
+        return {}
+
+    def stamp(self, directory: OwnerDirectory) -> Stamp | None:
+        return None
+
+    def mark(self, directory: OwnerDirectory) -> Stamp | None:
+        return None
+
+    def glance(self, directory: OwnerDirectory, *, unlocked: bool) -> sqlite3.Connection:
+        return schema.glance(directory.path / INDEX, unlocked=unlocked)
 
     def check_unknown(self, owner: Owner) -> bool:
         if owner != SERVER and self.registry.held_by(owner) and self.vault.head(owner) is None:

@@ -12,7 +12,7 @@ from tests.common.stores.test_face import NATIVE, STORES, imports
 HERE = STORES / "native"
 
 FLOORS = (
-    *("transaction", "opened", "loglines"),
+    *("transaction", "opened", "summaries", "loglines"),
     *("tables", "intake", "verbs", "writer", "changing", "together", "store", "care"),
 )
 """From the bottom; what is named nowhere here (files, locks, the reader) is below all of them."""

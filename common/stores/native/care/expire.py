@@ -8,6 +8,8 @@ transaction of its own, so that the owner is locked only for as long as one pack
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
@@ -65,6 +67,24 @@ def expire(
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
         _drop_needless_packs(store, transaction)
     return done
+
+
+def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> Iterator[Owner]:
+    """Of whom `expire` may have something to remove, as far as that is known from outside."""
+    before = store.now() - retention
+    forgotten = store.now() - max(retention, KEEP_TOMBSTONES)
+    for owner, stamp, summary in store.summaries.everybody():
+        if (
+            stamp is None
+            or summary is None
+            or not summary.kept
+            or summary.needless
+            or min(summary.oldest_expunged, summary.oldest_removed) < before
+            or summary.oldest_tombstone < forgotten
+            or stamp.packs != len(summary.packs)
+            or (compact and any(length - live > WASTE * length for _, length, live in summary.packs))
+        ):
+            yield owner
 
 
 def _set_aside(name: str) -> int:

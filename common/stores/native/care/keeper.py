@@ -18,13 +18,14 @@ from cyrus_sync.common.stores.care import (
     Registered,
     Removed,
     Scrubbed,
+    Surveyed,
 )
-from cyrus_sync.common.stores.native.care.expire import expire
+from cyrus_sync.common.stores.native.care.expire import expirable, expire
 from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
 from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
 from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
 from cyrus_sync.common.stores.native.care.rename import rename_user
-from cyrus_sync.common.stores.native.care.stats import stats
+from cyrus_sync.common.stores.native.care.stats import stats, survey
 from cyrus_sync.common.stores.native.care.sweep import sweep
 from cyrus_sync.common.stores.native.care.verify import (
     rebuild_registry,
@@ -61,6 +62,12 @@ class NativeCare:
 
     def everybody(self) -> list[Owner]:
         return self._store.home.everybody()
+
+    def survey(self) -> Iterator[Surveyed]:
+        return survey(self._store)
+
+    def expirable(self, retention: int, *, compact: bool = True) -> Iterator[Owner]:
+        return expirable(self._store, retention, compact=compact)
 
     def problems(self) -> Iterator[Problem]:
         return verify_store(self._store)

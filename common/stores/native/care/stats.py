@@ -1,11 +1,15 @@
-"""Figures about one owner: mailboxes, messages, bytes raw and on disk."""
+"""Figures about owners: mailboxes, messages, bytes raw and on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.care import OwnerStats
+from cyrus_sync.common.stores.care import OwnerStats, Surveyed
+from cyrus_sync.common.stores.native.homes import Stamp
 from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.summary import Summary
 
 
 def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:
@@ -41,4 +45,29 @@ def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:
         packs=packs,
         index_bytes=index,
         removed_mailboxes=removed,
+    )
+
+
+def survey(store: NativeStore) -> Iterator[Surveyed]:
+    """Of everybody of whom anything is alive, and of those who have to be asked whether it is."""
+    for known in store.living():
+        stamp, summary = known.stamp, known.summary
+        figures = _from_outside(stamp, summary) if stamp is not None and summary is not None else None
+        yield Surveyed(known.owner, figures)
+
+
+def _from_outside(stamp: Stamp, summary: Summary) -> OwnerStats:
+    return OwnerStats(
+        directory=stamp.directory,
+        mailboxes=summary.mailboxes,
+        messages=summary.messages,
+        expunged=summary.expunged,
+        bytes=summary.octets,
+        stored=summary.stored,
+        stored_bytes=summary.stored_octets,
+        pack_bytes=sum(length for _, length, _ in summary.packs),
+        live_pack_bytes=summary.needed_octets,
+        packs=len(summary.packs),
+        index_bytes=stamp.octets,
+        removed_mailboxes=summary.removed,
     )
