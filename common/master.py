@@ -264,6 +264,15 @@ def _counted(count: int, what: str) -> str:
     return f"{count} message{'s' if count > 1 else ''} {what}" if count else ""
 
 
+class KnownUser(NamedTuple):
+    """What is known of a user without reading him."""
+
+    inbox: bool
+    """Whether he has one."""
+    digest: bytes
+    """Of all that a replication compares (`common.summary`)."""
+
+
 class Master(Protocol):
     """What the engine replicates from."""
 
@@ -283,6 +292,9 @@ class Master(Protocol):
     def owners(self) -> Iterator[Owner]:
         """Users in order of userid, then shared top-level mailboxes; without SERVER, and without those
         of whom nothing is alive. Who cannot be read is among them: whoever reads him is told why."""
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        """By userid, as they are now. Who is not among them has to be read; that may be all."""
 
     def exists(self, owner: Owner) -> bool:
         """Whether anything of the owner is alive: a mailbox, a subscription, seen state, a quota root."""

@@ -19,7 +19,7 @@ Rules that hold for every implementation:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -73,6 +73,10 @@ class Replica(Protocol):
     def get_users(self) -> Deferred[list[str]]:
         """Userids of everybody of whom anything is stored, some perhaps deleted. Only where
         ``X-CYRUS-SYNC-USERS`` was agreed."""
+
+    def get_digests(self) -> Deferred[Mapping[str, bytes]]:
+        """By userid, the digest of all that is compared of a user (`common.summary`), of those of whom it is
+        known and nothing is damaged. Only where ``X-CYRUS-SYNC-DIGESTS`` was agreed."""
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         """Whose messages are known to be damaged there. This and the next, and `heal`: only where

@@ -19,7 +19,7 @@ resync         the records there are not what the master told: it is asked to te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +89,10 @@ class Recorder:
     def get_users(self) -> Deferred[list[str]]:
         """Nobody asks a log."""
         return succeed([])
+
+    def get_digests(self) -> Deferred[Mapping[str, bytes]]:
+        """Nor this."""
+        return succeed({})
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         """A log has no messages."""

@@ -5,13 +5,13 @@ It is only ever read. What would have to be changed on it, because both sides we
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
 from cyrus_sync.common.errors import SettlementRefused, StoreCorrupt
-from cyrus_sync.common.master import Settlement, Unreadable
+from cyrus_sync.common.master import KnownUser, Settlement, Unreadable
 from cyrus_sync.common.model import MessageBody, MessageSource
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.care import Problem
@@ -41,6 +41,10 @@ class SpoolMaster:
     def scripts_are_mail(self) -> bool:
         """Whether Sieve scripts are messages of ``#sieve``, and travel as such."""
         return self._server.mailboxes.keeps_by_id()
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        """Nobody: a spool has to be read."""
+        return {}
 
     def owners(self) -> Iterator[Owner]:
         return iter(self._server.mailboxes.owners())

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.master import Master
-from cyrus_sync.common.protocol.commands import HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.protocol.commands import DIGESTS, HEAL, UNMAILBOX_ID, USERS, ZSTD
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.pipeline import Replies
@@ -21,7 +21,7 @@ from cyrus_sync.sync_client.report import Trace
 
 ARCHIVE = "REPLICATION-ARCHIVE"
 SIEVE_MAILBOX = "SIEVE-MAILBOX"
-WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, ZSTD})
+WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, DIGESTS, ZSTD})
 
 
 class WireConnection:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -20,6 +20,8 @@ class EngineVerbs(Protocol):
     async def user(self, userid: str) -> Any: ...
 
     async def meta(self, userid: str) -> Any: ...
+
+    async def agreeing(self, here: Mapping[str, bytes]) -> Collection[str]: ...
 
     async def alone(self, prefix: str, here: Collection[str]) -> Any: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from cyrus_sync.common.errors import (
     AuthenticationFailed,
     CompressionRefused,
     CyrusSyncError,
+    PeerError,
     TLSFailed,
 )
 from cyrus_sync.common.names import owner_of
@@ -86,6 +87,9 @@ class OneShot:
     """With ``-A``: the prefix, and the users of the master: who else is on the replica is told at the end."""
     ask_anyway: bool = False
     """Whether that is asked although there is nobody here."""
+    digests: Mapping[str, bytes] = field(default_factory=dict)
+    """With ``-A``: of the master's users, as far as they are known. Whom the replica has just so is left
+    out."""
     _run: Run | None = None
     _waiting: Deferred[Any] | None = None
     _stopped: bool = False
@@ -135,7 +139,18 @@ class OneShot:
     def _has_to_ask(self) -> bool:
         return self.ask_anyway and self.everybody is not None
 
+    async def _agreeing(self, connection: EngineConnection) -> Collection[str]:
+        """The users of whom nothing has to be done. Asked once: what is left later was not."""
+        digests, self.digests = self.digests, {}
+        try:
+            return await connection.engine.agreeing(digests) if digests else ()
+        except PeerError:
+            return ()  # the connection is gone, as the first item will find
+
     async def _one(self, connection: EngineConnection, items: list[Item], width: int) -> Outcome:
+        agreeing = await self._agreeing(connection)
+        if agreeing:
+            items = [item for item in items if item.kind is not Kind.USER or item.owner.name not in agreeing]
         self._run = Run(
             WorkPlan(sorted(items, key=lambda item: item.kind)),
             connection,

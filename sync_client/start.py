@@ -171,7 +171,7 @@ def run_one_shot(job: Job) -> int:
         parts.remark = shot.remark
 
         async def work() -> int:
-            shot.items = await parts.threads.run(_items, job, parts.master)
+            shot.items, shot.digests = await parts.threads.run(_items, job, parts.master)
             if job.arguments.mode is Mode.ALL:
                 if not shot.items:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
@@ -203,16 +203,20 @@ def _left_out(cfg: Config, master: Master) -> Path | None:
     return cyrus_spool(cfg)
 
 
-def _items(job: Job, master: Master) -> list[Item]:
+def _items(job: Job, master: Master) -> tuple[list[Item], dict[str, bytes]]:
+    """What is to be done; with ``-A``, the digests of those of whom they are known."""
     match job.arguments.mode:
         case Mode.USERS:
-            return oneshot.user_items(job.names)
+            return oneshot.user_items(job.names), {}
         case Mode.META:
-            return oneshot.meta_items(job.names)
+            return oneshot.meta_items(job.names), {}
         case Mode.MAILBOXES:
-            return oneshot.mailbox_items(job.names)
+            return oneshot.mailbox_items(job.names), {}
         case _:
-            return oneshot.everybody_items(*read_everybody(master, "".join(job.names), True))
+            known = master.known_users()
+            users, shared = read_everybody(master, "".join(job.names), True, known)
+            digests = {userid: known[userid].digest for userid in users if userid in known}
+            return oneshot.everybody_items(users, shared), digests
 
 
 # -- rolling

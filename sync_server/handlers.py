@@ -19,14 +19,14 @@ from cyrus_sync.common.errors import BadParameters, MailboxNonexistent, Protocol
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol import codec, dlist
-from cyrus_sync.common.protocol.commands import COMMANDS, HEAL, UNMAILBOX_ID, USERS, VERIFY, ZSTD
+from cyrus_sync.common.protocol.commands import COMMANDS, DIGESTS, HEAL, UNMAILBOX_ID, USERS, VERIFY, ZSTD
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.stores.queries import FullMailbox
 from cyrus_sync.sync_server.request import Answer, Blocking, Request
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, VERIFY, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, DIGESTS, VERIFY, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -135,6 +135,17 @@ async def get_xusers(request: Request) -> Answer:
     _check_agreed(request, USERS)
     found = await request.replica.get_users(after, NAMES_AT_ONCE)
     return [line("XUSERS", codec.encode_names(found))] if found else None
+
+
+DIGESTS_AT_ONCE = 5_000
+"""In one answer to XDIGESTS; whoever is not known has to be read for it."""
+
+
+async def get_xdigests(request: Request) -> Answer:
+    after = codec.decode_after(request.value)
+    _check_agreed(request, DIGESTS)
+    found = await request.replica.get_digests(after, DIGESTS_AT_ONCE)
+    return [line("XDIGESTS", codec.encode_digests(found))] if found else None
 
 
 async def get_xdamaged(request: Request) -> Answer:

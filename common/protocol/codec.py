@@ -9,7 +9,7 @@ b'%(ROOT user.alice LIMIT 100000 STORAGE 100000 MODSEQ 18)'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import BadParameters
@@ -118,6 +118,23 @@ def encode_guids(guids: Iterable[bytes]) -> list[bytes]:
 
 
 decode_guids = fields.guids
+
+
+def encode_digests(digests: Mapping[str, bytes]) -> list[bytes]:
+    """Userid and digest in hex in turns; "" for a digest that is not known."""
+    return [word for userid, digest in digests.items() for word in (userid.encode(), digest.hex().encode())]
+
+
+def decode_digests(value: Any) -> list[tuple[str, bytes]]:
+    """What `encode_digests` made."""
+    words = [fields.text(item, "a userid or digest") for item in fields.listed(value, "the list of digests")]
+    if len(words) % 2:
+        raise BadParameters("a digest is missing")
+    pairs = zip(words[::2], words[1::2], strict=True)
+    try:
+        return [(userid, bytes.fromhex(digest)) for userid, digest in pairs]
+    except ValueError:
+        raise BadParameters("a digest is no hexadecimal number") from None
 
 
 def decode_subscriptions(value: Any) -> list[str]:

@@ -80,6 +80,10 @@ USERS = "X-CYRUS-SYNC-USERS"
 """The capability under which a server lists its users (``docs/protocol-extension.md``)."""
 
 
+DIGESTS = "X-CYRUS-SYNC-DIGESTS"
+"""The capability under which a server tells digests of its users (``docs/protocol-extension.md``)."""
+
+
 HEAL = "X-CYRUS-SYNC-HEAL"
 """The capability under which a replica says which messages are damaged there, and takes them anew."""
 
@@ -117,6 +121,7 @@ _DECLARED = (
         errors=(MailboxNonexistent,),
     ),
     Command("GET", "XDAMAGED", "str", codec.decode_after, _same, ("XDAMAGED",), since=HEAL),
+    Command("GET", "XDIGESTS", "str", codec.decode_after, _same, ("XDIGESTS",), since=DIGESTS),
     Command("GET", "XUSERS", "str", codec.decode_after, _same, ("XUSERS",), since=USERS),
     Command("GET", "XSHARED", "str", codec.decode_after, _same, ("XSHARED",), since=VERIFY),
     Command(

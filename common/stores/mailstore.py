@@ -18,13 +18,13 @@ several threads and several processes at once; the unit of locking is the `Owner
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from cyrus_sync.common.errors import MailboxLocked, SyncChecksum
-from cyrus_sync.common.master import MasterReader, Unreadable
+from cyrus_sync.common.master import KnownUser, MasterReader, Unreadable
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
@@ -363,6 +363,14 @@ class MailStore(Protocol):
 
     def userids(self) -> list[str]:
         """All users of whom anything is stored, in order, deleted ones too. No owner is opened for it."""
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        """What is known of users without opening them, by userid. Who is not among them has to be asked
+        himself."""
+
+    def digests(self, after: str = "", most: int = 2**62) -> list[tuple[str, bytes]]:
+        """Of at most `most` of `userids` that come after `after`, in order: the digest of all that a
+        replication compares (`common.summary`); b"" of one who has to be asked himself."""
 
     def damaged_owners(self) -> list[Owner]:
         """All owners of whom a message was found damaged and has not been replaced yet."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cyrus_sync.common.errors import MailboxNonexistent, SyncChanged
-from cyrus_sync.common.master import Fetched, Settlement, Unreadable
+from cyrus_sync.common.master import Fetched, KnownUser, Settlement, Unreadable
 from cyrus_sync.common.model import MailboxState, MessageBody, MessageSource, Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
@@ -30,6 +30,9 @@ class NativeMaster:
 
     def owners(self) -> Iterator[Owner]:
         return self._store.owners()
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        return self._store.known_users()
 
     def exists(self, owner: Owner) -> bool:
         return self._store.exists(owner)

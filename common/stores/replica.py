@@ -7,7 +7,7 @@ synced together, and only then do their Deferreds fire. A verb that fails is und
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,18 @@ class StoreReplica:
         return self._read(
             lambda: owner_of(mailbox), lambda reader: verify_stored(reader, mailbox, uniqueid, first, last)
         )
+
+    def get_digests(self, after: str = "", most: int = 2**62) -> Deferred[Mapping[str, bytes]]:
+        """Of at most `most` users who come after `after`, in order; b"" of those who have to be asked
+        singly."""
+
+        def find(scope: Scope) -> dict[str, bytes]:
+            scope.commit()
+            damaged = {owner.name for owner in self.store.damaged_owners() if owner.kind == "user"}
+            found = self.store.digests(after, most)
+            return {userid: b"" if userid in damaged else digest for userid, digest in found}
+
+        return self._session(find)
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         return self._session(

@@ -175,6 +175,10 @@ class VerifiedCollector(Collector):
         return self._found
 
 
+def digests() -> ListCollector:
+    return ListCollector("XDIGESTS", codec.decode_digests)
+
+
 def damaged_users() -> ListCollector:
     return ListCollector("XDAMAGED", codec.decode_subscriptions)
 

@@ -12,7 +12,7 @@ user or mailbox answers GET USER, META and MAILBOXES with nothing, whichever way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -177,6 +177,19 @@ class WireReplica:
         collector = collect.VerifiedCollector()
         address = {"mailbox": mailbox, "uniqueid": uniqueid}
         return self._get("XVERIFY", collector, mailbox, uniqueid, first, last, **address)
+
+    def get_digests(self) -> Deferred[Mapping[str, bytes]]:
+        return Deferred.fromCoroutine(self._all_digests())
+
+    async def _all_digests(self) -> Mapping[str, bytes]:
+        found: dict[str, bytes] = {}
+        after = ""
+        while page := await self._get("XDIGESTS", collect.digests(), after):
+            found.update(page)
+            if page[-1][0] == after or len(found) > MOST_NAMES:
+                raise ProtocolError("the replica answers XDIGESTS without end").at(entry=after)
+            after = page[-1][0]
+        return {userid: digest for userid, digest in found.items() if digest}
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         return self._get("XDAMAGED", collect.damaged_users(), "")

@@ -120,6 +120,10 @@ class Comparer:
         """The shared mailboxes at and below the top-level one that is named."""
         await self._owner(owner_of(names[0]))
 
+    async def agreeing(self, here: Mapping[str, bytes]) -> Collection[str]:
+        """Nobody is passed over."""
+        return ()
+
     async def alone(self, prefix: str, here: Collection[str]) -> None:
         """Users, and shared mailboxes, that only the replica has, where it lists them. `here`: the names of
         the master's users (``alice``) and of its shared owners (``shared:news``)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.common.master import READ_ERRORS, Master
+from cyrus_sync.common.master import READ_ERRORS, KnownUser, Master
 from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.concurrency import Failed, as_sync_error, is_fatal, map_bounded
@@ -21,19 +21,24 @@ from cyrus_sync.sync_client.engine.user import sync_user
 Work = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
 
 
-def read_everybody(master: Master, prefix: str, sieve_mailbox: bool) -> tuple[list[str], list[str]]:
+def read_everybody(
+    master: Master, prefix: str, sieve_mailbox: bool, known: Mapping[str, KnownUser] | None = None
+) -> tuple[list[str], list[str]]:
     """Userids that have an INBOX, and names of shared mailboxes, that begin with `prefix`.
 
-    A user counts if the userid or the name of the INBOX begins so. Who cannot be read is among them (a
-    shared mailbox by its top): the work on him fails, says why, and keeps nobody else. Blocks on a disk.
+    A user counts if the userid or the name of the INBOX begins so. Who cannot be read is among them (a shared
+    mailbox by its top): the work on him fails, says why, and keeps nobody else. `known`: of whom it is known
+    whether he has an INBOX. Blocks on a disk.
     """
+    known = known or {}
     users: list[str] = []
     shared: list[str] = []
     for owner in master.owners():
         if owner.kind == "user":
             inbox = inbox_of(owner.name)
             wanted = owner.name.startswith(prefix) or inbox.startswith(prefix)
-            if wanted and _has_inbox(master, owner, inbox):
+            there = known.get(owner.name)
+            if wanted and (there.inbox if there else _has_inbox(master, owner, inbox)):
                 users.append(owner.name)
         elif owner.kind == "shared":
             names = _shared_names(master, owner, sieve_mailbox)

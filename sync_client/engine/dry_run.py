@@ -7,7 +7,7 @@ the engine goes on as it would. `DryRunMaster` settles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
@@ -94,6 +94,9 @@ class DryRunReplica:
 
     def get_users(self) -> Deferred[list[str]]:
         return self._replica.get_users()
+
+    def get_digests(self) -> Deferred[Mapping[str, bytes]]:
+        return self._replica.get_digests()
 
     def get_damaged_users(self) -> Deferred[list[str]]:
         return succeed([])

@@ -7,7 +7,7 @@ that the connection is of no more use.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cyrus_sync.common.errors import PeerError, ReplyError
@@ -15,6 +15,7 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.engine import quotas, removal, seen, subscriptions
+from cyrus_sync.sync_client.engine.agreeing import agreeing
 from cyrus_sync.sync_client.engine.all_users import sync_all_users, sync_users
 from cyrus_sync.sync_client.engine.alone import tell_of_users
 from cyrus_sync.sync_client.engine.annotations import sync_annotations
@@ -56,6 +57,11 @@ class Engine:
     async def all_users(self, prefix: str = "", done: set[str] | None = None) -> None:
         """Every user, and every shared mailbox singly; `done` lets a new engine go on after this one."""
         await sync_all_users(self.context, prefix, done)
+
+    async def agreeing(self, here: Mapping[str, bytes]) -> Collection[str]:
+        """The users of whom nothing has to be done, as the replica tells in a few answers; `here`: the
+        digests of those of the master."""
+        return await agreeing(self.context, here)
 
     async def alone(self, prefix: str, here: Collection[str]) -> None:
         """Tell of users whom only the replica has, where it lists them; `here`: those of the master."""

@@ -104,6 +104,9 @@ class NotingReplica:
     def get_users(self, after: str, most: int) -> Deferred[list[str]]:
         return self._verb("get_users", after, default=[])
 
+    def get_digests(self, after: str, most: int) -> Deferred[dict[str, bytes]]:
+        return self._verb("get_digests", after, default={})
+
     def get_damaged_users(self) -> Deferred[list[str]]:
         return self._verb("get_damaged_users", default=[])
 

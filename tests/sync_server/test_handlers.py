@@ -266,8 +266,8 @@ def test_every_declared_command_is_exercised_here() -> None:
     asked = {tuple(c.split(b" ", 2)[:2]) for c, *_ in [*GETS, *CHANGES]}
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
     asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
-    asked |= {(b"GET", b"XUSERS"), (b"GET", b"XDAMAGED"), (b"APPLY", b"XHEAL")}
     asked |= {(b"GET", b"XSHARED"), (b"GET", b"XVERIFY")}
+    asked |= {(b"GET", b"XUSERS"), (b"GET", b"XDIGESTS"), (b"GET", b"XDAMAGED"), (b"APPLY", b"XHEAL")}
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
 
@@ -313,6 +313,23 @@ def test_users_are_listed_in_pages_where_that_was_agreed(tmp_path: Path) -> None
     assert talk.replica.events == [("get_users", "")]
     talk.replica.answers["get_users"] = []
     assert talk.ask(b'GET XUSERS "bob b"') == b"OK success"
+
+
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-DIGESTS")
+@pytest.mark.covers("GET, APPLY, RESTORE", "GET XDIGESTS")
+def test_digests_are_told_in_pages_where_that_was_agreed(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    talk.replica.answers["get_digests"] = {"alice": bytes(2), "bob b": b""}
+    assert talk.ask(b'GET XDIGESTS ""').startswith(
+        b"NO IMAP_PROTOCOL_ERROR X-CYRUS-SYNC-DIGESTS was not agreed"
+    )
+    assert talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-DIGESTS)").startswith(
+        b"* ENABLED (X-CYRUS-SYNC-DIGESTS)"
+    )
+    assert talk.ask(b'GET XDIGESTS ""') == b'* XDIGESTS (alice 0000 "bob b" "")\r\nOK success'
+    assert talk.replica.events == [("get_digests", "")]
+    talk.replica.answers["get_digests"] = {}
+    assert talk.ask(b'GET XDIGESTS "bob b"') == b"OK success"
 
 
 @pytest.mark.covers("Capabilities", "SIEVE-MAILBOX")

@@ -6,12 +6,14 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreError
+from cyrus_sync.common.master import KnownUser
 from cyrus_sync.common.names import Owner, check_mailbox_name, owner_of
 from cyrus_sync.common.stores.mailstore import ChangesKept
 from cyrus_sync.common.stores.native import schema
@@ -86,6 +88,20 @@ class NativeStore:
 
     def userids(self) -> list[str]:
         return self.home.userids()
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        return {
+            known.owner.name: KnownUser(known.summary.inbox, known.summary.digest)
+            for known in self.summaries.everybody()
+            if known.owner.kind == "user" and known.summary is not None
+        }
+
+    def digests(self, after: str = "", most: int = 2**62) -> list[tuple[str, bytes]]:
+        wanted = islice((name for name in self.userids() if name > after), most)
+        return [
+            (known.owner.name, known.summary.digest if known.summary is not None else b"")
+            for known in self.summaries.of([Owner("user", name) for name in wanted])
+        ]
 
     def damaged_owners(self) -> list[Owner]:
         return self.marks.owners()

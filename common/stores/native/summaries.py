@@ -18,7 +18,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,9 +81,9 @@ class Summaries:
             yield Known(owner, stamp, self._of(owner, stamp, kept) if stamp else None)
         self.flush()
 
-    def of(self, owners: Iterable[Owner]) -> Iterator[Known]:
-        """Of these, in their order."""
-        kept = self._load()
+    def of(self, owners: Sequence[Owner]) -> Iterator[Known]:
+        """Of these, in their order, which is that of their names."""
+        kept = self._load(owners[0].name, owners[-1].name) if owners else {}
         for owner in owners:
             stamp = None
             with contextlib.suppress(CyrusSyncError, OSError):
@@ -150,11 +150,14 @@ class Summaries:
 
     # -- the file
 
-    def _load(self) -> dict[Owner, tuple[str, str]]:
+    def _load(self, first: str = "", last: str = "") -> dict[Owner, tuple[str, str]]:
+        """What is kept, of all or of those whose names are between these two."""
         self.flush()
+        where, between = (" WHERE name >= ? AND name <= ?", (first, last)) if last else ("", ())
         try:
             with contextlib.closing(self._connect(create=False)) as connection:
-                rows = connection.execute("SELECT kind, name, stamp, summary FROM summaries")
+                select = f"SELECT kind, name, stamp, summary FROM summaries{where}"
+                rows = connection.execute(select, between)
                 return {Owner(kind, name): (stamp, text) for kind, name, stamp, text in rows if kind in KINDS}
         except (sqlite3.Error, OSError) as error:
             log.debug("%s: %s", self._path, error)

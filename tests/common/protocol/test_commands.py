@@ -12,8 +12,8 @@ from cyrus_sync.common.protocol.connection import ServerConnection
 from cyrus_sync.common.protocol.events import NEED_DATA, DlistCommand
 
 DOCUMENTED = {
-    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDAMAGED QUOTA ANNOTATION FETCH FETCH_SIEVE"
-    " XSHARED XVERIFY",
+    "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDIGESTS XDAMAGED QUOTA ANNOTATION FETCH"
+    " FETCH_SIEVE XSHARED XVERIFY",
     "APPLY": "MESSAGE XFRAME XHEAL RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB"
     " SEEN ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
     "RESTORE": "MAILBOX",
@@ -25,6 +25,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("GET", "MAILBOXES"): (["user.a", "user.b c"],),
     ("GET", "UNIQUEIDS"): (["id1"],),
     ("GET", "FULLMAILBOX"): ("user.a",),
+    ("GET", "XDIGESTS"): ("",),
     ("GET", "XUSERS"): ("",),
     ("GET", "XDAMAGED"): ("alice",),
     ("GET", "XSHARED"): ("",),

@@ -56,6 +56,7 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "get_uniqueids": lambda uniqueids: ("GET UNIQUEIDS", *uniqueids),
     "get_full_mailbox": lambda name: ("GET FULLMAILBOX", name),
     "get_users": lambda: ("GET XUSERS",),
+    "get_digests": lambda: ("GET XDIGESTS",),
     "get_damaged_users": lambda: ("GET XDAMAGED", ""),
     "get_damaged": lambda userid: ("GET XDAMAGED", userid),
     "get_shared": lambda: ("GET XSHARED",),

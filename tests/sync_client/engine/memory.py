@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxNonexistent, StoreCorrupt, SyncChanged
-from cyrus_sync.common.master import Settlement, Unreadable
+from cyrus_sync.common.master import KnownUser, Settlement, Unreadable
 from cyrus_sync.common.model import (
     MailboxAnnotation,
     MailboxState,
@@ -110,6 +110,9 @@ class MemoryMaster:
         return next((box for box in self.boxes.values() if box.state.uniqueid == uniqueid), None)
 
     # -- Master
+
+    def known_users(self) -> Mapping[str, KnownUser]:
+        return {}
 
     def owners(self) -> Iterator[Owner]:
         yield from dict.fromkeys(owner_of(name) for name in sorted(self.boxes))
