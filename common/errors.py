@@ -70,6 +70,16 @@ class StoreError(CyrusSyncError):
     text = "mail store error"
 
 
+class ReplicaOnly(StoreError):
+    """The store is a replica, or is being drained: nobody but replication may change it. What was to be
+    delivered may be tried again, at the master or when this has become it."""
+
+    text = "this mail store is a replica"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"the mail store takes no changes: {reason}" if reason else "")
+
+
 class StoreCorrupt(StoreError):
     """What is stored does not agree with itself, until an administrator has repaired it. Whoever delivers
     through us must try again then (an MTA bounces what ends with EX_SOFTWARE)."""

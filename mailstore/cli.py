@@ -55,8 +55,11 @@ def main(
     def work(words: list[str]) -> int:
         args = parser(*words).parse_args(words)
         context = StoreContext(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
+        command = COMMANDS[args.command]
         try:
-            return COMMANDS[args.command].load().run(args, context)
+            if command.changes:
+                context.check_changes()
+            return command.load().run(args, context)
         finally:
             context.close()
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.errors import ReplicaOnly, UsageError
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import (
     BadName,
@@ -27,7 +27,7 @@ from cyrus_sync.common.names import (
 )
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.newnames import check_new_name
-from cyrus_sync.common.stores import KeptStore, open_kept
+from cyrus_sync.common.stores import KeptStore, open_kept, role_of
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.synclog.writer import ActionLog
@@ -97,6 +97,11 @@ class StoreContext:
         if readonly not in self._stores:
             self._stores[readonly] = open_kept(self.config, readonly=readonly)
         return self._stores[readonly]
+
+    def check_changes(self) -> None:
+        """Raises `ReplicaOnly` where only replication may change mail: at once, and not in the middle."""
+        if reason := role_of(self.config).refuses_changes():
+            raise ReplicaOnly(reason)
 
     def close(self) -> None:
         spool = self.__dict__.pop("spool", None)

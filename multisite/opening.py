@@ -39,7 +39,7 @@ def open_mail(config: Config) -> OpenedMail:
     if reads_spool(config):
         cyrus = CyrusMail.from_config(config)
         return OpenedMail(cyrus, cyrus.master, cyrus.master, cyrus.check)
-    kept = open_kept(config)
+    kept = open_kept(config, replicating=True)
     return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care.check)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
-from cyrus_sync.common.stores import open_kept, open_store
+from cyrus_sync.common.stores import open_kept, open_store, role_of
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.spool.master import SpoolMaster
@@ -30,9 +30,9 @@ def open_master(cfg: Config) -> OpenedMaster:
         server = Server.from_config(cfg)
         server.check()
         return OpenedMaster(SpoolMaster(server), _nothing_left)
-    kept = open_kept(cfg)
+    kept = open_kept(cfg, replicating=True)
     kept.care.check()
-    return OpenedMaster(NativeMaster(kept.mail), kept.care.sweep)
+    return OpenedMaster(NativeMaster(kept.mail, role_of(cfg).refuses_settling), kept.care.sweep)
 
 
 def _nothing_left(stop: Event) -> None:
@@ -44,4 +44,5 @@ def look_at_master(cfg: Config) -> Master:
     """The same, to be looked at beside a client that works on it: nothing is checked, made or logged."""
     if reads_spool(cfg):
         return SpoolMaster(Server.from_config(cfg))
-    return NativeMaster(open_store(cfg, readonly=True, log=False))
+    store = open_store(cfg, readonly=True, log=False)
+    return NativeMaster(store, role_of(cfg).refuses_settling)

@@ -13,8 +13,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from cyrus_sync.common.errors import ConnectionLost, CyrusSyncError, PeerError, ReplyError, StoreError
+from cyrus_sync.common.errors import (
+    ConnectionLost,
+    CyrusSyncError,
+    PeerError,
+    ReplyError,
+    StoreError,
+    UnknownFailure,
+)
 from cyrus_sync.common.metrics.codes import code_of
+from cyrus_sync.common.protocol.commands import ADDITIONS
 from cyrus_sync.common.protocol.events import DlistCommand
 from cyrus_sync.common.stores import disk
 from cyrus_sync.sync_server import replies
@@ -81,6 +89,7 @@ class Commands:
         begun = self._service.now()
         code = "OK"
         try:
+            self._check_role(request)
             await self._answer(slot, await handler.function(request))
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("OK in %.3f s %s", self._service.now() - begun, self._address(request))
@@ -101,6 +110,14 @@ class Commands:
             request.bulk.close()
             if code:
                 self._service.measures.answered(request.title, code, self._service.now() - begun)
+
+    def _check_role(self, request: Request) -> None:
+        """A server that was promoted is nobody's replica: its old master, coming back, must not undo what
+        users have done since. Raises `UnknownFailure`."""
+        if request.verb == "GET" or request.name == "CAPABILITIES":
+            return
+        if ADDITIONS not in self.work.replica.capabilities and (reason := self._service.refuses()):
+            raise UnknownFailure(reason)
 
     async def _answer(self, slot: Slot, answer: Answer) -> None:
         """Small answers go out in one piece, large ones in pieces when their turn has come."""

@@ -19,14 +19,23 @@ from cyrus_sync.common.errors import BadParameters, MailboxNonexistent, Protocol
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, RecordSource, UserMeta
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol import codec, dlist
-from cyrus_sync.common.protocol.commands import COMMANDS, DIGESTS, HEAL, UNMAILBOX_ID, USERS, VERIFY, ZSTD
+from cyrus_sync.common.protocol.commands import (
+    ADDITIONS,
+    COMMANDS,
+    DIGESTS,
+    HEAL,
+    UNMAILBOX_ID,
+    USERS,
+    VERIFY,
+    ZSTD,
+)
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.stores.queries import FullMailbox
 from cyrus_sync.sync_server.request import Answer, Blocking, Request
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, HEAL, USERS, DIGESTS, VERIFY, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, ADDITIONS, HEAL, USERS, DIGESTS, VERIFY, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16

@@ -19,7 +19,7 @@ from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
 from cyrus_sync.common.reactor import Reactor
-from cyrus_sync.common.stores import open_kept
+from cyrus_sync.common.stores import open_kept, role_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.staging import remove_left_overs
@@ -68,6 +68,7 @@ class Service:
         tls: ServerTLS | None = None,
         store: MailStore | None = None,
         known: Path | None = None,
+        refuses: Callable[[], str] = lambda: "",
     ) -> None:
         """`known`: where the addresses are kept from which administrators have logged in."""
         self.settings = settings
@@ -77,6 +78,8 @@ class Service:
         self.replica = make_replica
         self.staging = staging
         self.limits = limits or Limits()
+        self.refuses = refuses
+        """Why no changes of replication are taken now; "" where they are."""
         self.tls_context = tls
         self.store = store
         self.measures = Measures()
@@ -121,6 +124,7 @@ class Service:
             tls=tls,
             store=store,
             known=config.configdirectory / "sync" / FILE,
+            refuses=role_of(config).refuses_replication,
         )
 
     def close(self) -> None:

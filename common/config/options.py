@@ -115,6 +115,17 @@ _DECLARED = (
         choices=("immediate", "delayed"),
     ),
     Option(
+        "replicaonly",
+        _SWITCH,
+        "no",
+        _STORE,
+        "This store is a replica, and only replication may change it: sync_server, the import of packets, "
+        "what brings damaged messages back, expire. deliver, flag and everything else of mailstore that "
+        "changes mail refuses, with the reason, and with exit status 75 so that an MTA tries again. Since "
+        "Cyrus 3.12, whose servers refuse in the same way. cyrus-sync promote and demote, and sync_client "
+        "--drain, decide otherwise for as long as role.json is in configdirectory.",
+    ),
+    Option(
         "sync_source",
         _ENUM,
         "auto",

@@ -93,6 +93,11 @@ VERIFY = "X-CYRUS-SYNC-VERIFY"
 who compares (``docs/protocol-extension.md``)."""
 
 
+ADDITIONS = "X-CYRUS-SYNC-ADDITIONS"
+"""The capability under which a client promises only to add to what a server has: one that was promoted takes
+that, and nothing else (``docs/protocol-extension.md``)."""
+
+
 UNMAILBOX_ID = "UNMAILBOX-ID"
 """The capability under which UNMAILBOX says which mailbox it means, not only its name."""
 

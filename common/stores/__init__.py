@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.role import RoleOf
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
@@ -19,6 +20,10 @@ from cyrus_sync.common.synclog.writer import ActionLog
 
 STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
+
+
+def _nothing() -> str:
+    return ""
 
 
 class KeptStore(NamedTuple):
@@ -39,8 +44,16 @@ def open_store(cfg: Config, readonly: bool = False, *, log: bool = True) -> Mail
     return open_kept(cfg, readonly, log=log).mail
 
 
-def open_kept(cfg: Config, readonly: bool = False, *, log: bool = True) -> KeptStore:
-    """As `open_store`, with the store's care."""
+def role_of(cfg: Config) -> RoleOf:
+    """Who may change the store now."""
+    return RoleOf(cfg.configdirectory, replicaonly=cfg.switch("replicaonly"), conf=str(cfg.path))
+
+
+def open_kept(
+    cfg: Config, readonly: bool = False, *, log: bool = True, replicating: bool = False
+) -> KeptStore:
+    """As `open_store`, with the store's care. `replicating`: what its user changes is replication, also where
+    it says what changes are made here (settling, the import of packets): a replica takes it."""
     layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
     store = NativeStore(
         LocalHome(layout, readonly=readonly),
@@ -48,5 +61,6 @@ def open_kept(cfg: Config, readonly: bool = False, *, log: bool = True) -> KeptS
         chain_log=ActionLog.from_config(cfg, replicated=True) if log else None,
         right_now=RightNow.from_config(cfg) if log else None,
         servername=cfg.servername,
+        refuses_changes=_nothing if replicating else role_of(cfg).refuses_changes,
     )
     return KeptStore(store, NativeCare(store))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -22,11 +22,16 @@ HEAL_TIMEOUT = 60.0
 class NativeMaster:
     """Replicates from a `MailStore`: snapshots cover the whole owner, a settlement is one transaction."""
 
-    refuses = ""
     scripts_are_mail = True
 
-    def __init__(self, store: MailStore) -> None:
+    def __init__(self, store: MailStore, refuses: Callable[[], str] = lambda: "") -> None:
+        """`refuses` says why nothing may be settled in the store now."""
         self._store = store
+        self._refuses = refuses
+
+    @property
+    def refuses(self) -> str:
+        return self._refuses()
 
     def owners(self) -> Iterator[Owner]:
         return self._store.owners()

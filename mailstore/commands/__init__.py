@@ -24,10 +24,12 @@ class CommandModule(Protocol):
 
 
 class Subcommand(NamedTuple):
-    """`module` is its name in this package."""
+    """`module` is its name in this package. `changes`: it changes mail, which a replica takes from
+    replication alone."""
 
     module: str
     summary: str
+    changes: bool = False
 
     def load(self) -> CommandModule:
         return cast(CommandModule, import_module(f"{__name__}.{self.module}"))
@@ -38,29 +40,37 @@ COMMANDS = {
     "import": Subcommand(
         "importing",
         "put mail from a Maildir, an mbox file or a tree of .eml files into a mailbox and its folders",
+        changes=True,
     ),
-    "deliver": Subcommand("deliver", "put one message from standard input into a mailbox, as lmtpd(8) would"),
-    "sample": Subcommand("sample", "fill the store with sample mail, for trying things out"),
-    "flag": Subcommand("flag", "set or remove flags and keywords of messages"),
-    "expunge": Subcommand("expunge", "remove messages from a mailbox"),
-    "unexpunge": Subcommand("unexpunge", "bring expunged messages back, under new UIDs"),
-    "copy": Subcommand("copy", "copy or move messages to another mailbox of the same owner"),
-    "create": Subcommand("create", "make a mailbox; user/NAME makes a user"),
+    "deliver": Subcommand(
+        "deliver", "put one message from standard input into a mailbox, as lmtpd(8) would", changes=True
+    ),
+    "sample": Subcommand("sample", "fill the store with sample mail, for trying things out", changes=True),
+    "flag": Subcommand("flag", "set or remove flags and keywords of messages", changes=True),
+    "expunge": Subcommand("expunge", "remove messages from a mailbox", changes=True),
+    "unexpunge": Subcommand("unexpunge", "bring expunged messages back, under new UIDs", changes=True),
+    "copy": Subcommand("copy", "copy or move messages to another mailbox of the same owner", changes=True),
+    "create": Subcommand("create", "make a mailbox; user/NAME makes a user", changes=True),
     "rename": Subcommand(
         "rename",
         "rename a mailbox with all that is below it, or a whole user; or move it to another partition",
+        changes=True,
     ),
-    "delete": Subcommand("delete", "delete a mailbox; user/NAME deletes the user with everything"),
+    "delete": Subcommand(
+        "delete", "delete a mailbox; user/NAME deletes the user with everything", changes=True
+    ),
     "undelete": Subcommand(
-        "undelete", "bring back a mailbox that was removed at once, as long as expire has not been there"
+        "undelete",
+        "bring back a mailbox that was removed at once, as long as expire has not been there",
+        changes=True,
     ),
-    "setacl": Subcommand("acl", "give, change or take rights to a mailbox"),
-    "setquota": Subcommand("quota", "set or remove the limits of a quota root"),
+    "setacl": Subcommand("acl", "give, change or take rights to a mailbox", changes=True),
+    "setquota": Subcommand("quota", "set or remove the limits of a quota root", changes=True),
     "annotate": Subcommand(
         "annotate", "set, remove or list annotations of a mailbox, a message or the server"
     ),
-    "subscribe": Subcommand("subscribe", "subscribe a user to mailboxes"),
-    "unsubscribe": Subcommand("unsubscribe", "end a user's subscription to mailboxes"),
+    "subscribe": Subcommand("subscribe", "subscribe a user to mailboxes", changes=True),
+    "unsubscribe": Subcommand("unsubscribe", "end a user's subscription to mailboxes", changes=True),
     "sieve": Subcommand("sieve", "put, activate, delete, list or show a user's Sieve scripts"),
     "ls": Subcommand("ls", "list users and shared mailboxes, or the mailboxes of one"),
     "show": Subcommand("show", "print a message as it is stored, or what the index says of it"),

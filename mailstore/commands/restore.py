@@ -34,6 +34,7 @@ from cyrus_sync.common.errors import (
     UsageError,
 )
 from cyrus_sync.common.names import inbox_of
+from cyrus_sync.common.protocol.commands import ADDITIONS
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings, connect
@@ -192,7 +193,7 @@ class _Restore:
         """Connect, look, show, ask, do; the exit status."""
         session = await connect(self._reactor, self._settings)
         replica = await WireReplica.start(
-            session, {"SIEVE-MAILBOX"}, self._threads, timeout=self._settings.idle_timeout
+            session, {"SIEVE-MAILBOX", ADDITIONS}, self._threads, timeout=self._settings.idle_timeout
         )
         try:
             survey = TargetSurvey(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.errors import EX_OK, UsageError
+from cyrus_sync.common.errors import EX_OK, ReplicaOnly, UsageError
 from cyrus_sync.common.names import is_inbox, owner_of
 from cyrus_sync.common.one_dash import Grammar
+from cyrus_sync.common.stores import role_of
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.errors import MultisiteError, NotMaster
@@ -55,6 +56,8 @@ def _mailbox(context: Context, member: Member, old: str, new: str) -> None:
         raise MultisiteError(f"there is no mailbox {old}")
     target = naming.new(new)
     _check_names(source, target)
+    if reason := role_of(context.config).refuses_changes():
+        raise ReplicaOnly(reason).at(mailbox=source)
     bring_up_to_date(member, context.notice)
     pairs = _pairs(member, naming, source, target)
     _check_master(member, source)

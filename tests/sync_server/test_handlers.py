@@ -286,6 +286,20 @@ def test_damage_is_told_and_healed_where_that_was_agreed(tmp_path: Path) -> None
     assert talk.replica.events == [("get_damaged_users",), ("get_damaged", "alice"), ("heal", "alice")]
 
 
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-ADDITIONS")
+def test_a_server_that_was_promoted_takes_additions_and_nothing_else(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    talk.service.refuses = lambda: "this server is the master"
+    for command, *_ in CHANGES:
+        assert talk.ask(command) == b"NO this server is the master", command
+    assert talk.replica.events == []
+    assert talk.ask(b"GET USER alice").endswith(b"OK success")
+    talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-ADDITIONS)")
+    assert talk.ask(b"APPLY SUB %(USERID alice MBOXNAME user.alice)") == b"OK success"
+    talk.service.refuses = lambda: ""
+    assert Conversation(tmp_path / "other").ask(b"APPLY UNUSER alice") == b"OK success"
+
+
 @pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-VERIFY")
 @pytest.mark.covers("GET, APPLY, RESTORE", "GET XVERIFY", "GET XSHARED")
 def test_who_compares_has_messages_read_again_and_shared_mailboxes_listed(tmp_path: Path) -> None:

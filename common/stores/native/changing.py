@@ -38,6 +38,9 @@ class Surrounding(Protocol):
     summaries: Summaries
     servername: str
 
+    def refuses_changes(self) -> str:
+        """Why only replication may change the store now; "" where everybody may."""
+
     def now(self) -> int:
         """Unix seconds."""
 
@@ -52,6 +55,7 @@ class Change:
     def __init__(self, store: Surrounding, owner: Owner, stack: contextlib.ExitStack) -> None:
         self.servername = store.servername
         self.now = store.now
+        self.refuses_changes = store.refuses_changes
         self.check_partition = store.home.check_partition
         self._store = store
         self._owner = owner

@@ -52,10 +52,13 @@ class NativeStore:
         chain_log: LineWriter | None = None,
         right_now: RightNow | None = None,
         servername: str = "localhost",
+        refuses_changes: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`action_log` gets the lines of local changes, `chain_log` those of replicated ones. `right_now`
-        is called with all lines of a change, and whether each was replicated, when the lock is free."""
+        is called with all lines of a change, and whether each was replicated, when the lock is free.
+        `refuses_changes` says why only replication may change the store, "" where everybody may."""
+        self.refuses_changes = refuses_changes
         self.home = home
         self.servername = servername
         self.unlogged = Unlogged(home.notes / "unlogged")

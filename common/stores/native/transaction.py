@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from cyrus_sync.common.errors import MailboxNonexistent, StoreError
+from cyrus_sync.common.errors import MailboxNonexistent, ReplicaOnly, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import ChangesKept
 from cyrus_sync.common.stores.native.bodies import BodyReader
@@ -45,6 +45,9 @@ class Surroundings(Protocol):
     """What a transaction asks of the store around it."""
 
     servername: str
+
+    def refuses_changes(self) -> str:
+        """Why only replication may change the store now; "" where everybody may."""
 
     def now(self) -> int:
         """Unix seconds."""
@@ -143,10 +146,13 @@ class Transaction:
             self.db.execute(f"SAVEPOINT {savepoint.name}")
             self._savepoints[number] = savepoint._replace(mark=mark)
 
-    def log(self, *line: str, chained: bool = False) -> None:
+    def log(self, *line: str, chained: bool = False, mending: bool = False) -> None:
         """A line for the action log, once per transaction; `chained`: a replica's change, which is only
-        logged where replication is chained."""
+        logged where replication is chained; `mending`: what is stored is as it should be again. Anything
+        else is a change that is made here: raises `ReplicaOnly` where only replication may change."""
         if (chained, line) not in self._logged:
+            if not (chained or mending) and (reason := self.around.refuses_changes()):
+                raise ReplicaOnly(reason).at(user=self.owner.name)
             self._logged.add((chained, line))
             self._lines.append((chained, line))
 

@@ -33,6 +33,9 @@ class Alone:
         self.found_on: list[str] = []
         self.opened: list[Ground] = []
 
+    def refuses_changes(self) -> str:
+        return ""
+
     def now(self) -> int:
         return START
 

@@ -40,4 +40,4 @@ def stored_anew(transaction: Transaction, guids: Collection[bytes]) -> None:
             f" WHERE deleted_at = 0 AND expunged = 0 AND guid IN ({marks})",
             chunk,
         ).fetchall():
-            transaction.log("MAILBOX", name)
+            transaction.log("MAILBOX", name, mending=True)
