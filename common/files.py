@@ -116,11 +116,15 @@ def tighten(path: Path) -> None:
     """Take a database of an older release from all but its owner, with the logs beside it.
 
     By name: SQLite's locks would be lost if the file were opened and closed here."""
-    for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        with contextlib.suppress(OSError):
-            about = one.stat()
-            if about.st_mode & _OTHERS and about.st_uid == os.geteuid():
-                one.chmod(stat.S_IMODE(about.st_mode) & ~_OTHERS)
+    text = str(path)
+    for one in (text, f"{text}-wal", f"{text}-shm"):
+        try:
+            about = os.stat(one)  # noqa: PTH116 (at every connection to an index: pathlib takes ten times as long)
+        except OSError:
+            continue
+        if about.st_mode & _OTHERS and about.st_uid == os.geteuid():
+            with contextlib.suppress(OSError):
+                Path(one).chmod(stat.S_IMODE(about.st_mode) & ~_OTHERS)
 
 
 def tighten_all(top: Path) -> int:

@@ -149,14 +149,13 @@ class OneShot:
 
     async def _one(self, connection: EngineConnection, items: list[Item], width: int) -> Outcome:
         agreeing = await self._agreeing(connection)
-        if agreeing:
-            items = [item for item in items if item.kind is not Kind.USER or item.owner.name not in agreeing]
         self._run = Run(
             WorkPlan(sorted(items, key=lambda item: item.kind)),
             connection,
             width=width,
             decide=_once_only,
             refusals=None,
+            agreeing=agreeing,
             report=self._report,
         )
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,11 +25,12 @@ from cyrus_sync.common.errors import (
     EX_OK,
     EX_TEMPFAIL,
     CyrusSyncError,
+    PeerError,
     QuietLogout,
 )
 from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.sync_client.backoff import Backoff
-from cyrus_sync.sync_client.connection import Connector
+from cyrus_sync.sync_client.connection import Connector, EngineConnection
 from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
 from cyrus_sync.sync_client.machine import Action, Event, RollingState, step
 from cyrus_sync.sync_client.measures import Measures
@@ -46,6 +47,10 @@ TICK = 1.0
 
 GATHER_SECONDS = 0.01
 """Seconds from the first line after a quiet time to the run: daemons write their lines in pairs."""
+
+MANY = 500
+"""Items of a run from which on it is asked first whom both ends have alike: after a time without a
+connection, or when a run is done again, that may be most of them."""
 
 TROUBLE_PAUSE = 1.0
 """Least seconds between two runs if the last one left something undone, whatever `delay` says."""
@@ -306,12 +311,15 @@ class Rolling:
             _log.info("Reprocessing the left-over run file of an interrupted run")
         self.facts.last_run = taken
         self.facts.runs += 1
+        connection = self._uplink.connection
+        agreeing = await self._agreeing(connection) if len(batch.plan.items) >= MANY else ()
         self._run = run = Run(
             batch.plan,
-            self._uplink.connection,
+            connection,
             width=1 if self._careful else self.settings.width,
             owner_of_uniqueid=self.owner_of_uniqueid,
             report=self.report,
+            agreeing=agreeing,
         )
         if self.state is RollingState.FINISHING:
             run.interrupt()
@@ -320,6 +328,14 @@ class Rolling:
         finally:
             self._run = None
             self._uplink.used()
+
+    async def _agreeing(self, connection: EngineConnection) -> Collection[str]:
+        """Whom both ends have alike. What asks for them was done before: the log is read again, or daemons
+        have named what they did not change."""
+        try:
+            return await connection.engine.agreeing()
+        except PeerError:
+            return ()  # the connection is gone, as the first item will find
 
     def _weigh(self, outcome: Outcome, taken: float) -> Event:
         """What the run means for what comes next."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
@@ -32,7 +32,7 @@ from cyrus_sync.sync_client.connection import EngineConnection, perform
 from cyrus_sync.sync_client.merge import WorkPlan
 from cyrus_sync.sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
 from cyrus_sync.sync_client.promote import Deferred as PutOff
-from cyrus_sync.sync_client.work import Item
+from cyrus_sync.sync_client.work import Item, Kind, owner_of_name
 
 REFUSALS = 5
 """So many owners refused in a row, and nobody served: the trouble is the server's, not theirs."""
@@ -92,6 +92,19 @@ def say_nothing(item: Item, error: Exception, following: str) -> None:
     del item, error, following
 
 
+_COMPARED = frozenset(
+    (Kind.MAILBOXES, Kind.QUOTA, Kind.ANNOTATION, Kind.SEEN, Kind.SUB, Kind.META, Kind.USER)
+)
+
+
+def is_covered(item: Item, agreeing: Collection[str]) -> bool:
+    """Whether an item asks for nothing but what both ends have alike, of these users."""
+    owner = item.owner
+    if item.kind not in _COMPARED or owner.kind != "user" or owner.name not in agreeing:
+        return False
+    return item.kind is not Kind.MAILBOXES or all(owner_of_name(name) == owner for name in item.args)
+
+
 class Run:
     """Carries one plan out. `go` once; `interrupt` ends it after the items that are under way."""
 
@@ -105,7 +118,9 @@ class Run:
         decide: Decide = promote,
         refusals: int | None = REFUSALS,
         report: ReportFailure = say_nothing,
+        agreeing: Collection[str] = (),
     ) -> None:
+        """`agreeing`: users whom both ends have alike, so that what is to be done for them is done."""
         self.outcome = Outcome()
         self._plan = plan
         self._connection = connection
@@ -123,7 +138,10 @@ class Run:
         self._stopping = False
         self._wake: Deferred[None] | None = None
         for item in plan.items:
-            self._push(item)
+            if agreeing and is_covered(item, agreeing):
+                self.outcome.done += 1
+            else:
+                self._push(item)
 
     @property
     def queue(self) -> int:

@@ -120,7 +120,7 @@ class Comparer:
         """The shared mailboxes at and below the top-level one that is named."""
         await self._owner(owner_of(names[0]))
 
-    async def agreeing(self, here: Mapping[str, bytes]) -> Collection[str]:
+    async def agreeing(self, here: Mapping[str, bytes] | None = None) -> Collection[str]:
         """Nobody is passed over."""
         return ()
 

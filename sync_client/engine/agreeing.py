@@ -18,10 +18,16 @@ from cyrus_sync.sync_client.engine.context import EngineContext
 SKIP_USER = "skipuser-"
 
 
-async def agreeing(context: EngineContext, here: Mapping[str, bytes]) -> set[str]:
-    """The users among `here` (digests of the master by userid) of whom nothing has to be done."""
+async def agreeing(context: EngineContext, here: Mapping[str, bytes] | None = None) -> set[str]:
+    """The users among `here` (digests of the master by userid; None: of all as they are now) of whom nothing
+    has to be done."""
     capable = DIGESTS in context.replica.capabilities and context.sieve_mailbox
-    if not here or not capable or context.options.partition:  # with it, mailboxes may have to move
+    if not capable or context.options.partition:  # with it, mailboxes may have to move
+        return set()
+    if here is None:
+        known = await context.threads.run(context.master.known_users)
+        here = {userid: one.digest for userid, one in known.items()}
+    if not here:
         return set()
     there = await forgiving(context.replica.get_digests(), ReplyError) or {}
     same = {userid for userid, digest in here.items() if digest and there.get(userid) == digest}

@@ -58,9 +58,9 @@ class Engine:
         """Every user, and every shared mailbox singly; `done` lets a new engine go on after this one."""
         await sync_all_users(self.context, prefix, done)
 
-    async def agreeing(self, here: Mapping[str, bytes]) -> Collection[str]:
+    async def agreeing(self, here: Mapping[str, bytes] | None = None) -> Collection[str]:
         """The users of whom nothing has to be done, as the replica tells in a few answers; `here`: the
-        digests of those of the master."""
+        digests of those of the master; None: they are looked at now."""
         return await agreeing(self.context, here)
 
     async def alone(self, prefix: str, here: Collection[str]) -> None:

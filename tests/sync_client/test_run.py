@@ -230,3 +230,24 @@ def test_every_item_ends_up_in_exactly_one_place(lines, errors, width):
         assert not outcome.remaining
     promoted_or_done = {item.owner for item in plan.items} - owners_left
     assert outcome.done >= len(promoted_or_done)
+
+
+def test_what_both_ends_have_alike_is_done_without_asking():
+    events: list[str] = []
+    lines = [
+        "MAILBOX user.a",
+        "QUOTA user.a",
+        "SUB a user.a",
+        "RENAME user.a.x user.b.x",
+        "UNUSER c",
+        "USER b",
+    ]
+    plan = plan_of(*lines, "MAILBOX news")
+    outcomes: list[Outcome] = []
+    made = Run(plan, FakeConnection(events, {}), agreeing={"a", "c", "news"})
+    Deferred.fromCoroutine(made.go()).addCallback(outcomes.append)
+    assert outcomes[0].complete and outcomes[0].done == len(plan.items)
+    # A mailbox that has gone from one user to another, a user who is gone, and what is no user's:
+    assert {"UNUSER c", "USER b", "MAILBOXES news"} <= set(events)
+    assert any("user.b.x" in event for event in events)
+    assert not {"QUOTA user.a", "SUB a user.a"} & set(events)

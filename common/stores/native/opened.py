@@ -32,7 +32,9 @@ from cyrus_sync.common.stores.native.transaction import Ground
 _IDLE = 2
 """Connections that are kept of an owner."""
 
-_MOST_WARM = 32
+_MOST_WARM = 128
+"""More than a client has in flight: whoever is read four times in a second is not opened four times."""
+
 _MOST_HOT = 8
 
 
@@ -40,7 +42,7 @@ class Heat(IntEnum):
     """What is kept of an owner whom nobody uses at the moment."""
 
     COOL = 0
-    """An open connection that has done nothing yet."""
+    """An open connection that has done nothing yet; none of an owner who was only read."""
     WARM = 1
     """Prepared statements too."""
     HOT = 2
@@ -120,7 +122,7 @@ class OpenOwner:
             if heat is Heat.WARM:
                 index.drop_pages()
                 return index
-            if not self._idle:
+            if self.written and not self._idle:
                 fresh = self._connect()
                 fresh.drop_pages()
         index.close()

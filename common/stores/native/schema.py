@@ -17,6 +17,7 @@ import sqlite3
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from cyrus_sync.common.errors import StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_private, private, sync_directory, sync_file, tighten
@@ -97,11 +98,10 @@ def memory_index() -> sqlite3.Connection:
 def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     """A connection to an existing index; raises `StoreError` for one of another version, sqlite3.Error
     for a damaged one. An older one must be upgraded first, see `upgrade`."""
-    mode = "ro" if readonly else "rw"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
     if path.is_dir():
         raise StoreCorrupt(f"index damaged: {path} is a directory")
     tighten(path)
+    uri = _uri(path, "mode=ro" if readonly else "mode=rw")
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -114,14 +114,16 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     return connection
 
 
+def _uri(path: Path, how: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?{how}"
+
+
 def glance(path: Path, *, unlocked: bool) -> sqlite3.Connection:
     """A connection for a short look, with nothing set up. `unlocked`: SQLite takes the file for one that
     cannot change, and does without locks and log; whether it has changed is the caller's affair. Raises as
     `connect`."""
-    how = "immutable=1" if unlocked else "mode=ro"
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000
-    )
+    uri = _uri(path, "immutable=1" if unlocked else "mode=ro")
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
     try:
         check_version(connection, path)
         if not unlocked:

@@ -34,7 +34,7 @@ from cyrus_sync.common.stores.native.summary import Summary, summarise
 log = logging.getLogger(__name__)
 
 FILE = "summaries.sqlite"
-_FORMAT = VERSION * 1000 + 1
+_FORMAT = VERSION * 1000 + 2
 """Raised with what a summary says. A file with another number is begun anew."""
 
 _SCHEMA = (

@@ -32,6 +32,8 @@ class Summary(NamedTuple):
     """Of what a replication compares (`common.summary`)."""
     kept: bool
     """Whether anything is left of him at all, alive or to be brought back."""
+    waiting: int
+    """Lines that the action log does not have yet."""
     needless: int
     """Messages that no record needs."""
     packs: tuple[tuple[int, int, int], ...]
@@ -59,7 +61,7 @@ class Summary(NamedTuple):
         """What `encode` made. Raises ValueError, TypeError."""
         values = json.loads(text)
         values[2] = bytes.fromhex(values[2])
-        values[5] = tuple(map(tuple, values[5]))
+        values[6] = tuple(map(tuple, values[6]))
         return cls(*values)
 
 
@@ -69,7 +71,8 @@ _ONE = (
     " (SELECT min(deleted_at) FROM tombstones),"
     " (SELECT min(renamed_at) FROM former_names WHERE uniqueid NOT IN (SELECT uniqueid FROM mailboxes)),"
     " EXISTS (SELECT 1 FROM annotations WHERE mailbox = 0),"
-    " (SELECT count(*) FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0))"
+    " (SELECT count(*) FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0)),"
+    " (SELECT count(*) FROM outbox)"
 )
 _PACKS = (
     "SELECT pack, length, (SELECT coalesce(sum(length), 0) FROM messages WHERE messages.pack = packs.pack)"
@@ -103,7 +106,7 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
     quotas = [Quota(root, json.loads(limits)) for root, limits in query("SELECT root, limits FROM quotas")]
     subscriptions = [name for (name,) in query("SELECT mailbox FROM subscriptions")]
     seen = list(map(seen_of, query("SELECT uniqueid, lastread, lastuid, lastchange, seenuids FROM seen")))
-    expunged, oldest_expunged, tombstone, former, of_server, needless = query(_ONE).fetchone()
+    expunged, oldest_expunged, tombstone, former, of_server, needless, waiting = query(_ONE).fetchone()
     stored, stored_octets, needed = query(
         "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length), 0) FROM messages"
     ).fetchone()
@@ -116,6 +119,7 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
         inbox=bool(inbox) and any(state.name == inbox for state in alive),
         digest=user_digest(alive, quotas, subscriptions, seen),
         kept=is_alive or removed > 0 or tombstone is not None or stored > 0,
+        waiting=waiting,
         needless=needless,
         packs=packs,
         mailboxes=len(alive),

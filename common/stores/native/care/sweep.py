@@ -50,8 +50,11 @@ def sweep(store: NativeStore, stop: threading.Event | None = None) -> list[Owner
 
 
 def _owners(store: NativeStore) -> Iterable[Owner]:
+    """Everybody of whom it is not known that nothing waits."""
     yield SERVER
-    yield from store.home.everybody()
+    for owner, _, summary in store.summaries.everybody():
+        if summary is None or summary.waiting:
+            yield owner
 
 
 class _Sweep:
