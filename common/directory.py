@@ -131,6 +131,29 @@ class Directory:
             raise
         return made
 
+    def unfinished(self, name: str) -> Unfinished:
+        """The file of this temporary name with what is in it, or a new one, mode 0600, locked. What somebody
+        else has put there is removed. `BlockingIOError` if another process has it."""
+        for _ in range(2):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                found = Unfinished(self, name, os.open(name, flags, 0o600, dir_fd=self.descriptor))
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                    raise
+                self.unlink(name)
+                continue
+            try:
+                fcntl.flock(found.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if found.is_ours():
+                    return found
+            except BaseException:
+                found.close()
+                raise
+            found.discard()
+            found.close()
+        raise Tampered(f"{self.path / name} is replaced by somebody again and again")
+
     def rename_new(self, old: str, new: str, to: Directory) -> None:
         """Rename without replacing: `FileExistsError`. One step, also after a crash."""
         rename_new(Path(old), Path(new), self.descriptor, to.descriptor)
@@ -186,6 +209,12 @@ class Unfinished:
     @property
     def inode(self) -> int:
         return self._made.st_ino
+
+    def is_ours(self) -> bool:
+        """Whether it is a plain file that nobody else has written, and has no other name."""
+        about = os.fstat(self.descriptor)
+        mine = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and about.st_nlink == 1
+        return mine and not about.st_mode & 0o022 and self._is(self.name)
 
     def _is(self, name: str) -> bool:
         about = self.directory.look(name)

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.shipping.arrival import recover
 from cyrus_sync.shipping.children import MAX_CHILDREN
 from cyrus_sync.shipping.completing import Arrived
@@ -42,6 +43,7 @@ class Aftermath:
 
     async def follow(self, arrived: Arrived) -> None:
         """What follows the arrival of a file. It is over when this is."""
+        self._renew()
         if imports_by_itself(self._site) and is_to_import(self._site, arrived):
             await self._import()
         if arrived.order.returning:
@@ -49,6 +51,12 @@ class Aftermath:
                 await self._in_thread(welcome_home, self._site, arrived.order, arrived.here)
         elif handler_command(self._site, arrived) is not None:
             await self._in_thread(run_handler, self._site, arrived)
+
+    def _renew(self) -> None:
+        try:
+            self._site.renew()
+        except CyrusSyncError as error:
+            self._site.log.error(f"the configuration stays as it was: {error}")
 
     async def keep_house(self) -> None:
         """Complete what was left half done, forget what is long past. At the first time also import what

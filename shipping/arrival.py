@@ -11,21 +11,28 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished, copy_all, is_unfinished
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay, choose_bay
 from cyrus_sync.shipping.completing import Arrived, complete
 from cyrus_sync.shipping.errors import Refused, ShippingError
-from cyrus_sync.shipping.ledger import Ledger
+from cyrus_sync.shipping.ledger import Ledger, name_of
 from cyrus_sync.shipping.names import bay_name
 from cyrus_sync.shipping.order import Order, Passage
 from cyrus_sync.shipping.site import Site
 from cyrus_sync.shipping.transfer import Announcement
 
-_STALE = 86400
+_BEING_MADE = 60
+"""Seconds that a file may be there before whoever makes it has locked it."""
+
+PARTIAL = f"{TEMPORARY}part_"
+_AWAITED = 6 * 3600
+"""Seconds for which a part of a file is kept, so that its sender can go on where it was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,24 @@ def plan(site: Site, header: Announcement, accepted: set[str]) -> Plan | None:
     bays = site.return_bays if order.returning else site.bays
     here = tuple(one for one in left if site.is_me(one))
     onward = tuple(one for one in left if not site.is_me(one))
-    return Plan(choose_bay(bays(order.storage_class), header.size), name, here, onward)
+    known = bays(order.storage_class)
+    bay = _begun_in(known, header, INCOMING if here else OUTGOING)
+    return Plan(bay or choose_bay(known, header.size), name, here, onward)
+
+
+def partial_name(header: Announcement) -> str:
+    """The temporary name under which a file comes in, by which the rest of it finds what is there."""
+    return PARTIAL + name_of(header.order, header.digest)
+
+
+def _begun_in(bays: Iterable[Bay], header: Announcement, part: str) -> Bay | None:
+    """The bay in which a part of the file is already."""
+    name = partial_name(header)
+    for bay in bays:
+        with contextlib.suppress(OSError, Tampered), bay.open(part) as opened:
+            if opened.look(name) is not None:
+                return bay
+    return None
 
 
 def settle(site: Site, ledger: Ledger, header: Announcement, chosen: Plan, landed: Unfinished) -> Arrived:
@@ -119,11 +143,12 @@ def recover(site: Site) -> list[Arrived]:
 
 
 def _sweep(directory: Directory) -> None:
-    """Remove what killed transfers have left: not locked by a receiver, and a day old."""
+    """Remove what killed transfers have left: what nobody has locked, and nobody goes on with."""
     for name in filter(is_unfinished, os.listdir(directory.descriptor)):  # noqa: PTH208 (a descriptor, not a path)
         with contextlib.suppress(OSError, Tampered):
             about = directory.look(name)
-            if about is None or time.time() - about.st_mtime < _STALE:
+            kept = _AWAITED if name.startswith(PARTIAL) else _BEING_MADE
+            if about is None or time.time() - about.st_mtime < kept:
                 continue
             descriptor = directory.open_plain(name)
             try:

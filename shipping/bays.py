@@ -111,11 +111,14 @@ def choose_bay(bays: Iterable[Bay], size: int, free: Callable[[Path], int] = fre
     best: Bay | None = None
     best_free = -1
     most = 0
+    names: list[str] = []
     for bay in bays:
+        names.append(str(bay.path))
         space = free(bay.ready().path)
         most = max(most, space)
         if space >= size and space > best_free:
             best, best_free = bay, space
     if best is None:
-        raise ShippingError(f"no bay has room for {size} bytes (at most {most} are free)")
+        where = ", ".join(names)
+        raise ShippingError(f"no bay has room for {size} bytes (at most {most} are free): {where}")
     return best

@@ -144,10 +144,10 @@ class Call:
         octets = data if isinstance(data, bytes) else data.encode("utf-8", "replace") + b"\n"
         self._give(self._sealer.records(octets) if self._sealer else [octets])
 
-    def send_part(self, descriptor: int, size: int) -> None:
-        """Say the first `size` octets of an open file, or as many as the other side lets us say before it
-        says something itself. OSError, `Refused` if the file has become shorter."""
-        at = 0
+    def send_part(self, descriptor: int, size: int, start: int = 0) -> None:
+        """Say the first `size` octets of an open file, from `start` on, or as many as the other side lets us
+        say before it says something itself. OSError, `Refused` if the file has become shorter."""
+        at = start
         while at < size and not self._interrupted():
             block = os.pread(descriptor, min(RECORD, size - at), at)
             if not block:

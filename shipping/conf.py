@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cyrus_sync.common.commands import reason
@@ -21,6 +21,7 @@ from cyrus_sync.shipping.names import check_host, same_host
 
 DEFAULT_CLASS = "-default"
 MAX_CLASSES = 64
+_PORTS = ("CLEARCASE_MIN_PORT", "CLEARCASE_MAX_PORT")
 DAY = 86400
 
 
@@ -69,7 +70,7 @@ def parse_conf(text: str, path: Path) -> ShippingConf:
     """Read the text of a file; `ShippingConfError` names file, line and reason."""
     conf = ShippingConf(path)
     seen: dict[str, int] = {}
-    lines = {"CLEARCASE_MIN_PORT": 0, "CLEARCASE_MAX_PORT": 0}
+    lines = dict.fromkeys(_PORTS, 0)
     for number, line in enumerate(text.split("\n"), 1):
         try:
             words = shlex.split(line, comments=True)
@@ -96,6 +97,17 @@ def parse_conf(text: str, path: Path) -> ShippingConf:
             lines[keyword] = number
     _check_whole(conf, max(lines.values()))
     return conf
+
+
+def with_environment(conf: ShippingConf, environment: Mapping[str, str]) -> ShippingConf:
+    """`conf` with the ports that are set in the environment. `ShippingConfError`."""
+    if not any(environment.get(name) for name in _PORTS):
+        return conf
+    known = (conf.min_port, conf.max_port)
+    values = [environment.get(name) or port for name, port in zip(_PORTS, known, strict=True)]
+    lines = [f"{n} {shlex.quote(str(v))}" for n, v in zip(_PORTS, values, strict=True) if v]
+    ports = parse_conf("\n".join(lines), Path("environment"))
+    return replace(conf, min_port=ports.min_port, max_port=ports.max_port)
 
 
 def load_conf(path: Path) -> ShippingConf:

@@ -5,10 +5,11 @@ One line each way, as a UDP datagram or over TCP, on the contact port:
     SHIP1 CONTACT <nonce> <proof>
     SHIP1 PORT <nonce> <port> <proof>      or, if no port of the range is free: SHIP1 BUSY <nonce> 0 <proof>
 
-A line without a good proof gets no answer, so the service answers nobody outside the family and cannot
-be used to flood others (the answer is no longer than the question). Playing a question again gives its
-sender nothing but the port. With CLEARCASE_MIN_PORT and CLEARCASE_MAX_PORT set, TCP is tried first, then
-UDP; otherwise UDP alone.
+A datagram without a good proof gets no answer, so the service cannot be used to flood others (besides, an
+answer is no longer than the question). Over TCP it is answered ``NO`` and a reason. Playing a question again
+gives its sender nothing but the port. With CLEARCASE_MIN_PORT and CLEARCASE_MAX_PORT set, TCP is tried first,
+then UDP. Otherwise UDP, and TCP only where there is no answer: that tells a network that loses datagrams from
+a host that has another key.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ LONGEST_LINE = 256
 UDP_WAITS = (1.0, 2.0, 4.0)
 """Seconds to wait for the answer to each of the datagrams."""
 
-TCP_WAIT = 10.0
+TCP_WAIT = 5.0
+OTHER_KEY = "the family key is not ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,19 @@ def question(key: bytes, nonce: str) -> bytes:
 def answer_to(key: bytes, line: bytes) -> str | None:
     """The nonce of a good question, else None."""
     words = line.decode("ascii", "replace").split()
-    if len(words) != 4 or words[:2] != ["SHIP1", "CONTACT"] or not 16 <= len(words[2]) <= 64:
+    if not _is_question(words):
         return None
     return words[2] if proves(key, words[3], "contact", words[2].encode()) else None
+
+
+def has_other_key(key: bytes, line: str) -> bool:
+    """Whether a line is a first contact that proves another key."""
+    words = line.split()
+    return _is_question(words) and not proves(key, words[3], "contact", words[2].encode())
+
+
+def _is_question(words: list[str]) -> bool:
+    return len(words) == 4 and words[:2] == ["SHIP1", "CONTACT"] and 16 <= len(words[2]) <= 64
 
 
 def answer(key: bytes, nonce: str, port: int) -> bytes:
@@ -60,21 +72,25 @@ def answer(key: bytes, nonce: str, port: int) -> bytes:
 
 def meet(site: Site, host: str) -> Meeting:
     """Ask `host` for its port. `CannotReach` if nothing answers, `Refused` if it has no free port."""
-    ways = ["udp"]
-    if site.conf.min_port:
-        ways.insert(0, "tcp")
     reasons: list[str] = []
+    silent: set[str] = set()
     nonce = secrets.token_hex(16)
     line = question(site.key, nonce)
-    for way in ways:
+    for way in ("tcp", "udp") if site.conf.min_port else ("udp", "tcp"):
         for address in addresses(host):
+            if way == "tcp" and not site.conf.min_port and address not in silent:
+                continue
             where = f"{way} {address} port {site.contact_port}"
             ask = _ask_tcp if way == "tcp" else _ask_udp
             try:
                 reply = ask(address, site.contact_port, line)
             except (OSError, Refused) as error:
+                if isinstance(error, TimeoutError):
+                    silent.add(address)
                 reasons.append(f"{where}: {why(error)}")
                 continue
+            if reply.startswith(b"NO "):
+                raise refusal(host, reply[3:].decode("utf-8", "replace"))
             port = _port(site.key, nonce, reply)
             if port is None:
                 reasons.append(f"{where}: no valid answer (another family key?)")
@@ -96,6 +112,13 @@ def addresses(host: str) -> list[str]:
 
 def _with_zone(host: str, _port: int, _flow: int = 0, zone: int = 0) -> str:
     return f"{host}%{zone}" if zone and "%" not in host else host
+
+
+def refusal(host: str, text: str) -> Refused:
+    """What a host says that will have nothing to do with us."""
+    said = "".join(c if c.isprintable() else "?" for c in text[:200]).strip()
+    hint = " (multisite_key_file has to be the same on both)" if said == OTHER_KEY else ""
+    return Refused(f"{host} refused: {said}{hint}")
 
 
 def why(error: Exception) -> str:

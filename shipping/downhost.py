@@ -18,13 +18,18 @@ def marker(site: Site, host: str) -> Path:
 
 def is_down(site: Site, host: str) -> bool:
     """True if `host` is not to be tried now."""
+    end = until(site, host)
+    return end - site.conf.downhost_timeout <= site.clock() < end
+
+
+def until(site: Site, host: str) -> float:
+    """Seconds since 1970 until which `host` is left alone; 0 if it is not."""
     if not site.conf.downhost_timeout:
-        return False
+        return 0
     try:
-        since = marker(site, host).stat().st_mtime
+        return marker(site, host).stat().st_mtime + site.conf.downhost_timeout
     except FileNotFoundError:
-        return False
-    return since <= site.clock() < since + site.conf.downhost_timeout
+        return 0
 
 
 def mark_down(site: Site, host: str) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from cyrus_sync.common.wire.tls_settings import ServerTLSSettings
 from cyrus_sync.shipping.call import Conversation
+from cyrus_sync.shipping.contact import OTHER_KEY, refusal
 from cyrus_sync.shipping.errors import Broken, Refused
 from cyrus_sync.shipping.key import proof, proves
 from cyrus_sync.shipping.sealing import KeyPair
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 VERSION = "SHIP2"
 SEALED, TLS = "sealed", "tls"
-OTHER_KEY = "the family key is not ours"
+NO_KEY = "does not have our family key"
 _EXPORTED = b"EXPORTER-cyrus-sync-shipping"
 _LONGEST = 200
 
@@ -92,7 +93,7 @@ async def greet(talk: Conversation, site: Site, host: str) -> Greeted:
     while (line := await talk.line()) != "READY":
         word, _, rest = line.partition(" ")
         if word == "NO":
-            raise Refused(f"{host} refused: {rest[:500]}")
+            raise refusal(host, rest)
         if word != "WAIT":
             raise Refused(f"{host}: what answers there is no shipping_server")
     return greeted
@@ -123,7 +124,7 @@ async def challenge(talk: Talk, site: Site, line: str) -> Greeted | None:
     if len(words) != 3 or words[:2] != [VERSION, "PROOF"]:
         return None
     if not proofs.hold(words[2], "client", layer.encode()):
-        site.log.error(f"a sender at {talk.peer} does not have our family key; nothing was taken")
+        site.log.error(f"a sender at {talk.peer} {NO_KEY}; nothing was taken")
         talk.say(f"NO {OTHER_KEY}")
         return None
     return Greeted(proofs, layer, pair.keys(site.key, proofs.client, proofs.server))

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cyrus_sync.common.files import make_directories, sync_directory
+from cyrus_sync.common.files import make_directories, named, sync_directory
 from cyrus_sync.shipping.errors import Refused
 from cyrus_sync.shipping.order import RETURN_TRIP, Order
 
@@ -39,6 +39,13 @@ class Arrival:
     done: bool = False
 
 
+def name_of(order: Order, digest: str) -> str:
+    """What stands for an order on its way there, or back, with this data: 40 hexadecimal digits."""
+    way = "return" if order.returning else "there"
+    key = f"{way} {digest} {order.identifier}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(key).hexdigest()[:40]
+
+
 class Ledger:
     """The open, locked ledger of one order. Use as a context manager."""
 
@@ -52,10 +59,7 @@ class Ledger:
     def open(cls, directory: Path, order: Order, digest: str) -> Self:
         """`Refused` while another transfer of the same order is under way."""
         make_directories(directory, 0o700)
-        way = "return" if order.returning else "there"
-        key = f"{way} {digest} {order.identifier}".encode("utf-8", "surrogateescape")
-        name = hashlib.sha256(key).hexdigest()[:40]
-        return cls.open_path(directory / name)
+        return cls.open_path(directory / name_of(order, digest))
 
     @classmethod
     def open_path(cls, path: Path) -> Self:
@@ -119,9 +123,10 @@ class Ledger:
 
     def _append(self, record: dict[str, Any]) -> None:
         data = json.dumps(record).encode("ascii") + b"\n"
-        os.lseek(self._descriptor, 0, os.SEEK_END)
-        os.write(self._descriptor, data)
-        os.fsync(self._descriptor)
+        with named(self.path):
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+            os.write(self._descriptor, data)
+            os.fsync(self._descriptor)
 
     def _read(self) -> None:
         size = os.fstat(self._descriptor).st_size

@@ -9,8 +9,8 @@ Lines end in LF; A and B are public keys that the two sides have made for this c
     asker        QUESTION <length> + question
     answerer     ANSWER <length> + answer     or     NONE <length> + reason
 
-As with first contact, a line without a good proof gets no answer. A recorded ASK earns a challenge and no
-more. What follows is sealed, so that nothing recorded fits, and nobody else reads it.
+As with first contact, a line without a good proof is answered ``NO`` and a reason. A recorded ASK earns a
+challenge and no more. What follows is sealed, so that nothing recorded fits, and nobody else reads it.
 
 Only the questions in `QUESTIONS` have an answer, of at most 1 MiB. Shipping does not know what is in it.
 
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.call import Call, Conversation, ended
-from cyrus_sync.shipping.contact import addresses, why
+from cyrus_sync.shipping.contact import addresses, refusal, why
 from cyrus_sync.shipping.errors import Broken, CannotReach, Refused, ShippingError
 from cyrus_sync.shipping.key import proof, proves
 from cyrus_sync.shipping.sealing import KeyPair
@@ -78,6 +78,8 @@ def ask(site: Site, host: str, what: bytes | str) -> bytes:
         except (OSError, _Nonsense) as error:
             reasons.append(f"tcp {address} port {site.contact_port}: {why(error)}")
             continue
+        if word == "NO":
+            raise refusal(host, said.decode("utf-8", "replace"))
         if word == "NONE":
             text = said[:500].decode("utf-8", "replace")
             raise Refused(f"{host}: {''.join(c if c.isprintable() else '?' for c in text)}")
@@ -96,7 +98,10 @@ async def _converse(key: bytes, question: bytes, talk: Conversation) -> tuple[st
     pair = KeyPair()
     talk.say(f"SHIP2 ASK {pair.public} {proof(key, 'ask', pair.public.encode())}")
     try:
-        words = (await talk.line(_LONGEST_LINE)).split()
+        line = await talk.line(_LONGEST_LINE)
+        words = line.split()
+        if words[:1] == ["NO"]:
+            return "NO", line[3:].encode()
         if len(words) != 4 or words[:2] != ["SHIP2", "CHALLENGE"] or words[2] == pair.public:
             raise _Nonsense
         if not proves(key, words[3], "answerer", pair.public.encode(), words[2].encode()):
@@ -119,12 +124,20 @@ async def _converse(key: bytes, question: bytes, talk: Conversation) -> tuple[st
 # -- answering
 
 
+def has_other_key(key: bytes, line: str) -> bool:
+    """Whether a line asks, and proves another key."""
+    words = line.split()
+    return _asks(words) and not proves(key, words[3], "ask", words[2].encode())
+
+
+def _asks(words: list[str]) -> bool:
+    return len(words) == 4 and words[:2] == ["SHIP2", "ASK"] and len(words[2]) == 64
+
+
 async def hear(key: bytes, talk: Conversation, line: str) -> bytes | None:
     """Challenge whoever has said `line`. The question; None if it proves nothing."""
     words = line.split()
-    if len(words) != 4 or words[:2] != ["SHIP2", "ASK"] or len(words[2]) != 64:
-        return None
-    if not proves(key, words[3], "ask", words[2].encode()):
+    if not _asks(words) or not proves(key, words[3], "ask", words[2].encode()):
         return None
     pair = KeyPair()
     shown = proof(key, "answerer", words[2].encode(), pair.public.encode())

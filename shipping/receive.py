@@ -18,8 +18,9 @@ from twisted.internet.threads import deferToThreadPool
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.directory import Directory, Tampered, Unfinished
 from cyrus_sync.common.errors import TLSFailed
+from cyrus_sync.common.files import named
 from cyrus_sync.common.numbers import decimal
-from cyrus_sync.shipping.arrival import Plan, plan, settle
+from cyrus_sync.shipping.arrival import Plan, partial_name, plan, settle
 from cyrus_sync.shipping.call import SILENCE
 from cyrus_sync.shipping.completing import Arrived, complete
 from cyrus_sync.shipping.digest import algorithm
@@ -32,7 +33,10 @@ from cyrus_sync.shipping.names import check_host
 from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.site import Site
 from cyrus_sync.shipping.talk import Talk, adopt
-from cyrus_sync.shipping.transfer import LONGEST_HEADER, Announcement
+from cyrus_sync.shipping.transfer import LONGEST_HEADER, Announcement, from_offset
+
+WORTH_KEEPING = 1 << 20
+"""Octets of a file that was cut off from which on it is not sent from its beginning again."""
 
 _WAIT_EVERY = 10.0
 
@@ -51,7 +55,8 @@ def job_of(greeted: Greeted) -> dict[str, Any]:
 
 
 def receive_job(site: Site, job: dict[str, Any], connection: int) -> list[Any]:
-    """Do it."""
+    """Do it, by what the configuration says now. `ConfigError`."""
+    site.renew()
     to_server, to_client = (bytes.fromhex(key) for key in job["keys"])
     greeted = Greeted(Proofs(site.key, job["client"], job["server"]), job["layer"], (to_server, to_client))
     return [_said(arrived) for arrived in receive(site, connection, greeted)]
@@ -96,9 +101,12 @@ async def _receive(reactor: Any, site: Site, connection: int, greeted: Greeted, 
     except (ShippingError, Tampered, TLSFailed) as error:
         site.log.error(f"refused a file from {peer}: {error}")
         await talk.refuse(str(error))
+    except Broken as error:
+        site.log.error(f"a transfer from {peer} broke off: {error}")
+        await talk.refuse(f"the transfer broke off: {error}")
     except OSError as error:
         site.log.error(f"a transfer from {peer} failed: {reason(error)}")
-        await talk.refuse(f"it cannot be stored: {error.strerror or error}")
+        await talk.refuse(f"it cannot be stored: {reason(error)}")
     finally:
         await talk.lose()
 
@@ -138,7 +146,6 @@ class _Transfer:
                 self._say("HAVE")
                 site.log.info(f"received already: {header.order.data_name} from {header.sender}")
                 return
-            self._say("GO")
             with chosen.bay.open(chosen.part) as directory:
                 landed = await self._take(header, chosen, directory)
                 try:
@@ -161,31 +168,51 @@ class _Transfer:
 
     async def _take(self, header: Announcement, chosen: Plan, directory: Directory) -> Unfinished:
         """Write the body to a temporary file with the bay's owner and mode; `Refused` if it is not what was
-        announced."""
-        landed = directory.new_file()
+        announced. What has come of a body that was cut off stays for the next time."""
+        landed = directory.unfinished(partial_name(header))
         try:
-            name = algorithm(header.digest)
-            count, digest = await self._land(landed.descriptor, header.size, name)
-            if count != header.size:
-                raise Refused(f"the data ended {header.size - count} bytes too early")
-            if digest != header.digest:
-                raise Refused(
-                    f"what came is not what was announced ({name}): the data file was changed or damaged"
-                )
-            chosen.bay.adopt(landed.descriptor)
-            await sync(self.reactor, self.talk, landed.descriptor)
-        except BaseException:
-            landed.discard()
+            with named(directory.path):
+                await self._fill(landed, header)
+                chosen.bay.adopt(landed.descriptor)
+                await sync(self.reactor, self.talk, landed.descriptor)
+        except BaseException as error:
+            if not isinstance(error, Broken) or os.fstat(landed.descriptor).st_size < WORTH_KEEPING:
+                landed.discard()
             landed.close()
             raise
         return landed
 
-    async def _land(self, descriptor: int, size: int, name: str) -> tuple[int, str]:
-        """Write what comes; how many octets, and their digest."""
-        landing = Landing(descriptor, size, name, self.talk.open_piece)
+    async def _fill(self, landed: Unfinished, header: Announcement) -> None:
+        start, name = self._begun(landed, header), algorithm(header.digest)
+        if start:
+            self.site.log.info(f"goes on with {header.order.data_name} from {header.sender} at byte {start}")
+            shown = self.proofs.make("from", from_offset(self.encoded, start))
+            self.talk.say(f"FROM {shown} {start}")
+        else:
+            self._say("GO")
+        count, digest = await self._land(landed.descriptor, header.size, name, start)
+        if count != header.size:
+            raise Broken(f"the data ended {header.size - count} bytes too early")
+        if digest != header.digest:
+            raise Refused(
+                f"what came is not what was announced ({name}): the data file was changed or damaged"
+            )
+
+    @staticmethod
+    def _begun(landed: Unfinished, header: Announcement) -> int:
+        """How many octets of the file are there already."""
+        there = os.fstat(landed.descriptor).st_size
+        if header.resumes and WORTH_KEEPING <= there <= header.size:
+            return there
+        os.ftruncate(landed.descriptor, 0)
+        return 0
+
+    async def _land(self, descriptor: int, size: int, name: str, start: int) -> tuple[int, str]:
+        """Write what comes; how many octets there are then, and their digest."""
+        landing = Landing(descriptor, size, name, self.talk.open_piece, start=start)
         broken: Broken | None = None
         try:
-            await self.talk.body(size, landing.put)
+            await self.talk.body(size - start, landing.put)
         except Broken as error:
             broken = error
         finally:

@@ -7,14 +7,17 @@ For other packages: `deliver` ships the orders that they have just written, `pol
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.shipping import children, worker
 from cyrus_sync.shipping.children import run_children
-from cyrus_sync.shipping.errors import ShippingError
+from cyrus_sync.shipping.errors import BadOrder, ShippingError
 from cyrus_sync.shipping.names import ORDER_PREFIX
+from cyrus_sync.shipping.order import Order
 from cyrus_sync.shipping.site import Site
 
 
@@ -48,16 +51,30 @@ def _deliver_one(site: Site, order: Path, storage_class: str | None) -> bool:
 
 
 def sources(paths: Sequence[Path]) -> list[Path]:
-    """The orders that the operands of a command name: files as they are, directories by their contents."""
+    """The orders that the operands of a command name: files as they are, of directories all that is an order,
+    whatever its name."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found.extend(orders_in(path))
+            found.extend(one for one in sorted(path.iterdir()) if is_order(one))
         elif path.exists():
             found.append(path)
         else:
             raise ShippingError(f"{path}: no such file or directory")
     return list(dict.fromkeys(found))
+
+
+def is_order(path: Path) -> bool:
+    """Whether a file is named as an order is, or can be read as one."""
+    if path.name.startswith(ORDER_PREFIX):
+        return True
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or path.name.startswith(TEMPORARY):
+            return False
+        Order.load(path)
+    except (OSError, BadOrder):
+        return False
+    return True
 
 
 def orders_in(directory: Path) -> list[Path]:

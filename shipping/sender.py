@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.dates import format_datetime
 from cyrus_sync.common.directory import Directory, Tampered
 from cyrus_sync.shipping import downhost
 from cyrus_sync.shipping.datafile import DataFile
@@ -79,10 +80,15 @@ class LockedOrder:
             raise
 
     def may_order(self, about: os.stat_result) -> bool:
-        """True if the order may have this file shipped, moved and deleted: its owner's own, or root said so
-        in an order that nobody else can write."""
+        """True if root may ship, move and delete this file for the order: both have one owner; or root has
+        written the order; or the file is nowhere else, and whoever may write into its directory may do as
+        much to it by himself."""
         order = os.fstat(self._descriptor)
         if order.st_uid == about.st_uid:
+            return True
+        directory = os.fstat(self.directory.descriptor).st_mode
+        open_to_all = directory & stat.S_IWOTH or (directory & stat.S_ISVTX and directory & stat.S_IWGRP)
+        if about.st_nlink == 1 and not open_to_all:
             return True
         others = stat.S_IWGRP | stat.S_IWOTH
         return order.st_uid == 0 and not order.st_mode & others and self.order.digest is not None
@@ -215,10 +221,12 @@ def _hops(site: Site, order: Order) -> list[tuple[str, tuple[str, ...]]]:
 
 def _ship_over(site: Site, lock: LockedOrder, group: tuple[str, tuple[str, ...]], data: Cargo) -> bool:
     hop, destinations = group
-    name = lock.path.name
     if downhost.is_down(site, hop):
-        site.log.info(f"{name}: {hop} did not answer a while ago and is left alone for now")
-        return True
+        site.log.complain(
+            f"{lock.path}: not sent to {' '.join(destinations)}: {hop} did not answer a while ago and is left"
+            f" alone for now (until {format_datetime(int(downhost.until(site, hop)))})"
+        )
+        return False
     order = lock.order
     carried = replace(order, data_path=order.data_name)
     header = Announcement(carried, destinations, hop, site.name, data.size, data.digest)

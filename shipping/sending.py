@@ -22,8 +22,9 @@ from cyrus_sync.shipping.talk import Talk, adopt
 Begin = Callable[[Talk], Coroutine[Any, Any, Proofs]]
 """Puts TLS on a connection; the proofs for what follows."""
 
-Bring = Callable[[Conversation, Proofs, Callable[[], None]], Coroutine[Any, Any, None]]
-"""A conversation that brings a file: the connection, its proofs, and what sends the file itself."""
+Bring = Callable[[Conversation, Proofs, Callable[[int], None]], Coroutine[Any, Any, None]]
+"""A conversation that brings a file: the connection, its proofs, and what sends the file itself,
+from an offset on."""
 
 
 def send_under_tls(call: Call, begin: Begin, bring: Bring, part: tuple[int, int]) -> None:
@@ -35,17 +36,17 @@ def send_under_tls(call: Call, begin: Begin, bring: Bring, part: tuple[int, int]
         adopt(reactor, call.detach(), talk)
         talk.be_patient(SILENCE)
         try:
-            await bring(talk, await begin(talk), lambda: send_part(talk, *part))
+            await bring(talk, await begin(talk), lambda start: send_part(talk, *part, start))
         finally:
             await talk.lose()
 
     wait_for(work)
 
 
-def send_part(talk: Talk, descriptor: int, size: int) -> None:
-    """Send the first `size` octets of an open file, as fast as the other side takes them. A file that has
-    become shorter, or cannot be read, ends the conversation with that error."""
-    producer = _Part(talk, descriptor, size)
+def send_part(talk: Talk, descriptor: int, size: int, start: int = 0) -> None:
+    """Send the first `size` octets of an open file from `start` on, as fast as the other side takes them. A
+    file that has become shorter, or cannot be read, ends the conversation with that error."""
+    producer = _Part(talk, descriptor, size, start)
     talk.transport.registerProducer(producer, True)
     producer.resumeProducing()
 
@@ -55,11 +56,11 @@ class _Part:
     """What is left to be sent. (Twisted would have a producer that is asked for each piece driven by the one
     global reactor.)"""
 
-    def __init__(self, talk: Talk, descriptor: int, size: int) -> None:
+    def __init__(self, talk: Talk, descriptor: int, size: int, start: int) -> None:
         self._talk = talk
         self._descriptor = descriptor
         self._size = size
-        self._at = 0
+        self._at = start
         self._paused = False
 
     def resumeProducing(self) -> None:

@@ -15,6 +15,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -31,12 +32,12 @@ from cyrus_sync.shipping import children, contact, question
 from cyrus_sync.shipping.aftermath import Aftermath
 from cyrus_sync.shipping.children import MAX_CHILDREN
 from cyrus_sync.shipping.figures import Received, ShippingFigures
-from cyrus_sync.shipping.greeting import challenge
+from cyrus_sync.shipping.greeting import NO_KEY, challenge
 from cyrus_sync.shipping.listening import Endpoint, bind, tcp
 from cyrus_sync.shipping.loop import own_reactor
 from cyrus_sync.shipping.receive import arrivals, job_of
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.shipping.strangers import Questions, Strangers, most_strangers
+from cyrus_sync.shipping.strangers import Questions, SpokenOf, Strangers, most_strangers
 from cyrus_sync.shipping.talk import Talk
 from cyrus_sync.shipping.workers import ChildDied, Workers
 
@@ -45,7 +46,7 @@ HANDSHAKE = 10.0
 
 _WAIT_EVERY = 10.0
 _NO_PORT_TRIES = 3
-_DAY = 86400.0
+_HOUR = 3600.0
 
 Serve = Callable[[Talk], Coroutine[Any, Any, None]]
 
@@ -60,6 +61,7 @@ class Service:
         self._workers = Workers(reactor, lambda: children.start(site))
         self._aftermath = Aftermath(site, reactor)
         self._strangers: Strangers[Talk] = Strangers()
+        self._spoken_of = SpokenOf()
         self._ports: list[Any] = []
         self._working: set[Deferred[None]] = set()
         self._idle: Deferred[None] | None = None
@@ -89,8 +91,21 @@ class Service:
         self._workers.keep_one()
         house = LoopingCall(lambda: self.work(self._aftermath.keep_house()))
         house.clock = reactor
-        house.start(_DAY)
+        house.start(_HOUR)
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._end()))
+
+    def renew(self) -> None:
+        """Read the configuration anew. The addresses that it listens on stay as they are."""
+        before = self.site.listen, self.site.contact_port
+        try:
+            self.site.renew()
+            self.site.key  # noqa: B018 - say now if it is missing
+        except CyrusSyncError as error:
+            self.site.log.error(f"the configuration stays as it was: {error}")
+            return
+        self.site.log.info(f"read {self.site.config_path} and {self.site.conf.path} again")
+        if before != (self.site.listen, self.site.contact_port):
+            self.site.log.error("multisite_listen and multisite_contact_port count from the next start on")
 
     def listen(self, family: int, sock: Any, serve: Serve) -> int:
         """Have `serve` talk to whoever connects to a listening socket; its port."""
@@ -155,6 +170,10 @@ class Service:
         if nonce := contact.answer_to(self.site.key, line.encode()):
             talk.say(contact.answer(self.site.key, nonce, await transfers.number()))
             return
+        if contact.has_other_key(self.site.key, line) or question.has_other_key(self.site.key, line):
+            self.note_other_key(talk.peer)
+            talk.say(f"NO {contact.OTHER_KEY}")
+            return
         asked = await question.hear(self.site.key, talk, line)
         if asked is None:
             return
@@ -163,6 +182,11 @@ class Service:
         talk.until(question.PATIENCE)
         pool = self._reactor.getThreadPool()
         talk.say(await deferToThreadPool(self._reactor, pool, question.answer, self.site, asked))
+
+    def note_other_key(self, address: str) -> None:
+        """Somebody there speaks as a sender does, and has not our key. Said now and then."""
+        if self._spoken_of.is_new(address, self._reactor.seconds()):
+            self.site.log.error(f"{address} asks to send a file, and {NO_KEY}")
 
     # -- transfers
 
@@ -255,6 +279,8 @@ class _Contacts(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         service = self._service
         nonce = contact.answer_to(service.site.key, datagram[: contact.LONGEST_LINE])
+        if not nonce and contact.has_other_key(service.site.key, datagram.decode("ascii", "replace")):
+            service.note_other_key(str(addr[0]))
         if nonce and self._questions.is_answered(str(addr[0]), nonce, service._reactor.seconds()):
             service.work(self._answer(nonce, addr))
 
@@ -266,10 +292,12 @@ class _Contacts(DatagramProtocol):
 
 
 def serve(site: Site, ready: Callable[[], None] = lambda: None) -> None:
-    """Run the service until SIGTERM or SIGINT. `ready` is called when it listens."""
+    """Run the service until SIGTERM or SIGINT; SIGHUP has it read its configuration anew. `ready` is called
+    when it listens."""
     with own_reactor() as reactor:
         service = Service(site, reactor)
         service.start()
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.renew))
         _tell_figures(service, reactor)
         reactor.callWhenRunning(ready)
         reactor.run()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.config.imapdconf import read_settings
 from cyrus_sync.common.directory import Directory, Tampered
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay
-from cyrus_sync.shipping.conf import ShippingConf, load_conf
+from cyrus_sync.shipping.conf import ShippingConf, load_conf, with_environment
 from cyrus_sync.shipping.key import load_key
 from cyrus_sync.shipping.log import ShippingLog
 from cyrus_sync.shipping.names import check_host, same_host
@@ -47,7 +49,7 @@ class Site:
         missing = not path.exists() and not config.is_set("multisite_shipping_conf")
         names = config.words("multisite_host") or [config.servername, socket.gethostname()]
         return cls(
-            conf=ShippingConf(path) if missing else load_conf(path),
+            conf=with_environment(ShippingConf(path) if missing else load_conf(path), os.environ),
             names=tuple(dict.fromkeys(check_host(name) for name in names)),
             home=config.configdirectory / "shipping",
             family_directory=config.configdirectory / "multisite",
@@ -59,6 +61,15 @@ class Site:
             config=config,
             import_on_arrival=config.switch("multisite_import_on_arrival"),
         )
+
+    def renew(self) -> None:
+        """Read imapd.conf, shipping.conf and the family key anew. `ConfigError`: all stays as it was."""
+        config = Config(self.config.path, self.config.program, read_settings(self.config.path))
+        fresh = type(self).from_config(config, self.log.program)
+        for one in fields(self):
+            if one.name not in ("clock", "log"):
+                setattr(self, one.name, getattr(fresh, one.name))
+        self.__dict__.pop("key", None)
 
     @cached_property
     def key(self) -> bytes:

@@ -22,6 +22,10 @@ QUESTIONS_SECONDS = 10.0
 SAID_AGAIN = 3
 """How often an asker says one question, until there is an answer."""
 
+SPOKEN_OF_SECONDS = 300.0
+MOST_SPOKEN_OF = 50
+"""So many addresses the log speaks of in so many seconds, once each."""
+
 _FEWEST = 4
 _KEPT_FREE = 40
 """Descriptors for listeners, the log, bays, and a pipe and a process for each child."""
@@ -88,6 +92,23 @@ class Strangers(Generic[Kind]):
         oldest = next(one for one, its in self._from.items() if its == near)
         del self._from[oldest]
         oldest.give_way()
+
+
+class SpokenOf:
+    """Of which addresses the log has spoken lately: one line each, however often one comes."""
+
+    def __init__(self) -> None:
+        self._when: OrderedDict[str, float] = OrderedDict()
+
+    def is_new(self, address: str, now: float) -> bool:
+        """Whether to speak of it. Not of too many: a datagram comes from wherever its sender likes."""
+        while self._when and next(iter(self._when.values())) + SPOKEN_OF_SECONDS <= now:
+            self._when.popitem(last=False)
+        near = neighbourhood(address)
+        if near in self._when or len(self._when) >= MOST_SPOKEN_OF:
+            return False
+        self._when[near] = now
+        return True
 
 
 class Questions:

@@ -6,7 +6,8 @@ Over TCP, behind the greeting (`cyrus_sync.shipping.greeting`), all of it encryp
     HEADER <length> <proof "header" header> + header
                                              WAIT …  (the file is being brought to disk; repeated)
                                              GO <proof "go" header>
-    size octets
+                        or:                  FROM <proof "from" header offset> <offset>   (it has so much)
+    size octets, or those from the offset on
                                              DONE <proof "done" header>
                         or, at any time:     HAVE <proof "have" header>     it came earlier
                                              NO <reason>
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from cyrus_sync.common.errors import TLSFailed
+from cyrus_sync.common.numbers import decimal
 from cyrus_sync.shipping.call import SILENCE, Call, Conversation, ended
 from cyrus_sync.shipping.contact import meet, why
 from cyrus_sync.shipping.digest import check as check_digest
@@ -48,6 +50,8 @@ class Announcement:
     sender: str
     size: int
     digest: str
+    resumes: bool = True
+    """Whether the sender may be asked to begin further on."""
 
     def encode(self) -> bytes:
         return json.dumps(
@@ -58,6 +62,7 @@ class Announcement:
                 "sender": self.sender,
                 "size": self.size,
                 "digest": self.digest,
+                "resume": self.resumes,
             }
         ).encode("ascii")
 
@@ -74,6 +79,7 @@ class Announcement:
                 sender=found["sender"],
                 size=found["size"],
                 digest=check_digest(found["digest"]),
+                resumes=found.get("resume") is True,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadOrder(f"a header that cannot be read: {error}") from None
@@ -99,12 +105,13 @@ def send_file(site: Site, host: str, header: Announcement, data: int) -> None:
     if len(encoded) > LONGEST_HEADER:
         raise ShippingError("the shipping order is too long to be sent")
 
-    async def bring(talk: Conversation, proofs: Proofs, send: Callable[[], None]) -> None:
+    async def bring(talk: Conversation, proofs: Proofs, send: Callable[[int], None]) -> None:
         listener = _Receiver(talk, host, proofs, encoded)
         talk.say(f"HEADER {len(encoded)} {proofs.make('header', encoded)}")
         talk.say(encoded)
-        if await listener.verdict("go", "have") == "go":
-            send()
+        label, start = await listener.verdict("go", "from", "have")
+        if label != "have":
+            send(min(start, header.size))
             await listener.verdict("done")  # or no, in the middle of it
 
     meeting = meet(site, host)
@@ -119,7 +126,7 @@ def send_file(site: Site, host: str, header: Announcement, data: int) -> None:
                 )
             else:
                 greeted.sealed(call, client=True)
-                ended(bring(call, greeted.proofs, lambda: call.send_part(data, header.size)))
+                ended(bring(call, greeted.proofs, lambda start: call.send_part(data, header.size, start)))
     except TLSFailed as error:
         raise Refused(f"{host}: {error}") from None
     except OSError as error:
@@ -145,6 +152,11 @@ def _introduced(site: Site, host: str, address: tuple[str, int]) -> tuple[Call, 
                 raise
 
 
+def from_offset(header: bytes, offset: int) -> bytes:
+    """What the proof of FROM is made over."""
+    return header + f" {offset}".encode()
+
+
 @dataclass(frozen=True, slots=True)
 class _Receiver:
     """What the receiver of a header says."""
@@ -154,15 +166,18 @@ class _Receiver:
     proofs: Proofs
     header: bytes
 
-    async def verdict(self, *awaited: str) -> str:
-        """The next word that decides something. `Refused` for NO, and for a word without its proof."""
+    async def verdict(self, *awaited: str) -> tuple[str, int]:
+        """The next word that decides something, and where to begin. `Refused` for NO, and for a word without
+        its proof."""
         while True:
             word, _, rest = (await self.talk.line()).partition(" ")
             if word == "WAIT":
                 continue
             if word == "NO":
                 raise Refused(f"{self.host} refused: {rest[:500]}")
-            label = word.lower()
-            if label in awaited and self.proofs.hold(rest, label, self.header):
-                return label
+            label, (shown, _, offset) = word.lower(), rest.partition(" ")
+            start = decimal(offset, 1 << 62) if label == "from" else 0
+            said = self.header if label != "from" else from_offset(self.header, start or 0)
+            if label in awaited and start is not None and self.proofs.hold(shown, label, said):
+                return label, start
             raise Refused(f"{self.host} answered something that carries no valid proof")

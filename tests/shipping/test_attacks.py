@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.shipping import contact
-from cyrus_sync.shipping.errors import CannotReach, Refused, ShippingError
+from cyrus_sync.shipping.errors import Refused, ShippingError
 from cyrus_sync.shipping.greeting import Proofs
 from cyrus_sync.shipping.key import load_key, make_key
 from cyrus_sync.shipping.strangers import MAX_STRANGERS
@@ -40,17 +40,21 @@ def attacked(pair: Pair) -> Iterator[Pair]:
     assert outside <= {"shipping", "log", "key", "notify", "imapd.conf", "shipping.conf", "mails"}
 
 
-def test_a_host_with_another_key_gets_no_answer_at_all(
+def test_a_host_with_another_key_is_told_so_by_tcp_alone_and_the_log_says_who_it_was(
     attacked: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boston, hub = attacked
     monkeypatch.setattr(contact, "UDP_WAITS", (0.1,))
     stranger = Host(boston.root.parent / "stranger", "127.0.0.4", hub.port, key="6b" * 32)
-    with pytest.raises(CannotReach, match="timed out"):
+    with pytest.raises(TimeoutError):
+        contact._ask_udp(hub.name, hub.port, contact.question(b"k" * 32, "5" * 32))
+    refused = r"refused: the family key is not ours \(multisite_key_file"
+    with pytest.raises(Refused, match=refused):
         contact.meet(stranger.site(), hub.name)
     stranger.configure("CLEARCASE_MIN_PORT 20000", "CLEARCASE_MAX_PORT 20010")
-    with pytest.raises(CannotReach, match="no valid answer"):
+    with pytest.raises(Refused, match=refused):
         contact.meet(stranger.site(), hub.name)
+    assert hub.log().count("asks to send a file, and does not have our family key") == 1
 
 
 def test_a_sender_with_another_key_is_turned_away(attacked: Pair) -> None:

@@ -199,7 +199,7 @@ def test_a_full_disk_at_the_receiver_is_told_and_the_file_waits(
         patch.setattr("cyrus_sync.shipping.landing.write_all", _disk_full)
         hub.start()
     assert boston.shipping_server(order) == 1
-    assert "it cannot be stored: No space left on device" in boston.log()
+    assert f"it cannot be stored: {hub.bay}/incoming: No space left on device" in boston.log()
     assert unfinished(hub) == [] and contents(hub.bay / "incoming") == {}
     hub.stop()
     hub.start()

@@ -320,3 +320,21 @@ def test_digest_and_size_are_those_of_no_link(hosts: tuple[Host, ...], secret: P
     order = new_order(boston.site(), outgoing / "p", ["nowhere.example"])
     with pytest.raises(OSError, match="symbolic links"):
         measured(order, outgoing / "p")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_sends_data_and_orders_of_different_owners_where_only_they_can_have_put_them(pair: Pair) -> None:
+    boston, hub = pair
+    order = boston.packet("one", b"1", hub.name)
+    outgoing = boston.bay / "outgoing"
+    os.chown(outgoing / "one", 12345, -1)
+    os.chown(order, 54321, -1)
+    outgoing.chmod(0o1777)
+    assert boston.shipping_server(order) == 1
+    assert "one does not belong to the owner of the order" in boston.log()
+    outgoing.chmod(0o770)
+    os.link(outgoing / "one", boston.root / "elsewhere")
+    assert boston.shipping_server(order) == 1
+    (boston.root / "elsewhere").unlink()
+    assert boston.shipping_server(order) == 0
+    assert hub.incoming() == {"one": b"1"} and boston.outgoing() == []

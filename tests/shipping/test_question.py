@@ -136,15 +136,16 @@ def test_nobody_there_is_said_as_such(hosts: Three) -> None:
         ask(boston.site(), "no such host", "epochs")
 
 
-def test_an_asker_with_another_key_hears_nothing_at_all(answering: Pair) -> None:
+def test_an_asker_with_another_key_hears_that_it_is_another(answering: Pair) -> None:
     boston, hub = answering
     stranger = Host(boston.root.parent / "stranger", "127.0.0.4", hub.port, key="6b" * 32)
-    with pytest.raises(CannotReach, match="no valid answer"):
+    with pytest.raises(Refused, match="the family key is not ours"):
         ask(stranger.site(), hub.name, "epochs")
     with Asking(hub, "6b" * 32) as stranger_asks:
         mine = stranger_asks.mine
         shown = proof(stranger_asks.key, "ask", mine.encode())
         stranger_asks.send(f"SHIP2 ASK {mine} {shown}\n".encode())
+        assert stranger_asks.line() == "NO the family key is not ours"
         assert stranger_asks.line() == ""
 
 
@@ -167,6 +168,7 @@ def test_the_proof_of_another_step_is_none(answering: Pair) -> None:
         # That of a first contact does not serve to ask.
         shown = proof(asker.key, "contact", asker.mine.encode())
         asker.send(f"SHIP2 ASK {asker.mine} {shown}\n".encode())
+        assert asker.line() == "NO the family key is not ours"
         assert asker.line() == ""
 
 
