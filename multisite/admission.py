@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyrus_sync.multisite.errors import NotApplied
+from cyrus_sync.multisite.errors import Forked, NotApplied
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.packet import Header
@@ -66,15 +66,53 @@ def _answers(member: Member, header: Header) -> bool:
 
 
 def check_own(member: Member, header: Header) -> None:
-    """Refuse operations of this replica itself that are not in its log. It made them before it was restored
-    from a backup, and it takes them back only after ``restorereplica``; or the packet is forged."""
+    """Refuse a packet of somebody who knows more of this replica than it knows itself. It was restored from a
+    backup, and takes its operations back only after ``restorereplica``; or the packet is forged. Raises
+    `Forked`."""
+    if member.sealed:
+        return
     mine = member.log.self_id
     there, last = header.ranges.get(mine), member.log.operations.last(mine)
-    if there is not None and there.end > last and not member.sealed:
-        raise NotApplied(
-            f"it brings operations {last + 1} to {there.end} of this replica, whose log ends at {last}:"
-            " this server was restored from a backup (multitool restorereplica), or the packet is forged"
+    known = max(header.row.get(mine, 0), there.end if there is not None else 0)
+    if known > last:
+        raise Forked(
+            f"{header.sender_name} knows of operation {known} of this replica, whose log ends at {last}:"
+            " this server was restored from a backup (multitool restorereplica), or the packet is forged",
+            ours=True,
         )
+
+
+def check_heads(member: Member, header: Header) -> None:
+    """`Forked` for a packet of somebody who has another operation of some origin under the same number."""
+    log = member.log
+    for origin, link in header.heads.items():
+        number = header.row.get(origin, 0)
+        if (origin == log.self_id and member.sealed) or number <= forked_up_to(member, header, origin):
+            continue
+        if 0 < number <= log.operations.last(origin) and not log.forks.has(origin, number, link):
+            raise fork_of(member, origin, number)
+
+
+def forked_up_to(member: Member, header: Header, origin: str) -> int:
+    """Up to which number the operations of an origin may differ from site to site."""
+    known = member.family.replicas.get(origin)
+    return max(known.forked if known else 0, header.forked.get(origin, 0))
+
+
+def fork_of(member: Member, origin: str, number: int) -> Forked:
+    """What to say of a packet in which operation `number` of `origin` is another one than here."""
+    if origin == member.family.self_id:
+        return Forked(
+            f"it has another operation {number} of this replica than the log here: this server was restored"
+            " from a backup and went on (multitool restorereplica)",
+            ours=True,
+        )
+    name = member.family.name_of(origin)
+    return Forked(
+        f"it has another operation {number} of {name} than the log here: {name} was restored from a backup"
+        " and went on; to be applied after multitool restorereplica there",
+        ours=False,
+    )
 
 
 def judged(member: Member, header: Header) -> Verdict:

@@ -38,6 +38,17 @@ class SiteSealed(MultisiteError):
     text = "this replica is being restored and takes restoration updates only"
 
 
+class WentBack(MultisiteError):
+    """This replica, or a part of it, is older than it was: it was restored from a backup, and nobody has said
+    ``restorereplica``. The message is how that was noticed."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(
+            f"{how}: this server was restored from a backup. Nothing is told and nothing taken in before"
+            " multitool restorereplica (or restorereplica -override, to go on as it is)"
+        )
+
+
 class NotApplied(MultisiteError):
     """A packet was not applied, for now or for good. The message is the reason."""
 
@@ -46,6 +57,14 @@ class NotApplied(MultisiteError):
 
 class UnknownSender(NotApplied):
     """The sender of the packet is not known here. The packet may be tried again after other packets."""
+
+
+class Forked(NotApplied):
+    """The packet has other operations of some origin than this log. `ours`: the origin is this replica."""
+
+    def __init__(self, text: str, *, ours: bool) -> None:
+        self.ours = ours
+        super().__init__(text)
 
 
 class BadOperation(MultisiteError):

@@ -36,6 +36,7 @@ from cyrus_sync.multisite.packet import (
     Target,
 )
 from cyrus_sync.multisite.packet.frames import folded_at_most
+from cyrus_sync.multisite.restoring import ANSWER
 from cyrus_sync.multisite.signing import retell
 
 NO_LIMIT = 1 << 62
@@ -128,6 +129,11 @@ class _Export:
         self._bodies = Bodies(member.store, member.log, member.by_place)
         self._known = {} if options.kind == CREATION else self._log.epochs.row(target.id)
         self._mine = self._log.epochs.row(self._log.self_id)
+        self._heads = self._log.forks.heads(self._mine)
+        if member.sealed:
+            # It may be wrong, and is not to be believed: the trail says what it has.
+            self._heads.pop(self._log.self_id, None)
+        self._trail = self._log.forks.trail(self._log.self_id) if member.sealed else {}
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._messages_in_packet = 0
@@ -140,10 +146,12 @@ class _Export:
 
     def write(self) -> None:
         if self._member.sealed:
-            # A request: its header tells the others what this replica has after its restore.
+            # A request: its header tells the others what this replica has after its restore. Who is being
+            # restored, too, is sent what this replica has of old: nobody else may have it.
             self._open()
-            self._close(last=True)
-            return
+            if ANSWER not in self._log.requested(self._target.id):
+                self._close(last=True)
+                return
         if self._log.requested(self._target.id):
             self._open()
         self._requested()
@@ -323,6 +331,8 @@ class _Export:
             for origin, last_before in begun.items()
             if widest or origin in self._ranges or last_before
         }
+        if self._member.sealed and not self._ranges and not widest:
+            ranges = {}  # a request builds on nothing
         return Header(
             kind=self._options.kind,
             family=family.id,
@@ -342,4 +352,7 @@ class _Export:
             wanted=self._log.wanted(),
             keys=history.text() if (history := myself.key_history) else "",
             invitation=self._options.invitation if number == 1 else "",
+            heads=self._heads,
+            trail=self._trail,
+            forked={one.id: one.forked for one in family.replicas.values() if one.forked},
         )

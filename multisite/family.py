@@ -55,6 +55,8 @@ class Replica:
     removed: bool = False
     succession: str = ""
     signed: int = 0
+    forked: int = 0
+    """Its operations up to this number may differ from site to site (`multisite.oplog.forks`)."""
     wanted: str = ""
     """The name that it should have, where another replica has that name here; "" = it has it."""
 
@@ -107,7 +109,7 @@ def _faults(one: Replica) -> Iterator[str]:
         if not isinstance(getattr(one, name), str):
             yield f"{name} is no text"
             return
-    for name in ("incarnation", "version", "signed"):
+    for name in ("incarnation", "version", "signed", "forked"):
         number = getattr(one, name)
         if type(number) is not int or not 0 <= number < _NUMBERS_END:
             yield f"{name} is no number from 0 to 2^63 - 1"

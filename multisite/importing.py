@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +29,23 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.multisite.admission import Gap, OldSender, check, check_own, gap, judged
+from cyrus_sync.multisite.admission import (
+    Gap,
+    OldSender,
+    check,
+    check_heads,
+    check_own,
+    fork_of,
+    forked_up_to,
+    gap,
+    judged,
+)
 from cyrus_sync.multisite.contacts import Contact, note_contact
-from cyrus_sync.multisite.errors import NotApplied, UnknownSender
+from cyrus_sync.multisite.errors import Forked, NotApplied, UnknownSender, WentBack
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held, not_stored
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
-from cyrus_sync.multisite.packet import CREATION, Messages, Operation, PacketError, PacketReader
+from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
@@ -43,7 +53,7 @@ from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
 from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
-from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again
+from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again, where_they_part
 from cyrus_sync.multisite.trust import learn
 
 COMMIT_EVERY = 64 << 20
@@ -131,8 +141,10 @@ class Import:
             for path in sorted(waiting, key=self._order):
                 try:
                     self._one(path, result)
-                except (Gap, UnknownSender) as error:
+                except (Gap, UnknownSender, Forked) as error:
                     result.refused[path] = error
+                    if isinstance(error, Forked) and error.ours:
+                        return self._went_back(error, path, result, waiting)
                 except (PacketError, NotApplied, OSError) as error:
                     result.refused[path] = _as_error(error, path)
                     del waiting[path]
@@ -141,6 +153,17 @@ class Import:
                     result.refused.pop(path, None)
                     del waiting[path]
         self._afterwards()
+        return result
+
+    def _went_back(self, error: Forked, path: Path, result: Result, waiting: Iterable[Path]) -> Result:
+        """This replica went on after a restore: it takes and tells nothing more before the administrator has
+        said so. An unsigned packet is not believed so far."""
+        with PacketReader(path) as packet:
+            signed = bool(judged(self._member, packet.header).keys)
+        if signed and self._member.generation is not None:
+            self._member.generation.is_behind(str(error).partition(":")[0])
+        for one in waiting:
+            result.refused.setdefault(one, WentBack("another packet shows it"))
         return result
 
     def needs(self, path: Path) -> Gap | None:
@@ -175,6 +198,7 @@ class Import:
             verdict = judged(member, header)
             packet.verify(verdict.keys)
             check_own(member, header)
+            check_heads(member, header)
             lacking = gap(member, header)
             if lacking is not None:
                 raise lacking
@@ -195,7 +219,7 @@ class Import:
                 if isinstance(item, Messages):
                     context.messages.add(item.bodies)
                     size += sum(body.size for body in item.bodies)
-                elif isinstance(item, Operation) and self._is_new(item):
+                elif isinstance(item, Operation) and self._is_new(header, item, replay):
                     replay.take(item)
                     count += 1
                     since += 1
@@ -209,7 +233,7 @@ class Import:
                 )
             self._wanted(context, replay)
             if note_restore(member, context, header):
-                log.epochs.put(header.sender, header.row)
+                log.epochs.put(header.sender, where_they_part(log, header))
             else:
                 log.epochs.raise_to(header.sender, header.row)
             for origin, there in header.ranges.items():
@@ -222,7 +246,7 @@ class Import:
             answered = note_answer(member, header)
         note_contact(member.directory, header.sender, Contact(log.now(), header.created))
         if answered:
-            open_again(member, self.arbitrate_all_left)
+            open_again(member, self.after_restore)
         self.waiting = list(self._waiting(replay.left_to_masters))
         return count
 
@@ -241,16 +265,26 @@ class Import:
                 name = "the end of the restore" if ours else self._member.family.name_of(master.replica)
                 yield Waiting(owner, changes, name)
 
-    def _is_new(self, operation: Operation) -> bool:
+    def _is_new(self, header: Header, operation: Operation, replay: Replay) -> bool:
         """Whether an operation of a packet is the next of its origin, and not one that is here already.
-        Raises `NotApplied` where operations before it are lacking, although the header promises them."""
-        last = self._member.log.operations.last(operation.origin)
+
+        Raises `NotApplied` where operations before it are lacking, although the header promises them; and
+        `Forked`. A replica that is being restored takes what it has said before it went back."""
+        log, origin = self._member.log, operation.origin
+        last = log.operations.last(origin)
         if operation.id > last + 1:
-            name = self._member.family.name_of(operation.origin)
+            name = self._member.family.name_of(origin)
             raise NotApplied(
                 f"it brings operation {operation.id} of {name} where operation {last + 1} should be:"
                 " its sender has made it wrong"
             )
+        after = forked_up_to(self._member, header, origin)
+        if not log.forks.fits(origin, operation.id, operation.attributes, after=after):
+            if origin != log.self_id or not self._member.sealed:
+                raise fork_of(self._member, origin, operation.id)
+            replay.noted_fork(operation)
+            if operation.id <= last:
+                replay.take(operation, again=True)
         return operation.id > last
 
     def _take_wanted(self, packet: PacketReader) -> None:
@@ -291,10 +325,13 @@ class Import:
         self._member.log.db.commit()
         warn_of_generated(context)
 
-    def arbitrate_all_left(self) -> None:
-        """Arbitrate what others have said while this replica was sealed (`multisite.restoring`)."""
+    def after_restore(self, anew: Collection[Owner]) -> None:
+        """Tell the owners `anew` that a restore has merged, and arbitrate what others have said while this
+        replica was sealed (`multisite.restoring`)."""
         log = self._member.log
         with log.db.transaction(), self._replay() as (context, replay):
+            for owner in sorted(anew):
+                replay.tell_anew(owner)
             for owner in log.masters.of_replica(log.self_id):
                 replay.arbitrate_left(owner, log.masters.settled(owner))
             self._commit(context, replay)
@@ -320,6 +357,8 @@ class Import:
             external=Namespace.from_config(member.config).external,
             founding=member.is_being_made,
             to_capture=set(),
+            forked=member.sealed and member.log.forks.first is not None,
+            merging=member.log.forks.merged() if member.sealed else set(),
         )
         replay = Replay(context, self._capture_owners)
         try:

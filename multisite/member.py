@@ -27,6 +27,7 @@ from cyrus_sync.multisite.capture import Capture
 from cyrus_sync.multisite.errors import SiteSealed
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.figures import add_packets, packets_file
+from cyrus_sync.multisite.generation import Generation
 from cyrus_sync.multisite.opening import OpenedMail, check_same_mail, open_mail
 from cyrus_sync.multisite.oplog.database import SiteLock
 from cyrus_sync.multisite.oplog.log import Log
@@ -66,6 +67,7 @@ class Member:
         self.warn = warn
         self.omissions = 0
         """How much could not be recorded or told, so far."""
+        self.generation: Generation | None = None
         channel = config.string("multisite_channel") or "multisite"
         self.capture = Capture(mail.master, log, SyncLog(log_path(config, channel)))
         self.capture.sealed = self.sealed
@@ -79,9 +81,10 @@ class Member:
         wait: float = 10.0,
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] = _log.warning,
+        went_back: bool = False,
     ) -> Iterator[Self]:
         """The member, locked. `clock` gives Unix seconds. Raises `NoFamily`, `SiteLocked` after `wait`
-        seconds, `StoreError`."""
+        seconds, `StoreError`, and `WentBack` unless that is what the caller wants to mend (`went_back`)."""
         directory = directory_of(config)
         family = Family.load(directory)
         with (
@@ -93,6 +96,9 @@ class Member:
             check_same_mail(config, family)
             mail.check()
             member = cls(config, mail, log, family, warn=warn)
+            member.generation = Generation(log, mail.stamped)
+            if not went_back:
+                member.generation.check()
             if member.signs:
                 member.sign_operations()
             try:
@@ -101,6 +107,7 @@ class Member:
                 raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
             finally:
                 member.publish()
+                member.generation.end()
 
     def omit(self, text: str) -> None:
         """Warn of something that is left out, and count it: the command's exit status says so, too."""

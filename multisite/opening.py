@@ -12,6 +12,7 @@ from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.multisite.cyrus.mail import CyrusMail
 from cyrus_sync.multisite.errors import OtherMail
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.generation import Stamped
 from cyrus_sync.multisite.mail import SiteMail
 from cyrus_sync.spool.config import reads_spool
 
@@ -25,6 +26,8 @@ class OpenedMail:
     """The same mail, as capture reads it."""
     by_place: Master | None
     """Where a message is found fastest by its mailbox and UID: there is no index of GUIDs."""
+    stamped: Stamped | None
+    """Where the generation of the log is written, to be restored along with the mail."""
     check: Callable[[], object]
     """Raises `StoreError` where mail cannot be kept, or read, there."""
 
@@ -38,9 +41,9 @@ def open_mail(config: Config) -> OpenedMail:
     is."""
     if reads_spool(config):
         cyrus = CyrusMail.from_config(config)
-        return OpenedMail(cyrus, cyrus.master, cyrus.master, cyrus.check)
+        return OpenedMail(cyrus, cyrus.master, cyrus.master, None, cyrus.check)
     kept = open_kept(config, replicating=True)
-    return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care.check)
+    return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care, kept.care.check)
 
 
 def look_at_mail(config: Config) -> SiteMail:

@@ -10,14 +10,20 @@ here meanwhile, and arbitrates what others have said of its owners.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.epochs import Row
+from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.oplog.operations import FAMILY
 from cyrus_sync.multisite.packet import Header
+from cyrus_sync.multisite.packet.header import MAX_OPERATION
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
 
@@ -36,25 +42,70 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     log, family = member.log, member.family
     incarnation = max(log.now(), member.myself.incarnation + 1)
     with log.db.transaction():
-        for owner in log.masters.of_replica(log.self_id):
-            # The backup's store is what its log tells: our operations that come back build on that.
+        log.forks.begin(_roll_back(member))
+        for owner in log.shadows.owners():
             for state in log.shadows.at_home(owner):
-                base = Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
-                log.masters.put_base(state.uniqueid, base)
+                log.masters.put_base(state.uniqueid, _restored_base(log, owner, state))
+        if member.generation is not None:
+            member.generation.renew()
     myself = replace(member.myself, incarnation=incarnation)
     asked_now = {one.id: incarnation for one in siblings}
     member.set_family(replace(family.with_replica(myself), restoring=asked_now))
     return siblings
 
 
-def open_again(member: Member, arbitrate_left: Callable[[], object]) -> None:
-    """Open a sealed replica, whether or not everybody has answered (``-override``). `arbitrate_left`
-    arbitrates what others have said meanwhile (`multisite.importing.Import.arbitrate_all_left`)."""
+def _roll_back(member: Member) -> set[Owner]:
+    """Where the store was restored and the log was not, take the log back to the moment of the store. Returns
+    the owners of whom the log had told more: of them nothing is known for sure."""
+    log = member.log
+    row = member.generation.older_row() if member.generation is not None else None
+    if row is None:
+        return set()
+    owners = log.operations.roll_back(row) - {FAMILY}
+    log.masters.roll_back_settled(row)
+    return owners
+
+
+def _restored_base(log: Log, owner: Owner, state: MailboxState) -> Base:
+    """What ours builds on. Of our own mailboxes the backup's store is what its log tells: our operations that
+    come back build on that. To another master we may have said something since that was not heard: whatever
+    it answers, ours counts as not answered."""
+    if log.is_master(owner):
+        return Base(state.highestmodseq, state.last_uid, 0, state.highestmodseq)
+    base = log.masters.base(state.uniqueid)
+    return Base(base.modseq, base.last_uid, MAX_OPERATION, base.modseq)
+
+
+def open_again(member: Member, after_restore: Callable[[Collection[Owner]], object]) -> None:
+    """Open a sealed replica, whether or not everybody has answered (``-override``). `after_restore` tells
+    anew what was merged, and arbitrates what others have said meanwhile
+    (`multisite.importing.Import.after_restore`)."""
+    log = member.log
     myself = replace(member.myself, version=member.myself.version + 1)
+    anew = log.forks.told_anew() - {FAMILY}
+    if log.forks.first is not None:
+        myself = replace(myself, forked=log.operations.last(log.self_id))
     announce(member, replace(member.family.with_replica(myself), restoring={}))
-    arbitrate_left()
+    after_restore(anew)
     for error in member.capture.everything():
         member.warn(f"not all changes could be recorded: {error}")
+    log.forks.end()
+
+
+def where_they_part(log: Log, header: Header) -> Row:
+    """What a replica has that was restored: its header's row. Of its own operations it has only those that
+    are the same here; what comes behind them, it has said anew."""
+    numbers = [
+        number
+        for text, link in header.trail.items()
+        if (number := int(text)) <= header.row.get(header.sender, 0)
+        and log.forks.has(header.sender, number, link)
+    ]
+    if not header.trail:
+        return dict(header.row)
+    mine = log.operations.last(header.sender)
+    said = header.row.get(header.sender, 0)
+    return {**header.row, header.sender: max(numbers, default=0 if mine else said)}
 
 
 def note_restore(member: Member, context: ReplayContext, header: Header) -> bool:
@@ -78,6 +129,8 @@ def note_answer(member: Member, header: Header) -> bool:
     for_us = next((one for one in header.targets if one.id == family.self_id), None)
     if for_us is None or for_us.incarnation != family.myself.incarnation:
         return False
+    # What was believed of it may be of another life.
+    member.log.epochs.put(header.sender, header.row)
     mine = member.log.epochs.row(family.self_id)
     if any(mine.get(origin, 0) < number for origin, number in header.row.items()):
         return False

@@ -19,7 +19,7 @@ from cyrus_sync.multisite.errors import BadOperation
 from cyrus_sync.multisite.family import Family, Replica, replica_of_text
 from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse
 from cyrus_sync.multisite.oplog.masters import Master
-from cyrus_sync.multisite.oplog.operations import FAMILY, SIGNATURE, LogEntry, owner_text
+from cyrus_sync.multisite.oplog.operations import CHAIN, FAMILY, SIGNATURE, LogEntry, owner_text
 from cyrus_sync.multisite.signing import RETOLD, fault
 
 SPECIAL = frozenset(("MASTER", "REPLICA"))
@@ -38,6 +38,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     "changed": re.compile(r"[a-z_,]{0,500}"),
     "replica": re.compile(_REPLICA),
     "version": re.compile(_NUMBER),
+    CHAIN: re.compile(r"[0-9a-f]{12}:[0-9a-f]{12}"),
     RETOLD: _ID,
     SIGNATURE: re.compile(r"[0-9A-Za-z+/=]{88}"),
 }
@@ -173,6 +174,8 @@ def _meddled(family: Family, entry: LogEntry, said: Replica) -> str:
         )
     if not itself and said.incarnation > known.incarnation:
         return f"{family.name_of(entry.origin)} says that {known.name} was restored"
+    if not itself and said.forked > known.forked:
+        return f"{family.name_of(entry.origin)} says up to where operations of {known.name} may differ"
     if known.removed and not said.removed:
         return f"{known.name} was removed, and is not brought back"
     return ""

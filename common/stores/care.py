@@ -135,6 +135,14 @@ class StoreCare(Protocol):
     def scratch(self) -> Path:
         """A directory of the store for temporary files. It is there once anything is stored."""
 
+    def generations(self) -> dict[str, str]:
+        """What `put_generation` wrote last, by partition in use; "" for one that has none. `StoreError` for
+        one that cannot be read."""
+
+    def put_generation(self, text: str) -> None:
+        """Write a text, durably, into each partition in use: whoever restores a partition from a backup
+        brings back the text that it had then."""
+
     def everybody(self) -> list[Owner]:
         """Users in order of userid, then shared top-level mailboxes. An owner counts if anything of it is
         stored, even what `expire` will remove, or if it should be here and is lost."""

@@ -95,9 +95,9 @@ class Context:
         return number * 60.0
 
     @contextlib.contextmanager
-    def member(self) -> Iterator[Member]:
-        """This replica, locked."""
-        with Member.open(self.config, wait=self.wait, warn=self.warn) as member:
+    def member(self, *, went_back: bool = False) -> Iterator[Member]:
+        """This replica, locked. `went_back`: even if it is older than it was (`Member.open`)."""
+        with Member.open(self.config, wait=self.wait, warn=self.warn, went_back=went_back) as member:
             yield member
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.agreeing import agreed
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.lsrestore import awaited, what_to_do
-from cyrus_sync.multisite.errors import MultisiteError
+from cyrus_sync.multisite.errors import MultisiteError, WentBack
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin, open_again
@@ -16,7 +16,7 @@ GRAMMAR = Grammar(
     "multitool restorereplica",
     [
         Option("force", "", "do not ask"),
-        Option("override", "", "end a restore, although not everybody has answered"),
+        Option("override", "", "end a restore, although not everybody has answered; or go on as it is"),
         *COMMON_OPTIONS,
     ],
     "[replica …]",
@@ -24,7 +24,8 @@ GRAMMAR = Grammar(
     "incarnation and is sealed: nothing that is changed here is told to the others until all of them, or\n"
     "those that are named, have sent what it had told them since the backup. Ask them with syncreplica\n"
     "-export, and import their answers; the last import opens this replica again and says so. multitool\n"
-    "lsrestore shows whose answer is awaited. If a restore is under way already, it begins anew.",
+    "lsrestore shows whose answer is awaited. If a restore is under way already, it begins anew. Whoever\n"
+    "went on before this loses nothing: what this replica and the others have said meanwhile is merged.",
     EXIT_STATUS,
 )
 
@@ -34,7 +35,7 @@ def run(context: Context) -> int:
     options = context.options
     if "override" in options and options.operands:
         raise UsageError("-override ends the restore for all replicas: none can be named")
-    with context.member() as member:
+    with context.member(went_back=True) as member:
         if "override" in options:
             return _override(context, member)
         return _begin(context, member)
@@ -64,13 +65,28 @@ def _begin(context: Context, member: Member) -> int:
 
 def _override(context: Context, member: Member) -> int:
     if not member.sealed:
-        raise MultisiteError("no restore is under way")
+        return _go_on_as_it_is(context, member)
     missing = ", ".join(awaited(member.family)) or "nobody"
     if not _may(context, f"What only these have would not be known here: {missing}.\nEnd the restore?"):
         return EX_FAILURE
-    open_again(member, Import(member, lambda path: None, context.notice).arbitrate_all_left)
+    open_again(member, Import(member, lambda path: None, context.notice).after_restore)
     context.warn(f"ended the restore without the answers of {missing}: this replica is open again")
     return EX_OK
+
+
+def _go_on_as_it_is(context: Context, member: Member) -> int:
+    """Somebody who is sure that nothing was restored takes log and store as they are."""
+    assert member.generation is not None
+    try:
+        member.generation.check()
+    except WentBack as error:
+        question = f"{error}.\nGo on with log and store as they are? What was lost with a backup stays lost."
+        if not _may(context, question):
+            return EX_FAILURE
+        member.generation.renew()
+        context.warn("log and store are taken as they are")
+        return EX_OK
+    raise MultisiteError("no restore is under way")
 
 
 def _may(context: Context, question: str) -> bool:

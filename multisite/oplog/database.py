@@ -22,7 +22,7 @@ from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.multisite.errors import SiteLocked
 
-VERSION = 3
+VERSION = 4
 FILE = "oplog.db"
 LOCK = "lock"
 _SCHEMA = Path(__file__).with_name("schema.sql")
@@ -30,6 +30,7 @@ _SCHEMA = Path(__file__).with_name("schema.sql")
 MIGRATIONS: Mapping[int, str] = {
     1: "CREATE INDEX objects_of_owner ON objects (owner);",
     2: "ALTER TABLE operations ADD COLUMN reason TEXT NOT NULL DEFAULT '';",
+    3: "CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
 }
 """SQL that takes a file of version N to N + 1, by N. Never changed once released."""
 

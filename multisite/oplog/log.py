@@ -10,7 +10,9 @@ from typing import Self
 from cyrus_sync.common.names import Owner, owner_of, root_of
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.epochs import Epochs
+from cyrus_sync.multisite.oplog.forks import Forks
 from cyrus_sync.multisite.oplog.masters import Master, Masters
+from cyrus_sync.multisite.oplog.notes import Notes
 from cyrus_sync.multisite.oplog.objects import Objects
 from cyrus_sync.multisite.oplog.operations import Operations, owner_text
 from cyrus_sync.multisite.oplog.shadows import Shadows
@@ -30,6 +32,8 @@ class Log:
         self.shadows = Shadows(self.db)
         self.masters = Masters(self.db)
         self.objects = Objects(self.db)
+        self.notes = Notes(self.db)
+        self.forks = Forks(self.operations, self.notes)
         self._clock = clock
 
     def now(self) -> int:

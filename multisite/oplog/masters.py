@@ -7,6 +7,7 @@ is the master everywhere; the other's changes are arbitrated like anybody's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -82,6 +83,14 @@ class Masters:
             "INSERT INTO settled (owner, origin, id) VALUES (?, ?, ?)"
             " ON CONFLICT (owner, origin) DO UPDATE SET id = max(id, excluded.id)",
             [(owner_text(owner), origin, number) for origin, number in vector.items()],
+        )
+
+    def roll_back_settled(self, row: Mapping[str, int]) -> None:
+        """Lower what is higher than in an epoch row."""
+        self._db.execute(
+            "UPDATE settled SET id = min(id, coalesce((SELECT value FROM json_each(?)"
+            " WHERE key = settled.origin), 0))",
+            (json.dumps(dict(row)),),
         )
 
     # -- what ours build on

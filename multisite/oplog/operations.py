@@ -7,6 +7,7 @@ elsewhere. The numbers of one origin have no gaps: `add` refuses any number but 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,11 @@ from cyrus_sync.multisite.oplog.database import Database
 
 FAMILY = Owner("family", "")
 """Owner of the operations that change the family itself."""
+
+CHAIN = "chain"
+"""The attribute with two links: of the operation before, and its own (`multisite.oplog.forks`)."""
+
+LINK_DIGITS = 12
 
 SIGNATURE = "by"
 """The attribute that holds the signature of an operation's origin (`multisite.signing`)."""
@@ -97,6 +103,9 @@ class Operations:
         """Makes the signature of an operation of this replica; None if this replica does not sign."""
         self._pack = zstandard.ZstdCompressor(level=1)
         self._unpack = zstandard.ZstdDecompressor()
+        self._links: dict[str, tuple[int, str]] = {}
+        """Origin -> number and link of the operation that was written last. It is believed only for the last
+        number of the origin, which a transaction that was undone takes back."""
 
     def append(
         self,
@@ -110,16 +119,12 @@ class Operations:
     ) -> LogEntry:
         """Append an operation of this replica, with the next number. `line` has its CRLF, `time` is Unix
         seconds; `guids` are the messages that it needs, `octets` bytes together."""
-        entry = LogEntry(
-            self.origin,
-            self.last(self.origin) + 1,
-            time,
-            owner,
-            line,
-            dict(attributes or {}),
-            tuple(guids),
-            octets,
-        )
+        number = self.last(self.origin) + 1
+        before = self.link(self.origin, number - 1) or "0" * LINK_DIGITS
+        said = f"{before} {self.origin} {number} {time} {owner_text(owner)} ".encode() + line
+        link = hashlib.sha256(said).hexdigest()[:LINK_DIGITS]
+        chained = {**(attributes or {}), CHAIN: f"{before}:{link}"}
+        entry = LogEntry(self.origin, number, time, owner, line, chained, tuple(guids), octets)
         if self.sign is not None:
             entry = replace(entry, attributes={**entry.attributes, SIGNATURE: self.sign(entry)})
         return self._insert(entry, OperationState.DONE)
@@ -160,7 +165,45 @@ class Operations:
                 " ON CONFLICT (replica, origin) DO UPDATE SET id = excluded.id",
                 (self.origin, entry.origin, entry.id),
             )
+        self._links[entry.origin] = entry.id, entry.attributes.get(CHAIN, "").partition(":")[2]
         return replace(entry, seq=int(seq or 0))
+
+    def link(self, origin: str, number: int) -> str:
+        """The own link of an operation; "" if it is not here, or has none."""
+        known = self._links.get(origin)
+        if known is not None and known[0] == number:
+            return known[1]
+        found = self._db.row(
+            "SELECT attributes FROM operations WHERE origin = ? AND id = ?", (origin, number)
+        )
+        chain: str = json.loads(found[0]).get(CHAIN, "") if found else ""
+        return chain.partition(":")[2]
+
+    def owners_since(self, number: int) -> set[Owner]:
+        """The owners of whom this replica has told anything from its operation `number` on."""
+        rows = self._db.execute(
+            "SELECT DISTINCT owner FROM operations WHERE origin = ? AND id >= ?", (self.origin, number)
+        )
+        return {owner_from(text) for (text,) in rows.fetchall()}
+
+    def roll_back(self, row: Mapping[str, int]) -> set[Owner]:
+        """Forget all operations beyond an epoch row, as if they had never come. Returns their owners."""
+        self._links.clear()
+        beyond = " id > coalesce((SELECT value FROM json_each(?) WHERE key = operations.origin), 0)"
+        known = json.dumps(dict(row))
+        rows = self._db.execute(f"SELECT DISTINCT owner FROM operations WHERE {beyond}", (known,))
+        owners = {owner_from(text) for (text,) in rows.fetchall()}
+        with self._db.transaction():
+            self._db.execute(
+                f"DELETE FROM introduced WHERE seq IN (SELECT seq FROM operations WHERE {beyond})", (known,)
+            )
+            self._db.execute(f"DELETE FROM operations WHERE {beyond}", (known,))
+            self._db.execute(
+                "UPDATE epochs SET id = min(id, coalesce((SELECT value FROM json_each(?)"
+                " WHERE key = epochs.origin), 0)) WHERE replica = ?",
+                (known, self.origin),
+            )
+        return owners
 
     def last(self, origin: str) -> int:
         """The number of the last operation of `origin` that is in this log."""

@@ -119,3 +119,9 @@ CREATE TABLE objects (
 ) WITHOUT ROWID;
 CREATE INDEX objects_of_owner ON objects (owner);
 CREATE INDEX objects_by_wanted ON objects (wanted) WHERE wanted <> '';
+
+-- What this replica has to remember of itself: the generation of its log, and what a restore has found.
+CREATE TABLE notes (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL                 -- JSON
+) WITHOUT ROWID;

@@ -19,6 +19,9 @@ from cyrus_sync.multisite.oplog.operations import owner_from, owner_text
 RESYNC = "resync"
 """Kind of the items that name mailboxes about which the master is to tell everything."""
 
+TOLD_ITEMS = ("sub", "seen", "quota", "sieve", "active", "annotation")
+"""Kinds of the items that stand for what the log has told."""
+
 INBOXLESS = "inboxless"
 """Kind of the server's items that name users who may have mailboxes and no INBOX."""
 

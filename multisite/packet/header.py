@@ -35,6 +35,7 @@ _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_LINK = re.compile(r"[0-9a-f]{12}")
 _GUID = re.compile(r"[0-9a-f]{40}")
 _YEAR_10000 = 253402300800
 _TEXTS = (
@@ -92,6 +93,12 @@ class Header:
     sealed: Mapping[str, bytes] = field(default_factory=dict)
     keys: str = ""
     invitation: str = ""
+    heads: Mapping[str, str] = field(default_factory=dict)
+    """Origin -> the link of its last operation in `row` (`multisite.oplog.forks`)."""
+    trail: Mapping[str, str] = field(default_factory=dict)
+    """Number -> link of operations of a sender that was restored from a backup."""
+    forked: Mapping[str, int] = field(default_factory=dict)
+    """Origin -> up to which number its operations may differ from site to site."""
 
     def __post_init__(self) -> None:
         if self.kind not in (UPDATE, CREATION):
@@ -131,6 +138,17 @@ class Header:
         _check_ids("sealed", *self.sealed)
         if any(len(box) != SEALED_BYTES for box in self.sealed.values()):
             raise ValueError("sealed has something that is no sealed key")
+        for name, links in (("heads", self.heads), ("trail", self.trail)):
+            _check_count(name, links, MOST_REPLICAS)
+            _check_ids(name, *links)
+            if not all(isinstance(link, str) and _LINK.fullmatch(link) for link in links.values()):
+                raise ValueError(f"{name} has something that is no link")
+        if not all(_NUMBER.fullmatch(number) for number in self.trail):
+            raise ValueError("trail has something that is no number")
+        _check_count("forked", self.forked, MOST_REPLICAS)
+        _check_ids("forked", *self.forked)
+        for last in self.forked.values():
+            _check_number("forked", last, high=MAX_OPERATION)
         for name, text in (("keys", self.keys), ("invitation", self.invitation)):
             if not isinstance(text, str) or len(text) > LONGEST_KEYS or _CONTROL.search(text):
                 raise ValueError(f"{name}: no controls, at most {LONGEST_KEYS} characters")
@@ -169,6 +187,11 @@ class Header:
             yield f"keys: {quote(self.keys)}"
         if self.invitation:
             yield f"invitation: {quote(self.invitation)}"
+        for name, links in (("heads", self.heads), ("trail", self.trail)):
+            if links:
+                yield from _mapping(name, {key: quote(link) for key, link in links.items()})
+        if self.forked:
+            yield from _mapping("forked", {key: str(last) for key, last in self.forked.items()})
 
     @classmethod
     def parse(cls, text: str) -> Header:
@@ -186,6 +209,7 @@ class Header:
             targets=tuple(target._replace(incarnation=MAX_ID) for target in self.targets),
             ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_OPERATION)),
             row=dict.fromkeys(self.row, MAX_OPERATION),
+            forked=dict.fromkeys(self.forked, MAX_OPERATION),
             number=MAX_ID,
             last=False,
             created=_YEAR_10000 - 1,
@@ -262,7 +286,15 @@ def _guid_of(value: Any) -> bytes:
     return bytes.fromhex(value)
 
 
-_MAPPINGS = {"ranges": _range_of, "row": _number_of, "names": _text_of, "sealed": _sealed_of}
+_MAPPINGS = {
+    "ranges": _range_of,
+    "row": _number_of,
+    "names": _text_of,
+    "sealed": _sealed_of,
+    "heads": _text_of,
+    "trail": _text_of,
+    "forked": _number_of,
+}
 """How the values of each mapping are read."""
 
 

@@ -46,8 +46,9 @@ def in_this_reign(context: ReplayContext, entry: LogEntry) -> bool:
     return master is not None and entry.attributes.get("reign") == master.reign
 
 
-def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bool:
+def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand, *, settles: bool = True) -> bool:
     """Arbitrate one operation of another replica; False if its messages were not taken into the store.
+    `settles`: its outcome is part of the master's state from now on.
 
     Raises `MessagesMissing` if it has to wait, and what the store raises."""
     context.to_capture.add(entry.owner)
@@ -71,7 +72,8 @@ def arbitrate(context: ReplayContext, entry: LogEntry, said: ApplyCommand) -> bo
             _sieve(context, entry, said)
         case _:
             apply_metadata(context, entry.owner, said)
-    context.log.masters.note_settled(entry.owner, {entry.origin: entry.id})
+    if settles:
+        context.log.masters.note_settled(entry.owner, {entry.origin: entry.id})
     return taken
 
 

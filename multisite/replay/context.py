@@ -39,6 +39,10 @@ class ReplayContext:
     to_capture: set[Owner]
     """Owners in whose mailboxes there is something that the others are to be told. The caller captures them
     afterwards."""
+    forked: bool = False
+    """Whether this replica is being restored, and has said other things since than its siblings know."""
+    merging: set[Owner] = field(default_factory=set)
+    """Owners of whom everything that is said is merged into the store (`multisite.oplog.forks`)."""
     generated: dict[str, str] = field(default_factory=dict)
     """Uniqueid of a mailbox -> the name that was generated for it, as long as nobody has been warned."""
     reached: dict[str, int] = field(default_factory=dict)

@@ -19,10 +19,11 @@ from dataclasses import replace
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.errors import BadOperation, MessagesMissing, MultisiteError
+from cyrus_sync.multisite.errors import BadOperation, MessagesMissing, MultisiteError, NotApplied
 from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse, without_messages
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState, owner_from, owner_text
+from cyrus_sync.multisite.oplog.shadows import RESYNC, TOLD_ITEMS
 from cyrus_sync.multisite.packet import Operation
 from cyrus_sync.multisite.replay.apply_master import apply_master, note_reached
 from cyrus_sync.multisite.replay.arbitrate import arbitrate
@@ -61,27 +62,30 @@ class Replay:
         self.left_to_masters: dict[tuple[Owner, str], list[int]] = {}
         """Owner and origin -> the operations that were only kept, since the owner's master is to answer."""
 
-    def take(self, operation: Operation) -> None:
+    def noted_fork(self, operation: Operation) -> None:
+        """Before this replica went back it has said this; the log has something else under the number, or
+        before."""
+        entry = _entry_of(operation)
+        self._context.log.forks.note(entry)
+        self._context.forked = True
+        self._context.merging.add(entry.owner)
+
+    def take(self, operation: Operation, *, again: bool = False) -> None:
         """Put a new operation of a packet into the log; `carry_out_taken` carries it out with others. An
-        operation of our own comes only where a restore from backup has undone it."""
-        entry = LogEntry(
-            operation.origin,
-            operation.id,
-            operation.time,
-            owner_from(operation.owner),
-            operation.line,
-            operation.attributes,
-        )
+        operation of our own comes only where a restore from backup has undone it. `again`: its number is
+        taken in the log, so it is only carried out."""
+        entry = _entry_of(operation)
         try:
             said = read(entry)
         except BadOperation as error:
-            self._notice_set_aside(self._context.log.operations.add(replace(entry, reason=str(error))))
+            if not again:
+                self._notice_set_aside(self._context.log.operations.add(replace(entry, reason=str(error))))
             return
         if operation.origin != self._context.log.self_id:
             self._capture_first(entry.owner, operation.attributes.get("uniqueid", ""))
         messages = said.command.messages if said.command else {}
         entry = replace(entry, guids=tuple(messages), octets=sum(messages.values()))
-        self._taken.append((self._context.log.operations.add(entry), said))
+        self._taken.append((entry if again else self._context.log.operations.add(entry), said))
 
     def _capture_first(self, owner: Owner, uniqueid: str) -> None:
         """Record first what has been changed here and not been told: no word of others may cover it."""
@@ -123,6 +127,9 @@ class Replay:
         """`said` is what `read` made of the operation, None if that is to be done. `vetted`: its origin is
         known to be allowed to say it."""
         log = self._context.log
+        if not entry.seq:
+            self._carry_out_again(entry, said or read(entry))
+            return
         try:
             said = said or read(entry)
             if not vetted:
@@ -159,6 +166,25 @@ class Replay:
             # `read` should have refused it, or the fault is ours: either way nobody else is stopped.
             _log.exception("operation %d of %s", entry.id, entry.origin)
             self._set_aside(entry, f"{type(error).__name__}: {error}")
+
+    def _carry_out_again(self, entry: LogEntry, said: Said) -> None:
+        """Carry out an operation that cannot be in the log. So it cannot wait there either: whatever is in
+        its way is raised, and the packet is kept. Raises `NotApplied`."""
+        context = self._context
+        try:
+            check_right(context.family, entry, said, context.log.masters.of(entry.owner))
+            if said.master is not None:
+                self._master(entry, said.master)
+            elif said.replica is not None:
+                note_replica(context, entry, said.replica)
+            else:
+                assert said.command is not None
+                self._merge(entry, said.command)
+        except MessagesMissing as error:
+            context.log.want(entry.owner, error.guids)
+            raise NotApplied(f"operation {entry.id} of this replica: {error}") from None
+        except BadOperation as error:
+            self._notice_set_aside(replace(entry, reason=str(error)))
 
     def _set_owner_aside(self, entry: LogEntry, error: StoreCorrupt) -> None:
         """The store here cannot read or change an owner. Operations on that owner wait until it is repaired,
@@ -220,7 +246,10 @@ class Replay:
         if master is None:
             raise MultisiteError(f"{entry.owner} has no master")
         ours = master.replica == log.self_id
-        if is_word_of(master, entry):
+        context = self._context
+        if entry.owner in context.merging or (context.forked and entry.origin == log.self_id):
+            self._merge(entry, said)
+        elif is_word_of(master, entry):
             if apply_master(self._context, entry, said):
                 self.consumed.update(entry.guids)
             else:
@@ -235,6 +264,16 @@ class Replay:
                 self._pass_on(entry)
         else:
             self._leave_to_master(entry)
+
+    def _merge(self, entry: LogEntry, said: ApplyCommand) -> None:
+        """Take what an operation says into the store beside what is there: this store is older than the log
+        was, or this replica has said something else in its place. The owner is told anew in the end."""
+        self._context.log.forks.merge(entry.owner)
+        self._context.merging.add(entry.owner)
+        if arbitrate(self._context, entry, said, settles=False):
+            self.consumed.update(entry.guids)
+        else:
+            self._pass_on(entry)
 
     def _leave_to_master(self, entry: LogEntry) -> None:
         self._pass_on(entry)
@@ -288,6 +327,27 @@ class Replay:
         self._context.to_capture.update(places)
         self.arbitrate_left(owner, settled)
 
+    def tell_anew(self, owner: Owner) -> None:
+        """A restore has merged what is said of an owner. If its master is here, a new reign begins; else all
+        of it is told to the master as unknown, and the master is asked to tell all that it has."""
+        log = self._context.log
+        master = log.masters.of(owner)
+        if master is None:
+            return
+        if master.replica == log.self_id:
+            log.proclaim(owner, Master(master.version + 1, log.self_id))
+            self.promoted(owner)
+            return
+        for state in log.shadows.at_home(owner):
+            log.masters.put_base(state.uniqueid, Base())
+            log.shadows.put_item(owner, RESYNC, state.uniqueid, True)
+            log.shadows.drop(state.uniqueid)
+        for kind in TOLD_ITEMS:
+            for key, _ in log.shadows.items(owner, kind):
+                log.shadows.drop_item(owner, kind, key)
+        self._context.to_capture.update(log.places(owner))
+        self._context.to_capture.add(owner)
+
     def arbitrate_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
         """Arbitrate what others have said of an owner whose master we are. `settled` maps each origin to its
         last operation that is part of the master's state already."""
@@ -297,6 +357,18 @@ class Replay:
                 continue
             if entry.id > settled.get(entry.origin, 0):
                 self._carry_out(entry, None)
+
+
+def _entry_of(operation: Operation) -> LogEntry:
+    """An operation of a packet as it goes into the log."""
+    return LogEntry(
+        operation.origin,
+        operation.id,
+        operation.time,
+        owner_from(operation.owner),
+        operation.line,
+        operation.attributes,
+    )
 
 
 def _readable(entry: LogEntry) -> ApplyCommand | None:

@@ -22,6 +22,7 @@ from cyrus_sync.common.model import MailboxState, Record, Seen
 from cyrus_sync.common.names import Owner, is_deleted, root_of
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.multisite.errors import WentBack
 from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.mastership import hand_over, take_over
@@ -75,6 +76,8 @@ class History:
         self.acts = [*ACTS, *(act for way in sorted(self.ways) for act in WAYS[way])]
         self.sites = family_of(self.directory, *self.names, clock=self._log_clock)
         self.flying: list[tuple[Site, Path]] = []
+        self.unaware: list[Site] = []
+        """Sites that were restored from a backup, and nobody has said so yet."""
         self._count = 0
         self._now = 1_700_000_000
         for owner in self.owners:
@@ -104,6 +107,8 @@ class History:
 
     def step(self) -> None:
         """Something happens somewhere."""
+        if self.unaware and self.chance.random() < 0.15:
+            self._restore(self.unaware.pop(0))
         what = self.chance.random()
         if what < 0.6:
             self.change(self.chance.choice(self.sites))
@@ -171,19 +176,32 @@ class History:
             shutil.copytree(site.directory, backup)
             self.story.append(f"{site.name}: backup")
             return
-        if any(is_sealed(one) for one in self.sites):
-            return  # who waits for answers himself is not asked
-        shutil.rmtree(site.directory)
-        backup.rename(site.directory)
+        if site in self.unaware:
+            return
+        parts = self.chance.choice((("conf", "spool"), ("conf", "spool"), ("conf",), ("spool",)))
+        for part in parts:
+            shutil.rmtree(site.directory / part, ignore_errors=True)
+            if (backup / part).exists():
+                (backup / part).rename(site.directory / part)
+        shutil.rmtree(backup)
         others = [one for one in self.sites if one is not site]
         heard = set().union(*(all_known(one, self.accepted) for one in others))
         with site.store() as store:
             heard |= {guid for owner in store.owners() for guid in site.guids_of(owner)}
         for guid in set(self.accepted) - heard:
             del self.accepted[guid]
-        with site.member() as member:
+        self.story.append(f"{site.name}: {' and '.join(parts)} back from backup")
+        if "forgetting" in self.ways and self.chance.random() < 0.6:
+            self.unaware.append(site)
+        else:
+            self._restore(site)
+
+    def _restore(self, site: Site) -> None:
+        """The administrator says that the site was restored from a backup."""
+        others = [one for one in self.sites if one is not site]
+        with site.member(went_back=True) as member:
             begin(member, [member.family.find(one.name) for one in others])
-        self.story.append(f"{site.name}: back from backup")
+        self.story.append(f"{site.name}: restorereplica")
 
     def delayed(self) -> bool:
         """Whether the next deletion is a delayed one."""
@@ -200,9 +218,9 @@ class History:
     def _hand_over(self, site: Site, owner: Owner) -> None:
         """The master hands over; seldom somebody else takes over without asking him."""
         to = self.chance.choice(self.sites)
-        with site.member() as member:
+        with site.member(went_back=True) as member:
             master = member.log.masters.of(owner)
-            if master is None or member.sealed:
+            if master is None or member.sealed or site in self.unaware:
                 return
             other = member.family.find(to.name)
             if master.replica == member.family.self_id:
@@ -225,7 +243,11 @@ class History:
     def send(self) -> None:
         source, target = self.chance.sample(self.sites, 2)
         options = ExportOptions(max_size=self.chance.choice((0, 0, 3000, 6000)))
-        paths = source.export_to(target, self.directory / "flying", options)
+        try:
+            paths = source.export_to(target, self.directory / "flying", options)
+        except WentBack as error:
+            self.story.append(f"{source.name}: {error}")
+            return
         self.story.append(f"{source.name} -> {target.name}: {[p.name for p in paths]}")
         self.flying += [(target, path) for path in paths]
 
@@ -256,7 +278,12 @@ class History:
             self.deliver(target, path)
 
     def deliver(self, target: Site, path: Path) -> None:
-        result = target.import_from([path])
+        try:
+            result = target.import_from([path])
+        except WentBack as error:
+            self.story.append(f"{target.name}: {error}")
+            self.flying.append((target, path))
+            return
         self.story.append(f"at {target.name}: {path.name} {[str(e) for e in result.refused.values()]}")
         if path.exists():
             self.flying.append((target, path))
@@ -268,7 +295,7 @@ class History:
         name = path.name.split("_")[1]
         source = next(site for site in self.sites if site.name == name)
         self.story.append(f"lost: {path.name}")
-        with source.member() as member, member.log.db.transaction():
+        with source.member(went_back=True) as member, member.log.db.transaction():
             other = member.family.find(target.name)
             exported = [e for e in member.log.epochs.exports(other.id) if Path(e.packet).name == path.name]
             if exported:
@@ -284,9 +311,13 @@ class History:
         else:
             octets[self.chance.randrange(len(octets))] ^= 1 << self.chance.randrange(8)
         bad.write_bytes(octets)
-        target.import_from([])  # ends what somebody has begun who died
-        before = target.dump()
-        result = target.import_from([bad])
+        try:
+            target.import_from([])  # ends what somebody has begun who died
+            before = target.dump()
+            result = target.import_from([bad])
+        except WentBack:
+            bad.unlink()
+            return
         assert bad in result.refused or not bad.exists()
         if bad in result.refused:
             assert target.dump() == before
@@ -306,6 +337,8 @@ class History:
 
     def finish(self) -> None:
         """Every packet arrives or is forgotten, everybody tells everybody, conflicts are settled."""
+        for site in self.unaware:
+            self._restore(site)
         for target, path in self.flying:
             if path.exists():
                 target.import_from([path])
@@ -485,11 +518,12 @@ ACTS: tuple[Callable[[History, MailWriter, MailboxState, list[Record]], None], .
 WAYS = {
     "handing over": (),
     "going back": (_append,),
+    "forgetting": (),
     "setting aside": (_append, _delete, _expire),
     "leaving": (_append, _append, _leave),
     "moving away": (_append, _append, _rename, _rename, _rename),
 }
-"""What may happen in a history besides, and the acts that come with it."""
+"""What may happen in a history besides, and the acts that come with it. "forgetting" is of "going back"."""
 
 
 def lacks_root(store: MailStore, owner: Owner) -> bool:
@@ -499,15 +533,9 @@ def lacks_root(store: MailStore, owner: Owner) -> bool:
     return owner.kind == "user" and bool(names) and root_of(owner) not in names
 
 
-def is_sealed(site: Site) -> bool:
-    """Whether a site waits for what it has lost."""
-    with site.member() as member:
-        return member.sealed
-
-
 def all_known(site: Site, guids: Iterable[bytes]) -> set[bytes]:
     """Those of the messages that a site has heard of."""
-    with site.member() as member:
+    with site.member(went_back=True) as member:
         return {guid for guid in guids if member.log.operations.introducers(guid)}
 
 

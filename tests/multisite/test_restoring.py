@@ -157,7 +157,7 @@ def test_where_nobody_else_answers_the_administrator_opens_it(sites: list[Site],
     carry(sanfran, boston, tmp_path / "t")
     assert sealed(boston)
     with boston.member() as member:
-        open_again(member, Import(member, print, print).arbitrate_all_left)
+        open_again(member, Import(member, print, print).after_restore)
     assert not sealed(boston)
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)

@@ -57,8 +57,10 @@ class Site:
             store.close()
 
     @contextmanager
-    def member(self) -> Iterator[Member]:
-        with Member.open(self.config, warn=self.heard.append, clock=self.clock) as member:
+    def member(self, *, went_back: bool = False) -> Iterator[Member]:
+        with Member.open(
+            self.config, warn=self.heard.append, clock=self.clock, went_back=went_back
+        ) as member:
             yield member
 
     # -- packets

@@ -135,6 +135,12 @@ class OwnerHome(Protocol):
     def staging(self) -> Path:
         """A directory for uploads, on the disk of the default partition, made if need be."""
 
+    def generations(self) -> Mapping[str, str]:
+        """`StoreCare.generations`."""
+
+    def put_generation(self, text: str) -> None:
+        """`StoreCare.put_generation`."""
+
     def everybody(self) -> list[Owner]:
         """Users in order of userid, then shared top-level mailboxes: everybody of whom anything is stored,
         sound or not, or whom the registry names. Never fails for one of them."""

@@ -93,6 +93,12 @@ class LocalHome:
         make_directories(path)
         return path
 
+    def generations(self) -> Mapping[str, str]:
+        return self.partitions.generations()
+
+    def put_generation(self, text: str) -> None:
+        self.partitions.put_generation(text)
+
     def everybody(self) -> list[Owner]:
         found: set[Owner] = set()
         try:

@@ -14,11 +14,13 @@ import json
 import threading
 from collections.abc import Callable
 
+from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import make_directories, write_over
 from cyrus_sync.common.stores.native.layout import Layout
 
 MARKER = ".cyrus-sync-partition"
+GENERATION = ".cyrus-sync-generation"
 KNOWN = "partitions.json"
 
 _TEXT = """\
@@ -77,6 +79,33 @@ class Partitions:
             make_directories(root, 0o700)
             write_over(marker, _TEXT.encode(), 0o644)
         self._note(name)
+
+    # -- what is to be restored along with a partition
+
+    def generations(self) -> dict[str, str]:
+        """The text in each partition in use, "" where there is none. Raises `StoreError`."""
+        found = {}
+        for name in self._in_use():
+            path = self._layout.partitions[name] / GENERATION
+            try:
+                found[name] = path.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                found[name] = ""
+            except (OSError, UnicodeDecodeError) as error:
+                raise StoreError(f"{path} cannot be read: {reason(error, path)}") from error
+        return found
+
+    def put_generation(self, text: str) -> None:
+        """Write the text into each partition in use. Raises `StoreError`."""
+        for name in self._in_use():
+            path = self._layout.partitions[name] / GENERATION
+            try:
+                write_over(path, text.encode(), 0o600)
+            except OSError as error:
+                raise StoreError(f"{path} cannot be written: {reason(error, path)}") from error
+
+    def _in_use(self) -> list[str]:
+        return [name for name, root in self._layout.partitions.items() if (root / MARKER).exists()]
 
     # -- one partition
 

@@ -194,7 +194,7 @@ complete -c multitool -n '__fish_seen_subcommand_from recoverpacket' -o version 
 complete -c multitool -n '__fish_seen_subcommand_from recoverpacket' -F
 complete -c multitool -n __fish_use_subcommand -a restorereplica -d 'after a restore from backup, get back what is lacking'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o force -d 'do not ask'
-complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o override -d 'end a restore, although not everybody has answered'
+complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o override -d 'end a restore, although not everybody has answered; or go on as it is'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
 complete -c multitool -n '__fish_seen_subcommand_from restorereplica' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'

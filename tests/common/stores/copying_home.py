@@ -191,6 +191,13 @@ class CopyingHome:
         path.mkdir(exist_ok=True)
         return path
 
+    def generations(self) -> dict[str, str]:
+        path = self._vault.directory / "generation"
+        return {"vault": path.read_text(encoding="utf-8") if path.exists() else ""}
+
+    def put_generation(self, text: str) -> None:
+        (self._vault.directory / "generation").write_text(text, encoding="utf-8")
+
     def everybody(self) -> list[Owner]:
         found = {*self.vault.owners(), *self.registry.owners()}
         return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]

@@ -11,6 +11,7 @@ from cyrus_sync.common.names import MAX_MAILBOX_NAME, SERVER, Owner, check_mailb
 from cyrus_sync.common.newnames import check_new_name
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.oplog.apply_command import parse
+from cyrus_sync.multisite.oplog.forks import link_before, link_of
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.objects import generated_name
@@ -45,7 +46,40 @@ def test_own_operations_are_numbered_from_one(log: Log) -> None:
     assert [one.id for one in made] == [1, 2, 3]
     assert log.epochs.row(A) == {A: 3}
     (first, *_) = log.operations.of_owner(BOB)
-    assert (first.line, first.attributes, first.verb, first.owner) == (LINE, {"a": "b"}, "SUB", BOB)
+    assert (first.line, first.attributes["a"], first.verb, first.owner) == (LINE, "b", "SUB", BOB)
+
+
+def test_each_operation_names_the_one_before_it(log: Log) -> None:
+    made = [log.operations.append(BOB, LINE, time=5) for _ in range(3)]
+    links = [link_of(one.attributes) for one in made]
+    assert [link_before(one.attributes) for one in made] == ["", *links[:2]] and len(set(links)) == 3
+    assert [log.operations.link(A, number) for number in (1, 2, 3, 4)] == [*links, ""]
+
+
+def test_what_goes_on_from_another_operation_is_noticed(log: Log, tmp_path: Path) -> None:
+    log.operations.append(BOB, LINE, time=5)
+    with Log(tmp_path / "other life", A) as other:
+        for moment in (5, 6, 7):
+            other.operations.append(BOB, LINE, time=moment)
+        first, second, third = other.operations.of_owner(BOB)
+    assert log.forks.fits(A, 1, first.attributes, after=0)
+    assert log.forks.fits(A, 2, second.attributes, after=0)
+    log.operations.append(BOB, LINE, time=60)
+    assert not log.forks.fits(A, 2, second.attributes, after=0)
+    assert not log.forks.fits(A, 3, third.attributes, after=0)
+    assert log.forks.fits(A, 3, third.attributes, after=2), "two operations may differ, that is known"
+    assert not log.forks.has(A, 2, link_of(second.attributes)) and log.forks.has(
+        A, 1, link_of(first.attributes)
+    )
+
+
+def test_the_log_goes_back_to_an_epoch_row(log: Log) -> None:
+    for _ in range(2):
+        log.operations.append(BOB, LINE, time=5, guids=[GUID])
+    log.operations.add(entry(1))
+    assert log.operations.roll_back({A: 1}) == {BOB}
+    assert [(e.origin, e.id) for e in log.operations.lacking({})] == [(A, 1)]
+    assert log.epochs.row(A) == {A: 1} and log.operations.introduced(BOB, GUID)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -136,7 +170,7 @@ def test_the_first_who_tells_of_an_owner_claims_him(log: Log) -> None:
     log.claim(BOB)
     assert log.is_master(BOB)
     (told,) = log.operations.of_owner(BOB)
-    assert (told.verb, told.attributes) == ("MASTER", {"version": "0", "replica": A})
+    assert (told.verb, told.attributes["version"], told.attributes["replica"]) == ("MASTER", "0", A)
 
 
 def test_nobody_claims_the_owner_of_another(log: Log) -> None:

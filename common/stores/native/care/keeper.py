@@ -60,6 +60,12 @@ class NativeCare:
     def scratch(self) -> Path:
         return self._store.home.notes
 
+    def generations(self) -> dict[str, str]:
+        return dict(self._store.home.generations())
+
+    def put_generation(self, text: str) -> None:
+        self._store.home.put_generation(text)
+
     def everybody(self) -> list[Owner]:
         return self._store.home.everybody()
 
