@@ -63,5 +63,9 @@ def syncreplica() -> int:
     return _run("cyrus_sync.multisite.multitool", "syncreplica")
 
 
+def cyrus_sync() -> int:
+    return _run("cyrus_sync.tool.cli")
+
+
 def multitool() -> int:
     return _run("cyrus_sync.multisite.multitool")

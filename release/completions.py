@@ -19,6 +19,8 @@ from cyrus_sync.shipping import cli as shipping_server
 from cyrus_sync.shipping import mkorder
 from cyrus_sync.sync_client import arguments as sync_client
 from cyrus_sync.sync_server import cli as sync_server
+from cyrus_sync.tool import cli as cyrus_sync
+from cyrus_sync.tool.commands import COMMANDS as TOOL
 
 _FILES = {"FILE", "PATH", "file", "path", "order-path", "packet-file"}
 _DIRECTORIES = {"DIR", "DIRECTORY", "directory"}
@@ -43,6 +45,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "sync_client": sync_client.parser(),
         "sync_server": sync_server.parser(),
         "mailstore": mailstore.parser(*MAILSTORE),
+        "cyrus-sync": cyrus_sync.parser(*TOOL),
         "cyr_synclog": cyr_synclog.parser(),
         "sync_reset": sync_reset.parser(),
         "shipping_server": one_dash("shipping_server", shipping_server.GRAMMAR),

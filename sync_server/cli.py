@@ -25,11 +25,11 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.descriptors import raise_soft_limit, share_out
 from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, CyrusSyncError
+from cyrus_sync.common.logs import start_logging
 from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.sync_server.listener import Listeners
-from cyrus_sync.sync_server.logs import start_logging
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.settings import ServerSettings
 
@@ -108,6 +108,7 @@ def _run(words: list[str]) -> int:
     config = Config.load(options.config, program="sync_server")
     settings = ServerSettings.from_config(config, options.ssf)
     start_logging(
+        "sync_server",
         to_stderr=options.stderr or sys.stderr.isatty(),
         verbose=options.verbose,
         facility=settings.facility,

@@ -16,9 +16,9 @@ from twisted.internet.protocol import Factory, Protocol
 
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server import replies
-from cyrus_sync.sync_server.places import origin
 from cyrus_sync.sync_server.replies import line
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.session import Session

@@ -4,16 +4,10 @@ A *stranger* is whoever has not logged in as an administrator. Every address has
 strangers together have one, and some places are kept for connections through a UNIX socket and from addresses
 from which an administrator has logged in lately (*known* addresses). While places are short, a stranger has
 ten seconds instead of a minute to log in; somebody known takes the place of a stranger at once.
-
-An address is an IPv4 address, or the /64 of an IPv6 address: a site gets no less than that.
-
->>> origin("192.0.2.7:40112"), origin("[::ffff:192.0.2.7]:1"), origin("[2001:db8:1:2:3::4]:1")
-('192.0.2.7', '192.0.2.7', '2001:db8:1:2::/64')
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -34,22 +28,6 @@ _REMEMBERED = 1000
 
 _COMPLAIN_SECONDS = 60.0
 """One line of the log in so long for an address that is turned away."""
-
-
-def origin(peer: str) -> str:
-    """The address that is counted of ``192.0.2.7:40112`` or ``[2001:db8::1]:40112``; "" of a UNIX socket."""
-    host, colon, _ = peer.rpartition(":")
-    if not colon:
-        return ""
-    try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
-    return str(address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.staging import remove_left_overs
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.certificates import expiry_warnings, server_files
+from cyrus_sync.common.wire.guessing import Guessing
 from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
 from cyrus_sync.common.wire.transport import CsyncProtocol
-from cyrus_sync.sync_server.guessing import Guessing
 from cyrus_sync.sync_server.known import FILE, read_known, write_known
 from cyrus_sync.sync_server.measures import Measures
 from cyrus_sync.sync_server.penalty import Penalty

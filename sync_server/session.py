@@ -48,6 +48,7 @@ from cyrus_sync.common.protocol.events import (
     SessionCommand,
 )
 from cyrus_sync.common.reactor import Timer
+from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.server import Attempt, Challenge, Outcome, Success
 from cyrus_sync.common.wire.transport import CsyncProtocol
@@ -56,7 +57,6 @@ from cyrus_sync.sync_server.commands import Commands
 from cyrus_sync.sync_server.doubt import Doubt
 from cyrus_sync.sync_server.handlers import GRANTED
 from cyrus_sync.sync_server.outbox import Outbox
-from cyrus_sync.sync_server.places import origin
 from cyrus_sync.sync_server.replies import line
 from cyrus_sync.sync_server.service import Service
 

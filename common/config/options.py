@@ -54,7 +54,11 @@ _SHIPPING = "Shipping between sites"
 _SYSLOG = "Logging"
 _METRICS = "Being watched"
 _SPOOL = "The spool of a real Cyrus"
-SECTIONS = (_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG, _METRICS)
+_LIFEBOAT = "The lifeboat: a store read over IMAP"
+SECTIONS = (
+    *(_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LIFEBOAT, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG),
+    _METRICS,
+)
 
 _DECLARED = (
     Option(
@@ -124,6 +128,45 @@ _DECLARED = (
         "changes mail refuses, with the reason, and with exit status 75 so that an MTA tries again. Since "
         "Cyrus 3.12, whose servers refuse in the same way. cyrus-sync promote and demote, and sync_client "
         "--drain, decide otherwise for as long as role.json is in configdirectory.",
+    ),
+    Option(
+        "lifeboat_listen",
+        _WORDS,
+        "*:imap",
+        _LIFEBOAT,
+        "Where cyrus-sync imap listens: host:port, [IPv6 address]:port, or the path of a UNIX socket. The "
+        "port is imap (143) where it is left out.",
+        ours=True,
+    ),
+    Option(
+        "lifeboat_tls_listen",
+        _WORDS,
+        "*:imaps",
+        _LIFEBOAT,
+        "The same for IMAP that begins with TLS, port imaps (993); without tls_server_cert there is none.",
+        ours=True,
+    ),
+    Option(
+        "altnamespace",
+        _SWITCH,
+        "yes",
+        _LIFEBOAT,
+        "A user's folders stand beside his INBOX; with no, below it (INBOX/Work). As it was on the server "
+        "that the lifeboat stands in for.",
+    ),
+    Option(
+        "userprefix",
+        _STRING,
+        "Other Users",
+        _LIFEBOAT,
+        "With altnamespace, the name below which mailboxes of other users are shown.",
+    ),
+    Option(
+        "sharedprefix",
+        _STRING,
+        "Shared Folders",
+        _LIFEBOAT,
+        "With altnamespace, the name below which shared mailboxes are shown.",
     ),
     Option(
         "sync_source",

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.errors import MailboxLocked, SyncChecksum
 from cyrus_sync.common.master import KnownUser, MasterReader, Unreadable
@@ -59,6 +59,16 @@ class QuotaUsage:
 
     root: str
     used: dict[str, int]
+
+
+class Tally(NamedTuple):
+    """Live messages of a mailbox: how many, how many of them without ``\\Seen``, how many are recent, and
+    their octets in all."""
+
+    messages: int
+    unseen: int
+    recent: int
+    octets: int
 
 
 class StagedMessages(Protocol):
@@ -114,6 +124,12 @@ class MailReader(OwnerReader, Protocol):
     def note_damaged(self, guid: bytes) -> None:
         """Mark the stored copy of this message: it is not what its GUID says. The next writer that is given
         the message stores it anew."""
+
+    def live_uids(self, uniqueid: str) -> list[int]:
+        """The UIDs of a mailbox's messages that are not expunged, ascending."""
+
+    def tally(self, uniqueid: str, recentuid: int) -> Tally:
+        """Counts of those messages; recent are those above the UID `recentuid`."""
 
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
         """Read these messages, as far as they are stored. Returns, and marks as damaged, those that cannot be

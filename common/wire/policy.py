@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cyrus_sync.common.wire import replies
 
 if TYPE_CHECKING:
     from cyrus_sync.common.config import Config
-    from cyrus_sync.common.wire.transport import CsyncProtocol
 
 MECHANISMS = ("EXTERNAL", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN")
 """What we can do, strongest first."""
@@ -33,6 +32,18 @@ SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 PLAINTEXT = ("PLAIN", "LOGIN")
 PRIVACY = 2
 """The least SSF that hides what is sent."""
+
+
+class Protected(Protocol):
+    """A connection, as far as its protection is concerned."""
+
+    tls: bool
+
+    @property
+    def ssf(self) -> int: ...
+
+    @property
+    def peer_certificate(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class Layer:
     certificate: str | None = None
 
     @classmethod
-    def of(cls, proto: CsyncProtocol, external_ssf: int = 0) -> Layer:
+    def of(cls, proto: Protected, external_ssf: int = 0) -> Layer:
         """The layer of a connection; `external_ssf` counts where it is the stronger one."""
         return cls(max(proto.ssf, external_ssf), proto.tls, certificate_user(proto.peer_certificate))
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.sync_server.known import read_known, write_known
-from cyrus_sync.sync_server.places import KNOWN_SECONDS, Most, Places, origin
+from cyrus_sync.sync_server.places import KNOWN_SECONDS, Most, Places
 
 
 class Guest:

@@ -27,7 +27,7 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.names import Owner, sort_key
 from cyrus_sync.common.protocol.crc import mailbox_crcs
-from cyrus_sync.common.stores.mailstore import QuotaUsage
+from cyrus_sync.common.stores.mailstore import QuotaUsage, Tally
 from cyrus_sync.common.stores.native import sievebox
 from cyrus_sync.common.stores.native.bodies import BodyReader
 from cyrus_sync.common.stores.native.rows import (
@@ -181,6 +181,21 @@ class Reader:
         )
         while rows := cursor.fetchmany(2000):
             yield rows
+
+    def live_uids(self, uniqueid: str) -> list[int]:
+        rows = self._db.execute(
+            "SELECT uid FROM records WHERE mailbox = ? AND expunged = 0 ORDER BY uid",
+            (self.mailbox_id(uniqueid),),
+        )
+        return [uid for (uid,) in rows]
+
+    def tally(self, uniqueid: str, recentuid: int) -> Tally:
+        row = self._db.execute(
+            "SELECT count(*), total(instr(' ' || flags || ' ', ' \\Seen ') = 0), total(uid > ?), total(size)"
+            " FROM records WHERE mailbox = ? AND expunged = 0",
+            (recentuid, self.mailbox_id(uniqueid)),
+        ).fetchone()
+        return Tally(*map(int, row))
 
     def recalculate_crcs(self, uniqueid: str) -> tuple[int, int]:
         return mailbox_crcs(record for batch in self.records(uniqueid) for record in batch)

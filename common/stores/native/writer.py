@@ -53,6 +53,8 @@ class Writer:
     former_names = _reading(Reader.former_names)
     records = _reading(Reader.records)
     new_guids = _reading(Reader.new_guids)
+    live_uids = _reading(Reader.live_uids)
+    tally = _reading(Reader.tally)
     recalculate_crcs = _reading(Reader.recalculate_crcs)
     has_guids = _reading(Reader.has_guids)
     bodies = _reading(Reader.bodies)

@@ -51,11 +51,14 @@ def test_check_tells_what_is_not_in_step(
     assert main(["--check"]) == 0
 
 
+ROOMS = ("common", "spool", "sync_client", "sync_server", "mailstore", "multisite", "shipping", "lifeboat")
+
+
 @pytest.mark.covers("imapd.conf", "sync_realm")
 def test_every_option_that_is_declared_is_read_by_a_program() -> None:
     sources = "".join(
         path.read_text(encoding="utf-8")
-        for package in ("common", "spool", "sync_client", "sync_server", "mailstore", "multisite", "shipping")
+        for package in ROOMS
         for path in (ROOT / package).rglob("*.py")
         if path.name != "options.py"
     )

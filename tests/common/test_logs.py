@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common import syslog
-from cyrus_sync.sync_server import logs
+from cyrus_sync.common import logs, syslog
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +33,10 @@ def test_to_syslog_with_facility_mail_and_cyrus_ident(
         daemon.bind(str(tmp_path / "log"))
         daemon.settimeout(60)
         monkeypatch.setattr(syslog, "SOCKET", tmp_path / "log")
-        logs.start_logging(to_stderr=False, verbose=False)
+        logs.start_logging("sync_server", to_stderr=False, verbose=False)
         logging.getLogger("sync_server").info("login: %s", "alice")
         assert daemon.recv(999).decode() == f"<22>sync_server[{os.getpid()}]: login: alice"
-        logs.start_logging(to_stderr=False, verbose=False, facility="local3", prefix="replica")
+        logs.start_logging("sync_server", to_stderr=False, verbose=False, facility="local3", prefix="replica")
         logging.getLogger("sync_server").error("x")
         assert daemon.recv(999).decode() == f"<155>replica/sync_server[{os.getpid()}]: x"
 
@@ -45,7 +44,7 @@ def test_to_syslog_with_facility_mail_and_cyrus_ident(
 def test_to_stderr_where_there_is_no_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syslog, "SOCKET", tmp_path / "nothing")
     stream = io.StringIO()
-    logs.start_logging(to_stderr=False, verbose=False, stream=stream)
+    logs.start_logging("sync_server", to_stderr=False, verbose=False, stream=stream)
     logging.getLogger("sync_server").warning("careful")
     assert stream.getvalue().endswith(f" sync_server[{os.getpid()}] WARNING: careful\n")
 
@@ -57,7 +56,7 @@ def test_to_stderr_which_says_so_where_nobody_listens_any_more(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "log"))
     stream = io.StringIO()
-    logs.start_logging(to_stderr=False, verbose=False, stream=stream)
+    logs.start_logging("sync_server", to_stderr=False, verbose=False, stream=stream)
     logging.getLogger("sync_server").warning("careful")
     logging.getLogger("sync_server").warning("twice")
     notice, *said = stream.getvalue().splitlines()
@@ -67,7 +66,7 @@ def test_to_stderr_which_says_so_where_nobody_listens_any_more(
 
 def test_what_a_peer_sent_cannot_forge_a_line() -> None:
     stream = io.StringIO()
-    logs.start_logging(to_stderr=True, verbose=False, stream=stream)
+    logs.start_logging("sync_server", to_stderr=True, verbose=False, stream=stream)
     logging.getLogger("sync_server").warning("refused: %s", "a\r\nlogin: root\x1b[0m")
     assert stream.getvalue().count("\n") == 1 and "\x1b" not in stream.getvalue()
     assert "a\\r\\nlogin: root\\x1b[0m" in stream.getvalue()
@@ -76,9 +75,9 @@ def test_what_a_peer_sent_cannot_forge_a_line() -> None:
 @pytest.mark.covers("sync_server: options", "-v")
 def test_verbose_logs_more() -> None:
     stream = io.StringIO()
-    logs.start_logging(to_stderr=True, verbose=False, stream=stream)
+    logs.start_logging("sync_server", to_stderr=True, verbose=False, stream=stream)
     logging.getLogger("sync_server").debug("detail")
     assert stream.getvalue() == ""
-    logs.start_logging(to_stderr=True, verbose=True, stream=stream)
+    logs.start_logging("sync_server", to_stderr=True, verbose=True, stream=stream)
     logging.getLogger("sync_server").debug("detail")
     assert "DEBUG: detail" in stream.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from cyrus_sync.sync_server.guessing import FORGET_AFTER, FREE, LONGEST_PAUSE, REMEMBERED, Guessing
+from cyrus_sync.common.wire.guessing import FORGET_AFTER, FREE, LONGEST_PAUSE, REMEMBERED, Guessing
 
 
 def checked(guessing: Guessing, clock: Clock, seconds: int, connections: int) -> int:

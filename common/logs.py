@@ -1,8 +1,8 @@
-"""Where the server's log goes: syslog (facility mail, ident sync_server) as Cyrus has it, or stderr.
+"""Where a daemon's log goes: syslog (facility mail, its name as ident) as Cyrus has it, or stderr.
 
 stderr where it is a terminal, where there is no syslog socket, or where it was asked for; and what a syslog
 does not take that is not there (`common.syslog`). Whatever the handler meets (a full disk, a syslog that went
-away) the server goes on. Twisted's own log joins ours.
+away) the daemon goes on. Twisted's own log joins ours.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from zope.interface import implementer
 
 from cyrus_sync.common import syslog
 
-IDENT = "sync_server"
-
 
 class _OneLine(logging.Formatter):
     """A record is one line whatever is in it; a traceback follows on lines of its own."""
@@ -32,7 +30,13 @@ class _OneLine(logging.Formatter):
 
 
 def start_logging(
-    *, to_stderr: bool, verbose: bool, facility: str = "mail", prefix: str = "", stream: TextIO | None = None
+    ident: str,
+    *,
+    to_stderr: bool,
+    verbose: bool,
+    facility: str = "mail",
+    prefix: str = "",
+    stream: TextIO | None = None,
 ) -> None:
     """Set up the root logger, once per process."""
     logging.raiseExceptions = False
@@ -40,11 +44,12 @@ def start_logging(
     if to_stderr or not syslog.SOCKET.exists():
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(
-            _OneLine("%(asctime)s sync_server[%(process)d] %(levelname)s: %(message)s", "%b %d %H:%M:%S")
+            _OneLine(f"%(asctime)s {ident}[%(process)d] %(levelname)s: %(message)s", "%b %d %H:%M:%S")
         )
     else:
-        ident = f"{prefix}/{IDENT}" if prefix else IDENT
-        handler = syslog.SyslogHandler(ident, facility, stream=stream or sys.stderr)
+        handler = syslog.SyslogHandler(
+            f"{prefix}/{ident}" if prefix else ident, facility, stream=stream or sys.stderr
+        )
         handler.setFormatter(_OneLine("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -4,10 +4,16 @@ An attempt counts when it begins, not when it has failed: many at the same time 
 the first few, attempts of an address are *checked* one after the other with a pause between them that grows;
 not only their answers are late, for nobody has to wait for an answer to know that it was not yes. Who would
 have to wait for too long is refused unchecked. A UNIX socket needs no login and is not counted.
+
+An address is an IPv4 address, or the /64 of an IPv6 address: a site gets no less than that.
+
+>>> origin("192.0.2.7:40112"), origin("[::ffff:192.0.2.7]:1"), origin("[2001:db8:1:2:3::4]:1")
+('192.0.2.7', '192.0.2.7', '2001:db8:1:2::/64')
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +32,22 @@ FORGET_AFTER = 900.0
 
 REMEMBERED = 10_000
 """Addresses that are remembered; the ones seen longest ago go first."""
+
+
+def origin(peer: str) -> str:
+    """The address that is counted of ``192.0.2.7:40112`` or ``[2001:db8::1]:40112``; "" of a UNIX socket."""
+    host, colon, _ = peer.rpartition(":")
+    if not colon:
+        return ""
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
 
 
 @dataclass(slots=True)

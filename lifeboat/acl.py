@@ -1,0 +1,27 @@
+"""Who may do what with a mailbox: ACLs as Cyrus keeps them (RFC 4314)."""
+
+from __future__ import annotations
+
+LOOKUP = "l"
+READ = "r"
+OWNER_RIGHTS = "lr"
+"""What an owner has of his own mailboxes whatever stands in the list; Cyrus: implicit_owner_rights."""
+
+
+def rights(acl: str, login: str, *, owner: bool) -> frozenset[str]:
+    """The rights of a user, from ``identifier TAB rights TAB …``; what stands behind a ``-`` is taken away.
+
+    >>> sorted(rights("alice\\tlrs\\tanyone\\tl\\t-bob\\tr\\t", "bob", owner=False))
+    ['l']
+    """
+    given: set[str] = set(OWNER_RIGHTS) if owner else set()
+    taken: set[str] = set()
+    words = acl.split("\t")
+    for identifier, letters in zip(words[0::2], words[1::2], strict=False):
+        if identifier in (login, "anyone"):
+            given |= set(letters)
+        elif identifier in (f"-{login}", "-anyone"):
+            taken |= set(letters)
+    if owner:
+        taken -= set(OWNER_RIGHTS)
+    return frozenset(given - taken)

@@ -1,0 +1,1 @@
+"""``cyrus-sync``: what an administrator does with a whole server, one module of `tool.commands` each."""
