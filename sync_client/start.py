@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.progress import Meter, progress
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
@@ -94,6 +96,8 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
+        self.meter = Meter("replicating")
+        """May be replaced."""
         self.measures = Measures()
         self.withheld = Withheld(withheld_path(job.directory, job.settings.server))
         self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
@@ -107,12 +111,17 @@ class _Parts:
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
                 withheld=self.withheld,
-                sent=self.facts.sent,
+                sent=self._sent,
             ),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
             replies=self.measures.replies,
         )
+
+    def _sent(self, messages: int, octets: int) -> None:
+        facts = self.facts
+        facts.sent(messages, octets)
+        self.meter.at(f"{facts.messages:,} messages, {facts.bytes / 1e6:,.1f} MB sent")
 
     def _pass_on(self, text: str) -> None:
         self.remark(text)
@@ -152,6 +161,17 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
 
 def run_one_shot(job: Job) -> int:
     """``-u``, ``-m``, ``-A``, ``-s``. If nobody reads ``-v``: `LostOutput`, after what was under way."""
+    with progress(
+        "replicating",
+        stream=sys.stderr,
+        log=lambda text: log.info("%s", text),
+        unit="users and mailboxes",
+        silent=bool(job.arguments.verbose),  # each operation is printed
+    ) as meter:
+        return _one_shot(job, meter)
+
+
+def _one_shot(job: Job, meter: Meter) -> int:
     reactor = installed()
     lost: list[LostOutput] = []
 
@@ -165,13 +185,15 @@ def run_one_shot(job: Job) -> int:
             maxwait=job.cfg.duration("sync_reconnect_maxwait", job.channel),
             skip_locked=job.arguments.mode is Mode.ALL,
             report=parts.reporter.failure,
+            finished=meter.advance,
             say=lambda text: log.error("%s", text),
         )
-
+        parts.meter = meter
         parts.remark = shot.remark
 
         async def work() -> int:
             shot.items, shot.digests = await parts.threads.run(_items, job, parts.master)
+            meter.expect(len(shot.items))
             if job.arguments.mode is Mode.ALL:
                 if not shot.items:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
