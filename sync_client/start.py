@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -40,7 +40,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
 from cyrus_sync.sync_client.channel import channel_directory, channel_warnings
 from cyrus_sync.sync_client.connecting import WireConnector
-from cyrus_sync.sync_client.engine import Options, RemoteCache
+from cyrus_sync.sync_client.engine import Options
 from cyrus_sync.sync_client.engine.all_users import read_everybody
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
@@ -58,6 +58,9 @@ from cyrus_sync.sync_client.status import StatusFile
 from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 from cyrus_sync.sync_client.work import Item, Kind
+
+if TYPE_CHECKING:
+    from cyrus_sync.sync_client.engine.cache import RemoteCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
         partition=arguments.partition,
         batchsize=cfg.integer("sync_batchsize", job.channel),
         restart_after_group=rolling,
-        cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
+        cache=_remembered(Path(cache), job.settings.server) if cache else None,
         trust_cache=rolling,
         lock_dir=cfg.configdirectory / "lock",
         skip_dir=job.directory,
@@ -154,6 +157,12 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
         here=cfg.servername,
         clock=reactor,
     )
+
+
+def _remembered(path: Path, server: str) -> RemoteCache:
+    from cyrus_sync.sync_client.engine.cache import RemoteCache  # loads SQLite
+
+    return RemoteCache(path, server)
 
 
 # -- one-shot
