@@ -1,6 +1,7 @@
 """`SpoolMaster`: the mail of a real Cyrus, beside its running daemons, as the master of a replication.
 
-It is only ever read. What would have to be changed on it, because both sides were, is reported.
+The spool is only ever read. What has to be changed on it, because both sides were, is somebody else's work
+(`Settles`), or else reported.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from cyrus_sync.common.errors import SettlementRefused, StoreCorrupt
-from cyrus_sync.common.master import KnownUser, Settlement, Unreadable
+from cyrus_sync.common.master import KnownUser, Master, Settlement, Unreadable
 from cyrus_sync.common.model import MessageBody, MessageSource
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores.care import Problem
@@ -22,20 +23,29 @@ from cyrus_sync.spool.reader import SpoolReader
 from cyrus_sync.spool.server import Server
 
 REFUSES = (
-    "the spool of a real Cyrus is only read: settle it there, or say sync_client -O, with which the master is"
-    " always right"
+    "the spool of a real Cyrus is only read: name its own csync server in cyrus_csync, which can settle"
+    " it; or say sync_client -O, with which the master is always right"
 )
 
 _OWNERS_KEPT = 4
 
 
+class Settles(Protocol):
+    """Who changes the mail of a real Cyrus for us."""
+
+    def settle(self, master: Master, owner: Owner, settlement: Settlement) -> Sequence[int]:
+        """As `Master.settle`; `master` is who can be read."""
+
+    def close(self) -> None: ...
+
+
 class SpoolMaster:
-    """A `Master`. Safe between threads."""
+    """A `Master`. Safe between threads. Without `settles` nothing can be changed on it."""
 
-    refuses = REFUSES
-
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, settles: Settles | None = None) -> None:
         self._server = server
+        self._settles = settles
+        self.refuses = REFUSES if settles is None else ""
 
     @property
     def scripts_are_mail(self) -> bool:
@@ -81,7 +91,9 @@ class SpoolMaster:
         del owner  # the mailbox knows its messages
         return _Messages(self._server, uniqueid, wanted, partition, encoding, unreadable)
 
-    def settle(self, owner: Owner, settlement: Settlement) -> NoReturn:
+    def settle(self, owner: Owner, settlement: Settlement) -> Sequence[int]:
+        if self._settles is not None:
+            return self._settles.settle(self, owner, settlement)
         raise SettlementRefused(f"{settlement.describe()}: {REFUSES}").at(
             user=owner.name, mailbox=settlement.name, uniqueid=settlement.uniqueid
         )
@@ -105,6 +117,8 @@ class SpoolMaster:
         raise SettlementRefused(REFUSES).at(user=owner.name)
 
     def close(self) -> None:
+        if self._settles is not None:
+            self._settles.close()
         self._server.close()
 
 

@@ -81,8 +81,6 @@ class OneShot:
     width: int = 100
     skip_locked: bool = False
     report: ReportFailure = say_nothing
-    finished: Callable[[], object] = lambda: None
-    """Called for each item that is done, or will not be."""
     say: Callable[[str], None] = _log.error
     random: Callable[[], float] = random.random
     everybody: tuple[str, Sequence[str]] | None = None
@@ -159,7 +157,6 @@ class OneShot:
             refusals=None,
             agreeing=agreeing,
             report=self._report,
-            finished=self.finished,
         )
         try:
             outcome = await self._run.go()

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -27,7 +26,6 @@ from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.progress import Meter, progress
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
@@ -40,7 +38,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
 from cyrus_sync.sync_client.channel import channel_directory, channel_warnings
 from cyrus_sync.sync_client.connecting import WireConnector
-from cyrus_sync.sync_client.engine import Options
+from cyrus_sync.sync_client.engine import Options, RemoteCache
 from cyrus_sync.sync_client.engine.all_users import read_everybody
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
@@ -58,9 +56,6 @@ from cyrus_sync.sync_client.status import StatusFile
 from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 from cyrus_sync.sync_client.work import Item, Kind
-
-if TYPE_CHECKING:
-    from cyrus_sync.sync_client.engine.cache import RemoteCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,7 @@ class _Parts:
         arguments = job.arguments
         self.reactor = reactor
         self.threads = ThreadRunner(reactor)
-        self.master, self.sweep = open_master(job.cfg)
+        self.master, self.sweep, self.reconfigure_master = open_master(job.cfg, reactor)
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -99,8 +94,6 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
-        self.meter = Meter("replicating")
-        """May be replaced."""
         self.measures = Measures()
         self.withheld = Withheld(withheld_path(job.directory, job.settings.server))
         self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
@@ -114,17 +107,12 @@ class _Parts:
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
                 withheld=self.withheld,
-                sent=self._sent,
+                sent=self.facts.sent,
             ),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
             replies=self.measures.replies,
         )
-
-    def _sent(self, messages: int, octets: int) -> None:
-        facts = self.facts
-        facts.sent(messages, octets)
-        self.meter.at(f"{facts.messages:,} messages, {facts.bytes / 1e6:,.1f} MB sent")
 
     def _pass_on(self, text: str) -> None:
         self.remark(text)
@@ -144,7 +132,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
         partition=arguments.partition,
         batchsize=cfg.integer("sync_batchsize", job.channel),
         restart_after_group=rolling,
-        cache=_remembered(Path(cache), job.settings.server) if cache else None,
+        cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
         trust_cache=rolling,
         lock_dir=cfg.configdirectory / "lock",
         skip_dir=job.directory,
@@ -159,28 +147,11 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
     )
 
 
-def _remembered(path: Path, server: str) -> RemoteCache:
-    from cyrus_sync.sync_client.engine.cache import RemoteCache  # loads SQLite
-
-    return RemoteCache(path, server)
-
-
 # -- one-shot
 
 
 def run_one_shot(job: Job) -> int:
     """``-u``, ``-m``, ``-A``, ``-s``. If nobody reads ``-v``: `LostOutput`, after what was under way."""
-    with progress(
-        "replicating",
-        stream=sys.stderr,
-        log=lambda text: log.info("%s", text),
-        unit="users and mailboxes",
-        silent=bool(job.arguments.verbose),  # each operation is printed
-    ) as meter:
-        return _one_shot(job, meter)
-
-
-def _one_shot(job: Job, meter: Meter) -> int:
     reactor = installed()
     lost: list[LostOutput] = []
 
@@ -194,15 +165,13 @@ def _one_shot(job: Job, meter: Meter) -> int:
             maxwait=job.cfg.duration("sync_reconnect_maxwait", job.channel),
             skip_locked=job.arguments.mode is Mode.ALL,
             report=parts.reporter.failure,
-            finished=meter.advance,
             say=lambda text: log.error("%s", text),
         )
-        parts.meter = meter
+
         parts.remark = shot.remark
 
         async def work() -> int:
             shot.items, shot.digests = await parts.threads.run(_items, job, parts.master)
-            meter.expect(len(shot.items))
             if job.arguments.mode is Mode.ALL:
                 if not shot.items:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
@@ -304,6 +273,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
         def hang_up() -> None:
             try:
                 fresh = reload()
+                parts.reconfigure_master(fresh.cfg)
             except CyrusSyncError as error:
                 log.error("%s: going on with what was read before", error)
             else:

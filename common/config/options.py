@@ -181,6 +181,50 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "cyrus_csync",
+        _STRING,
+        None,
+        _SPOOL,
+        "The csync server of the Cyrus whose spool is read, as in sync_host: host:port, or the path of a "
+        "UNIX socket, with which no login is needed. Where both sides of a replication have changed a "
+        "mailbox, that server is asked to make the changes on this side. Where it is not set, such a mailbox "
+        "is reported and left as it is.",
+        ours=True,
+    ),
+    Option(
+        "cyrus_csync_authname",
+        _STRING,
+        None,
+        _SPOOL,
+        "The userid to log in with there; it has to stand in admins.",
+        ours=True,
+    ),
+    Option(
+        "cyrus_csync_password",
+        _STRING,
+        None,
+        _SPOOL,
+        "The password to log in with there. Keep a file that holds one from others' eyes.",
+        ours=True,
+    ),
+    Option(
+        "cyrus_csync_allowplaintext",
+        _SWITCH,
+        None,
+        _SPOOL,
+        "Send that password in clear (PLAIN, LOGIN) on a line that nothing protects. Where it is not set: to "
+        "localhost and its addresses (127.0.0.1, ::1), else as allowplaintext says.",
+        ours=True,
+    ),
+    Option(
+        "cyrus_csync_tls_verify",
+        _SWITCH,
+        "yes",
+        _SPOOL,
+        "Verify the certificate of that server, and that it is for the name in cyrus_csync.",
+        ours=True,
+    ),
+    Option(
         "mboxlist_db",
         _STRING,
         "twoskip",
@@ -483,21 +527,6 @@ _DECLARED = (
         "ulimit -n, LimitNOFILE= in the unit file); more than that is never taken. An eighth of them is "
         "kept for UNIX sockets and for addresses from which an administrator has logged in lately.",
         minimum=0,
-        ours=True,
-    ),
-    Option(
-        "sync_workers",
-        _INTEGER,
-        "1",
-        _SERVER,
-        "Processes of sync_server behind its addresses. One serves one processor; a supervisor gives each "
-        "connection to the process that has the fewest of that address. Each process has its part of "
-        "sync_max_connections, sync_max_per_address and sync_max_strangers, rounded up, so that they "
-        "hold together; attempts to log in are counted by each. Each tells its own metrics: the first at "
-        "sync_metrics_listen and in sync_metrics_file, number N at a port N - 1 further (a path with -N "
-        "behind it) and in a file with -N in its name.",
-        minimum=1,
-        maximum=64,
         ours=True,
     ),
     Option(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cyrus_sync.common.wire import replies
@@ -76,6 +77,16 @@ def certificate_user(certificate: object) -> str | None:
     return str(names[-1].value).lower() if names else None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host`, as an option has it, is this machine itself whatever a name server says."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Objection(NamedTuple):
     """Why a mechanism may not be used: libsasl's answer (without CRLF), and in plain words."""
 
@@ -111,10 +122,23 @@ class Policy:
     def for_client(cls, cfg: Config, channel: str | None, host: str) -> Policy:
         """What `sync_client` uses. ``sync_allowplaintext`` speaks for it alone, else ``allowplaintext``."""
         own = cfg.is_set("sync_allowplaintext", channel)
+        plaintext = cfg.switch("sync_allowplaintext" if own else "allowplaintext", channel)
+        return cls._of_client(cfg, host, plaintext)
+
+    @classmethod
+    def for_own_server(cls, cfg: Config, host: str) -> Policy:
+        """What is used towards the csync server of the master itself. Nobody but root listens on a line that
+        does not leave the machine."""
+        own = cfg.is_set("cyrus_csync_allowplaintext")
+        plaintext = cfg.switch("cyrus_csync_allowplaintext" if own else "allowplaintext")
+        return cls._of_client(cfg, host, plaintext or (not own and is_loopback(host)))
+
+    @classmethod
+    def _of_client(cls, cfg: Config, host: str, plaintext: bool) -> Policy:
         wanted = (cfg.host_string(host, "mechs") or "").split() or cfg.words("force_sasl_client_mech")
         listed = {word.upper() for word in wanted} or set(MECHANISMS)
         return cls(
-            allow_plaintext=cfg.switch("sync_allowplaintext" if own else "allowplaintext", channel),
+            allow_plaintext=plaintext,
             minimum_layer=cfg.integer("sasl_minimum_layer"),
             maximum_layer=cfg.integer("sasl_maximum_layer"),
             tls_required=cfg.switch("tls_required"),

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 CSYNC_PORT = 2005
 IMAP_PORT = 143
+OWN_SERVER = "cyrus_csync"
+"""The option that names the csync server of a real Cyrus whose mail is read, and what its own options begin
+with."""
 _WELL_KNOWN = {"csync": CSYNC_PORT, "imap": IMAP_PORT}
 
 
@@ -158,4 +161,32 @@ class ClientSettings:
             bind=bind,
             channel=channel,
             imap_port=imap_port,
+        )
+
+    @classmethod
+    def of_own_server(cls, cfg: Config) -> ClientSettings | None:
+        """Where the csync server of the master itself is (`cyrus_csync`); None where it is not said. Raises
+        `ConfigError`."""
+        text = cfg.string(OWN_SERVER)
+        if not text:
+            return None
+        try:
+            server = parse_server(text)
+            port = port_number(server.port or "csync")
+        except ValueError as error:
+            raise ConfigError(f"{cfg.where(OWN_SERVER)}{error}") from None
+        return cls(
+            server=text,
+            host=server.host,
+            port=port,
+            path=server.path,
+            immediate_tls=server.tls,
+            noauth=server.noauth,
+            credentials=Credentials(
+                cfg.string("cyrus_csync_authname"), cfg.string("cyrus_csync_password"), OWN_SERVER
+            ),
+            policy=Policy.for_own_server(cfg, server.host),
+            tls=ClientTLSSettings.from_config(cfg, None, server.host, verify="cyrus_csync_tls_verify"),
+            timeout=cfg.duration("client_timeout"),
+            idle_timeout=max(3, cfg.duration("sync_timeout")),
         )

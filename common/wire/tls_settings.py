@@ -69,13 +69,16 @@ class ClientTLSSettings:
     ciphers: str = "DEFAULT"
 
     @classmethod
-    def from_config(cls, cfg: Config, channel: str | None, host: str) -> ClientTLSSettings:
-        """From imapd.conf. ``<shorthost>_client_cert`` goes before ``tls_client_cert``."""
+    def from_config(
+        cls, cfg: Config, channel: str | None, host: str, *, verify: str = "sync_tls_verify"
+    ) -> ClientTLSSettings:
+        """From imapd.conf. ``<shorthost>_client_cert`` goes before ``tls_client_cert``; `verify` is the
+        option that says whether the server's is verified."""
         cert, key = cfg.host_string(host, "client_cert"), cfg.host_string(host, "client_key")
         if not cert:
             cert, key = cfg.string("tls_client_cert"), key or cfg.string("tls_client_key")
         return cls(
-            verify=cfg.switch("sync_tls_verify", channel),
+            verify=cfg.switch(verify, channel),
             ca_file=cfg.string("tls_server_ca_file"),
             ca_dir=cfg.string("tls_server_ca_dir"),
             cert=None if cert == DISABLED else cert,

@@ -153,6 +153,30 @@ def without_adopted(
     return kept
 
 
+def without_copied(actions: Sequence[Action], master: Iterable[Sequence[Record]]) -> list[Action]:
+    """`actions` without new UIDs for messages of the master's own that an interrupted run has copied already
+    and not yet expunged under the old ones.
+
+    Such a copy has a higher UID, and a newer modseq than the message itself and than when that was made;
+    nobody else makes one with the same dates.
+    """
+    sought = {identity(act.record): act.record for act in actions if isinstance(act, Renumber)}
+    if not sought:
+        return list(actions)
+    copies: Counter[Identity] = Counter()
+    for record in _flat(master):
+        was = None if record.expunged else sought.get(identity(record))
+        if was is not None and record.uid > was.uid:
+            copies[identity(record)] += record.modseq > max(was.modseq, was.createdmodseq) > 0
+    kept: list[Action] = []
+    for action in actions:
+        if isinstance(action, Renumber) and copies[identity(action.record)]:
+            copies[identity(action.record)] -= 1
+        else:
+            kept.append(action)
+    return kept
+
+
 def replica_wins(master: Record, replica: Record) -> bool:
     """True if the replica's flags are newer than the master's."""
     return replica.modseq > master.modseq and replica.last_updated >= master.last_updated

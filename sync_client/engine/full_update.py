@@ -29,7 +29,7 @@ from cyrus_sync.common.model import MailboxState, Record, RecordSource
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.engine.compare import told
 from cyrus_sync.sync_client.engine.concurrency import all_of, start
-from cyrus_sync.sync_client.engine.conflict import Adopt, Counters, walk, without_adopted
+from cyrus_sync.sync_client.engine.conflict import Adopt, Counters, walk, without_adopted, without_copied
 from cyrus_sync.sync_client.engine.context import EngineContext
 from cyrus_sync.sync_client.engine.reading import Item, Without, sound
 from cyrus_sync.sync_client.engine.settlement import make_settlement
@@ -112,6 +112,7 @@ def _walk(
         ours, lacking = _ours(context, reader, item.uniqueid, records)
         actions = list(walk(ours, records, Counters.of(local, remote)))
         actions = without_adopted(actions, reader.records(item.uniqueid), records)
+        actions = without_copied(actions, reader.records(item.uniqueid))
         adopted = {act.record.guid: act.record for act in actions if isinstance(act, Adopt)}
         stored = reader.has_guids(adopted) if adopted else set()
     to_fetch = [r for guid, r in adopted.items() if guid not in stored and guid not in spool]

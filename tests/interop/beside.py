@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .cyrus import Address, Cyrus
+from .cyrus import ADMIN, PASSWORD, Address, Cyrus
 from .ours import BIN, environment
 from .running import Finished, Rolling, dying_with_us, finish
 
 
 class BesideCyrus(Cyrus):
-    """What differs from `Cyrus`: which program replicates."""
+    """What differs from `Cyrus`: which program replicates. `settles`: it may settle through this Cyrus's own
+    csync server."""
+
+    settles = False
+
+    def own_csync(self) -> dict[str, str]:
+        """What imapd.conf says for that."""
+        host, port = self.csync
+        return {
+            "cyrus_csync": f"{host}:{port}",
+            "cyrus_csync_authname": ADMIN,
+            "cyrus_csync_password": PASSWORD,
+        }
 
     def _client(self, to: Address, extra: dict[str, str] | None) -> list[str]:
-        conf = self.client_config(to, {"sync_allowplaintext": "yes", **(extra or {})})
+        own = self.own_csync() if self.settles else {}
+        conf = self.client_config(to, {"sync_allowplaintext": "yes", **own, **(extra or {})})
         conf.chmod(0o600)  # there is a password in it
         return [str(BIN / "sync_client"), "-C", str(conf)]
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cyrus_sync.common.names import Owner, inbox_of
 
+from .beside import BesideCyrus
 from .csync import state_of
 from .cyrus import Address, Cyrus
 from .imap import quote
@@ -23,6 +24,10 @@ PAIRS = (
     ["real-real"] if os.environ.get("INTEROP_SERVER") == "real" else ["real-ours", "ours-real", "ours-ours"]
 )
 """Master and replica; two real ones are the judge of a scenario itself."""
+
+
+BESIDE = [] if os.environ.get("INTEROP_SERVER") == "real" else ["beside-ours", "beside-real"]
+"""Our client beside a real master."""
 
 
 class Side(Protocol):
@@ -60,12 +65,11 @@ class Side(Protocol):
 
 
 class RealSide:
-    """A real Cyrus, by IMAP."""
-
-    kind = "real"
+    """A real Cyrus, by IMAP. `kind`: "real" with its own client, "beside" with ours."""
 
     def __init__(self, cyrus: Cyrus) -> None:
         self.cyrus = cyrus
+        self.kind = "beside" if isinstance(cyrus, BesideCyrus) else "real"
         self.csync = cyrus.csync
 
     def _name(self, folder: str) -> str:
@@ -193,6 +197,11 @@ def side(kind: str, name: str, settings: dict[str, str] | None = None) -> Iterat
     real one."""
     if kind == "real":
         with Cyrus.running(name, settings) as cyrus:
+            yield RealSide(cyrus)
+    elif kind == "beside":
+        with BesideCyrus.running(name, settings) as cyrus:
+            assert isinstance(cyrus, BesideCyrus)
+            cyrus.settles = True
             yield RealSide(cyrus)
     else:
         with Ours.installed(name) as ours:

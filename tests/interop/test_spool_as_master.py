@@ -282,5 +282,6 @@ def test_where_both_sides_changed_the_mailbox_is_reported_and_others_go_on(
     ran = master.sync_client("-u", user, to=target.csync)
     assert ran.status == 1, ran.describe()
     assert f"user.{user}.both" in ran.err
+    assert "cyrus_csync" in ran.err
     assert "-O" in ran.err
     assert state_of(target.csync, user)["mailboxes"][f"user.{user}.fine"]["RECORD"]

@@ -17,6 +17,7 @@ from cyrus_sync.spool.master import SpoolMaster
 from cyrus_sync.sync_client.channel import ChannelLock
 from cyrus_sync.sync_client.masters import look_at_master, open_master
 from cyrus_sync.sync_client.quarantine_file import replace_file
+from tests.reactors import new_reactor
 
 
 def _config(tmp_path: Path, *lines: str) -> Config:
@@ -39,7 +40,7 @@ def test_a_list_of_mailboxes_tells_a_real_cyrus(tmp_path: Path) -> None:
     (tmp_path / "conf" / "mailboxes.db").touch()
     cfg = _config(tmp_path)
     assert isinstance(look_at_master(cfg), SpoolMaster)
-    assert isinstance(open_master(cfg).master, SpoolMaster)
+    assert isinstance(open_master(cfg, new_reactor()).master, SpoolMaster)
     assert not reads_spool(_config(tmp_path, "sync_source: native"))
 
 
@@ -51,14 +52,14 @@ def test_the_list_may_be_elsewhere(tmp_path: Path) -> None:
 
 def test_a_cyrus_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"conf/mailboxes\.db: not there"):
-        open_master(_config(tmp_path, "sync_source: cyrus"))
+        open_master(_config(tmp_path, "sync_source: cyrus"), new_reactor())
 
 
 def test_a_partition_that_is_not_there_is_an_error_at_the_start(tmp_path: Path) -> None:
     cfg = _config(tmp_path, "sync_source: cyrus", f"partition-fast: {tmp_path}/fast")
     (tmp_path / "conf" / "mailboxes.db").touch()
     with pytest.raises(StoreError, match="partition-fast"):
-        open_master(cfg)
+        open_master(cfg, new_reactor())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for another")

@@ -21,6 +21,8 @@ class Credentials:
 
     authname: str | None = None
     password: str | None = None
+    options: str = "sync"
+    """What the options that say so begin with."""
 
     @property
     def user(self) -> str:
@@ -50,7 +52,7 @@ def why_not(
     if not offered:
         return f"the server offers no mechanism (layer in force: {layer})"
     if not (credentials.authname and credentials.password is not None) and not with_certificate:
-        return "sync_authname and sync_password are not set"
+        return f"{credentials.options}_authname and {credentials.options}_password are not set"
     ours = Layer(layer.ssf, layer.tls, "ours" if with_certificate and layer.tls else None)
     words = [word.upper() for word in offered]
     objections = {mech: policy.objection(mech, ours) for mech in MECHANISMS if mech in words}

@@ -556,6 +556,27 @@ def test_without_client_bind_the_address_is_the_systems_choice(tmp_path: Path) -
     assert ClientSettings.from_config(cfg).bind == "here.test"
 
 
+@pytest.mark.covers("imapd.conf", "cyrus_csync_tls_verify")
+def test_the_master_s_own_server_has_settings_of_its_own(tmp_path: Path) -> None:
+    assert ClientSettings.of_own_server(load(tmp_path, "sync_host: replica.test\n")) is None
+    cfg = load(
+        tmp_path,
+        "sync_host: replica.test:2006\nsync_authname: repl\nsync_password: there\nsync_tls_verify: no\n"
+        "cyrus_csync: own.test/tls\ncyrus_csync_authname: cyrus\ncyrus_csync_password: here\n",
+    )
+    own = ClientSettings.of_own_server(cfg)
+    assert own is not None
+    assert (own.host, own.port, own.immediate_tls, own.tls.verify) == ("own.test", 2005, True, True)
+    assert own.credentials == Credentials("cyrus", "here", "cyrus_csync")
+    less = ClientSettings.of_own_server(
+        load(tmp_path, "cyrus_csync: /run/csync\ncyrus_csync_tls_verify: no\n")
+    )
+    assert less is not None
+    assert (less.path, less.tls.verify) == ("/run/csync", False)
+    with pytest.raises(ConfigError, match=r"imapd\.conf:3: cyrus_csync: .*unknown option /ssl"):
+        ClientSettings.of_own_server(load(tmp_path, "cyrus_csync: own.test/ssl\n"))
+
+
 def test_a_bad_server_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sync_host not defined"):
         ClientSettings.from_config(load(tmp_path, ""))

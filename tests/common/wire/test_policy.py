@@ -146,6 +146,27 @@ def test_a_client_is_told_to_send_passwords_in_clear_or_does_not(
     assert Policy.for_client(load(tmp_path, text), "north", "replica").allow_plaintext is allowed
 
 
+@pytest.mark.covers("imapd.conf", "cyrus_csync_allowplaintext")
+@pytest.mark.parametrize(
+    ("text", "host", "allowed"),
+    [
+        ("", "localhost", True),
+        ("", "127.0.0.2", True),
+        ("", "::1", True),
+        ("", "localhost.example.org", False),
+        ("", "10.0.0.1", False),
+        ("allowplaintext: yes\n", "10.0.0.1", True),
+        ("cyrus_csync_allowplaintext: no\n", "localhost", False),
+        ("cyrus_csync_allowplaintext: yes\n", "10.0.0.1", True),
+        ("sync_allowplaintext: yes\n", "10.0.0.1", False),
+    ],
+)
+def test_within_the_machine_a_password_may_go_in_clear(
+    tmp_path: Path, text: str, host: str, allowed: bool
+) -> None:
+    assert Policy.for_own_server(load(tmp_path, text), host).allow_plaintext is allowed
+
+
 @pytest.mark.covers("imapd.conf", "force_sasl_client_mech")
 def test_mechanisms_of_one_host_go_before_those_of_all(tmp_path: Path) -> None:
     cfg = load(tmp_path, "force_sasl_client_mech: PLAIN\nreplica_mechs: SCRAM-SHA-1 LOGIN\n")

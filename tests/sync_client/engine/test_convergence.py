@@ -222,12 +222,20 @@ class History:
             assert len(guids) == len(set(guids)), f"doubles in {uniqueid}"
 
 
-def play(seed: int, turns: int, play_turn: Callable[[History], None], *, copies: bool) -> None:
+def play(
+    seed: int,
+    turns: int,
+    play_turn: Callable[[History], None],
+    *,
+    copies: bool,
+    make_world: Callable[[Path], World] = World,
+    make_history: type[History] = History,
+) -> None:
     directory = Path(
         tempfile.mkdtemp(prefix="engine-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     )
-    world = World(directory)
-    history = History(world, seed)
+    world = make_world(directory)
+    history = make_history(world, seed)
     try:
         with write(world.master) as writer:
             writer.create(INBOX)
@@ -260,10 +268,12 @@ def test_a_replica_follows_its_master_through_anything(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS))
 def test_two_sides_that_both_changed_are_merged_without_loss(seed: int) -> None:
-    def turn(history: History) -> None:
-        h = history
-        common = [h.deliver, h.deliver, h.flags, h.expunge, h.annotate]
-        h.on(h.world.master, [*common, h.create, h.rename, h.swap, h.acl, h.others], h.random.randint(0, 5))
-        h.on(h.world.replica, [*common, h.rename, h.acl], h.random.randint(0, 5))
+    play(seed, 6, change_both, copies=False)
 
-    play(seed, 6, turn, copies=False)
+
+def change_both(history: History) -> None:
+    """Some changes on either side."""
+    h = history
+    common = [h.deliver, h.deliver, h.flags, h.expunge, h.annotate]
+    h.on(h.world.master, [*common, h.create, h.rename, h.swap, h.acl, h.others], h.random.randint(0, 5))
+    h.on(h.world.replica, [*common, h.rename, h.acl], h.random.randint(0, 5))

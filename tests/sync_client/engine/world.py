@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
+from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailWriter
@@ -95,8 +96,12 @@ class World:
 
     def store_replica(self) -> StoreReplica:
         """A new session at the replica, with nothing staged."""
+        return self.session_at(self.replica)
+
+    def session_at(self, store: NativeStore) -> StoreReplica:
+        """A new session at a server of that store."""
         return StoreReplica(
-            self.replica,
+            store,
             InlineThreads(),  # type: ignore[arg-type]
             partitions=("default", "ssd"),
             staging_dir=self.directory / "stage",
@@ -111,8 +116,12 @@ class World:
     def engine(self, replica: Any = None, **options: Any) -> Engine:
         """An engine on the present connection."""
         return Engine(
-            NativeMaster(self.master), replica or self.line, InlineThreads(), replace(self.options, **options)
+            self.as_master(), replica or self.line, InlineThreads(), replace(self.options, **options)
         )
+
+    def as_master(self) -> Master:
+        """What an engine replicates from."""
+        return NativeMaster(self.master)
 
     def sync(self, userid: str = "alice", **options: Any) -> list[tuple[Any, ...]]:
         """One run of ``-u``; what was sent."""
