@@ -44,6 +44,7 @@ from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
+from cyrus_sync.sync_client.jobs import Part, in_processes
 from cyrus_sync.sync_client.masters import open_master
 from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
@@ -152,6 +153,14 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
 
 def run_one_shot(job: Job) -> int:
     """``-u``, ``-m``, ``-A``, ``-s``. If nobody reads ``-v``: `LostOutput`, after what was under way."""
+    jobs = job.cfg.integer("sync_jobs", job.channel)
+    many = job.arguments.mode is Mode.ALL or (job.arguments.mode is Mode.USERS and len(job.names) > 1)
+    if jobs > 1 and many:
+        return in_processes(jobs, lambda part: _one_shot(job, part))
+    return _one_shot(job, Part())
+
+
+def _one_shot(job: Job, part: Part) -> int:
     reactor = installed()
     lost: list[LostOutput] = []
 
@@ -171,12 +180,16 @@ def run_one_shot(job: Job) -> int:
         parts.remark = shot.remark
 
         async def work() -> int:
-            shot.items, shot.digests = await parts.threads.run(_items, job, parts.master)
+            items, shot.digests = await parts.threads.run(_items, job, parts.master)
+            shot.items = [item for item in items if part.has(item.owner)]
+            if not part.first:
+                return await shot.go()
             if job.arguments.mode is Mode.ALL:
-                if not shot.items:
+                if not items:
                     shot.remark(await parts.threads.run(nobody_here, job.cfg, "".join(job.names)))
-                here = [item.owner.name for item in shot.items if item.kind is Kind.USER]
+                here = [item.owner.name for item in items if item.kind is Kind.USER]
                 shot.everybody = "".join(job.names), here
+                shot.ask_anyway = bool(items) and not shot.items
             elif (found := _left_out(job.cfg, parts.master)) is not None:
                 shot.remark(foreign_mail(found))
             status = await shot.go()

@@ -467,6 +467,18 @@ _DECLARED = (
         minimum=0,
     ),
     Option(
+        "sync_jobs",
+        _INTEGER,
+        "1",
+        _CLIENT,
+        "Processes of sync_client -A, and of -u with several users; each has a part of them, and its own "
+        "connection. One uses one processor of this machine, and of the replica, if that has sync_workers.",
+        channel=True,
+        minimum=1,
+        maximum=64,
+        ours=True,
+    ),
+    Option(
         "client_timeout",
         _DURATION,
         "10s",
