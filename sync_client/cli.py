@@ -28,6 +28,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.background import go_to_background, is_supervised
 from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, check_known
 from cyrus_sync.sync_client.comparing.findings import name_of
+from cyrus_sync.sync_client.rivals import refuse_rivals
 from cyrus_sync.sync_client.status import Thresholds, render
 
 
@@ -92,6 +93,7 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     MetricsSettings.from_config(cfg, "client", arguments.channel or None)
     lock = None
     if arguments.input_file is None:
+        refuse_rivals(cfg, arguments.channel)
         lock = ChannelLock(channel_directory(cfg, arguments.channel)).acquire()
     elif arguments.input_file != "-" and not Path(arguments.input_file).is_file():
         raise UsageError(f"there is no file {arguments.input_file}")

@@ -17,6 +17,7 @@ from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.sync_client.channel import channel_warnings, check_channel
 from cyrus_sync.sync_client.masters import look_at_master
+from cyrus_sync.sync_client.rivals import rivals
 from cyrus_sync.sync_client.status import (
     OK,
     UNKNOWN,
@@ -72,7 +73,7 @@ def channel_status(
         now,
         thresholds,
         log=log_path(cfg, channel),
-        warning="; ".join(channel_warnings(cfg, channel)),
+        warning="; ".join((*channel_warnings(cfg, channel), *map(str, rivals(cfg, channel)))),
         damaged=damaged,
         certificates=client_warnings(settings) if settings else [],
     )

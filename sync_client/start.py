@@ -51,6 +51,7 @@ from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
 from cyrus_sync.sync_client.quarantine import Quarantine
 from cyrus_sync.sync_client.report import Reporter, log
+from cyrus_sync.sync_client.rivals import RIVALS_INTERVAL, Rival, rivals
 from cyrus_sync.sync_client.rolling import Rolling
 from cyrus_sync.sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
 from cyrus_sync.sync_client.status import StatusFile
@@ -309,6 +310,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
         ended = _behind_sweep(job, parts, rolling.run)
         if job.arguments.input_file is None and not job.arguments.once:
             _look_after_damage(job, parts)
+            _look_for_rivals(job, parts)
             _tell_figures(job, parts, rolling)
         systemd.notify("READY=1")
         path = job.arguments.input_file
@@ -337,9 +339,33 @@ def _look_after_damage(job: Job, parts: _Parts) -> None:
         looked = parts.threads.run(look_again, parts.master, parts.withheld, sync_log)
         return looked.addErrback(lambda failure: log.error("cannot look after damage: %s", failure.value))
 
+    _at_intervals(parts, look, INTERVAL)
+
+
+def _look_for_rivals(job: Job, parts: _Parts) -> None:
+    """At intervals: one that is started after us is not refused by anybody. Each is told of once."""
+    known: set[int] = set()
+
+    def tell(found: list[Rival]) -> None:
+        for rival in found:
+            if rival.pid not in known:
+                log.error("%s: lines are done twice, or by either; end one of both", rival)
+        known.intersection_update(rival.pid for rival in found)
+        known.update(rival.pid for rival in found)
+
+    def look() -> Deferred[None]:
+        looked = parts.threads.run(rivals, job.cfg, job.arguments.channel)
+        told: Deferred[None] = looked.addCallback(tell)
+        return told.addErrback(lambda failure: log.error("cannot look for others: %s", failure.value))
+
+    _at_intervals(parts, look, RIVALS_INTERVAL)
+
+
+def _at_intervals(parts: _Parts, look: Callable[[], Deferred[None]], seconds: float) -> None:
+    """From now on, as long as the process lives."""
     ticker = LoopingCall(look)
     ticker.clock = cast(Any, parts.reactor)
-    ticker.start(INTERVAL, now=True)
+    ticker.start(seconds, now=True)
 
     def stop() -> None:
         if ticker.running:

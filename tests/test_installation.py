@@ -258,13 +258,17 @@ def test_the_units_of_a_channel_and_of_the_default_one_differ_in_the_channel_alo
     assert body("sync_client.service") == body("sync_client@.service")
 
 
-def test_the_unit_for_a_real_cyrus_is_that_of_a_store_but_for_what_it_may_write() -> None:
+def test_the_unit_for_a_real_cyrus_is_that_of_a_store_but_for_what_it_may_write_and_sees() -> None:
     def service(name: str) -> list[str]:
         body = (ROOT / "etc" / name).read_text().split("[Service]", 1)[1]
         return [line for line in body.splitlines() if line and not line.startswith("#")]
 
     ours, beside = service("sync_client.service"), service("sync_client-cyrus.service")
-    assert [line for line in ours if line not in beside] == ["ReadWritePaths=/var/lib/cyrus /var/spool/cyrus"]
+    # Whether Cyrus's own client runs is seen in /proc.
+    assert [line for line in ours if line not in beside] == [
+        "ReadWritePaths=/var/lib/cyrus /var/spool/cyrus",
+        "ProtectProc=invisible",
+    ]
     writable, readonly = [line for line in beside if line not in ours]
     assert writable == "ReadWritePaths=/var/lib/cyrus"
     # No file: Cyrus puts new ones in the place of its databases, and a mount would go on showing the old one.

@@ -19,8 +19,9 @@ from .beside import BesideCyrus
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus, follow_log
 from .fill import FOLDERS, SCRIPT, change_everything, fill_everything, message
-from .ours import Ours
+from .ours import Ours, environment
 from .proxy import Proxy
+from .running import finish
 from .sides import OurSide, RealSide
 from .view import view
 
@@ -177,6 +178,19 @@ def test_the_clients_take_turns_while_mail_arrives(
     follow_log(master, target.csync)
     same(master, target, user)
     assert len(_records(target, user)) == 8
+
+
+def test_beside_cyrus_s_own_client_ours_does_not_roll_and_status_says_so(
+    fresh_master: BesideCyrus, target: Replica
+) -> None:
+    theirs = super(BesideCyrus, fresh_master).roll(to=target.csync)
+    ours = fresh_master.sync_client("-R", to=target.csync)
+    assert ours.status == 75, ours.describe()
+    assert f"Cyrus's own sync_client (process {theirs.process.pid}: " in ours.err
+    status = finish([*fresh_master._client(target.csync, None), "--status"], 60, {"env": environment()})
+    assert status.status != 0 and f"process {theirs.process.pid}" in status.out, status.describe()
+    theirs.stop()
+    assert fresh_master.follow(target.csync).status == 0
 
 
 @pytest.mark.every_release
