@@ -38,6 +38,7 @@ from cyrus_sync.common.errors import (
     UsageError,
 )
 from cyrus_sync.common.printable import printable
+from cyrus_sync.common.progress import make_way
 
 Work = Callable[[list[str]], int]
 """What a command does with its words; the exit status. It may raise."""
@@ -107,6 +108,7 @@ def _complain_of(
 
 def complain(program: str, text: str, stderr: TextIO | None = None) -> None:
     """A line for whoever runs the command, which does not belong to the result."""
+    make_way()
     print(f"{program}: {printable(text, lines=True)}", file=stderr or sys.stderr, flush=True)
 
 

@@ -9,6 +9,7 @@ import signal
 from importlib import import_module
 
 from cyrus_sync.common.garbage import keep_what_is_loaded, look_rarely
+from cyrus_sync.common.lean import begin_lean
 
 INTERRUPTED = 130
 """As `common.errors.EX_INTERRUPTED`, which would have to be imported."""
@@ -21,6 +22,7 @@ def _run(module: str, function: str = "main") -> int:
     if loading:  # whoever ignores it (nohup) goes on doing so
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends us at once; to a shell that is 130, too
     look_rarely()
+    begin_lean()
     main = getattr(import_module(module), function)
     keep_what_is_loaded()
     try:

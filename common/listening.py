@@ -7,6 +7,7 @@ Address(interface='2001:db8::1', port=2005, path='')
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,32 @@ def listen(
             raise
         everywhere = "0.0.0.0"  # noqa: S104 (no address was given)
         return reactor.listenTCP(address.port, factory, backlog=backlog, interface=everywhere)
+
+
+def bind(address: Address, *, backlog: int = 128, mode: int = 0o600) -> socket.socket:
+    """As `listen`, a socket that is no reactor's. Raises what `why_not` explains."""
+    if address.path:
+        _remove_stale_socket(address.path)
+        made = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o777 & ~mode)
+        try:
+            made.bind(address.path)
+            made.listen(backlog)
+        except BaseException:
+            made.close()
+            raise
+        finally:
+            os.umask(before)
+        return made
+    if address.interface:
+        host = _numeric(address.interface)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, address.port), family=family, backlog=backlog)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("::", address.port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
+        )
+    return socket.create_server(("", address.port), backlog=backlog)
 
 
 CANNOT = (CannotListenError, OSError, ValueError)

@@ -6,6 +6,7 @@ inside they are internal ones (``user.alice.Work``). Letters beyond ASCII may be
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -27,10 +28,12 @@ from cyrus_sync.common.names import (
 )
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.newnames import check_new_name
+from cyrus_sync.common.progress import Meter, make_way, progress
 from cyrus_sync.common.stores import KeptStore, open_kept, role_of
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.synclog.writer import ActionLog
+from cyrus_sync.common.syslog import SyslogHandler
 from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
 from cyrus_sync.mailstore.source import CYRUS, Source
 
@@ -112,7 +115,21 @@ class StoreContext:
 
     # -- output
 
+    def progress(
+        self, title: str, *, total: float | None = None, unit: str = "messages", silent: bool = False
+    ) -> AbstractContextManager[Meter]:
+        """How far long work has come: on a terminal behind standard error, else once a minute in syslog."""
+        return progress(title, stream=self.stderr, log=self._log, total=total, unit=unit, silent=silent)
+
+    def _log(self, text: str) -> None:
+        """A line for syslog, if there is one."""
+        facility = self.config.string("syslog_facility") or "mail"
+        handler = SyslogHandler(self._program, facility, otherwise="")
+        handler.handle(logging.LogRecord(self._program, logging.INFO, "", 0, text, (), None))
+        handler.close()
+
     def print(self, text: str = "") -> None:
+        make_way()
         print(text, file=self.stdout)
 
     def write_bytes(self, data: bytes) -> None:
@@ -127,6 +144,7 @@ class StoreContext:
 
     def warn(self, text: str) -> None:
         """A line for the administrator that does not belong to the result."""
+        make_way()
         print(f"mailstore: {text}", file=self.stderr)
 
     # -- names

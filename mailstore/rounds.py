@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.source import Source
+
+T = TypeVar("T")
 
 
 class Rounds:
@@ -36,6 +39,16 @@ class Rounds:
                 self.failed(name, error)
             else:
                 yield owner
+
+    def watched(self, title: str, owners: Iterable[T], *, silent: bool = False) -> Iterator[T]:
+        """`owners` one by one, while it is shown how far that is."""
+        everybody = list(owners)
+        context = self._context
+        with context.progress(title, total=len(everybody), unit="owners", silent=silent) as meter:
+            for one in everybody:
+                meter.at(context.owner_name(one) if isinstance(one, Owner) else one)
+                yield one
+                meter.advance()
 
     @contextmanager
     def one(self, name: object) -> Iterator[None]:

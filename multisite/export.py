@@ -155,11 +155,14 @@ class _Export:
         if self._log.requested(self._target.id):
             self._open()
         self._requested()
-        for entry in self._log.operations.lacking(self._known):
-            if self._is_enough(entry):
-                self.exported.complete = False
-                break
-            self._entry(entry)
+        total = self._log.operations.count_lacking(self._known)
+        with self._member.progress(f"exporting to {self._target.name}", total) as meter:
+            for entry in self._log.operations.lacking(self._known):
+                if self._is_enough(entry):
+                    self.exported.complete = False
+                    break
+                self._entry(entry)
+                meter.advance()
         if self._writer is None and not self.exported.paths and self._log.wanted():
             self._open()
         if self._writer is not None:

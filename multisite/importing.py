@@ -214,15 +214,22 @@ class Import:
         `PacketError` and what the store raises; what was committed by then stays, and is found done."""
         member, log, header = self._member, self._member.log, packet.header
         count = size = since = 0
-        with log.db.transaction(), self._replay() as (context, replay):
+        total = sum(there.end - there.start + 1 for there in header.ranges.values())
+        with (
+            log.db.transaction(),
+            self._replay() as (context, replay),
+            member.progress(f"applying a packet of {header.sender_name}", total) as meter,
+        ):
             for item in packet.items(member.staging):
                 if isinstance(item, Messages):
                     context.messages.add(item.bodies)
                     size += sum(body.size for body in item.bodies)
-                elif isinstance(item, Operation) and self._is_new(header, item, replay):
-                    replay.take(item)
-                    count += 1
-                    since += 1
+                elif isinstance(item, Operation):
+                    meter.advance()
+                    if self._is_new(header, item, replay):
+                        replay.take(item)
+                        count += 1
+                        since += 1
                 if size > COMMIT_EVERY or since > COMMIT_OPERATIONS:
                     size = since = 0
                     self._carry_out(context, replay)

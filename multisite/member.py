@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.metrics.sheet import Sheet, plain_text
 from cyrus_sync.common.metrics.textfile import write_text_file
+from cyrus_sync.common.progress import Meter, progress
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.multisite import keyring
@@ -65,6 +67,8 @@ class Member:
         self.log = log
         self.family = family
         self.warn = warn
+        self.tell: Callable[[str], object] = _log.info
+        """Told once a minute how far long work has come, where no terminal shows it. May be replaced."""
         self.omissions = 0
         """How much could not be recorded or told, so far."""
         self.generation: Generation | None = None
@@ -108,6 +112,10 @@ class Member:
             finally:
                 member.publish()
                 member.generation.end()
+
+    def progress(self, title: str, total: int) -> contextlib.AbstractContextManager[Meter]:
+        """How far long work on `total` operations has come."""
+        return progress(title, stream=sys.stderr, log=self.tell, total=total, unit="operations")
 
     def omit(self, text: str) -> None:
         """Warn of something that is left out, and count it: the command's exit status says so, too."""

@@ -8,7 +8,6 @@ from threading import Lock
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.spool.config import SpoolConfig
 from cyrus_sync.spool.db import Database, Empty, mailbox_order, open_database, raw_order
-from cyrus_sync.spool.db.sql import SqliteTable
 
 
 class Databases:
@@ -59,6 +58,8 @@ class Databases:
             if found is not None and found.is_current():
                 return found
             if sql:
+                from cyrus_sync.spool.db.sql import SqliteTable  # loads SQLite
+
                 found = SqliteTable(path, self._config.sqlite or path)
             else:
                 try:

@@ -1,25 +1,21 @@
-"""Which mail is replicated: the master that the configuration names (`sync_source`)."""
+"""Which mail is replicated: the master that the configuration names (`sync_source`). Only that one is
+loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from threading import Event
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores import open_kept, open_store, role_of
-from cyrus_sync.common.stores.master import NativeMaster
-from cyrus_sync.common.stores.threads import ThreadRunner
-from cyrus_sync.common.synclog.writer import ActionLog
-from cyrus_sync.common.wire.settings import ClientSettings
-from cyrus_sync.csync.line import Line
-from cyrus_sync.csync.settling import Settling
 from cyrus_sync.spool.config import reads_spool
-from cyrus_sync.spool.master import SpoolMaster
-from cyrus_sync.spool.server import Server
+
+if TYPE_CHECKING:
+    from cyrus_sync.csync.line import Line
 
 
 class OpenedMaster(NamedTuple):
@@ -40,13 +36,21 @@ _THREADS_OF_A_LINE = 2
 def open_master(cfg: Config, reactor: Reactor) -> OpenedMaster:
     """What `cfg` names. Raises what its `check` does where mail cannot be kept, or read, there."""
     if reads_spool(cfg):
+        from cyrus_sync.spool.master import SpoolMaster
+        from cyrus_sync.spool.server import Server
+
         server = Server.from_config(cfg)
         server.check()
         line = _own_server(cfg, reactor)
         if line is None:
             return OpenedMaster(SpoolMaster(server), _nothing_left, _nothing_to_take)
+        from cyrus_sync.common.synclog.writer import ActionLog
+        from cyrus_sync.csync.settling import Settling
+
         settling = Settling(line, ActionLog.from_config(cfg))
         return OpenedMaster(SpoolMaster(server, settling), _nothing_left, partial(_take_settings, line))
+    from cyrus_sync.common.stores.master import NativeMaster
+
     kept = open_kept(cfg, replicating=True)
     kept.care.check()
     master = NativeMaster(kept.mail, role_of(cfg).refuses_settling)
@@ -55,14 +59,21 @@ def open_master(cfg: Config, reactor: Reactor) -> OpenedMaster:
 
 def _own_server(cfg: Config, reactor: Reactor) -> Line | None:
     """The way to the csync server that `cyrus_csync` names. Nothing is connected yet."""
+    from cyrus_sync.common.wire.settings import ClientSettings
+
     settings = ClientSettings.of_own_server(cfg)
     if settings is None:
         return None
+    from cyrus_sync.common.stores.threads import ThreadRunner
+    from cyrus_sync.csync.line import Line
+
     return Line(reactor, settings, ThreadRunner(reactor, _THREADS_OF_A_LINE, "csync"))
 
 
 def _take_settings(line: Line, cfg: Config) -> None:
     """For the next connection."""
+    from cyrus_sync.common.wire.settings import ClientSettings
+
     line.settings = ClientSettings.of_own_server(cfg) or line.settings
 
 
@@ -78,6 +89,11 @@ def _nothing_left(stop: Event) -> None:
 def look_at_master(cfg: Config) -> Master:
     """The same, to be looked at beside a client that works on it: nothing is checked, made or logged."""
     if reads_spool(cfg):
+        from cyrus_sync.spool.master import SpoolMaster
+        from cyrus_sync.spool.server import Server
+
         return SpoolMaster(Server.from_config(cfg))
+    from cyrus_sync.common.stores.master import NativeMaster
+
     store = open_store(cfg, readonly=True, log=False)
     return NativeMaster(store, role_of(cfg).refuses_settling)

@@ -81,6 +81,8 @@ class OneShot:
     width: int = 100
     skip_locked: bool = False
     report: ReportFailure = say_nothing
+    finished: Callable[[], object] = lambda: None
+    """Called for each item that is done, or will not be."""
     say: Callable[[str], None] = _log.error
     random: Callable[[], float] = random.random
     everybody: tuple[str, Sequence[str]] | None = None
@@ -157,6 +159,7 @@ class OneShot:
             refusals=None,
             agreeing=agreeing,
             report=self._report,
+            finished=self.finished,
         )
         try:
             outcome = await self._run.go()

@@ -24,6 +24,7 @@ from cyrus_sync.common import syslog
 from cyrus_sync.common.commands import LostOutput, disregard_output
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError, ReplyError
+from cyrus_sync.common.progress import make_way
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
 from cyrus_sync.sync_client.work import Item
 
@@ -155,6 +156,7 @@ class Reporter:
 
     def failure(self, item: Item | str, error: Exception, following: str) -> None:
         """An item failed; `following` is what happens with it now."""
+        make_way()
         for line in failure_lines(item, error, following, channel=self._channel, server=self._server):
             log.error("%s", line)
         if not isinstance(error, CyrusSyncError):

@@ -28,6 +28,7 @@ from cyrus_sync.common.errors import (
     PeerError,
     QuietLogout,
 )
+from cyrus_sync.common.progress import minutely
 from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.sync_client.backoff import Backoff
 from cyrus_sync.sync_client.connection import Connector, EngineConnection
@@ -313,6 +314,7 @@ class Rolling:
         self.facts.runs += 1
         connection = self._uplink.connection
         agreeing = await self._agreeing(connection) if len(batch.plan.items) >= MANY else ()
+        meter = minutely("replicating", _log.info, total=len(batch.plan.items), unit="items")
         self._run = run = Run(
             batch.plan,
             connection,
@@ -320,6 +322,7 @@ class Rolling:
             owner_of_uniqueid=self.owner_of_uniqueid,
             report=self.report,
             agreeing=agreeing,
+            finished=meter.advance,
         )
         if self.state is RollingState.FINISHING:
             run.interrupt()

@@ -119,9 +119,12 @@ class Run:
         refusals: int | None = REFUSALS,
         report: ReportFailure = say_nothing,
         agreeing: Collection[str] = (),
+        finished: Callable[[], object] = lambda: None,
     ) -> None:
-        """`agreeing`: users whom both ends have alike, so that what is to be done for them is done."""
+        """`agreeing`: users whom both ends have alike, so that what is to be done for them is done.
+        `finished` is called for each item that is done, or will not be."""
         self.outcome = Outcome()
+        self._finished = finished
         self._plan = plan
         self._connection = connection
         self._width = width
@@ -140,6 +143,7 @@ class Run:
         for item in plan.items:
             if agreeing and is_covered(item, agreeing):
                 self.outcome.done += 1
+                finished()
             else:
                 self._push(item)
 
@@ -201,13 +205,13 @@ class Run:
         else:
             self.outcome.done += 1
             self._refused.clear()
-            self._queued.discard(item)
+            self._out_of_the_queue(item)
 
     def _failed(self, item: Item, error: Exception) -> None:
         if isinstance(error, PeerError) and not isinstance(error, ReplyError):
             self._broke(item, error)
             return
-        self._queued.discard(item)
+        self._out_of_the_queue(item)
         decision = self._decide(item, error, self._owner_of_uniqueid)
         if isinstance(decision, Promoted):
             for bigger in decision.items:
@@ -222,6 +226,10 @@ class Run:
             self._refused.add(item.owner)
             if self._refusals is not None and len(self._refused) >= self._refusals:
                 self._break(ServerRefuses())
+
+    def _out_of_the_queue(self, item: Item) -> None:
+        self._queued.discard(item)
+        self._finished()
 
     def _broke(self, item: Item, error: PeerError) -> None:
         if self.outcome.broken is None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import sdnotify
 from twisted.internet.defer import Deferred
@@ -26,6 +27,7 @@ from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.progress import Meter, progress
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
@@ -38,7 +40,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
 from cyrus_sync.sync_client.channel import channel_directory, channel_warnings
 from cyrus_sync.sync_client.connecting import WireConnector
-from cyrus_sync.sync_client.engine import Options, RemoteCache
+from cyrus_sync.sync_client.engine import Options
 from cyrus_sync.sync_client.engine.all_users import read_everybody
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
@@ -58,6 +60,9 @@ from cyrus_sync.sync_client.status import StatusFile
 from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 from cyrus_sync.sync_client.work import Item, Kind
+
+if TYPE_CHECKING:
+    from cyrus_sync.sync_client.engine.cache import RemoteCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,8 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
+        self.meter = Meter("replicating")
+        """May be replaced."""
         self.measures = Measures()
         self.withheld = Withheld(withheld_path(job.directory, job.settings.server))
         self.remark: Callable[[str], None] = lambda text: log.warning("%s", text)
@@ -109,12 +116,17 @@ class _Parts:
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
                 withheld=self.withheld,
-                sent=self.facts.sent,
+                sent=self._sent,
             ),
             archive=arguments.stage_to_archive,
             trace=self.reporter.trace,
             replies=self.measures.replies,
         )
+
+    def _sent(self, messages: int, octets: int) -> None:
+        facts = self.facts
+        facts.sent(messages, octets)
+        self.meter.at(f"{facts.messages:,} messages, {facts.bytes / 1e6:,.1f} MB sent")
 
     def _pass_on(self, text: str) -> None:
         self.remark(text)
@@ -134,7 +146,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
         partition=arguments.partition,
         batchsize=cfg.integer("sync_batchsize", job.channel),
         restart_after_group=rolling,
-        cache=RemoteCache(Path(cache), job.settings.server) if cache else None,
+        cache=_remembered(Path(cache), job.settings.server) if cache else None,
         trust_cache=rolling,
         lock_dir=cfg.configdirectory / "lock",
         skip_dir=job.directory,
@@ -149,6 +161,12 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
     )
 
 
+def _remembered(path: Path, server: str) -> RemoteCache:
+    from cyrus_sync.sync_client.engine.cache import RemoteCache  # loads SQLite
+
+    return RemoteCache(path, server)
+
+
 # -- one-shot
 
 
@@ -157,11 +175,22 @@ def run_one_shot(job: Job) -> int:
     jobs = job.cfg.integer("sync_jobs", job.channel)
     many = job.arguments.mode is Mode.ALL or (job.arguments.mode is Mode.USERS and len(job.names) > 1)
     if jobs > 1 and many:
-        return in_processes(jobs, lambda part: _one_shot(job, part))
-    return _one_shot(job, Part())
+        return in_processes(jobs, lambda part: _metered(job, part))
+    return _metered(job, Part())
 
 
-def _one_shot(job: Job, part: Part) -> int:
+def _metered(job: Job, part: Part) -> int:
+    with progress(
+        "replicating",
+        stream=sys.stderr,
+        log=lambda text: log.info("%s", text),
+        unit="users and mailboxes",
+        silent=bool(job.arguments.verbose) or not part.first,  # each operation is printed
+    ) as meter:
+        return _one_shot(job, meter, part)
+
+
+def _one_shot(job: Job, meter: Meter, part: Part) -> int:
     reactor = installed()
     lost: list[LostOutput] = []
 
@@ -175,14 +204,16 @@ def _one_shot(job: Job, part: Part) -> int:
             maxwait=job.cfg.duration("sync_reconnect_maxwait", job.channel),
             skip_locked=job.arguments.mode is Mode.ALL,
             report=parts.reporter.failure,
+            finished=meter.advance,
             say=lambda text: log.error("%s", text),
         )
-
+        parts.meter = meter
         parts.remark = shot.remark
 
         async def work() -> int:
             items, shot.digests = await parts.threads.run(_items, job, parts.master)
             shot.items = [item for item in items if part.has(item.owner)]
+            meter.expect(len(shot.items))
             if not part.first:
                 return await shot.go()
             if job.arguments.mode is Mode.ALL:

@@ -32,6 +32,7 @@ from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.sync_server.listener import Listeners
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.settings import ServerSettings
+from cyrus_sync.sync_server.supervisor import Share, Supervisor
 
 if TYPE_CHECKING:
     from cyrus_sync.common.metrics.exporter import Exporter
@@ -48,7 +49,7 @@ DEFAULT_CONFIG = "/etc/imapd.conf"
 _EPILOG = """\
 signals:
   TERM, INT  finish what is running, say BYE to the clients, stop (exit status 0)
-  HUP        read the TLS certificates again
+  HUP        read the TLS certificates again; with sync_workers, imapd.conf too, in new workers
 
 exit status:
   0   stopped by a signal
@@ -117,6 +118,8 @@ def _run(words: list[str]) -> int:
     os.umask(0o077)
     _share_memory()
     try:
+        if settings.workers > 1:
+            return _supervise(options)
         return run(config, settings)
     except CyrusSyncError as error:
         log.critical("%s", error)
@@ -124,6 +127,14 @@ def _run(words: list[str]) -> int:
     except Exception:
         log.critical("internal error", exc_info=True)
         return EX_SOFTWARE
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    def load() -> tuple[Config, ServerSettings]:
+        config = Config.load(options.config, program="sync_server")
+        return config, ServerSettings.from_config(config, options.ssf)
+
+    return Supervisor(load, run).run()
 
 
 def _share_memory() -> None:
@@ -147,9 +158,11 @@ def _say_what_fits(service: Service) -> None:
         )
 
 
-def _exporter(config: Config, service: Service, reactor: Reactor) -> Exporter | None:
+def _exporter(config: Config, service: Service, reactor: Reactor, share: Share | None) -> Exporter | None:
     """Who tells our figures, if imapd.conf wants that. Raises `ConfigError`."""
     metrics = MetricsSettings.from_config(config, "server")
+    if share is not None:
+        metrics = metrics.of_worker(share.number)
     if not metrics:
         return None
     from cyrus_sync.common.metrics.exporter import Exporter
@@ -159,21 +172,25 @@ def _exporter(config: Config, service: Service, reactor: Reactor) -> Exporter | 
     return Exporter(reactor, service.threads, metrics, figures.look, "sync_server")
 
 
-def run(config: Config, settings: ServerSettings) -> int:
-    """Open everything, serve until a signal, close everything."""
+def run(config: Config, settings: ServerSettings, share: Share | None = None) -> int:
+    """Open everything, serve until a signal, close everything; with a `share`, as one of several
+    processes."""
+    if share is not None:
+        settings = settings.share_of(share.workers)
     few_arenas()
     raise_soft_limit()
     reactor = installed()
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and (share is None or share.number == 1):
         log.warning("running as root; a user that owns the store's directories is enough")
     tighten_kept(config)
     service = Service.open(config, settings, reactor)
     _say_what_fits(service)
     systemd = sdnotify.SystemdNotifier()
     listeners = Listeners(service)
-    tell = _exporter(config, service, reactor)
+    tell = _exporter(config, service, reactor, share)
     try:
-        listeners.open(settings.listen)
+        if share is None:
+            listeners.open(settings.listen)
         stopping = False
 
         def stop(number: int) -> None:
@@ -199,6 +216,8 @@ def run(config: Config, settings: ServerSettings) -> int:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
             signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
+            if share is not None:
+                listeners.open_dispatched(share.control, lambda: stop(signal.SIGTERM))
             systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(listeners.where))
             log.info("ready: %s", settings.banner)
             if tell is not None:

@@ -15,6 +15,9 @@ from cyrus_sync.common.files import make_directories, write_over
 
 log = logging.getLogger("sync_server")
 
+MOST = 1000
+"""Addresses that are kept; the ones used longest ago go first."""
+
 FILE = "known-addresses.json"
 """Below ``<configdirectory>/sync``."""
 
@@ -36,6 +39,10 @@ def write_known(path: Path, known: Mapping[str, float]) -> None:
     """Keep them. Blocks; on a disk that takes nothing they are known until the server stops."""
     try:
         make_directories(path.parent)
-        write_over(path, json.dumps(known, indent=1).encode())
+        merged = read_known(path)  # other workers keep theirs there, too
+        for address, when in known.items():
+            merged[address] = max(when, merged.get(address, 0.0))
+        latest = sorted(merged.items(), key=lambda item: item[1])[-MOST:]
+        write_over(path, json.dumps(dict(latest), indent=1).encode())
     except OSError as error:
         log.warning("cannot keep the known addresses in %s: %s", path, error)

@@ -7,6 +7,8 @@ not done after `GRACE_SECONDS` is cut off: its changes were never acknowledged, 
 from __future__ import annotations
 
 import logging
+import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -19,6 +21,7 @@ from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_n
 from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server import replies
+from cyrus_sync.sync_server.dispatched import Dispatched
 from cyrus_sync.sync_server.replies import line
 from cyrus_sync.sync_server.service import Service
 from cyrus_sync.sync_server.session import Session
@@ -67,6 +70,12 @@ class Listeners:
         self._service = service
         self._factory = CsyncFactory(service)
         self._ports: list[Any] = []
+        self._dispatched: Dispatched | None = None
+
+    def open_dispatched(self, control: socket.socket, orphaned: Callable[[], None]) -> None:
+        """Take connections from a supervisor; `orphaned` is called when it is gone."""
+        self._dispatched = Dispatched(self._service.reactor, control, self._factory, orphaned)
+        self._dispatched.begin()
 
     def open(self, addresses: tuple[Address, ...]) -> None:
         """Raises `ConfigError` where an address cannot be had; nothing is left open then."""
@@ -86,6 +95,8 @@ class Listeners:
 
     def close(self) -> Deferred[Any]:
         """Take no more connections."""
+        if self._dispatched is not None:
+            self._dispatched.stop()
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 

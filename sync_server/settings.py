@@ -5,7 +5,7 @@ Everything that a session asks for is a field here, so that a test makes its set
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Self
@@ -41,6 +41,8 @@ class ServerSettings:
     """0: no bound but that of all."""
     max_strangers: int = 0
     """0: a quarter of all connections."""
+    workers: int = 1
+    """Processes; with one, the process that was started serves itself."""
     partitions: dict[str, Path] = field(default_factory=dict)
     version: str = "cyrus-sync"
     facility: str = "mail"
@@ -50,6 +52,15 @@ class ServerSettings:
     def banner(self) -> str:
         """The text of the greeting's last line."""
         return f"{self.servername} Cyrus sync server {self.version}"
+
+    def share_of(self, workers: int) -> Self:
+        """What one of so many processes goes by: its part of the limits, rounded up."""
+        return replace(
+            self,
+            max_connections=-(-self.max_connections // workers),
+            max_per_address=-(-self.max_per_address // workers),
+            max_strangers=-(-self.max_strangers // workers),
+        )
 
     @classmethod
     def from_config(cls, config: Config, external_ssf: int = 0) -> Self:
@@ -72,6 +83,7 @@ class ServerSettings:
             max_connections=config.integer("sync_max_connections"),
             max_per_address=config.integer("sync_max_per_address"),
             max_strangers=config.integer("sync_max_strangers"),
+            workers=config.integer("sync_workers"),
             partitions=dict(config.partitions),
             version=f"cyrus-sync {metadata.version('cyrus-sync')}",
             facility=config.string("syslog_facility") or "mail",

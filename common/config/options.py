@@ -542,6 +542,21 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "sync_workers",
+        _INTEGER,
+        "1",
+        _SERVER,
+        "Processes of sync_server behind its addresses. One serves one processor; a supervisor gives each "
+        "connection to the process that has the fewest of that address. Each process has its part of "
+        "sync_max_connections, sync_max_per_address and sync_max_strangers, rounded up, so that they "
+        "hold together; attempts to log in are counted by each. Each tells its own metrics: the first at "
+        "sync_metrics_listen and in sync_metrics_file, number N at a port N - 1 further (a path with -N "
+        "behind it) and in a file with -N in its name.",
+        minimum=1,
+        maximum=64,
+        ours=True,
+    ),
+    Option(
         "sync_max_per_address",
         _INTEGER,
         "64",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,18 @@ class MetricsSettings:
 
     def __bool__(self) -> bool:
         return bool(self.listen or self.file)
+
+    def of_worker(self, number: int) -> Self:
+        """Where one of several processes tells its own: the first as it is said, each other one a port
+        further, or behind the name with its number."""
+        if number == 1:
+            return self
+        listen = tuple(
+            replace(one, path=f"{one.path}-{number}" if one.path else "", port=one.port + number - 1)
+            for one in self.listen
+        )
+        file = self.file and self.file.with_name(f"{self.file.stem}-{number}{self.file.suffix}")
+        return replace(self, listen=listen, file=file)
 
     @classmethod
     def from_config(cls, config: Config, name: str, channel: str | None = None) -> Self:

@@ -1,6 +1,7 @@
 """Where mail lives. `open_store` gives the store that the configuration describes, `open_kept` its care too.
 
-Which store that is, is chosen here; nobody outside of this room imports one of them.
+Which store that is, is chosen here; nobody outside of this room imports one of them. It is loaded when one is
+opened.
 """
 
 from __future__ import annotations
@@ -11,12 +12,6 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.role import RoleOf
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
-from cyrus_sync.common.stores.native.care.keeper import NativeCare
-from cyrus_sync.common.stores.native.layout import Layout
-from cyrus_sync.common.stores.native.local_home import LocalHome
-from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.synclog.rightnow import RightNow
-from cyrus_sync.common.synclog.writer import ActionLog
 
 STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
@@ -54,6 +49,13 @@ def open_kept(
 ) -> KeptStore:
     """As `open_store`, with the store's care. `replicating`: what its user changes is replication, also where
     it says what changes are made here (settling, the import of packets): a replica takes it."""
+    from cyrus_sync.common.stores.native.care.keeper import NativeCare
+    from cyrus_sync.common.stores.native.layout import Layout
+    from cyrus_sync.common.stores.native.local_home import LocalHome
+    from cyrus_sync.common.stores.native.store import NativeStore
+    from cyrus_sync.common.synclog.rightnow import RightNow
+    from cyrus_sync.common.synclog.writer import ActionLog
+
     layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
     store = NativeStore(
         LocalHome(layout, readonly=readonly),

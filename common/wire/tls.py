@@ -10,23 +10,36 @@ Contexts are read completely when they are made: a missing file or a key that do
 context when the new files are bad.
 """
 
+# ruff: noqa: E402 (the bindings can only be loaded after `with_tls`)
+
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
+
+from cyrus_sync.common.lean import with_tls
+
+with_tls()
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IReactorTime,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyrus_sync.common.errors import ConfigError, TLSFailed
+from cyrus_sync.common.reactor import Clock
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings, TLSContext
 
 if TYPE_CHECKING:
@@ -273,3 +286,14 @@ def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def layer_upon(
+    below: Any, protocol: IProtocol, context: TLSContext, *, client: bool, clock: Clock
+) -> TLSMemoryBIOProtocol:
+    """The transport that `protocol` has from now on: TLS upon its transport `below`. The handshake begins."""
+    factory = TLSMemoryBIOFactory(cast(Any, context), client, cast(Any, None), cast(IReactorTime, clock))
+    layer: TLSMemoryBIOProtocol = cast(Any, factory.protocol)(factory, protocol, False)
+    below.protocol = layer
+    layer.makeConnection(below)
+    return layer

@@ -16,7 +16,7 @@ writes: if both ends waited for the other to read first, neither ever would.)
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -239,7 +239,16 @@ class CsyncProtocol(TwistedProtocol):
         self._tls_context = context
         handshake: Deferred[None] = Deferred()
         self._handshake = handshake
-        self.transport.startTLS(context, True)
+        below = self.transport
+        if hasattr(below, "startTLS"):
+            below.startTLS(context, True)
+            return handshake
+        from cyrus_sync.common.wire.tls import layer_upon  # loads OpenSSL's bindings
+
+        # A socket that was loaded without TLS (`common.lean`) gets it from us.
+        below.unregisterProducer()
+        self.transport = layer_upon(below, cast(Any, self), context, client=not self.server, clock=self.clock)
+        self.transport.registerProducer(self, True)
         return handshake
 
     def start_deflate(self) -> None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     care = context.care()
     total, rounds = Expired(), Rounds(context)
     everybody = care.everybody() if args.verbose else care.expirable(retention, compact=not args.no_compact)
-    for typed in args.users or everybody:
+    for typed in rounds.watched("expiring", args.users or everybody):
         with rounds.one(typed):
             owner = context.owner(typed) if isinstance(typed, str) else typed
             if isinstance(typed, str) and not care.is_stored(owner):

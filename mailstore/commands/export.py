@@ -47,6 +47,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     target: Target = _TARGETS[args.format](args.directory, context.warn)
     reader: MailReader
     with store.read(owner) as reader:
-        done = export_owner(reader, target, context.warn)
+        stats = context.care(readonly=True).stats(owner)
+        total = stats.messages if stats else None
+        with context.progress(f"exporting {args.user}", total=total) as meter:
+            done = export_owner(reader, target, context.warn, meter)
     context.print(f"{done.messages} messages of {done.mailboxes} mailboxes written to {args.directory}")
     return 1 if done.missing else 0

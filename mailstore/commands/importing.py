@@ -25,16 +25,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 from cyrus_sync.common.names import inbox_of, is_inbox, owner_of
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.earlier import Earlier, EarlierImports
@@ -51,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress",
         action="store_true",
-        help="no progress bar (there is none where standard error is no terminal)",
+        help="no progress line (there is none where standard error is no terminal)",
     )
 
 
@@ -66,16 +56,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
 
     source = open_source(args.path, report)
     _check_target(target, args.create, context)
-    console = Console(file=context.stderr)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=args.no_progress or not console.is_terminal) as progress:
-        task = progress.add_task(f"importing {args.path.name}", total=source.size())
+    title = f"importing {args.path.name}"
+    with context.progress(title, total=source.size(), unit="octets", silent=args.no_progress) as meter:
         inbox = source.counters(())
         memory = EarlierImports(
             context.config.configdirectory, target, args.path, inbox.guid if inbox else ""
@@ -84,7 +66,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         importer = Importer(
             context.store(),
             target,
-            lambda octets: progress.advance(task, octets),
+            meter.advance,
             report=report,
             notice=context.warn,
             earlier=earlier,

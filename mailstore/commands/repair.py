@@ -59,7 +59,7 @@ def _heal(args: argparse.Namespace, context: StoreContext) -> int:
     store = context.store()
     rounds = Rounds(context)
     damaged = {}
-    for owner in rounds.owners(args.users, store):
+    for owner in rounds.watched("looking for messages", rounds.owners(args.users, store)):
         with rounds.one(owner):
             bad = unreadable_messages(store, owner)
             if bad:
@@ -74,7 +74,7 @@ def _recount(args: argparse.Namespace, context: StoreContext) -> int:
     care = context.care()
     rounds = Rounds(context)
     wrong = 0
-    for owner in rounds.owners(args.users, context.store()):
+    for owner in rounds.watched("counting anew", rounds.owners(args.users, context.store())):
         with rounds.one(owner):
             found = care.recount(owner)
             if found:

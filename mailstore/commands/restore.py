@@ -243,11 +243,15 @@ class _Restore:
     async def _carry_out(self, plan: RestorePlan, carrier: Carrier) -> int:
         """What the target refuses for one mailbox keeps no other from being restored."""
         failed = 0
-        for box in plan.boxes:
-            try:
-                await carrier.mailbox(box)
-            except CyrusSyncError as error:
-                failed += self._failed(error)
+        total = sum(box.messages if box.create else len(box.additions) for box in plan.boxes)
+        with self._context.progress("restoring", total=total) as meter:
+            carrier.sent = meter.advance
+            for box in plan.boxes:
+                meter.at(self._context.external(box.wish.target))
+                try:
+                    await carrier.mailbox(box)
+                except CyrusSyncError as error:
+                    failed += self._failed(error)
         if plan.meta is not None:
             try:
                 await carrier.meta(plan.meta, plan.source)

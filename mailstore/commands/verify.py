@@ -26,9 +26,6 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn
-
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Problem
@@ -70,24 +67,18 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             name = "-n" if option == "channel" else f"--{option.replace('_', '-')}"
             raise UsageError(f"verify: {name} belongs to --background")
     source = context.source(args.source)
-    console = Console(file=context.stderr)
     rounds = Rounds(context)
     problems = owners = 0
     if not args.users and args.source == NATIVE:
         for problem in context.care(readonly=True).problems():
             problems += 1
             context.print(str(problem))
-    columns = TextColumn("checking {task.description}"), MofNCompleteColumn()
-    silent = args.no_progress or not console.is_terminal
-    with Progress(*columns, console=console, disable=silent) as progress:
-        task = progress.add_task("", total=None)
-        for owner in rounds.owners(args.users, source):
-            owners += 1
-            progress.update(task, description=str(owner), completed=owners)
-            with rounds.one(owner):
-                for text in _problems(args.source, owner, context):
-                    problems += 1
-                    context.print(f"{context.owner_name(owner)}: {text}")
+    for owner in rounds.watched("checking", rounds.owners(args.users, source), silent=args.no_progress):
+        owners += 1
+        with rounds.one(owner):
+            for text in _problems(args.source, owner, context):
+                problems += 1
+                context.print(f"{context.owner_name(owner)}: {text}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
     if owners or not args.users:
         context.print(f"{owners} owners checked: {verdict}")

@@ -58,6 +58,8 @@ class Carrier:
         self._replica = survey.replica
         self._threads = threads
         self._clock = clock
+        self.sent: Callable[[int], object] = lambda messages: None
+        """Told how many messages have come over. May be replaced."""
 
     async def mailbox(self, plan: BoxPlan) -> None:
         """Create or complete one mailbox. Raises a `CyrusSyncError` with its address."""
@@ -100,6 +102,7 @@ class Carrier:
         await self._replica.mailbox(update)
         if guids:
             await self._replica.restart()
+            self.sent(len(guids))
         return advanced(plan, update)
 
     def _addition(self, plan: BoxPlan, part: Sequence[Addition]) -> MailboxUpdate:

@@ -9,6 +9,7 @@ from typing import Protocol
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import inbox_of, is_deleted
+from cyrus_sync.common.progress import Meter
 from cyrus_sync.common.sieve import SIEVE_FOLDER
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.errors import BadInput
@@ -41,7 +42,7 @@ class Exported:
     missing: int = 0
 
 
-def export_owner(reader: MailReader, target: Target, report: Callable[[str], None]) -> Exported:
+def export_owner(reader: MailReader, target: Target, report: Callable[[str], None], meter: Meter) -> Exported:
     """Write all live messages of the owner's mailboxes (not Sieve scripts); deleted mailboxes stay out."""
     top = inbox_of(reader.owner.name) if reader.owner.kind == "user" else reader.owner.name
     done = Exported()
@@ -55,7 +56,8 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
             done.missing += 1
             report(f"{mailbox.name}: left out: {error}")
             continue
-        _export_mailbox(reader, mailbox, target, report, done)
+        meter.at(mailbox.name)
+        _export_mailbox(reader, mailbox, target, report, done, meter=meter)
         target.end()
         done.mailboxes += 1
     subscribed = {name: _below(top, name) for name in reader.meta(with_sieve=False).subscriptions}
@@ -66,7 +68,13 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
 
 
 def _export_mailbox(
-    reader: MailReader, mailbox: MailboxState, target: Target, report: Callable[[str], None], done: Exported
+    reader: MailReader,
+    mailbox: MailboxState,
+    target: Target,
+    report: Callable[[str], None],
+    done: Exported,
+    *,
+    meter: Meter,
 ) -> None:
     """Message by message: one that cannot be read keeps no other from being written."""
     damaged: dict[bytes, str] = {}
@@ -95,6 +103,7 @@ def _export_mailbox(
                             break
                         target.add(record, content)
                         done.messages += 1
+                        meter.advance()
                         break
                     left_out(record)
         for record in waiting:

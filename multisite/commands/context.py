@@ -15,6 +15,7 @@ from cyrus_sync.common.errors import StoreError, UsageError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.one_dash import ABOUT_ITSELF, Option, Parsed
 from cyrus_sync.common.printable import printable
+from cyrus_sync.common.progress import make_way
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.mail import SiteMail
@@ -98,6 +99,7 @@ class Context:
     def member(self, *, went_back: bool = False) -> Iterator[Member]:
         """This replica, locked. `went_back`: even if it is older than it was (`Member.open`)."""
         with Member.open(self.config, wait=self.wait, warn=self.warn, went_back=went_back) as member:
+            member.tell = self.log.info
             yield member
 
     @contextlib.contextmanager
@@ -131,6 +133,7 @@ class Context:
 
     def print(self, text: str = "") -> None:
         """A line of the result."""
+        make_way()
         print(printable(text, lines=True), flush=True)
 
     def complain(self, text: str) -> None:
@@ -140,6 +143,7 @@ class Context:
     def warn(self, text: str) -> None:
         """What must be seen and is remembered. A warning that says from whom it comes is printed as it is."""
         self.log.info(text)
+        make_way()
         if text.startswith("multitool: "):
             print(printable(text, lines=True), file=sys.stderr, flush=True)
         else:

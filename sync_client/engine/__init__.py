@@ -5,9 +5,8 @@ The decisions (`compare`, `renames`, `batches`, `conflict`, the ``…_changes`` 
 rest carries them out.
 """
 
-from cyrus_sync.sync_client.engine.cache import RemoteCache
 from cyrus_sync.sync_client.engine.engine import Engine
 from cyrus_sync.sync_client.engine.errors import EngineFault, FoldersFailed, ItemsFailed, UsersFailed
 from cyrus_sync.sync_client.engine.options import Options
 
-__all__ = ["Engine", "EngineFault", "FoldersFailed", "ItemsFailed", "Options", "RemoteCache", "UsersFailed"]
+__all__ = ["Engine", "EngineFault", "FoldersFailed", "ItemsFailed", "Options", "UsersFailed"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import re
-import threading
 import time
 from collections.abc import Iterator
 
@@ -13,21 +11,12 @@ import pytest
 from tests.deadlines import scaled, until
 
 from .beside import BesideCyrus
+from .busy import Busy, housekeeping
 from .csync import differences, state_of
 from .fill import message
-from .imap import Imap, quote
 from .ours import Ours
 
 SECONDS = 8
-STEPS = {"append": 9, "store": 6, "expunge": 2, "move": 2, "create": 2, "delete": 1, "note": 1}
-"""What is done, and how often."""
-
-HOUSEKEEPING = (
-    ("cyr_expire", "-E", "1", "-D", "0", "-X", "0"),
-    ("ctl_cyrusdb", "-c"),
-    ("reconstruct", "user/one"),
-    ("quota", "-f"),
-)
 
 
 @pytest.fixture
@@ -37,54 +26,6 @@ def master(real_cyrus: None) -> Iterator[BesideCyrus]:
         yield cyrus
 
 
-class Busy(threading.Thread):
-    """Somebody who does all kinds of things to the mail of one user until `end`."""
-
-    def __init__(self, master: BesideCyrus, user: str, end: float) -> None:
-        super().__init__()
-        self.error: Exception | None = None
-        self._master = master
-        self._user = user
-        self._end = end
-        self._chance = random.Random(user)
-        self._boxes = ["INBOX"]
-
-    def run(self) -> None:
-        try:
-            with self._master.imap(self._user) as imap:
-                while time.monotonic() < self._end:
-                    self._step(imap)
-        except Exception as error:
-            self.error = error
-
-    def _step(self, imap: Imap) -> None:
-        """What the server refuses, because there is no such message for instance, is no matter."""
-        chance, box = self._chance, quote(self._chance.choice(self._boxes))
-        (what,) = chance.choices(list(STEPS), list(STEPS.values()))
-        if what == "append":
-            imap.command("APPEND", box, message(f"{chance.random()}", chance.choice((300, 4000, 60_000))))
-        elif what == "create":
-            name = f"INBOX/b{chance.randrange(1000)}"
-            if imap.command("CREATE", quote(name))[0].startswith("OK"):
-                self._boxes.append(name)
-        elif what == "delete" and len(self._boxes) > 1:
-            imap.command("DELETE", quote(self._boxes.pop()))
-        elif what == "note":
-            imap.command("SETMETADATA", box, '(/shared/comment "words")')
-        else:
-            imap.command("SELECT", box)
-            uid = str(chance.randint(1, 40))
-            if what == "store":
-                flag = chance.choice(("\\Seen", "\\Flagged", "kw"))
-                imap.command("UID", "STORE", uid, "+FLAGS", f"({flag})")
-            elif what == "expunge":
-                imap.command("UID", "STORE", uid, "+FLAGS", "(\\Deleted)")
-                imap.command("EXPUNGE")
-            else:
-                target = quote(chance.choice(self._boxes))
-                imap.command("UID", chance.choice(("MOVE", "COPY")), f"{uid}:*", target)
-
-
 @pytest.mark.every_release
 @pytest.mark.timeout(400)
 def test_a_busy_master_and_its_replica_come_to_be_equal(master: BesideCyrus) -> None:
@@ -92,11 +33,12 @@ def test_a_busy_master_and_its_replica_come_to_be_equal(master: BesideCyrus) -> 
     master.create_user(*users)
     with Ours.installed("replica") as ours:
         rolling = master.roll("-d", "1", to=ours.csync)
-        busy = [Busy(master, user, time.monotonic() + SECONDS) for user in users]
+        end = time.monotonic() + SECONDS
+        busy = [Busy(master, user, lambda: time.monotonic() >= end) for user in users]
         for thread in busy:
             thread.start()
         while any(thread.is_alive() for thread in busy):
-            for program, *args in HOUSEKEEPING:
+            for program, *args in housekeeping(["one"]):
                 master.tool(program, *args, timeout=120)
             master.deliver(message("by lmtp"), *users)
         for thread in busy:

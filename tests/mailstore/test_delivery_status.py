@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import fcntl
-import importlib
 import io
 import os
 import shutil
@@ -148,7 +147,6 @@ def foreign(three: Site) -> Iterator[Site]:
     for command in ("ls", "stats", "verify", "dump", "expire"):
         three.ok(command)
     three.ok("deliver", "carol", stdin=MESSAGE)
-    importlib.import_module("rich.color")
     for name in ("ascii", "latin-1", "idna", "punycode"):
         codecs.lookup(name)
     parents = [three.path, *three.path.parents]

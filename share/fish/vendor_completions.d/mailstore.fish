@@ -8,7 +8,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from import' -s h -l help -d 's
 complete -c mailstore -n '__fish_seen_subcommand_from import' -F
 complete -c mailstore -n '__fish_seen_subcommand_from import' -l create -d 'make the user or mailbox if it does not exist'
 complete -c mailstore -n '__fish_seen_subcommand_from import' -l update -d 'follow what has changed in the source since'
-complete -c mailstore -n '__fish_seen_subcommand_from import' -l no-progress -d 'no progress bar (there is none where standard error is no terminal)'
+complete -c mailstore -n '__fish_seen_subcommand_from import' -l no-progress -d 'no progress line (there is none where standard error is no terminal)'
 complete -c mailstore -n __fish_use_subcommand -a deliver -d 'put one message from standard input into a mailbox, as lmtpd(8) would'
 complete -c mailstore -n '__fish_seen_subcommand_from deliver' -s h -l help -d 'show this help message and exit'
 complete -c mailstore -n '__fish_seen_subcommand_from deliver' -s m -l mailbox -x -d 'below the user\'s INBOX (Work/2026), or a full name (user/alice/Work); default INBOX'

@@ -9,7 +9,7 @@ import pytest
 
 from cyrus_sync.common.errors import RemoteDenied
 from cyrus_sync.common.model import Annotation, MailboxState
-from cyrus_sync.sync_client.engine import RemoteCache
+from cyrus_sync.sync_client.engine.cache import RemoteCache
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 from tests.sync_client.engine.lines import RefusingLine
 from tests.sync_client.engine.world import INBOX, World, content, deliver, finish, state, write
