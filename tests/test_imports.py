@@ -12,7 +12,10 @@ import pytest
 
 HERE = Path(__file__).parent.parent
 PACKAGE = "cyrus_sync."
-ROOMS = ("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite")
+ROOMS = (
+    *("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite"),
+    *("lifeboat", "tool", "web"),
+)
 
 
 @cache

@@ -911,6 +911,16 @@ _DECLARED = (
         ours=True,
     ),
     Option(
+        "sync_web_listen",
+        _WORDS,
+        "127.0.0.1:9780",
+        _METRICS,
+        "Where cyrus-sync web shows its page: a port of the loopback interface, host:port,"
+        " [IPv6 address]:port, or the path of a UNIX socket. Addresses that other hosts can reach take TLS"
+        " (tls_server_cert) and the login of an administrator (admins, sync_passwd_file).",
+        ours=True,
+    ),
+    Option(
         "sync_metrics_file",
         _STRING,
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import urllib.error
 import urllib.parse
@@ -29,9 +30,16 @@ def cache_directory() -> Path:
     return Path("/var/cache" if os.geteuid() == 0 else Path.home() / ".cache") / "cyrus-sync" / "prometheus"
 
 
+def program(name: str) -> str:
+    """The path of ``prometheus`` or ``promtool``: of the machine, or of what was unpacked."""
+    return shutil.which(name) or str(cache_directory() / "usr/bin" / name)
+
+
 @cache
 def why_unavailable() -> str:
     """Unpack it, if it is not there yet; why that could not be, "" if it could."""
+    if shutil.which("prometheus") and shutil.which("promtool"):
+        return ""
     script = Path(__file__).with_name("install-prometheus")
     try:
         done = subprocess.run(
@@ -43,9 +51,13 @@ def why_unavailable() -> str:
 
 
 def promtool(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = cache_directory() / "usr/bin/promtool"
     return subprocess.run(
-        [program, *words], capture_output=True, text=True, check=False, cwd=cwd, timeout=scaled(60)
+        [program("promtool"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=scaled(60),
     )
 
 
@@ -93,7 +105,7 @@ def prometheus(directory: Path, jobs: Mapping[str, list[str]]) -> Iterator[Prome
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                cache_directory() / "usr/bin/prometheus",
+                program("prometheus"),
                 f"--config.file={directory}/prometheus.yml",
                 f"--storage.tsdb.path={directory}/data",
                 "--web.listen-address=127.0.0.1:0",

@@ -36,4 +36,5 @@ COMMANDS = {
     "imap": Subcommand(
         "imap", "the lifeboat: let users read a store's mail over IMAP while their server is gone"
     ),
+    "web": Subcommand("web", "a page that shows how replication fares on this host, and what to type"),
 }

@@ -51,7 +51,17 @@ def test_check_tells_what_is_not_in_step(
     assert main(["--check"]) == 0
 
 
-ROOMS = ("common", "spool", "sync_client", "sync_server", "mailstore", "multisite", "shipping", "lifeboat")
+ROOMS = (
+    "common",
+    "spool",
+    "sync_client",
+    "sync_server",
+    "mailstore",
+    "multisite",
+    "shipping",
+    "lifeboat",
+    "web",
+)
 
 
 @pytest.mark.covers("imapd.conf", "sync_realm")

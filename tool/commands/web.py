@@ -1,0 +1,103 @@
+"""web: show how replication fares on this host as a page for browsers, until a signal.
+
+The page has what is wrong, and what to type in each case; all channels, with how far behind they were within
+the last day; who is set aside, why and until when; packets and siblings; disks, certificates and the scrub
+of the store; and what has changed lately. It only reads. It works without JavaScript, and with it follows by
+itself.
+
+Where it listens is said by sync_web_listen, 127.0.0.1:9780 if it is not set. What is reached from this host
+alone needs no login. From other hosts it takes TLS (tls_server_cert, tls_server_key), and the password of an
+administrator (admins) in the password file of mailstore passwd.
+
+/metrics tells Prometheus what no daemon does: packets, bays, and the scrub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+
+import sdnotify
+
+from cyrus_sync.common.allocator import few_arenas
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import EX_OK, CyrusSyncError
+from cyrus_sync.common.logs import start_logging
+from cyrus_sync.common.reactor import installed
+from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.web.service import Web
+from cyrus_sync.web.settings import Places
+
+log = logging.getLogger("cyrus-sync-web")
+
+THREADS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        action="append",
+        help="instead of sync_web_listen: a port of the loopback interface, host:port, or a UNIX socket",
+    )
+    parser.add_argument("-v", dest="verbose", action="store_true", help="log more")
+    parser.add_argument(
+        "-e",
+        dest="stderr",
+        action="store_true",
+        help="log to stderr, not to syslog (so on a terminal anyway)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    config = Config.load(args.config, program="web")
+    places = Places.from_config(config, args.listen)
+    start_logging(
+        "cyrus-sync-web",
+        to_stderr=args.stderr or sys.stderr.isatty(),
+        verbose=args.verbose,
+        facility=config.string("syslog_facility") or "mail",
+        prefix=config.string("syslog_prefix") or "",
+    )
+    try:
+        return serve(config, places)
+    except CyrusSyncError as error:
+        log.critical("%s", error)
+        raise
+
+
+def serve(config: Config, places: Places) -> int:
+    """Until a signal."""
+    few_arenas()
+    reactor = installed()
+    if os.geteuid() == 0:
+        log.warning("running as root; the user to whom the mail belongs is enough")
+    shown = Web(config, reactor, ThreadRunner(reactor, THREADS, "web"))
+    systemd = sdnotify.SystemdNotifier()
+    shown.open(places)
+
+    def stop(number: int) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        systemd.notify("STOPPING=1")
+        reactor.stop()
+
+    def reload() -> None:
+        systemd.notify("RELOADING=1")
+        shown.reload_certificates()
+        systemd.notify("READY=1")
+
+    def started() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
+        signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
+        shown.begin()
+        systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(shown.where))
+
+    reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", shown.end)
+    reactor.run(installSignalHandlers=False)
+    log.info("stopped")
+    return EX_OK
