@@ -37,6 +37,7 @@ from cyrus_sync.common.model import (
     UserState,
     Verified,
 )
+from cyrus_sync.common.waiting import Waiting
 
 
 class Replica(Protocol):
@@ -176,6 +177,9 @@ class Replica(Protocol):
 
     def unactivate_sieve(self, userid: str) -> Deferred[None]:
         """APPLY UNACTIVATE_SIEVE: make no script active."""
+
+    def waiting(self, word: Waiting) -> Deferred[None]:
+        """APPLY XWAITING: keep the master's word. Only where ``X-CYRUS-SYNC-WAITING`` was agreed."""
 
     # -- the session
 

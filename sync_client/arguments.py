@@ -26,6 +26,7 @@ modes (exactly one):
   --status          how rolling replication fares, or that of users who are
                     named; exit status fit for Nagios
   --compare         are both ends the same? Users, or everybody; changes nothing
+  --drain           takes no more changes here, and sees that the replica has all
   --verify-report   is a report of --compare as it was signed?
 
 exit status:
@@ -47,6 +48,7 @@ class Mode(enum.Enum):
     STATUS = "--status"
     COMPARE = "--compare"
     VERIFY_REPORT = "--verify-report"
+    DRAIN = "--drain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("-R", "--foreground-rolling", action="store_true", help="rolling, in the foreground")
     mode.add_argument("--status", action="store_true", help="the state of all channels (-n: one), or users")
     mode.add_argument("--compare", action="store_true", help="are both ends the same? (with -A: everybody)")
+    mode.add_argument(
+        "--drain", action="store_true", help="take no more changes; see that the replica has all"
+    )
     mode.add_argument("--verify-report", dest="report", metavar="FILE", help="check a report's signature")
     where = p.add_argument_group("where and how to connect")
     where.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf")
@@ -197,7 +202,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     )
 
 
-_MODES = "-u -m -A -s -r -R --status --compare --verify-report"
+_MODES = "-u -m -A -s -r -R --status --compare --drain --verify-report"
 
 
 def _mode(given: argparse.Namespace) -> Mode:
@@ -213,6 +218,7 @@ def _mode(given: argparse.Namespace) -> Mode:
             (Mode.STATUS, given.status),
             (Mode.COMPARE, given.compare),
             (Mode.VERIFY_REPORT, given.report is not None),
+            (Mode.DRAIN, given.drain),
         )
         if wanted
     ]
@@ -236,7 +242,7 @@ def _check(given: argparse.Namespace, mode: Mode) -> None:
         raise UsageError("-A and -f exclude each other")
     if mode is Mode.COMPARE:
         _check_comparison(given)
-    if mode in (Mode.ROLLING, Mode.VERIFY_REPORT) and given.names:
+    if mode in (Mode.ROLLING, Mode.VERIFY_REPORT, Mode.DRAIN) and given.names:
         raise UsageError(f"{mode.value} takes no names, but '{given.names[0]}' was given")
     for option, name, modes, wanted in _MEANINGS:
         value = getattr(given, name)
@@ -275,9 +281,10 @@ def _rate(text: str | None) -> tuple[float, int]:
     return float(found[1]), 0
 
 
-_REPLICATING = frozenset(Mode) - {Mode.STATUS, Mode.COMPARE, Mode.VERIFY_REPORT}
+_REPLICATING = frozenset(Mode) - {Mode.STATUS, Mode.COMPARE, Mode.VERIFY_REPORT, Mode.DRAIN}
 _WORKING = _REPLICATING | {Mode.COMPARE}
-_MAILBOXES = _WORKING - {Mode.META}
+_CONNECTING = _WORKING | {Mode.DRAIN}
+_MAILBOXES = _CONNECTING - {Mode.META}
 _COMPARE = frozenset({Mode.COMPARE})
 _ROLLING = frozenset({Mode.ROLLING})
 _STATUS = frozenset({Mode.STATUS})
@@ -286,7 +293,7 @@ _WORK = "what replicates"
 
 _MEANINGS: tuple[tuple[str, str, frozenset[Mode], str], ...] = (
     ("-S", "server", frozenset(Mode), _WORK),
-    ("-o", "connect_once", _WORKING, _WORK),
+    ("-o", "connect_once", _CONNECTING, _WORK),
     ("-z", "compress", _WORKING, _WORK),
     ("--require-compression", "require_compression", _WORKING, _WORK),
     ("-a", "stage_to_archive", _REPLICATING, _WORK),

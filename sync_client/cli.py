@@ -63,6 +63,11 @@ def _run(words: list[str]) -> int:
             "sync_client", f"waiting {arguments.startup_wait} seconds for a debugger, process {os.getpid()}"
         )
         time.sleep(arguments.startup_wait)
+    if arguments.mode is Mode.DRAIN:
+        from cyrus_sync.sync_client.drain import run_drain
+        from cyrus_sync.sync_client.start import Job
+
+        return run_drain(Job(arguments, cfg, settings))
     if arguments.mode is Mode.ROLLING:
         return _roll(arguments, cfg, settings)
     return _once(arguments, cfg, settings)

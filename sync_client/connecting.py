@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.master import Master
-from cyrus_sync.common.protocol.commands import DIGESTS, HEAL, UNMAILBOX_ID, USERS, ZSTD
+from cyrus_sync.common.protocol.commands import DIGESTS, HEAL, UNMAILBOX_ID, USERS, WAITING, ZSTD
 from cyrus_sync.common.reactor import Reactor
+from cyrus_sync.common.waiting import MOST_NAMED, Waiting
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.pipeline import Replies
 from cyrus_sync.common.wire.replica import WireReplica
@@ -19,23 +22,31 @@ from cyrus_sync.sync_client.engine import Engine, Options
 from cyrus_sync.sync_client.facts import NotGranted
 from cyrus_sync.sync_client.report import Trace
 
+_log = logging.getLogger(__name__)
+
 ARCHIVE = "REPLICATION-ARCHIVE"
 SIEVE_MAILBOX = "SIEVE-MAILBOX"
-WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, DIGESTS, ZSTD})
+WANTED = frozenset({SIEVE_MAILBOX, UNMAILBOX_ID, HEAL, USERS, DIGESTS, ZSTD, WAITING})
 
 
 class WireConnection:
     """An `EngineConnection` over the wire."""
 
-    def __init__(self, engine: EngineVerbs, replica: WireReplica) -> None:
+    def __init__(self, engine: EngineVerbs, replica: WireReplica, here: str, channel: str) -> None:
         self.engine = engine
         self._replica = replica
+        self._word = Waiting(here, channel, 0)
 
     def restart(self) -> Deferred[None]:
         return self._replica.restart()
 
     def noop(self) -> Deferred[None]:
         return self._replica.noop()
+
+    def tell(self, waiting: int, owners: Sequence[str]) -> None:
+        if WAITING in self._replica.capabilities:
+            word = replace(self._word, waiting=waiting, owners=tuple(owners[:MOST_NAMED]))
+            self._replica.waiting(word).addErrback(lambda failure: _log.info("%s", failure.value))
 
     def on_lost(self, lost: Callable[[Exception], None]) -> None:
         self._replica.on_lost(lost)
@@ -63,6 +74,7 @@ class WireConnector:
         replies: Replies | None = None,
     ) -> None:
         """`replies`: where they are counted."""
+        self._here, self._channel = options.here, options.channel
         self._make = make or (lambda replica: Engine(master, replica, threads, options))
         self._wanted = WANTED | wanted
         self._reactor = reactor
@@ -111,7 +123,7 @@ class WireConnector:
         if self._archive and ARCHIVE not in replica.capabilities:
             await replica.close()
             raise NotGranted().at(server=self.server)
-        return WireConnection(self._make(replica), replica)
+        return WireConnection(self._make(replica), replica, self._here, self._channel)
 
 
 def _scripts_are_mail(master: Master) -> bool:

@@ -51,6 +51,10 @@ class EngineConnection(Protocol):
 
     def noop(self) -> Deferred[None]: ...
 
+    def tell(self, waiting: int, owners: Sequence[str]) -> None:
+        """Tell the replica that at least so many owners have changes here that it has not, and who they are;
+        where it keeps such words. Nobody waits for it."""
+
     def on_lost(self, lost: Callable[[Exception], None]) -> None:
         """Have `lost` called once when the connection ends other than by `close`."""
 

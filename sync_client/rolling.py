@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
 from cyrus_sync.sync_client.sources import Batch, Source
 from cyrus_sync.sync_client.uplink import Uplink
 from cyrus_sync.sync_client.watch import NoWatch, Watch
+from cyrus_sync.sync_client.work import Item
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,12 @@ _ACTIONS = {
 
 Blocking = Callable[..., Deferred[Any]]
 """``blocking(function, *args)`` runs it off the reactor."""
+
+
+def _waiting(items: Iterable[Item]) -> tuple[int, list[str]]:
+    """Of how many owners something waits, and their names."""
+    owners = list(dict.fromkeys(str(item.owner) for item in items))
+    return len(owners), owners
 
 
 @dataclass(slots=True)
@@ -264,6 +271,7 @@ class Rolling:
             self._feed(Event.LOST)
 
     def _greet(self) -> None:
+        self._tell_what_is_left()
         if self.source.pending():
             self._note_work()
             self._feed(Event.WORK)
@@ -304,15 +312,24 @@ class Rolling:
             await self.blocking(self.source.conclude, batch, outcome)
         except (CyrusSyncError, OSError) as error:
             return self._stuck(error)
+        self._tell_what_is_left(outcome)
         return self._weigh(outcome, taken)
 
+    def _tell_what_is_left(self, outcome: Outcome | None = None) -> None:
+        """The replica knows by it, should this end be gone, whether it has everything."""
+        if self._uplink.connection is not None:
+            left = [] if outcome is None else [*outcome.remaining, *outcome.deferred]
+            left += [] if outcome is None else [failure.item for failure in outcome.failed]
+            count, owners = _waiting(left)
+            self._uplink.connection.tell(count + bool(self.source.pending()) + self.source.set_aside, owners)
+
     async def _work(self, batch: Batch, taken: float) -> Outcome:
-        assert self._uplink.connection is not None
+        connection = self._uplink.connection
+        assert connection is not None
         if batch.reprocessing:
             _log.info("Reprocessing the left-over run file of an interrupted run")
         self.facts.last_run = taken
         self.facts.runs += 1
-        connection = self._uplink.connection
         agreeing = await self._agreeing(connection) if len(batch.plan.items) >= MANY else ()
         meter = minutely("replicating", _log.info, total=len(batch.plan.items), unit="items")
         self._run = run = Run(
@@ -326,6 +343,7 @@ class Rolling:
         )
         if self.state is RollingState.FINISHING:
             run.interrupt()
+        connection.tell(*_waiting(batch.plan.items))
         try:
             return await run.go()
         finally:

@@ -27,6 +27,7 @@ from cyrus_sync.common.protocol.commands import (
     UNMAILBOX_ID,
     USERS,
     VERIFY,
+    WAITING,
     ZSTD,
 )
 from cyrus_sync.common.protocol.connection_server import ServerConnection
@@ -35,7 +36,7 @@ from cyrus_sync.sync_server.request import Answer, Blocking, Request
 
 T = TypeVar("T")
 
-GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, ADDITIONS, HEAL, USERS, DIGESTS, VERIFY, ZSTD)
+GRANTED = ("SIEVE-MAILBOX", UNMAILBOX_ID, ADDITIONS, HEAL, USERS, DIGESTS, VERIFY, WAITING, ZSTD)
 """What the greeting offers, and APPLY CAPABILITIES switches on."""
 
 GET_COST = 16
@@ -346,6 +347,13 @@ async def apply_xheal(request: Request) -> Answer:
     userid = codec.decode_userid(request.value)
     _check_agreed(request, HEAL)
     await request.replica.heal(userid)
+    return None
+
+
+async def apply_xwaiting(request: Request) -> Answer:
+    word = codec.decode_waiting(request.value)
+    _check_agreed(request, WAITING)
+    await request.replica.waiting(word)
     return None
 
 

@@ -24,6 +24,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.staging import remove_left_overs
 from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.waiting import WaitingFile
 from cyrus_sync.common.wire.certificates import expiry_warnings, server_files
 from cyrus_sync.common.wire.guessing import Guessing
 from cyrus_sync.common.wire.sasl.server import SaslServer
@@ -108,9 +109,16 @@ class Service:
             log.info("removed %d staged files of a server that was killed", gone)
         threads = ThreadRunner(reactor, share_out().threads)
 
+        words = WaitingFile(config.configdirectory / "sync")
+
         def make_replica() -> StoreReplica:
             return StoreReplica(
-                store, threads, partitions=settings.partitions, staging_dir=staging, make_staging_dir=False
+                store,
+                threads,
+                partitions=settings.partitions,
+                staging_dir=staging,
+                make_staging_dir=False,
+                words=words,
             )
 
         return cls(

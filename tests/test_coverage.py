@@ -23,6 +23,7 @@ from cyrus_sync.sync_client import arguments as sync_client
 from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
 from cyrus_sync.sync_server import cli as sync_server
 from cyrus_sync.sync_server import handlers, replies
+from cyrus_sync.tool import cli as tool
 from tests import covers
 
 SHIPPING = "Shipping between sites"
@@ -57,6 +58,10 @@ def texts_of(module: object) -> Iterator[str]:
     return (value.decode() for value in vars(module).values() if isinstance(value, bytes))
 
 
+ROLES = ("promote", "demote", "rescue")
+"""Of the subcommands of cyrus-sync those that change who is the master."""
+
+
 def wanted() -> dict[str, set[str]]:
     """By section what must stand there, from the tables that the programs work by."""
     return {
@@ -65,6 +70,9 @@ def wanted() -> dict[str, set[str]]:
         "cyr_synclog: options": set(options(cyr_synclog.parser())),
         "sync_reset: options": set(options(reset.parser())),
         "mailstore: commands and options": set(options(mailstore.parser(*MAILSTORE_COMMANDS))),
+        "cyrus-sync: commands and options": {
+            entry for entry in options(tool.parser(*ROLES)) if entry.partition(" ")[0] in ROLES
+        },
         "imapd.conf": {
             *(name for name, option in OPTIONS.items() if option.section != SHIPPING),
             *(f"<host>_{name}" for name in HOST_OPTIONS),

@@ -42,6 +42,7 @@ from cyrus_sync.common.protocol.records import (
     encode_records,
     normal_flags,
 )
+from cyrus_sync.common.waiting import MOST_NAMED, Waiting
 
 __all__ = [
     "MAILBOX_TAIL",
@@ -420,6 +421,31 @@ def decode_verified(value: Any) -> Verified:
     return Verified(
         found.n32(b"UPTO"), found.n32(b"COUNT"), found.n64(b"OCTETS"), tuple(fields.guids(found.raw(b"BAD")))
     )
+
+
+def encode_waiting(word: Waiting) -> dict[str, Any]:
+    return {
+        "MASTER": word.master,
+        "CHANNEL": word.channel,
+        "WAITING": word.waiting,
+        "DRAINED": int(word.drained),
+        "OWNERS": encode_names(word.owners),
+    }
+
+
+def decode_waiting(value: Any) -> Waiting:
+    found = Fields(value, "XWAITING")
+    owners = [fields.text(item, "an owner") for item in found.listed(b"OWNERS")][:MOST_NAMED]
+    return Waiting(
+        found.text(b"MASTER")[:_LONGEST_NAME],
+        found.text(b"CHANNEL")[:_LONGEST_NAME],
+        found.n32(b"WAITING"),
+        tuple(owner[:_LONGEST_NAME] for owner in owners),
+        bool(found.n32(b"DRAINED")),
+    )
+
+
+_LONGEST_NAME = 255
 
 
 # -- mailboxes as objects

@@ -98,6 +98,10 @@ ADDITIONS = "X-CYRUS-SYNC-ADDITIONS"
 that, and nothing else (``docs/protocol-extension.md``)."""
 
 
+WAITING = "X-CYRUS-SYNC-WAITING"
+"""The capability under which a client says what waits at the master (``docs/protocol-extension.md``)."""
+
+
 UNMAILBOX_ID = "UNMAILBOX-ID"
 """The capability under which UNMAILBOX says which mailbox it means, not only its name."""
 
@@ -265,6 +269,14 @@ _DECLARED = (
     Command("APPLY", "ACTIVATE_SIEVE", _FILE_KEYS, codec.decode_sieve_file, codec.encode_sieve_file),
     Command("APPLY", "UNACTIVATE_SIEVE", "%(USERID str)", codec.decode_user, codec.encode_user),
     Command("APPLY", "XHEAL", "str", codec.decode_userid, _same, since=HEAL),
+    Command(
+        "APPLY",
+        "XWAITING",
+        "%(MASTER str CHANNEL str WAITING n32 DRAINED n32 OWNERS (str …))",
+        codec.decode_waiting,
+        codec.encode_waiting,
+        since=WAITING,
+    ),
     Command("APPLY", "FORCE", "%()", codec.decode_nothing, codec.encode_nothing, since="3.6"),
     Command(
         "APPLY",

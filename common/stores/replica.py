@@ -7,7 +7,9 @@ synced together, and only then do their Deferreds fire. A verb that fails is und
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ from cyrus_sync.common.stores.queries import (
 )
 from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging
 from cyrus_sync.common.stores.threads import OrderedQueue, ThreadRunner
+from cyrus_sync.common.waiting import Waiting, WaitingFile
 
 SIEVE_MAILBOX = "SIEVE-MAILBOX"
 LOCK_TIMEOUT = 5.0
@@ -72,10 +75,12 @@ class StoreReplica:
         capabilities: frozenset[str] = frozenset(),
         lock_timeout: float = LOCK_TIMEOUT,
         make_staging_dir: bool = True,
+        words: WaitingFile | None = None,
     ) -> None:
         """`partitions`: the names that a peer may use. `staging_dir`: where staged messages go that do not
         fit into `staging_memory` bytes; it is made when needed if `make_staging_dir`. `lock_timeout`:
-        seconds."""
+        seconds. `words`: where masters' words are kept."""
+        self._words = words
         self.capabilities = capabilities
         self.store = store
         self.staging = Staging(staging_dir, staging_memory, make=make_staging_dir)
@@ -357,6 +362,14 @@ class StoreReplica:
         return self._write(lambda: _user(userid), replace_damaged)
 
     # -- the session
+
+    def waiting(self, word: Waiting) -> Deferred[None]:
+        def keep(scope: Scope) -> None:
+            scope.commit()  # what was said to wait has been taken before it is said to wait no more
+            if self._words is not None:
+                self._words.put(replace(word, at=int(time.time())))
+
+        return self._session(keep)
 
     def force(self) -> Deferred[None]:
         def set_force(_: Scope) -> None:

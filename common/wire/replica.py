@@ -34,6 +34,7 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
 from cyrus_sync.common.threads import Threads
+from cyrus_sync.common.waiting import Waiting
 from cyrus_sync.common.wire import collect, imap
 from cyrus_sync.common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
 from cyrus_sync.common.wire.dialect import Dialect
@@ -308,6 +309,9 @@ class WireReplica:
 
     def unactivate_sieve(self, userid: str) -> Deferred[None]:
         return self._apply("UNACTIVATE_SIEVE", userid, user=userid)
+
+    def waiting(self, word: Waiting) -> Deferred[None]:
+        return self._apply("XWAITING", word)
 
     # -- the session
 

@@ -71,15 +71,17 @@ class TargetSurvey:
         *,
         revive: Revive | None = None,
         partition: str = "",
+        deleted_stay: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`partition`: where new mailboxes go; "" = where the user's INBOX is there, or the partition that
-        they have here."""
+        they have here. `deleted_stay`: what the target knows as expunged is not lacking there."""
         self._store = store
         self.replica = replica
         self._threads = threads
         self._revive = revive
         self._partition = partition
+        self._deleted_stay = deleted_stay
         self._clock = clock
         self._users: dict[str, UserState] = {}
 
@@ -143,7 +145,7 @@ class TargetSurvey:
         if same(wish, found) and self._revive is None:
             return BoxPlan(wish, found, create=False)
         state, records = await self.replica.get_full_mailbox(wish.target)
-        there = await self._threads.run(_there, state, records)
+        there = await self._threads.run(_there, state, records, self._deleted_stay)
         skip = await self._scripts_not_wanted(wish, state, records) if is_sieve(wish.state) else set()
         return await self._threads.run(self._addition, wish, there, skip)
 
@@ -211,12 +213,12 @@ class TargetSurvey:
         )
 
 
-def _there(state: MailboxState, records: RecordSource) -> There:
+def _there(state: MailboxState, records: RecordSource, deleted_stay: bool) -> There:
     guids: set[bytes] = set()
     crcs = (0, ANNOT_SEED)
     for batch in records:
         crcs = mailbox_crcs(batch, crcs)
-        guids.update(record.guid for record in batch if not record.expunged)
+        guids.update(record.guid for record in batch if deleted_stay or not record.expunged)
     return There(state, guids, crcs)
 
 

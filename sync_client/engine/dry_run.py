@@ -28,6 +28,7 @@ from cyrus_sync.common.model import (
 )
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.replica import Replica
+from cyrus_sync.common.waiting import Waiting
 
 
 class DryRunReplica:
@@ -109,6 +110,10 @@ class DryRunReplica:
 
     def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Verified]:
         return self._replica.verify(mailbox, uniqueid, first, last)
+
+    def waiting(self, word: Waiting) -> Deferred[None]:
+        del word
+        return succeed(None)
 
     def heal(self, userid: str) -> Deferred[None]:
         return self._change("HEAL", userid)

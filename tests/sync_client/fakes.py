@@ -71,6 +71,8 @@ class FakeConnection:
         self.answers = answers
         self.engine = FakeEngine(events, answers)
         self._lost: Callable[[Exception], None] | None = None
+        self.told: list[tuple[object, ...]] = []
+        """What was said to wait: how much, and whose."""
 
     def _answer(self, what: str) -> Deferred[None]:
         self.events.append(what)
@@ -84,6 +86,9 @@ class FakeConnection:
 
     def noop(self) -> Deferred[None]:
         return self._answer("noop")
+
+    def tell(self, waiting: int, owners: Sequence[str]) -> None:
+        self.told.append((waiting, *owners))
 
     def on_lost(self, lost: Callable[[Exception], None]) -> None:
         self._lost = lost

@@ -92,6 +92,20 @@ def test_it_connects_and_then_waits_for_work():
     assert r.since() == [] and r.ended == []
 
 
+def test_the_replica_is_told_what_waits_before_a_run_and_what_is_left_after_it():
+    r = rig(lines=("USER alice", "MAILBOX news"))
+    advance(r.clock, 1)
+    told = r.connector.connection.told
+    assert told[0] == (1,), "something waits, and whose it is has not been read yet"
+    assert set(told[1][1:]) == {"alice", "shared:news"} and told[1][0] == 2
+    assert told[2:] == [(0,)]
+    r.answers["USER alice"] = SyncChecksum()
+    r.log("USER alice")
+    advance(r.clock, 10)
+    assert told[3] == (1, "alice")
+    assert told[4][1:] == ("alice",), "who was not done still waits"
+
+
 def test_work_that_is_there_at_the_start_is_done_at_once():
     r = rig(lines=("USER alice",))
     r.clock.advance(0.05)

@@ -119,6 +119,9 @@ class NotingReplica:
     def verify(self, mailbox: str, uniqueid: str, first: int, last: int) -> Deferred[Any]:
         return self._verb("verify", mailbox, uniqueid, first, last)
 
+    def waiting(self, word: Any) -> Deferred[None]:
+        return self._verb("waiting", word)
+
     def heal(self, userid: str) -> Deferred[None]:
         return self._verb("heal", userid)
 

@@ -23,6 +23,7 @@ from cyrus_sync.common.model import (
     Verified,
 )
 from cyrus_sync.common.protocol.commands import COMMANDS
+from cyrus_sync.common.waiting import Waiting
 from cyrus_sync.sync_server import handlers
 from cyrus_sync.sync_server.bulk import RECORDS_IN_MEMORY
 from tests.sync_server.conversation import Conversation
@@ -266,7 +267,7 @@ def test_every_declared_command_is_exercised_here() -> None:
     asked = {tuple(c.split(b" ", 2)[:2]) for c, *_ in [*GETS, *CHANGES]}
     asked |= {(b"APPLY", b"MESSAGE"), (b"APPLY", b"CAPABILITIES")}
     asked |= {(b"APPLY", b"XFRAME")}  # in test_frames
-    asked |= {(b"GET", b"XSHARED"), (b"GET", b"XVERIFY")}
+    asked |= {(b"GET", b"XSHARED"), (b"GET", b"XVERIFY"), (b"APPLY", b"XWAITING")}
     asked |= {(b"GET", b"XUSERS"), (b"GET", b"XDIGESTS"), (b"GET", b"XDAMAGED"), (b"APPLY", b"XHEAL")}
     names = {(verb.decode(), name.decode().removeprefix("LOCAL_")) for verb, name in asked}
     assert names == set(COMMANDS)
@@ -298,6 +299,17 @@ def test_a_server_that_was_promoted_takes_additions_and_nothing_else(tmp_path: P
     assert talk.ask(b"APPLY SUB %(USERID alice MBOXNAME user.alice)") == b"OK success"
     talk.service.refuses = lambda: ""
     assert Conversation(tmp_path / "other").ask(b"APPLY UNUSER alice") == b"OK success"
+
+
+@pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-WAITING")
+@pytest.mark.covers("GET, APPLY, RESTORE", "APPLY XWAITING")
+def test_a_masters_word_of_what_waits_is_kept_where_that_was_agreed(tmp_path: Path) -> None:
+    talk = Conversation(tmp_path)
+    command = b'APPLY XWAITING %(MASTER m.example CHANNEL "" WAITING 2 DRAINED 0 OWNERS (alice shared:news))'
+    assert talk.ask(command).startswith(b"NO IMAP_PROTOCOL_ERROR X-CYRUS-SYNC-WAITING was not agreed")
+    talk.ask(b"APPLY CAPABILITIES (X-CYRUS-SYNC-WAITING)")
+    assert talk.ask(command) == b"OK success"
+    assert talk.replica.events == [("waiting", Waiting("m.example", "", 2, ("alice", "shared:news")))]
 
 
 @pytest.mark.covers("Capabilities", "X-CYRUS-SYNC-VERIFY")

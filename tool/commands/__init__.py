@@ -33,6 +33,9 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS = {
+    "promote": Subcommand("promote", "make the store here the master, when its master is gone"),
+    "demote": Subcommand("demote", "make the store here a replica"),
+    "rescue": Subcommand("rescue", "bring what this disk still holds to the new master, list the rest"),
     "imap": Subcommand(
         "imap", "the lifeboat: let users read a store's mail over IMAP while their server is gone"
     ),

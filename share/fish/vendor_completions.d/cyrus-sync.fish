@@ -1,5 +1,18 @@
 # Completions of cyrus-sync for fish.
 complete -c cyrus-sync -f
+complete -c cyrus-sync -n __fish_use_subcommand -a promote -d 'make the store here the master, when its master is gone'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from promote' -s h -l help -d 'show this help message and exit'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from promote' -l old-master -x -d 'who must not answer any more, besides the masters that are known (may be repeated)'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from promote' -l force -d 'all the same; prints what may be lost'
+complete -c cyrus-sync -n __fish_use_subcommand -a demote -d 'make the store here a replica'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from demote' -s h -l help -d 'show this help message and exit'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from demote' -l force -d 'all the same; prints whose changes are lost'
+complete -c cyrus-sync -n __fish_use_subcommand -a rescue -d 'bring what this disk still holds to the new master, list the rest'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from rescue' -s h -l help -d 'show this help message and exit'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from rescue' -l server -x -d 'the new master, instead of sync_host'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from rescue' -s n -x -d 'use the options of this channel'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from rescue' -l dry-run -d 'only say what would be done'
+complete -c cyrus-sync -n '__fish_seen_subcommand_from rescue' -l source -x -a 'native cyrus' -d 'cyrus: the spool of a real Cyrus with this imapd.conf; default: native, our store'
 complete -c cyrus-sync -n __fish_use_subcommand -a imap -d 'the lifeboat: let users read a store\'s mail over IMAP while their server is gone'
 complete -c cyrus-sync -n '__fish_seen_subcommand_from imap' -s h -l help -d 'show this help message and exit'
 complete -c cyrus-sync -n '__fish_seen_subcommand_from imap' -s v -d 'log more'

@@ -10,12 +10,14 @@ from cyrus_sync.common.model import MailboxAnnotation, MailboxState, Quota, Seen
 from cyrus_sync.common.protocol.commands import COMMANDS, SESSION_VERBS, find
 from cyrus_sync.common.protocol.connection import ServerConnection
 from cyrus_sync.common.protocol.events import NEED_DATA, DlistCommand
+from cyrus_sync.common.waiting import Waiting
 
 DOCUMENTED = {
     "GET": "USER META MAILBOXES UNIQUEIDS FULLMAILBOX XUSERS XDIGESTS XDAMAGED QUOTA ANNOTATION FETCH"
     " FETCH_SIEVE XSHARED XVERIFY",
-    "APPLY": "MESSAGE XFRAME XHEAL RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA SUB UNSUB"
-    " SEEN ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
+    "APPLY": "MESSAGE XFRAME XHEAL XWAITING RESERVE MAILBOX RENAME UNMAILBOX UNUSER EXPUNGE QUOTA UNQUOTA"
+    " SUB UNSUB SEEN"
+    " ANNOTATION UNANNOTATION SIEVE UNSIEVE ACTIVATE_SIEVE UNACTIVATE_SIEVE FORCE CAPABILITIES",
     "RESTORE": "MAILBOX",
 }
 SEEN = Seen("id1", 1, 2, 3, "1:2")
@@ -31,6 +33,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("GET", "XSHARED"): ("",),
     ("GET", "XVERIFY"): ("user.a", "id1", 1, 4000),
     ("APPLY", "XHEAL"): ("alice",),
+    ("APPLY", "XWAITING"): (Waiting("m.example", "", 2, ("alice", "shared:news"), True),),
     ("GET", "QUOTA"): ("user.a",),
     ("GET", "ANNOTATION"): ("",),
     ("GET", "FETCH"): ("user.a", "default", "id1", bytes(20), 4),

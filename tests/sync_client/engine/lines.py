@@ -61,6 +61,7 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "get_damaged": lambda userid: ("GET XDAMAGED", userid),
     "get_shared": lambda: ("GET XSHARED",),
     "verify": lambda mailbox, uniqueid, first, last: ("GET XVERIFY", mailbox, first, last),
+    "waiting": lambda word: ("XWAITING", word.waiting),
     "heal": lambda userid: ("XHEAL", userid),
     "get_quota": lambda root: ("GET QUOTA", root),
     "get_annotations": lambda mailbox: ("GET ANNOTATION", mailbox),
