@@ -36,6 +36,8 @@ class SpoolConfig:
     quotalegacy: bool
     sieve: Path
     sieve_in_homes: bool
+    conversations: bool
+    """Whether they are counted."""
     hashed: bool
     """``hashimapspool``"""
     full_hash: bool
@@ -79,6 +81,7 @@ class SpoolConfig:
             quotalegacy=legacy,
             sieve=Path(cfg.string("sievedir") or "/usr/sieve"),
             sieve_in_homes=cfg.switch("sieveusehomedir"),
+            conversations=cfg.switch("conversations"),
             hashed=cfg.switch("hashimapspool"),
             full_hash=cfg.switch("fulldirhash"),
             # Our own default is another than Cyrus's.

@@ -31,6 +31,7 @@ from cyrus_sync.common.script_mail import StoredScript
 from cyrus_sync.common.stores.mailstore import QuotaUsage
 from cyrus_sync.spool import scripts
 from cyrus_sync.spool.annotations import read_notes
+from cyrus_sync.spool.conversations import ConversationCounts
 from cyrus_sync.spool.copying import Peek, peek
 from cyrus_sync.spool.db import Database, items_of
 from cyrus_sync.spool.entries import Entry
@@ -75,12 +76,15 @@ class SpoolReader:
         self._superseded: list[Snapshot] = []
         self._inbox_id: str | None = None
         self._raclmodseq: int | None = None
+        self._conversations: ConversationCounts | None = None
 
     def close(self) -> None:
         for snapshot in (*self._snapshots.values(), *self._superseded):
             snapshot.close()
         self._snapshots.clear()
         self._superseded.clear()
+        if self._conversations is not None:
+            self._conversations.close()
 
     # -- mailboxes
 
@@ -197,6 +201,7 @@ class SpoolReader:
             createdmodseq=index.createdmodseq or entry.createdmodseq,
             foldermodseq=entry.foldermodseq,
             raclmodseq=self._rights_changed(),
+            xconvmodseq=self._conversations_changed(entry),
             deletedmodseq=index.deletedmodseq,
             userflags=header.userflags,
             annotations=tuple(self._mailbox_annotations(entry)),
@@ -378,6 +383,15 @@ class SpoolReader:
         if self._raclmodseq is None:
             self._raclmodseq = self._server.raclmodseq(self.owner, self._inbox())
         return self._raclmodseq
+
+    def _conversations_changed(self, entry: Entry) -> int:
+        """XCONVMODSEQ."""
+        if not (self._userid and self._server.config.conversations):
+            return 0
+        if self._conversations is None:
+            path = self._server.paths.of_user(self._userid, "conversations", self._inbox())
+            self._conversations = ConversationCounts(path, self._server.databases.of_user)
+        return self._conversations.modseq(entry)
 
     def _user_database(self, suffix: str, read: Callable[[Database], T]) -> T:
         path = self._server.paths.of_user(self._userid, suffix, self._inbox())

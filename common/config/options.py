@@ -240,6 +240,13 @@ _DECLARED = (
         "The list of mailboxes. Where it is not set: {configdirectory}/mailboxes.db.",
     ),
     Option(
+        "conversations",
+        _SWITCH,
+        "no",
+        _SPOOL,
+        "Whether the server counts conversations: then their modseqs (XCONVMODSEQ) are replicated.",
+    ),
+    Option(
         "annotation_db_path",
         _STRING,
         None,

@@ -180,6 +180,33 @@ def test_the_clients_take_turns_while_mail_arrives(
     assert len(_records(target, user)) == 8
 
 
+@pytest.mark.every_release
+def test_what_conversations_count_goes_to_a_replica_as_by_cyrus_s_own_client(
+    real_cyrus: None, user: str
+) -> None:
+    """A real replica and ours have the same numbers, and a flag, which changes them alone, goes on."""
+    with (
+        BesideCyrus.running("master", {"maxliteral": "0", "conversations": "yes"}) as master,
+        Cyrus.running("replica", {"sync_log": "0", "maxliteral": "0", "conversations": "yes"}) as real,
+        Ours.installed("replica") as ours,
+    ):
+        assert isinstance(master, BesideCyrus)
+        master.create_user(user)
+        with master.imap(user) as imap:
+            imap.ok("CREATE", "INBOX/Other")
+            first = message("first")
+            for box in ("INBOX", "INBOX/Other"):
+                imap.append(box, first, message(f"alone in {box}"))
+            for _ in range(2):
+                for replica in (real, ours):
+                    master.sync_client("-u", user, to=replica.csync).check()
+                    same(master, replica, user)
+                imap.select("INBOX")
+                imap.store("1", "+FLAGS", "\\Seen")
+        said = state_of(master.csync, user)["mailboxes"]
+        assert all(int(box["XCONVMODSEQ"]) > 0 for box in said.values() if "UIDVALIDITY" in box), said
+
+
 def test_beside_cyrus_s_own_client_ours_does_not_roll_and_status_says_so(
     fresh_master: BesideCyrus, target: Replica
 ) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.model import Quota, Seen
+from cyrus_sync.spool.conversations import ConversationCounts
 from cyrus_sync.spool.counters import read_raclmodseq
 from cyrus_sync.spool.db import open_database
+from cyrus_sync.spool.entries import Entry
 from cyrus_sync.spool.quotas import parse_quota
 from cyrus_sync.spool.scripts import read_script, read_scripts
 from cyrus_sync.spool.seen import read_seen, read_seen_of
@@ -142,3 +144,38 @@ def test_counters_that_are_torn_or_old_count_nothing(tmp_path: Path) -> None:
     assert read_raclmodseq(path) == 0
     path.write_bytes(b"\0\0\0\1\0\0\0\1" + bytes(48))
     assert read_raclmodseq(path) == 0
+
+
+def test_the_conversations_of_a_mailbox_are_found_by_its_id_and_in_old_databases_by_its_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "conversations"
+    path.write_bytes(
+        b"$FOLDER_IDS\t(abc)\nFabc\t0 (17 3 1 4 1)\nFuser.alice.Old\t0 (5 1 0 1 0)\nFxyz\twhat\n"
+    )
+    counts = ConversationCounts(path, open_database)
+    found = {
+        name: counts.modseq(Entry(name, uniqueid))
+        for name, uniqueid in (
+            ("user.alice", "abc"),
+            ("user.alice.Old", "old"),
+            ("user.alice.Odd", "xyz"),
+            ("user.alice.New", "new"),
+            ("DELETED.user.alice.6B012EC2", "abc"),
+        )
+    }
+    assert list(found.values()) == [17, 5, 0, 0, 0]
+    assert counts.modseq(Entry("user.alice.#jmapsubmission", "abc", mbtype="s")) == 0
+    counts.close()
+
+
+def test_conversations_that_cannot_be_read_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "conversations"
+    for damage in (b"\xa1\x02\x8b\x0dtwoskip file\0\0\0\0 cut", b"\xa1\x02\x8b\x0dnobody knows"):
+        path.write_bytes(damage)
+        counts = ConversationCounts(path, open_database)
+        assert [counts.modseq(Entry("user.alice", "abc")) for _ in range(2)] == [0, 0]
+        counts.close()
+    assert len([line for line in caplog.messages if "conversations" in line]) == 2
