@@ -169,7 +169,8 @@ def _exporter(config: Config, service: Service, reactor: Reactor, share: Share |
     from cyrus_sync.sync_server.figures import ServerFigures
 
     figures = ServerFigures(config, service, reactor.seconds())
-    return Exporter(reactor, service.threads, metrics, figures.look, "sync_server")
+    labels = {} if share is None else {"worker": str(share.number)}
+    return Exporter(reactor, service.threads, metrics, figures.look, "sync_server", **labels)
 
 
 def run(config: Config, settings: ServerSettings, share: Share | None = None) -> int:

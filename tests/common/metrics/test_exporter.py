@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cyrus_sync.common.metrics.settings import MetricsSettings, metrics_address
 from cyrus_sync.common.metrics.sheet import Sheet, plain_text
 from cyrus_sync.common.metrics.tallies import Histogram
 from cyrus_sync.common.stores.native.locks import FileLock
+from tests.deadlines import scaled
 
 
 class Threads:
@@ -261,3 +263,7 @@ def test_locks_that_are_waited_for_are_counted(tmp_path: Path) -> None:
             FileLock(path, 0)
     with FileLock(path, 1):
         assert waits.count == count + 1, "who does not wait has not waited"
+    seconds, held = waits.seconds, FileLock(path, 1)
+    threading.Timer(0.05, held.release).start()
+    FileLock(path, scaled(20)).release()
+    assert (waits.count, waits.given_up) == (count + 2, given_up + 1) and waits.seconds > seconds
