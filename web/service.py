@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.template import Tag
 
 from cyrus_sync.common.config import Config
@@ -77,6 +76,8 @@ class Web:
             passwords.check,
             float(config.duration("failedloginpause")),
         )
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # after `common.wire.tls`, see `common.lean`
+
         for address in places.open:
             factory = limited(Root(self.draw, self._exporter, door=door))
             wrapped = TLSMemoryBIOFactory(self._tls, False, factory)  # type: ignore[arg-type]
