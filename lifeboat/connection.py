@@ -9,12 +9,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyrus_sync.common.errors import CyrusSyncError, ProtocolViolation
 from cyrus_sync.common.reactor import Clock, Timer
+from cyrus_sync.common.wire.tls import TLSMemoryBIOProtocol
 from cyrus_sync.common.wire.tls_settings import TLSContext
 from cyrus_sync.lifeboat.grammar import Event, Framer
 

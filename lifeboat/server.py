@@ -8,10 +8,10 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.wire.tls import TLSMemoryBIOFactory
 from cyrus_sync.lifeboat.connection import ImapConnection
 from cyrus_sync.lifeboat.service import Lifeboat
 from cyrus_sync.lifeboat.session import Session

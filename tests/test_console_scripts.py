@@ -13,6 +13,7 @@ import pytest
 from cyrus_sync.common import __version__
 from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE
 from cyrus_sync.multisite.commands import COMMANDS as MULTITOOL
+from cyrus_sync.tool.commands import COMMANDS as TOOL
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT = 60
@@ -31,6 +32,7 @@ SCRIPTS = console_scripts()
 HELPS = [
     *([name, "--help"] for name in SCRIPTS),
     *(["mailstore", command, "--help"] for command in MAILSTORE),
+    *(["cyrus-sync", command, "--help"] for command in TOOL),
     *(["multitool", command, "-help"] for command in (*MULTITOOL, "mkorder", "shipping_server")),
 ]
 

@@ -20,7 +20,7 @@ from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
-from cyrus_sync.common.wire.tls import server_context
+from cyrus_sync.common.wire.tls import TLSMemoryBIOFactory, server_context
 from cyrus_sync.multisite.figures import add_packets
 from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.shipping.figures import add_bays
@@ -76,8 +76,6 @@ class Web:
             passwords.check,
             float(config.duration("failedloginpause")),
         )
-        from twisted.protocols.tls import TLSMemoryBIOFactory  # after `common.wire.tls`, see `common.lean`
-
         for address in places.open:
             factory = limited(Root(self.draw, self._exporter, door=door))
             wrapped = TLSMemoryBIOFactory(self._tls, False, factory)  # type: ignore[arg-type]

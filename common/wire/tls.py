@@ -45,6 +45,9 @@ from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSett
 if TYPE_CHECKING:
     from cyrus_sync.common.config import Config
 
+__all__ = ["ServerTLS", "TLSMemoryBIOFactory", "TLSMemoryBIOProtocol", "client_context", "server_context"]
+"""Twisted's own are had from here: this module lets them be loaded (`common.lean`)."""
+
 _SWITCH_OFF = {
     "ssl2": 0,  # gone from OpenSSL; the names are still found in configurations
     "ssl3": SSL.OP_NO_SSLv3,
