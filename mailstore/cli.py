@@ -25,6 +25,12 @@ def parser(*commands: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("-C", dest="config", metavar="FILE", default=DEFAULT_PATH, help="imapd.conf to read")
+    top.add_argument(
+        "--even-replica",
+        action="store_true",
+        help="make the change although only replication may change this store: to be rid of what a split "
+        "brain has left on a replica",
+    )
     add_version(top)
     found = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, entry in COMMANDS.items():
@@ -54,7 +60,9 @@ def main(
 
     def work(words: list[str]) -> int:
         args = parser(*words).parse_args(words)
-        context = StoreContext(args.config, stdin=stdin, stdout=stdout, stderr=stderr)
+        context = StoreContext(
+            args.config, even_replica=args.even_replica, stdin=stdin, stdout=stdout, stderr=stderr
+        )
         command = COMMANDS[args.command]
         try:
             if command.changes:

@@ -52,11 +52,14 @@ class StoreContext:
         config_path: str,
         *,
         program: str = "mailstore",
+        even_replica: bool = False,
         stdin: BinaryIO | None = None,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
     ) -> None:
+        """`even_replica`: changes are made also where only replication may make them."""
         self._config_path = config_path
+        self._even_replica = even_replica
         self._program = program
         self.stdin = stdin or sys.stdin.buffer
         self.stdout = stdout or sys.stdout
@@ -98,12 +101,12 @@ class StoreContext:
 
     def _kept(self, readonly: bool) -> KeptStore:
         if readonly not in self._stores:
-            self._stores[readonly] = open_kept(self.config, readonly=readonly)
+            self._stores[readonly] = open_kept(self.config, readonly=readonly, replicating=self._even_replica)
         return self._stores[readonly]
 
     def check_changes(self) -> None:
         """Raises `ReplicaOnly` where only replication may change mail: at once, and not in the middle."""
-        if reason := role_of(self.config).refuses_changes():
+        if not self._even_replica and (reason := role_of(self.config).refuses_changes()):
             raise ReplicaOnly(reason)
 
     def close(self) -> None:

@@ -148,18 +148,18 @@ def _alone(
     owner, name = findings.owner, findings.name
     everything = all(box.where == THERE for box in boxes) and owner.kind == "user"
     inbox = _first(owner, terms)
-    if everything and any(box.name == inbox for box in alone):
-        client = "sync_client" if terms.ours else REAL_CLIENT
-        yield Advice(THERE, _line(client, "-S", terms.here, "-u", name), "brings the user here")
-        delete = _line("mailstore", "delete", "-r", inbox) if terms.ours else f"cyradm: dm {inbox}"
-        yield Advice(THERE, delete, "is rid of the user there", otherwise=True)
-        return
-    boxes_there = [box.name for box in alone]
-    client = "sync_client" if terms.ours else REAL_CLIENT
-    yield Advice(THERE, _line(client, "-S", terms.here, "-m", *boxes_there), "brings them here")
-    for one in boxes_there:
-        delete = _line("mailstore", "delete", one) if terms.ours else f"cyradm: dm {one}"
-        yield Advice(THERE, delete, "is rid of it there", otherwise=True)
+    whole = everything and any(box.name == inbox for box in alone)
+    names = [box.name for box in alone]
+    if terms.ours:
+        line = _line("cyrus-sync", "rescue", "--server", terms.here, name)
+        yield Advice(THERE, line, f"brings it here, where a csync server listens on {terms.here}")
+    else:
+        what = ("-u", name) if whole else ("-m", *names)
+        yield Advice(THERE, _line(REAL_CLIENT, "-S", terms.here, *what), "brings it here")
+    for one in [inbox] if whole else names:
+        recursive = ("-r",) if whole else ()
+        delete = _line("mailstore", "--even-replica", "delete", *recursive, one)
+        yield Advice(THERE, delete if terms.ours else f"cyradm: dm {one}", "is rid of it", otherwise=True)
 
 
 def _first(owner: Owner, terms: Terms) -> str:

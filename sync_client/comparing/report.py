@@ -73,7 +73,7 @@ def summary(progress: Progress, about: About) -> Iterator[str]:
     if is_equal(progress):
         yield "no difference"
     else:
-        yield f"{progress.differing} owners differ, {progress.failed} could not be compared"
+        yield f"different: {progress.differing} owners; could not be compared: {progress.failed}"
 
 
 # -- for a program
@@ -127,11 +127,11 @@ def verdict(octets: bytes, expected: ReportKey | None) -> tuple[str, bool]:
     except BadReport as error:
         return f"NOT GOOD: {error.message}", False
     counts = report["counts"]
+    different = f"different: {counts['differing']}, failed: {counts['failed']}"
     said = (
         f"{report['master']} with {report['replica']} by {report['asked']['depth']},"
         f" {report['begun']} to {report['ended']}: {counts['owners']} owners,"
-        f" {counts['mailboxes']} mailboxes, "
-        + ("no difference" if report["equal"] else f"{counts['differing']} differ, {counts['failed']} failed")
+        f" {counts['mailboxes']} mailboxes, {'no difference' if report['equal'] else different}"
     )
     if expected is None:
         return f"NOT GOOD: whole, but nothing says whose key {key.fingerprint()} is (--key): {said}", False

@@ -77,6 +77,12 @@ def test_who_only_looks_or_mends_is_let(replica: Site, tmp_path: Path) -> None:
     replica.ok("export", "alice", str(tmp_path / "out"))
 
 
+@pytest.mark.covers("mailstore: commands and options", "--even-replica")
+def test_who_says_so_may_be_rid_of_what_a_split_brain_has_left(replica: Site) -> None:
+    replica.ok("--even-replica", "delete", "user/alice/Work")
+    assert "user/alice/Work" not in replica.ok("ls", "alice").lines
+
+
 def test_no_change_gets_past_the_store_itself(replica: Site) -> None:
     kept = open_kept(replica.config())
     changes: list[Any] = [

@@ -106,10 +106,13 @@ def test_a_store_whose_changes_went_nowhere_is_not_demoted(
     assert main(["-C", str(conf), "demote"]) == 0
 
 
-def test_a_real_cyrus_is_not_demoted_from_here(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["promote", "demote"])
+def test_a_real_cyrus_has_no_role_from_here(
+    conf: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     with conf.open("a") as file:
         file.write("sync_source: cyrus\n")
-    assert main(["-C", str(conf), "demote"]) == 78
+    assert main(["-C", str(conf), command]) == 78
     assert "real Cyrus" in capsys.readouterr().err
 
 

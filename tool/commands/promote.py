@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ConfigError, UsageError
 from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import role_of
 from cyrus_sync.common.waiting import Waiting, WaitingFile
+from cyrus_sync.spool.config import reads_spool
 
 PORTS = {"csync": 2005, "imap": 143, "imaps": 993, "lmtp": 24, "smtp": 25}
 """Where a mail server answers that is alive."""
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     cfg = Config.load(args.config, program="mailstore")
+    if reads_spool(cfg):
+        raise ConfigError(
+            f"{cfg.path}: the mail here is that of a real Cyrus: it is the master as soon as its services"
+            " take mail (replicaonly: no, since 3.12) and nobody replicates to it any more"
+        )
     role = role_of(cfg)
     standing = role.standing()
     if standing is not None and standing.role is Role.MASTER:

@@ -125,4 +125,5 @@ complete -c mailstore -n '__fish_seen_subcommand_from stats' -s h -l help -d 'sh
 complete -c mailstore -n '__fish_seen_subcommand_from stats' -l format -x -a 'text json'
 complete -c mailstore -s h -l help -d 'show this help message and exit'
 complete -c mailstore -s C -r -F -d 'imapd.conf to read'
+complete -c mailstore -l even-replica -d 'make the change although only replication may change this store: to be rid of what a split brain has left on a replica'
 complete -c mailstore -l version -d 'print the version and end'
