@@ -1,7 +1,10 @@
 """``python -m bench.packets``: replication by packets, measured with its own commands as processes.
 
-A site is filled, and made the first replica of a family; its mail goes to a second site in one packet.
-Rates are messages a second of a command's whole life, its start included; memory is the peak of its process.
+A site is filled, and made the first replica of a family; its mail goes to a second site in one packet, and
+to a third one in many parts, as a small medium needs them. Then many users without mail are made at another
+site, of which a replica is made. What the operations log takes on disk afterwards is in the notes.
+Rates are messages a second of a command's whole life, its start included (of users where there is no mail);
+memory is the peak of its process.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from .processes import Ran, run
 
 HEADINGS = ("step", "messages", "MB of mail", "s", "msgs/s", "MB/s", "CPU s", "RSS MB", "note")
 _AT_ONCE = 500
+PARTS = 80
 
 
 class Site:
@@ -57,6 +61,19 @@ class Site:
         store.close()
         return octets
 
+    def make_users(self, count: int) -> None:
+        """Users without mail."""
+        store = open_store(Config.load(self.conf, program="mailstore"))
+        for number in range(count):
+            with store.write(Owner("user", f"u{number}")) as writer:
+                writer.create(f"user.u{number}")
+        store.close()
+
+    def log_size(self) -> str:
+        """What the operations log takes on disk."""
+        files = (self.conf.parent / "conf" / "multisite").glob("oplog.db*")
+        return f"log {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+
     def multitool(self, *words: str) -> Ran:
         command = [sys.executable, "-m", "cyrus_sync.multisite.multitool", *words, "-C", str(self.conf)]
         ran = run(command, {})
@@ -67,7 +84,7 @@ class Site:
 
 def measure(work: Path, count: int, size: int) -> list[list[str]]:
     """The rows of the table."""
-    one, other = Site(work, "one"), Site(work, "other")
+    one, other, third = (Site(work, name) for name in ("one", "other", "third"))
     creation, packet, phrase = work / "creation", work / "packet", work / "phrase"
     phrase.touch(mode=0o600)
     phrase.write_text("no secret at all\n")
@@ -75,6 +92,8 @@ def measure(work: Path, count: int, size: int) -> list[list[str]]:
     one.multitool("mkfamily", "-name", "bench", "one")
     one.multitool("mkreplica", "-export", *trusting, "-out", str(creation), "other:other")
     other.multitool("mkreplica", "-import", *trusting, str(creation))
+    one.multitool("mkreplica", "-export", *trusting, "-out", str(work / "creation3"), "third:third")
+    third.multitool("mkreplica", "-import", *trusting, str(work / "creation3"))
     octets = one.fill(Post().alike(count, size), 10)
     rows = []
 
@@ -88,7 +107,33 @@ def measure(work: Path, count: int, size: int) -> list[list[str]]:
     export = one.multitool("syncreplica", "-export", "-out", str(packet), "other@bench")
     length = packet.stat().st_size
     row("export", export, f"packet {length / 1e6:.1f} MB, {length / octets:.0%} of the mail")
-    row("import", other.multitool("syncreplica", "-import", str(packet)))
+    row("import", other.multitool("syncreplica", "-import", str(packet)), other.log_size())
+    parts = work / "parts"
+    parts.mkdir()
+    most = f"{max(length // PARTS // 1024, 1)}k"
+    one.multitool("syncreplica", "-export", "-maxsize", most, "-out", str(parts / "packet"), "third@bench")
+    count_of_parts = len(list(parts.iterdir()))
+    imported = third.multitool("syncreplica", "-import", str(parts))
+    row(f"import of {count_of_parts} parts", imported, third.log_size())
+    return rows
+
+
+def measure_users(work: Path, users: int) -> list[list[str]]:
+    """A replica of a site with so many users, who have an INBOX each and no mail."""
+    one, other = Site(work, "origin"), Site(work, "copy")
+    creation, phrase = work / "creation of many", work / "phrase"
+    trusting = ("-workdir", str(work), "-secret", str(phrase))
+    one.make_users(users)
+    one.multitool("mkfamily", "-name", "many", "one")
+    rows = []
+    for step, site, words in (
+        ("mkreplica -export", one, ("-export", *trusting, "-out", str(creation), "copy:copy")),
+        ("mkreplica -import", other, ("-import", *trusting, str(creation))),
+    ):
+        ran = site.multitool("mkreplica", *words)
+        figures = (f"{ran.seconds:.2f}", f"{users / ran.seconds:,.0f}", "", f"{ran.cpu:.2f}")
+        note = f"{users:,} users; {site.log_size()}"
+        rows.append([step, "0", "0", *figures, f"{ran.rss / 1e6:.0f}", note])
     return rows
 
 
@@ -99,9 +144,11 @@ def main() -> None:
     parser.add_argument("--ground", default="tmpfs", metavar="G", help=f"{NAMES}; default tmpfs")
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--size", type=int, default=4096, help="octets of a message")
+    parser.add_argument("--users", type=int, default=2000, help="users without mail")
     options = parser.parse_args()
     with ground(options.ground, gigabytes=40) as work:
         rows = measure(work, options.messages, options.size)
+        rows += measure_users(work, options.users)
     table = Table(box=None, header_style="bold")
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if number in (0, len(HEADINGS) - 1) else "right")

@@ -137,7 +137,7 @@ def import_replica(
         for path in ordered:
             with PacketReader(path) as packet:
                 packet.verify(maker.current)
-                importing.apply(packet)
+                importing.apply(packet, goes_on=path != ordered[-1])
         _have_own_keys(member, birth)
         importing.run([])
         return member.family

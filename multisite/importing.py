@@ -22,10 +22,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
-from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
@@ -43,9 +42,11 @@ from cyrus_sync.multisite.admission import (
 from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import Forked, NotApplied, UnknownSender, WentBack
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.held import Held, not_stored
+from cyrus_sync.multisite.oplog.held import Held
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
 from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
+from cyrus_sync.multisite.parts import Parts, Waiting
+from cyrus_sync.multisite.pruning import prune_held
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
@@ -101,19 +102,6 @@ def _looks_like_one(path: Path) -> bool:
         os.close(descriptor)
 
 
-class Waiting(NamedTuple):
-    """So many `changes` of an owner are in the log, and are not seen here before the `master` answers: a
-    replica's name, or what keeps this replica from it."""
-
-    owner: Owner
-    changes: int
-    master: str
-
-    def __str__(self) -> str:
-        many = f"{self.changes} changes of {self.owner} wait"
-        return f"{many if self.changes > 1 else f'1 change of {self.owner} waits'} for {self.master}"
-
-
 class Import:
     """Applies packets for one member, which is locked. `applied` is called with the path of each packet that
     has been applied, `notice` with what one may want to know afterwards."""
@@ -126,6 +114,7 @@ class Import:
         self._notice = notice
         self.waiting: list[Waiting] = []
         """What of the packet that was applied last waits for masters."""
+        self._parts = Parts(self._new_messages, self._hold, self._confirm)
 
     def run(self, paths: Iterable[Path]) -> Result:
         """Apply what can be applied, in the right order, whatever the order of `paths`.
@@ -134,28 +123,40 @@ class Import:
         fails."""
         result = Result()
         bring_up_to_date(self._member, self._notice)
-        waiting = dict.fromkeys(paths)
+        try:
+            self._apply_all(dict.fromkeys(paths), result)
+        finally:
+            self._parts.close()
+        self._afterwards()
+        self._member.log.db.shrink()
+        return result
+
+    def _apply_all(self, waiting: dict[Path, None], result: Result) -> None:
+        heads = {path: _head(path) for path in waiting}
         progress = True
         while waiting and progress:
             progress = False
-            for path in sorted(waiting, key=self._order):
+            order = sorted(waiting, key=lambda path: _order(path, heads[path]))
+            for path, following in zip(order, [*order[1:], None], strict=True):
+                goes_on = _goes_on(heads[path], heads[following] if following else None)
                 try:
-                    self._one(path, result)
+                    self._one(path, result, goes_on=goes_on)
                 except (Gap, UnknownSender, Forked) as error:
+                    result.applied += self._parts.end()
                     result.refused[path] = error
                     if isinstance(error, Forked) and error.ours:
-                        return self._went_back(error, path, result, waiting)
+                        self._went_back(error, path, result, waiting)
+                        return
                 except (PacketError, NotApplied, OSError) as error:
+                    result.applied += self._parts.end()
                     result.refused[path] = _as_error(error, path)
                     del waiting[path]
                 else:
                     progress = True
                     result.refused.pop(path, None)
                     del waiting[path]
-        self._afterwards()
-        return result
 
-    def _went_back(self, error: Forked, path: Path, result: Result, waiting: Iterable[Path]) -> Result:
+    def _went_back(self, error: Forked, path: Path, result: Result, waiting: Iterable[Path]) -> None:
         """This replica went on after a restore: it takes and tells nothing more before the administrator has
         said so. An unsigned packet is not believed so far."""
         with PacketReader(path) as packet:
@@ -164,7 +165,6 @@ class Import:
             self._member.generation.is_behind(str(error).partition(":")[0])
         for one in waiting:
             result.refused.setdefault(one, WentBack("another packet shows it"))
-        return result
 
     def needs(self, path: Path) -> Gap | None:
         """What is missing before the packet can be applied (``-diagnose``); None for nothing.
@@ -174,15 +174,9 @@ class Import:
             check(self._member, packet.header)
             return gap(self._member, packet.header)
 
-    def _order(self, path: Path) -> tuple[int, int, str]:
-        try:
-            with PacketReader(path) as packet:
-                header = packet.header
-        except (PacketError, OSError):
-            return (0, 0, str(path))
-        return (header.created, header.number, str(path))
-
-    def _one(self, path: Path, result: Result) -> None:
+    def _one(self, path: Path, result: Result, *, goes_on: bool) -> None:
+        """Apply one packet. `goes_on`: the next part of the same logical packet follows at once, and has the
+        operations for which messages of this one wait."""
         member = self._member
         with PacketReader(path, secrets=member.secrets()) as packet:
             header = packet.header
@@ -203,15 +197,28 @@ class Import:
             if lacking is not None:
                 raise lacking
             member.set_family(learn(member.family, header.sender, verdict.history, member.warn))
-            result.operations += self.apply(packet)
-        result.applied.append(path)
+            result.operations += self.apply(packet, goes_on=goes_on)
+        self._parts.done(path, self.waiting, goes_on=goes_on)
+        if not goes_on:
+            result.applied += self._parts.end()
+
+    def _new_messages(self) -> PacketMessages:
+        return PacketMessages(self._member.staging, Held(self._member.log.db))
+
+    def _hold(self, messages: PacketMessages) -> None:
+        with self._member.log.db.transaction():
+            messages.hold(messages.guids())
+
+    def _confirm(self, path: Path, waiting: list[Waiting]) -> None:
+        self.waiting = waiting
         self._applied(path)
 
     # -- applying
 
-    def apply(self, packet: PacketReader) -> int:
+    def apply(self, packet: PacketReader, *, goes_on: bool = False) -> int:
         """Apply a packet that has been verified and fits. Returns how many operations were new. Raises
         `PacketError` and what the store raises; what was committed by then stays, and is found done."""
+        self._parts.begin()
         member, log, header = self._member, self._member.log, packet.header
         count = size = since = 0
         total = sum(there.end - there.start + 1 for there in header.ranges.values())
@@ -234,10 +241,8 @@ class Import:
                     size = since = 0
                     self._carry_out(context, replay)
             self._carry_out(context, replay)
-            if header.number and not header.last:
-                context.messages.hold(
-                    guid for guid in context.messages.guids() if guid not in replay.consumed
-                )
+            if header.number and not header.last and not goes_on:
+                context.messages.hold(context.messages.guids())
             self._wanted(context, replay)
             if note_restore(member, context, header):
                 log.epochs.put(header.sender, where_they_part(log, header))
@@ -352,10 +357,11 @@ class Import:
     @contextmanager
     def _replay(self) -> Iterator[tuple[ReplayContext, Replay]]:
         member = self._member
+        parts = self._parts.messages
         context = ReplayContext(
             log=member.log,
             batch=BatchWriter(member.store),
-            messages=PacketMessages(member.staging, Held(member.log.db)),
+            messages=parts if parts is not None else self._new_messages(),
             family=member.family,
             partitions=tuple(member.config.partitions),
             defaultpartition=member.config.defaultpartition,
@@ -370,11 +376,12 @@ class Import:
         replay = Replay(context, self._capture_owners)
         try:
             yield context, replay
-        except BaseException as error:
-            context.batch.roll_back(error)
+        except BaseException:
+            context.batch.roll_back()
             raise
         finally:
-            context.messages.close()
+            if context.messages is not self._parts.messages:
+                context.messages.close()
 
     def _capture_owners(self, owners: Iterable[Owner]) -> None:
         for owner, error in self._member.capture.owners(owners).items():
@@ -394,30 +401,26 @@ class Import:
             give_back(context)
             give_inboxes(context)
             self._commit(context, replay)
-            self._prune_held()
+            prune_held(log, self._member.store)
 
-    def _prune_held(self) -> None:
-        """Let go of held messages for which nobody will ask this replica any more."""
-        held = Held(self._member.log.db)
-        for guid in held.guids():
-            try:
-                if self._is_useless(guid):
-                    held.drop([guid])
-            except StoreCorrupt:
-                continue  # its owner is damaged here, so this may be the only copy of the message
 
-    def _is_useless(self, guid: bytes) -> bool:
-        """Whether no owner of the message needs the held copy. An owner does not need it if its store here
-        has the message, or if the operation that brought the message is part of the master's state here."""
-        log = self._member.log
-        owners = log.operations.introducers(guid)
-        for owner in owners:
-            if not_stored(self._member.store, log.places(owner), [guid]) and (
-                log.operations.has_pending(owner)
-                or not log.operations.known_to(owner, guid, log.masters.settled(owner))
-            ):
-                return False
-        return bool(owners)
+def _head(path: Path) -> Header | None:
+    try:
+        with PacketReader(path) as packet:
+            return packet.header
+    except (PacketError, OSError):
+        return None
+
+
+def _order(path: Path, header: Header | None) -> tuple[int, int, str]:
+    return (header.created, header.number, str(path)) if header else (0, 0, str(path))
+
+
+def _goes_on(one: Header | None, following: Header | None) -> bool:
+    """Whether a packet is followed by the next part of the same logical packet."""
+    if one is None or following is None or one.kind == CREATION:
+        return False
+    return one.logical == following.logical and following.number == one.number + 1
 
 
 def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:

@@ -128,6 +128,19 @@ class SiteWriter(SiteReader, Protocol):
     ) -> None: ...
 
 
+class SiteTogether(Protocol):
+    """Changes to several owners that end at once (`common.stores.mailstore.Together`)."""
+
+    @property
+    def may_grow(self) -> bool: ...
+
+    def writer(self, owner: Owner, timeout: float) -> SiteWriter: ...
+
+    def commit(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+
 class SiteMail(Protocol):
     """All owners' mail."""
 
@@ -142,6 +155,8 @@ class SiteMail(Protocol):
     def write(self, owner: Owner, *, timeout: float = 5.0) -> AbstractContextManager[SiteWriter]:
         """Raises `MailboxLocked` if the owner cannot be had within `timeout` seconds, and what says why
         nothing can be changed here."""
+
+    def together(self) -> SiteTogether: ...
 
     def rename(
         self,

@@ -15,8 +15,9 @@ from cyrus_sync.multisite.commands.diagnosis import diagnose, say_refused
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
 from cyrus_sync.multisite.commands.sending import check_comments
 from cyrus_sync.multisite.errors import UnknownReplica
-from cyrus_sync.multisite.importing import Import, Result, Waiting
+from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.parts import Waiting
 from cyrus_sync.shipping.mkorder import COMMENT_OPTIONS, read_comment
 
 GRAMMAR = Grammar(

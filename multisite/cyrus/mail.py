@@ -49,6 +49,9 @@ class CyrusMail:
         raise OnlyRead().at(user=str(owner))
         yield  # a context manager, that nobody enters
 
+    def together(self) -> _Together:
+        return _Together()
+
     def rename(
         self,
         old: str,
@@ -64,3 +67,18 @@ class CyrusMail:
 
     def close(self) -> None:
         self.master.close()
+
+
+class _Together:
+    """No owner of this mail is ever changed."""
+
+    may_grow = False
+
+    def writer(self, owner: Owner, timeout: float) -> SiteWriter:
+        raise OnlyRead().at(user=str(owner))
+
+    def commit(self) -> None:
+        """There is nothing."""
+
+    def undo(self) -> None:
+        """There is nothing."""

@@ -7,6 +7,7 @@ An older one is upgraded, and a copy of it stays beside it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -22,7 +23,10 @@ from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.multisite.errors import SiteLocked
 
-VERSION = 4
+VERSION = 5
+FREE_AT_MOST = 4 << 20
+"""Bytes of free pages that are left in the file for later."""
+
 FILE = "oplog.db"
 LOCK = "lock"
 _SCHEMA = Path(__file__).with_name("schema.sql")
@@ -31,6 +35,7 @@ MIGRATIONS: Mapping[int, str] = {
     1: "CREATE INDEX objects_of_owner ON objects (owner);",
     2: "ALTER TABLE operations ADD COLUMN reason TEXT NOT NULL DEFAULT '';",
     3: "CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
+    4: "CREATE INDEX introduced_by_guid ON introduced (guid);",
 }
 """SQL that takes a file of version N to N + 1, by N. Never changed once released."""
 
@@ -171,6 +176,18 @@ class Database:
             self._check_whole()
             self._connection.execute("COMMIT")
             self._connection.execute("BEGIN IMMEDIATE")
+
+    def shrink(self) -> None:
+        """Give pages back to the file system where many are free. Not within a transaction. Whoever reads the
+        file meanwhile keeps it from that, and it is done another time."""
+        (free,), (pages,), (size,) = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()
+            for name in ("freelist_count", "page_count", "page_size")
+        )
+        if free * size > FREE_AT_MOST and free * 4 > pages:
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the file."""

@@ -292,6 +292,18 @@ class Operations:
         rows = self._db.execute("SELECT owner FROM introduced WHERE guid = ?", (guid,))
         return [owner_from(text) for (text,) in rows.fetchall()]
 
+    def introducers_of_held(self) -> dict[Owner, dict[bytes, tuple[str, int]]]:
+        """Owner -> the held messages that an operation on that owner has brought into the log, each with the
+        origin and the number of that operation."""
+        rows = self._db.execute(
+            "SELECT i.owner, h.guid, o.origin, o.id FROM held h JOIN introduced i ON i.guid = h.guid"
+            " JOIN operations o ON o.seq = i.seq"
+        )
+        found: dict[Owner, dict[bytes, tuple[str, int]]] = {}
+        for text, guid, origin, number in rows.fetchall():
+            found.setdefault(owner_from(text), {})[guid] = origin, number
+        return found
+
     def known_to(self, owner: Owner, guid: bytes, row: Mapping[str, int]) -> bool:
         """Whether a replica with this epoch row has been given the message: that is so if it knows the
         operation that brought the message into the log."""

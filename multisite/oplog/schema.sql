@@ -44,6 +44,8 @@ CREATE TABLE introduced (
     PRIMARY KEY (owner, guid)
 ) WITHOUT ROWID;
 
+CREATE INDEX introduced_by_guid ON introduced (guid);
+
 -- Messages of operations that are not applied here: to be passed on, or waited for.
 CREATE TABLE held (
     guid BLOB PRIMARY KEY,

@@ -74,10 +74,11 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
     state = update.state
     uniqueid = state.uniqueid
     context.require(entry)
+    told = context.log.objects.get(uniqueid) is not None
     context.log.objects.note(uniqueid, entry.owner, context.creator(entry))
     name = place(context, uniqueid, state.name, context.creator(entry))
     owner = owner_of(name)
-    there = find_name(context, owner, uniqueid)
+    there = find_name(context, owner, uniqueid, told=told)
     partition = there[2] if there else context.partition(state.partition)
     if there and there[1] != name:
         move(context, uniqueid, there[1], name, partition)

@@ -97,9 +97,11 @@ def give_back(context: ReplayContext) -> None:
         context.notice(f"{local} has its name {wanted} again")
 
 
-def _find(context: ReplayContext, uniqueid: str) -> tuple[Owner, str, str] | None:
-    """Owner, name and partition of a mailbox here, whoever has it; None if nobody has."""
-    context.batch.commit()
+def _find(context: ReplayContext, uniqueid: str, *, told: bool = True) -> tuple[Owner, str, str] | None:
+    """Owner, name and partition of a mailbox here, whoever has it; None if nobody has. `told`: the log knows
+    of it. If it does not, what is not committed yet cannot have it."""
+    if told:
+        context.batch.commit()
     owner = context.batch.store.owner_of_uniqueid(uniqueid)
     if owner is None:
         return None
@@ -115,11 +117,13 @@ def mailboxes_left(context: ReplayContext, owner: Owner) -> list[str]:
     return [name for name in names if not (is_deleted(name) or name.endswith(".#sieve"))]
 
 
-def find_name(context: ReplayContext, owner: Owner, uniqueid: str) -> tuple[Owner, str, str] | None:
+def find_name(
+    context: ReplayContext, owner: Owner, uniqueid: str, *, told: bool = True
+) -> tuple[Owner, str, str] | None:
     """Owner, name and partition of a mailbox here; None if nobody has it. `owner` is looked at first: that is
-    where it most often is."""
+    where it most often is. `told`: the log knows of it."""
     with context.batch.reader(owner) as reader:
         state = reader.mailbox_by_id(uniqueid)
     if state is not None:
         return owner, state.name, state.partition
-    return _find(context, uniqueid)
+    return _find(context, uniqueid, told=told)

@@ -81,7 +81,7 @@ class Replay:
             if not again:
                 self._notice_set_aside(self._context.log.operations.add(replace(entry, reason=str(error))))
             return
-        if operation.origin != self._context.log.self_id:
+        if operation.origin != self._context.log.self_id and not self._context.founding:
             self._capture_first(entry.owner, operation.attributes.get("uniqueid", ""))
         messages = said.command.messages if said.command else {}
         entry = replace(entry, guids=tuple(messages), octets=sum(messages.values()))

@@ -74,7 +74,7 @@ def test_a_file_is_shipped_beside_its_copies() -> None:
 
 def test_packets_are_measured() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bench.packets", "--messages", "20"],
+        [sys.executable, "-m", "bench.packets", "--messages", "20", "--users", "3"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,

@@ -401,7 +401,7 @@ def store_without_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The importer dies when the store has a transaction and the log does not know that yet."""
 
     def commit(self: BatchWriter) -> None:
-        busy = self._writer is not None
+        busy = bool(self._writers)
         original(self)
         if busy:
             raise Died

@@ -1,0 +1,74 @@
+"""The parts of one logical packet, applied one after the other.
+
+The messages of all parts at hand are staged together until the last of them is done, so that hardly any goes
+through the log. Only then does anybody hear that a part is applied, and may remove its file: until then the
+files have the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite.replay.packet_messages import PacketMessages
+
+
+class Waiting(NamedTuple):
+    """So many `changes` of an owner are in the log, and are not seen here before the `master` answers: a
+    replica's name, or what keeps this replica from it."""
+
+    owner: Owner
+    changes: int
+    master: str
+
+    def __str__(self) -> str:
+        many = f"{self.changes} changes of {self.owner} wait"
+        return f"{many if self.changes > 1 else f'1 change of {self.owner} waits'} for {self.master}"
+
+
+class Parts:
+    """What was applied and not confirmed yet, and the messages that it brought."""
+
+    def __init__(
+        self,
+        make: Callable[[], PacketMessages],
+        hold: Callable[[PacketMessages], object],
+        confirm: Callable[[Path, list[Waiting]], object],
+    ) -> None:
+        """`make` gives an empty stage, `hold` has the log hold what is left in one, and `confirm` is called
+        with each part that has been applied and what of it waits for masters."""
+        self._make = make
+        self._hold = hold
+        self._confirm = confirm
+        self._done: list[tuple[Path, list[Waiting]]] = []
+        self._goes_on = False
+        self.messages: PacketMessages | None = None
+
+    def begin(self) -> None:
+        """A part is about to be applied."""
+        if self.messages is None:
+            self.messages = self._make()
+
+    def done(self, path: Path, waiting: list[Waiting], *, goes_on: bool) -> None:
+        """A part has been applied. `goes_on`: operations of the next part need messages of this one."""
+        self._done.append((path, waiting))
+        self._goes_on = goes_on
+
+    def end(self) -> list[Path]:
+        """No further part follows at once: what was brought for operations that have not come is held in the
+        log. Returns the parts that are confirmed by that."""
+        done, self._done = self._done, []
+        if self.messages is not None and done and self._goes_on:
+            self._hold(self.messages)
+        self.close()
+        for path, waiting in done:
+            self._confirm(path, waiting)
+        return [path for path, _ in done]
+
+    def close(self) -> None:
+        """Let go of all messages."""
+        if self.messages is not None:
+            self.messages.close()
+            self.messages = None
