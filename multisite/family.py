@@ -25,6 +25,9 @@ from cyrus_sync.multisite.packet.keys import PublicKeys
 from cyrus_sync.multisite.packet.succession import Succession
 
 FILE = "family.yaml"
+INBOX_POLICIES = ("merge", "rename")
+"""What becomes of an INBOX that was born at two sites: its messages go into one, or one gets another name."""
+
 DEFAULT_CLASS = "-default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ANY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -57,6 +60,10 @@ class Replica:
     signed: int = 0
     forked: int = 0
     """Its operations up to this number may differ from site to site (`multisite.oplog.forks`)."""
+    inbox: str = ""
+    """What it has said of the family: what becomes of an INBOX that two sites made (`INBOX_POLICIES`)."""
+    inbox_version: int = 0
+    """The family does what was said last, by the highest number."""
     wanted: str = ""
     """The name that it should have, where another replica has that name here; "" = it has it."""
 
@@ -105,11 +112,11 @@ def replica_of_text(text: str) -> Replica:
 
 def _faults(one: Replica) -> Iterator[str]:
     """What is wrong with the fields of a replica."""
-    for name in ("id", "name", "host", "storage_class", "creator", "keys", "succession", "wanted"):
+    for name in ("id", "name", "host", "storage_class", "creator", "keys", "succession", "wanted", "inbox"):
         if not isinstance(getattr(one, name), str):
             yield f"{name} is no text"
             return
-    for name in ("incarnation", "version", "signed", "forked"):
+    for name in ("incarnation", "version", "signed", "forked", "inbox_version"):
         number = getattr(one, name)
         if type(number) is not int or not 0 <= number < _NUMBERS_END:
             yield f"{name} is no number from 0 to 2^63 - 1"
@@ -119,6 +126,8 @@ def _faults(one: Replica) -> Iterator[str]:
         yield f"no id of a replica: {one.id[:40]!r}, {one.creator[:40]!r}"
     if not _ANY_NAME.fullmatch(one.name) or (one.wanted and not _NAME.fullmatch(one.wanted)):
         yield f"no name of a replica: {one.name[:80]!r}, {one.wanted[:80]!r}"
+    if one.inbox and one.inbox not in INBOX_POLICIES:
+        yield f"no policy for INBOXes: {one.inbox[:40]!r}"
     for name, longest in (("host", 255), ("storage_class", 64)):
         if len(getattr(one, name)) > longest or not getattr(one, name).isprintable():
             yield f"{name} is longer than {longest}, or has control characters"
@@ -218,6 +227,12 @@ class Family:
     def myself(self) -> Replica:
         """This server's replica."""
         return self.replicas[self.self_id]
+
+    @property
+    def inbox_policy(self) -> str:
+        """One of `INBOX_POLICIES`: what was said last in the family."""
+        said = max((one.inbox_version, one.id, one.inbox) for one in self.replicas.values())
+        return said[2] or INBOX_POLICIES[0]
 
     def living(self) -> list[Replica]:
         """All replicas that were not removed, by name."""

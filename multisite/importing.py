@@ -43,6 +43,7 @@ from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import Forked, NotApplied, UnknownSender, WentBack
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held
+from cyrus_sync.multisite.oplog.objects import Object
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
 from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
 from cyrus_sync.multisite.parts import Parts, Waiting
@@ -51,6 +52,7 @@ from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
 from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
+from cyrus_sync.multisite.replay.merging import merge_all, merge_twins
 from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
@@ -387,6 +389,14 @@ class Import:
         for owner, error in self._member.capture.owners(owners).items():
             self._notice(f"{owner}: {error}")
 
+    def merge(self, things: Sequence[Object]) -> int:
+        """Merge mailboxes in conflict into those that have their names (``multitool merge``); how many."""
+        with self._member.log.db.transaction(), self._replay() as (context, replay):
+            count = merge_all(context, things)
+            self._commit(context, replay)
+        self._afterwards()
+        return count
+
     def resume(self) -> None:
         """End what a process that crashed has begun. What waits for a message goes on waiting."""
         with self._member.log.db.transaction(), self._replay() as (context, replay):
@@ -399,6 +409,7 @@ class Import:
         with log.db.transaction(), self._replay() as (context, replay):
             replay.try_pending()
             give_back(context)
+            merge_twins(context)
             give_inboxes(context)
             self._commit(context, replay)
             prune_held(log, self._member.store)

@@ -24,6 +24,12 @@ def change_replica(member: Member, one: Replica) -> Replica:
     return member.family.replicas[one.id]
 
 
+def set_inbox_policy(member: Member, policy: str) -> None:
+    """Have the whole family do this with an INBOX that was born at two sites. Raises `SiteSealed`."""
+    last = max(one.inbox_version for one in member.family.replicas.values())
+    change_replica(member, replace(member.myself, inbox=policy, inbox_version=last + 1))
+
+
 def rename_replica(member: Member, one: Replica, name: str) -> Replica:
     """Give a replica another name. Raises `MultisiteError` for a name that is taken or bad, `SiteSealed`."""
     check_replica_name(name)

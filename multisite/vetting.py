@@ -176,6 +176,8 @@ def _meddled(family: Family, entry: LogEntry, said: Replica) -> str:
         return f"{family.name_of(entry.origin)} says that {known.name} was restored"
     if not itself and said.forked > known.forked:
         return f"{family.name_of(entry.origin)} says up to where operations of {known.name} may differ"
+    if not itself and (said.inbox, said.inbox_version) != (known.inbox, known.inbox_version):
+        return f"{family.name_of(entry.origin)} says what {known.name} has not said of INBOXes"
     if known.removed and not said.removed:
         return f"{known.name} was removed, and is not brought back"
     return ""

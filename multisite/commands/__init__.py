@@ -65,6 +65,8 @@ COMMANDS = {
     "keys": Subcommand(("keys",), "show the fingerprints of the replicas' keys, or change this one's"),
     "rmreplica": Subcommand(("rmreplica",), "take a replica out of the family"),
     "rename": Subcommand(("rename",), "rename a mailbox, or a replica"),
+    "merge": Subcommand(("merge",), "make one mailbox of two that want one name"),
+    "chfamily": Subcommand(("chfamily",), "show or change what holds for the whole family"),
     "conflicts": Subcommand(("conflicts",), "show what has a generated name, and how to settle it"),
     "describe": Subcommand(("describe",), "show what is known of a replica or a mailbox"),
     "lsmaster": Subcommand(("lsmaster",), "show who is master of whom"),

@@ -7,7 +7,7 @@ from cyrus_sync.common.names import is_inbox, owner_of
 from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
 from cyrus_sync.multisite.commands.naming import Naming
-from cyrus_sync.multisite.oplog.objects import Object, generated_name
+from cyrus_sync.multisite.oplog.objects import Object
 
 GRAMMAR = Grammar(
     "multitool conflicts",
@@ -44,25 +44,28 @@ def _mailbox(context: Context, view: View, naming: Naming, thing: Object) -> Non
     other = view.family.name_of(known.creator) if known else "?"
     context.print(f"  should be called {wanted}, as another one is here ({holder}), made at {other}")
     if is_inbox(thing.wanted):
-        _inbox(context, view, naming, thing, known)
+        _inbox(context, view, naming, thing)
         return
     context.print("  settle it with one of")
     for where in dict.fromkeys((creator, other)):
         # Where it was made it has the name that it should have, unless it lost it to the other there, too.
         context.print(f"    at {where}:  multitool rename {wanted} NEW-NAME")
+    context.print(f"    at {_master(view, thing)}:  multitool merge {wanted}")
 
 
-def _inbox(context: Context, view: View, naming: Naming, thing: Object, holder: Object | None) -> None:
-    """How two INBOXes of one user are settled. An INBOX is not renamed, so it is the other one that gets a
-    name: at the user's master, where that has a generated name."""
+def _inbox(context: Context, view: View, naming: Naming, thing: Object) -> None:
+    """How two INBOXes of one user are settled. By default their master merges them when it hears of both. An
+    INBOX is not renamed, so it is the other one that gets a name, where that has a generated name."""
+    wanted, where = naming.external(thing.wanted), _master(view, thing)
+    context.print("  settle it with" + (" one of" if where == view.family.myself.name else ""))
+    context.print(f"    at {where}:  multitool merge {wanted}")
+    if where == view.family.myself.name:
+        context.print(f"    at {where}:  multitool rename {naming.external(thing.local)} NEW-NAME")
+
+
+def _master(view: View, thing: Object) -> str:
     master = view.log.masters.of(thing.owner)
-    where = master.replica if master else view.log.self_id
-    there = {one.creator for one in (thing, holder) if one} - {where}
-    local = thing.local
-    if where != view.log.self_id and len(there) == 1:
-        local = generated_name(thing.wanted, view.family.name_of(there.pop()))
-    context.print("  settle it with")
-    context.print(f"    at {view.family.name_of(where)}:  multitool rename {naming.external(local)} NEW-NAME")
+    return view.family.name_of(master.replica if master else view.log.self_id)
 
 
 def _holder(view: View, name: str) -> str:

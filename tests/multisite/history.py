@@ -82,6 +82,9 @@ class History:
         self._now = 1_700_000_000
         for owner in self.owners:
             self._born(self.chance.choice(self.sites), owner)
+        if "born twice" in self.ways:
+            for owner in self.owners:
+                self._provisioned(owner)
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +105,21 @@ class History:
         with site.store() as store, store.write(owner) as writer:
             writer.create(root_of(owner))
         self.story.append(f"{owner} born at {site.name}")
+
+    def _provisioned(self, owner: Owner) -> None:
+        """Whoever meets a user first makes him, with a folder for what he sends."""
+        for site in self.sites:
+            with site.store() as store, store.write(owner) as writer:
+                if (
+                    owner.kind == "user"
+                    and writer.mailbox(root_of(owner)) is None
+                    and self.chance.random() < 0.6
+                ):
+                    writer.create(root_of(owner))
+                    sent = f"{root_of(owner)}.Sent"
+                    writer.create(sent)
+                    writer.annotate(sent, "/specialuse", owner.name, b"\\Sent")
+                    self.story.append(f"{owner} provisioned at {site.name}")
 
     # -- one step
 
@@ -519,6 +537,7 @@ WAYS = {
     "handing over": (),
     "going back": (_append,),
     "forgetting": (),
+    "born twice": (_append, _append),
     "setting aside": (_append, _delete, _expire),
     "leaving": (_append, _append, _leave),
     "moving away": (_append, _append, _rename, _rename, _rename),

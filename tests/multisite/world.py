@@ -20,6 +20,7 @@ from cyrus_sync.multisite.creation import Pin, create_family, import_replica, ma
 from cyrus_sync.multisite.export import ExportOptions, export, packet_name
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.membership import set_inbox_policy
 
 TRUSTING = Pin(is_right=lambda _keys: True)
 """Somebody who has compared the fingerprint."""
@@ -112,10 +113,15 @@ class Site:
         return found
 
 
-def family_of(directory: Path, *names: str, clock: Callable[[], float] = time.time) -> list[Site]:
-    """Sites of one family, the first of which made it."""
+def family_of(
+    directory: Path, *names: str, clock: Callable[[], float] = time.time, inbox: str = ""
+) -> list[Site]:
+    """Sites of one family, the first of which made it. `inbox`: its policy for INBOXes born twice."""
     sites = [Site(name, directory / name, clock=clock) for name in names]
     create_family(sites[0].config, "mail", sites[0].name, f"{sites[0].name}.example.org")
+    if inbox:
+        with sites[0].member() as member:
+            set_inbox_policy(member, inbox)
     for site in sites[1:]:
         where = directory / f"creation-{site.name}"
         where.mkdir()

@@ -105,6 +105,21 @@ complete -c multitool -n '__fish_seen_subcommand_from rename' -s C -r -F -d 'ima
 complete -c multitool -n '__fish_seen_subcommand_from rename' -o help -d 'this text'
 complete -c multitool -n '__fish_seen_subcommand_from rename' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from rename' -F
+complete -c multitool -n __fish_use_subcommand -a merge -d 'make one mailbox of two that want one name'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -o help -d 'this text'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -o version -d 'print the version and end'
+complete -c multitool -n '__fish_seen_subcommand_from merge' -F
+complete -c multitool -n __fish_use_subcommand -a chfamily -d 'show or change what holds for the whole family'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o inbox -x -d 'merge: an INBOX that was born at two sites becomes one; rename: one of them'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o help -d 'this text'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o version -d 'print the version and end'
+complete -c multitool -n '__fish_seen_subcommand_from chfamily' -F
 complete -c multitool -n __fish_use_subcommand -a conflicts -d 'show what has a generated name, and how to settle it'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'

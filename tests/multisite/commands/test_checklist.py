@@ -422,9 +422,12 @@ def test_checklist_47_the_warning_has_the_name_as_people_type_it(
     assert "user.bob.v1^1" in sanfran.folders("bob")
 
 
+@pytest.mark.parametrize("way", ["merge", "rename"])
 def test_checklist_50_the_command_that_settles_two_inboxes_does_it(
-    three: Three, tmp_path: Path, capfd: Capture
+    three: Three, tmp_path: Path, capfd: Capture, way: str
 ) -> None:
+    assert three[0].multitool("chfamily", "-inbox", "rename") == 0
+    exchange(list(three), tmp_path)
     for server in three[:2]:
         server.create("user/bob")
         server.deliver("bob", f"from {server.name}")
@@ -434,17 +437,33 @@ def test_checklist_50_the_command_that_settles_two_inboxes_does_it(
     for server in three:
         capfd.readouterr()
         assert server.multitool("conflicts") == 0
-        (line,) = (one for one in capfd.readouterr().out.splitlines() if "multitool rename" in one)
-        commands.add(line.strip())
+        lines = capfd.readouterr().out.splitlines()
+        commands.update(one.strip() for one in lines if f"multitool {way}" in one)
     (command,) = commands
-    where, _, words = command.removeprefix("at ").partition(":  multitool rename ")
-    assert names[where].multitool("rename", words.split()[0], "user/bob/Former") == 0
+    where, _, words = command.removeprefix("at ").partition(f":  multitool {way} ")
+    new = ["user/bob/Former"] if way == "rename" else []
+    assert names[where].multitool(way, words.split()[0], *new) == 0
     exchange(list(three), tmp_path, most=12)
     for server in three:
         capfd.readouterr()
         assert server.multitool("conflicts") == 0
         assert capfd.readouterr().out == ""
-        assert set(server.folders("bob")) == {"user.bob", "user.bob.Former"}
+        assert set(server.folders("bob")) == {"user.bob", *(["user.bob.Former"] if new else [])}
+    assert three[0].dump() == three[1].dump() == three[2].dump()
+
+
+def test_an_inbox_that_was_born_at_two_sites_becomes_one_without_a_word(
+    three: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    for server in three[:2]:
+        server.create("user/bob")
+        server.deliver("bob", f"from {server.name}")
+    exchange(list(three), tmp_path, most=12)
+    for server in three:
+        capfd.readouterr()
+        assert server.multitool("conflicts") == 0
+        assert capfd.readouterr().out == ""
+        assert server.folders("bob") == ["user.bob"] and len(server.subjects("user.bob")) == 2
     assert three[0].dump() == three[1].dump() == three[2].dump()
 
 

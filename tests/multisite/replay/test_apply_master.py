@@ -215,7 +215,7 @@ def test_one_with_new_mail_here_is_kept(sites: list[Site], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("first", [0, 1], ids=["told by the lower", "told by the higher"])
 def test_a_user_who_was_born_twice_has_one_master_and_the_mail_of_both(tmp_path: Path, first: int) -> None:
-    sites = family_of(tmp_path, "boston", "sanfran")
+    sites = family_of(tmp_path, "boston", "sanfran", inbox="rename")
     ids = {}
     for site in sites:
         create(site, "user.bob", "user.bob.Work")
@@ -244,7 +244,7 @@ def test_a_user_who_was_born_twice_has_one_master_and_the_mail_of_both(tmp_path:
 
 
 def test_after_both_are_renamed_all_agree(tmp_path: Path) -> None:
-    sites = family_of(tmp_path, "boston", "sanfran")
+    sites = family_of(tmp_path, "boston", "sanfran", inbox="rename")
     for site in sites:
         create(site, "user.bob")
         append(site, "user.bob", message(f"from {site.name}"))

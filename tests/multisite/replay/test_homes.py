@@ -141,7 +141,7 @@ def test_handed_over_and_taken_away_at_once_loses_no_mail(
 @pytest.mark.parametrize("heard_by", ["lower", "higher"])
 def test_two_masters_of_a_user_born_twice_hand_him_to_each_other(tmp_path: Path, heard_by: str) -> None:
     """Both hand-overs have the same version, and neither knew of the other's mail of the same UID."""
-    sites = family_of(tmp_path, "boston", "sanfran")
+    sites = family_of(tmp_path, "boston", "sanfran", inbox="rename")
     for site in sites:
         create(site, "user.bob")
         with site.member() as member:

@@ -97,7 +97,7 @@ def test_his_own_inbox_with_new_mail_comes_back_whatever_came_before_it(
 
 
 def test_where_two_sites_rename_each_others_inbox_a_third_takes_the_place(tmp_path: Path) -> None:
-    sites = family_of(tmp_path, "boston", "sanfran")
+    sites = family_of(tmp_path, "boston", "sanfran", inbox="rename")
     for site in sites:
         create(site, "user.bob")
         append(site, "user.bob", message(f"from {site.name}"))
