@@ -86,7 +86,7 @@ class Bodies:
             for guid in left:
                 held = self._held.get(guid)
                 if held is not None:
-                    yield [_unfolded(held)]
+                    yield [unfolded(held)]
 
     def _at_their_places(
         self, owner: Owner, left: dict[bytes, None], places: Places | None
@@ -190,7 +190,8 @@ def _check_large(batch: Sequence[MessageBody]) -> None:
                 pass
 
 
-def _unfolded(body: MessageBody) -> MessageBody:
+def unfolded(body: MessageBody) -> MessageBody:
+    """A message that is held or staged as a zstd frame, as it is."""
     frame = body.data if isinstance(body.data, bytes) else b"".join(body.data)
     if body.size <= 4 << 20:
         return MessageBody(PARTITION, body.guid, body.size, frame_content(frame, body.size))

@@ -66,6 +66,8 @@ class Capture:
         self._log = log
         self._channel = channel
         self.recorder = Recorder(log)
+        self._gone: set[str] = set()
+        """Mailboxes of which the action log says that they were deleted."""
         options = Options(
             no_copyback=True, batchsize=RECORDS, batch_bytes=MESSAGE_BYTES, notice=_log.info, remark=_log.info
         )
@@ -80,12 +82,16 @@ class Capture:
         while claimed := self._channel.claim():
             with claimed:
                 left = claimed.reprocessing
-                lines = parse_lines(claimed.read(), _passed_over)
+                lines = list(parse_lines(claimed.read(), _passed_over))
                 by_owner: dict[Owner, list[LogLine]] = {}
                 for line in lines:
                     for owner in sorted(owners_of(line)):
                         by_owner.setdefault(owner, []).append(line)
-                failed = self._record_owners(by_owner)
+                self._gone = {line.args[0] for line in lines if line.type == "UNMAILBOX"}
+                try:
+                    failed = self._record_owners(by_owner)
+                finally:
+                    self._gone = set()
                 again = [line for owner in failed for line in by_owner[owner]]
                 if again:
                     self._channel.append([(line.type, *line.args) for line in dict.fromkeys(again)])
@@ -146,12 +152,27 @@ class Capture:
             raise failure
 
     async def _owner(self, owner: Owner) -> None:
+        for name in sorted(self._gone, reverse=True):
+            if owner_of(name) == owner:
+                self._deleted(owner, name)
         if owner == SERVER:
             await self._engine.annotation("")
         elif owner.kind == "user":
             await self._user(owner)
         elif owner.kind == "shared":
             await self._shared(owner)
+
+    def _deleted(self, owner: Owner, name: str) -> None:
+        """Record that a mailbox is gone that has left nothing behind: some releases of Cyrus keep no trace,
+        and without one the engine takes nothing for deleted. That the log names it is enough here: what is
+        compared with is known to have been this replica's own."""
+        told = self._log.shadows.by_name(name)
+        if told is None or self._master.owner_of_uniqueid(told.uniqueid) is not None:
+            return
+        with self._master.read(owner) as reader:
+            trace = reader.tombstone(told.uniqueid)
+        if trace is None:
+            self.recorder.unmailbox(name)
 
     async def _user(self, owner: Owner) -> None:
         with self._master.read(owner) as reader:

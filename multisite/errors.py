@@ -82,7 +82,16 @@ class NotMaster(MultisiteError):
 class OnlyRead(MultisiteError):
     """What a packet brings would have to be written into the spool of a real Cyrus."""
 
-    text = "the mail of this site is the spool of a real Cyrus, which is only read"
+    text = (
+        "the mail of this site is the spool of a real Cyrus, which is only read: name its own csync server in"
+        " cyrus_csync"
+    )
+
+
+class CannotBeSaid(MultisiteError):
+    """What a packet brings cannot be said to a real Cyrus. The message says what."""
+
+    text = "a csync server cannot be told this"
 
 
 class OtherMail(MultisiteError):

@@ -40,7 +40,7 @@ def open_mail(config: Config) -> OpenedMail:
     """The mail that `config` names. Raises `ConfigError`, and `StoreError` for who may not look which it
     is."""
     if reads_spool(config):
-        cyrus = CyrusMail.from_config(config)
+        cyrus = CyrusMail(config)
         return OpenedMail(cyrus, cyrus.master, cyrus.master, None, cyrus.check)
     kept = open_kept(config, replicating=True)
     return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care, kept.care.check)
@@ -48,7 +48,7 @@ def open_mail(config: Config) -> OpenedMail:
 
 def look_at_mail(config: Config) -> SiteMail:
     """The same, to be looked at only."""
-    return CyrusMail.from_config(config) if reads_spool(config) else open_store(config, readonly=True)
+    return CyrusMail(config) if reads_spool(config) else open_store(config, readonly=True)
 
 
 def check_same_mail(config: Config, family: Family) -> None:

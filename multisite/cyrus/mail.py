@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.errors import OnlyRead
+from cyrus_sync.common.errors import MailboxNonexistent
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.multisite.cyrus.server import OwnServer
+from cyrus_sync.multisite.cyrus.writer import CyrusWriter
 from cyrus_sync.multisite.mail import SiteReader, SiteWriter
 from cyrus_sync.spool.master import SpoolByGuid, SpoolMaster
 from cyrus_sync.spool.server import Server
 
 
 class CyrusMail:
-    """A `SiteMail`. What packets bring of it is refused: `OnlyRead` says so of each owner."""
+    """A `SiteMail`, read in the spool and changed through the own csync server of the Cyrus. Where imapd.conf
+    names none (`cyrus_csync`), every change is refused: `OnlyRead`."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.master = SpoolMaster(server)
+    def __init__(self, config: Config) -> None:
+        """Raises `ConfigError`. Nothing is opened before it is asked for."""
+        self._server = Server.from_config(config)
+        self.master = SpoolMaster(self._server)
         """For capture, and for whoever knows where a message is."""
         self._mail: SpoolByGuid = self.master.by_guid()
-
-    @classmethod
-    def from_config(cls, config: Config) -> CyrusMail:
-        """Raises `ConfigError`. Nothing is opened before it is asked for."""
-        return cls(Server.from_config(config))
+        self._own = OwnServer(config, self.master)
 
     def check(self) -> None:
         """Raises `StoreError` where the spool is not there, or not for us."""
@@ -45,9 +45,15 @@ class CyrusMail:
 
     @contextmanager
     def write(self, owner: Owner, *, timeout: float = 5.0) -> Iterator[SiteWriter]:
+        """That server locks what it changes while it does so; nobody waits for a lock here."""
         del timeout
-        raise OnlyRead().at(user=str(owner))
-        yield  # a context manager, that nobody enters
+        self._own.check()
+        writer = CyrusWriter(owner, lambda: self._mail.read(owner), self._own)
+        try:
+            yield writer
+            writer.carry_out()
+        finally:
+            writer.close()
 
     def together(self) -> _Together:
         return _Together()
@@ -62,10 +68,17 @@ class CyrusMail:
         timeout: float = 5.0,
         without_inbox: bool = False,
     ) -> None:
-        del new, partition, log, timeout, without_inbox
-        raise OnlyRead().at(mailbox=old)
+        """That server logs it if `sync_log_chain` says so; whoever renames for good captures it anyway."""
+        del log, timeout, without_inbox
+        self._own.check()
+        with self.read(owner_of(old)) as reader:
+            state = reader.mailbox(old)
+        if state is None:
+            raise MailboxNonexistent().at(mailbox=old)
+        self._own.call(lambda server: server.rename(old, new, partition or state.partition))
 
     def close(self) -> None:
+        self._own.close()
         self.master.close()
 
 

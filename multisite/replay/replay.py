@@ -17,9 +17,15 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import CyrusSyncError, SnapshotLost, StoreCorrupt, StoreError, SyncChanged
 from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.errors import BadOperation, MessagesMissing, MultisiteError, NotApplied
+from cyrus_sync.multisite.errors import (
+    BadOperation,
+    CannotBeSaid,
+    MessagesMissing,
+    MultisiteError,
+    NotApplied,
+)
 from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse, without_messages
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState, owner_from, owner_text
@@ -33,6 +39,9 @@ from cyrus_sync.multisite.replay.family_operations import note_replica
 from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
+
+ATTEMPTS = 10
+"""How often an operation is tried on a mailbox that changes in the same moment."""
 
 
 def is_word_of(master: Master | None, entry: LogEntry) -> bool:
@@ -123,7 +132,9 @@ class Replay:
             if operations.is_pending(entry):
                 stuck.add(entry.owner)
 
-    def _carry_out(self, entry: LogEntry, said: Said | None, *, vetted: bool = False) -> None:
+    def _carry_out(
+        self, entry: LogEntry, said: Said | None, *, vetted: bool = False, attempts: int = ATTEMPTS
+    ) -> None:
         """`said` is what `read` made of the operation, None if that is to be done. `vetted`: its origin is
         known to be allowed to say it."""
         log = self._context.log
@@ -156,6 +167,15 @@ class Replay:
             self._wait(entry)
             log.want(entry.owner, error.guids)
             self._context.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+        except (SyncChanged, SnapshotLost) as error:
+            # Somebody was quicker, in mail that is not locked meanwhile: it is looked at anew.
+            if attempts > 1:
+                self._carry_out(entry, said, vetted=True, attempts=attempts - 1)
+            else:
+                self._set_aside(entry, str(error))
+        except CannotBeSaid as error:
+            way = f"multitool chmaster -force {self._context.family.myself.name} {entry.owner}"
+            self._set_aside(entry, f"{error}; as the master this site can settle it: {way}")
         except StoreCorrupt as error:
             self._set_owner_aside(entry, error)
         except StoreError:

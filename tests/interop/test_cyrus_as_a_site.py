@@ -6,19 +6,25 @@ same, octet for octet.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from .cyrus import Cyrus
-from .fill import change_everything, fill_everything, message
+from cyrus_sync.common.names import Owner
+
+from .cyrus import ADMIN, PASSWORD, Cyrus
+from .fill import SCRIPT, change_everything, fill_everything, message
 from .ours import BIN, Ours, environment
 from .releases import Release
 from .running import Finished, finish
 from .spools import files_of
+from .test_our_client_real_server import fill_our_store
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
@@ -52,10 +58,10 @@ class Sites:
             self.carry(other, self.boston)
 
     def carry(self, source: Cyrus | Ours, target: Cyrus | Ours) -> Finished:
-        """One exchange; what the import said."""
+        """One exchange; what the import said, or where there is nothing to tell the export."""
         packet = self.trip / "packet"
-        run(source, "syncreplica", "-export", "-out", packet, target.name).check()
-        return run(target, "syncreplica", "-import", packet)
+        told = run(source, "syncreplica", "-export", "-out", packet, target.name).check()
+        return run(target, "syncreplica", "-import", packet) if packet.exists() else told
 
     def everywhere(self, *users: str) -> set[str]:
         """What the sites hold of these users: one text where all hold the same."""
@@ -141,7 +147,6 @@ def test_a_message_that_was_moved_meanwhile_is_found_and_one_that_is_damaged_is_
     }
 
 
-@pytest.mark.every_release
 def test_what_a_packet_would_write_into_the_spool_is_refused_and_all_else_goes_on(
     sites: Sites, user: str
 ) -> None:
@@ -158,3 +163,221 @@ def test_what_a_packet_would_write_into_the_spool_is_refused_and_all_else_goes_o
         imap.append("INBOX", message("goes on"))
     sites.carry(boston, one)
     assert hashlib.sha1(message("goes on")).hexdigest() in one.dump(user)
+
+
+# -- into the Cyrus
+
+
+@pytest.fixture
+def changeable(sites: Sites) -> Sites:
+    """Boston's own csync server may be used."""
+    boston = sites.boston
+    with boston.config.open("a") as config:
+        config.write(f"cyrus_csync: 127.0.0.1:{boston.csync[1]}\n")
+        config.write(f"cyrus_csync_authname: {ADMIN}\ncyrus_csync_password: {PASSWORD}\n")
+    boston.config.chmod(0o600)
+    return sites
+
+
+def change_at(site: Ours, user: str) -> None:
+    """Something of every kind, at one of our sites."""
+    inbox = f"user.{user}"
+    with site.store.write(Owner("user", user)) as box:
+        box.append(inbox, [(message("from there"), 1_700_000_000, "\\Flagged Work")])
+        box.set_flags(inbox, [1], add=["\\Seen", "Label"])
+        box.create(f"{inbox}.made")
+        box.append(f"{inbox}.made", [(message("in made"), 1_700_000_001, "")])
+        box.copy(inbox, [2], f"{inbox}.made", move=True)
+        box.annotate(f"{inbox}.made", "/comment", "", b"shared words")
+        box.annotate(inbox, "/comment", user, b"my note", uid=1)
+        box.set_acl(f"{inbox}.made", "anyone", "lrs")
+        box.set_quota(inbox, {"STORAGE": 54_321})
+        box.subscribe(f"{inbox}.made")
+        box.put_script("main", SCRIPT)
+        box.activate_script("main")
+        box.delete(f"{inbox}.going", delayed=False)
+    site.store.rename(f"{inbox}.old", f"{inbox}.new", log=True)
+
+
+def fill_little(boston: Cyrus, user: str) -> None:
+    boston.create_user(user)
+    with boston.imap(user) as imap:
+        imap.append("INBOX", message("one"), message("two"), message("three"))
+        for folder in ("old", "going"):
+            imap.ok("CREATE", f"INBOX/{folder}")
+            imap.append(f"INBOX/{folder}", message(f"in {folder}"))
+
+
+def round_of(sites: Sites) -> list[str]:
+    """Everybody to Boston, and Boston to everybody; what was said on stderr."""
+    said = [sites.carry(other, sites.boston).err for other in sites.others]
+    return said + [sites.carry(sites.boston, other).err for other in sites.others]
+
+
+@pytest.mark.every_release
+def test_what_others_change_of_a_user_whose_master_is_the_cyrus_is_settled_there(
+    changeable: Sites, user: str
+) -> None:
+    sites, one = changeable, changeable.others[0]
+    fill_little(sites.boston, user)
+    sites.found()
+    change_at(one, user)
+    assert round_of(sites) == [""] * 4
+    (text, *others) = sites.everywhere(user)
+    assert not others, "\n".join(difflib.unified_diff(text.splitlines(), others[0].splitlines()))
+    with sites.boston.imap(user) as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 3
+        assert {"INBOX", "INBOX/made", "INBOX/new"} == set(imap.mailboxes())
+        assert imap.subscriptions() == ["INBOX/made"]
+    round_of(sites)
+    assert len(sites.everywhere(user)) == 1, "it has come to rest"
+    for site in sites.others:
+        site.verify()
+    assert "recon" not in sites.boston.tool("reconstruct", "-n", "-r", f"user/{user}").check().err
+
+
+def test_a_user_whose_master_is_another_site_is_made_and_followed_in_the_cyrus(
+    changeable: Sites, user: str
+) -> None:
+    sites, one = changeable, changeable.others[0]
+    sites.found()
+    with one.store.write(Owner("user", user)) as box:
+        fill_our_store(box, user)
+        box.create(f"user.{user}.old")
+        box.create(f"user.{user}.going")
+    assert round_of(sites) == [""] * 4
+    assert len(sites.everywhere(user)) == 1
+    with one.store.write(Owner("user", user)) as box:
+        box.expunge(f"user.{user}", [2])
+        box.copy(f"user.{user}", [3], f"user.{user}.old", move=True)
+        box.set_flags(f"user.{user}", [1], remove=["\\Seen"])
+        box.set_acl(f"user.{user}.lists", "anyone", "")
+        box.subscribe(f"user.{user}.lists", False)
+        box.delete(f"user.{user}.going", delayed=False)
+        box.put_script("main", SCRIPT + b"keep;\r\n")
+    one.store.rename(f"user.{user}.old", f"user.{user}.new", log=True)
+    assert round_of(sites) == [""] * 4
+    assert len(sites.everywhere(user)) == 1
+    sites.boston.create_user(f"{user}b")
+    with sites.boston.imap(user) as imap:  # where the master is elsewhere, the Cyrus proposes
+        imap.append("INBOX", message("at the Cyrus"))
+        imap.select("INBOX")
+        imap.store("1", "+FLAGS", "\\Flagged Urgent")
+        imap.ok("CREATE", "INBOX/boston")
+    for _ in range(2):
+        round_of(sites)
+    assert len(sites.everywhere(user, f"{user}b")) == 1
+    assert hashlib.sha1(message("at the Cyrus")).hexdigest() in one.dump(user)
+    one.mailstore("delete", f"user/{user}").check()
+    round_of(sites)
+    round_of(sites)
+    with sites.boston.imap() as admin:
+        assert not admin.answers("LIST", "LIST", '""', f"user/{user}")
+
+
+def test_mail_that_came_to_both_is_kept_by_a_cyrus_that_is_master(changeable: Sites, user: str) -> None:
+    sites, one = changeable, changeable.others[0]
+    fill_little(sites.boston, user)
+    sites.found()
+    inbox = f"user.{user}"
+    with one.store.write(Owner("user", user)) as box:
+        box.append(inbox, [(message("at bangalore"), 1_700_000_000, ""), (message("two of it"), 5, "")])
+        box.set_flags(inbox, [1], add=["Bangalore"])
+        box.expunge(inbox, [2])
+    with sites.boston.imap(user) as imap:
+        imap.append("INBOX", message("at boston"))
+        imap.select("INBOX")
+        imap.store("3", "+FLAGS", "Boston")
+    for _ in range(2):
+        round_of(sites)
+    assert len(sites.everywhere(user)) == 1
+    with sites.boston.imap(user) as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 5
+    dump = one.dump(user)
+    for what in ("one", "three", "at boston", "at bangalore", "two of it"):
+        assert hashlib.sha1(message(what)).hexdigest() in dump, what
+
+
+def test_what_cannot_be_said_to_a_cyrus_is_named_and_mastership_is_the_way_out(
+    changeable: Sites, user: str
+) -> None:
+    """Under one UID there is one message in a Cyrus, for good: only a master renumbers."""
+    sites, one = changeable, changeable.others[0]
+    sites.found()
+    inbox, other = f"user.{user}", f"user.{user}b"
+    for name in (inbox, other):
+        with one.store.write(Owner("user", name.removeprefix("user."))) as box:
+            box.create(name)
+            box.append(name, [(message("one"), 1_700_000_000, "")])
+    round_of(sites)
+    with one.store.write(Owner("user", user)) as box:
+        box.append(inbox, [(message("at bangalore"), 1_700_000_000, "")])
+    with one.store.write(Owner("user", f"{user}b")) as box:
+        box.append(other, [(message("goes on"), 1_700_000_000, "")])
+    with sites.boston.imap(user) as imap:
+        imap.append("INBOX", message("at boston"))
+    (said, *_) = round_of(sites)
+    assert f"is set aside: UID 2 is message {hashlib.sha1(message('at boston')).hexdigest()} here" in said
+    assert f"multitool chmaster -force boston {user}" in said
+    with sites.boston.imap(f"{user}b") as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 2
+    run(sites.boston, "multitool", "chmaster", "-force", "boston", user).check()
+    for _ in range(3):
+        round_of(sites)
+    assert len(sites.everywhere(user, f"{user}b")) == 1
+    with sites.boston.imap(user) as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 3
+    assert run(sites.boston, "multitool", "setaside").check().out == ""
+
+
+def test_where_its_server_is_away_the_packet_stays_and_is_applied_later(changeable: Sites, user: str) -> None:
+    sites, one = changeable, changeable.others[0]
+    fill_little(sites.boston, user)
+    sites.found()
+    change_at(one, user)
+    right = sites.boston.config.read_text()
+    sites.boston.config.write_text(right.replace(f"127.0.0.1:{sites.boston.csync[1]}", "127.0.0.1:1"))
+    said = sites.carry(one, sites.boston)
+    assert said.status == 75
+    assert "cyrus_csync (127.0.0.1:1): Can not connect to server" in said.err
+    assert (sites.trip / "packet").exists()
+    sites.boston.config.write_text(right)
+    run(sites.boston, "syncreplica", "-import", sites.trip / "packet").check()
+    round_of(sites)
+    assert len(sites.everywhere(user)) == 1
+
+
+def test_mail_that_comes_while_a_packet_is_applied_disturbs_nothing(changeable: Sites, user: str) -> None:
+    sites, one = changeable, changeable.others[0]
+    fill_little(sites.boston, user)
+    sites.found()
+    inbox = f"user.{user}"
+    with one.store.write(Owner("user", user)) as box:
+        for number in range(60):
+            box.append(inbox, [(message(f"from there {number}"), 1_700_000_000, "")])
+            box.set_flags(inbox, [1], add=[f"kw{number % 7}"])
+    packet = sites.trip / "packet"
+    run(one, "syncreplica", "-export", "-out", packet, "boston").check()
+    stop = threading.Event()
+
+    def be_busy() -> int:
+        with sites.boston.imap(user) as imap:
+            imap.select("INBOX")
+            count = 0
+            while not stop.wait(0.03):
+                imap.append("INBOX", message(f"meanwhile {count}"))
+                imap.store("2:3", "+FLAGS" if count % 2 else "-FLAGS", "Busy")
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(be_busy)
+        done = run(sites.boston, "syncreplica", "-import", packet)
+        stop.set()
+        came = busy.result()
+    assert done.status == 0 and not done.err, done.describe()
+    for _ in range(2):
+        round_of(sites)
+    assert len(sites.everywhere(user)) == 1
+    with sites.boston.imap(user) as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 3 + 60 + came
