@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.deadlines import scaled
 from tests.interop.beside import BesideCyrus
-from tests.interop.busy import WITH_RENAMES, Busy, Housekeeper, Post, Timings
+from tests.interop.busy import STORM, WITH_RENAMES, Busy, Housekeeper, Post, Timings
 from tests.interop.csync import differences, state_of
 from tests.interop.ours import Ours
 from tests.interop.releases import HOST
@@ -46,6 +46,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                         help="how long the client rolls before it pauses; default 60")  # fmt: skip
     parser.add_argument("--housekeeping", type=float, default=15.0, metavar="S",
                         help="between two programs of the administrator; default 15")  # fmt: skip
+    parser.add_argument("--storm", action="store_true", help="people rename more than they do all else")
     return parser.parse_args(argv)
 
 
@@ -71,9 +72,8 @@ def work(
     def ends() -> bool:
         return time.monotonic() >= end
 
-    busy = [
-        Busy(master, user, ends, steps=WITH_RENAMES, pause=options.pause, timings=timings) for user in users
-    ]
+    steps = STORM if options.storm else WITH_RENAMES
+    busy = [Busy(master, user, ends, steps=steps, pause=options.pause, timings=timings) for user in users]
     post = Post(master, users, ends, options.pause, timings)
     keeper = Housekeeper(master, users, ends, options.housekeeping)
     phases = Phases()

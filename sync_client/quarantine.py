@@ -43,9 +43,12 @@ PATIENCE = 3
 PATIENCE_LOCKED = 10
 """The same for owners whom another process keeps locked."""
 
+BUSY_RETRY = 10
+"""Seconds until somebody is tried again whose mail only changed faster than it was replicated."""
+
 FIRST_RETRY = 60
 LONGEST_RETRY = 3600
-"""Seconds until a set-aside owner is tried again: doubling from the first to the longest."""
+"""Seconds until any other set-aside owner is tried again: doubling from the first to the longest."""
 
 Line = tuple[str, ...]
 
@@ -188,9 +191,17 @@ class Quarantine:
                 new.append(line)
         append_lines(self.lines_path, new)
 
-    def failed(self, owner: Owner, reason: str, *, locked: bool = False, only: Sequence[str] = ()) -> bool:
+    def failed(
+        self,
+        owner: Owner,
+        reason: str,
+        *,
+        locked: bool = False,
+        busy: bool = False,
+        only: Sequence[str] = (),
+    ) -> bool:
         """`owner` could not be replicated in this run. True if he is (now) set aside. `only`: what failed,
-        if everything else was done."""
+        if everything else was done. `busy`: nothing was wrong, he was changed too fast."""
         now = int(self.clock())
         entry = self._entries.get(owner)
         if entry is None:
@@ -204,7 +215,7 @@ class Quarantine:
             _log.error("%s is set aside after %d failures: %s", what, trouble.count, reason)
         tries = entry.failures + 1
         doublings = 0 if locked else min(max(0, tries - PATIENCE), 16)
-        wait = min(FIRST_RETRY * 2**doublings, LONGEST_RETRY)
+        wait = BUSY_RETRY if busy else min(FIRST_RETRY * 2**doublings, LONGEST_RETRY)
         self._entries[owner] = SetAside(reason, entry.first_failure, now, tries, now + wait, tuple(only))
         return True
 

@@ -15,7 +15,7 @@ from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
 from cyrus_sync.common.synclog.log import ClaimedLog, SyncLog
-from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.engine.errors import ItemsFailed, passes
 from cyrus_sync.sync_client.merge import WorkPlan, merge
 from cyrus_sync.sync_client.quarantine import Line, Quarantine
 from cyrus_sync.sync_client.run import Outcome
@@ -153,7 +153,7 @@ class ChannelSource:
         locked = {item.owner for item in outcome.deferred} - reasons.keys()
         for owner, error in reasons.items():
             only = [name for name, _ in error.failures] if isinstance(error, ItemsFailed) else []
-            quarantine.failed(owner, str(error), only=only)
+            quarantine.failed(owner, str(error), only=only, busy=passes(error))
         for owner in locked:
             quarantine.failed(owner, str(MailboxLocked()), locked=True)
         failed = [f.item for f in outcome.failed]

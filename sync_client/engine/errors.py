@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError
+from cyrus_sync.common.errors import EX_SOFTWARE, CyrusSyncError, MailboxMoved, SnapshotLost, SyncChanged
 
 
 class ItemsFailed(CyrusSyncError):
@@ -15,6 +15,25 @@ class ItemsFailed(CyrusSyncError):
     def __init__(self, failures: Sequence[tuple[str, CyrusSyncError]]) -> None:
         self.failures = list(failures)
         super().__init__("; ".join(f"{item}: {error}" for item, error in self.failures) or self.text)
+
+
+class NeverStill(SyncChanged):
+    """The master changed faster than we followed. Nothing is wrong, and it passes."""
+
+    text = "the master kept changing"
+
+
+class MovedMeanwhile(MailboxMoved):
+    """The master gave a mailbox another name, id or partition while it was being done."""
+
+    text = "Mailbox was changed under another name, id or partition during the run"
+
+
+def passes(error: BaseException) -> bool:
+    """Whether all of it is that the master was too busy: it will work as soon as there is a quiet second."""
+    if isinstance(error, ItemsFailed):
+        return bool(error.failures) and all(passes(single) for _, single in error.failures)
+    return isinstance(error, (NeverStill, MovedMeanwhile, SnapshotLost))
 
 
 class EngineFault(CyrusSyncError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred, fail
 
-from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError, SyncChanged
+from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import READ_ERRORS
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, sort_key
@@ -29,7 +29,7 @@ from cyrus_sync.sync_client.engine.concurrency import (
     start,
 )
 from cyrus_sync.sync_client.engine.context import EngineContext
-from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.engine.errors import FoldersFailed, NeverStill
 from cyrus_sync.sync_client.engine.mailbox import finish, reserve, send
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT
 from cyrus_sync.sync_client.engine.reading import Item, wanted_guids
@@ -64,10 +64,10 @@ class FolderRun:
     """Uniqueids of the mailboxes of the replica that were told of."""
 
     def next_round(self) -> bool:
-        """True; raises `SyncChanged` when the replica has been asked anew too often."""
+        """True; raises `NeverStill` when the replica has been asked anew too often."""
         self.rounds += 1
         if self.rounds > ROUNDS:
-            raise SyncChanged("mailboxes are still to be renamed after three rounds")
+            raise NeverStill("mailboxes are still to be renamed after three rounds")
         return True
 
     def fail(self, name: str, uniqueid: str, error: CyrusSyncError) -> None:

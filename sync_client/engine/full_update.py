@@ -31,6 +31,7 @@ from cyrus_sync.sync_client.engine.compare import told
 from cyrus_sync.sync_client.engine.concurrency import all_of, start
 from cyrus_sync.sync_client.engine.conflict import Adopt, Counters, walk, without_adopted, without_copied
 from cyrus_sync.sync_client.engine.context import EngineContext
+from cyrus_sync.sync_client.engine.errors import NeverStill
 from cyrus_sync.sync_client.engine.reading import Item, Without, sound
 from cyrus_sync.sync_client.engine.settlement import make_settlement
 from cyrus_sync.sync_client.engine.spool import BodySpool
@@ -96,7 +97,7 @@ async def _settle(
                 return expunge
     finally:
         await run(spool.close)
-    raise SyncChanged("the mailbox kept changing while its conflict was settled")
+    raise NeverStill("the mailbox kept changing while its conflict was settled")
 
 
 def _walk(

@@ -25,7 +25,6 @@ from twisted.internet.defer import Deferred
 from cyrus_sync.common.errors import (
     ConnectionLost,
     CyrusSyncError,
-    MailboxMoved,
     MailboxNonexistent,
     ProtocolError,
     ReplyError,
@@ -42,6 +41,7 @@ from cyrus_sync.sync_client.engine.batches import Limits, after
 from cyrus_sync.sync_client.engine.compare import counters_to_adopt
 from cyrus_sync.sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
 from cyrus_sync.sync_client.engine.context import RECORDS_ESTIMATE, EngineContext
+from cyrus_sync.sync_client.engine.errors import MovedMeanwhile
 from cyrus_sync.sync_client.engine.full_update import full_update, settle
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
 from cyrus_sync.sync_client.engine.reading import (
@@ -282,7 +282,7 @@ async def _next_step(context: EngineContext, item: Item, sent: Sent) -> bool:
     if sent.verdict is not Verdict.FULL:
         await _note_withheld(context, item, sent, partial=sent.partial)
     if sent.verdict is Verdict.MOVED:
-        raise MailboxMoved("Mailbox was changed under another name, id or partition during the run")
+        raise MovedMeanwhile
     if sent.verdict is Verdict.FULL:
         await full_update(context, item)
         return False

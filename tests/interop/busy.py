@@ -17,6 +17,7 @@ STEPS = {"append": 9, "store": 6, "expunge": 2, "move": 2, "create": 2, "delete"
 """What is done, and how often."""
 
 WITH_RENAMES = {**STEPS, "rename": 2}
+STORM = {**STEPS, "create": 6, "rename": 40}
 MOST_BOXES = 12
 
 

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.errors import ConnectionLost, RemoteDenied, StoreError, SyncChecksum
+from cyrus_sync.common.errors import (
+    ConnectionLost,
+    CyrusSyncError,
+    MailboxMoved,
+    RemoteDenied,
+    SnapshotLost,
+    StoreError,
+    SyncChecksum,
+)
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.synclog.log import SyncLog
-from cyrus_sync.sync_client.engine.errors import FoldersFailed
-from cyrus_sync.sync_client.quarantine import FIRST_RETRY, PATIENCE, Quarantine
+from cyrus_sync.sync_client.engine.errors import FoldersFailed, MovedMeanwhile, NeverStill
+from cyrus_sync.sync_client.quarantine import BUSY_RETRY, FIRST_RETRY, PATIENCE, Quarantine
 from cyrus_sync.sync_client.run import Failure, Outcome
 from cyrus_sync.sync_client.sources import ChannelSource, FileSource, owner_of_line
 from cyrus_sync.sync_client.work import Item
@@ -327,3 +335,31 @@ def test_an_owner_who_fails_altogether_waits_altogether(refused):
     refused.fail_user("alice")
     refused.write("MAILBOX user.alice.Other")
     assert items(refused.take()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (NeverStill(), BUSY_RETRY),
+        (FoldersFailed([("user.alice.A", MovedMeanwhile()), ("user.alice.B", SnapshotLost())]), BUSY_RETRY),
+        (FoldersFailed([("user.alice.A", MovedMeanwhile()), ("user.alice.B", SyncChecksum())]), FIRST_RETRY),
+        (MailboxMoved(), FIRST_RETRY),
+    ],
+)
+def test_who_was_only_changed_too_fast_is_tried_again_soon_however_long_that_goes_on(
+    channel: Channel, error: CyrusSyncError, wait: int
+) -> None:
+    """A storm of renames is over at some time: he must not wait an hour then."""
+    for round_ in range(PATIENCE + 4):
+        channel.write("USER alice")
+        batch = channel.take()
+        channel.source.conclude(batch, Outcome(failed=[Failure(Item.user("alice"), error)]))
+        entry = channel.quarantine.entries.get(ALICE)
+        assert (entry is not None) is (round_ >= PATIENCE - 1)
+        if entry is not None:
+            assert entry.next_retry is not None
+            waits = entry.next_retry - channel.now
+            assert waits == wait or (wait == FIRST_RETRY and round_ >= PATIENCE and waits > wait)
+            channel.now = entry.next_retry
+    channel.source.conclude(channel.take(), Outcome(done=1))
+    assert not channel.quarantine.entries
