@@ -8,7 +8,9 @@ import json
 import re
 import shutil
 import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +18,15 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from cyrus_sync.mailstore.scrub_state import FILE as SCRUB_FILE
+from cyrus_sync.mailstore.scrub_state import Scrub, ScrubState
 from tests.common.wire.kit import issue
 from tests.deadlines import until
 from tests.metrics.prometheus import RULES, Prometheus, prometheus, promtool
-from tests.multisite.world import carry, family_of
+from tests.multisite.world import Site, carry, family_of
 from tests.shipping.kit import Host
 from tests.shipping.kit import free_port as free_contact_port
-from tests.sync_client.real import Pair, Replica, paired
+from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, paired
 
 DASHBOARD = RULES.with_name("grafana-dashboard.json")
 pytestmark = pytest.mark.usefixtures("real_prometheus")
@@ -112,7 +116,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> 
     root = tmp_path_factory.mktemp("watched")
     files = root / "node"
     files.mkdir()
-    server_port, client_port, shipping_port = free_ports(3)
+    server_port, client_port, shipping_port, web_port = free_ports(4)
     replica = Replica(root)
     certificate = issue(root, "replica")
     replica.side.add(
@@ -136,13 +140,26 @@ def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> 
         pair = stack.enter_context(paired(root, replica))
         pair.master.add(f"sync_metrics_listen: {client_port}")
         pair.rolling("-d", "1")
+        scrubbed(boston)
+        page = [BIN / "cyrus-sync", "-C", boston.directory / "imapd.conf", "web", "--listen", str(web_port)]
+        web = stack.enter_context(subprocess.Popen(page, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
+        stack.callback(web.terminate)
+        ports = server_port, client_port, shipping_port, web_port
         jobs = {
-            "cyrus-sync": [f"127.0.0.1:{port}" for port in (server_port, client_port, shipping_port)],
+            "cyrus-sync": [f"127.0.0.1:{port}" for port in ports],
             "node": [stack.enter_context(node_exporter(files))],
         }
         server = stack.enter_context(prometheus(root / "prometheus", jobs))
         pair.master.create("secret-user-name")
         yield Watched(server, pair, "secret-user-name")
+
+
+def scrubbed(site: Site) -> None:
+    """A scrub has ended on a site, and another one is under way."""
+    state = ScrubState(site.directory / "conf" / SCRUB_FILE, time.time)
+    state.last = Scrub(ended=time.time() - 60, problems=1, healed=1)
+    state.now = Scrub(begun=time.time(), owners=5, of=10, running=True)
+    state.write()
 
 
 def refuse_something(socket_path: Path) -> None:
