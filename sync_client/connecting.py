@@ -13,6 +13,7 @@ from cyrus_sync.common.master import Master
 from cyrus_sync.common.protocol.commands import DIGESTS, HEAL, UNMAILBOX_ID, USERS, WAITING, ZSTD
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.waiting import MOST_NAMED, Waiting
+from cyrus_sync.common.wire.bandwidth import Limiter
 from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.pipeline import Replies
 from cyrus_sync.common.wire.replica import WireReplica
@@ -123,6 +124,8 @@ class WireConnector:
         if self._archive and ARCHIVE not in replica.capabilities:
             await replica.close()
             raise NotGranted().at(server=self.server)
+        if self.settings.bandwidth:
+            replica.limit(Limiter(self.settings.bandwidth, self._reactor))
         return WireConnection(self._make(replica), replica, self._here, self._channel)
 
 

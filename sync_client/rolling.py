@@ -38,6 +38,7 @@ from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.promote import OwnerOfUniqueid
 from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
 from cyrus_sync.sync_client.sources import Batch, Source
+from cyrus_sync.sync_client.turn import Turn
 from cyrus_sync.sync_client.uplink import Uplink
 from cyrus_sync.sync_client.watch import NoWatch, Watch
 from cyrus_sync.sync_client.work import Item
@@ -110,6 +111,7 @@ class Rolling:
     facts: Facts = field(default_factory=Facts)
     measures: Measures = field(default_factory=Measures)
     exit_status: int = EX_OK
+    turn: Turn = field(default_factory=Turn)
     _uplink: Uplink = field(init=False)
     _timer: Timer | None = None
     _ticker: Any = None
@@ -117,6 +119,8 @@ class Rolling:
     _last_start: float = float("-inf")
     _pause: float = 0
     _careful: bool = False
+    _asking: bool = False
+    """The present run will be asked to give way."""
     _trouble: str = _NO_CONNECTION
     _backoff: Backoff = field(init=False)
     _ended: Deferred[int] = field(default_factory=Deferred)
@@ -187,6 +191,21 @@ class Rolling:
     def _log_written(self) -> None:
         self._note_work()
         self._feed(Event.WORK)
+        run = self._run
+        if (
+            run is not None
+            and self.state is RollingState.RUNNING
+            and not (self.settings.once or self._asking)
+        ):
+            self._asking = True
+            left = self._last_start + self.turn.slice - self.clock.seconds()
+            self.clock.callLater(max(0.0, left), self._ask_to_give_way, run)
+
+    def _ask_to_give_way(self, run: Run) -> None:
+        self._asking = False
+        if run is self._run and self.state is RollingState.RUNNING:
+            self.turn.wanted = True
+            run.give_way()
 
     def _note_work(self) -> None:
         if self.facts.oldest_change is None:
@@ -307,11 +326,14 @@ class Rolling:
                 self.facts.oldest_change = None
             return Event.RUN_DONE
         self._last_start = taken
+        taking = self.clock.seconds() - taken
         outcome = await self._work(batch, taken)
+        ended = self.clock.seconds()
         try:
             await self.blocking(self.source.conclude, batch, outcome)
         except (CyrusSyncError, OSError) as error:
             return self._stuck(error)
+        self.turn.overhead = taking + self.clock.seconds() - ended
         self._tell_what_is_left(outcome)
         return self._weigh(outcome, taken)
 
@@ -328,6 +350,7 @@ class Rolling:
         assert connection is not None
         if batch.reprocessing:
             _log.info("Reprocessing the left-over run file of an interrupted run")
+        self.turn.wanted = False
         self.facts.last_run = taken
         self.facts.runs += 1
         agreeing = await self._agreeing(connection) if len(batch.plan.items) >= MANY else ()
@@ -366,7 +389,10 @@ class Rolling:
         if outcome.failed:
             failure = outcome.failed[-1]
             self.facts.trouble(f"{failure.item}: {failure.error}", self.clock.seconds())
-        self._pause = 0 if outcome.complete else TROUBLE_PAUSE
+        if outcome.gave_way and not (outcome.failed or outcome.deferred or outcome.broken):
+            self._pause, self._last_start = 0, float("-inf")  # what it gave way to is due at once
+        else:
+            self._pause = 0 if outcome.complete else TROUBLE_PAUSE
         self._careful = bool(outcome.suspects) or outcome.explained
         if outcome.done or outcome.explained:
             self._uplink.proved = True

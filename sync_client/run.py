@@ -29,6 +29,7 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.connection import EngineConnection, perform
+from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.merge import WorkPlan
 from cyrus_sync.sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
 from cyrus_sync.sync_client.promote import Deferred as PutOff
@@ -65,6 +66,8 @@ class Outcome:
     """Whose work was under way when the connection broke."""
     explained: bool = False
     """It broke for a reason that the next try takes into account."""
+    gave_way: bool = False
+    """It ended before its work was done, as others wait."""
 
     @property
     def complete(self) -> bool:
@@ -155,6 +158,11 @@ class Run:
     def interrupt(self) -> None:
         self._stopping = True
 
+    def give_way(self) -> None:
+        """End after the items that are under way: others come first."""
+        self.outcome.gave_way = True
+        self._stopping = True
+
     async def go(self) -> Outcome:
         """Until everything is done or the run broke. Does not raise for what an item meets."""
         while True:
@@ -210,6 +218,9 @@ class Run:
     def _failed(self, item: Item, error: Exception) -> None:
         if isinstance(error, PeerError) and not isinstance(error, ReplyError):
             self._broke(item, error)
+            return
+        if isinstance(error, GaveWay):
+            self.give_way()
             return
         self._out_of_the_queue(item)
         decision = self._decide(item, error, self._owner_of_uniqueid)

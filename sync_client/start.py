@@ -43,6 +43,7 @@ from cyrus_sync.sync_client.connecting import WireConnector
 from cyrus_sync.sync_client.engine import Options
 from cyrus_sync.sync_client.engine.all_users import read_everybody
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
+from cyrus_sync.sync_client.engine.options import BATCH_BYTES
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
@@ -57,6 +58,7 @@ from cyrus_sync.sync_client.rivals import RIVALS_INTERVAL, Rival, rivals
 from cyrus_sync.sync_client.rolling import Rolling
 from cyrus_sync.sync_client.sources import ChannelSource, FileSource, Source, owner_of_line
 from cyrus_sync.sync_client.status import StatusFile
+from cyrus_sync.sync_client.turn import Turn, part_bytes
 from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch, NoWatch
 from cyrus_sync.sync_client.work import Item, Kind
@@ -101,6 +103,7 @@ class _Parts:
             server=job.settings.server,
         )
         self.facts = Facts()
+        self.turn = Turn()
         self.meter = Meter("replicating")
         """May be replaced."""
         self.measures = Measures()
@@ -116,6 +119,7 @@ class _Parts:
                 engine_options(job, self.reporter, reactor),
                 remark=self._pass_on,
                 withheld=self.withheld,
+                give_way=self.turn.is_wanted,
                 sent=self._sent,
             ),
             archive=arguments.stage_to_archive,
@@ -145,6 +149,7 @@ def engine_options(job: Job, reporter: Reporter, reactor: Reactor) -> Options:
         skip_locked=arguments.skip_locked,
         partition=arguments.partition,
         batchsize=cfg.integer("sync_batchsize", job.channel),
+        batch_bytes=part_bytes(job.settings.bandwidth.least) if rolling else BATCH_BYTES,
         restart_after_group=rolling,
         cache=_remembered(Path(cache), job.settings.server) if cache else None,
         trust_cache=rolling,
@@ -308,6 +313,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             watch=watch,
             observer=observer,
             facts=parts.facts,
+            turn=parts.turn,
             measures=parts.measures,
             owner_of_uniqueid=parts.master.owner_of_uniqueid,
             report=parts.reporter.failure,

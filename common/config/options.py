@@ -474,6 +474,17 @@ _DECLARED = (
         minimum=0,
     ),
     Option(
+        "sync_bandwidth",
+        _WORDS,
+        "0",
+        _CLIENT,
+        "How many octets a second sync_client sends on a connection, 0 = as many as go; k, m and g may "
+        "follow. For a part of the day (local time) another: 2m 08:00-18:00=500k. What is small does not "
+        "wait for its turn, and counts for what is large.",
+        channel=True,
+        ours=True,
+    ),
+    Option(
         "sync_jobs",
         _INTEGER,
         "1",

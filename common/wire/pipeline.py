@@ -29,6 +29,7 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.metrics.codes import code_of_reply
 from cyrus_sync.common.protocol.events import Challenge, ConnectionClosed, Fatal, Reply
+from cyrus_sync.common.wire.bandwidth import Limiter
 from cyrus_sync.common.wire.collect import Collector, Runner
 from cyrus_sync.common.wire.imap import ImapCommands
 from cyrus_sync.common.wire.outgoing import Piece
@@ -95,6 +96,8 @@ class Pipeline:
         self._closing: list[Deferred[None]] = []
         self._gone = False
         self._on_lost: Callable[[Exception], None] | None = None
+        self.limiter: Limiter | None = None
+        """What holds streams back; None: nothing does."""
         proto.set_event_handler(self)
 
     # -- for the owner
@@ -153,6 +156,8 @@ class Pipeline:
                 break
             self._waiting.popleft()
             self._queued -= call.size
+            if self.limiter is not None:
+                self.limiter.spend(call.size)
             self._write(call, Piece(call.pieces, 1))
         if self._waiting and not self._sending:
             self._sending = True
@@ -192,12 +197,26 @@ class Pipeline:
                 if piece is None or self._lost is not None:
                     return
                 upcoming = self.run(next, pieces, None)
-                self._write(call, piece)
+                if self.limiter is None:
+                    self._write(call, piece)
+                else:
+                    await self._write_slowly(call, piece, self.limiter)
                 if self._written >= DRAIN_AT:
                     await self._drain()
         finally:
             upcoming.addBoth(lambda _: self.run(_close, pieces))
             upcoming.addErrback(lambda _: None)
+
+    async def _write_slowly(self, call: _Call, piece: Piece, limiter: Limiter) -> None:
+        """The same, no faster than is allowed."""
+        begin, commands = 0, piece.commands
+        while begin < len(piece.data) and self._lost is None:
+            end = begin + (limiter.grain() or len(piece.data))
+            part = piece.data[begin:end]
+            await limiter.turn(len(part))
+            if self._lost is None:
+                self._write(call, Piece(part, commands, piece.packed))
+            begin, commands = end, 0
 
     def _write(self, call: _Call, piece: Piece) -> None:
         if self._imap is not None:

@@ -36,6 +36,7 @@ from cyrus_sync.common.protocol.commands import COMMANDS, UNMAILBOX_ID, ZSTD
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.common.waiting import Waiting
 from cyrus_sync.common.wire import collect, imap
+from cyrus_sync.common.wire.bandwidth import Limiter
 from cyrus_sync.common.wire.collect import Collector, FullMailboxCollector, MessageCollector, StateCollector
 from cyrus_sync.common.wire.dialect import Dialect
 from cyrus_sync.common.wire.outgoing import (
@@ -105,6 +106,10 @@ class WireReplica:
         return replica
 
     # -- the connection
+
+    def limit(self, limiter: Limiter) -> None:
+        """Send what is large no faster than that."""
+        self._pipeline.limiter = limiter
 
     def ready(self) -> Deferred[None]:
         return self._pipeline.ready()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.numbers import decimal
+from cyrus_sync.common.wire.bandwidth import Bandwidth
 from cyrus_sync.common.wire.policy import Policy
 from cyrus_sync.common.wire.sasl.client import Credentials
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings
@@ -105,6 +106,7 @@ class ClientSettings:
     bind: str | None = None
     channel: str | None = None
     imap_port: int | None = None
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
 
     @classmethod
     def from_config(
@@ -138,6 +140,10 @@ class ClientSettings:
         if cfg.switch("sync_try_imap", channel) and not (server.path or server.noauth):
             # An imapd wants a login. csync is nobody's IMAP port.
             imap_port = IMAP_PORT if port_text == "csync" else port
+        try:
+            bandwidth = Bandwidth.parse(cfg.words("sync_bandwidth", channel))
+        except ValueError as error:
+            raise ConfigError(f"{cfg.where('sync_bandwidth', channel)}{error}") from None
         bind = None
         if cfg.switch("client_bind"):
             bind = cfg.string("client_bind_name") or cfg.servername
@@ -159,6 +165,7 @@ class ClientSettings:
             timeout=cfg.duration("client_timeout"),
             idle_timeout=max(3, cfg.duration("sync_timeout", channel)),
             bind=bind,
+            bandwidth=bandwidth,
             channel=channel,
             imap_port=imap_port,
         )

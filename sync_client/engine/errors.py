@@ -36,6 +36,12 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, (NeverStill, MovedMeanwhile, SnapshotLost))
 
 
+class GaveWay(CyrusSyncError):
+    """There is more to send, and others wait: it goes on in the next run, from where the replica is now."""
+
+    text = "others come first"
+
+
 class EngineFault(CyrusSyncError):
     """Something went wrong in a way that we did not foresee; the log has the traceback."""
 

@@ -29,7 +29,7 @@ from cyrus_sync.sync_client.engine.concurrency import (
     start,
 )
 from cyrus_sync.sync_client.engine.context import EngineContext
-from cyrus_sync.sync_client.engine.errors import FoldersFailed, NeverStill
+from cyrus_sync.sync_client.engine.errors import FoldersFailed, GaveWay, NeverStill
 from cyrus_sync.sync_client.engine.mailbox import finish, reserve, send
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT
 from cyrus_sync.sync_client.engine.reading import Item, wanted_guids
@@ -249,6 +249,8 @@ async def _send_waves(
             async with context.stage.hold():
                 wave = await _next_wave(context, queue, replica_names)
                 while wave and not context.stage.full:
+                    if pending and context.options.give_way():
+                        return [*pending, (wave[0], fail(GaveWay()))]
                     pending.append(await _put(context, wave.popleft(), replica_names))
                 queue.extendleft(reversed(wave))
         for item in alone:
@@ -317,7 +319,12 @@ async def _collect(
     for _, error in errors:
         if is_fatal(error):
             raise error
+    waiting = [error for _, error in errors if isinstance(error, GaveWay)]
     for item, error in errors:
+        if isinstance(error, GaveWay):
+            continue
         if isinstance(error, MailboxMoved):
             run.moved.append(item)
         _note(run, item.name, item.uniqueid, error, "MAILBOX")
+    if waiting:
+        raise waiting[0]

@@ -41,7 +41,7 @@ from cyrus_sync.sync_client.engine.batches import Limits, after
 from cyrus_sync.sync_client.engine.compare import counters_to_adopt
 from cyrus_sync.sync_client.engine.concurrency import Answers, all_of, as_sync_error, is_fatal
 from cyrus_sync.sync_client.engine.context import RECORDS_ESTIMATE, EngineContext
-from cyrus_sync.sync_client.engine.errors import MovedMeanwhile
+from cyrus_sync.sync_client.engine.errors import GaveWay, MovedMeanwhile
 from cyrus_sync.sync_client.engine.full_update import full_update, settle
 from cyrus_sync.sync_client.engine.options import RESERVE_LIMIT, UPLOAD_BLOCK
 from cyrus_sync.sync_client.engine.reading import (
@@ -228,6 +228,8 @@ async def finish(context: EngineContext, item: Item, sent: Sent, replica_names: 
     slow = False
     try:
         while not await _next_step(context, item, sent):
+            if sent.partial and context.options.give_way():
+                raise GaveWay()
             if not slow:
                 await context.slow.take(1)
                 slow = True

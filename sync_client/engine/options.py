@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 RESERVE_LIMIT = 8193
 """GUIDs in one APPLY RESERVE."""
 
+BATCH_BYTES = 256 << 20
+"""Octets of new messages in one APPLY MAILBOX."""
+
 UPLOAD_BLOCK = 1024
 """Messages in one APPLY MESSAGE."""
 
@@ -30,6 +33,10 @@ def _silent(line: str) -> None:
 
 def _uncounted(messages: int, octets: int) -> None:
     """Nobody keeps count."""
+
+
+def _nobody_waits() -> bool:
+    return False
 
 
 def _as_it_is(name: str) -> str:
@@ -53,7 +60,7 @@ class Options:
     """``-p``: where mailboxes go on the replica; "" = where they are on the master."""
     batchsize: int = 8192
     """`sync_batchsize`: new (or changed) records in one APPLY MAILBOX."""
-    batch_bytes: int = 256 << 20
+    batch_bytes: int = BATCH_BYTES
     """Bytes of new messages in one APPLY MAILBOX; bounds what the replica has to stage."""
     stage_bytes: int = 256 << 20
     """What may be staged before a RESTART is due."""
@@ -71,6 +78,8 @@ class Options:
     """For messages that are fetched from the replica while a conflict is settled."""
     concurrency: int = 100
     """Users, or groups of mailboxes, in flight at once."""
+    give_way: Callable[[], bool] = _nobody_waits
+    """Whether others wait: a mailbox that is sent in parts then ends with `GaveWay` after the present one."""
     report: Callable[[str], None] = _silent
     """Verbose lines (``MAILBOX user.alice``)."""
     notice: Callable[[str], None] = field(default=_log.info)

@@ -46,6 +46,27 @@ def test_a_change_after_a_quiet_time_is_at_the_replica_within_a_tenth_of_a_secon
     assert min(latencies) < 0.1 * load(), latencies
 
 
+@pytest.mark.covers("imapd.conf", "sync_bandwidth")
+def test_a_first_synchronisation_that_takes_minutes_delays_nobody_else(pair):
+    pair.master.add("sync_bandwidth: 200k")
+    pair.master.create("alice")
+    pair.rolling("-d", "1")
+    until(lambda: pair.replica.has("alice"), "the user arrives")
+    big = [(b"Subject: %d\r\n\r\n" % n + os.urandom(30_000).hex().encode(), 1, "") for n in range(200)]
+    with pair.master.store.write(Owner("user", "big")) as writer:
+        writer.create("user.big")
+        writer.append("user.big", big)
+    until(lambda: pair.replica.messages("big") > 0, "its first part arrives")
+    waited = []
+    for number in range(1, 4):
+        pair.master.deliver("alice", f"message {number}")
+        logged = time.monotonic()
+        until(lambda n=number: pair.replica.messages("alice") == n, "the message arrives")
+        waited.append(time.monotonic() - logged)
+    assert pair.replica.messages("big") < 200  # 12 MB take a minute
+    assert min(waited) < 1.0 * load(), waited
+
+
 @pytest.mark.covers("sync_client: options", "-F")
 @pytest.mark.covers("Exit statuses", "sync_client 0")
 @pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "62")

@@ -18,6 +18,7 @@ from cyrus_sync.common.errors import (
     StoreError,
     SyncChecksum,
 )
+from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.facts import NotGranted, Settings
 from cyrus_sync.sync_client.machine import RollingState
 from cyrus_sync.sync_client.rolling import Rolling
@@ -650,3 +651,35 @@ def test_an_unexpected_failure_of_the_clock_tick_does_not_stop_the_clock(when):
     r.source.refresh = broken
     advance(r.clock, 5)
     assert len(calls) >= 4
+
+
+def test_a_run_that_takes_long_gives_way_to_what_comes_and_goes_on_afterwards():
+    r = Rig(lines=("USER big", "USER later"), width=1)
+    big: Deferred[None] = Deferred()
+    r.answers["USER big"] = [big]
+    r.start()
+    advance(r.clock, 1)
+    assert r.since()[-1] == "USER big"
+    r.log("MAILBOX user.bob")
+    advance(r.clock, 0.01)
+    assert r.rolling.turn.is_wanted()  # it has had its time
+    big.errback(GaveWay())  # as the engine does after a part
+    advance(r.clock, 0.1)
+    # Who gave way comes last.
+    assert r.since() == ["conclude 0", "take 3", "MAILBOXES user.bob", "USER later", "USER big", "conclude 3"]
+    assert not r.rolling.turn.is_wanted()
+    assert not r.reports and r.source.outcomes[-1].complete
+
+
+def test_a_run_has_a_moment_for_itself_and_ten_times_what_ending_it_costs():
+    r = Rig(lines=("USER big",))
+    r.answers["USER big"] = [Deferred()]
+    r.start()
+    advance(r.clock, 0.02)
+    r.rolling.turn.overhead = 0.1
+    r.log("MAILBOX user.bob")
+    assert not r.rolling.turn.is_wanted()
+    advance(r.clock, 0.9)
+    assert not r.rolling.turn.is_wanted()
+    advance(r.clock, 0.2)
+    assert r.rolling.turn.is_wanted()
