@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.model import MAX_UID, Annotation
+from cyrus_sync.spool.db import Data
+from cyrus_sync.spool.many_notes import Noted, by_uid
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 OWNER = "[.OwNeR.]"
@@ -47,25 +49,20 @@ def read_notes(items: Iterable[tuple[bytes, bytes]], path: Path, owner: str) -> 
             raise SpoolDamaged(path, 0, f"the scope {scope!r} is not text") from None
 
 
-def message_annotations(
+def message_annotations(items: Iterable[tuple[bytes, bytes]], path: Path, owner: str) -> Noted:
+    """The annotations of messages by UID, each message's sorted by (entry, userid). Raises `SpoolDamaged`,
+    and OSError where there are many and they find no room."""
+    return by_uid(_by_message(items, path, owner))
+
+
+def _by_message(
     items: Iterable[tuple[bytes, bytes]], path: Path, owner: str
-) -> dict[int, tuple[Annotation, ...]]:
-    """The annotations of messages by UID, each message's sorted by (entry, userid). Raises `SpoolDamaged`."""
-    found: dict[int, tuple[Annotation, ...]] = {}
-    several: set[int] = set()
+) -> Iterator[tuple[int, Annotation]]:
     for scope, annotation in _notes(items, path, owner):
         uid = int(scope) if scope.isdigit() else 0
         if not 0 < uid <= MAX_UID:
             raise SpoolDamaged(path, 0, f"an annotation of {scope!r}, which is no UID")
-        before = found.get(uid)
-        if before is None:
-            found[uid] = (annotation,)
-        else:
-            found[uid] = (*before, annotation)
-            several.add(uid)
-    for uid in several:
-        found[uid] = tuple(sorted(found[uid], key=_by_entry))
-    return found
+        yield uid, annotation
 
 
 def _notes(
@@ -98,10 +95,6 @@ def _names(text: bytes, path: Path, owner: str) -> tuple[str, str] | None:
     return entry, owner if userid == OWNER else userid
 
 
-def _by_entry(annotation: Annotation) -> tuple[str, str]:
-    return annotation.entry, annotation.userid
-
-
 def _value(value: bytes, path: Path, key: bytes) -> tuple[int, bytes, bool]:
     """(modseq, text, was it removed)."""
     length = int.from_bytes(value[:_SHORT], "big")
@@ -116,8 +109,8 @@ def _value(value: bytes, path: Path, key: bytes) -> tuple[int, bytes, bool]:
     return modseq, value[begin:end], bool(flags & _DELETED)
 
 
-def has_checksums(data: bytes) -> bool:
+def has_checksums(data: Data) -> bool:
     """Whether a database of this content notices by itself when it is damaged: flat and skiplist do not."""
-    if data.startswith(_TWOM):
+    if data[: len(_TWOM)] == _TWOM:
         return not int.from_bytes(data[_TWOM_FLAGS : _TWOM_FLAGS + 4], "little") & _TWOM_WITHOUT
-    return not data or data.startswith(_TWOSKIP)
+    return not len(data) or data[: len(_TWOSKIP)] == _TWOSKIP

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from pathlib import Path
 from typing import Protocol
+
+from cyrus_sync.spool.db import Data
 
 IN_MEMORY = 4 * 1024 * 1024
 """Octets up to which a copy is kept in memory."""
@@ -58,6 +61,19 @@ def copy_of(source: int, size: int) -> Copy:
     except BaseException:
         os.close(target)
         raise
+
+
+def mapped_copy_of(source: int, size: int) -> Data:
+    """The same as octets; those of a large file are mapped."""
+    if size <= IN_MEMORY:
+        return _all(source, size)
+    target, name = tempfile.mkstemp(prefix="cyrus-sync-")
+    try:
+        Path(name).unlink()
+        there = _transfer(source, target, size)
+        return mmap.mmap(target, there, prot=mmap.PROT_READ) if there else b""
+    finally:
+        os.close(target)
 
 
 def _all(source: int, size: int) -> bytes:

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.stores import disk
-from cyrus_sync.spool.copies import Copy, copy_of
+from cyrus_sync.spool.copies import Copy, copy_of, mapped_copy_of
+from cyrus_sync.spool.db import Data
 from cyrus_sync.spool.header import MAX_SIZE, MailboxHeader, parse_header
 from cyrus_sync.spool.index.header import IndexHeader, parse_index_header
 from cyrus_sync.spool.index.layout import LONGEST_HEADER
@@ -40,7 +41,8 @@ class Copied(NamedTuple):
     records: Copy
     """The whole index."""
     header: bytes
-    annotations: bytes
+    annotations: Data
+    """The whole database; a large one in a file without a name that is mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,15 @@ def _content(path: Path, most: int) -> bytes:
     return data
 
 
-def _annotations(path: Path) -> bytes:
+def _annotations(path: Path) -> Data:
     try:
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
+    try:
+        return mapped_copy_of(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

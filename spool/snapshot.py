@@ -23,6 +23,7 @@ from cyrus_sync.common.protocol.crc import ANNOT_SEED
 from cyrus_sync.spool.annotations import has_checksums, message_annotations
 from cyrus_sync.spool.copies import Copy
 from cyrus_sync.spool.copying import PATIENCE, Copied, check_belonging, copy, locked, patiently, read
+from cyrus_sync.spool.db import Data
 from cyrus_sync.spool.header import MailboxHeader, parse_header
 from cyrus_sync.spool.index.header import IndexHeader, parse_index_header
 from cyrus_sync.spool.index.layout import LONGEST_HEADER
@@ -31,7 +32,7 @@ from cyrus_sync.spool.index.verified import Keys, Verified
 from cyrus_sync.spool.mailbox import MailboxFiles
 from cyrus_sync.spool.trouble import SpoolDamaged
 
-Items = Callable[[bytes, Path], Iterable[tuple[bytes, bytes]]]
+Items = Callable[[Data, Path], Iterable[tuple[bytes, bytes]]]
 """The entries of a database, by its content and its path."""
 
 WINDOW = 512
@@ -88,7 +89,7 @@ def _verify(
         header = parse_header(copied.header, files.header)
         check_belonging(files, index, header)
         annotations: Annotations = {}
-        if copied.annotations:
+        if len(copied.annotations):
             annotations = message_annotations(
                 items(copied.annotations, files.annotations), files.annotations, owner
             )

@@ -15,6 +15,7 @@ b'%(A %(al lrswipkxtecdan) ...'
 from __future__ import annotations
 
 from cyrus_sync.spool.db.database import Database, Order, mailbox_order, raw_order
+from cyrus_sync.spool.db.mapped import Data
 from cyrus_sync.spool.db.opening import Empty, items_of, open_database
 
-__all__ = ["Database", "Empty", "Order", "items_of", "mailbox_order", "open_database", "raw_order"]
+__all__ = ["Data", "Database", "Empty", "Order", "items_of", "mailbox_order", "open_database", "raw_order"]

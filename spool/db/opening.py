@@ -69,7 +69,7 @@ def open_database(path: Path, order: Order = raw_order) -> Database:
 def items_of(data: Data, path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The entries of a database, of which `data` is all. `path` is named in the `SpoolDamaged` of a bad one;
     `StoreError` for one of a kind that is not known."""
-    if not data:
+    if not len(data):
         return iter(())
     kind = _kind(data[:_MARK], path)
     form = _FORMS.get(kind)
