@@ -43,12 +43,16 @@ class CyrusMail:
     def read(self, owner: Owner) -> AbstractContextManager[SiteReader]:
         return self._mail.read(owner)
 
+    def writer(self, owner: Owner) -> CyrusWriter:
+        """Raises `OnlyRead`. To be closed after what was decided was carried out, or is to be forgotten."""
+        self._own.check()
+        return CyrusWriter(owner, lambda: self._mail.read(owner), self._own)
+
     @contextmanager
     def write(self, owner: Owner, *, timeout: float = 5.0) -> Iterator[SiteWriter]:
         """That server locks what it changes while it does so; nobody waits for a lock here."""
         del timeout
-        self._own.check()
-        writer = CyrusWriter(owner, lambda: self._mail.read(owner), self._own)
+        writer = self.writer(owner)
         try:
             yield writer
             writer.carry_out()
@@ -56,7 +60,7 @@ class CyrusMail:
             writer.close()
 
     def together(self) -> _Together:
-        return _Together()
+        return _Together(self)
 
     def rename(
         self,
@@ -83,15 +87,32 @@ class CyrusMail:
 
 
 class _Together:
-    """No owner of this mail is ever changed."""
+    """One owner's changes at a time. Each counts when that server has answered."""
 
     may_grow = False
 
+    def __init__(self, mail: CyrusMail) -> None:
+        self._mail = mail
+        self._writers: list[CyrusWriter] = []
+
     def writer(self, owner: Owner, timeout: float) -> SiteWriter:
-        raise OnlyRead().at(user=str(owner))
+        del timeout  # that server locks what it changes while it does so
+        writer = self._mail.writer(owner)
+        self._writers.append(writer)
+        return writer
 
     def commit(self) -> None:
-        """There is nothing."""
+        """Carry out what was only decided."""
+        writers, self._writers = self._writers, []
+        try:
+            for writer in writers:
+                writer.carry_out()
+        finally:
+            for writer in writers:
+                writer.close()
 
     def undo(self) -> None:
-        """There is nothing."""
+        """Forget what was only decided."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.close()
