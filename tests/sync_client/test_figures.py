@@ -142,7 +142,8 @@ def test_the_connector_adds_up_what_went_over_all_its_connections() -> None:
     from cyrus_sync.sync_client.connecting import WireConnector
 
     unused: Any = None
-    connector = WireConnector(unused, unused, unused, unused, unused)
+    options: Any = SimpleNamespace(here="", channel="")
+    connector = WireConnector(unused, unused, unused, unused, options)
     assert connector.traffic == (0, 0)
     connector._new_line(SimpleNamespace(bytes_read=3, bytes_written=5))  # type: ignore[arg-type]
     connector._new_line(SimpleNamespace(bytes_read=10, bytes_written=20))  # type: ignore[arg-type]
