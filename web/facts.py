@@ -13,6 +13,7 @@ from typing import Any
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.metrics.shared import places_of
+from cyrus_sync.common.stores import role_of
 from cyrus_sync.common.wire.certificates import ends, server_files
 from cyrus_sync.common.wire.tls_settings import ServerTLSSettings
 from cyrus_sync.mailstore.scrub_state import FILE as SCRUB_FILE
@@ -89,6 +90,8 @@ class Facts:
     last_scrub: Scrub | None = None
     from_spool: bool = False
     """Whether mail goes out from the spool of a real Cyrus."""
+    role: str = ""
+    """What this store is for now (`common.role`), in words; "" where imapd.conf alone says it."""
     failed: list[str] = field(default_factory=list)
     """What could not be looked at, in words."""
 
@@ -110,6 +113,7 @@ class Observer:
             self._packets,
             self._disks,
             self._certificates,
+            self._role,
             self._scrub,
         ):
             try:
@@ -176,6 +180,13 @@ class Observer:
         facts.certificates = [
             Certificate(option, path, int(end.timestamp())) for option, path, end in ends(files)
         ]
+
+    def _role(self, facts: Facts) -> None:
+        standing = role_of(self._cfg).standing()
+        if standing is not None:
+            facts.role = f"{standing.role.value} {standing.words}"
+        elif self._cfg.switch("replicaonly"):
+            facts.role = "replica (replicaonly)"
 
     def _scrub(self, facts: Facts) -> None:
         state = ScrubState(self._cfg.configdirectory / SCRUB_FILE, self._clock)

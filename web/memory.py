@@ -110,6 +110,7 @@ def _seen(facts: Facts) -> dict[str, Any]:
         "asides": {f"{one.channel or DEFAULT}: {one.who}": one.reason for one in facts.asides},
         "received": {one.name: one.received for one in packets.siblings} if packets else {},
         "scrubbed": facts.last_scrub.ended if facts.last_scrub else None,
+        "role": facts.role.partition(" ")[0],
         "problems": facts.last_scrub.problems if facts.last_scrub else 0,
     }
 
@@ -147,6 +148,8 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tupl
     for sibling, when in after["received"].items():
         if when and before.get("received", {}).get(sibling) not in (None, when):
             yield OK, f"a packet of {sibling} was applied"
+    if before.get("role", "") != after["role"]:
+        yield WARNING, f"this store's role is {after['role'] or 'that of imapd.conf'} now"
     if after["scrubbed"] and before.get("scrubbed") != after["scrubbed"]:
         level = WARNING if after["problems"] else OK
         yield level, f"a scrub of the store has ended: {after['problems']} problems"

@@ -218,6 +218,7 @@ def _store(facts: Facts) -> Tag:
         "Store",
         _table(("Partition", "Directory", "Free", ""), rows, "Room on the disks"),
         tags.ul(
+            tags.li("This store is ", _text(facts.role), ".") if facts.role else "",
             _scrub(facts),
             [
                 tags.li("The certificate ", tags.code(_text(one.path)), " ends ", _moment(one.ends), ".")

@@ -165,6 +165,18 @@ def test_it_looks_at_everything_and_a_part_that_fails_keeps_nothing_else_away(tm
     assert facts.failed == [] and html(facts)
 
 
+def test_what_the_store_is_for_is_shown_and_its_change_told(tmp_path: Path) -> None:
+    (boston,) = family_of(tmp_path, "boston")
+    directory = boston.directory / "conf"
+    memory = Memory(tmp_path / "web.json")
+    memory.note(Observer(boston.config, lambda: NOW).look())
+    (directory / "role.json").write_text(json.dumps({"role": "replica", "since": NOW, "by": "demote"}))
+    facts = Observer(boston.config, lambda: NOW).look()
+    memory.note(facts)
+    assert "This store is replica since 2027-01-15T08:00:00Z (demote)." in html(facts)
+    assert [one.text for one in memory.changes] == ["this store's role is replica now"]
+
+
 def test_a_day_is_remembered_and_no_more(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "sync/web.json")
     for number in range(SLOTS + 50):
