@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from .csync import state_of
 from .cyrus import Cyrus
 from .fill import change_everything, fill_everything, message
 from .ours import BIN, Ours, environment
+from .releases import PROGRAMS
 from .test_damage import spoil
 
 Replica = Cyrus | Ours
@@ -81,7 +83,8 @@ def _path(directory: Path, host: BesideCyrus | Replica, ssh: str) -> Path:
     directory.mkdir(exist_ok=True)
     programs = {"mailstore": f'exec {BIN}/mailstore -C {host.config} "$@"'}
     if isinstance(host, Cyrus):
-        programs["mbpath"] = f'exec /usr/lib/cyrus/bin/mbpath -C {host.config} "$@"'
+        mbpath = host.release.command(str(PROGRAMS / "mbpath"), "-C", str(host.config))
+        programs["mbpath"] = f'exec {shlex.join(mbpath)} "$@"'
     if ssh:
         mbpath = ssh.replace("$2", '$(echo "$2" | sed s:/usr/lib/cyrus/bin/mbpath:mbpath:g)')
         programs["ssh"] = mbpath
@@ -91,6 +94,7 @@ def _path(directory: Path, host: BesideCyrus | Replica, ssh: str) -> Path:
     return directory
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("depth", ["", "--records", "--messages"])
 def test_a_user_with_everything_is_the_same_and_nothing_is_changed(
     master: BesideCyrus, target: Replica, user: str, depth: str
@@ -106,6 +110,7 @@ def test_a_user_with_everything_is_the_same_and_nothing_is_changed(
     assert [state_of(end.csync, one) for end in (master, target) for one in (user, other)] == before
 
 
+@pytest.mark.every_release
 def test_what_the_master_has_changed_is_named_and_mended(
     master: BesideCyrus, target: Replica, user: str, tmp_path: Path
 ) -> None:
@@ -148,6 +153,7 @@ def test_what_the_replica_has_changed_by_itself_is_named_and_settled(
     assert again["equal"], again["differing"]
 
 
+@pytest.mark.every_release
 def test_messages_that_are_damaged_at_either_end_are_named_and_put_back(
     master: BesideCyrus, target: Replica, user: str, tmp_path: Path
 ) -> None:
@@ -180,6 +186,7 @@ def _file(cyrus: Cyrus, user: str, uid: int) -> Path:
     return server.files(entry).index.with_name(f"{uid}.")
 
 
+@pytest.mark.every_release
 def test_everybody_is_compared_with_a_real_cyrus_and_the_report_says_what_that_cannot_tell(
     master: BesideCyrus, target: Replica, user: str
 ) -> None:

@@ -149,3 +149,7 @@ def test_a_real_master_burns_ours_takes_over_both_live_on_and_all_goes_home(user
         assert "home" in subjects(ours, user)
         ended = cyrus.sync_client("--compare", "--messages", to=ours.csync)
         assert ended.status == 0, ended.describe()
+        # And once more as it is planned: its services are stopped, what it has goes out, ours is told.
+        drained = cyrus.sync_client("--drain", to=ours.csync)
+        assert drained.status == 0 and "cannot be kept from taking more" in drained.err, drained.describe()
+        assert "replica.lab is the master now" in tool(ours.config, "promote").check().out
