@@ -7,23 +7,25 @@ run does about lost connections and about users who fail holds here too.
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import Master
-from cyrus_sync.common.model import RecordSource, UserState
-from cyrus_sync.common.names import Owner, inbox_of, is_deleted, owner_of
+from cyrus_sync.common.model import MailboxAnnotation, RecordSource, UserState
+from cyrus_sync.common.names import SERVER, Owner, inbox_of, is_deleted, owner_of
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.protocol.commands import USERS, VERIFY
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.threads import Threads
 from cyrus_sync.sync_client.comparing.advice import Terms, advise
-from cyrus_sync.sync_client.comparing.findings import OwnerFindings
+from cyrus_sync.sync_client.comparing.findings import HERE, Advice, Counts, Difference, OwnerFindings
 from cyrus_sync.sync_client.comparing.messages import MessageComparer
 from cyrus_sync.sync_client.comparing.records import compare_records
 from cyrus_sync.sync_client.comparing.states import Pair, StateComparer, Told
+from cyrus_sync.sync_client.engine.annotations import annotation_changes
 from cyrus_sync.sync_client.engine.concurrency import forgiving, is_fatal
 from cyrus_sync.sync_client.engine.errors import FoldersFailed
 
@@ -127,6 +129,8 @@ class Comparer:
     async def alone(self, prefix: str, here: Collection[str]) -> None:
         """Users, and shared mailboxes, that only the replica has, where it lists them. `here`: the names of
         the master's users (``alice``) and of its shared owners (``shared:news``)."""
+        if not prefix:
+            await self._server()
         known = set(here)
         if USERS not in self._replica.capabilities:
             self._limits.add(NO_USERS)
@@ -141,6 +145,24 @@ class Comparer:
         for owner, names in (await self._shared()).items():
             if f"shared:{owner.name}" not in known and any(name.startswith(prefix) for name in names):
                 await self._only_there(owner)
+
+    async def _server(self) -> None:
+        """The annotations of the server itself, which are nobody's."""
+        theirs = await forgiving(self._replica.get_annotations(""), ReplyError) or []
+        ours = await self._threads.run(self._of_the_server)
+        found = OwnerFindings(SERVER, self._options.names.owner_name(SERVER), counts=Counts())
+        for note, wanted in annotation_changes(ours, theirs):
+            where = "is missing or different at the replica" if wanted else "is only at the replica"
+            found.others.append(Difference("annotation", note.entry, where))
+        if not found.equal:
+            line = shlex.join(["sync_client", *self._terms.options, "-R", "-f", "-"])
+            command = f"echo 'ANNOTATION \"\"' | {line}"
+            found.advice = [Advice(HERE, command, "sends them")]
+            await self._options.tell(found)
+
+    def _of_the_server(self) -> list[MailboxAnnotation]:
+        with self._master.read(SERVER) as reader:
+            return reader.annotations("")
 
     async def _only_there(self, owner: Owner) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cyrus_sync.common.names import Owner
+from cyrus_sync.common.names import SERVER, Owner
 from tests.common.stores.test_healing import spoil
 from tests.deadlines import until
 from tests.sync_client.real import BIN, ENVIRONMENT, Client, Pair, Side
@@ -54,11 +54,17 @@ def follow(pair: Pair, report: dict[str, Any]) -> list[str]:
 
 def type_at(side: Side, command: str) -> None:
     """On that host ``/etc/imapd.conf`` is its own, and our commands are in the PATH."""
-    words = shlex.split(command)
+    first, pipe, last = command.rpartition(" | ")
+    words = shlex.split(last)
     if "-C" not in words:  # on that host it is /etc/imapd.conf
         words[1:1] = ["-C", str(side.conf)]
+    environment = {**ENVIRONMENT, "PATH": f"{BIN}:{ENVIRONMENT['PATH']}"}
     done = subprocess.run(
-        [BIN / words[0], *words[1:]], capture_output=True, text=True, env=ENVIRONMENT, check=False
+        ["sh", "-c", f"{first}{pipe}{shlex.join(words)}"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
@@ -81,6 +87,8 @@ def make_everything_differ(pair: Pair) -> None:
         writer.subscribe("user.alice.stray")
     with master.write(NEWS) as writer:
         writer.create("news.new")
+    with master.write(SERVER) as writer:
+        writer.annotate("", "/comment", "", b"of the server")
     pair.replica.create("zoe")
 
 
@@ -110,7 +118,12 @@ def test_what_it_says_is_to_be_typed_makes_both_ends_the_same(pair: Pair) -> Non
     make_everything_differ(pair)
     before = pair.master.dump(), pair.replica.dump()
     status, report = compared(pair, "-A", "--records")
-    assert status == 1 and {one["owner"] for one in report["differing"]} == {"alice", "shared:news", "zoe"}
+    assert status == 1 and {one["owner"] for one in report["differing"]} == {
+        "alice",
+        "shared:news",
+        "zoe",
+        "server:",
+    }
     assert (pair.master.dump(), pair.replica.dump()) == before, "nothing is changed"
     typed = follow(pair, report)
     conf = str(pair.master.conf)
