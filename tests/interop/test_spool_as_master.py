@@ -181,6 +181,7 @@ def test_the_clients_take_turns_while_mail_arrives(
 
 
 @pytest.mark.every_release
+@pytest.mark.covers("imapd.conf", "conversations")
 def test_what_conversations_count_goes_to_a_replica_as_by_cyrus_s_own_client(
     real_cyrus: None, user: str
 ) -> None:
