@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from cyrus_sync.common.errors import ConnectionLost, PeerError, ReplyError, StoreError
+from cyrus_sync.common.errors import CannotConnect, ConnectionLost, PeerError, ReplyError, StoreError
 from cyrus_sync.common.protocol.commands import USERS
 from cyrus_sync.common.reactor import Reactor, Timer
 from cyrus_sync.common.threads import Threads
@@ -30,6 +30,7 @@ from cyrus_sync.common.wire.replica import WireReplica
 T = TypeVar("T")
 
 WANTED = frozenset({"SIEVE-MAILBOX", USERS})
+"""Scripts are messages where the server has them so, and one of ours lists its users."""
 
 QUIET = 60.0
 """Seconds after which a connection that nobody uses is closed."""
@@ -53,8 +54,15 @@ class Line:
     `threads` read what is sent; they must be others than those that wait here.
     """
 
-    def __init__(self, reactor: Reactor, settings: ClientSettings, threads: Threads) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        settings: ClientSettings,
+        threads: Threads,
+        wanted: frozenset[str] = WANTED,
+    ) -> None:
         self.settings = settings
+        self._wanted = wanted
         self._reactor = reactor
         self._threads = threads
         self._turn = threading.Lock()
@@ -182,7 +190,7 @@ class Line:
             connection = await connect(self._reactor, self.settings)
             try:
                 replica = await WireReplica.start(
-                    connection, WANTED, self._threads, timeout=self.settings.idle_timeout
+                    connection, self._wanted, self._threads, timeout=self.settings.idle_timeout
                 )
             except BaseException:
                 connection.proto.abort()
@@ -246,4 +254,7 @@ def _hint(error: PeerError) -> str:
         return f"{error.message} (is cyrus_csync_authname among its admins?)"
     if isinstance(error, ConnectionLost):
         return f"the connection was lost: {error.message}"
-    return error.message
+    before, there, reason = error.message.partition("': ")
+    return (
+        f"not to be reached: {reason}" if there and before.startswith(CannotConnect.text) else error.message
+    )

@@ -208,7 +208,7 @@ class _Attempt:
     def _floor(self, now: MailboxState) -> int:
         """The highest modseq that was given out to anything of the owner's: where conversations are counted,
         all of his mailboxes share their numbers."""
-        if not now.xconvmodseq:
+        if not now.xconvmodseq or self.owner.kind != "user":
             return 0
         with self.master.read(self.owner) as reader:
             states = reader.mailboxes()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.stores import open_kept, open_store
 from cyrus_sync.common.stores.master import NativeMaster
@@ -39,6 +40,7 @@ class OpenedMail:
 def open_mail(config: Config) -> OpenedMail:
     """The mail that `config` names. Raises `ConfigError`, and `StoreError` for who may not look which it
     is."""
+    _check_source(config)
     if reads_spool(config):
         cyrus = CyrusMail(config)
         return OpenedMail(cyrus, cyrus.master, cyrus.master, None, cyrus.check)
@@ -48,7 +50,16 @@ def open_mail(config: Config) -> OpenedMail:
 
 def look_at_mail(config: Config) -> SiteMail:
     """The same, to be looked at only."""
+    _check_source(config)
     return CyrusMail(config) if reads_spool(config) else open_store(config, readonly=True)
+
+
+def _check_source(config: Config) -> None:
+    if config.string("sync_source") == "csync":
+        raise ConfigError(
+            f"{config.where('sync_source')}csync is for sync_client alone: packets are made of a store, or of"
+            " a spool"
+        )
 
 
 def check_same_mail(config: Config, family: Family) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from cyrus_sync.common.names import BadName, check_mailbox_name, inbox_of
 from cyrus_sync.spool.db import Database
 from cyrus_sync.spool.names import LEVEL, database_name, internal_name
-from cyrus_sync.spool.trouble import SpoolDamaged
+from cyrus_sync.spool.trouble import WITHOUT_FILES, SpoolDamaged
 
 _VERSION = f"{LEVEL}VER{LEVEL}".encode()
 _KNOWN = (b"2", b"3")
@@ -22,9 +22,8 @@ def read_subscriptions(database: Database, userid: str) -> list[str]:
     have is left out, as it is by Cyrus's own list. Raises `SpoolDamaged` for a version that nobody knows."""
     version = database.get(_VERSION)
     if version is not None and version not in _KNOWN:
-        raise SpoolDamaged(
-            database.path, 0, "subscriptions of a version that is not known", version.decode("latin-1")
-        )
+        what = f"subscriptions of a version that is not known ({WITHOUT_FILES})"
+        raise SpoolDamaged(database.path, 0, what, version.decode("latin-1"))
     found = []
     for key, _ in database.items():
         if key == _VERSION:

@@ -7,6 +7,9 @@ from pathlib import Path
 from cyrus_sync.common.errors import StoreCorrupt, StoreError
 from cyrus_sync.common.stores import disk
 
+WITHOUT_FILES = "sync_source: csync needs no knowledge of files"
+"""What to do about a format that is not known: said with every complaint of one."""
+
 
 class SpoolDamaged(StoreCorrupt):
     """A file of the spool holds what no Cyrus that we know writes, or what its checksum does not confirm.

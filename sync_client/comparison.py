@@ -35,7 +35,7 @@ from cyrus_sync.sync_client.comparing.signing import Signer
 from cyrus_sync.sync_client.connecting import WireConnector
 from cyrus_sync.sync_client.engine import Options as EngineOptions
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
-from cyrus_sync.sync_client.masters import look_at_master
+from cyrus_sync.sync_client.masters import asks_server, look_at_master
 from cyrus_sync.sync_client.report import Reporter, failure_lines, log
 from cyrus_sync.sync_client.start import Job
 from cyrus_sync.sync_client.until_done import until_done
@@ -88,7 +88,7 @@ class Comparison:
     def __post_init__(self) -> None:
         arguments, cfg = self.job.arguments, self.job.cfg
         self._threads = ThreadRunner(self.reactor)
-        self._master = look_at_master(cfg)
+        self._master = look_at_master(cfg, self.reactor)
         self._names = Namespace.from_config(cfg)
         path = progress_path(self.job.directory, self.job.settings.server)
         self.progress = Progress(path, self._asked(), anew=arguments.anew)
@@ -264,10 +264,15 @@ class Comparison:
         for entry in await self._threads.run(lambda: list(self.progress.entries())):
             self._print(entry_lines(entry))
 
+    def _source(self) -> str:
+        if asks_server(self.job.cfg):
+            return "csync"
+        return "cyrus" if reads_spool(self.job.cfg) else "store"
+
     async def _report(self) -> int:
         about = About(
             master=self.job.cfg.servername,
-            source="cyrus" if reads_spool(self.job.cfg) else "store",
+            source=self._source(),
             replica=self.job.settings.server,
             channel=self.job.arguments.channel,
             asked=self._asked(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.spool.config import list_of_mailboxes, reads_spool
+from cyrus_sync.sync_client.masters import asks_server
 
 _LOOKS = 2000
 """Directories that are looked into, at most."""
@@ -36,6 +37,8 @@ def foreign_mail(found: Path) -> str:
 
 def nobody_here(cfg: Config, prefix: str) -> str:
     """Why ``-A`` finds nothing to do."""
+    if asks_server(cfg):
+        return f"no users whose name begins with '{prefix}' at {cfg.string('cyrus_csync')}"
     spool = reads_spool(cfg)
     if not spool and (found := cyrus_spool(cfg)) is not None:
         return f"no users here: {foreign_mail(found)}"

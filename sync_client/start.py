@@ -48,7 +48,7 @@ from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
 from cyrus_sync.sync_client.jobs import Part, in_processes
-from cyrus_sync.sync_client.masters import open_master
+from cyrus_sync.sync_client.masters import asks_server, open_master
 from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
@@ -248,7 +248,7 @@ def _one_shot(job: Job, meter: Meter, part: Part) -> int:
 
 def _left_out(cfg: Config, master: Master) -> Path | None:
     """What is here of a real Cyrus whose mail is not what is replicated, if nobody else's is."""
-    if reads_spool(cfg) or next(master.owners(), None) is not None:
+    if asks_server(cfg) or reads_spool(cfg) or next(master.owners(), None) is not None:
         return None
     return cyrus_spool(cfg)
 

@@ -176,8 +176,9 @@ _DECLARED = (
         "Whose mail sync_client replicates, and syncreplica writes into packets: native is the store of "
         "sync_server and mailstore, cyrus the spool of a real Cyrus, which is read beside its daemons and "
         "never written. auto: cyrus where the list of mailboxes of one is there (mboxlist_db_path), else "
-        "native.",
-        choices=("native", "cyrus", "auto"),
+        "native. csync: what the server of cyrus_csync tells, whatever its files look like; for sync_client "
+        "alone, see there.",
+        choices=("native", "cyrus", "csync", "auto"),
         ours=True,
     ),
     Option(

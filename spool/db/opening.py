@@ -14,7 +14,7 @@ from cyrus_sync.spool.db.mapped import Data
 from cyrus_sync.spool.db.skiplist import Skiplist
 from cyrus_sync.spool.db.twom import Twom
 from cyrus_sync.spool.db.twoskip import Twoskip
-from cyrus_sync.spool.trouble import cannot_read
+from cyrus_sync.spool.trouble import WITHOUT_FILES, cannot_read
 
 _MARK = 16
 """Octets by which a format is known."""
@@ -88,5 +88,6 @@ def _kind(mark: bytes, path: Path) -> str:
         if magic.startswith(mark):
             return kind
     if mark.startswith(b"\xa1\x02\x8b\x0d"):
-        raise StoreError(f"{path}: a database of a kind that is not known here: {mark[4:]!r}")
+        kind = f"a database of a kind that is not known here: {mark[4:]!r}"
+        raise StoreError(f"{path}: {kind} ({WITHOUT_FILES})")
     return Flat.kind

@@ -9,7 +9,7 @@ from pathlib import Path
 from zlib import crc32
 
 from cyrus_sync.spool.index.layout import LAYOUTS, NEWEST, OLDEST, STRIDES, Layout, unpacking
-from cyrus_sync.spool.trouble import SpoolDamaged
+from cyrus_sync.spool.trouble import WITHOUT_FILES, SpoolDamaged
 
 _VERSION_END = 12
 _SECOND = 1_000_000_000
@@ -98,7 +98,10 @@ def parse_index_header(data: bytes | memoryview, path: Path) -> IndexHeader:
     layout = LAYOUTS.get(version)
     if layout is None:
         raise SpoolDamaged(
-            path, 8, f"this version is not known (those from {OLDEST} to {NEWEST} are)", version
+            path,
+            8,
+            f"this version is not known (those from {OLDEST} to {NEWEST} are; {WITHOUT_FILES})",
+            version,
         )
     size = layout.header_size
     if len(data) < size:

@@ -108,7 +108,7 @@ def test_a_server_that_is_away_is_not_asked_again_at_once(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
-        with pytest.raises(LineDown, match="Can not connect"):
+        with pytest.raises(LineDown, match="not to be reached"):
             setting.noop()
         setting.listen() if setting.port is None else None
     assert setting.server.peers == []

@@ -15,7 +15,10 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.synclog.writer import ActionLog
+from cyrus_sync.common.wire.dialect import Dialect
+from cyrus_sync.csync.asking import Asking
 from cyrus_sync.csync.line import LineDown
+from cyrus_sync.csync.master import CsyncMaster
 from cyrus_sync.csync.settling import Settling
 from tests.sync_client.engine.world import World, finish
 
@@ -64,6 +67,8 @@ class ServerSession:
 class _Noting:
     """A replica whose verbs are noted."""
 
+    dialect = Dialect()
+
     def __init__(self, line: ServerLine, replica: StoreReplica) -> None:
         self._line = line
         self._replica = replica
@@ -75,6 +80,27 @@ class _Noting:
         if name == "mailbox" and self._line.swallows:
             return lambda update: succeed(None)
         return getattr(self._replica, name)
+
+
+class WholeLine(ServerLine):
+    """What `Asking` asks, too: all on one connection after the other."""
+
+    def call(self, work: Any) -> Any:
+        with self.alone() as session:
+            return session.call(work)
+
+
+class AskingWorld(World):
+    """Engines have a `CsyncMaster` for their master."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, **options)
+        self.own = WholeLine(self)
+        self.asking = Asking(self.own, self.own)  # type: ignore[arg-type]
+        self.settling = Settling(self.own, ActionLog([]), self.clock)  # type: ignore[arg-type]
+
+    def as_master(self) -> Master:
+        return CsyncMaster(self.asking, self.settling)
 
 
 class ThroughServer(NativeMaster):

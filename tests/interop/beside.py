@@ -14,9 +14,10 @@ from .running import Finished, Rolling, dying_with_us, finish
 
 class BesideCyrus(Cyrus):
     """What differs from `Cyrus`: which program replicates. `settles`: it may settle through this Cyrus's own
-    csync server."""
+    csync server; `asks`: it reads that, too, and not the spool."""
 
     settles = False
+    asks = False
 
     def own_csync(self) -> dict[str, str]:
         """What imapd.conf says for that."""
@@ -28,7 +29,9 @@ class BesideCyrus(Cyrus):
         }
 
     def _client(self, to: Address, extra: dict[str, str] | None) -> list[str]:
-        own = self.own_csync() if self.settles else {}
+        own = self.own_csync() if self.settles or self.asks else {}
+        if self.asks:
+            own["sync_source"] = "csync"
         conf = self.client_config(to, {"sync_allowplaintext": "yes", **own, **(extra or {})})
         conf.chmod(0o600)  # there is a password in it
         return [str(BIN / "sync_client"), "-C", str(conf)]

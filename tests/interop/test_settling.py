@@ -269,7 +269,7 @@ def test_what_cannot_be_settled_is_named_and_others_go_on(
         ({"cyrus_csync_password": "another"}, "authentication failed"),
         ({"cyrus_csync_authname": ""}, "cyrus_csync_authname and cyrus_csync_password are not set"),
         ({"cyrus_csync_authname": user}, "is cyrus_csync_authname among its admins?"),
-        ({"cyrus_csync": away}, f"Can not connect to server '{away}'"),
+        ({"cyrus_csync": away}, f"cyrus_csync ({away}): not to be reached: "),
     ):
         RealSide(master).append(f"{user}x", "", message(reason))
         ran = master.sync_client("-u", user, f"{user}x", to=there.csync, extra=extra)
