@@ -69,5 +69,13 @@ def cyrus_sync() -> int:
     return _run("cyrus_sync.tool.cli")
 
 
+def sync_export_list() -> int:
+    return _run("cyrus_sync.multisite.multitool", "sync_export_list")
+
+
+def sync_receive() -> int:
+    return _run("cyrus_sync.multisite.multitool", "sync_receive")
+
+
 def multitool() -> int:
     return _run("cyrus_sync.multisite.multitool")

@@ -83,13 +83,13 @@ def packets_in(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = [one for one in path.iterdir() if not one.name.startswith(TEMPORARY)]
-            found += sorted(one for one in inside if _looks_like_one(one))
+            found += sorted(one for one in inside if looks_like_packet(one))
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
-def _looks_like_one(path: Path) -> bool:
+def looks_like_packet(path: Path) -> bool:
     """Whether a file begins as a packet does. Links and pipes are refused: whoever may write into a bay could
     have them lead anywhere."""
     try:

@@ -70,6 +70,16 @@ def syncreplica(argv: Sequence[str] | None = None) -> int:
     return _subcommand("syncreplica", argv)
 
 
+def sync_export_list(argv: Sequence[str] | None = None) -> int:
+    """The console script sync_export_list; the exit status."""
+    return _subcommand("sync_export_list", argv)
+
+
+def sync_receive(argv: Sequence[str] | None = None) -> int:
+    """The console script sync_receive; the exit status."""
+    return _subcommand("sync_receive", argv)
+
+
 def _subcommand(name: str, argv: Sequence[str] | None) -> int:
     """What a subcommand says, it says in its own name."""
     return run_command(name, lambda words: run(name, words), argv)

@@ -51,6 +51,8 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "shipping_server": one_dash("shipping_server", shipping_server.GRAMMAR),
         "mkorder": one_dash("mkorder", mkorder.GRAMMAR),
         "syncreplica": one_dash("syncreplica", *_grammars("syncreplica")),
+        "sync_export_list": one_dash("sync_export_list", *_grammars("sync_export_list")),
+        "sync_receive": one_dash("sync_receive", *_grammars("sync_receive")),
         "multitool": _multitool(),
     }
 

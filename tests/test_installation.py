@@ -21,7 +21,7 @@ from tests.test_console_scripts import SCRIPTS
 ROOT = Path(__file__).parents[1]
 SHARE = ROOT / "share"
 PAGES = sorted(SHARE.glob("man/man?/*"))
-UNITS = sorted((ROOT / "etc").glob("*.service"))
+UNITS = sorted(path for path in (ROOT / "etc").iterdir() if path.suffix in (".service", ".timer", ".path"))
 MINUTES = 60
 
 
@@ -215,8 +215,10 @@ def _verify_units(prefix: Path) -> None:
     units = sorted((prefix / "lib/systemd/system").iterdir())
     assert [unit.name for unit in units] == [unit.name for unit in UNITS]
     for unit in units:
-        (program,) = re.findall(r"^ExecStart=(\S+)", unit.read_text(), re.MULTILINE)
-        assert Path(program).parent == prefix / "bin" and os.access(program, os.X_OK)
+        programs = re.findall(r"^ExecStart=(\S+)", unit.read_text(), re.MULTILINE)
+        assert len(programs) == (unit.suffix == ".service")
+        for program in programs:
+            assert Path(program).parent == prefix / "bin" and os.access(program, os.X_OK)
         if analyze := shutil.which("systemd-analyze"):
             done = run(analyze, "verify", "--man=no", unit)
             assert str(unit) not in done.stderr and done.returncode == 0, done.stderr

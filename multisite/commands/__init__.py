@@ -56,6 +56,8 @@ COMMANDS = {
         ("syncreplica_export", "syncreplica_import", "syncreplica_status"),
         "write what other replicas lack into packets, or apply packets",
     ),
+    "sync_export_list": Subcommand(("sync_export_list",), "packets for many replicas, for a timer"),
+    "sync_receive": Subcommand(("sync_receive",), "apply what has come, for a timer or a receipt handler"),
     "mkfamily": Subcommand(("mkfamily",), "make this server the first replica of a new family"),
     "mkreplica": Subcommand(
         ("mkreplica_export", "mkreplica_import"), "add a replica to the family, or make this server one"

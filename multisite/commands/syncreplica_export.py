@@ -8,6 +8,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.export import ExportOptions, export, packet_prefix
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.member import Member
@@ -18,6 +19,7 @@ GRAMMAR = Grammar(
     "syncreplica",
     [
         Option("exp/ort", "", "write packets"),
+        Option("all", "", "for all other replicas of the family"),
         SENDING_OPTIONS[0],
         Option("lim/it", "n", "with -maxsize: at most n packets; the rest waits for the next export"),
         *SENDING_OPTIONS[1:],
@@ -33,17 +35,32 @@ GRAMMAR = Grammar(
 def run(context: Context) -> int:
     """Export to each replica that is named."""
     check_sending(context.options)
-    if not context.options.operands:
+    everybody = "all" in context.options
+    if everybody and context.options.operands:
+        raise UsageError("-all exports to everybody; or the replicas are named")
+    if not (everybody or context.options.operands):
         raise UsageError("the replica to export to is needed")
     outlet, options = outlet_of(context, HEADLINE)
+    well = True
     with context.member() as member:
-        targets = others(member, context.options.operands)
-        for target in targets:
-            outlet.check(target.name, target.host)
+        if everybody:
+            targets = [one for one in member.family.living() if one.id != member.family.self_id]
+        else:
+            targets = others(member, context.options.operands)
+            for target in targets:
+                outlet.check(target.name, target.host)
         outlet.resume(member)
         for target in targets:
-            _export(context, member, target, (outlet, options))
-    return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
+            try:
+                if everybody:
+                    outlet.check(target.name, target.host)
+                _export(context, member, target, (outlet, options))
+            except MultisiteError as error:
+                if not everybody:
+                    raise
+                context.complain(str(error))
+                well = False
+    return EX_OK if outlet.deliver() and well and not member.omissions else EX_FAILURE
 
 
 def _export(context: Context, member: Member, target: Replica, how: tuple[Outlet, ExportOptions]) -> None:

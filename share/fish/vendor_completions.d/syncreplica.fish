@@ -1,5 +1,6 @@
 # Completions of syncreplica for fish.
 complete -c syncreplica -o export -d 'write packets'
+complete -c syncreplica -o all -d 'for all other replicas of the family'
 complete -c syncreplica -o maxsize -x -d 'cut into packets that are no larger than this; a bare number is KB'
 complete -c syncreplica -o limit -x -d 'with -maxsize: at most n packets; the rest waits for the next export'
 complete -c syncreplica -o comment -x -d 'keep a comment with it'

@@ -17,6 +17,11 @@ from cyrus_sync.multisite.multitool import SHIPPING
 
 MAN = Path(__file__).parents[3] / "docs/man"
 SYNCREPLICA = (MAN / "syncreplica.8.md").read_text()
+PAGES = {
+    name: (MAN / f"{name}.8.md").read_text() for name in ("syncreplica", "sync_export_list", "sync_receive")
+}
+"""Commands that have a page of their own."""
+
 MULTITOOL = (MAN / "multitool.8.md").read_text()
 OPTION = re.compile(r"\*\*-\w+\*\*(?:/\*\*\w+\*\*)?")
 
@@ -38,7 +43,7 @@ def section(command: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "syncreplica"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PAGES])
 def test_every_option_of_a_command_is_in_its_section_and_no_other(command: str) -> None:
     known = {written(option) for grammar in grammars(command) for option in grammar.options}
     common = {written(option) for option in COMMON_OPTIONS}
@@ -54,12 +59,14 @@ def test_every_common_option_is_explained_once_for_all() -> None:
     assert {written(option) for option in COMMON_OPTIONS} == set(OPTION.findall(head))
 
 
-def test_every_option_of_syncreplica_is_in_its_page_and_no_other() -> None:
-    options = SYNCREPLICA.partition("## OPTIONS")[2].partition("## OUTPUT")[0]
+@pytest.mark.parametrize("command", PAGES)
+def test_every_option_of_a_command_with_a_page_is_in_it_and_no_other(command: str) -> None:
+    page = PAGES[command]
+    options = page.partition("## OPTIONS")[2].partition("## OUTPUT")[0].partition("## EXIT STATUS")[0]
     heads = "\n".join(re.findall(r"^\*\*-.*", options, re.MULTILINE))
-    known = {written(option) for grammar in grammars("syncreplica") for option in grammar.options}
+    known = {written(option) for grammar in grammars(command) for option in grammar.options}
     assert set(OPTION.findall(heads)) == known
-    synopsis = SYNCREPLICA.partition("## SYNOPSIS")[2].partition("## DESCRIPTION")[0]
+    synopsis = page.partition("## SYNOPSIS")[2].partition("## DESCRIPTION")[0]
     assert set(OPTION.findall(synopsis)) <= known
 
 

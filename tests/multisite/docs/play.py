@@ -42,6 +42,7 @@ COMMANDS = {
     "mailstore": 'exec {bin}/mailstore -C {conf} "$@"',
     "multitool": 'command=$1; shift; exec {bin}/multitool "$command" -C {conf} "$@"',
     "syncreplica": 'exec {bin}/syncreplica -C {conf} "$@"',
+    "sync_export_list": 'exec {bin}/sync_export_list -C {conf} "$@"',
     "mkorder": 'exec {bin}/mkorder -C {conf} "$@"',
     "shipping_server": 'exec {bin}/shipping_server -C {conf} "$@"',
     "systemctl": """\
