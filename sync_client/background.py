@@ -1,7 +1,7 @@
 """Going into the background: double fork, new session, no terminal.
 
-``-r`` does so after the configuration was checked and the channel's lock was had, so that whoever
-started it still sees what is wrong; not where systemd, or Cyrus's master (DAEMON), wants to keep its child.
+``-r`` does so after the configuration was checked and the channel's lock was had, so that whoever started it
+still sees what is wrong. Where systemd, or Cyrus's master (DAEMON), wants to keep its child, it stays.
 The reactor must not exist yet: its descriptors do not survive a fork.
 """
 

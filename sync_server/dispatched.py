@@ -1,5 +1,4 @@
-"""A worker's side of `supervisor`: connections come over a socket, and when one has ended that is told
-there."""
+"""A worker's side of `supervisor`: it gets connections over a socket, and says there when one has ended."""
 
 from __future__ import annotations
 

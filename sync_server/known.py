@@ -1,5 +1,5 @@
-"""Addresses from which administrators have logged in, kept for the next start: who replicates is no stranger
-to a server that comes up besieged.
+"""Addresses from which administrators have logged in, kept for the next start: a server that comes up under
+attack knows who replicates.
 
 One JSON file: address → when, in Unix seconds. It is a hint: where it cannot be read nobody is known yet.
 """

@@ -157,7 +157,7 @@ class Places:
         self._watch()
 
     def logged_in(self, guest: Guest) -> None:
-        """An administrator it is."""
+        """It has logged in as an administrator."""
         self._no_stranger(guest)
         address = guest.origin
         if address:

@@ -6,12 +6,10 @@ clients are served by two processes, and limits that each worker holds for its s
 no reactor and opens no store, and a worker is a fork of it.
 
 * A worker that ends is replaced. One that does so again and again is begun anew after a time that doubles, up
-to half
-  a minute; the others serve meanwhile.
+  to half a minute; the others serve meanwhile.
 * SIGHUP reads imapd.conf again and begins new workers. When all of them are ready the old ones are told to
-stop: they
-  answer what they have read, and say BYE. A file with a mistake, or workers that do not become ready, change
-  nothing.
+  stop: they answer what they have read, and say BYE. A file with a mistake, or workers that do not become
+  ready, change nothing.
 * Workers whose supervisor is gone stop as at SIGTERM.
 """
 

@@ -1,7 +1,7 @@
 """export: write a user's mail as a Maildir++ or as mbox files.
 
 DIR must be empty or not exist. maildir: as Dovecot keeps it, with UIDs and UIDVALIDITY in dovecot-uidlist, so
-that a Dovecot that serves it is to clients what we were; octet for octet as stored, flags in the file names,
+that clients of a Dovecot notice nothing; octet for octet as stored, flags in the file names,
 keywords in dovecot-keywords (26 a folder, further ones in our own cyrus-sync-keywords), internal dates as
 times of modification, subscriptions in the file "subscriptions". A dot inside a name is written \\2e, as
 Dovecot's plugin listescape has it. mailstore import reads all of it back. mbox: one file a mailbox, in

@@ -1,7 +1,7 @@
 """reconstruct: make the index of a user anew, from his messages and whatever of the old index can be read.
 
 For an index that is damaged or lost. Mailboxes, UIDs, UIDVALIDITY, flags, dates and annotations come from
-the old index, as far as it can be read; of what it says nothing any more, the messages come into the folder
+the old index, as far as it can be read. Messages of which it says nothing any more come into the folder
 Recovered, with the dates of their headers and without flags. What could not be had is named, and the exit
 status is then 1. The old index stays in the user's directory (index.sqlite.damaged-…). Messages that cannot
 be read keep their place in the mailbox; mailstore verify names them.

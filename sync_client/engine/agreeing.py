@@ -1,8 +1,9 @@
-"""Whom the replica has as he is here: told of thousands of users in a few answers, instead of asking each.
+"""Which users are the same at the replica: it tells of thousands in a few answers, instead of being asked for
+each.
 
 Both ends have digests of all that they compare (`common.summary`); the same digest means that the comparison
-would find nothing. Whoever is not told of, or differs, or of whom there is more to do than to compare, is
-done as ever.
+would find nothing. A user whom the replica does not tell of, or who differs, or for whom there is more to do
+than to compare, is done as ever.
 """
 
 from __future__ import annotations

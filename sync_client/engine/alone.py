@@ -1,8 +1,8 @@
 """What only the replica has: told every time a user, or everybody, is done in full.
 
-A split brain leaves mailboxes and users on the replica that the master knows nothing of. They are left alone;
-but who relies on the two being the same is told each time, with what to type. Whole users can only be found
-where the replica lists them (`USERS`): csync itself has no such command.
+A split brain leaves mailboxes and users on the replica that the master knows nothing of. They are left alone.
+But an administrator relies on the two being the same: he is told each time, with what to type. Whole users
+can only be found where the replica lists them (`USERS`): csync itself has no such command.
 """
 
 from __future__ import annotations

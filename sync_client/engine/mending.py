@@ -1,4 +1,4 @@
-"""Damage of the master that is known is mended from the replica, on the way, whenever a user is done."""
+"""Known damage of the master is mended from the replica, each time that a user is done."""
 
 from __future__ import annotations
 
