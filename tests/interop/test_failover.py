@@ -15,9 +15,9 @@ from cyrus_sync.common.names import Owner
 from tests.deadlines import until
 
 from .beside import BesideCyrus
-from .csync import state_of
+from .csync import differences, state_of
 from .cyrus import Address, Cyrus
-from .fill import message
+from .fill import change_everything, fill_everything, message
 from .ours import BIN, Ours, environment
 from .running import Finished, finish, processes_of
 from .sides import OurSide, RealSide, guids
@@ -83,6 +83,27 @@ def rescue(cyrus: BesideCyrus, to: Address, *options: str) -> Finished:
     conf = cyrus.client_config(to, {"sync_allowplaintext": "yes"})
     conf.chmod(0o600)
     return tool(conf, "rescue", "--source", "cyrus", *options)
+
+
+@pytest.mark.every_release
+def test_a_store_that_only_replication_may_change_takes_all_that_a_real_master_sends(user: str) -> None:
+    other = f"{user}b"
+    with (
+        Cyrus.running("master", {"maxliteral": "0"}) as cyrus,
+        Ours.installed("replica", {"maxliteral": "0", "replicaonly": "yes"}) as ours,
+    ):
+        fill_everything(cyrus, user, other)
+        cyrus.sync_client("-u", user, other, to=ours.csync).check()
+        change_everything(cyrus, user, other)
+        with cyrus.imap(user) as imap:
+            imap.ok("CREATE", "INBOX/short")
+            imap.append("INBOX/short", message("short-lived"))
+            imap.ok("RENAME", "INBOX/short", "INBOX/long")
+            imap.ok("DELETE", "INBOX/long")
+        cyrus.sync_client("-u", user, other, to=ours.csync).check()
+        for one in (user, other):
+            assert differences(state_of(cyrus.csync, one), state_of(ours.csync, one)) == []
+        ours.verify()
 
 
 @pytest.mark.covers("cyrus-sync: commands and options", "rescue --source")

@@ -104,6 +104,27 @@ def test_what_waited_is_applied_with_a_later_import(pair: Pair, packets: list[Pa
     assert boston_hub.dump() == bangalore.dump()
 
 
+def test_a_site_that_only_replication_may_change_takes_packets_and_no_other_change(
+    pair: Pair, packets: list[Path], capfd: Capture
+) -> None:
+    bangalore, boston_hub = pair
+    with (boston_hub.directory / "imapd.conf").open("a") as file:
+        file.write("replicaonly: yes\n")
+    bangalore.create("user/bob/Work")
+    assert bangalore.mailstore("flag", "user/bob", "1", "-a", "\\Flagged") == 0
+    assert bangalore.mailstore("setacl", "user/bob/Work", "zoe", "lr") == 0
+    last = packets[0].with_name("last")
+    assert bangalore.syncreplica("-export", "-out", last, "boston_hub") == 0
+    assert boston_hub.syncreplica("-import", *packets, last) == 0
+    assert boston_hub.subjects("user.bob") == ["mail 1", "mail 2", "mail 3"]
+    assert "user.bob.Work" in boston_hub.folders("bob")
+    capfd.readouterr()
+    assert boston_hub.mailstore("deliver", "bob", stdin=b"Subject: x\r\n\r\nx\r\n") == 75
+    assert boston_hub.multitool("rename", "user/bob/Work", "user/bob/Play") == 75
+    assert "replicaonly: yes" in capfd.readouterr().err
+    assert "user.bob.Work" in boston_hub.folders("bob")
+
+
 def test_the_order_of_packets_does_not_matter(pair: Pair, packets: list[Path]) -> None:
     bangalore, boston_hub = pair
     assert boston_hub.syncreplica("-import", *reversed(packets)) == 0
