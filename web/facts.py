@@ -32,6 +32,9 @@ from cyrus_sync.sync_client.status import UNKNOWN, Thresholds
 
 THRESHOLDS = Thresholds()
 WEEK = 7 * 86400
+
+SLOW_SECONDS = 60.0
+"""So long packets, which lie in bays by the thousand, and certificates are not looked at again."""
 PACKETS = PacketThresholds(warning=WEEK, critical=4 * WEEK)
 
 
@@ -102,6 +105,8 @@ class Observer:
     def __init__(self, cfg: Config, clock: Callable[[], float]) -> None:
         self._cfg = cfg
         self._clock = clock
+        self._last: Facts | None = None
+        """What was seen of the slow parts, at `now`."""
 
     def look(self) -> Facts:
         """Everything. What cannot be looked at is told (`Facts.failed`), and keeps nothing else away."""
@@ -110,11 +115,10 @@ class Observer:
         for part in (
             self._channels,
             self._asides,
-            self._packets,
             self._disks,
-            self._certificates,
             self._role,
             self._scrub,
+            self._slow,
         ):
             try:
                 part(facts)
@@ -155,6 +159,18 @@ class Observer:
                 )
                 for owner, entry in entries.items()
             ]
+
+    def _slow(self, facts: Facts) -> None:
+        """What takes long to look at, and changes slowly."""
+        last = self._last
+        if last is not None and 0 <= facts.now - last.now < SLOW_SECONDS:
+            facts.packets, facts.packets_trouble = last.packets, last.packets_trouble
+            facts.certificates = last.certificates
+            return
+        self._last = None
+        self._packets(facts)
+        self._certificates(facts)
+        self._last = facts
 
     def _packets(self, facts: Facts) -> None:
         directory = directory_of(self._cfg)

@@ -20,6 +20,7 @@ from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.metrics.pages import limited
 from cyrus_sync.common.metrics.sheet import Sheet, plain_text
 from cyrus_sync.mailstore.scrub_state import Scrub
+from cyrus_sync.multisite.health import look
 from cyrus_sync.web.facts import Aside, Certificate, Disk, Facts, Observer
 from cyrus_sync.web.figures import add_scrub
 from cyrus_sync.web.login import Doorkeeper
@@ -163,6 +164,20 @@ def test_it_looks_at_everything_and_a_part_that_fails_keeps_nothing_else_away(tm
     (sync / "status.json").write_text(json.dumps({"state": ["no", "text"], "under_way": "x", "updated": 1}))
     facts = Observer(boston.config, lambda: NOW).look()
     assert facts.failed == [] and html(facts)
+
+
+def test_packets_are_not_looked_into_every_few_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, _rome = family_of(tmp_path, "boston", "rome")
+    now, looks = [NOW], []
+    monkeypatch.setattr("cyrus_sync.web.facts.look", lambda *_: looks.append(1) or look(*_))
+    observer = Observer(boston.config, lambda: now[0])
+    for _ in range(20):
+        facts = observer.look()
+        assert facts.packets is not None and facts.failed == []
+        now[0] += 5
+    assert len(looks) == 2
 
 
 def test_what_the_store_is_for_is_shown_and_its_change_told(tmp_path: Path) -> None:
