@@ -223,6 +223,13 @@ class Operations:
         """All operations of the log on an owner, in causal order. Streams."""
         yield from self._select("WHERE owner = ? ORDER BY seq", (owner_text(owner),))
 
+    def on_mailbox(self, owner: Owner, origin: str, uniqueid: str) -> Iterator[LogEntry]:
+        """The operations of one origin on one mailbox, the last one first. Streams."""
+        yield from self._select(
+            "WHERE owner = ? AND origin = ? AND instr(attributes, ?) ORDER BY seq DESC",
+            (owner_text(owner), origin, f'"uniqueid":"{uniqueid}"'),
+        )
+
     def pending(self) -> Iterator[LogEntry]:
         """Operations that wait, were begun or are set aside."""
         yield from self._select("WHERE state ORDER BY seq", ())

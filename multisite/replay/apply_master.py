@@ -32,6 +32,7 @@ from cyrus_sync.multisite.replay.names import (
     warn_of_set_aside,
 )
 from cyrus_sync.multisite.replay.rebase import RebasePlan, changed_here, plan_rebase
+from cyrus_sync.multisite.replay.told import Told
 from cyrus_sync.sync_client.engine.compare import crcs_agree
 
 
@@ -167,6 +168,12 @@ def _impose(
     theirs = {record.uid: record for batch in update.records for record in batch}
     ours = _ours(writer, uniqueid, base)
     answered = settled_vector(entry).get(log.self_id, 0) >= base.told_id
+    told = Told(log, entry.owner, uniqueid)
+
+    def before(uid: int) -> Record | None:
+        said = told.word(entry.origin, uid, base.modseq)
+        return said.record if said else None
+
     highest = max(state.highestmodseq, local.highestmodseq)
     plan = plan_rebase(
         theirs,
@@ -176,6 +183,7 @@ def _impose(
         their_last_uid=state.last_uid,
         highestmodseq=highest,
         last_uid=max(state.last_uid, local.last_uid),
+        before=before,
     )
     if update.since is None:
         plan.drop.update(_not_his(writer, uniqueid, theirs, ours, state.last_uid))

@@ -6,10 +6,12 @@ the next word of this replica tells everybody, the operation's origin included, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from cyrus_sync.common.errors import ReplyError
-from cyrus_sync.common.model import MailboxState, MailboxUpdate
+from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record
 from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.protocol.codec import RenameRequest
@@ -29,8 +31,8 @@ from cyrus_sync.multisite.replay.names import (
     place,
     warn_of_set_aside,
 )
-
-ARBITRATED_FIELDS = ("acl", "options", "usergroups", "annotations")
+from cyrus_sync.multisite.replay.three_way import acl_text, by_entry, entries, rights
+from cyrus_sync.multisite.replay.told import Told
 
 
 def base_of(entry: LogEntry) -> Base:
@@ -100,8 +102,17 @@ def _mailbox(context: ReplayContext, entry: LogEntry, update: MailboxUpdate) -> 
         return False
     before = local.highestmodseq
     base = base_of(entry)
-    arbitrate_records(writer, local, update, base, context.messages)
-    _arbitrate_header(writer, update, _changed(entry))
+    told = _Bases(context, entry, base)
+    arbitrate_records(
+        writer,
+        local,
+        update,
+        base,
+        messages=context.messages,
+        before=told.before,
+        discard=told.discard,
+    )
+    _arbitrate_header(writer, local, update, told)
     writer.raise_counters(
         state.uniqueid,
         uidvalidity=state.uidvalidity,
@@ -183,9 +194,65 @@ def _follow(context: ReplayContext, entry: LogEntry, base: Base, before: int, af
 # -- header and names
 
 
-def _arbitrate_header(writer: SiteWriter, update: MailboxUpdate, changed: set[str]) -> None:
-    state = update.state
-    fields = {name: getattr(state, name) for name in ARBITRATED_FIELDS if name in changed}
+class _Bases:
+    """What an operation's origin had before, as the log tells it, and what a conflict discards."""
+
+    def __init__(self, context: ReplayContext, entry: LogEntry, base: Base) -> None:
+        self._context = context
+        self._entry = entry
+        self._base = base if in_this_reign(context, entry) else Base()
+        self._told = Told(context.log, entry.owner, entry.attributes.get("uniqueid", ""))
+
+    def before(self, record: Record) -> Record | None:
+        """What the origin had of a message."""
+        return self._told.before(self._entry, record, self._base, self._context.log.self_id)
+
+    def header(self) -> MailboxState | None:
+        """What the origin had of the mailbox itself; None where nobody knows."""
+        if not self._base.modseq:
+            return None
+        return self._told.header(self._context.log.self_id, self._base.modseq)
+
+    @property
+    def changed(self) -> set[str]:
+        """The fields that the origin has changed."""
+        return _changed(self._entry)
+
+    def discard(self, record: Record, notes: Iterable[tuple[str, str]]) -> None:
+        """Say whose annotations of a message were changed at both sites."""
+        self.say(f"message {record.uid}: annotations {', '.join(entry for entry, _ in notes)}")
+
+    def say(self, what: str) -> None:
+        """Log what was changed here and there, and counts as one of the two made it."""
+        name = self._context.family.name_of(self._entry.origin)
+        self._context.notice(
+            f"{self._entry.owner}, mailbox {self._entry.attributes.get('uniqueid', '')}: changed here and at"
+            f" {name}, one of the two is discarded: {what}"
+        )
+
+
+def _arbitrate_header(writer: SiteWriter, local: MailboxState, update: MailboxUpdate, told: _Bases) -> None:
+    """Take over the fields that were changed at the other replica: rights and annotations entry by entry, as
+    far as it is known what it had before; where both have changed one entry, as it is heard last."""
+    state, changed = update.state, told.changed
+    fields: dict[str, Any] = {
+        name: getattr(state, name) for name in ("options", "usergroups") if name in changed
+    }
+    before = told.header() if {"acl", "annotations"} & changed else None
+    if "acl" in changed:
+        had = rights(before.acl) if before else None
+        found, discarded = entries(had, rights(local.acl), rights(state.acl), other_wins=True)
+        fields["acl"] = acl_text(found) if had is not None else state.acl
+        if discarded and had is not None:
+            told.say(f"rights of {', '.join(discarded)}")
+    if "annotations" in changed:
+        noted = by_entry(before.annotations) if before else None
+        notes, lost = entries(
+            noted, by_entry(local.annotations), by_entry(state.annotations), other_wins=True
+        )
+        fields["annotations"] = list(notes.values()) if noted is not None else state.annotations
+        if lost and noted is not None:
+            told.say(f"annotations {', '.join(entry for entry, _ in lost)}")
     if fields:
         writer.change_header(state.uniqueid, **fields)
 

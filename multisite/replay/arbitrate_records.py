@@ -8,7 +8,7 @@ is recognised by its dates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
@@ -16,6 +16,7 @@ from cyrus_sync.common.model import MailboxState, MailboxUpdate, MessageBody, Re
 from cyrus_sync.multisite.mail import SiteReader, SiteWriter
 from cyrus_sync.multisite.oplog.masters import Base
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
+from cyrus_sync.multisite.replay.three_way import records
 from cyrus_sync.sync_client.engine.conflict import (
     Action,
     Adopt,
@@ -27,14 +28,26 @@ from cyrus_sync.sync_client.engine.conflict import (
     two_messages,
 )
 
+Before = Callable[[Record], Record | None]
+"""What the other replica had of a message before it said this of it; None where nobody knows."""
+
 
 def arbitrate_records(
-    writer: SiteWriter, local: MailboxState, update: MailboxUpdate, base: Base, messages: PacketMessages
+    writer: SiteWriter,
+    local: MailboxState,
+    update: MailboxUpdate,
+    base: Base,
+    *,
+    messages: PacketMessages,
+    before: Before = lambda _record: None,
+    discard: Callable[[Record, list[tuple[str, str]]], object] = lambda _record, _notes: None,
 ) -> None:
-    """Carry out in the mailbox `local` what becomes of the records of `update`, which was built on `base`."""
+    """Carry out in the mailbox `local` what becomes of the records of `update`, which was built on `base`.
+    `discard` hears of annotations of which a change was discarded."""
     uniqueid = local.uniqueid
-    records = [record for batch in update.records for record in batch]
-    actions = plan_arbitration(Ours(writer, uniqueid, base, records), records, base, local.last_uid)
+    theirs = [record for batch in update.records for record in batch]
+    ours = Ours(writer, uniqueid, base, theirs)
+    actions = plan_arbitration(ours, theirs, base, local.last_uid, before=before, discard=discard)
     actions = mark_left(actions, local.highestmodseq + 1)
     for kept in [act for act in actions if isinstance(act, Adopt) and act.keep_uid]:
         _adopt(writer, uniqueid, kept, messages)
@@ -94,7 +107,15 @@ class _Pair:
     theirs: Record
 
 
-def plan_arbitration(ours: Ours, theirs: Sequence[Record], base: Base, last_uid: int) -> list[Action]:
+def plan_arbitration(
+    ours: Ours,
+    theirs: Sequence[Record],
+    base: Base,
+    last_uid: int,
+    *,
+    before: Before = lambda _record: None,
+    discard: Callable[[Record, list[tuple[str, str]]], object] = lambda _record, _notes: None,
+) -> list[Action]:
     """What becomes of the other's records, given in order of UID. `last_uid` is the master's LAST_UID. Pure,
     but for the reading that `ours` has done."""
     counters = Counters(last_uid, 0, base.last_uid, base.modseq)
@@ -104,11 +125,11 @@ def plan_arbitration(ours: Ours, theirs: Sequence[Record], base: Base, last_uid:
         if record.uid <= base.last_uid:
             # A record that is not here any more was cleaned up since: the other's is out of date.
             if mine is not None and mine.guid == record.guid:
-                actions += _same_message(_Pair(mine, record), base)
+                actions += _same_message(_Pair(mine, record), base, before, discard)
             continue
         twin = mine if mine is not None and is_same(mine, record) else ours.by_identity.get(identity(record))
         if twin is not None:
-            actions += _same_message(_Pair(twin, record), base)
+            actions += _same_message(_Pair(twin, record), base, before, discard)
         elif mine is not None and mine.guid == record.guid:
             # A message and a copy of it, born apart under one UID.
             actions += _both(two_messages(mine, record))
@@ -122,11 +143,23 @@ def _both(actions: Sequence[Action]) -> list[Action]:
     return [act for act in actions if not isinstance(act, ExpungeRemote)]
 
 
-def _same_message(pair: _Pair, base: Base) -> list[Action]:
-    """An expunge wins; else the change since the base, if there is only one; else the later change."""
+def _same_message(
+    pair: _Pair,
+    base: Base,
+    before: Before,
+    discard: Callable[[Record, list[tuple[str, str]]], object],
+) -> list[Action]:
+    """An expunge wins; else the change since the base, if there is only one; else flag by flag and entry by
+    entry what either has changed, and the later change where both have changed one entry."""
     ours, theirs = pair.ours, pair.theirs
     if ours.expunged and theirs.expunged:
         return []
-    untouched = ours.uid <= base.last_uid and ours.modseq <= base.modseq
-    wins = not same_content(ours, theirs) and (untouched or theirs.last_updated >= ours.last_updated)
-    return [Rewrite(merged(ours, theirs, other_wins=wins))]
+    if same_content(ours, theirs):
+        return [Rewrite(merged(ours, theirs, other_wins=False))]
+    later = theirs.last_updated >= ours.last_updated
+    if ours.uid <= base.last_uid and ours.modseq <= base.modseq:
+        return [Rewrite(merged(ours, theirs, other_wins=True))]
+    both = records(before(theirs), ours, theirs, other_wins=later)
+    if both.discarded:
+        discard(ours, both.discarded)
+    return [Rewrite(both.record)]

@@ -7,7 +7,7 @@ the same UID in its new word; "–" means that the word says nothing of that UID
 =======================  ======================================================================
 answered, changed here   M counts; "–": the master left it alone, and so do we
 answered, new here       M counts; "–": the master has it under another UID, and ours goes
-unanswered, changed      "–": ours stays. M: expunge wins; else the later change of flags
+unanswered, changed      "–": ours stays. M: expunge wins; else both, flag by flag (`three_way`)
 unanswered, new here     the master has got it by another way (same message, same dates): its
                          record, with our later flags; else ours stays, under a new UID where the
                          master's word has taken that UID or has gone past it
@@ -20,12 +20,15 @@ rises.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cyrus_sync.common.identity import Identity, identities, identity, is_same, merged, same_content
 from cyrus_sync.common.model import Record
 from cyrus_sync.multisite.oplog.masters import Base
+from cyrus_sync.multisite.replay.three_way import records
+
+Before = Callable[[int], Record | None]
 
 
 @dataclass(slots=True)
@@ -49,20 +52,23 @@ def plan_rebase(
     their_last_uid: int,
     highestmodseq: int,
     last_uid: int,
+    before: Before = lambda _uid: None,
 ) -> RebasePlan:
-    """What to do with `ours`.
+    """What to do with `ours`. `before` gives the master's record of a UID on which ours is built.
 
     `theirs` is the master's new word by UID, and `their_last_uid` its LAST_UID. Ours is answered up to
     `answered_modseq`. No modseq and no UID of either side is above `highestmodseq` and `last_uid`."""
-    return _Rebase(_Word(theirs, their_last_uid), base, answered_modseq, highestmodseq, last_uid).plan(ours)
+    word = _Word(theirs, their_last_uid, before)
+    return _Rebase(word, base, answered_modseq, highestmodseq, last_uid).plan(ours)
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """What the master says: records by UID, and its LAST_UID."""
+    """What the master says: records by UID, and its LAST_UID; and what it had said before of a UID."""
 
     records: Mapping[int, Record]
     last_uid: int
+    before: Before
 
 
 class _Rebase:
@@ -70,6 +76,7 @@ class _Rebase:
         self, word: _Word, base: Base, answered_modseq: int, highestmodseq: int, last_uid: int
     ) -> None:
         self._theirs = word.records
+        self._before = word.before
         self._their_last_uid = word.last_uid
         self._base = base
         self._answered = answered_modseq
@@ -111,7 +118,7 @@ class _Rebase:
             # A UID means one message in the master's history.
             if answered:
                 return None
-            return ours if theirs is None else _later(theirs, ours)
+            return ours if theirs is None else _later(theirs, ours, self._before(ours.uid))
         if theirs is not None and is_same(theirs, ours):
             return None if answered else _later(theirs, ours)
         self._drop(ours, theirs)
@@ -140,13 +147,20 @@ class _Rebase:
             self._plan.reused = True
 
 
-def _later(theirs: Record, ours: Record) -> Record | None:
-    """The master's record with our change on top; None where the master's stands as it is."""
+def _later(theirs: Record, ours: Record, before: Record | None = None) -> Record | None:
+    """The master's record with our change on top; None where the master's stands as it is. With what was
+    `before` both, flag by flag and entry by entry; else the later one has all."""
     if same_content(theirs, ours) or theirs.expunged:
         return None
-    if not ours.expunged and ours.last_updated < theirs.last_updated:
+    later = ours.last_updated >= theirs.last_updated
+    if ours.expunged or before is None:
+        if not (ours.expunged or later):
+            return None
+        return merged(theirs, ours, other_wins=True)._replace(last_updated=ours.last_updated)
+    both = records(before, theirs, ours, other_wins=later).record
+    if same_content(theirs, both):
         return None
-    return merged(theirs, ours, other_wins=True)._replace(last_updated=ours.last_updated)
+    return both._replace(last_updated=max(ours.last_updated, theirs.last_updated))
 
 
 def changed_here(records: Iterable[Sequence[Record]], base: Base) -> list[Record]:

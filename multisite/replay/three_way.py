@@ -8,9 +8,10 @@ base, whatever only one side has stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from cyrus_sync.common.model import Annotation
+from cyrus_sync.common.identity import merged
+from cyrus_sync.common.model import Annotation, Record
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -24,15 +25,15 @@ def entries(
     other_wins: bool,
 ) -> tuple[dict[Key, Value], list[Key]]:
     """The merged entries, and the keys of which a change was discarded. `theirs` is the other side."""
-    merged: dict[Key, Value] = {}
+    found: dict[Key, Value] = {}
     discarded = []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         value, lost = _entry(key, base, ours, theirs, other_wins=other_wins)
         if value is not None:
-            merged[key] = value
+            found[key] = value
         if lost:
             discarded.append(key)
-    return merged, discarded
+    return found, discarded
 
 
 def _entry(
@@ -91,8 +92,8 @@ def acl_text(found: Mapping[str, str]) -> str:
 
 def united(one: str, other: str) -> str:
     """An ACL, and the entries that only the other one has."""
-    merged, _ = entries(None, rights(one), rights(other), other_wins=False)
-    return acl_text(merged) if set(merged) != set(rights(one)) else one
+    both, _ = entries(None, rights(one), rights(other), other_wins=False)
+    return acl_text(both) if set(both) != set(rights(one)) else one
 
 
 # -- annotations
@@ -101,3 +102,34 @@ def united(one: str, other: str) -> str:
 def by_entry(notes: Iterable[Annotation]) -> dict[tuple[str, str], Annotation]:
     """By entry and user, without modseqs, which every site counts for itself."""
     return {(note.entry, note.userid): Annotation(note.entry, note.userid, 0, note.value) for note in notes}
+
+
+# -- messages
+
+
+class Merged(NamedTuple):
+    """A record, and the annotations of which a change was discarded: entry and user."""
+
+    record: Record
+    discarded: list[tuple[str, str]]
+
+
+def records(base: Record | None, ours: Record, theirs: Record, *, other_wins: bool) -> Merged:
+    """Our record of a message, and what another side made of it. An expunge wins. Without a base the one that
+    counts has all."""
+    if base is None or ours.expunged or theirs.expunged:
+        return Merged(merged(ours, theirs, other_wins=other_wins), [])
+    notes, discarded = entries(
+        by_entry(base.annotations),
+        by_entry(ours.annotations),
+        by_entry(theirs.annotations),
+        other_wins=other_wins,
+    )
+    kept = {(note.entry, note.userid): note for note in (*theirs.annotations, *ours.annotations)}
+    same = [kept[key] if kept[key].value == note.value else note for key, note in notes.items()]
+    together = ours._replace(
+        flags=flags(base.flags, ours.flags, theirs.flags),
+        thrid=theirs.thrid if other_wins else ours.thrid,
+        annotations=tuple(sorted(same, key=lambda note: (note.entry, note.userid))),
+    )
+    return Merged(together, discarded)

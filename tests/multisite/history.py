@@ -10,7 +10,7 @@ import hashlib
 import random
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from uuid import UUID
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.model import MailboxState, Record, Seen
 from cyrus_sync.common.names import Owner, is_deleted, root_of
+from cyrus_sync.common.stores import open_kept
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.multisite.errors import WentBack
@@ -202,6 +203,11 @@ class History:
             if (backup / part).exists():
                 (backup / part).rename(site.directory / part)
         shutil.rmtree(backup)
+        with closing(open_kept(site.config)) as kept:
+            # Who is known to have been made since is not there: the administrator lets him go.
+            for owner in kept.care.everybody():
+                if kept.care.is_unusable(owner):
+                    kept.care.give_up(owner)
         others = [one for one in self.sites if one is not site]
         heard = set().union(*(all_known(one, self.accepted) for one in others))
         with site.store() as store:
