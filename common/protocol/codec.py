@@ -23,6 +23,7 @@ from cyrus_sync.common.model import (
     Verified,
 )
 from cyrus_sync.common.protocol import dlist, fields
+from cyrus_sync.common.protocol.dlist import Value
 from cyrus_sync.common.protocol.fields import Fields
 from cyrus_sync.common.protocol.mailboxes import (
     MAILBOX_TAIL,
@@ -65,47 +66,47 @@ __all__ = [
 # -- single names and lists of them
 
 
-def decode_userid(value: Any) -> str:
+def decode_userid(value: Value) -> str:
     return fields.userid(value, "the userid")
 
 
-def decode_unuser(value: Any) -> str:
+def decode_unuser(value: Value) -> str:
     """The userid of UNUSER; "" is allowed there and means nobody."""
     return "" if value == b"" else decode_userid(value)
 
 
-def decode_mailbox_name(value: Any) -> str:
+def decode_mailbox_name(value: Value) -> str:
     return fields.mailbox_name(value, "the mailbox name")
 
 
-def decode_mailbox_names(value: Any) -> list[str]:
+def decode_mailbox_names(value: Value) -> list[str]:
     """A list of names. A bare name in its place names nothing, as in Cyrus."""
     if isinstance(value, bytes):
         return []
     return [fields.mailbox_name(item, "a mailbox name") for item in fields.listed(value, "the list of names")]
 
 
-def decode_uniqueids(value: Any) -> list[str]:
+def decode_uniqueids(value: Value) -> list[str]:
     if isinstance(value, bytes):
         return []
     return [fields.uniqueid(item, "a uniqueid") for item in fields.listed(value, "the list of uniqueids")]
 
 
-def decode_after(value: Any) -> str:
+def decode_after(value: Value) -> str:
     """The userid after which a list goes on, "" for its beginning; it need not be anybody's."""
     return fields.text(value, "the userid")
 
 
-def decode_root(value: Any) -> str:
+def decode_root(value: Value) -> str:
     return fields.mailbox_name(value, "the quota root")
 
 
-def decode_annotation_mailbox(value: Any) -> str:
+def decode_annotation_mailbox(value: Value) -> str:
     """The argument of GET ANNOTATION: a mailbox, "" for the server."""
     return "" if value == b"" else decode_mailbox_name(value)
 
 
-def decode_capabilities(value: Any) -> list[str]:
+def decode_capabilities(value: Value) -> list[str]:
     return [fields.text(item, "a capability") for item in fields.listed(value, "the list of capabilities")]
 
 
@@ -126,7 +127,7 @@ def encode_digests(digests: Mapping[str, bytes]) -> list[bytes]:
     return [word for userid, digest in digests.items() for word in (userid.encode(), digest.hex().encode())]
 
 
-def decode_digests(value: Any) -> list[tuple[str, bytes]]:
+def decode_digests(value: Value) -> list[tuple[str, bytes]]:
     """What `encode_digests` made."""
     words = [fields.text(item, "a userid or digest") for item in fields.listed(value, "the list of digests")]
     if len(words) % 2:
@@ -138,7 +139,7 @@ def decode_digests(value: Any) -> list[tuple[str, bytes]]:
         raise BadParameters("a digest is no hexadecimal number") from None
 
 
-def decode_subscriptions(value: Any) -> list[str]:
+def decode_subscriptions(value: Value) -> list[str]:
     """The names of ``* LSUB``; what a peer's users have subscribed to need not be valid."""
     return [fields.text(item, "a subscription") for item in fields.listed(value, "LSUB")]
 
@@ -164,7 +165,7 @@ def encode_quota(quota: Quota) -> dict[str, Any]:
     return value
 
 
-def decode_quota(value: Any) -> Quota:
+def decode_quota(value: Value) -> Quota:
     """Takes the names of all releases; 2.4 sends LIMIT alone."""
     found = Fields(value, "QUOTA")
     limits = {"STORAGE": found.n32(b"LIMIT")}
@@ -195,7 +196,7 @@ def encode_seen(seen: Seen, userid: str | None = None) -> dict[str, Any]:
     }
 
 
-def decode_seen(value: Any) -> Seen:
+def decode_seen(value: Value) -> Seen:
     found = Fields(value, "SEEN")
     return Seen(
         uniqueid=found.uniqueid(),
@@ -210,7 +211,7 @@ def encode_apply_seen(userid: str, seen: Seen) -> dict[str, Any]:
     return encode_seen(seen, userid)
 
 
-def decode_apply_seen(value: Any) -> tuple[str, Seen]:
+def decode_apply_seen(value: Value) -> tuple[str, Seen]:
     """(userid, seen)"""
     return Fields(value, "SEEN").userid(), decode_seen(value)
 
@@ -242,7 +243,7 @@ def encode_sieve_script(script: SieveScript) -> dict[str, Any]:
     }
 
 
-def decode_sieve_script(value: Any) -> SieveScript:
+def decode_sieve_script(value: Value) -> SieveScript:
     found = Fields(value, "SIEVE")
     return SieveScript(
         filename=found.filename(),
@@ -257,7 +258,7 @@ def encode_sieve_file(userid: str, filename: str) -> dict[str, Any]:
     return {"USERID": userid, "FILENAME": filename}
 
 
-def decode_sieve_file(value: Any) -> SieveFile:
+def decode_sieve_file(value: Value) -> SieveFile:
     found = Fields(value, "SIEVE")
     return SieveFile(found.userid(), found.filename())
 
@@ -266,7 +267,7 @@ def encode_sieve_upload(userid: str, filename: str, last_update: int, content: b
     return {"USERID": userid, "FILENAME": filename, "LAST_UPDATE": last_update, "CONTENT": content}
 
 
-def decode_sieve_upload(value: Any) -> SieveUpload:
+def decode_sieve_upload(value: Value) -> SieveUpload:
     found = Fields(value, "SIEVE")
     return SieveUpload(found.userid(), found.filename(), found.date(b"LAST_UPDATE"), found.octets(b"CONTENT"))
 
@@ -276,7 +277,7 @@ def encode_sieve_content(userid: str, filename: str, content: bytes) -> dict[str
     return {"USERID": userid, "FILENAME": filename, "CONTENT": content}
 
 
-def decode_sieve_content(value: Any) -> bytes:
+def decode_sieve_content(value: Value) -> bytes:
     return Fields(value, "SIEVE").octets(b"CONTENT")
 
 
@@ -285,7 +286,7 @@ def encode_user(userid: str) -> dict[str, Any]:
     return {"USERID": userid}
 
 
-def decode_user(value: Any) -> str:
+def decode_user(value: Value) -> str:
     return Fields(value, "the argument").userid()
 
 
@@ -302,7 +303,7 @@ def encode_annotation(annotation: MailboxAnnotation) -> dict[str, Any]:
     }
 
 
-def decode_annotation(value: Any) -> MailboxAnnotation:
+def decode_annotation(value: Value) -> MailboxAnnotation:
     return _annotation(value, Fields(value, "ANNOTATION").octets(b"VALUE"))
 
 
@@ -310,12 +311,12 @@ def encode_unannotation(mailbox: str, entry: str, userid: str) -> dict[str, Any]
     return {"MBOXNAME": mailbox, "ENTRY": entry, "USERID": userid}
 
 
-def decode_unannotation(value: Any) -> MailboxAnnotation:
+def decode_unannotation(value: Value) -> MailboxAnnotation:
     """Which annotation to remove; its value is empty."""
     return _annotation(value, b"")
 
 
-def _annotation(value: Any, content: bytes) -> MailboxAnnotation:
+def _annotation(value: Value, content: bytes) -> MailboxAnnotation:
     found = Fields(value, "ANNOTATION")
     mailbox = decode_annotation_mailbox(found.raw(b"MBOXNAME"))
     entry = found.text(b"ENTRY")
@@ -358,7 +359,7 @@ def encode_fetch(mailbox: str, partition: str, uniqueid: str, guid: bytes, uid: 
     }
 
 
-def decode_fetch(value: Any) -> FetchRequest:
+def decode_fetch(value: Value) -> FetchRequest:
     found = Fields(value, "FETCH")
     return FetchRequest(
         found.mailbox(), found.partition(), found.uniqueid(), found.guid(b"GUID"), found.n32(b"UID")
@@ -369,7 +370,7 @@ def encode_reserve(partition: str, mailboxes: Iterable[str], guids: Iterable[byt
     return {"PARTITION": partition, "MBOXNAME": encode_names(mailboxes), "GUID": encode_guids(guids)}
 
 
-def decode_reserve(value: Any) -> ReserveRequest:
+def decode_reserve(value: Value) -> ReserveRequest:
     found = Fields(value, "RESERVE")
     return ReserveRequest(
         found.partition(),
@@ -382,7 +383,7 @@ def encode_expunge(mailbox: str, uniqueid: str, uids: Sequence[int]) -> dict[str
     return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "UID": list(uids)}
 
 
-def decode_expunge(value: Any) -> ExpungeRequest:
+def decode_expunge(value: Value) -> ExpungeRequest:
     found = Fields(value, "EXPUNGE")
     uids = [fields.number(uid, fields.MAX_N32, "UID") for uid in found.listed(b"UID")]
     return ExpungeRequest(found.mailbox(), found.uniqueid(), uids)
@@ -401,7 +402,7 @@ def encode_verify(mailbox: str, uniqueid: str, first: int, last: int) -> dict[st
     return {"MBOXNAME": mailbox, "UNIQUEID": uniqueid, "FIRST": first, "LAST": last}
 
 
-def decode_verify(value: Any) -> VerifyRequest:
+def decode_verify(value: Value) -> VerifyRequest:
     found = Fields(value, "XVERIFY")
     return VerifyRequest(found.mailbox(), found.uniqueid(), found.n32(b"FIRST"), found.n32(b"LAST"))
 
@@ -416,7 +417,7 @@ def encode_verified(found: Verified) -> dict[str, Any]:
     }
 
 
-def decode_verified(value: Any) -> Verified:
+def decode_verified(value: Value) -> Verified:
     found = Fields(value, "XVERIFY")
     return Verified(
         found.n32(b"UPTO"), found.n32(b"COUNT"), found.n64(b"OCTETS"), tuple(fields.guids(found.raw(b"BAD")))
@@ -433,7 +434,7 @@ def encode_waiting(word: Waiting) -> dict[str, Any]:
     }
 
 
-def decode_waiting(value: Any) -> Waiting:
+def decode_waiting(value: Value) -> Waiting:
     found = Fields(value, "XWAITING")
     owners = [fields.text(item, "an owner") for item in found.listed(b"OWNERS")][:MOST_NAMED]
     return Waiting(
@@ -467,7 +468,7 @@ def encode_unmailbox(name: str, uniqueid: str = "", uidvalidity: int = 0) -> Any
     return value | ({"UIDVALIDITY": uidvalidity} if uidvalidity else {})
 
 
-def decode_unmailbox(value: Any) -> UnmailboxRequest:
+def decode_unmailbox(value: Value) -> UnmailboxRequest:
     """Either form."""
     if not isinstance(value, dict):
         return UnmailboxRequest(decode_mailbox_name(value))
@@ -496,7 +497,7 @@ def encode_rename(old: str, new: str, partition: str, uidvalidity: int = 0) -> d
     return value
 
 
-def decode_rename(value: Any) -> RenameRequest:
+def decode_rename(value: Value) -> RenameRequest:
     found = Fields(value, "RENAME")
     return RenameRequest(
         found.mailbox(b"OLDMBOXNAME"),
@@ -511,7 +512,7 @@ def encode_subscription(userid: str, mailbox: str) -> dict[str, Any]:
     return {"USERID": userid, "MBOXNAME": mailbox}
 
 
-def decode_subscription(value: Any) -> Subscription:
+def decode_subscription(value: Value) -> Subscription:
     found = Fields(value, "SUB")
     return Subscription(found.userid(), found.mailbox())
 
@@ -521,19 +522,19 @@ def encode_nothing() -> dict[str, Any]:
     return {}
 
 
-def decode_nothing(value: Any) -> None:
+def decode_nothing(value: Value) -> None:
     """APPLY FORCE: whatever stands there."""
 
 
 # -- files
 
 
-def decode_message_list(value: Any) -> None:
+def decode_message_list(value: Value) -> None:
     """What is left of an APPLY MESSAGE when its files have been taken out: anything in a list."""
     fields.listed(value, "MESSAGE")
 
 
-def decode_file_head(value: Any) -> tuple[str, bytes, int]:
+def decode_file_head(value: Value) -> tuple[str, bytes, int]:
     """(partition, guid, size) of a file literal. Raises BadParameters."""
     if not isinstance(value, dlist.File):
         raise BadParameters("not a file")

@@ -30,6 +30,7 @@ from cyrus_sync.common.protocol.dlist_types import (
     OutOfStep,
     ParseError,
     TooLong,
+    Value,
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Parser",
     "Status",
     "TooLong",
+    "Value",
     "astring",
     "encode",
     "file_head",

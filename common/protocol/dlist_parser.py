@@ -21,6 +21,7 @@ from cyrus_sync.common.protocol.dlist_types import (
     Limits,
     ParseError,
     TooLong,
+    Value,
 )
 
 _SPACE = re.compile(rb"[ \t\r\n\v\f]*+")
@@ -76,7 +77,7 @@ class Parser:
     stream_key: bytes | None = None
     one_line: bool = False
     status: Status = Status.MORE
-    value: Any = None
+    value: Value = None
     file: File | None = None
     position: int = 0
     _stack: list[Any] = field(default_factory=list)
@@ -211,7 +212,7 @@ class Parser:
     def _streams(self) -> bool:
         return len(self._stack) == 1 and self._key not in self._current
 
-    def _put(self, value: Any) -> None:
+    def _put(self, value: Value) -> None:
         """Give `value` its place; outermost, it is the end."""
         if self._current is None:
             self.value = value
@@ -341,7 +342,7 @@ class Parser:
         return end
 
 
-def has_braces(value: Any) -> bool:
+def has_braces(value: Value) -> bool:
     """Whether a word or string in `value` has a brace in it: it may be what is left of a head that announced
     content."""
     if isinstance(value, bytes):

@@ -6,6 +6,7 @@ Import these through `common.protocol.dlist`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cyrus_sync.common.errors import ProtocolViolation
 
@@ -31,6 +32,10 @@ class File:
     guid: bytes
     size: int
     data: bytes | None = None
+
+
+Value: TypeAlias = "bytes | File | list[Value] | dict[bytes, Value] | None"
+"""What is read: a word, string or flag; a file literal; NIL; a list; a kvlist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ Both sides of the protocol are sans-I/O: bytes go in with ``receive_data``, thes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cyrus_sync.common.model import MessageBody, Record
+from cyrus_sync.common.protocol.dlist import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class DlistCommand:
     verb: str
     name: str
     local: bool
-    value: Any
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Answer:
     """A ``* NAME value`` line. In the greeting, `value` is the raw rest of the line as bytes."""
 
     name: str
-    value: Any
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)

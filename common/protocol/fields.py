@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from cyrus_sync.common.errors import BadParameters
 from cyrus_sync.common.model import MAX_MODSEQ, NULL_GUID
 from cyrus_sync.common.names import BadName, check_mailbox_name, check_userid
+from cyrus_sync.common.protocol.dlist import Value
 
 MAX_N32 = 2**32 - 1
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -33,7 +34,7 @@ T = TypeVar("T")
 # -- single values
 
 
-def number(value: Any, maximum: int, what: str) -> int:
+def number(value: Value, maximum: int, what: str) -> int:
     """A decimal number of at most `maximum`."""
     if not isinstance(value, bytes) or not value.isdigit() or len(value) > 20:
         raise BadParameters(f"{what} is not a number")
@@ -43,13 +44,13 @@ def number(value: Any, maximum: int, what: str) -> int:
     return result
 
 
-def date(value: Any, what: str) -> int:
+def date(value: Value, what: str) -> int:
     """Unix seconds; times before 1970 come as 64 bits without sign."""
     seconds = number(value, 2**64 - 1, what)
     return seconds - 2**64 if seconds >= 2**63 else seconds
 
 
-def text(value: Any, what: str) -> str:
+def text(value: Value, what: str) -> str:
     """Text without control characters (TAB is none)."""
     if not isinstance(value, bytes):
         raise BadParameters(f"{what} is not a string")
@@ -62,7 +63,7 @@ def text(value: Any, what: str) -> str:
     return result
 
 
-def octets(value: Any, what: str) -> bytes:
+def octets(value: Value, what: str) -> bytes:
     """Any bytes; NIL, a map without a buffer, is empty."""
     if value is None:
         return b""
@@ -71,54 +72,55 @@ def octets(value: Any, what: str) -> bytes:
     return bytes(value)
 
 
-def guid(value: Any, what: str = "GUID") -> bytes:
+def guid(value: Value, what: str = "GUID") -> bytes:
     """The 20 octets of 40 hex digits."""
     if not isinstance(value, bytes) or not _GUID.fullmatch(value):
         raise BadParameters(f"{what} is not a GUID")
     return bytes.fromhex(value.decode("ascii"))
 
 
-def guids(value: Any, what: str = "GUID") -> list[bytes]:
+def guids(value: Value, what: str = "GUID") -> list[bytes]:
     """A list of GUIDs; thousands of them at once."""
     items = listed(value, what)
-    if set(map(type, items)) <= {bytes} and set(map(len, items)) <= {40}:
-        joined = b"".join(items)
+    words = cast(list[bytes], items)
+    if set(map(type, items)) <= {bytes} and set(map(len, words)) <= {40}:
+        joined = b"".join(words)
         if not joined.translate(None, b"0123456789abcdefABCDEF"):
             raw = bytes.fromhex(joined.decode("ascii"))
             return [raw[at : at + 20] for at in range(0, len(raw), 20)]
     return [guid(item, what) for item in items]
 
 
-def listed(value: Any, what: str) -> list[Any]:
+def listed(value: Value, what: str) -> list[Value]:
     """A list, whatever is in it."""
     if type(value) is not list:
         raise BadParameters(f"{what} is not a list")
     return value
 
 
-def mailbox_name(value: Any, what: str = "MBOXNAME") -> str:
+def mailbox_name(value: Value, what: str = "MBOXNAME") -> str:
     return check_mailbox_name(text(value, what))
 
 
-def userid(value: Any, what: str = "USERID") -> str:
+def userid(value: Value, what: str = "USERID") -> str:
     return check_userid(text(value, what))
 
 
-def uniqueid(value: Any, what: str = "UNIQUEID") -> str:
+def uniqueid(value: Value, what: str = "UNIQUEID") -> str:
     found = text(value, what)
     if not _UNIQUEID.fullmatch(found):
         raise BadParameters(f"{what} is not a mailbox identifier")
     return found
 
 
-def partition(value: Any, what: str = "PARTITION") -> str:
+def partition(value: Value, what: str = "PARTITION") -> str:
     found = text(value, what)
     if not _PARTITION.fullmatch(found):
         raise BadParameters(f"{what} is not the name of a partition")
     return found
 
 
-def filename(value: Any, what: str = "FILENAME") -> str:
+def filename(value: Value, what: str = "FILENAME") -> str:
     """The name of a Sieve script's file: one component of a path."""
     found = text(value, what)
     if not found or "/" in found or "\t" in found or found.startswith(".") or len(found) > MAX_FILENAME:
@@ -126,14 +128,14 @@ def filename(value: Any, what: str = "FILENAME") -> str:
     return found
 
 
-def letters(value: Any, what: str) -> str:
+def letters(value: Value, what: str) -> str:
     found = text(value, what)
     if not _LETTERS.fullmatch(found):
         raise BadParameters(f"{what} is not a word")
     return found
 
 
-def sequence_set(value: Any, what: str = "SEENUIDS") -> str:
+def sequence_set(value: Value, what: str = "SEENUIDS") -> str:
     """An IMAP sequence set, perhaps empty."""
     if value is None:
         return ""
@@ -154,21 +156,21 @@ class Fields:
 
     __slots__ = ("_values", "_what")
 
-    def __init__(self, value: Any, what: str) -> None:
+    def __init__(self, value: Value, what: str) -> None:
         if type(value) is not dict:
             raise BadParameters(f"{what} is not a kvlist")
-        self._values: dict[bytes, Any] = value
+        self._values: dict[bytes, Value] = value
         self._what = what
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._values
 
-    def raw(self, key: bytes, default: Any = _REQUIRED) -> Any:
+    def raw(self, key: bytes, default: Any = _REQUIRED) -> Value:
         """The dlist value under `key`."""
         value = self._values.get(key, default)
         if value is _REQUIRED:
             raise BadParameters(f"{self._what} has no {key.decode()}")
-        return value
+        return cast(Value, value)
 
     def _take(self, key: bytes, default: Any, kind: Callable[..., T], *limit: int) -> T:
         value = self._values.get(key, _REQUIRED)
@@ -200,7 +202,7 @@ class Fields:
     def guid(self, key: bytes, default: Any = _REQUIRED) -> bytes:
         return NULL_GUID if default == "" and key not in self else self._take(key, default, guid)
 
-    def listed(self, key: bytes, default: Any = _REQUIRED) -> list[Any]:
+    def listed(self, key: bytes, default: Any = _REQUIRED) -> list[Value]:
         return self._take(key, default, listed)
 
     def mailbox(self, key: bytes = b"MBOXNAME") -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from cyrus_sync.common.model import MailboxState, Since
 from cyrus_sync.common.protocol import dlist
+from cyrus_sync.common.protocol.dlist import Value
 from cyrus_sync.common.protocol.fields import Fields
 from cyrus_sync.common.protocol.records import (
     decode_annotations,
@@ -94,7 +95,7 @@ def encode_intermediate(state: MailboxState) -> dict[str, Any]:
     return value
 
 
-def decode_mailbox(value: Any, *, answer: bool = False) -> MailboxState:
+def decode_mailbox(value: Value, *, answer: bool = False) -> MailboxState:
     """The state in an APPLY MAILBOX, or (`answer`) in a ``* MAILBOX`` line, which may lack some keys.
 
     Raises BadParameters for a key that is missing or of a wrong type, BadName.
@@ -135,7 +136,7 @@ def decode_mailbox(value: Any, *, answer: bool = False) -> MailboxState:
     )
 
 
-def decode_mailbox_line(value: Any) -> MailboxLine:
+def decode_mailbox_line(value: Value) -> MailboxLine:
     """An APPLY MAILBOX. Raises BadParameters where RECORD is missing of a mailbox that has records."""
     state = decode_mailbox(value)
     fields = Fields(value, "MAILBOX")
@@ -151,7 +152,7 @@ def decode_mailbox_line(value: Any) -> MailboxLine:
     return MailboxLine(state, since, partial, has_records)
 
 
-def decode_restore(value: Any) -> MailboxState:
+def decode_restore(value: Value) -> MailboxState:
     """A RESTORE MAILBOX: only MBOXNAME must be there; absent identities are "" or 0."""
     fields = Fields(value, "MAILBOX")
     return MailboxState(

@@ -15,6 +15,7 @@ from cyrus_sync.common.errors import BadParameters, ProtocolError
 from cyrus_sync.common.model import NULL_GUID, SYSTEM_FLAGS, Annotation, Record
 from cyrus_sync.common.protocol import dlist
 from cyrus_sync.common.protocol.crc import CREATEDMODSEQ, SAVEDATE, THRID, VIRTUAL_ENTRIES
+from cyrus_sync.common.protocol.dlist import Value
 from cyrus_sync.common.protocol.fields import Fields, date, listed, number, octets, text
 
 _64_BITS = 2**64 - 1
@@ -82,7 +83,7 @@ read_flags = _ReadFlags()
 _wire_flags = _WireFlags()
 
 
-def decode_flag_list(value: Any, what: str) -> list[str]:
+def decode_flag_list(value: Value, what: str) -> list[str]:
     """The words of a list of flags. An unquoted keyword NIL cannot be told from nil, and is one here."""
     words = []
     for item in listed(value, what):
@@ -95,7 +96,7 @@ def decode_flag_list(value: Any, what: str) -> list[str]:
 # -- one record, whatever its shape
 
 
-def decode_record(value: Any) -> Record:
+def decode_record(value: Value) -> Record:
     """The record that a kvlist describes. Raises `ProtocolError`."""
     try:
         fields = Fields(value, "RECORD")
@@ -126,7 +127,7 @@ def decode_record(value: Any) -> Record:
     return record
 
 
-def decode_annotations(value: Any) -> tuple[Annotation, ...]:
+def decode_annotations(value: Value) -> tuple[Annotation, ...]:
     """An ANNOTATIONS list, sorted by (entry, userid); empty values, which are none, are left out.
 
     Lenient as real peers need it: no MODSEQ reads as 0, a NIL USERID as "". Of entries for the same
@@ -160,7 +161,7 @@ def encode_annotations(annotations: Sequence[Annotation]) -> list[dict[str, Any]
     ]
 
 
-def _decode_message_annotations(value: Any) -> tuple[int, int, int, tuple[Annotation, ...]]:
+def _decode_message_annotations(value: Value) -> tuple[int, int, int, tuple[Annotation, ...]]:
     thrid = savedate = createdmodseq = 0
     real = []
     for annotation in decode_annotations(value):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from cyrus_sync.common.errors import BadParameters, ReplyError
 from cyrus_sync.common.model import MessageBody
@@ -129,7 +129,7 @@ class ValueStream:
             if parser.status is dlist.Status.MORE:
                 yield None
             elif parser.status is dlist.Status.ITEM:
-                self._look_at_item(parser.value)
+                self._look_at_item(cast(list[Any], parser.value))
             elif parser.status is dlist.Status.STREAM:
                 yield from self._read_records()
             elif parser.status is dlist.Status.FILE:
