@@ -29,7 +29,7 @@ from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.progress import Meter, progress
 from cyrus_sync.common.reactor import Reactor, installed
-from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.stores.turns import Turns
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_files, client_warnings
@@ -94,7 +94,7 @@ class _Parts:
         few_arenas()
         arguments = job.arguments
         self.reactor = reactor
-        self.threads = ThreadRunner(reactor)
+        self.threads = Turns(reactor)
         self.master, self.sweep, self.reconfigure_master = open_master(job.cfg, reactor)
         self.reporter = Reporter(
             verbose=arguments.verbose,
