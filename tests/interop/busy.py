@@ -19,6 +19,8 @@ STEPS = {"append": 9, "store": 6, "expunge": 2, "move": 2, "create": 2, "delete"
 WITH_RENAMES = {**STEPS, "rename": 2}
 STORM = {**STEPS, "create": 6, "rename": 40}
 MOST_BOXES = 12
+MOST_AT_ONCE = 20
+"""Messages that are moved or copied. All of a mailbox, again and again, make a million in half an hour."""
 
 
 class Timings:
@@ -93,7 +95,8 @@ class Busy(threading.Thread):
             imap.command("SETMETADATA", box, '(/shared/comment "words")')
         else:
             imap.command("SELECT", box)
-            uid = str(chance.randint(1, 40))
+            number = chance.randint(1, 40)
+            uid, some = str(number), f"{number}:{number + MOST_AT_ONCE}"
             if what == "store":
                 flag = chance.choice(("\\Seen", "\\Flagged", "kw"))
                 with self._timings.of("STORE"):
@@ -103,7 +106,7 @@ class Busy(threading.Thread):
                 imap.command("EXPUNGE")
             else:
                 target = quote(chance.choice(self._boxes))
-                imap.command("UID", chance.choice(("MOVE", "COPY")), f"{uid}:*", target)
+                imap.command("UID", chance.choice(("MOVE", "COPY")), some, target)
 
     def _new_name(self) -> str:
         above = self._chance.choice(self._boxes) if self._chance.random() < 0.2 else "INBOX"
