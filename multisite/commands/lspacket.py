@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,18 +11,23 @@ from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.common.printable import printable
+from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.incoming import waiting_in
 from cyrus_sync.multisite.commands.lsreplica import when
+from cyrus_sync.multisite.commands.naming import Naming
+from cyrus_sync.multisite.contents import Contents, Share, contents_of
 from cyrus_sync.multisite.errors import NoFamily
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.multisite.oplog.epochs import Row
-from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader, Target
+from cyrus_sync.multisite.packet import CREATION, Header, PacketError, PacketReader, SecretKeys, Target
+from cyrus_sync.multisite.packet.errors import PacketSealed
 
 GRAMMAR = Grammar(
     "multitool lspacket",
     [
-        Option("l/ong", "", "also what operations it has, ids and incarnations"),
+        Option("l/ong", "", "also what operations it has, ids and incarnations; owners, mailboxes and sizes"),
         Option("s/hort", "", "only the paths"),
         *COMMON_OPTIONS,
     ],
@@ -36,6 +42,7 @@ class Here(NamedTuple):
 
     family: Family
     row: Row
+    secrets: list[SecretKeys]
 
 
 def run(context: Context) -> int:
@@ -69,14 +76,17 @@ def run(context: Context) -> int:
             context.print(line)
         for line in _long(header) if "long" in options else ():
             context.print(line)
+        if "long" in options:
+            well = _contents(context, path, here) and well
     return EX_OK if well else EX_FAILURE
 
 
 def _here(context: Context) -> Here | None:
     """None for a server that is no replica: it may have packets all the same."""
     try:
-        with context.look() as view:
-            return Here(view.family, view.log.epochs.row(view.family.self_id))
+        with context.look_at_log() as (family, log):
+            secrets = keyring.all_of(directory_of(context.config), family.myself.keys)
+            return Here(family, log.epochs.row(family.self_id), secrets)
     except NoFamily:
         return None
 
@@ -100,6 +110,35 @@ def _can_import(header: Header, target: Target, here: Here | None) -> bool:
     if target.incarnation < here.family.myself.incarnation:
         return False
     return all(there.start <= here.row.get(origin, 0) + 1 for origin, there in header.ranges.items())
+
+
+def _contents(context: Context, path: Path, here: Here | None) -> bool:
+    """Print whom a packet is about. False if that cannot be read."""
+    secrets = here.secrets if here is not None else []
+    try:
+        with PacketReader(path, secrets=secrets) as packet:
+            found = contents_of(packet, Path(tempfile.gettempdir()))
+    except PacketSealed:
+        context.print("What is in it cannot be read here: it is encrypted for its targets")
+        return True
+    except (PacketError, OSError) as error:
+        context.complain(f"{path}: {reason(error, path)}")
+        return False
+    naming = Naming(context.config)
+    context.print(f"Contents: {_share(found)}")
+    for owner, share in sorted(found.owners.items()):
+        context.print(f"    {printable(owner)}: {_share(share)}")
+        for name, part in sorted(found.mailboxes.get(owner, {}).items()):
+            context.print(f"        {printable(naming.external(name))}: {_share(part)}")
+    for fault in found.faults:
+        context.complain(f"{path}: {fault}")
+    return not found.faults
+
+
+def _share(share: Share | Contents) -> str:
+    operations = f"{share.operations} operation{'s' if share.operations != 1 else ''}"
+    messages = f"{share.messages} message{'s' if share.messages != 1 else ''} of {share.octets} octets"
+    return f"{operations}, {messages}" if share.messages else operations
 
 
 def _long(header: Header) -> Iterator[str]:

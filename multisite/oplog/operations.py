@@ -230,6 +230,28 @@ class Operations:
             (owner_text(owner), origin, f'"uniqueid":"{uniqueid}"'),
         )
 
+    def history(
+        self,
+        *,
+        owner: Owner | None = None,
+        origin: str = "",
+        since: int | None = None,
+        until: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[LogEntry]:
+        """Operations on an owner, of an origin, made from `since` to `until` (Unix seconds); whatever is not
+        given is not asked for. In the order of the log, or against it. Streams."""
+        asked = {
+            "owner = ?": owner_text(owner) if owner is not None else None,
+            "origin = ?": origin or None,
+            "time >= ?": since,
+            "time <= ?": until,
+        }
+        given = {condition: value for condition, value in asked.items() if value is not None}
+        condition = " AND ".join(given) or "1"
+        order = "DESC" if newest_first else "ASC"
+        yield from self._select(f"WHERE {condition} ORDER BY seq {order}", tuple(given.values()))
+
     def pending(self) -> Iterator[LogEntry]:
         """Operations that wait, were begun or are set aside."""
         yield from self._select("WHERE state ORDER BY seq", ())
@@ -246,6 +268,10 @@ class Operations:
     def set_state(self, seq: int, state: OperationState, reason: str = "") -> None:
         """`reason` goes with `OperationState.SET_ASIDE`."""
         self._db.execute("UPDATE operations SET state = ?, reason = ? WHERE seq = ?", (state, reason, seq))
+
+    def state(self, seq: int) -> OperationState:
+        """How far an operation has come here."""
+        return OperationState(self._db.row("SELECT state FROM operations WHERE seq = ?", (seq,))[0])
 
     def is_pending(self, entry: LogEntry) -> bool:
         """Whether the operation waits, was begun or is set aside."""

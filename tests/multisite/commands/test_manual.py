@@ -105,7 +105,12 @@ def test_every_example_is_a_command_line_that_makes_sense(example: str) -> None:
     command = name if name == "syncreplica" else words.pop(0)
     assert name in ("syncreplica", "multitool")
     parsed = COMMANDS[command].chosen(words).GRAMMAR.parse(words)
-    assert parsed.operands or command in ("conflicts", "status") or "receive" in parsed or "all" in parsed
+    assert (
+        parsed.operands
+        or command in ("conflicts", "status", "lshistory", "dumpoplog")
+        or "receive" in parsed
+        or "all" in parsed
+    )
 
 
 @pytest.mark.parametrize("line", ["Generating synchronization packet", "- shipping order file is"])
