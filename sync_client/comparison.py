@@ -155,7 +155,8 @@ class Comparison:
             options=tuple(_options(self.job.arguments)),
             here=cfg.servername,
             server=self.job.settings.server,
-            reads_spool=reads_spool(cfg),
+            reads_spool=reads_spool(cfg) or asks_server(cfg),
+            settles=bool(cfg.string("cyrus_csync")),
             ours=ours,
             external=self._names.external,
         )

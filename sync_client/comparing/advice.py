@@ -42,11 +42,13 @@ class Terms:
     server: str
     """The replica's name."""
     reads_spool: bool
-    """The mail here is that of a real Cyrus: it is never changed from here."""
+    """The mail here is that of a real Cyrus: no file of it is changed from here."""
     ours: bool
     """The replica is of this package."""
     external: Callable[[str], str]
     """A mailbox's name as an administrator writes it."""
+    settles: bool = False
+    """That Cyrus's own csync server settles what both sides have changed (`cyrus_csync`)."""
 
 
 def advise(findings: OwnerFindings, terms: Terms) -> list[Advice]:
@@ -62,7 +64,7 @@ def _advice(findings: OwnerFindings, terms: Terms) -> Iterator[Advice]:
         yield from _alone(findings, boxes, alone, terms)
     sent = [box for box in boxes if _is_mended_by_sending(box, owner, terms)]
     if sent or findings.others:
-        ahead = terms.reads_spool and any(_is_ahead(box) for box in boxes)
+        ahead = terms.reads_spool and not terms.settles and any(_is_ahead(box) for box in boxes)
         yield from _send(findings, sent, terms, ahead)
     yield from _damage(findings, boxes, terms)
     for box in boxes:

@@ -72,10 +72,7 @@ def agree(master: BesideCyrus, replica: Side, user: str) -> None:
 
 
 def _state(end: Cyrus | Side, user: str) -> dict[str, Any]:
-    state = state_of(end.csync, user, expunged=False)
-    for mailbox in state["mailboxes"].values():
-        mailbox.pop("XCONVMODSEQ", None)  # a spool's is in the user's database of conversations
-    return state
+    return state_of(end.csync, user, expunged=False)
 
 
 # -- what is settled

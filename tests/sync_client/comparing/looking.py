@@ -25,6 +25,7 @@ class Looking:
     depth: Depth = Depth.CRCS
     capabilities: frozenset[str] = frozenset()
     reads_spool: bool = False
+    settles: bool = False
     found: list[OwnerFindings] = field(default_factory=list)
     failed: list[tuple[Owner, CyrusSyncError]] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
@@ -38,9 +39,7 @@ class Looking:
         line.replica.capabilities |= self.capabilities
         options = Options(
             depth=self.depth,
-            terms=lambda ours: Terms(
-                (), "master.example", "replica.example", self.reads_spool, ours, _external
-            ),
+            terms=self.terms,
             tell=self._tell,
             fail=self._fail,
             owner_turn=lambda: self._wait(0),
@@ -51,8 +50,10 @@ class Looking:
         )
         return Comparer(NativeMaster(self.world.master), line, InlineThreads(), options, self.limits)
 
-    def _terms(self, ours: bool) -> Terms:
-        return Terms((), "master.example", "replica.example", self.reads_spool, ours, _external)
+    def terms(self, ours: bool) -> Terms:
+        return Terms(
+            (), "master.example", "replica.example", self.reads_spool, ours, _external, settles=self.settles
+        )
 
     def user(self, userid: str = "alice") -> OwnerFindings:
         """What is found of a user."""

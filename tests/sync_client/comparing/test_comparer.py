@@ -8,6 +8,7 @@ from cyrus_sync.common.errors import InvalidUser
 from cyrus_sync.common.model import Seen
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.commands import HEAL, USERS, VERIFY
+from cyrus_sync.sync_client.comparing.advice import advise
 from cyrus_sync.sync_client.comparing.comparer import NO_SHARED, NO_USERS, Depth
 from cyrus_sync.sync_client.comparing.findings import (
     CHANGED,
@@ -88,6 +89,19 @@ def test_what_each_side_has_alone_is_told_by_uid_and_guid(alice: World) -> None:
     deliver(alice.replica, INBOX, "2", "3")
     box = Looking(alice).user().mailboxes[0]
     assert [one.guid for one in box.shown(ONLY_THERE)] == [guid_of("3")]
+
+
+@pytest.mark.parametrize(
+    ("settles", "typed"), [(False, "sync_client -S master.example -u alice"), (True, "-u alice")]
+)
+def test_who_brings_both_together_depends_on_who_may_change_the_master(
+    alice: World, settles: bool, typed: str
+) -> None:
+    deliver(alice.replica, INBOX, "only there")
+    looking = Looking(alice, reads_spool=True, settles=settles)
+    advice = advise(looking.user(), looking.terms(True))
+    assert [line.where for line in advice] == [HERE if settles else THERE]
+    assert advice[0].command.endswith(typed)
 
 
 def test_expunged_messages_need_not_be_on_both_sides(alice: World) -> None:
