@@ -7,9 +7,11 @@ are written anew. Run it once a day, on the master and on each replica."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Expired
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
@@ -40,8 +42,12 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         raise UsageError("expire: --retention: it cannot be negative")
     care = context.care()
     total, rounds = Expired(), Rounds(context)
-    everybody = care.everybody() if args.verbose else care.expirable(retention, compact=not args.no_compact)
-    for typed in rounds.watched("expiring", args.users or everybody):
+    wanted: Sequence[str | Owner] = args.users or list(care.everybody())
+    if not args.users and not args.verbose:
+        due = list(care.expirable(retention, compact=not args.no_compact))
+        rounds.done(len(wanted) - len(due))  # with the others there is nothing to do
+        wanted = due
+    for typed in rounds.watched("expiring", wanted):
         with rounds.one(typed):
             owner = context.owner(typed) if isinstance(typed, str) else typed
             if isinstance(typed, str) and not care.is_stored(owner):
