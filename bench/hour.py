@@ -166,8 +166,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{len(timings.taken)} things were timed in {options.minutes:g} minutes", flush=True)
         wrong = settle(master, ours, rolling)
         status = rolling.stop()
-        wrong += compare(master, ours, users)
         tell_of_waiting(timings, phases)
+        wrong += compare(master, ours, users)
         said = Path(rolling.output).read_text(errors="replace")
         for line in trouble:
             print(f"load: {line}")
