@@ -14,7 +14,7 @@ from cyrus_sync.mailstore.errors import BadInput
 from cyrus_sync.mailstore.folders import create_with_parents
 from cyrus_sync.mailstore.rounds import Rounds
 
-_MOST_TOGETHER = 128
+_MOST_TOGETHER = 256
 """Each has two files open until its group ends."""
 
 
