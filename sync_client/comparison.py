@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 
 from cyrus_sync.common.commands import LostOutput
@@ -67,6 +67,12 @@ def run_comparison(job: Job) -> int:
     return status
 
 
+class Interrupted(CyrusSyncError):
+    """An owner's turn does not come any more in this run."""
+
+    text = "the comparison was stopped"
+
+
 @dataclass(slots=True)
 class Comparison:
     """One run."""
@@ -83,6 +89,8 @@ class Comparison:
     _errors: dict[str, str] = field(default_factory=dict)
     """Why owners could not be compared at the last try."""
     _stopped: bool = False
+    _waiting: set[Deferred[None]] = field(default_factory=set)
+    """For the turn of owners, for their octets, for another look."""
     _total: int = 0
 
     def __post_init__(self) -> None:
@@ -162,14 +170,27 @@ class Comparison:
         )
 
     async def _pause(self, seconds: float) -> None:
-        if seconds > 0 and not self._stopped:
-            await pause(self.reactor, seconds)
+        """Wait; raises `Interrupted` when the run is stopped meanwhile."""
+        if self._stopped:
+            raise Interrupted
+        if seconds <= 0:
+            return
+        waiting = pause(self.reactor, seconds)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            raise Interrupted from None
+        finally:
+            self._waiting.discard(waiting)
 
     # -- running
 
     def stop(self) -> None:
         self._stopped = True
         self._shot.stop()
+        for waiting in list(self._waiting):
+            waiting.cancel()
 
     async def go(self) -> int:
         """Do it all; the exit status."""
@@ -177,7 +198,7 @@ class Comparison:
             done = len(self.progress.done)
             log.warning("going on with the comparison that was interrupted: %d owners are done", done)
         if self._as_text:
-            await self._print_entries()
+            self._print_entries()
         known, left = await self._threads.run(self._owners)
         self._total = len(known)
         self._shot.items = left
@@ -218,6 +239,8 @@ class Comparison:
         return known, left
 
     def _failed(self, item: Item, error: Exception, _following: str) -> None:
+        if isinstance(error, Interrupted):
+            return
         lines = failure_lines(item, error, "", server=self.job.settings.server)
         self._errors[name_of(item.owner)] = str(error)
         for line in lines:
@@ -260,10 +283,11 @@ class Comparison:
             self.lost = lost
             self.stop()
 
-    async def _print_entries(self) -> None:
+    def _print_entries(self) -> None:
         """What an earlier run has found."""
-        for entry in await self._threads.run(lambda: list(self.progress.entries())):
-            self._print(entry_lines(entry))
+        for entry in self.progress.entries():
+            if "found" in entry:  # who could not be compared is named at the end
+                self._print(entry_lines(entry))
 
     def _source(self) -> str:
         if asks_server(self.job.cfg):
