@@ -83,7 +83,9 @@ def open_again(member: Member, after_restore: Callable[[Collection[Owner]], obje
     log = member.log
     myself = replace(member.myself, version=member.myself.version + 1)
     anew = log.forks.told_anew() - {FAMILY}
-    if log.forks.first is not None:
+    if (first := log.forks.first) is not None:
+        # A sibling that has another operation under a number has not got the messages of this one.
+        log.operations.forget_introduced(first)
         myself = replace(myself, forked=log.operations.last(log.self_id))
     announce(member, replace(member.family.with_replica(myself), restoring={}))
     after_restore(anew)

@@ -186,6 +186,14 @@ class Operations:
         )
         return {owner_from(text) for (text,) in rows.fetchall()}
 
+    def forget_introduced(self, number: int) -> None:
+        """The messages of this replica's operations from `number` on count as not brought into the log: they
+        are brought again by whatever tells of them next."""
+        self._db.execute(
+            "DELETE FROM introduced WHERE seq IN (SELECT seq FROM operations WHERE origin = ? AND id >= ?)",
+            (self.origin, number),
+        )
+
     def roll_back(self, row: Mapping[str, int]) -> set[Owner]:
         """Forget all operations beyond an epoch row, as if they had never come. Returns their owners."""
         self._links.clear()

@@ -153,3 +153,25 @@ def test_a_crash_between_log_and_stamp_is_no_restore(sites: list[Site], tmp_path
     stamp.write_bytes(before)
     carry(sanfran, boston, tmp_path / "t")
     assert stamp.read_bytes() != before
+
+
+def test_the_first_packet_after_the_restore_brings_what_was_said_in_the_second_life(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    put_back = back_up(sanfran)
+    first = append(sanfran, "user.bob", message("first"))
+    carry(sanfran, boston, tmp_path / "t")
+    put_back(LOG, STORE)
+    second = append(sanfran, "user.bob", message("second"))
+    sanfran.import_from([])
+    with sanfran.member() as member:
+        begin(member, [member.family.find("boston")])
+    carry(sanfran, boston, tmp_path / "t")
+    carry(boston, sanfran, tmp_path / "t")
+    carry(sanfran, boston, tmp_path / "t")
+    for site in (boston, sanfran):
+        with site.member() as member:
+            assert not member.log.wanted()
+    exchange_until_quiet(sites, tmp_path, most=20)
+    assert have_all(sites, first + second)
