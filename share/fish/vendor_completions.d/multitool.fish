@@ -158,6 +158,15 @@ complete -c multitool -n '__fish_seen_subcommand_from chfamily' -s C -r -F -d 'i
 complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o help -d 'this text'
 complete -c multitool -n '__fish_seen_subcommand_from chfamily' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from chfamily' -F
+complete -c multitool -n __fish_use_subcommand -a rescue -d 'deliver the mail of a packet that cannot be applied'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -s n -d 'only say what would be delivered'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -o force -d 'also of another family, or not signed by its sender: you know where it is from'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -o help -d 'this text'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -o version -d 'print the version and end'
+complete -c multitool -n '__fish_seen_subcommand_from rescue' -F
 complete -c multitool -n __fish_use_subcommand -a conflicts -d 'show what has a generated name, and how to settle it'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
