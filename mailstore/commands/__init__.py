@@ -42,9 +42,7 @@ COMMANDS = {
         "put mail from a Maildir, an mbox file or a tree of .eml files into a mailbox and its folders",
         changes=True,
     ),
-    "deliver": Subcommand(
-        "deliver", "put one message from standard input into a mailbox, as lmtpd(8) would", changes=True
-    ),
+    "deliver": Subcommand("deliver", "put one message from standard input into a mailbox, as lmtpd(8) would"),
     "sample": Subcommand("sample", "fill the store with sample mail, for trying things out", changes=True),
     "flag": Subcommand("flag", "set or remove flags and keywords of messages", changes=True),
     "expunge": Subcommand("expunge", "remove messages from a mailbox", changes=True),

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
     try:
+        context.check_changes()  # here, so that its failure has the status that an MTA needs, too
         return _deliver(args, context)
     except KeyboardInterrupt:
         context.warn("interrupted")

@@ -3,7 +3,8 @@
 SQLite writes a commit to the log, and from there to the index, with write(2): the time of one of the two
 changes, and as a rule a length. Times have the grain of the kernel's clock, so two changes in one tick may
 look like one. A file that has been left alone for `GRAIN` is beyond that. `mark` sets a time with digits of
-its own: the next write, however soon, sets one of the clock.
+its own: the next write, however soon, sets one of the clock. The time at which rights were changed is in
+the stamp, too: an index that cannot be read any more is asked, and says so.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def look_at(directory: Path) -> Stamp | None:
         return None
     if index is None:
         return None
-    text = f"{index.st_dev}.{index.st_ino}.{index.st_size}.{index.st_mtime_ns}"
+    text = f"{index.st_dev}.{index.st_ino}.{index.st_size}.{index.st_mtime_ns}.{index.st_ctime_ns}"
     changed = index.st_mtime_ns
     if log is not None:
         text += f"+{log.st_ino}.{log.st_size}.{log.st_mtime_ns}"
