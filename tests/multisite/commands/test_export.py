@@ -54,10 +54,10 @@ def test_command_lines_that_make_no_sense(
     assert pair[0].outgoing() == []
 
 
-def test_without_export_or_import_both_synopses_are_shown(pair: Pair, capfd: Capture) -> None:
+def test_without_a_way_all_synopses_are_shown(pair: Pair, capfd: Capture) -> None:
     assert pair[0].syncreplica("boston_hub") == 64
     said = capfd.readouterr().err
-    assert "either -export or -import is needed" in said
+    assert "either -export, -import or -status is needed" in said
     assert "[-exp/ort]" in said and "[-imp/ort]" in said
 
 
