@@ -161,7 +161,14 @@ class SyncLog:
         try:
             return os.open(self.path, flags, 0o600)
         except FileNotFoundError:
+            missing = [path for path in self.path.parents if not path.exists()]
             make_directories(self.path.parent)
+            for path in reversed(missing):
+                made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:  # or the daemons could write nothing into a channel whose first line was root's
+                    give_to_owner_of(path.parent, made)
+                finally:
+                    os.close(made)
             return os.open(self.path, flags, 0o600)
 
 

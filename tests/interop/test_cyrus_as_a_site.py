@@ -264,8 +264,8 @@ def test_a_user_whose_master_is_another_site_is_made_and_followed_in_the_cyrus(
         imap.select("INBOX")
         imap.store("1", "+FLAGS", "\\Flagged Urgent")
         imap.ok("CREATE", "INBOX/boston")
-    for _ in range(2):
-        round_of(sites)
+    said = [round_of(sites) for _ in range(2)]
+    assert said == [[""] * 4] * 2
     assert len(sites.everywhere(user, f"{user}b")) == 1
     assert hashlib.sha1(message("at the Cyrus")).hexdigest() in one.dump(user)
     one.mailstore("delete", f"user/{user}").check()
@@ -339,7 +339,7 @@ def test_where_its_server_is_away_the_packet_stays_and_is_applied_later(changeab
     sites.boston.config.write_text(right.replace(f"127.0.0.1:{sites.boston.csync[1]}", "127.0.0.1:1"))
     said = sites.carry(one, sites.boston)
     assert said.status == 75
-    assert "cyrus_csync (127.0.0.1:1): Can not connect to server" in said.err
+    assert "cyrus_csync (127.0.0.1:1): " in said.err
     assert (sites.trip / "packet").exists()
     sites.boston.config.write_text(right)
     run(sites.boston, "syncreplica", "-import", sites.trip / "packet").check()

@@ -205,3 +205,13 @@ def test_threads_of_one_process_and_its_reader_lose_no_line(tmp_path: Path) -> N
         elif not alive:
             break
     assert sorted(seen) == sorted((f"u{n}", str(i)) for n in range(4) for i in range(300))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what is another's")
+def test_a_channel_whose_first_line_root_writes_is_the_daemons(tmp_path: Path) -> None:
+    daemons = 65534
+    os.chown(tmp_path, daemons, daemons)
+    log = SyncLog(tmp_path / "sync" / "multisite" / "log")
+    log.append([("USER", "bob")])
+    made = (log.path.parent.parent, log.path.parent, log.path)
+    assert [path.stat().st_uid for path in made] == [daemons] * 3
