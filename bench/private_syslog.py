@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +51,7 @@ class Syslog:
             threading.Thread(target=self._listen, daemon=True).start()
 
     def _another_dev(self) -> None:
-        here = Path(tempfile.mkdtemp(prefix="bench-dev-"))
+        here = Path("/mnt")  # of this namespace alone
         _must("mount", "-t", "tmpfs", "none", str(here))
         for name in ("upper", "work", "dev"):
             (here / name).mkdir()
