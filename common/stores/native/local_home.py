@@ -187,6 +187,8 @@ class LocalHome:
             if (left := remains(path)) and self.layout.find(owner) is None:
                 raise StoreCorrupt(f"index lost: {left}; mailstore reconstruct makes one from what is there")
         known = self.registry.held_by(owner)
+        if known and any((_making(place) / INDEX).exists() for place in self.layout.places(owner)):
+            return self._finish_making(owner)  # registered since we looked: he is about to be shown
         away = self.partitions.away()
         if (not known and not away) or self.layout.find(owner) is not None:
             return False

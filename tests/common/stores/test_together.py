@@ -187,3 +187,24 @@ def test_an_index_from_before_small_pages_goes_on(tmp_path, monkeypatch):
     with store.read(ALICE) as reader:
         assert reader.connection.execute("PRAGMA page_size").fetchone() == (4096,)
         assert reader.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_who_is_about_to_be_shown_is_not_lost_to_others(tmp_path, monkeypatch):
+    """The registry knows of him already. Whoever asks for him meanwhile hears that there is nobody."""
+    show = local_home._show
+    seen: list[bool] = []
+
+    def look_first(path: Path) -> None:
+        other = native_store(tmp_path)
+        seen.append(other.exists(ALICE))
+        with other.read(ALICE) as reader:
+            seen.append(bool(reader.mailboxes()))
+        other.close()
+        show(path)
+
+    monkeypatch.setattr(local_home, "_show", look_first)
+    store = native_store(tmp_path)
+    create(store, ALICE)
+    assert seen == [False, False]
+    assert store.exists(ALICE)
+    store.close()
