@@ -52,15 +52,8 @@ def test_check_tells_what_is_not_in_step(
 
 
 ROOMS = (
-    "common",
-    "spool",
-    "sync_client",
-    "sync_server",
-    "mailstore",
-    "multisite",
-    "shipping",
-    "lifeboat",
-    "web",
+    *("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite"),
+    *("lifeboat", "tool", "web"),
 )
 
 
