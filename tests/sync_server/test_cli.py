@@ -21,8 +21,8 @@ class Run:
         self.settings = ServerSettings()
         self.failure: Exception | None = None
 
-    def start_logging(self, **how: Any) -> None:
-        self.logging = how
+    def start_logging(self, ident: str, **how: Any) -> None:
+        self.logging = {"ident": ident, **how}
 
     def run(self, config: Config, settings: ServerSettings) -> int:
         self.settings = settings
@@ -86,6 +86,7 @@ def test_f_changes_nothing(run: Run, conf: Path) -> None:
 @pytest.mark.covers("imapd.conf", "syslog_facility")
 def test_facility_and_prefix_of_syslog_come_from_imapd_conf(run: Run, conf: Path) -> None:
     assert cli.main(["-C", str(conf)]) == 0
+    assert run.logging["ident"] == "sync_server"
     assert (run.logging["facility"], run.logging["prefix"]) == ("mail", "")
     with conf.open("a") as file:
         file.write("syslog_facility: local3\nsyslog_prefix: replica\n")
@@ -113,7 +114,7 @@ def test_what_ends_it_is_told_by_the_exit_status(
 def test_a_spool_that_cannot_be_made_is_75_and_one_line(
     conf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "start_logging", lambda **how: None)
+    monkeypatch.setattr(cli, "start_logging", lambda ident, **how: None)
     conf.with_name("spool").write_text("a file, not a directory")
     assert cli.main(["-C", str(conf)]) == 75
     assert capsys.readouterr().err == f"sync_server: cannot make {conf.parent}/spool/sync.: Not a directory\n"
