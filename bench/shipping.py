@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.deadlines import until
 from tests.interop.ours import environment
 from tests.interop.running import free_port
 
@@ -39,6 +41,7 @@ class Host:
 
     def __init__(self, directory: Path, name: str, port: int) -> None:
         self.name = name
+        self.port = port
         self.bay = directory / name / "shipping" / "ms_ship"
         self.conf = directory / name / "imapd.conf"
         self.conf.parent.mkdir()
@@ -59,10 +62,15 @@ class Host:
         if ran.status:
             raise SystemExit(f"bench: {program} {' '.join(words)} ended with {ran.status}:\n{ran.text}")
 
+    def _takes(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.name, self.port)) == 0
+
     @contextlib.contextmanager
     def receiving(self) -> Iterator[None]:
         server = subprocess.Popen(self.command("shipping_server", "-receiver"), env=environment())
         try:
+            until(self._takes, f"shipping_server -receiver listens on {self.name}")
             yield
         finally:
             server.terminate()
