@@ -276,11 +276,13 @@ class LocalHome:
         paths = [hold.directory.path for hold, _ in made]
         for path in paths:
             schema.seal(path)
+        parents = list(dict.fromkeys(path.parent for path in paths))
         _sync_all(paths, with_files=True)
+        _sync_all(parents, with_files=False)  # what the registry is told of is there after a crash
         note()
         for path in paths:
             _show(path)
-        _sync_all(list(dict.fromkeys(path.parent for path in paths)), with_files=False)
+        _sync_all(parents, with_files=False)
 
     def _await_making(self, owner: Owner, deadline: float) -> bool:
         """Wait while another process makes the owner; whether one did."""
