@@ -13,7 +13,7 @@ import pytest
 from cyrus_sync.multisite.packet import header as limits
 from cyrus_sync.multisite.packet import items, prologue
 from cyrus_sync.multisite.packet.frames import FRAME, LARGEST_CONTENT
-from tests.multisite.packet.kit import BOSTON_KEYS, body, header, mail, operation, write
+from tests.multisite.packet.kit import BOSTON, BOSTON_KEYS, body, header, mail, operation, write
 
 DOCS = (Path(__file__).parents[3] / "docs" / "packet-format.md").read_text(encoding="utf-8")
 RECIPES = [part.split("```")[0] for part in DOCS.split("```sh recipe\n")[1:]]
@@ -81,8 +81,9 @@ def test_the_beginning_can_be_read_by_a_person(packet: Path) -> None:
 def test_every_key_of_the_header_is_explained_in_its_order() -> None:
     table = DOCS.split("| key | what it is |")[1].split("\n\n")[0]
     explained = [key for row in table.split("\n")[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])]
-    sealed = header(sealed={"a": bytes(80)}, keys="k", invitation="i")
-    assert explained == re.findall(r"^(\w+):", sealed.text(), re.MULTILINE)
+    links = {"heads": {BOSTON: "0" * 12}, "trail": {"1": "0" * 12}, "forked": {BOSTON: 1}}
+    full = header(sealed={"a": bytes(80)}, keys="k", invitation="i", **links)
+    assert explained == re.findall(r"^(\w+):", full.text(), re.MULTILINE)
 
 
 def test_the_limits_are_those_of_the_document() -> None:
