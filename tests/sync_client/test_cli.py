@@ -15,12 +15,14 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.config.options import OPTIONS
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.wire.bandwidth import Bandwidth
 from cyrus_sync.sync_client import names
 from cyrus_sync.sync_client.arguments import parse
 from cyrus_sync.sync_client.channel import channel_warnings
 from cyrus_sync.sync_client.cli import _client_settings, _names, main
 from cyrus_sync.sync_client.report import Reporter
-from cyrus_sync.sync_client.start import Job, engine_options, rolling_settings
+from cyrus_sync.sync_client.start import Job, engine_options, rolling_settings, run_one_shot
+from cyrus_sync.sync_client.turn import part_bytes
 
 
 @pytest.fixture
@@ -286,11 +288,13 @@ def test_s_overrides_sync_host(conf):
     "sync_shutdown_file",
     "sync_cache_db_path",
     "sync_batchsize",
+    "sync_bandwidth",
+    "sync_jobs",
     "sync_timeout",
     "sync_allowplaintext",
     "sync_tls_verify",
 )
-def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
+def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf, monkeypatch):
     north = {
         "sync_host": "north.example",
         "sync_port": "2106",
@@ -306,10 +310,19 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
         "sync_shutdown_file": "/north/stop",
         "sync_cache_db_path": f"{conf.parent}/north-cache",
         "sync_batchsize": "77",
+        "sync_bandwidth": "3m 08:00-18:00=500k",
+        "sync_jobs": "5",
     }
     elsewhere = {"sync_log_file", "sync_realm", "sync_metrics_listen", "sync_metrics_file"}
     assert set(north) == {option.name for option in OPTIONS.values() if option.channel} - elsewhere
     add(conf, "sync_host: south.example", *(f"north_{name}: {value}" for name, value in north.items()))
+    monkeypatch.setattr("cyrus_sync.sync_client.start.in_processes", lambda count, work: count)
+    monkeypatch.setattr("cyrus_sync.sync_client.start._metered", lambda job, part: part.of)
+
+    def processes(*argv: str) -> int:
+        """Those of a run over everybody, none of which is begun."""
+        arguments, cfg = parse(["-C", str(conf), "-A", *argv]), Config.load(conf)
+        return run_one_shot(Job(arguments, cfg, _client_settings(arguments, cfg)))
 
     def found(*argv: str) -> tuple[object, ...]:
         arguments, cfg = parse(["-C", str(conf), "-R", *argv]), Config.load(conf)
@@ -331,15 +344,20 @@ def test_every_option_that_has_channels_reaches_the_client_of_its_channel(conf):
             rolling.shutdown_file,
             options.cache is not None,
             options.batchsize,
+            options.batch_bytes,
+            settings.bandwidth,
+            processes(*argv),
         )
 
     assert found("-n", "north") == (
         *("north.example", 2106, "penguin", "fish", True, 2106, 40, True, False),
         *(9, 480, Path("/north/stop"), True, 77),
+        *(part_bytes(500 << 10), Bandwidth.parse(["3m", "08:00-18:00=500k"]), 5),
     )
     assert found() == (
         *("south.example", 2005, None, None, False, None, 1800, False, True),
         *(3, 1200, None, False, 8192),
+        *(part_bytes(0), Bandwidth(), 1),
     )
 
 
