@@ -23,14 +23,13 @@ from cyrus_sync.common.commands import complain
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK
 from cyrus_sync.common.protocol.commands import WAITING
 from cyrus_sync.common.reactor import Reactor, installed
-from cyrus_sync.common.role import Role
-from cyrus_sync.common.stores import role_of
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.waiting import Waiting
 from cyrus_sync.common.wire.client import connect
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.sync_client.channel import lock_holder
+from cyrus_sync.sync_client.masters import drain_master
 from cyrus_sync.sync_client.start import Job
 from cyrus_sync.sync_client.until_done import until_done
 
@@ -64,7 +63,7 @@ class Drain:
                 " services first, or say readonly: yes there"
             )
         else:
-            role_of(job.cfg).become(Role.DRAINING, "sync_client --drain", time.time())
+            drain_master(job.cfg, "sync_client --drain")
             _say("this store takes no changes any more (cyrus-sync promote lets it take them again)")
         if not self._work_off():
             return self._failed("the log is not worked off")

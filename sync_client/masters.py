@@ -3,6 +3,7 @@ loaded."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from threading import Event
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.reactor import Reactor
+from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import open_kept, open_store, role_of
 from cyrus_sync.spool.config import reads_spool
 
@@ -84,3 +86,8 @@ def look_at_master(cfg: Config, reactor: Reactor | None = None) -> Master:
 
     store = open_store(cfg, readonly=True, log=False)
     return NativeMaster(store, role_of(cfg).refuses_settling)
+
+
+def drain_master(cfg: Config, by: str) -> None:
+    """The store takes no changes from now on, until it is promoted; `by` is who says so. Raises OSError."""
+    role_of(cfg).become(Role.DRAINING, by, time.time())

@@ -86,7 +86,7 @@ def readonly(world: World) -> Pair:
     return made
 
 
-ON_ANY_STORE = ("healing.", "threads.", "disk")
+ON_ANY_STORE = ("healing.", "threads.", "turns.", "disk")
 """Modules of the store's room that know of no store."""
 
 
