@@ -147,10 +147,13 @@ class Post(threading.Thread):
             self.error = error
 
 
-def housekeeping(users: list[str]) -> tuple[tuple[str, ...], ...]:
-    """Commands of Cyrus that an administrator has run by the clock; for `users` where they take names."""
+def housekeeping(users: list[str], release: object = None) -> tuple[tuple[str, ...], ...]:
+    """Commands of Cyrus that an administrator has run by the clock; for `users` where they take names.
+
+    3.12 leaves no trace of a mailbox that is deleted for good. If that comes before our client has heard of it,
+    the replica keeps it, and it is named: so there deleted ones stay for a day."""
     return (
-        ("cyr_expire", "-E", "1", "-D", "0", "-X", "0"),
+        ("cyr_expire", "-E", "1", "-D", "1" if str(release) == "3.12" else "0", "-X", "0"),
         ("ctl_cyrusdb", "-c"),
         *(("reconstruct", f"user/{user}") for user in users[:1]),
         ("squatter", "-r", "user"),
@@ -169,7 +172,7 @@ class Housekeeper(threading.Thread):
 
     def run(self) -> None:
         while not self._ends():
-            for program, *args in housekeeping(self._users):
+            for program, *args in housekeeping(self._users, self._master.release):
                 with contextlib.suppress(AssertionError):
                     ran = self._master.tool(program, *args, timeout=120)
                     if ran.status:

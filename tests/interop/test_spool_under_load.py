@@ -38,7 +38,7 @@ def test_a_busy_master_and_its_replica_come_to_be_equal(master: BesideCyrus) -> 
         for thread in busy:
             thread.start()
         while any(thread.is_alive() for thread in busy):
-            for program, *args in housekeeping(["one"]):
+            for program, *args in housekeeping(["one"], master.release):
                 master.tool(program, *args, timeout=120)
             master.deliver(message("by lmtp"), *users)
         for thread in busy:
