@@ -11,6 +11,7 @@ octets, unless it is known to become large. Any page size is read; the format ha
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -21,6 +22,7 @@ from urllib.parse import quote
 
 from cyrus_sync.common.errors import StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_private, private, sync_directory, sync_file, tighten
+from cyrus_sync.common.stores import disk
 from cyrus_sync.common.stores.native.layout import INDEX
 
 VERSION = 1
@@ -96,8 +98,8 @@ def memory_index() -> sqlite3.Connection:
 
 
 def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    """A connection to an existing index; raises `StoreError` for one of another version, sqlite3.Error
-    for a damaged one. An older one must be upgraded first, see `upgrade`."""
+    """A connection to an existing index; raises `StoreError` for one of another version or on a read-only
+    file system, sqlite3.Error for a damaged one. An older one must be upgraded first, see `upgrade`."""
     if path.is_dir():
         raise StoreCorrupt(f"index damaged: {path} is a directory")
     tighten(path)
@@ -108,10 +110,24 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
         connection.execute("PRAGMA synchronous = FULL")
         check_version(connection, path)
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        if isinstance(error, sqlite3.OperationalError) and _lacks_its_log(error, path):
+            refused = OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            raise StoreError(f"index: {disk.why(refused)}") from error
         raise
     return connection
+
+
+def _lacks_its_log(error: sqlite3.OperationalError, path: Path) -> bool:
+    """Whether an index could not be opened since SQLite must make the log beside it, for a reader too, and
+    the file system is read-only. SQLite says nothing but that it cannot."""
+    if "unable to open" not in str(error) or not os.access(path, os.R_OK):
+        return False
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _uri(path: Path, how: str) -> str:
