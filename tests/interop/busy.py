@@ -150,8 +150,8 @@ class Post(threading.Thread):
 def housekeeping(users: list[str], release: object = None) -> tuple[tuple[str, ...], ...]:
     """Commands of Cyrus that an administrator has run by the clock; for `users` where they take names.
 
-    3.12 leaves no trace of a mailbox that is deleted for good. If that comes before our client has heard of it,
-    the replica keeps it, and it is named: so there deleted ones stay for a day."""
+    3.12 leaves no trace of a mailbox that is deleted for good. Where our client has not heard of it before,
+    the replica keeps it, and it is named: so deleted ones stay there for a day."""
     return (
         ("cyr_expire", "-E", "1", "-D", "1" if str(release) == "3.12" else "0", "-X", "0"),
         ("ctl_cyrusdb", "-c"),
