@@ -73,9 +73,9 @@ class Selected:
 
     def records(self, reader: MailReader, runs: Sequence[range]) -> Iterator[tuple[int, Record]]:
         """(index, record) of the messages at these indexes that are still there, ascending."""
+        inside = _Within(runs)
         for run in _joined(runs):
             wanted = self.uids[run.start : run.stop]
-            inside = _Within(runs)
             index, last = run.start, wanted[-1]
             source = reader.records(
                 self.mailbox.state.uniqueid, above_uid=wanted[0] - 1, batch=min(2000, len(run))
