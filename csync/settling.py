@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cyrus_sync.common.errors import (
@@ -266,19 +266,28 @@ class _Bodies:
     partition: str
 
     def __iter__(self) -> Iterator[list[MessageBody]]:
-        batch: list[MessageBody] = []
-        size = 0
+        return in_batches(self._each())
+
+    def _each(self) -> Iterator[MessageBody]:
         for guid in self.guids:
             body = self.bodies.get(guid)
             if body is None:
                 raise StoreError(f"the message {guid.hex()} was fetched and is gone")
-            batch.append(body._replace(partition=self.partition))
-            size += body.size
-            if size >= _BATCH:
-                yield batch
-                batch, size = [], 0
-        if batch:
+            yield body._replace(partition=self.partition)
+
+
+def in_batches(bodies: Iterable[MessageBody]) -> Iterator[list[MessageBody]]:
+    """Messages as a `MessageSource` gives them: about a MiB at once."""
+    batch: list[MessageBody] = []
+    size = 0
+    for body in bodies:
+        batch.append(body)
+        size += body.size
+        if size >= _BATCH:
             yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _tries() -> Iterator[bool]:

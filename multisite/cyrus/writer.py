@@ -28,6 +28,7 @@ from cyrus_sync.common.names import Owner, is_inbox, owner_of
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.csync.line import Session, Work
+from cyrus_sync.csync.settling import in_batches
 from cyrus_sync.multisite.bodies import unfolded
 from cyrus_sync.multisite.cyrus.draft import Draft
 from cyrus_sync.multisite.cyrus.reader import FreshReader
@@ -38,7 +39,6 @@ from cyrus_sync.multisite.mail import SiteReader
 
 T = TypeVar("T")
 
-_BATCH = 1 << 20
 ALL_RIGHTS = "lrswipkxtecdan"
 
 
@@ -353,16 +353,11 @@ class _Brought:
     partition: str
 
     def __iter__(self) -> Iterator[list[MessageBody]]:
-        batch: list[MessageBody] = []
-        size = 0
+        return in_batches(self._each())
+
+    def _each(self) -> Iterator[MessageBody]:
         for guid in self.guids:
             body = self.staged.get(guid)
             if body is None:
                 raise CannotBeSaid(f"the message {guid.hex()} was brought and is gone")
-            batch.append(unfolded(body)._replace(partition=self.partition))
-            size += body.size
-            if size >= _BATCH:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
+            yield unfolded(body)._replace(partition=self.partition)
