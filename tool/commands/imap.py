@@ -11,16 +11,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
-
-import sdnotify
 
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.daemon import add_log_arguments, log_as_told, run_until_signal
 from cyrus_sync.common.descriptors import raise_soft_limit
 from cyrus_sync.common.errors import EX_OK, CyrusSyncError
-from cyrus_sync.common.logs import start_logging
 from cyrus_sync.common.reactor import installed
 from cyrus_sync.lifeboat.server import Server
 from cyrus_sync.lifeboat.service import Lifeboat
@@ -30,25 +26,13 @@ log = logging.getLogger("lifeboat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", dest="verbose", action="store_true", help="log more")
-    parser.add_argument(
-        "-e",
-        dest="stderr",
-        action="store_true",
-        help="log to stderr, not to syslog (so on a terminal anyway)",
-    )
+    add_log_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = Config.load(args.config, program="imap")
     ports = Ports.from_config(config)
-    start_logging(
-        "cyrus-sync-imap",
-        to_stderr=args.stderr or sys.stderr.isatty(),
-        verbose=args.verbose,
-        facility=config.string("syslog_facility") or "mail",
-        prefix=config.string("syslog_prefix") or "",
-    )
+    log_as_told("cyrus-sync-imap", args, config)
     try:
         return serve(config, ports)
     except CyrusSyncError as error:
@@ -65,29 +49,17 @@ def serve(config: Config, ports: Ports) -> int:
         log.warning("running as root; a user that may read the store is enough where the ports permit it")
     boat = Lifeboat.open(config, reactor)
     server = Server(boat)
-    systemd = sdnotify.SystemdNotifier()
     try:
         server.open(ports)
 
-        def stop(number: int) -> None:
-            log.info("%s: stopping", signal.Signals(number).name)
-            systemd.notify("STOPPING=1")
+        def begin() -> list[str]:
+            boat.look_for_shared()
+            return server.where
+
+        def stop() -> None:
             server.stop().addBoth(lambda _: reactor.stop())
 
-        def reload() -> None:
-            systemd.notify("RELOADING=1")
-            boat.reload_certificates()
-            systemd.notify("READY=1")
-
-        def started() -> None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
-            signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
-            boat.look_for_shared()
-            systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(server.where))
-
-        reactor.callWhenRunning(started)
-        reactor.run(installSignalHandlers=False)
+        run_until_signal(reactor, log, begin=begin, reload=boat.reload_certificates, stop=stop)
     finally:
         boat.close()
     log.info("stopped")

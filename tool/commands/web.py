@@ -17,15 +17,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
-
-import sdnotify
+from collections.abc import Sequence
 
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.daemon import add_log_arguments, log_as_told, run_until_signal
 from cyrus_sync.common.errors import EX_OK, CyrusSyncError
-from cyrus_sync.common.logs import start_logging
 from cyrus_sync.common.reactor import installed
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.web.service import Web
@@ -43,25 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="instead of sync_web_listen: a port of the loopback interface, host:port, or a UNIX socket",
     )
-    parser.add_argument("-v", dest="verbose", action="store_true", help="log more")
-    parser.add_argument(
-        "-e",
-        dest="stderr",
-        action="store_true",
-        help="log to stderr, not to syslog (so on a terminal anyway)",
-    )
+    add_log_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = Config.load(args.config, program="web")
     places = Places.from_config(config, args.listen)
-    start_logging(
-        "cyrus-sync-web",
-        to_stderr=args.stderr or sys.stderr.isatty(),
-        verbose=args.verbose,
-        facility=config.string("syslog_facility") or "mail",
-        prefix=config.string("syslog_prefix") or "",
-    )
+    log_as_told("cyrus-sync-web", args, config)
     try:
         return serve(config, places)
     except CyrusSyncError as error:
@@ -76,28 +61,13 @@ def serve(config: Config, places: Places) -> int:
     if os.geteuid() == 0:
         log.warning("running as root; the user to whom the mail belongs is enough")
     shown = Web(config, reactor, ThreadRunner(reactor, THREADS, "web"))
-    systemd = sdnotify.SystemdNotifier()
     shown.open(places)
 
-    def stop(number: int) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
-        systemd.notify("STOPPING=1")
-        reactor.stop()
-
-    def reload() -> None:
-        systemd.notify("RELOADING=1")
-        shown.reload_certificates()
-        systemd.notify("READY=1")
-
-    def started() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda n, _frame: reactor.callFromThread(stop, n))
-        signal.signal(signal.SIGHUP, lambda _n, _frame: reactor.callFromThread(reload))
+    def begin() -> Sequence[str]:
         shown.begin()
-        systemd.notify("READY=1\nSTATUS=listening on " + ", ".join(shown.where))
+        return shown.where
 
-    reactor.callWhenRunning(started)
     reactor.addSystemEventTrigger("before", "shutdown", shown.end)
-    reactor.run(installSignalHandlers=False)
+    run_until_signal(reactor, log, begin=begin, reload=shown.reload_certificates, stop=reactor.stop)
     log.info("stopped")
     return EX_OK
