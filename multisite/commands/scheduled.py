@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 import time
@@ -100,10 +101,9 @@ def logged(context: Context) -> Iterator[Run]:
     working = Path(context.options.text("workdir") or kept)
     for directory in (kept, working):
         make_directories(directory)
-    name = f"{context.program}-{time.strftime('%Y-%m-%dT%H%M%S')}-{os.getpid()}.log"
-    path = working / name
     run = Run(context)
-    with path.open("x", encoding="utf-8", errors="backslashreplace") as log:
+    with _new_log(working, context.program) as log:
+        path = Path(log.name)
         path.chmod(0o600)
         out = _Both(log, [sys.stdout] if mode == EVERYTHING else [])
         err = _Both(log, [sys.stderr] if mode < NOTHING else [])
@@ -115,7 +115,16 @@ def logged(context: Context) -> Iterator[Run]:
             raise
         finally:
             log.flush()
-            _keep(path, kept / name, wanted="trace" in context.options or not run.well)
+            _keep(path, kept / path.name, wanted="trace" in context.options or not run.well)
+
+
+def _new_log(directory: Path, program: str) -> TextIO:
+    """A log that no other run has: two may begin in one second, and a number of a process comes again."""
+    begun = f"{program}-{time.strftime('%Y-%m-%dT%H%M%S')}-{os.getpid()}"
+    for name in itertools.chain((begun,), (f"{begun}-{count}" for count in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            return (directory / f"{name}.log").open("x", encoding="utf-8", errors="backslashreplace")
+    raise AssertionError("there are names without end")
 
 
 def _keep(path: Path, kept: Path, *, wanted: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import random
 import threading
 import time
@@ -228,8 +230,14 @@ def test_delete_and_rename_under_our_hands_are_no_errors(cyrus: Cyrus, user: str
 
 
 def _newest(spool: Path) -> Path:
-    indexes = [path for path in spool.rglob("cyrus.index") if path.exists()]
-    return max(indexes, key=lambda path: path.stat().st_mtime if path.exists() else 0).parent
+    """Directories go away while they are walked through. `os.walk` passes over those."""
+    indexes = {}
+    for directory, _, names in os.walk(spool):
+        if "cyrus.index" in names:
+            with contextlib.suppress(FileNotFoundError):
+                index = Path(directory, "cyrus.index")
+                indexes[index.stat().st_mtime] = index.parent
+    return indexes[max(indexes)]
 
 
 def test_annotations_may_be_in_a_database_of_an_older_kind(real_cyrus: None) -> None:

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cyrus_sync.multisite.commands import sync_export_list
+from cyrus_sync.multisite.commands import scheduled, sync_export_list
 from cyrus_sync.multisite.commands.sync_export_list import read_list
 from cyrus_sync.multisite.commands.turns import StillAtWork, turn
 from cyrus_sync.multisite.membership import change_replica
@@ -81,6 +82,16 @@ def test_one_that_cannot_be_reached_stops_no_other_and_the_run_leaves_its_log(
     assert first.multitool("sync_export_list", "-poll") == 0
     assert first.outgoing() == []
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_runs_that_begin_in_one_second_have_a_log_each(sites: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, _ = sites
+    monkeypatch.setattr(scheduled, "time", SimpleNamespace(strftime=lambda _: "2026-11-30T120000"))
+    for count in (1, 2, 3):
+        first.deliver("bob", f"message {count}")
+        assert first.multitool("sync_export_list", "-r", "boston_hub") == 1
+        assert len(logs(first)) == count
+    assert all("not delivered now" in log.read_text() for log in logs(first))
 
 
 def test_how_much_is_printed_is_asked_for(sites: Three, tmp_path: Path, capfd: Capture) -> None:
