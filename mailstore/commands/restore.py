@@ -15,15 +15,14 @@ that were moved to another mailbox are expunged in the first one, and come back 
 
 With --source cyrus the mail is that of a real Cyrus that has this imapd.conf, and may be running.
 
-TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time), or a duration ago: 2d, 3h."""
+TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time, unless an offset such as +01:00 or Z follows), or a
+duration ago: 2d, 3h."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from datetime import datetime, timedelta
 
-from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,
@@ -41,6 +40,7 @@ from cyrus_sync.common.wire.client import ClientSettings, connect
 from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.moments import moment_of
 from cyrus_sync.mailstore.reactor import in_reactor
 from cyrus_sync.mailstore.restoring.carry import Carrier
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
@@ -100,28 +100,11 @@ def _revive(args: argparse.Namespace, now: float) -> Revive | None:
         if args.since or args.until:
             raise UsageError("restore: --since and --until belong to --expunged")
         return None
-    since = _moment(args.since, now) if args.since else 0
-    until = _moment(args.until, now, end=True) if args.until else 2**62
+    since = moment_of(args.since, now, option="restore: --since") if args.since else 0
+    until = moment_of(args.until, now, option="restore: --until", end=True) if args.until else 2**62
     if since > until:
         raise UsageError("restore: --since is later than --until")
     return Revive(since, until)
-
-
-def _moment(typed: str, now: float, *, end: bool = False) -> int:
-    """Unix seconds of a TIME. A day alone is its first second, or its last (`end`)."""
-    try:
-        moment = datetime.fromisoformat(typed)
-        if end and len(typed) <= len("2024-01-31"):
-            moment += timedelta(days=1, seconds=-1)
-        return int(moment.timestamp())
-    except ValueError:
-        pass
-    try:
-        return int(now) - values.duration(typed, "d")
-    except ValueError:
-        raise UsageError(
-            f"restore: '{typed}' is neither a time ('2024-01-31 17:30') nor a duration ago (2d, 3h)"
-        ) from None
 
 
 Wishes = tuple[str, UserWish] | list[Wish]
