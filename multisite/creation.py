@@ -21,6 +21,7 @@ from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_nam
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.multisite.membership import change_keys
+from cyrus_sync.multisite.opening import is_spool
 from cyrus_sync.multisite.packet import (
     CREATION,
     BadKeys,
@@ -33,7 +34,6 @@ from cyrus_sync.multisite.packet import (
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
-from cyrus_sync.spool.config import reads_spool
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -48,7 +48,7 @@ def create_family(config: Config, family_name: str, name: str, host: str) -> Fam
     myself = Replica(own, check_replica_name(name), host, creator=own, version=1, signed=1)
     myself = myself.with_keys(Succession.begun(keyring.prepare(directory).public))
     family = Family(
-        str(uuid.uuid4()), check_replica_name(family_name), own, {own: myself}, spool=reads_spool(config)
+        str(uuid.uuid4()), check_replica_name(family_name), own, {own: myself}, spool=is_spool(config)
     )
     family.save(directory)
     with Member.open(config) as member:
@@ -124,7 +124,7 @@ def import_replica(
         myself = Replica(target.id, target.name, creator=header.sender, signed=1)
         myself = myself.with_keys(Succession.begun(birth.public))
         replicas = {founder.id: founder, myself.id: myself}
-        Family(header.family, header.family_name, target.id, replicas, spool=reads_spool(config)).save(
+        Family(header.family, header.family_name, target.id, replicas, spool=is_spool(config)).save(
             directory
         )
     with Member.open(config, warn=warn) as member:

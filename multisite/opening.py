@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
@@ -15,7 +16,7 @@ from cyrus_sync.multisite.errors import OtherMail
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.generation import Stamped
 from cyrus_sync.multisite.mail import SiteMail
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import Mail, whose_mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,7 @@ class OpenedMail:
 def open_mail(config: Config) -> OpenedMail:
     """The mail that `config` names. Raises `ConfigError`, and `StoreError` for who may not look which it
     is."""
-    _check_source(config)
-    if reads_spool(config):
+    if is_spool(config):
         cyrus = CyrusMail(config)
         return OpenedMail(cyrus, cyrus.master, cyrus.master, None, cyrus.check)
     kept = open_kept(config, replicating=True)
@@ -50,22 +50,29 @@ def open_mail(config: Config) -> OpenedMail:
 
 def look_at_mail(config: Config) -> SiteMail:
     """The same, to be looked at only."""
-    _check_source(config)
-    return CyrusMail(config) if reads_spool(config) else open_store(config, readonly=True)
+    return CyrusMail(config) if is_spool(config) else open_store(config, readonly=True)
 
 
-def _check_source(config: Config) -> None:
-    if config.string("sync_source") == "csync":
-        raise ConfigError(
-            f"{config.where('sync_source')}csync is for sync_client alone: packets are made of a store, or of"
-            " a spool"
-        )
+def is_spool(config: Config) -> bool:
+    """Whether the mail that `config` names is a real Cyrus's. Raises as `open_mail` does."""
+    match whose_mail(config):
+        case Mail.STORE:
+            return False
+        case Mail.SPOOL:
+            return True
+        case Mail.SERVER:
+            raise ConfigError(
+                f"{config.where('sync_source')}csync is for sync_client alone: packets are made of a store,"
+                " or of a spool"
+            )
+        case other:
+            assert_never(other)
 
 
 def check_same_mail(config: Config, family: Family) -> None:
     """Raises `OtherMail` where the log of this replica was made from other mail than `config` names now: all
     of it would be recorded as deleted."""
-    now = reads_spool(config)
+    now = is_spool(config)
     if now != family.spool:
         mail, source = (
             ("a real Cyrus's", "cyrus") if family.spool else ("that of the store of mailstore", "native")

@@ -13,7 +13,6 @@ from pathlib import Path
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.names import DELETED_PREFIX
-from cyrus_sync.spool.trouble import cannot_read
 
 META_FILES = ("header", "index", "annotations")
 """The files about a mailbox that we read, as `metapartition_files` calls them."""
@@ -100,21 +99,6 @@ class SpoolConfig:
 def list_of_mailboxes(cfg: Config) -> Path:
     """Where mailboxes.db is, if there is one."""
     return _path(cfg, "mboxlist_db_path", cfg.configdirectory / "mailboxes.db")
-
-
-def reads_spool(cfg: Config) -> bool:
-    """Whether the mail is that of a real Cyrus (`sync_source`). Raises `StoreError` for who may not look."""
-    source = cfg.string("sync_source")
-    if source != "auto":
-        return source == "cyrus"
-    path = list_of_mailboxes(cfg)
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:  # nobody may take it for a store of ours because he cannot look
-        raise cannot_read(path, error) from error
-    return True
 
 
 def _path(cfg: Config, name: str, default: Path) -> Path:

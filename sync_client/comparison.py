@@ -22,7 +22,7 @@ from cyrus_sync.common.protocol.commands import VERIFY
 from cyrus_sync.common.reactor import Reactor, installed, pause
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.replica import WireReplica
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client import oneshot
 from cyrus_sync.sync_client.arguments import Arguments
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
@@ -35,7 +35,7 @@ from cyrus_sync.sync_client.comparing.signing import Signer
 from cyrus_sync.sync_client.connecting import WireConnector
 from cyrus_sync.sync_client.engine import Options as EngineOptions
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
-from cyrus_sync.sync_client.masters import asks_server, look_at_master
+from cyrus_sync.sync_client.masters import look_at_master
 from cyrus_sync.sync_client.report import Reporter, failure_lines, log
 from cyrus_sync.sync_client.start import Job
 from cyrus_sync.sync_client.until_done import until_done
@@ -163,7 +163,7 @@ class Comparison:
             options=tuple(_options(self.job.arguments)),
             here=cfg.servername,
             server=self.job.settings.server,
-            reads_spool=reads_spool(cfg) or asks_server(cfg),
+            of_cyrus=whose_mail(cfg).is_cyrus,
             settles=bool(cfg.string("cyrus_csync")),
             ours=ours,
             external=self._names.external,
@@ -290,9 +290,8 @@ class Comparison:
                 self._print(entry_lines(entry))
 
     def _source(self) -> str:
-        if asks_server(self.job.cfg):
-            return "csync"
-        return "cyrus" if reads_spool(self.job.cfg) else "store"
+        mail = whose_mail(self.job.cfg)
+        return mail.value if mail.is_cyrus else "store"
 
     async def _report(self) -> int:
         about = About(

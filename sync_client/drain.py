@@ -27,7 +27,7 @@ from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.waiting import Waiting
 from cyrus_sync.common.wire.client import connect
 from cyrus_sync.common.wire.replica import WireReplica
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.masters import drain_master
 from cyrus_sync.sync_client.start import Job
@@ -57,7 +57,7 @@ class Drain:
 
     def go(self) -> int:
         job = self._job
-        if reads_spool(job.cfg):
+        if whose_mail(job.cfg).is_cyrus:
             _say(
                 "the mail here is that of a real Cyrus, which cannot be kept from taking more: stop its"
                 " services first, or say readonly: yes there"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import assert_never
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.spool.config import list_of_mailboxes, reads_spool
-from cyrus_sync.sync_client.masters import asks_server
+from cyrus_sync.spool.config import list_of_mailboxes
+from cyrus_sync.spool.whose import Mail, whose_mail
 
 _LOOKS = 2000
 """Directories that are looked into, at most."""
@@ -37,12 +38,17 @@ def foreign_mail(found: Path) -> str:
 
 def nobody_here(cfg: Config, prefix: str) -> str:
     """Why ``-A`` finds nothing to do."""
-    if asks_server(cfg):
-        return f"no users whose name begins with '{prefix}' at {cfg.string('cyrus_csync')}"
-    spool = reads_spool(cfg)
-    if not spool and (found := cyrus_spool(cfg)) is not None:
-        return f"no users here: {foreign_mail(found)}"
-    places = [list_of_mailboxes(cfg)] if spool else list(cfg.partitions.values())
+    match whose_mail(cfg):
+        case Mail.SERVER:
+            return f"no users whose name begins with '{prefix}' at {cfg.string('cyrus_csync')}"
+        case Mail.SPOOL:
+            places = [list_of_mailboxes(cfg)]
+        case Mail.STORE:
+            if (found := cyrus_spool(cfg)) is not None:
+                return f"no users here: {foreign_mail(found)}"
+            places = list(cfg.partitions.values())
+        case other:
+            assert_never(other)
     where = ", ".join(str(path) for path in places)
     if prefix:
         return f"no users here, and no shared mailboxes, whose name begins with '{prefix}'"

@@ -34,7 +34,7 @@ from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_files, client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client import oneshot
 from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.backoff import ONE_SHOT_PATIENCE
@@ -48,7 +48,7 @@ from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.foreign import cyrus_spool, foreign_mail, nobody_here
 from cyrus_sync.sync_client.jobs import Part, in_processes
-from cyrus_sync.sync_client.masters import asks_server, open_master
+from cyrus_sync.sync_client.masters import open_master
 from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.mending import INTERVAL, look_again
 from cyrus_sync.sync_client.names import read_input
@@ -248,7 +248,7 @@ def _one_shot(job: Job, meter: Meter, part: Part) -> int:
 
 def _left_out(cfg: Config, master: Master) -> Path | None:
     """What is here of a real Cyrus whose mail is not what is replicated, if nobody else's is."""
-    if asks_server(cfg) or reads_spool(cfg) or next(master.owners(), None) is not None:
+    if whose_mail(cfg).is_cyrus or next(master.owners(), None) is not None:
         return None
     return cyrus_spool(cfg)
 

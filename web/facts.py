@@ -25,7 +25,7 @@ from cyrus_sync.multisite.health import Thresholds as PacketThresholds
 from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.shipping.site import Site
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client.overview import channels_of, overview
 from cyrus_sync.sync_client.quarantine_file import owner_key, read_listing
 from cyrus_sync.sync_client.status import UNKNOWN, Thresholds
@@ -91,7 +91,7 @@ class Facts:
     scrub: Scrub | None = None
     """The one that is under way, or was interrupted."""
     last_scrub: Scrub | None = None
-    from_spool: bool = False
+    of_cyrus: bool = False
     """Whether mail goes out from the spool of a real Cyrus."""
     role: str = ""
     """What this store is for now (`common.role`), in words; "" where imapd.conf alone says it."""
@@ -128,7 +128,7 @@ class Observer:
         return facts
 
     def _channels(self, facts: Facts) -> None:
-        facts.from_spool = reads_spool(self._cfg)
+        facts.of_cyrus = whose_mail(self._cfg).is_cyrus
         found = overview(self._cfg, channels_of(self._cfg), facts.now, THRESHOLDS)["channels"]
         facts.channels = [
             _typed(one) for one in found if one["exit_status"] != UNKNOWN or self._is_meant(one)

@@ -40,15 +40,15 @@ def verdict(found: list[Trouble]) -> int:
     return max((one.level for one in found), default=OK)
 
 
-def unit_of(channel: str, *, from_spool: bool) -> str:
+def unit_of(channel: str, *, of_cyrus: bool) -> str:
     """The service of systemd that rolls on a channel."""
-    return f"sync_client@{channel}" if channel else "sync_client-cyrus" if from_spool else "sync_client"
+    return f"sync_client@{channel}" if channel else "sync_client-cyrus" if of_cyrus else "sync_client"
 
 
 def _channels(facts: Facts) -> Iterator[Trouble]:
     for one in facts.channels:
         channel = one["channel"]
-        name, unit = channel or DEFAULT, unit_of(channel, from_spool=facts.from_spool)
+        name, unit = channel or DEFAULT, unit_of(channel, of_cyrus=facts.of_cyrus)
         option = f" -n {channel}" if channel else ""
         if not one["running"]:
             yield Trouble(

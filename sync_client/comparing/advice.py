@@ -41,7 +41,7 @@ class Terms:
     """This server's name, as the replica knows it."""
     server: str
     """The replica's name."""
-    reads_spool: bool
+    of_cyrus: bool
     """The mail here is that of a real Cyrus: no file of it is changed from here."""
     ours: bool
     """The replica is of this package."""
@@ -64,11 +64,11 @@ def _advice(findings: OwnerFindings, terms: Terms) -> Iterator[Advice]:
         yield from _alone(findings, boxes, alone, terms)
     sent = [box for box in boxes if _is_mended_by_sending(box, owner, terms)]
     if sent or findings.others:
-        ahead = terms.reads_spool and not terms.settles and any(_is_ahead(box) for box in boxes)
+        ahead = terms.of_cyrus and not terms.settles and any(_is_ahead(box) for box in boxes)
         yield from _send(findings, sent, terms, ahead)
     yield from _damage(findings, boxes, terms)
     for box in boxes:
-        if box.count(WITHHELD) and not terms.reads_spool:
+        if box.count(WITHHELD) and not terms.of_cyrus:
             uids = ",".join(str(one.uid) for one in box.shown(WITHHELD))
             effect = "gives up what cannot be read here, if nobody has it any more"
             yield Advice(HERE, _line("mailstore", *_configuration(terms), "expunge", box.name, uids), effect)
@@ -77,7 +77,7 @@ def _advice(findings: OwnerFindings, terms: Terms) -> Iterator[Advice]:
 def _is_mended_by_sending(box: MailboxFindings, owner: Owner, terms: Terms) -> bool:
     if box.where == THERE:
         return box.note != ALONE
-    if box.count(DAMAGED_HERE) and not terms.reads_spool:
+    if box.count(DAMAGED_HERE) and not terms.of_cyrus:
         return True  # it is fetched on the way
     if box.count(DAMAGED_THERE) and terms.ours and owner.kind == "user":
         return True
@@ -119,13 +119,13 @@ def _damage(findings: OwnerFindings, boxes: list[MailboxFindings], terms: Terms)
         command = _line("mailstore", "repair", "--from-peer", "--server", terms.here, name)
         yield Advice(THERE, command, f"fetches it from here, where a csync server listens on {terms.here}")
     for box in boxes:
-        if terms.reads_spool:
+        if terms.of_cyrus:
             for one in box.shown(DAMAGED_HERE)[:MOST_NAMES]:
                 sound = _printing(box.name, one.uid, ours=terms.ours)
                 yield _copied(HERE, terms.server, sound, box.name, one.uid)
         if not terms.ours:
             for one in box.shown(DAMAGED_THERE)[:MOST_NAMES]:
-                sound = _printing(box.name, one.uid, ours=not terms.reads_spool)
+                sound = _printing(box.name, one.uid, ours=not terms.of_cyrus)
                 yield _copied(THERE, terms.here, sound, box.name, one.uid)
 
 

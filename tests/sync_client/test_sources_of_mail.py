@@ -12,8 +12,8 @@ from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import give_to_owner_of, write_over
 from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.synclog.log import SyncLog
-from cyrus_sync.spool.config import reads_spool
 from cyrus_sync.spool.master import SpoolMaster
+from cyrus_sync.spool.whose import Mail, whose_mail
 from cyrus_sync.sync_client.channel import ChannelLock
 from cyrus_sync.sync_client.masters import look_at_master, open_master
 from cyrus_sync.sync_client.quarantine_file import replace_file
@@ -31,7 +31,7 @@ def _config(tmp_path: Path, *lines: str) -> Config:
 
 def test_mail_is_that_of_our_store_where_no_cyrus_is(tmp_path: Path) -> None:
     cfg = _config(tmp_path)
-    assert not reads_spool(cfg)
+    assert whose_mail(cfg) is Mail.STORE
     assert isinstance(look_at_master(cfg), NativeMaster)
 
 
@@ -41,13 +41,13 @@ def test_a_list_of_mailboxes_tells_a_real_cyrus(tmp_path: Path) -> None:
     cfg = _config(tmp_path)
     assert isinstance(look_at_master(cfg), SpoolMaster)
     assert isinstance(open_master(cfg, new_reactor()).master, SpoolMaster)
-    assert not reads_spool(_config(tmp_path, "sync_source: native"))
+    assert whose_mail(_config(tmp_path, "sync_source: native")) is Mail.STORE
 
 
 @pytest.mark.covers("imapd.conf", "mboxlist_db_path")
 def test_the_list_may_be_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "list").touch()
-    assert reads_spool(_config(tmp_path, f"mboxlist_db_path: {tmp_path}/list"))
+    assert whose_mail(_config(tmp_path, f"mboxlist_db_path: {tmp_path}/list")) is Mail.SPOOL
 
 
 def test_a_cyrus_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -106,6 +106,6 @@ def test_who_may_not_look_is_told_and_gets_no_store_of_ours(tmp_path: Path) -> N
     os.seteuid(65534)
     try:
         with pytest.raises(StoreError, match=r"mailboxes\.db: run this as the user that Cyrus runs as"):
-            reads_spool(cfg)
+            whose_mail(cfg)
     finally:
         os.seteuid(0)

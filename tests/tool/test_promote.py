@@ -106,12 +106,13 @@ def test_a_store_whose_changes_went_nowhere_is_not_demoted(
     assert main(["-C", str(conf), "demote"]) == 0
 
 
+@pytest.mark.parametrize("source", ["cyrus", "csync"])
 @pytest.mark.parametrize("command", ["promote", "demote"])
 def test_a_real_cyrus_has_no_role_from_here(
-    conf: Path, capsys: pytest.CaptureFixture[str], command: str
+    conf: Path, capsys: pytest.CaptureFixture[str], command: str, source: str
 ) -> None:
     with conf.open("a") as file:
-        file.write("sync_source: cyrus\n")
+        file.write(f"sync_source: {source}\n")
     assert main(["-C", str(conf), command]) == 78
     assert "real Cyrus" in capsys.readouterr().err
 

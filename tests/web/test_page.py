@@ -115,7 +115,7 @@ def test_there_is_no_style_and_no_script_in_it() -> None:
     [
         ({"channels": [channel(running=False)]}, "systemctl start sync_client@north"),
         ({"channels": [channel("", running=False)]}, "systemctl start sync_client"),
-        ({"channels": [channel("", running=False)], "from_spool": True}, "systemctl start sync_client-cyrus"),
+        ({"channels": [channel("", running=False)], "of_cyrus": True}, "systemctl start sync_client-cyrus"),
         ({"channels": [channel(state="waiting to reconnect")]}, "systemctl reload sync_client@north"),
         ({"channels": [channel(oldest_change_seconds=700)]}, "journalctl -u sync_client@north -n 50"),
         ({"channels": [channel(withheld_messages=2)]}, "runuser -u cyrus -- mailstore repair --from-peer"),

@@ -19,7 +19,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import disk, role_of
 from cyrus_sync.common.synclog.lines import parse_lines
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.sources import owner_of_line
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     cfg = Config.load(args.config, program="mailstore")
-    if reads_spool(cfg):
+    if whose_mail(cfg).is_cyrus:
         raise ConfigError(
             f"{cfg.path}: the mail here is that of a real Cyrus: stop what changes it there (or say"
             " replicaonly: yes, since 3.12), and start its sync_server"

@@ -21,7 +21,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ConfigError, UsageError
 from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import role_of
 from cyrus_sync.common.waiting import Waiting, WaitingFile
-from cyrus_sync.spool.config import reads_spool
+from cyrus_sync.spool.whose import whose_mail
 
 PORTS = {"csync": 2005, "imap": 143, "imaps": 993, "lmtp": 24, "smtp": 25}
 """Where a mail server answers that is alive."""
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     cfg = Config.load(args.config, program="mailstore")
-    if reads_spool(cfg):
+    if whose_mail(cfg).is_cyrus:
         raise ConfigError(
             f"{cfg.path}: the mail here is that of a real Cyrus: it is the master as soon as its services"
             " take mail (replicaonly: no, since 3.12) and nobody replicates to it any more"

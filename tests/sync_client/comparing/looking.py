@@ -24,7 +24,7 @@ class Looking:
     world: World
     depth: Depth = Depth.CRCS
     capabilities: frozenset[str] = frozenset()
-    reads_spool: bool = False
+    of_cyrus: bool = False
     settles: bool = False
     found: list[OwnerFindings] = field(default_factory=list)
     failed: list[tuple[Owner, CyrusSyncError]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Looking:
 
     def terms(self, ours: bool) -> Terms:
         return Terms(
-            (), "master.example", "replica.example", self.reads_spool, ours, _external, settles=self.settles
+            (), "master.example", "replica.example", self.of_cyrus, ours, _external, settles=self.settles
         )
 
     def user(self, userid: str = "alice") -> OwnerFindings:

@@ -98,7 +98,7 @@ def test_who_brings_both_together_depends_on_who_may_change_the_master(
     alice: World, settles: bool, typed: str
 ) -> None:
     deliver(alice.replica, INBOX, "only there")
-    looking = Looking(alice, reads_spool=True, settles=settles)
+    looking = Looking(alice, of_cyrus=True, settles=settles)
     advice = advise(looking.user(), looking.terms(True))
     assert [line.where for line in advice] == [HERE if settles else THERE]
     assert advice[0].command.endswith(typed)
