@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.dovecot.dovecot import Dovecot, dovecot, why_unavailable
+from tests.dovecot.running import RELEASES, Server, running, why_not_running
 from tests.mailstore.conftest import alice, site
 
 __all__ = ["alice", "site"]
@@ -34,4 +37,23 @@ def real_dovecot() -> None:
 def server(real_dovecot: None, request: pytest.FixtureRequest) -> Iterator[Dovecot]:
     """A Dovecot with an empty home."""
     with dovecot(escape=request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def serving(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A whole Dovecot of each release, which all tests share: each has users of its own in it."""
+    with running_or_skipped(request.param) as made:
+        yield made
+
+
+@contextmanager
+def running_or_skipped(release: str, **setup: Any) -> Iterator[Server]:
+    """As `running`; where that release cannot be had the test is skipped, in CI it fails."""
+    reason = why_not_running(release)
+    if reason and os.environ.get("CI"):
+        pytest.fail(f"CI must test against Dovecot {release}: {reason}")
+    if reason:
+        pytest.skip(f"no Dovecot {release}: {reason}")
+    with running(release, **setup) as made:
         yield made
