@@ -94,6 +94,25 @@ class SnapshotLost(StoreError):
     text = "the mailbox was changed while it was read"
 
 
+class ObjectsUnavailable(StoreError):
+    """An object store does not answer, or not to us. Nothing is known to be lost; it may answer later. The
+    message names the store, the bucket and the key."""
+
+    text = "the object store cannot be reached"
+
+
+class ObjectMissing(StoreError):
+    """An object store has no object of that name."""
+
+    text = "no such object"
+
+
+class ObjectDamaged(StoreError):
+    """What an object store gave back is not what was put there."""
+
+    text = "an object is damaged"
+
+
 class SettlementRefused(CyrusSyncError):
     """Both sides of a replication changed a mailbox, and the master takes no changes from us: nothing was
     done. The message says what differs and what to do."""

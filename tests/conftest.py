@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deadlines import scaled
+from tests.objects.seaweed import Seaweed, running
 from tests.reactors import close_reactors, open_descriptors
 
 MOST_LEFT_OPEN = 60
@@ -37,6 +38,13 @@ def _descriptors_are_given_back() -> Iterator[None]:
     gc.collect()
     after = open_descriptors()
     assert len(after) - len(before) <= MOST_LEFT_OPEN, sorted(set(after) - set(before))
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server. There is one for all: whoever uses it takes a prefix of its own."""
+    with running(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -52,7 +52,8 @@ class Config:
         """Say, once in a process, that everybody may read a file with a password in it. No error: what works
         goes on working."""
         for setting in self._settings.values():
-            if not setting.key.endswith("_password") or not setting.value or setting.file in _warned:
+            secret = setting.key.endswith(("_password", "_secret_key"))
+            if not secret or not setting.value or setting.file in _warned:
                 continue
             with contextlib.suppress(OSError):
                 if Path(setting.file).stat().st_mode & stat.S_IROTH:

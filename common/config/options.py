@@ -55,9 +55,11 @@ _SYSLOG = "Logging"
 _METRICS = "Being watched"
 _SPOOL = "The spool of a real Cyrus"
 _LIFEBOAT = "The lifeboat: a store read over IMAP"
+_OBJECTS = "Object stores (S3)"
 SECTIONS = (
     *(_STORE, _SPOOL, _LOG, _CLIENT, _SERVER, _LIFEBOAT, _LOGIN, _TLS, _LIMITS, _SHIPPING, _SYSLOG),
     _METRICS,
+    _OBJECTS,
 )
 
 _DECLARED = (
@@ -949,6 +951,69 @@ _DECLARED = (
         "(cyrus_sync_client-north.prom), and multitool and syncreplica write one, too, when they end. "
         "Everybody may read it. Not set = none.",
         channel=True,
+        ours=True,
+    ),
+    Option(
+        "s3_endpoint",
+        _STRING,
+        None,
+        _OBJECTS,
+        "The address of the S3 server, as https://s3.example.org or http://10.0.0.5:8333. Not set = "
+        "Amazon's, of the s3_region.",
+        ours=True,
+    ),
+    Option(
+        "s3_bucket",
+        _STRING,
+        None,
+        _OBJECTS,
+        "The bucket that s3: means where a command is not told another one.",
+        ours=True,
+    ),
+    Option(
+        "s3_region",
+        _STRING,
+        "us-east-1",
+        _OBJECTS,
+        "The region of the bucket. A server of one's own has none, and takes the default.",
+        ours=True,
+    ),
+    Option(
+        "s3_access_key",
+        _STRING,
+        None,
+        _OBJECTS,
+        "The access key. Without it: AWS_ACCESS_KEY_ID and its companions in the environment, else the "
+        "file ~/.aws/credentials of the user who runs the command (AWS_SHARED_CREDENTIALS_FILE, "
+        "AWS_PROFILE), else the role of the machine.",
+        ours=True,
+    ),
+    Option(
+        "s3_secret_key",
+        _STRING,
+        None,
+        _OBJECTS,
+        "The secret that belongs to s3_access_key. Whoever may read this file has it.",
+        ours=True,
+    ),
+    Option(
+        "s3_prefix",
+        _STRING,
+        None,
+        _OBJECTS,
+        "A folder in the bucket, in which everything is kept: one for each server, where several share a "
+        "bucket.",
+        ours=True,
+    ),
+    Option(
+        "s3_encrypt",
+        _STRING,
+        None,
+        _OBJECTS,
+        "A file with a key of 64 hexadecimal digits (openssl rand -hex 32), not readable by everybody. "
+        "With it, objects are encrypted before they leave this machine, in file: targets too, and only "
+        "who has the key can read them: keep a copy of it elsewhere. Names (which say userids), sizes and "
+        "times of objects are not hidden.",
         ours=True,
     ),
 )

