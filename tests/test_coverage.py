@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from cyrus_sync.common import errors
-from cyrus_sync.common.config.options import HOST_OPTIONS, OPTIONS
+from cyrus_sync.common.config.options import HOST_OPTIONS, OPTIONS, shipping
 from cyrus_sync.common.errors import REPLY_ERRORS, CyrusSyncError
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol.commands import COMMANDS, SESSION_VERBS
@@ -26,7 +26,7 @@ from cyrus_sync.sync_server import handlers, replies
 from cyrus_sync.tool import cli as tool
 from tests import covers
 
-SHIPPING = "Shipping between sites"
+SHIPPING = {option.name for option in shipping.OPTIONS}
 """Its programs have a list of their own, tests/shipping/test_checklist.py."""
 
 
@@ -74,7 +74,7 @@ def wanted() -> dict[str, set[str]]:
             entry for entry in options(tool.parser(*ROLES)) if entry.partition(" ")[0] in ROLES
         },
         "imapd.conf": {
-            *(name for name, option in OPTIONS.items() if option.section != SHIPPING),
+            *(name for name, option in OPTIONS.items() if name not in SHIPPING),
             *(f"<host>_{name}" for name in HOST_OPTIONS),
             *("partition-<name>", "<channel>_<key>", "<program>_<key>", "@include"),
         },

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyrus_sync.common.config.options import OPTIONS, SECTIONS, Kind, Option
+from cyrus_sync.common.config.options import THEMES, Kind, Option
 
 EXAMPLE = Path("etc/imapd.conf.example")
 MANUAL = Path("docs/man/imapd.conf.5.md")
@@ -104,9 +104,9 @@ sync_client(8), sync_server(8), mailstore(8), cyr_synclog(8), sync_reset(8)
 def example_text() -> str:
     """The whole of ``etc/imapd.conf.example``."""
     parts = [_EXAMPLE_HEAD]
-    for section in SECTIONS:
-        parts.append(f"\n## {section}\n")
-        for option in _of(section):
+    for theme in THEMES:
+        parts.append(f"\n## {theme.title}\n")
+        for option in theme.options:
             parts.append("\n" + textwrap.fill(option.doc, 100, initial_indent="# ", subsequent_indent="# "))
             parts.append(f"\n# ({_describe(option)})\n")
             if option.name != "configdirectory":
@@ -117,18 +117,14 @@ def example_text() -> str:
 def manual_text() -> str:
     """The whole of ``docs/man/imapd.conf.5.md``."""
     parts = [_MANUAL_HEAD]
-    for section in SECTIONS:
-        parts.append(f"### {section}\n\n")
-        for option in _of(section):
+    for theme in THEMES:
+        parts.append(f"### {theme.title}\n\n")
+        for option in theme.options:
             default = f"default `{option.default}`" if option.default is not None else "not set by default"
             parts.append(f"`{option.name}` ({_describe(option)}; {default})\n")
             body = textwrap.fill(option.doc.replace("*", "\\*"), 100, subsequent_indent="    ")
             parts.append(f":   {body}\n\n")
     return "".join(parts) + _MANUAL_TAIL
-
-
-def _of(section: str) -> list[Option]:
-    return [option for option in OPTIONS.values() if option.section == section]
 
 
 def _default(option: Option) -> str:
@@ -162,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if check:
-            print(f"{path} is not in step with common/config/options.py", file=sys.stderr)
+            print(f"{path} is not in step with common/config/options/", file=sys.stderr)
             status = 1
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
