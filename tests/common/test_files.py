@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,10 @@ def test_the_name_of_a_new_action_log_lasts_before_its_first_line(tmp_path: Path
     assert synced[5:] == [tmp_path / "conf/sync"]
 
 
-@pytest.fixture
+@contextmanager
 def full() -> Iterator[None]:
-    """No file may be larger than a few octets: write(2) fails as on a full disk, and names no file."""
+    """No file may be larger than a few octets: write(2) fails as on a full disk, and names no file. Nor may
+    that to which pytest writes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     try:
@@ -117,9 +119,9 @@ def _new_file_in(path: Path) -> None:
     ids=["write_over", "write_new", "copy", "new_file", "nameless"],
 )
 def test_an_error_of_writing_names_the_file_or_its_directory(
-    tmp_path: Path, full: None, work: Callable[[Path], object], named: str
+    tmp_path: Path, work: Callable[[Path], object], named: str
 ) -> None:
-    with pytest.raises(OSError) as caught:
+    with full(), pytest.raises(OSError) as caught:
         work(tmp_path / "file")
     assert caught.value.errno == errno.EFBIG
     assert described(caught.value) == f"{tmp_path / named}: File too large"

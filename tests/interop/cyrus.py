@@ -17,21 +17,19 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-from tests.deadlines import scaled, until
+from tests.deadlines import until
 
 from .imap import Imap
 from .lmtp import deliver
 from .managesieve import ManageSieve
 from .releases import PROGRAMS, Release, current, search_path
-from .running import Finished, Rolling, default_ground, finish, free_port, processes_of
+from .running import Finished, Rolling, default_ground, finish, free_port, listening, processes_of
 
 ADMIN = "cyrus"
 PASSWORD = "lab-secret"
@@ -175,7 +173,7 @@ class Cyrus:
     # -- life
 
     def start(self) -> None:
-        """Start ``master`` and wait until every service accepts connections."""
+        """Start ``master`` and wait until every service listens."""
         assert self.master is None
         with (self.root / "master.out").open("ab") as output:
             self.master = subprocess.Popen(
@@ -197,18 +195,14 @@ class Cyrus:
                 start_new_session=True,
                 **self.release.how,
             )
-        for port in self.ports.values():
-            until(partial(self._accepts, port), f"{self.name}: port {port} accepts")
+        until(self._listens, f"{self.name}: listens on {self.ports}")
 
-    def _accepts(self, port: int) -> bool:
+    def _listens(self) -> bool:
+        """Whether all services do. Nobody connects to see that: ``master`` would start a process for each."""
         assert self.master is not None
         if self.master.poll() is not None:
             raise AssertionError(f"Cyrus {self.name} ended:\n{(self.root / 'master.out').read_text()}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=scaled(2)).close()
-        except OSError:
-            return False
-        return True
+        return listening(*self.ports.values())
 
     def stop(self) -> None:
         """End ``master`` and insist that all its processes are gone."""

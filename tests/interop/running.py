@@ -47,6 +47,12 @@ def free_port() -> int:
             return port
 
 
+def listening(*ports: int) -> bool:
+    """Whether there is, for each of `ports`, somebody who listens at it on 127.0.0.1."""
+    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"0100007F:{port:04X}" for port in ports} <= {row[0] for row in rows if row[2] == "0A"}
+
+
 def default_ground() -> Path:
     """Where private installations live: memory if the machine has it, since no test here needs a disk."""
     memory = Path("/dev/shm")
