@@ -21,7 +21,7 @@ from cyrus_sync.common.names import Owner
 from .cyrus import ADMIN, PASSWORD, Cyrus
 from .fill import SCRIPT, change_everything, fill_everything, message
 from .ours import BIN, Ours, environment
-from .releases import Release
+from .releases import SAME_FILES, Release
 from .running import Finished, finish
 from .spools import files_of
 from .test_our_client_real_server import fill_our_store
@@ -214,7 +214,7 @@ def round_of(sites: Sites) -> list[str]:
     return said + [sites.carry(sites.boston, other).err for other in sites.others]
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_what_others_change_of_a_user_whose_master_is_the_cyrus_is_settled_there(
     changeable: Sites, user: str
 ) -> None:

@@ -21,6 +21,7 @@ from .cyrus import Cyrus, follow_log
 from .fill import FOLDERS, SCRIPT, change_everything, fill_everything, message
 from .ours import Ours, environment
 from .proxy import Proxy
+from .releases import SAME_FILES
 from .running import finish
 from .sides import OurSide, RealSide
 from .view import view
@@ -92,7 +93,7 @@ def test_what_the_daemons_log_is_enough(fresh_master: BesideCyrus, target: Repli
     same(master, target, user, other)
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_a_user_is_deleted_and_a_mailbox_too(fresh_master: BesideCyrus, target: Replica, user: str) -> None:
     master = fresh_master
     master.create_user(user, f"{user}x")
@@ -112,7 +113,7 @@ def test_a_user_is_deleted_and_a_mailbox_too(fresh_master: BesideCyrus, target: 
     assert not [name for name in left if not name.startswith("DELETED")]
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_shared_mailboxes_and_all_users_at_once(fresh_master: BesideCyrus, user: str) -> None:
     master = fresh_master
     master.create_user(user, f"{user}b")
@@ -131,7 +132,7 @@ def test_shared_mailboxes_and_all_users_at_once(fresh_master: BesideCyrus, user:
         ours.verify()
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_the_rolling_client_follows_while_mail_arrives(
     fresh_master: BesideCyrus, target: Replica, user: str
 ) -> None:
@@ -160,7 +161,7 @@ def _logged(master: Cyrus) -> bool:
     return master.sync_log.exists() or master.sync_log.with_name("log-run").exists()
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_the_clients_take_turns_while_mail_arrives(
     fresh_master: BesideCyrus, target: Replica, user: str
 ) -> None:
@@ -180,7 +181,7 @@ def test_the_clients_take_turns_while_mail_arrives(
     assert len(_records(target, user)) == 8
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 @pytest.mark.covers("imapd.conf", "conversations")
 def test_what_conversations_count_goes_to_a_replica_as_by_cyrus_s_own_client(
     real_cyrus: None, user: str
@@ -221,7 +222,7 @@ def test_beside_cyrus_s_own_client_ours_does_not_roll_and_status_says_so(
     assert fresh_master.follow(target.csync).status == 0
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=("3.2", *SAME_FILES))  # the client is ours
 def test_a_client_that_is_killed_again_and_again_loses_nothing(
     fresh_master: BesideCyrus, target: Replica, user: str
 ) -> None:
@@ -238,7 +239,7 @@ def test_a_client_that_is_killed_again_and_again_loses_nothing(
     assert len(_records(target, user)) == 6
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_a_damaged_mailbox_is_named_and_all_others_go_on(
     fresh_master: BesideCyrus, target: Replica, user: str
 ) -> None:
@@ -304,7 +305,7 @@ def test_a_mailbox_that_was_deleted_for_good_goes_although_its_name_is_anothers(
     same(master, target, user)
 
 
-@pytest.mark.every_release
+@pytest.mark.every_release(without=SAME_FILES)
 def test_where_both_sides_changed_the_mailbox_is_reported_and_others_go_on(
     fresh_master: BesideCyrus, target: Replica, user: str
 ) -> None:
