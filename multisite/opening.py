@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.stores import open_kept, open_store
 from cyrus_sync.common.stores.master import NativeMaster
-from cyrus_sync.multisite.cyrus.mail import CyrusMail
 from cyrus_sync.multisite.errors import OtherMail
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.generation import Stamped
 from cyrus_sync.multisite.mail import SiteMail
 from cyrus_sync.spool.whose import Mail, whose_mail
+
+if TYPE_CHECKING:
+    from cyrus_sync.multisite.cyrus.mail import CyrusMail
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def open_mail(config: Config) -> OpenedMail:
     """The mail that `config` names. Raises `ConfigError`, and `StoreError` for who may not look which it
     is."""
     if is_spool(config):
-        cyrus = CyrusMail(config)
+        cyrus = _cyrus_mail(config)
         return OpenedMail(cyrus, cyrus.master, cyrus.master, None, cyrus.check)
     kept = open_kept(config, replicating=True)
     return OpenedMail(kept.mail, NativeMaster(kept.mail), None, kept.care, kept.care.check)
@@ -50,7 +52,15 @@ def open_mail(config: Config) -> OpenedMail:
 
 def look_at_mail(config: Config) -> SiteMail:
     """The same, to be looked at only."""
-    return CyrusMail(config) if is_spool(config) else open_store(config, readonly=True)
+    return _cyrus_mail(config) if is_spool(config) else open_store(config, readonly=True)
+
+
+def _cyrus_mail(config: Config) -> CyrusMail:
+    # A client of csync, TLS and what reads a spool come with it; at all other sites they would make each start
+    # slower by a third.
+    from cyrus_sync.multisite.cyrus.mail import CyrusMail
+
+    return CyrusMail(config)
 
 
 def is_spool(config: Config) -> bool:

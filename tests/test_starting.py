@@ -70,6 +70,14 @@ def test_beside_a_real_cyrus_nothing_of_our_own_store_is_loaded(conf: Path, tmp_
     assert found.isdisjoint((*HEAVY, "sqlite3", "cyrus_sync.common.stores.native"))
 
 
+def test_a_site_with_a_store_of_its_own_loads_nothing_of_a_real_cyrus(conf: Path) -> None:
+    found = loaded("multitool", "mkfamily", "-C", str(conf), "-name", "mail", "boston")
+    assert {"cyrus_sync.multisite.member", "cyrus_sync.common.stores.native.store"} <= found
+    assert found.isdisjoint(
+        (*TLS, "cyrus_sync.spool.master", "cyrus_sync.csync", "cyrus_sync.common.wire.client")
+    )
+
+
 @pytest.mark.parametrize("command", ["mailstore", "cyr_synclog", "sync_reset", "mkorder", "shipping_server"])
 def test_help_is_printed_without_a_network_or_a_store(command: str) -> None:
     found = loaded(command, "-help" if command in ("mkorder", "shipping_server") else "--help")
