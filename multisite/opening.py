@@ -56,8 +56,8 @@ def look_at_mail(config: Config) -> SiteMail:
 
 
 def _cyrus_mail(config: Config) -> CyrusMail:
-    # A client of csync, TLS and what reads a spool come with it; at all other sites they would make each start
-    # slower by a third.
+    # A client of csync, TLS and what reads a spool come with it; at all other sites they would make each
+    # start slower by a third.
     from cyrus_sync.multisite.cyrus.mail import CyrusMail
 
     return CyrusMail(config)
