@@ -14,7 +14,7 @@ HERE = Path(__file__).parent.parent
 PACKAGE = "cyrus_sync."
 ROOMS = (
     *("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite"),
-    *("lifeboat", "objects", "tool", "web"),
+    *("fleet", "lifeboat", "objects", "tool", "web"),
 )
 
 

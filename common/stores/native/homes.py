@@ -57,7 +57,10 @@ class Stamp(NamedTuple):
     octets: int
     """Of the index and all that SQLite, and upgrades, have left beside it."""
     packs: int
-    """Files of packs that are there."""
+    """Files of packs that are there, `UNCOUNTED` where the home drops needless ones by itself."""
+
+
+UNCOUNTED = -1
 
 
 class Hold(Protocol):
@@ -181,7 +184,8 @@ class OwnerHome(Protocol):
         unless the caller has that (`held`)."""
 
     def reading(self, directory: OwnerDirectory) -> AbstractContextManager[object]:
-        """While a snapshot is begun in this context, no commit is seen that is not published."""
+        """While a snapshot is begun in this context, no commit is seen that is not published. Raises
+        `StaleOwner` where the owner is in another directory by now: look again."""
 
     def packs(self, directory: OwnerDirectory) -> PackOctets:
         """Frames of the owner's packs, read by range. For one thread at a time."""

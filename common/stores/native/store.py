@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.master import KnownUser
 from cyrus_sync.common.names import Owner, check_mailbox_name, owner_of
-from cyrus_sync.common.stores.mailstore import ChangesKept
+from cyrus_sync.common.stores.mailstore import ChangesKept, StaleOwner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.changing import Change
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
@@ -30,6 +30,9 @@ from cyrus_sync.common.stores.native.unlogged import Line, Unlogged
 from cyrus_sync.common.stores.native.verbs.rename import Move, rename_across, rename_within
 from cyrus_sync.common.stores.native.writer import Writer
 from cyrus_sync.common.stores.trouble import reporting
+
+_LOOKS = 3
+"""So often a reader looks for an owner whose directory becomes another one meanwhile."""
 
 RightNow = Callable[[Sequence[Line]], None]
 
@@ -118,23 +121,44 @@ class NativeStore:
     @contextmanager
     def read(self, owner: Owner) -> Iterator[Reader]:
         with reporting(owner):
-            directory = self._find(owner)
-            if directory is None:
+            found = self._snapshot(owner)
+            if found is None:
                 with contextlib.closing(schema.memory_index()) as nothing:
                     yield Reader(owner, nothing, None)
                 return
+            opened, index = found
+            try:
+                yield Reader(owner, index.connection, lambda: index.bodies)
+            finally:
+                self._end_reading(opened, index)
+
+    def _snapshot(self, owner: Owner) -> tuple[OpenOwner, OpenIndex] | None:
+        """A connection in a transaction, for `_end_reading`; None for an owner that is not stored."""
+        left = _LOOKS
+        while True:
+            directory = self._find(owner)
+            if directory is None:
+                return None
             opened = self.open.take(directory)
+            index = None
             try:
                 index = opened.take()
-                try:
-                    with self.home.reading(directory):
-                        index.connection.execute("BEGIN")
-                        index.connection.execute("SELECT 1 FROM owner").fetchone()
-                    yield Reader(owner, index.connection, lambda: index.bodies)
-                finally:
-                    _end_reading(opened, index)
-            finally:
-                self.open.give_back(opened)
+                with self.home.reading(directory):
+                    index.connection.execute("BEGIN")
+                    index.connection.execute("SELECT 1 FROM owner").fetchone()
+                return opened, index
+            except BaseException as error:
+                self._end_reading(opened, index)
+                left -= 1
+                if not isinstance(error, StaleOwner) or not left:
+                    raise
+
+    def _end_reading(self, opened: OpenOwner, index: OpenIndex | None) -> None:
+        try:
+            if index is not None:
+                _end_snapshot(opened, index)
+        finally:
+            self.open.give_back(opened)
 
     @contextmanager
     def write(self, owner: Owner, *, create: bool = True, timeout: float = 5.0) -> Iterator[Writer]:
@@ -291,7 +315,7 @@ class NativeStore:
             return mutex
 
 
-def _end_reading(opened: OpenOwner, index: OpenIndex) -> None:
+def _end_snapshot(opened: OpenOwner, index: OpenIndex) -> None:
     try:
         if index.connection.in_transaction:
             index.connection.execute("ROLLBACK")

@@ -15,6 +15,7 @@ from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
 from cyrus_sync.common.stores.native.care.compact import move_pack, pack_shares
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
+from cyrus_sync.common.stores.native.homes import UNCOUNTED
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
 from cyrus_sync.common.stores.native.transaction import Transaction
@@ -81,7 +82,7 @@ def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> It
             or summary.needless
             or min(summary.oldest_expunged, summary.oldest_removed) < before
             or summary.oldest_tombstone < forgotten
-            or stamp.packs != len(summary.packs)
+            or stamp.packs not in (UNCOUNTED, len(summary.packs))
             or (compact and any(length - live > WASTE * length for _, length, live in summary.packs))
         ):
             yield owner

@@ -1,0 +1,162 @@
+"""PostgreSQL servers as a node uses them: a few connections each, single statements, and a time limit.
+
+Every statement is a transaction of its own, and nothing is remembered in a connection. So a pooler that
+works by transaction may stand between, and a server may be replaced by its standby at any time. A server
+that does not answer, or is a standby that may not be written to, is *away* (`errors.Away`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import errors, waiting
+
+from cyrus_sync.fleet.errors import Away
+
+Row = tuple[Any, ...]
+
+PATIENCE = 10.0
+"""Seconds in which a statement has to be answered."""
+
+_CONNECTING = 5
+_MOST = 16
+"""Connections of a process to one server."""
+
+_RESTING = 1.0
+"""Seconds in which a server that was not to be reached is not asked again by whoever can do without it."""
+
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+)
+
+
+class Lost(Away):
+    """The connection died while a statement was under way: it may have been carried out."""
+
+
+class _Line(psycopg.Connection[Row]):
+    """A connection that does not wait for ever: a server that was stopped, or cut off, is no error of
+    TCP's."""
+
+    def wait(self, gen: Any, *arguments: Any, **more: Any) -> Any:
+        return super().wait(_within(gen, time.monotonic() + PATIENCE), *arguments, **more)
+
+
+def _within(work: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+    """What `work` does, given up after the deadline."""
+    try:
+        state = next(work)
+        while True:
+            ready = yield state
+            if ready == waiting.Ready.NONE and time.monotonic() > deadline:
+                raise psycopg.OperationalError(f"no answer within {PATIENCE:g} s")
+            state = work.send(ready)
+    except StopIteration as done:
+        return done.value
+
+
+class Server:
+    """One PostgreSQL server. Safe for several threads. Connections are made when they are used."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._idle: list[_Line] = []
+        self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(_MOST)
+        self._away_until = 0.0
+
+    @property
+    def name(self) -> str:
+        """Host, port and database, without a password."""
+        known: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(self.url)
+        return f"{known.get('host', '')}:{known.get('port', 5432)}/{known.get('dbname', '')}"
+
+    @property
+    def seems_away(self) -> bool:
+        """Whether it could not be reached a moment ago."""
+        return time.monotonic() < self._away_until
+
+    def ask(self, query: str, *values: object) -> list[Row]:
+        """A query that changes nothing; asked once more where a connection had died meanwhile."""
+        try:
+            return self.run(lambda line: _fetch(line, query, values))
+        except Lost:
+            return self.run(lambda line: _fetch(line, query, values))
+
+    def tell(self, query: str, *values: object) -> list[Row]:
+        """One statement that changes something; what it returns. `Lost`: it may have been carried out."""
+        return self.run(lambda line: _fetch(line, query, values))
+
+    def run(self, work: Callable[[_Line], list[Row]]) -> list[Row]:
+        """`work` on a connection that nobody else has. Raises `Away`, `Lost`, psycopg.Error."""
+        with self._line() as line:
+            try:
+                return work(line)
+            except _AWAY as error:
+                self._away_until = time.monotonic() + _RESTING
+                self._drop_all(line)
+                raise Lost(f"PostgreSQL at {self.name}: {_text(error)}") from error
+
+    @contextlib.contextmanager
+    def _line(self) -> Iterator[_Line]:
+        if not self._free.acquire(timeout=PATIENCE):
+            raise Away(f"PostgreSQL at {self.name}: all {_MOST} connections are in use")
+        try:
+            line = self._take()
+            try:
+                yield line
+            finally:
+                with self._lock:
+                    keep = (
+                        not line.closed and line.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                    )
+                    if keep:
+                        self._idle.append(line)
+                if not keep:
+                    line.close()
+        finally:
+            self._free.release()
+
+    def _take(self) -> _Line:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        try:
+            line = _Line.connect(
+                self.url, autocommit=True, prepare_threshold=None, connect_timeout=_CONNECTING,
+                target_session_attrs="read-write", application_name="cyrus-sync",
+            )  # fmt: skip
+        except psycopg.Error as error:
+            self._away_until = time.monotonic() + _RESTING
+            raise Away(f"PostgreSQL at {self.name}: {_text(error)}") from error
+        self._away_until = 0.0
+        return line
+
+    def _drop_all(self, line: _Line) -> None:
+        """A server that has ended one connection has ended the others too."""
+        line.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close what nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
+
+
+def _fetch(line: _Line, query: str, values: Sequence[object]) -> list[Row]:
+    cursor = line.cursor(binary=True)
+    cursor.execute(query.encode(), values or None)
+    return cursor.fetchall() if cursor.description else []
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

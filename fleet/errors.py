@@ -1,0 +1,15 @@
+"""What goes wrong between a node and what it depends on. All of it passes, so a peer is told to come
+again."""
+
+from __future__ import annotations
+
+from cyrus_sync.common.errors import MailboxLocked, StoreError
+
+
+class Away(MailboxLocked):
+    """PostgreSQL, or the object store, cannot be reached now, or does not answer in time. A client defers;
+    nothing was changed as far as anybody knows."""
+
+
+class Misfit(StoreError):
+    """What PostgreSQL, the object store and the configuration say does not go together."""

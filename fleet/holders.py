@@ -1,0 +1,84 @@
+"""Who holds which mailbox, by uniqueid, over the whole store, in PostgreSQL (`native.homes.Holders`).
+
+It says what the registry of a local store says, and is as much of a hint: what comes is told before the
+commit, what goes after it. It cannot be damaged without PostgreSQL's saying so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.native.rows import storable
+from cyrus_sync.fleet.database import Server
+from cyrus_sync.fleet.servers import Servers
+
+_INSERT = """
+INSERT INTO holders (uniqueid, kind, name) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])
+ON CONFLICT DO NOTHING
+"""
+_DELETE = "DELETE FROM holders WHERE uniqueid = ANY(%s) AND kind = %s AND name = %s"
+
+
+class HoldersInPostgres:
+    """Each uniqueid is on one of the servers. Raises `Away`."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    def holders(self, uniqueid: str) -> list[Owner]:
+        if not _fits(uniqueid):
+            return []
+        rows = self._servers.of_uniqueid(uniqueid).ask(
+            "SELECT kind, name FROM holders WHERE uniqueid = %s ORDER BY kind, name", uniqueid
+        )
+        return [Owner(*row) for row in rows]
+
+    def held_by(self, owner: Owner) -> list[str]:
+        if not _fits(owner.name):
+            return []
+        query = "SELECT uniqueid FROM holders WHERE kind = %s AND name = %s"
+        return [row[0] for server in self._servers.all() for row in server.ask(query, *owner)]
+
+    def owners(self) -> set[Owner]:
+        """Everybody who holds a mailbox."""
+        query = "SELECT DISTINCT kind, name FROM holders"
+        return {Owner(*row) for server in self._servers.all() for row in server.ask(query)}
+
+    def damage(self) -> str:
+        return ""
+
+    def note(self, hints: Sequence[tuple[str, Owner | None]], by: Owner) -> None:
+        going: defaultdict[Server, list[str]] = defaultdict(list)
+        coming: defaultdict[Server, list[tuple[str, Owner]]] = defaultdict(list)
+        for uniqueid, owner in hints:
+            server = self._servers.of_uniqueid(uniqueid)
+            if owner is None:
+                going[server].append(uniqueid)
+            else:
+                coming[server].append((uniqueid, owner))
+        for server, uniqueids in going.items():
+            server.ask(_DELETE, uniqueids, *by)
+        for server, holdings in coming.items():
+            columns = zip(*((uniqueid, *owner) for uniqueid, owner in holdings), strict=True)
+            server.ask(_INSERT, *map(list, columns))
+
+    def forget(self, owner: Owner) -> None:
+        if _fits(owner.name):
+            for server in self._servers.all():
+                server.ask("DELETE FROM holders WHERE kind = %s AND name = %s", *owner)
+
+    def replace(self, owner: Owner, uniqueids: Collection[str]) -> None:
+        known = set(self.held_by(owner))
+        gone: list[tuple[str, Owner | None]] = [(one, None) for one in known.difference(uniqueids)]
+        new: list[tuple[str, Owner | None]] = [(one, owner) for one in uniqueids if one not in known]
+        self.note([*gone, *new], owner)
+
+    def renew(self) -> None:
+        return None
+
+
+def _fits(text: str) -> bool:
+    """Whether PostgreSQL could have stored it."""
+    return storable(text) and "\0" not in text

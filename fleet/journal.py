@@ -1,0 +1,316 @@
+"""The journal: what PostgreSQL knows of owners, and the one statement that a commit is.
+
+A commit counts if the owner's head is still the one on which it was made. Heads are random: after a failover
+that has lost commits a counter could say the same of another history. They settle a commit whose answer was
+lost, too: the same statement again does nothing if it had been carried out, and the head tells.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import StaleOwner
+from cyrus_sync.common.stores.native.rows import storable
+from cyrus_sync.fleet.database import Lost, Row, Server
+from cyrus_sync.fleet.servers import Servers
+
+_AT_ONCE = 16
+"""Rows of the journal that are fetched together."""
+
+_HEAD = "SELECT id, head, seq, base_seq, base, partition, place FROM owners WHERE kind = %s AND name = %s"
+
+_SWAP = """
+WITH u AS (UPDATE owners SET head = %s, seq = seq + 1 WHERE id = %s AND head = %s RETURNING id, seq)
+INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, seq, %s, %s, %s, %b FROM u RETURNING seq
+"""
+
+_FOUND = """
+WITH o AS (
+    INSERT INTO owners (kind, name, head, seq, partition, place) VALUES (%s, %s, %s, 1, %s, %s)
+    ON CONFLICT DO NOTHING RETURNING id
+)
+INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, 1, %s, 0, %s, %b FROM o RETURNING owner
+"""
+
+_REMOVE = """
+WITH o AS (DELETE FROM owners WHERE id = %s AND head = %s RETURNING id, place),
+     j AS (DELETE FROM journal WHERE owner IN (SELECT id FROM o))
+INSERT INTO gone (place) SELECT place FROM o ON CONFLICT DO NOTHING RETURNING place
+"""
+
+_SETTLE = """
+WITH u AS (
+    UPDATE owners SET base = %s, base_seq = %s
+    WHERE id = %s AND base_seq = %s AND seq >= %s RETURNING id, base_seq
+)
+DELETE FROM journal USING u WHERE owner = u.id AND journal.seq <= u.base_seq
+"""
+
+
+class Head(NamedTuple):
+    """What the row of an owner says."""
+
+    id: int
+    head: int
+    seq: int
+    base_seq: int
+    base: str
+    """The key of an object, "" while there is none."""
+    partition: str
+    place: str
+    """What the keys of all of the owner's objects begin with."""
+
+
+class Piece(NamedTuple):
+    """Octets `start` to `end` of a pack, and where they are: an object, or (`key` "") the row of the journal
+    that names them, from `offset` of its data."""
+
+    pack: int
+    start: int
+    end: int
+    key: str
+    offset: int = 0
+
+
+class Entry(NamedTuple):
+    """A row of the journal."""
+
+    seq: int
+    head: int
+    prev: int
+    pieces: Sequence[Piece]
+    data: bytes
+
+
+class Newcomer(NamedTuple):
+    """An owner who is made."""
+
+    owner: Owner
+    head: int
+    partition: str
+    place: str
+    pieces: Sequence[Piece]
+    data: bytes
+
+
+class Standing(NamedTuple):
+    """How an owner stands in the journal, for whoever settles."""
+
+    owner: Owner
+    id: int
+    rows: int
+    octets: int
+    age: float
+    """Seconds since the last commit, by PostgreSQL's clock."""
+    oldest: float
+    """Seconds since the first one that is not settled."""
+
+
+def new_head() -> int:
+    """A number that no other commit has, or ever had."""
+    return secrets.randbelow(2**63 - 1) + 1
+
+
+def encode(pieces: Sequence[Piece]) -> str:
+    return json.dumps(pieces) if pieces else ""
+
+
+def decode(text: str) -> list[Piece]:
+    return [Piece(*one) for one in json.loads(text)] if text else []
+
+
+class Journal:
+    """Everything that a node asks PostgreSQL, and tells it, about owners. Raises `Away`."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    def head(self, owner: Owner) -> Head | None:
+        """As it is now; None for an owner that is not stored."""
+        if not storable(owner.name) or "\0" in owner.name:
+            return None
+        rows = self._servers.of(owner).ask(_HEAD, *owner)
+        return Head(*rows[0]) if rows else None
+
+    def since(self, owner: Owner, number: int, seq: int, up_to: int) -> Iterator[Entry]:
+        """What was committed after `seq`, in order, as far as it is in the journal."""
+        server = self._servers.of(owner)
+        while seq < up_to:
+            rows = server.ask(
+                "SELECT seq, head, prev, packs, data FROM journal WHERE owner = %s AND seq > %s AND seq <= %s"
+                " ORDER BY seq LIMIT %s",
+                number, seq, up_to, _AT_ONCE,
+            )  # fmt: skip
+            for found, head, prev, packs, data in rows:
+                yield Entry(found, head, prev, decode(packs), bytes(data))
+                seq = found
+            if not rows:
+                return
+
+    def pieces(self, owner: Owner, number: int, seq: int) -> list[tuple[int, Piece]]:
+        """The pieces of packs that commits after `seq` have brought, each with its commit's number."""
+        rows = self._servers.of(owner).ask(
+            "SELECT seq, packs FROM journal WHERE owner = %s AND seq > %s AND packs <> '' ORDER BY seq",
+            number,
+            seq,
+        )
+        return [(found, piece) for found, packs in rows for piece in decode(packs)]
+
+    def octets(self, owner: Owner, number: int, seq: int, offset: int, length: int) -> bytes | None:
+        """A range of one row's data; None where the row has been settled meanwhile."""
+        rows = self._servers.of(owner).ask(
+            "SELECT substring(data FROM %s FOR %s) FROM journal WHERE owner = %s AND seq = %s",
+            offset + 1, length, number, seq,
+        )  # fmt: skip
+        return bytes(rows[0][0]) if rows else None
+
+    def swap(self, owner: Owner, known: Head, new: int, pieces: Sequence[Piece], data: bytes) -> int:
+        """One commit: the head becomes `new` if it is the known one; its number. `StaleOwner` if it is not.
+        `Away`: nobody knows."""
+        server = self._servers.of(owner)
+        values = (new, known.id, known.head, new, known.head, encode(pieces), data)
+        try:
+            rows = server.tell(_SWAP, *values)
+        except Lost:
+            rows = server.tell(_SWAP, *values)
+            if not rows and (now := self.head(owner)) is not None and now.head == new:
+                return now.seq
+        if not rows:
+            raise StaleOwner()
+        return int(rows[0][0])
+
+    def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
+        """New owners, all of one server or none: their numbers. `StaleOwner` if one of them is there
+        already."""
+        numbers: dict[Owner, int] = {}
+        by_server: dict[int, list[Newcomer]] = {}
+        for one in newcomers:
+            by_server.setdefault(self._servers.number_of(one.owner), []).append(one)
+        for together in by_server.values():
+            server = self._servers.of(together[0].owner)
+            try:
+                numbers.update(_found(server, together))
+            except (Lost, StaleOwner) as error:
+                numbers.update(self._found_again(server, together, error))
+        return numbers
+
+    def _found_again(
+        self, server: Server, newcomers: Sequence[Newcomer], error: Exception
+    ) -> dict[Owner, int]:
+        """After an answer that was lost."""
+        if isinstance(error, Lost):
+            try:
+                return _found(server, newcomers)
+            except StaleOwner:
+                heads = {one.owner: self.head(one.owner) for one in newcomers}
+                if all((now := heads[one.owner]) is not None and now.head == one.head for one in newcomers):
+                    return {owner: now.id for owner, now in heads.items() if now is not None}
+                raise
+        raise error
+
+    def remove(self, owner: Owner, known: Head) -> None:
+        """The owner is no more. `StaleOwner` if the head is not the known one."""
+        server = self._servers.of(owner)
+        try:
+            rows = server.tell(_REMOVE, known.id, known.head)
+        except Lost:
+            rows = server.tell(_REMOVE, known.id, known.head) or [()] * (self.head(owner) is None)
+        if not rows:
+            raise StaleOwner()
+
+    def set_aside(self, owner: Owner, stamp: str) -> str | None:
+        """Give the owner's row a name that nobody has; None where there is no row."""
+        rows = self._servers.of(owner).tell(
+            "UPDATE owners SET kind = 'aside-' || kind, name = name || %s WHERE kind = %s AND name = %s"
+            " RETURNING kind || '/' || name",
+            f" {stamp}", *owner,
+        )  # fmt: skip
+        return str(rows[0][0]) if rows else None
+
+    def settle(self, owner: Owner, known: Head, base: str, seq: int) -> bool:
+        """All up to `seq` is in the object `base`; False if somebody else has settled meanwhile."""
+        server = self._servers.of(owner)
+        with_base = (base, seq, known.id, known.base_seq, seq)
+        try:
+            server.tell(_SETTLE, *with_base)
+        except Lost:
+            server.tell(_SETTLE, *with_base)
+        now = self.head(owner)
+        return now is not None and now.id == known.id and now.base == base
+
+    def owners(self) -> list[Owner]:
+        """Everybody who is stored, in no order."""
+        return [owner for server in self._servers.all() for owner in _owners(server)]
+
+    def heads(self) -> Mapping[Owner, Head]:
+        """Of everybody."""
+        query = "SELECT kind, name, id, head, seq, base_seq, '', partition, place FROM owners"
+        return {
+            Owner(kind, name): Head(*rest)
+            for server in self._servers.all()
+            for kind, name, *rest in server.ask(query)
+        }
+
+    def standings(self) -> Iterator[tuple[int, list[Standing]]]:
+        """Of everybody who has something in the journal, by server."""
+        for place, server in enumerate(self._servers.all()):
+            rows = server.ask(
+                "SELECT kind, name, id, count(*), sum(octet_length(data))::bigint,"
+                " extract(epoch FROM now() - max(made))::float8,"
+                " extract(epoch FROM now() - min(made))::float8"
+                " FROM journal JOIN owners ON owners.id = owner GROUP BY kind, name, id"
+            )
+            yield place, [Standing(Owner(kind, name), *rest) for kind, name, *rest in rows]
+
+    def gone(self) -> Iterator[tuple[Server, str]]:
+        """Places in the object store that are to be emptied, and who is to be told when that is done."""
+        for server in self._servers.all():
+            for (place,) in server.ask("SELECT place FROM gone"):
+                yield server, place
+
+    # -- the whole
+
+    def generations(self) -> list[str]:
+        return [
+            str(row[0])
+            for server in self._servers.all()
+            for row in server.ask("SELECT generation FROM fleet")
+        ]
+
+    def put_generation(self, text: str) -> None:
+        for server in self._servers.all():
+            server.tell("UPDATE fleet SET generation = %s", text)
+
+    def close(self) -> None:
+        self._servers.close()
+
+
+def _owners(server: Server) -> list[Owner]:
+    return [Owner(kind, name) for kind, name in server.ask("SELECT kind, name FROM owners")]
+
+
+def _found(server: Server, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
+    def work(line: object) -> list[Row]:
+        numbers: list[Row] = []
+        with line.transaction():  # type: ignore[attr-defined]
+            for one in newcomers:
+                values = (
+                    *one.owner,
+                    one.head,
+                    one.partition,
+                    one.place,
+                    one.head,
+                    encode(one.pieces),
+                    one.data,
+                )
+                row = line.execute(_FOUND, values).fetchone()  # type: ignore[attr-defined]
+                if row is None:
+                    raise StaleOwner()
+                numbers.append((one.owner, row[0]))
+        return numbers
+
+    return {owner: number for owner, number in server.run(work)}  # noqa: C416 (pairs that are rows)

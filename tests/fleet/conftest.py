@@ -1,0 +1,41 @@
+"""Where no PostgreSQL can be had these tests are skipped, loudly; in CI that is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.postgres import Postgres, new_postgres, why_unavailable
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for kind in terminalreporter.stats.values() for one in kind if hasattr(one, "nodeid")]
+    if any("tests/fleet/" in report.nodeid for report in reports) and why_unavailable():
+        terminalreporter.section("NOT TESTED AGAINST A REAL POSTGRESQL", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{why_unavailable()}: tests/fleet was skipped")
+
+
+@pytest.fixture(scope="session")
+def real_postgres() -> None:
+    """Skip where none can be had; in CI, fail."""
+    reason = why_unavailable()
+    if reason and os.environ.get("CI"):
+        pytest.fail(f"CI must test against a real PostgreSQL: {reason}")
+    if reason:
+        pytest.skip(f"no real PostgreSQL: {reason}")
+
+
+@pytest.fixture(scope="session")
+def postgres(real_postgres: None) -> Iterator[Postgres]:
+    """One server for all tests of this process."""
+    with new_postgres() as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The address of a database in which there is nothing."""
+    return postgres.database()

@@ -1,0 +1,151 @@
+"""A real PostgreSQL of our own: in a temporary directory, on loopback, ended by its pid.
+
+Debian keeps its programs in a directory that is not on PATH. A server refuses to run as root, so root's
+tests run it as the user whom Debian made for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.deadlines import scaled, until
+
+_PLACES = Path("/usr/lib/postgresql")
+_USER = "postgres"
+
+
+def programs() -> Path | None:
+    """Where the newest PostgreSQL's programs are."""
+    found = [path for path in _PLACES.glob("*/bin") if (path / "initdb").exists()]
+    return max(found, key=lambda path: int(path.parent.name), default=None)
+
+
+def why_unavailable() -> str:
+    """Why there is none; "" if there is."""
+    if programs() is None:
+        return "PostgreSQL is not installed (Debian: postgresql-15)"
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Postgres:
+    """One server, with its files in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> Postgres:
+        """The files of an empty server."""
+        self.run(
+            "initdb", "-D", self.data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale"
+        )
+        return self
+
+    def run(self, program: str, *arguments: object) -> str:
+        """Run one of PostgreSQL's programs to its end."""
+        where = programs()
+        assert where is not None
+        done = subprocess.run(
+            [where / program, *map(str, arguments)], capture_output=True, text=True, cwd=self.directory,
+            timeout=scaled(60), check=False, **_who(),
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self, *settings: str) -> None:
+        where = programs()
+        assert where is not None
+        options = ["-p", str(self.port), "-k", str(self.directory), "-h", "127.0.0.1"]
+        for setting in (*_CHEAP, *settings):
+            options += ["-c", setting]
+        log = self.directory / "log"
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [where / "postgres", "-D", self.data, *options],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=self.directory, **_who(),
+            )  # fmt: skip
+        until(lambda: self._answers() or self._process.poll() is not None, "PostgreSQL answers", 30)
+        assert self._process.poll() is None, log.read_text()
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url("postgres")):
+            return True
+        return False
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
+
+    def database(self) -> str:
+        """The address of a database in which there is nothing: a schema of its own, which is made in no
+        time."""
+        import psycopg
+
+        name = f"t{secrets.token_hex(6)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{self.url('postgres')}?options=-csearch_path%3D{name}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """SIGINT: at once and orderly. SIGKILL is a crash: its children end by themselves."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait(scaled(30))
+            self._process = None
+
+
+_CHEAP = (
+    "fsync=off",  # no test takes power away
+    "shared_buffers=16MB",
+    "max_connections=60",
+    "autovacuum=off",
+    "log_min_messages=fatal",
+)
+
+
+def _who() -> dict[str, object]:
+    return {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@contextlib.contextmanager
+def new_postgres() -> Iterator[Postgres]:
+    """A server whose files are made and which is not started; it is ended and removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-"))
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam(_USER)
+        os.chown(directory, entry.pw_uid, entry.pw_gid)
+    server = Postgres(directory)
+    try:
+        yield server.make()
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
