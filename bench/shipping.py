@@ -22,7 +22,7 @@ from rich.table import Table
 
 from tests.deadlines import until
 from tests.interop.ours import environment
-from tests.interop.running import free_port
+from tests.ports import free_port
 
 from .ground import NAMES, ground
 from .processes import run

@@ -16,7 +16,7 @@ from cyrus_sync.mailstore import cli as mailstore
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
-from tests.shipping.kit import free_port
+from tests.ports import free_port
 from tests.sync_client.real import paired, serving_replica
 
 NOT_PRIVATE = {

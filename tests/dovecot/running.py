@@ -32,7 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deadlines import scaled, until
-from tests.interop.running import Finished, finish, free_port
+from tests.interop.running import Finished, finish
+from tests.ports import free_port
 
 ROOTS = Path(os.environ.get("CYRUS_SYNC_ROOTS", "/var/cache/cyrus-sync/roots"))
 SUITES = {"2.3": "bookworm", "2.4": "trixie"}

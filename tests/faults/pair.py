@@ -11,7 +11,6 @@ import json
 import random
 import resource
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from pathlib import Path
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled
 from tests.interop.proxy import Cut, Proxy
+from tests.ports import free_port
 from tests.sync_client.real import BIN, ENVIRONMENT, Server, Side
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -34,9 +34,7 @@ class BurningPair:
         self.counts: Counter[str] = Counter()
         self._burning = False
         sock = root / "csync.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         self.replica = Side(root, "replica", sync_listen=f"{sock} 127.0.0.1:{port}")
         passwords = PasswordFile(self.replica.root / "conf" / "sync_passwd")
         passwords.set_password("cyrus", "secret")

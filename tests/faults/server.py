@@ -20,6 +20,7 @@ from typing import Self
 
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled
+from tests.ports import free_port
 
 ADMIN = "repl"
 PASSWORD = "s3cret"
@@ -34,12 +35,6 @@ _WITHOUT_COLLECTOR = (
 def plain(user: str, password: str) -> bytes:
     """An AUTHENTICATE PLAIN command, with its line end."""
     return b"AUTHENTICATE PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()) + b"\r\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RunningServer:

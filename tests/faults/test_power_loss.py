@@ -29,7 +29,8 @@ from tests.faults.power.replay import Recording, cuts
 from tests.faults.server import mailbox, upload
 from tests.multisite.commands.kit import Server as Member
 from tests.multisite.commands.kit import exchange
-from tests.shipping.kit import Host, free_port
+from tests.ports import free_port
+from tests.shipping.kit import Host
 
 BETWEEN = int(os.environ.get("CYRUS_SYNC_POWER_CUTS", "12"))
 

@@ -24,12 +24,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deadlines import until
+from tests.ports import free_port
 
 from .imap import Imap
 from .lmtp import deliver
 from .managesieve import ManageSieve
 from .releases import PROGRAMS, Release, current, search_path
-from .running import Finished, Rolling, default_ground, finish, free_port, listening, processes_of
+from .running import Finished, Rolling, default_ground, finish, listening, processes_of
 
 ADMIN = "cyrus"
 PASSWORD = "lab-secret"

@@ -21,9 +21,10 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
+from tests.ports import free_port
 
 from .cyrus import ADMIN, PASSWORD, Address, write_client_config
-from .running import Finished, Rolling, default_ground, dying_with_us, finish, free_port
+from .running import Finished, Rolling, default_ground, dying_with_us, finish
 
 BIN = Path(sys.executable).parent
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -32,19 +30,6 @@ def dying_with_us() -> list[str]:
     """What to put in front of a command so that it is killed when the process that started it is gone."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on, outside the range the kernel gives to outgoing connections."""
-    while True:
-        port = random.randint(12000, 30000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def listening(*ports: int) -> bool:

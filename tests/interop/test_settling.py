@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cyrus_sync.common.names import Owner
+from tests.ports import free_port
 
 from .beside import BesideCyrus
 from .csync import differences, scripts_of, state_of
@@ -20,7 +21,6 @@ from .cyrus import Cyrus
 from .fill import message
 from .ours import Ours
 from .proxy import Proxy
-from .running import free_port
 from .sides import OurSide, RealSide, Side, guids, side
 
 SHARED = Owner("shared", "shared")

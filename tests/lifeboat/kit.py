@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from tests.deadlines import scaled, until
 from tests.interop.ours import environment
-from tests.interop.running import dying_with_us, free_port
+from tests.interop.running import dying_with_us
+from tests.ports import free_port
 
 
 class Afloat(NamedTuple):

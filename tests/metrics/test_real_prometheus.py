@@ -24,20 +24,12 @@ from tests.common.wire.kit import issue
 from tests.deadlines import until
 from tests.metrics.prometheus import RULES, Prometheus, prometheus, promtool
 from tests.multisite.world import Site, carry, family_of
+from tests.ports import free_port
 from tests.shipping.kit import Host
-from tests.shipping.kit import free_port as free_contact_port
 from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, paired
 
 DASHBOARD = RULES.with_name("grafana-dashboard.json")
 pytestmark = pytest.mark.usefixtures("real_prometheus")
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 # -- rules
@@ -116,7 +108,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> 
     root = tmp_path_factory.mktemp("watched")
     files = root / "node"
     files.mkdir()
-    server_port, client_port, shipping_port, web_port = free_ports(4)
+    server_port, client_port, shipping_port, web_port = (free_port() for _ in range(4))
     replica = Replica(root)
     certificate = issue(root, "replica")
     replica.side.add(
@@ -124,7 +116,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> 
         f"tls_server_cert: {certificate.cert}",
         f"tls_server_key: {certificate.key}",
     )
-    host = Host(root / "shipping", "127.0.0.1", free_contact_port())
+    host = Host(root / "shipping", "127.0.0.1", free_port())
     host.configure(options=[f"sync_metrics_listen: {shipping_port}"])
     boston, rome = family_of(root / "family", "boston", "rome")
     with (boston.directory / "imapd.conf").open("a") as conf:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from cyrus_sync.common.errors import ObjectsUnavailable
 from cyrus_sync.objects.s3 import Bucket, S3Objects
 from tests.deadlines import until
+from tests.ports import free_port
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "weed", "a secret of the tests", "mail"
 
@@ -52,14 +52,6 @@ def program() -> str | None:
     return str(beside) if beside.exists() else shutil.which("weed")
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in taken]
-
-
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[Seaweed]:
     """One that keeps its data in `directory`, with the bucket `BUCKET`."""
@@ -73,7 +65,7 @@ def running(directory: Path) -> Iterator[Seaweed]:
     services = [
         f"{name}{grpc}" for name in ("master", "volume", "filer", "s3") for grpc in (".port", ".port.grpc")
     ]
-    ports = dict(zip(services, free_ports(len(services)), strict=True))
+    ports = {service: free_port() for service in services}
     log = directory / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(

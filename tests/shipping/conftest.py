@@ -8,7 +8,8 @@ import pytest
 
 from cyrus_sync.shipping import children
 from tests.forking import forked
-from tests.shipping.kit import ADDRESSES, Host, free_port
+from tests.ports import ADDRESSES, free_port
+from tests.shipping.kit import Host
 
 
 @pytest.fixture

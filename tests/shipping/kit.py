@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,24 +19,6 @@ from tests.deadlines import until
 from tests.forking import fork, have_children_forked
 
 KEY = "5a" * 32
-ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-
-
-def free_port() -> int:
-    """A port that is free for TCP and UDP on all the addresses."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind((ADDRESSES[0], 0))
-            port = first.getsockname()[1]
-            try:
-                for address in ADDRESSES:
-                    if address != ADDRESSES[0]:
-                        stack.enter_context(socket.socket()).bind((address, port))
-                    stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind((address, port))
-            except OSError:
-                continue
-            return int(port)
 
 
 class Host:

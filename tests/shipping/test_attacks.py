@@ -20,8 +20,9 @@ from cyrus_sync.shipping.key import load_key, make_key
 from cyrus_sync.shipping.strangers import MAX_STRANGERS
 from cyrus_sync.shipping.transfer import LONGEST_HEADER, send_file
 from tests.deadlines import until
+from tests.ports import free_port
 from tests.shipping.conversation import Conversation, header_for
-from tests.shipping.kit import KEY, Host, free_port, unfinished, wait_until
+from tests.shipping.kit import KEY, Host, unfinished, wait_until
 
 Pair = tuple[Host, Host]
 

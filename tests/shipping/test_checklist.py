@@ -23,8 +23,9 @@ from cyrus_sync.shipping.log import ShippingLog
 from cyrus_sync.shipping.order import UNREACHED, Order
 from cyrus_sync.shipping.sender import LockedOrder
 from tests.deadlines import scaled
+from tests.ports import free_port
 from tests.shipping.conversation import Conversation, header_for
-from tests.shipping.kit import Host, free_port, unfinished
+from tests.shipping.kit import Host, unfinished
 
 Pair = tuple[Host, Host]
 Three = tuple[Host, Host, Host]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cyrus_sync.common.metrics.sheet import Sheet, plain_text
 from cyrus_sync.shipping.figures import Received, ShippingFigures
-from tests.shipping.kit import Host, free_port
+from tests.ports import free_port
+from tests.shipping.kit import Host
 
 
 def told(host: Host, now: float) -> dict[str, float]:

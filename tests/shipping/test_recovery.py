@@ -26,8 +26,9 @@ from cyrus_sync.shipping.order import LONGEST_ORDER, Order
 from cyrus_sync.shipping.run import poll
 from cyrus_sync.shipping.sender import LockedOrder
 from tests.forking import fork
+from tests.ports import free_port
 from tests.shipping.conversation import Conversation, header_for
-from tests.shipping.kit import Host, age, free_port, unfinished, wait_until
+from tests.shipping.kit import Host, age, unfinished, wait_until
 
 Three = tuple[Host, Host, Host]
 

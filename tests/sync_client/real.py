@@ -18,6 +18,7 @@ from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {
@@ -165,9 +166,7 @@ class Replica:
 
     def __init__(self, root: Path) -> None:
         self.socket = root / "csync.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.side = Side(root, "replica", sync_listen=f"{self.socket} 127.0.0.1:{port}")
         PasswordFile(self.side.root / "conf" / "sync_passwd").set_password("cyrus", "secret")
         self.server = Server(self.side, self.socket, port)

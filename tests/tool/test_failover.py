@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import until
+from tests.ports import free_port
 from tests.sync_client.real import BIN, ENVIRONMENT, Client, Server, Side
 
 ALICE = Owner("user", "alice")
@@ -87,12 +87,6 @@ class Host(Side):
             client.kill()
         self.server.stop(signal.SIGKILL)
         self.store.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
+from tests.ports import free_port
 from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, paired, serving_replica
 from tests.web.browser import Page, browser, installed
 
@@ -41,9 +41,7 @@ class Shown(NamedTuple):
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory, real_chromium: None) -> Iterator[Shown]:
     root = tmp_path_factory.mktemp("shown")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     replica: Replica
     with contextlib.ExitStack() as stack:
         replica = stack.enter_context(serving_replica(root))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.multisite.commands.kit import Server, family
-from tests.shipping.kit import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from cyrus_sync.multisite.multitool import main
 from tests.multisite.commands.kit import Server, exchange, send
-from tests.shipping.kit import free_port
+from tests.ports import free_port
 
 Pair = tuple[Server, Server]
 Capture = pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from cyrus_sync.multisite.membership import change_replica
 from cyrus_sync.shipping.order import Order
 from tests.deadlines import until
 from tests.multisite.commands.kit import Server, family
-from tests.shipping.kit import free_port
+from tests.ports import free_port
 
 Three = tuple[Server, Server, Server]
 Capture = pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.multisite.docs.play import World, is_shown, sections
-from tests.shipping.kit import ADDRESSES, free_port
+from tests.ports import ADDRESSES, free_port
 
 DOCUMENT = Path(__file__).parents[3] / "docs/multisite.md"
 SECTIONS = list(sections(DOCUMENT.read_text(encoding="utf-8")))
