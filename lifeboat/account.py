@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from cyrus_sync.common.acl import LOOKUP, READ, rights
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.model import MailboxState, Seen
 from cyrus_sync.common.names import Owner, login_of, owner_of
 from cyrus_sync.common.stores.mailstore import MailStore
-from cyrus_sync.lifeboat.acl import LOOKUP, READ, rights
 from cyrus_sync.lifeboat.names import INBOX, UserNames
 
 _MAIL = frozenset("eimn")

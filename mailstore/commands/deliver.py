@@ -22,6 +22,7 @@ from cyrus_sync.common.commands import disregard_output, reason
 from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, UsageError
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores.mailstore import MailReader
+from cyrus_sync.common.stores.quotas import excess
 from cyrus_sync.mailstore.arriving import arriving, without_postmark
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import BadInput, OverQuota, delivery_status
@@ -121,16 +122,6 @@ def mailbox_of(typed: str | None, inbox: str, context: StoreContext) -> str:
 
 def check_quota(reader: MailReader, name: str, octets: int, context: StoreContext) -> None:
     """Raise `OverQuota` if one more message of that size exceeds a limit of the innermost quota root."""
-    roots = {quota.root: quota.limits for quota in reader.quotas()}
-    root = name
-    while root and root not in roots:
-        root = root.rpartition(".")[0]
-    if not root:
-        return
-    used = next(usage.used for usage in reader.usage() if usage.root == root)
-    storage = roots[root].get("STORAGE")
-    if storage is not None and used.get("STORAGE", 0) + octets > storage * 1024:
-        raise OverQuota(f"{context.external(root)} is over quota: {storage} KiB")
-    messages = roots[root].get("MESSAGE")
-    if messages is not None and used.get("MESSAGE", 0) >= messages:
-        raise OverQuota(f"{context.external(root)} is over quota: {messages} messages")
+    root, limit = excess(reader, name, octets=octets, messages=1)
+    if root:
+        raise OverQuota(f"{context.external(root)} is over quota: {limit}")

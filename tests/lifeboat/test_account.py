@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyrus_sync.common.acl import rights
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.lifeboat.account import Account, matcher
-from cyrus_sync.lifeboat.acl import rights
 from cyrus_sync.lifeboat.names import UserNames
 
 

@@ -39,5 +39,6 @@ COMMANDS = {
     "imap": Subcommand(
         "imap", "the lifeboat: let users read a store's mail over IMAP while their server is gone"
     ),
+    "lmtp": Subcommand("lmtp", "take mail from a mail server into the store, by LMTP"),
     "web": Subcommand("web", "a page that shows how replication fares on this host, and what to type"),
 }

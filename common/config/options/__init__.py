@@ -11,6 +11,7 @@ from cyrus_sync.common.config.options import (
     client,
     lifeboat,
     limits,
+    lmtp,
     login,
     objects,
     server,
@@ -29,8 +30,8 @@ __all__ = ["HOST_OPTIONS", "OPTIONS", "THEMES", "Kind", "Option", "Theme"]
 THEMES = tuple(
     Theme(module.TITLE, module.OPTIONS)
     for module in (
-        store, spool, synclog, client, server, lifeboat, login, tls, limits, shipping, syslog, watching,
-        objects,
+        store, spool, synclog, client, server, lifeboat, lmtp, login, tls, limits, shipping, syslog,
+        watching, objects,
     )
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for theme in THEMES for option in theme.options}

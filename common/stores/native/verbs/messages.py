@@ -69,7 +69,9 @@ def _keep(transaction: Transaction, bodies: Sequence[MessageBody]) -> None:
     known -= bad
     new = {body.guid: body for body in bodies if body.guid not in known}
     small = {
-        guid: body.data for guid, body in new.items() if isinstance(body.data, bytes) and body.size <= LARGE
+        guid: body.data
+        for guid, body in new.items()
+        if isinstance(body.data, bytes) and body.size <= LARGE and body.encoding == "identity"
     }
     frames = zip(small.items(), compress_all(list(small.values())), strict=True)
     store_bodies(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LOOKUP = "l"
 READ = "r"
+POST = "p"
 OWNER_RIGHTS = "lr"
 """What an owner has of his own mailboxes whatever stands in the list; Cyrus: implicit_owner_rights."""
 

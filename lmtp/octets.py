@@ -1,0 +1,114 @@
+"""`Octets`: what a client has sent, as lines or as a message. No I/O.
+
+A message ends with CRLF . CRLF and nothing else. A real lmtpd takes LF . LF, too; then a message that has it
+in it ends early, and its rest is read as commands. For the same reason a dot is taken away behind CRLF alone.
+What is inside becomes what a store keeps: each LF is a CRLF, a CR alone is dropped (as lmtpd does it).
+
+>>> octets = Octets(); octets.add(b"DATA\\r\\na\\nb\\r\\n..c\\r\\n.\\r\\nQUIT\\r\\n")
+>>> octets.line(), octets.begin_message(), octets.piece(), octets.piece() == END, octets.line()
+(b'DATA', None, b'a\\r\\nb\\r\\n.c\\r\\n', True, b'QUIT')
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_LINE = 21850
+"""Octets of a command: what SASL may need. Without it RFC 5321 wants 512, and a few for parameters."""
+
+PIECE = 64 * 1024
+"""Octets that are waited for before a part of a message is given away."""
+
+END = b""
+"""What `Octets.piece` gives where the message is over."""
+
+_STOP = b"\r\n.\r\n"
+_LONE_CR = re.compile(rb"\r(?!\n)")
+_LONE_LF = re.compile(rb"(?<!\r)\n")
+
+
+class LineTooLong(Exception):
+    """A command of more than `MAX_LINE` octets; what follows its end is read as usual."""
+
+
+class Octets:
+    """Lines, until `begin_message`; then the pieces of one message, until `END`."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._looked = 0
+        """So far there is no end in what is held."""
+        self._too_long = False
+        self._virtual = 0
+        """Octets in front of a message that nobody has sent: its first line begins behind CRLF, too."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, data: bytes) -> None:
+        self._held += data
+
+    # -- lines
+
+    def line(self) -> bytes | None:
+        """The next line without its end (CRLF, or LF alone), None if more is needed. Raises `LineTooLong`."""
+        end = self._held.find(b"\n", self._looked)
+        if end < 0:
+            self._looked = len(self._held)
+            if self._looked > MAX_LINE:
+                self._held.clear()
+                self._looked = 0
+                self._too_long = True
+            return None
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        self._looked = 0
+        if self._too_long or end > MAX_LINE:
+            self._too_long = False
+            raise LineTooLong()
+        return line.removesuffix(b"\r")
+
+    def next_begins_with(self, word: bytes) -> bool:
+        """Whether a whole line is held that begins with `word`, in capitals or not."""
+        start = bytes(self._held[: len(word)])
+        return start.upper() == word and b"\n" in self._held
+
+    # -- a message
+
+    def begin_message(self) -> None:
+        """What comes now is a message."""
+        self._held[:0] = b"\r\n"
+        self._virtual = 2
+        self._looked = 0
+
+    def piece(self) -> bytes | None:
+        """A part of the message as it is kept; `END` behind the last; None if more is needed."""
+        held = self._held
+        if self._looked < 0:  # the end was found with the last part
+            self._looked = 0
+            return END
+        end = held.find(_STOP, self._looked)
+        if end >= 0:
+            raw = bytes(held[: end + 2])
+            del held[: end + len(_STOP)]
+            self._looked = -1
+            return self._kept(raw) or self.piece()
+        self._looked = max(0, len(held) - len(_STOP) + 1)
+        if len(held) < PIECE:
+            return None
+        cut = held.rfind(b"\r\n")
+        if cut <= 0:  # one long line
+            cut = len(held) - held.endswith(b"\r")
+        raw = bytes(held[:cut])
+        del held[:cut]
+        self._looked = max(0, len(held) - len(_STOP) + 1)
+        return self._kept(raw) or self.piece()
+
+    def _kept(self, raw: bytes) -> bytes:
+        """`raw` begins with the end of a line, or in the midst of one, and no CRLF is cut in two."""
+        kept = raw.replace(b"\r\n.", b"\r\n")[self._virtual :]
+        self._virtual = 0
+        lines = kept.count(b"\n")
+        if kept.count(b"\r\n") != lines or kept.count(b"\r") != lines:
+            kept = _LONE_LF.sub(b"\r\n", _LONE_CR.sub(b"", kept))
+        return kept

@@ -1,0 +1,92 @@
+"""Whose mailbox an address means; how MAIL and RCPT are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyrus_sync.common.names import BadName
+from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.lmtp.commands import Mail, Rcpt, Refused
+from cyrus_sync.lmtp.recipients import Addresses
+
+PLAIN = Addresses(Namespace(virtdomains=False))
+DOMAINS = Addresses(Namespace(), virtdomains=True, defaultdomain="internal")
+
+
+@pytest.mark.covers("imapd.conf", "lmtp_downcase_rcpt")
+@pytest.mark.parametrize(
+    ("addresses", "address", "mailbox"),
+    [
+        (PLAIN, "alice", "user.alice"),
+        (PLAIN, "alice@anywhere", "user.alice"),
+        (PLAIN, "Alice+Work", "user.alice.Work"),
+        (PLAIN, "alice+Work/2026.a@x", "user.alice.Work.2026^a"),
+        (PLAIN, "alice+", "user.alice"),
+        (PLAIN, "alice+a/", "user.alice"),
+        (PLAIN, "zoe.b", "user.zoe^b"),
+        (PLAIN, "+projects/2026@x", "projects.2026"),
+        (DOMAINS, "alice@example.org", "example.org!user.alice"),
+        (DOMAINS, "ALICE+Work@Example.ORG", "example.org!user.alice.Work"),
+        (DOMAINS, "alice@internal", "user.alice"),
+        (DOMAINS, "+projects@example.org", "example.org!projects"),
+        (Addresses(Namespace(slashes=False, virtdomains=False)), "alice+Work.a", "user.alice.Work.a"),
+        (Addresses(Namespace(virtdomains=False), downcase=False), "Alice", "user.Alice"),
+        (Addresses(Namespace(virtdomains=False), postuser="bb"), "bb+projects", "projects"),
+        (Addresses(Namespace(virtdomains=False), postuser="bb"), "bb+Projects", "Projects"),
+    ],
+)
+def test_an_address_means_the_mailbox_that_it_means_to_cyrus(
+    addresses: Addresses, address: str, mailbox: str
+) -> None:
+    assert addresses.recipient(address).mailbox == mailbox
+
+
+@pytest.mark.parametrize("address", ["", "@x", "+", "+user/alice", "a/b", "alice!bob", "+a//b", "a" * 600])
+def test_an_address_that_can_be_nobodys_is_refused(address: str) -> None:
+    with pytest.raises(BadName):
+        PLAIN.recipient(address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        (b"TO:<alice@example.org>", "alice@example.org"),
+        (b"to:<@a.example,@b.example:alice@example.org>", "alice@example.org"),
+        (b'TO:<"joe \\"smith\\""@example.org>', 'joe "smith"@example.org'),
+        (b"TO:<a@[192.0.2.1]>", "a@[192.0.2.1]"),
+    ],
+)
+def test_a_recipient_is_read_without_what_quotes_him(arguments: bytes, address: str) -> None:
+    assert Rcpt.read(arguments).address == address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (b"TO:alice", "5.5.4"),
+        (b"TO: <alice>", "5.5.4"),
+        (b"TO:<al ice>", "5.5.4"),
+        (b"TO:<alice", "5.5.4"),
+        (b"TO:<alic\xe9>", "5.5.4"),
+        (b"TO:<alice> NOTIFY=NEVER", "5.5.4"),
+        (b"TO:<" + b"@a," * 7000, "5.5.4"),
+        (b'TO:<"' + b"\\a" * 10000, "5.5.4"),
+    ],
+)
+def test_what_is_no_recipient_is_refused(arguments: bytes, status: str) -> None:
+    with pytest.raises(Refused) as refused:
+        Rcpt.read(arguments)
+    assert (refused.value.answer.code, refused.value.answer.status) == (501, status)
+
+
+@pytest.mark.covers("imapd.conf", "lmtp_strict_rfc2821")
+def test_octets_that_an_address_cannot_have_may_each_be_an_x() -> None:
+    assert Rcpt.read(b"TO:<alic\xe9@example.org>", lenient=True).address == "alicX@example.org"
+
+
+def test_what_is_said_of_a_message_is_understood() -> None:
+    mail = Mail.read(b"FROM:<joe@example.org> SIZE=100 BODY=8BITMIME AUTH=joe+40example.org", 1000)
+    assert mail == Mail("joe@example.org", 100, "joe@example.org")
+    for said in (b"SIZE=", b"SIZE=9999", b"BODY=BINARYMIME", b"SMTPUTF8", b""):
+        with pytest.raises(Refused):
+            Mail.read(b"FROM:<joe@example.org> " + said, 1000)
