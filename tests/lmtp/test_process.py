@@ -24,7 +24,8 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
 from tests.interop.ours import environment
-from tests.interop.running import dying_with_us, free_port
+from tests.interop.running import dying_with_us
+from tests.ports import free_port
 
 from .kit import HEADER, MESSAGE, configured
 
