@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter
+from cyrus_sync.common.stores.mailstore import ChangesKept, MailReader, MailStore, MailWriter, StaleOwner
 from cyrus_sync.common.stores.threads import Outcome
 
 LONGEST_GROUP = 0.25
@@ -108,6 +108,7 @@ class _Run:
         self.scope.succeeded = self._conclude
         self._pending: list[tuple[Outcome[QueuedVerb], bool]] = []
         self.concluded: list[Outcome[QueuedVerb]] = []
+        self._repeating = False
 
     def run(self, job: QueuedVerb) -> None:
         scope = self.scope
@@ -126,10 +127,31 @@ class _Run:
         self._pending.clear()
 
     def _fail(self, error: BaseException) -> None:
+        if isinstance(error, StaleOwner) and not self._repeating:
+            self._repeat(error)
+            return
         for outcome, changed in self._pending:
             if changed:
                 outcome.result, outcome.error = None, _ours(error)
         self._conclude()
+
+    def _repeat(self, stale: StaleOwner) -> None:
+        """Another machine was faster: make the changes of the group once more, on what is there now. What
+        goes wrong in that is not told: it may be for want of what was staged, and the peer comes again."""
+        pending, self._pending = self._pending, []
+        self._repeating, changed = True, self.scope.changed
+        try:
+            for outcome, has_changed in pending:
+                if not has_changed:
+                    self._pending.append((outcome, False))
+                    continue
+                self.run(outcome.job)
+                again = self._pending[-1][0] if self._pending else self.concluded[-1]
+                if again.error is not None and not isinstance(again.error, ChangesKept):
+                    again.error = stale
+            self.scope.commit()
+        finally:
+            self._repeating, self.scope.changed = False, changed
 
     def take(self) -> list[Outcome[QueuedVerb]]:
         """The outcomes that are final since the last call."""

@@ -13,6 +13,7 @@ import pytest
 
 from cyrus_sync.common.errors import MailboxLocked, MailboxNonexistent, StoreCorrupt
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.grouping import GroupExecutor, QueuedVerb
 from cyrus_sync.common.stores.mailstore import MailStore, StaleOwner
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.store import NativeStore
@@ -326,3 +327,38 @@ def test_who_is_given_up_may_be_made_anew_and_who_is_lost_is_named(here, there):
     server.tell("DELETE FROM owners")
     with pytest.raises(StoreCorrupt, match="lost"), here.read(ALICE):
         pass
+
+
+def run_group(store: NativeStore, *changes: Any) -> list[BaseException | None]:
+    """What a session makes of changes that come together."""
+    jobs = [QueuedVerb(lambda scope, change=change: scope.change(ALICE, change)) for change in changes]
+    return [one.error for final in GroupExecutor(store, 5).execute(jobs) for one in final]
+
+
+def test_a_group_is_run_once_more_on_what_another_node_has_committed_meanwhile(here, there):
+    append(here, 1)
+    faster = iter([3])
+
+    def change(writer: Any) -> None:
+        writer.append(INBOX, [(message(2), 1, "")])
+        for number in faster:
+            append(there, number)
+
+    def another(writer: Any) -> None:
+        writer.append(INBOX, [(message(4), 1, "")])
+
+    assert run_group(here, change, another) == [None, None]
+    assert bodies_in(there) == [message(1), message(3), message(2), message(4)]
+
+
+def test_a_group_that_comes_too_late_twice_is_locked(here, there):
+    append(here, 1)
+    numbers = itertools.count(10)
+
+    def change(writer: Any) -> None:
+        writer.append(INBOX, [(message(2), 1, "")])
+        append(there, next(numbers))
+
+    (error,) = run_group(here, change)
+    assert isinstance(error, MailboxLocked)
+    assert bodies_in(here) == [message(1), message(10), message(11)]

@@ -1,0 +1,214 @@
+"""Settling: what has gathered in the journal goes into objects, and then out of the journal.
+
+Of one owner: the base and the rows behind it give the index, which becomes a new base; the octets of packs
+that stand in rows become objects. All of it is put, and read back. Then one statement makes the new base
+count and deletes the rows. Whoever is killed before that leaves objects of which nobody knows; the next one
+deletes them. Any number of settlers may be at work: the one whose statement is first wins, and the others'
+objects go in the same way.
+
+Which objects are nobody's is told by their keys alone, by no clock: a key has the number of the commit for
+which it was made. Once that commit is settled, whatever is not in the base never will be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cyrus_sync.common.commands import reason
+from cyrus_sync.common.errors import CyrusSyncError, ObjectsUnavailable, StoreCorrupt
+from cyrus_sync.common.names import Owner
+from cyrus_sync.fleet.base import encode_base, get_base, get_object
+from cyrus_sync.fleet.cache import pack_lengths
+from cyrus_sync.fleet.delta import Image
+from cyrus_sync.fleet.journal import Entry, Head, Journal, Piece
+from cyrus_sync.fleet.outgoing import MOST, new_key
+from cyrus_sync.objects.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 4 * 1024 * 1024
+"""Octets in the journal with which an owner is settled."""
+
+MANY = 1000
+"""So are so many rows: whoever opens the owner anew has to go through them."""
+
+IDLE = 24 * 3600
+"""Seconds after the last commit when an owner is settled, however little there is."""
+
+_SMALL = 1024 * 1024
+"""An object of fewer octets is put together with what follows it in its pack."""
+
+
+class Settled(NamedTuple):
+    """What was done for one owner."""
+
+    rows: int
+    octets: int
+    """Of packs, that were put into objects."""
+
+
+class Settler:
+    """At work on everybody who needs it."""
+
+    def __init__(self, journal: Journal, objects: ObjectStore) -> None:
+        self._journal = journal
+        self._objects = objects
+
+    def due(self, *, everybody: bool = False) -> list[Owner]:
+        """Of whom there is enough in the journal, or for long enough; `everybody`: of whom there is anything.
+        In no order, so that two settlers seldom meet."""
+        found = [
+            standing.owner
+            for _, standings in self._journal.standings()
+            for standing in standings
+            if everybody or standing.octets >= ENOUGH or standing.rows >= MANY or standing.age >= IDLE
+        ]
+        random.shuffle(found)
+        return found
+
+    def run(self, owners: Sequence[Owner]) -> Iterator[tuple[Owner, Settled | CyrusSyncError | None]]:
+        """Settle each of them; what became of it. What goes wrong with one stops no other."""
+        for owner in owners:
+            try:
+                yield owner, self.settle(owner)
+            except CyrusSyncError as error:
+                log.warning("%s is not settled: %s", owner, reason(error))
+                yield owner, error
+
+    def settle(self, owner: Owner) -> Settled | None:
+        """None where there is nothing to do, or somebody else has done it. `Away`, `StoreError`."""
+        head = self._journal.head(owner)
+        if head is None or head.seq == head.base_seq:
+            return None
+        with tempfile.TemporaryDirectory(prefix="cyrus-sync-settle.") as scratch:
+            gathered = self._gather(owner, head, Path(scratch) / "image")
+        if gathered is None:
+            return None
+        index, known, octets = gathered
+        key = new_key(head.place, head.seq)
+        self.put(key, encode_base(owner, head.seq, head.head, index, known))
+        if not self._journal.settle(owner, head, key, head.seq):
+            return None
+        self._drop_needless(head, {key, *(piece.key for piece in known)})
+        return Settled(head.seq - head.base_seq, octets)
+
+    def _gather(self, owner: Owner, head: Head, path: Path) -> tuple[bytes, list[Piece], int] | None:
+        """The index, and the pieces of packs, all of them in objects by now; None where a settler was
+        faster."""
+        image, at = Image(path), 0
+        gathering = _Gathering(self, head)
+        if head.base:
+            about, index = get_base(self._objects, head.base)
+            path.write_bytes(index)
+            at = about.head
+            gathering.pieces = list(about.pieces)
+        expected = head.base_seq + 1
+        for entry in self._journal.since(owner, head.id, head.base_seq, head.seq):
+            if entry.seq != expected or entry.prev != at:
+                self._check_moved(owner, head)
+                return None
+            image.apply(entry.data)
+            gathering.take(entry)
+            expected, at = expected + 1, entry.head
+        if expected != head.seq + 1 or at != head.head:
+            self._check_moved(owner, head)
+            return None
+        gathering.flush()
+        lengths = pack_lengths(path)
+        return path.read_bytes(), [one for one in gathering.pieces if lengths.get(one.pack)], gathering.octets
+
+    def _check_moved(self, owner: Owner, head: Head) -> None:
+        """`StoreCorrupt` where the rows are not what they should be, and no settler was here meanwhile."""
+        now = self._journal.head(owner)
+        if now is not None and (now.id, now.base_seq) == (head.id, head.base_seq):
+            raise StoreCorrupt("the journal has a gap").at(user=str(owner))
+
+    def get(self, key: str) -> bytes:
+        """An object. `ObjectMissing`, `Away`."""
+        return get_object(self._objects, key)
+
+    def put(self, key: str, data: bytes) -> None:
+        """An object that is there when this returns: it was read back."""
+        self._objects.put(key, data, check=True)
+
+    def _drop_needless(self, head: Head, needed: set[str]) -> None:
+        """Delete what no base and no row will ever name."""
+        needless = [
+            one.key
+            for one in self._objects.listed(head.place)
+            if one.key not in needed and _seq_of(one.key) <= head.seq
+        ]
+        if needless:
+            self._objects.delete(needless)
+
+    def empty_gone(self) -> int:
+        """Delete the objects of owners who are no more; of how many."""
+        count = 0
+        for server, place in self._journal.gone():
+            with contextlib.suppress(ObjectsUnavailable):
+                self._objects.delete([one.key for one in self._objects.listed(place)])
+                server.tell("DELETE FROM gone WHERE place = %s", place)
+                count += 1
+        return count
+
+
+class _Gathering:
+    """The octets of packs out of rows, put together to objects."""
+
+    def __init__(self, settler: Settler, head: Head) -> None:
+        self._settler = settler
+        self._head = head
+        self.pieces: list[Piece] = []
+        self.octets = 0
+        self._run: list[bytes] = []
+        self._pack = self._start = self._end = 0
+
+    def take(self, entry: Entry) -> None:
+        for piece in entry.pieces:
+            if piece.key:
+                self.flush()
+                self.pieces.append(piece)
+                continue
+            length = piece.end - piece.start
+            follows = (piece.pack, piece.start) == (self._pack, self._end)
+            if not follows or self._end - self._start + length > MOST:
+                self.flush()
+                self._begin(piece)
+            self._run.append(entry.data[piece.offset : piece.offset + length])
+            self._end = piece.end
+
+    def _begin(self, piece: Piece) -> None:
+        self._pack, self._start, self._end = piece.pack, piece.start, piece.start
+        before = self.pieces[-1] if self.pieces else None
+        if (
+            before is not None
+            and (before.pack, before.end) == (piece.pack, piece.start)
+            and before.end - before.start < _SMALL
+            and not before.offset
+        ):
+            self._run = [self._settler.get(before.key)]
+            self._start = before.start
+            self.pieces.pop()
+
+    def flush(self) -> None:
+        """Put what is gathered."""
+        if not self._run:
+            return
+        data, self._run = b"".join(self._run), []
+        if len(data) != self._end - self._start:
+            raise StoreCorrupt("an object of a pack has another length than it should")
+        key = new_key(self._head.place, self._head.seq)
+        self._settler.put(key, data)
+        self.pieces.append(Piece(self._pack, self._start, self._end, key))
+        self.octets += len(data)
+
+
+def _seq_of(key: str) -> int:
+    """The number of the commit for which an object was made."""
+    return int(key.rpartition("/")[2].partition("-")[0])
