@@ -138,6 +138,13 @@ class NearAndFar:
         except (FileNotFoundError, Away):
             return near
 
+    def identity(self, pack: int) -> str:
+        owner, _, journal, _ = self._about
+        head = journal.head(owner)
+        if head is None:
+            raise FileNotFoundError(2, "no such pack", pack_name(pack))
+        return f"fleet.{head.id}.{pack}"
+
     def again(self) -> NearAndFar:
         return NearAndFar(*self._about)
 

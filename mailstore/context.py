@@ -18,6 +18,7 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ReplicaOnly, UsageError
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import (
+    SERVER,
     BadName,
     Owner,
     in_domain,
@@ -104,6 +105,12 @@ class StoreContext:
             self._stores[readonly] = open_kept(self.config, readonly=readonly, replicating=self._even_replica)
         return self._stores[readonly]
 
+    def read_instead(self, kept: KeptStore) -> None:
+        """From now on mail is read from another store; changes are made in this one."""
+        if True in self._stores:
+            self._stores.pop(True).close()
+        self._stores[True] = kept
+
     def check_changes(self) -> None:
         """Raises `ReplicaOnly` where only replication may change mail: at once, and not in the middle."""
         if not self._even_replica and (reason := role_of(self.config).refuses_changes()):
@@ -182,9 +189,17 @@ class StoreContext:
         """As `user`; ``shared:NAME`` is a shared top-level mailbox."""
         return self.namespace.owner(typed)
 
+    def is_user(self, typed: str) -> bool:
+        """Whether a name is a user's, and not that of one mailbox. Where dots part levels, a userid may have
+        them too: then it is a mailbox's unless it begins like a userid alone."""
+        separator = self.namespace.separator
+        if typed.startswith(("shared:", f"user{separator}", f"DELETED{separator}")):
+            return False
+        return separator not in typed or separator == "."
+
     def owner_name(self, owner: Owner) -> str:
         """What is printed for an owner, and may be typed."""
-        return self.namespace.owner_name(owner)
+        return self.namespace.owner_name(owner) if owner != SERVER else "the server itself"
 
     # -- reading and writing one mailbox
 

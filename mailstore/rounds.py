@@ -60,6 +60,14 @@ class Rounds:
         else:
             self.done()
 
+    @contextmanager
+    def naming(self, name: object) -> Iterator[None]:
+        """As `one`, for looking up who is meant: what goes well does not count yet."""
+        try:
+            yield
+        except CyrusSyncError as error:
+            self.failed(name, error)
+
     def done(self, items: int = 1) -> None:
         """Count what was dealt with."""
         self._done += items

@@ -8,7 +8,8 @@ knows how its files are laid out; paths here are for a person to read, or to put
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -115,6 +116,36 @@ class Removed(NamedTuple):
     messages: int
 
 
+PackPieces = Callable[[], Iterable[bytes]]
+"""A pack of a copy, from its beginning."""
+
+
+class PackSource(Protocol):
+    """The octets of an owner's packs. For one thread at a time."""
+
+    def read(self, pack: int, offset: int, length: int) -> bytes:
+        """`length` octets, fewer at the end. FileNotFoundError where there is no such pack (any more);
+        OSError."""
+
+    def identity(self, pack: int) -> str:
+        """What tells this pack from another one that has had its place. The same again is a hint that it is
+        the same pack. FileNotFoundError; OSError."""
+
+    def name(self, pack: int) -> str:
+        """What the pack is called in an error."""
+
+
+class Photograph(NamedTuple):
+    """An owner at one moment: `taken`, in Unix seconds. `stamp` is what `StoreCare.stamp` said before.
+    `lengths`: how many octets of each pack belong to it; they stay what they are."""
+
+    taken: int
+    stamp: str
+    partition: str
+    lengths: Mapping[int, int]
+    packs: PackSource
+
+
 class StoreCare(Protocol):
     """A store, as its keeper sees it."""
 
@@ -201,6 +232,21 @@ class StoreCare(Protocol):
         """Make user `old` user `new`, with everything; a local change. What delayed delete has set aside
         stays with `old`. If it was interrupted, doing it again ends it. `MailboxNonexistent` if there is no
         such user, `UnknownFailure` if `new` is taken."""
+
+    # -- copies of an owner
+
+    def stamp(self, owner: Owner) -> str:
+        """What is another text after any change to the owner; "" where that cannot be told at the moment."""
+
+    def photograph(self, owner: Owner, index: Path) -> AbstractContextManager[Photograph | None]:
+        """Copy the owner's index, as it is at one moment, to the new file `index`: an SQLite database as
+        docs/store-format.md describes it, without a log beside it. None for an owner that is not stored.
+        Nobody is kept waiting by it."""
+
+    def put_back(self, owner: Owner, index: Path, packs: Mapping[int, PackPieces], partition: str) -> None:
+        """Make an owner that is not stored, with everything, from such a copy and his packs by number; a
+        local change. What is not among `packs` is lost. Raises what reading them raises; then he is not
+        made."""
 
     # -- of one who is damaged or lost
 

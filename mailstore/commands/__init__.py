@@ -88,6 +88,10 @@ COMMANDS = {
         "restore",
         "write a user or mailboxes of this store into a csync server, showing first what it will do",
     ),
+    "backup": Subcommand(
+        "backup", "copy users into an object store (S3, or a directory), what is new of them, checked"
+    ),
+    "prune": Subcommand("prune", "remove from an object store what of the backups there is too old"),
     "expire": Subcommand(
         "expire", "remove for good what was expunged or deleted long enough ago, and give its space back"
     ),

@@ -13,6 +13,13 @@ do.
 With --expunged, messages come back that were expunged here and have not expired, under new UIDs. Messages
 that were moved to another mailbox are expunged in the first one, and come back there, too.
 
+With --from TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the mail is that of a
+backup: the newest one, or with --as-of TIME the newest of that time or before. It goes into this store: a
+USER who is not here, or is lost, comes back as he was, in everything (all of him at once, or nothing); to one
+who is here is added what he lacks, as said above. With --to HOST it goes to a csync server. With --into DIR
+it goes into a store of its own there, to be looked at, or exported from: mailstore -C DIR/imapd.conf. With
+--everybody all who are in the backup come back, into this store or DIR, but for those who are there already.
+
 With --source cyrus the mail is that of a real Cyrus that has this imapd.conf, and may be running.
 
 TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time, unless an offset such as +01:00 or Z follows), or a
@@ -33,11 +40,9 @@ from cyrus_sync.common.errors import (
     UsageError,
 )
 from cyrus_sync.common.names import inbox_of
-from cyrus_sync.common.protocol.commands import ADDITIONS
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores.threads import ThreadRunner
-from cyrus_sync.common.wire.client import ClientSettings, connect
-from cyrus_sync.common.wire.replica import WireReplica
+from cyrus_sync.common.wire.client import ClientSettings
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.moments import moment_of
@@ -46,6 +51,7 @@ from cyrus_sync.mailstore.restoring.carry import Carrier
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
 from cyrus_sync.mailstore.restoring.show import described, summary
 from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
+from cyrus_sync.mailstore.restoring.target import ServerTarget, Target
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.source import Source, add_source
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names",
         metavar="USER|MAILBOX",
-        nargs="+",
+        nargs="*",
         help="one user (alice), or mailboxes (user/alice/Work)",
     )
     parser.add_argument("--to", metavar="HOST[:PORT]", help="the csync server, as sync_host has it")
@@ -71,14 +77,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="where new mailboxes go at the target; default: where the user's INBOX is, else as here",
     )
+    backup = parser.add_argument_group("out of a backup")
+    backup.add_argument("--from", dest="origin", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX, file:DIR")
+    backup.add_argument("--as-of", metavar="TIME", help="with --from: as it was then")
+    backup.add_argument("--into", metavar="DIR", help="with --from: into a store of its own")
+    backup.add_argument("--everybody", action="store_true", help="with --from: whoever is in the backup")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and end")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     add_source(parser)
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
-    revive = _revive(args, time.time())
+    if args.origin:
+        from cyrus_sync.mailstore.backup.restoring import restore_from
+
+        return restore_from(args, context, restore_to)
+    for option in ("as_of", "into", "everybody"):
+        if getattr(args, option):
+            raise UsageError(f"restore: --{option.replace('_', '-')} belongs to --from")
     settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
+    return restore_to(args, context, ServerTarget(settings))
+
+
+def restore_to(args: argparse.Namespace, context: StoreContext, target: Target) -> int:
+    """Restore what the command line names to `target`; the exit status."""
+    if not args.names:
+        raise UsageError("restore: whom? Give USER or MAILBOX")
+    revive = _revive(args, time.time())
     store = context.giver(args.source)
     rounds = Rounds(context)
     wishes = _wishes(args, context, store, rounds)
@@ -86,7 +111,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         return rounds.status
 
     async def restore(reactor: Reactor) -> int:
-        run = _Restore(args, context, store, settings, revive, rounds=rounds, reactor=reactor)
+        run = _Restore(args, context, store, target, revive, rounds=rounds, reactor=reactor)
         return await run.go(wishes)
 
     return in_reactor(restore) or rounds.status
@@ -115,7 +140,7 @@ def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, roun
     if args.target and len(args.names) > 1:
         raise UsageError("restore: --as goes with one name only")
     only = args.names[0]
-    if len(args.names) == 1 and _is_user(only, context):
+    if len(args.names) == 1 and context.is_user(only):
         userid = context.user(only).name
         target = context.user(args.target).name if args.target else userid
         if target != userid:
@@ -125,7 +150,7 @@ def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, roun
             raise NoSuchUser(f"no such user: {only}")
         return userid, wish
     for name in args.names:
-        if _is_user(name, context):
+        if context.is_user(name):
             raise UsageError(
                 f"restore: {name}: one user at a time, or mailboxes (user/{name}, or shared:{name})"
             )
@@ -135,15 +160,6 @@ def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, roun
             target = context.new_mailbox(args.target.removeprefix("shared:")) if args.target else state.name
             found.append(wish_for_mailbox(reader, state, target))
     return found
-
-
-def _is_user(name: str, context: StoreContext) -> bool:
-    """Whether `name` is a user's, and not that of one mailbox. Where dots part levels, a userid may have
-    them too: then it is a mailbox's unless it begins like a userid alone."""
-    separator = context.namespace.separator
-    if name.startswith(("shared:", f"user{separator}", f"DELETED{separator}")):
-        return False
-    return separator not in name or separator == "."
 
 
 # -- the work
@@ -157,7 +173,7 @@ class _Restore:
         args: argparse.Namespace,
         context: StoreContext,
         store: Source,
-        settings: ClientSettings,
+        target: Target,
         revive: Revive | None,
         *,
         rounds: Rounds,
@@ -166,7 +182,7 @@ class _Restore:
         self._args = args
         self._context = context
         self._store = store
-        self._settings = settings
+        self._target = target
         self._revive = revive
         self._rounds = rounds
         self._reactor = reactor
@@ -174,10 +190,7 @@ class _Restore:
 
     async def go(self, wishes: Wishes) -> int:
         """Connect, look, show, ask, do; the exit status."""
-        session = await connect(self._reactor, self._settings)
-        replica = await WireReplica.start(
-            session, {"SIEVE-MAILBOX", ADDITIONS}, self._threads, timeout=self._settings.idle_timeout
-        )
+        replica = await self._target.open(self._reactor, self._threads)
         try:
             survey = TargetSurvey(
                 self._store, replica, self._threads, revive=self._revive, partition=self._args.partition
@@ -204,9 +217,9 @@ class _Restore:
             context.print(line)
         status = EX_FAILURE if any(box.trouble or box.absent for box in plan.boxes) else EX_OK
         if plan.idle:
-            context.print(f"nothing to do at {self._settings.server}")
+            context.print(f"nothing to do at {self._target.name}")
             return status
-        context.print(f"to be done at {self._settings.server}: {summary(plan)}")
+        context.print(f"to be done at {self._target.name}: {summary(plan)}")
         if args.dry_run:
             return status
         if not args.yes and not await self._threads.run(self._asked):

@@ -16,6 +16,11 @@ it; one at a time. How far it is, and what the last one found, is in <configdire
 damaged (messages), healed, failed (owners), and whether it is running. Exit status 75 if it was stopped, 1 if
 something is wrong that was not healed.
 
+With a TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the backups there are checked,
+of everybody or of each USER: that all objects are there and have the SHA-256 that their manifest says, that
+the index of the newest backup is sound, and that each message in it is what its GUID says. --quick only looks
+whether every object is there with its size.
+
 With --source cyrus the mailboxes of a real Cyrus are checked, while it runs: the checksums of each index
 and of its records, the sync CRCs that Cyrus keeps, each message's SHA-1. Cyrus's own reconstruct mends what
 is wrong."""
@@ -34,12 +39,19 @@ from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.selection import records_of
 from cyrus_sync.mailstore.source import CYRUS, NATIVE, add_source
+from cyrus_sync.objects.opening import is_target
 
 _GUID = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME; default: the whole store")
+    parser.add_argument(
+        "users",
+        metavar="[TARGET] USER",
+        nargs="*",
+        help="or shared:NAME; default: the whole store, or everybody at TARGET",
+    )
+    parser.add_argument("--quick", action="store_true", help="with TARGET: read no objects")
     parser.add_argument(
         "--no-progress",
         action="store_true",
@@ -56,16 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
+    if args.users and is_target(args.users[0]):
+        return _backups(args, context)
+    if args.quick:
+        raise UsageError("verify: --quick is for a TARGET, such as s3:")
     if args.background:
         if args.users:
             raise UsageError("verify: --background is for the whole store")
         from cyrus_sync.mailstore.scrubbing import run_scrub
 
         return run_scrub(args, context, lambda owner, problem: _told(args.source, owner, problem, context))
-    for option in ("rate", "anew", "no_heal", "server", "channel"):
-        if getattr(args, option):
-            name = "-n" if option == "channel" else f"--{option.replace('_', '-')}"
-            raise UsageError(f"verify: {name} belongs to --background")
+    _refuse_scrubbing(args)
     source = context.source(args.source)
     rounds = Rounds(context)
     problems = owners = 0
@@ -83,6 +96,23 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     if owners or not args.users:
         context.print(f"{owners} owners checked: {verdict}")
     return rounds.status or (EX_FAILURE if problems else EX_OK)
+
+
+def _refuse_scrubbing(args: argparse.Namespace) -> None:
+    for option in ("rate", "anew", "no_heal", "server", "channel"):
+        if getattr(args, option):
+            name = "-n" if option == "channel" else f"--{option.replace('_', '-')}"
+            raise UsageError(f"verify: {name} belongs to --background")
+
+
+def _backups(args: argparse.Namespace, context: StoreContext) -> int:
+    """What is wrong with the backups at a target."""
+    from cyrus_sync.mailstore.commands.backup import verify_backups
+
+    if args.background or args.source != NATIVE:
+        raise UsageError("verify: neither --background nor --source goes with a TARGET")
+    _refuse_scrubbing(args)
+    return verify_backups(args.users[0], args.users[1:], context, quick=args.quick)
 
 
 def _problems(source: str, owner: Owner, context: StoreContext) -> Iterator[str]:

@@ -37,7 +37,8 @@ SOMETIMES = {
     "sieve": ["activate", "alice", "main"],
 }
 ONLY_LOOKING = {
-    *("passwd", "ls", "show", "dump", "verify", "export", "restore", "stats"),
+    *("passwd", "ls", "show", "dump", "verify", "export", "stats", "backup", "prune"),
+    "restore",  # into another server; into this store it asks by itself
     *("repair", "reconstruct", "expire"),  # what is stored is mended, or cleaned up, as at every end
 }
 
@@ -67,6 +68,18 @@ def test_a_command_that_changes_mail_refuses_with_the_reason(replica: Site, comm
     result = replica.run(command, *(CHANGING | SOMETIMES)[command], stdin=MESSAGE)
     assert result.status == 75, "an MTA keeps the message and tries again"
     assert f"{replica.conf} says replicaonly: yes: only replication may change it" in result.err
+    assert replica.ok("dump").out == before and replica.log() == []
+
+
+def test_a_backup_is_made_of_a_replica_and_not_brought_back_into_it(replica: Site) -> None:
+    before = replica.ok("dump").out
+    target = f"file:{replica.path}/backup"
+    replica.ok("backup", target, "--everybody")
+    for words in (["alice"], ["--everybody"]):
+        result = replica.run("restore", "--from", target, *words)
+        assert result.status == 75
+        assert "says replicaonly: yes" in result.err
+    replica.ok("restore", "--from", target, "--into", f"{replica.path}/out", "alice")
     assert replica.ok("dump").out == before and replica.log() == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.config.options.kinds import STRING, Option
+from cyrus_sync.common.config.options.kinds import DURATION, STRING, Option
 
 TITLE = "Object stores (S3)"
 OPTIONS = (
@@ -50,6 +50,15 @@ OPTIONS = (
         None,
         "A folder in the bucket, in which everything is kept: one for each server, where several share a "
         "bucket.",
+        ours=True,
+    ),
+    Option(
+        "s3_keep",
+        DURATION,
+        "30d",
+        "For how long mailstore prune keeps backups: every moment of that time can be restored.",
+        unit="d",
+        minimum=0,
         ours=True,
     ),
     Option(

@@ -226,6 +226,10 @@ class PackOctets(Protocol):
     def size(self, pack: int) -> int:
         """How many octets the pack has. FileNotFoundError where there is no such pack; OSError."""
 
+    def identity(self, pack: int) -> str:
+        """What tells this pack from another one that has had its place; no proof. FileNotFoundError where
+        there is no such pack; OSError."""
+
     def again(self) -> PackOctets:
         """The same packs, for another thread."""
 
@@ -249,6 +253,10 @@ class PackFiles:
 
     def size(self, pack: int) -> int:
         return os.fstat(self._descriptor(pack)).st_size
+
+    def identity(self, pack: int) -> str:
+        about = os.fstat(self._descriptor(pack))
+        return f"{about.st_dev}.{about.st_ino}"
 
     def again(self) -> PackFiles:
         return PackFiles(self._directory)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
@@ -13,6 +14,8 @@ from cyrus_sync.common.stores.care import (
     PATIENCE,
     Expired,
     OwnerStats,
+    PackPieces,
+    Photograph,
     Problem,
     Reconstructed,
     Registered,
@@ -22,6 +25,7 @@ from cyrus_sync.common.stores.care import (
 )
 from cyrus_sync.common.stores.native.care.expire import expirable, expire
 from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
+from cyrus_sync.common.stores.native.care.photograph import photograph, put_back, stamp
 from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
 from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
 from cyrus_sync.common.stores.native.care.rename import rename_user
@@ -114,6 +118,17 @@ class NativeCare:
 
     def rename_user(self, old: str, new: str) -> None:
         rename_user(self._store, old, new, timeout=PATIENCE)
+
+    # -- copies of an owner
+
+    def stamp(self, owner: Owner) -> str:
+        return stamp(self._store, owner)
+
+    def photograph(self, owner: Owner, index: Path) -> AbstractContextManager[Photograph | None]:
+        return photograph(self._store, owner, index)
+
+    def put_back(self, owner: Owner, index: Path, packs: Mapping[int, PackPieces], partition: str) -> None:
+        put_back(self._store, owner, index, packs, partition)
 
     # -- of one who is damaged or lost
 

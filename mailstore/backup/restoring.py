@@ -1,0 +1,225 @@
+"""`restore --from`: out of a backup into this store, a csync server, or a store of its own in a directory.
+
+Whoever is not in the store comes back as he was. All else goes the way of every restore: out of a store that
+holds the backup for that moment, by the verbs of replication, adding only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import StoreError, UsageError
+from cyrus_sync.common.names import Owner, owner_of
+from cyrus_sync.common.stores import KeptStore, open_kept
+from cyrus_sync.common.wire.client import ClientSettings
+from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store
+from cyrus_sync.mailstore.backup.kept import Kept, as_of, folders, kept_of
+from cyrus_sync.mailstore.backup.manifest import Manifest
+from cyrus_sync.mailstore.context import StoreContext
+from cyrus_sync.mailstore.errors import NoSuchUser
+from cyrus_sync.mailstore.moments import moment_of, shown
+from cyrus_sync.mailstore.restoring.target import ServerTarget, StoreTarget, Target
+from cyrus_sync.mailstore.rounds import Rounds
+from cyrus_sync.mailstore.source import NATIVE
+from cyrus_sync.objects.opening import open_objects
+from cyrus_sync.objects.store import ObjectStore
+
+PATIENCE = 60.0
+"""Seconds for which a request is repeated."""
+
+Carry = Callable[[argparse.Namespace, StoreContext, Target], int]
+"""Restores the names of a command line, out of the store that the context reads, to a target."""
+
+
+def restore_from(args: argparse.Namespace, context: StoreContext, carry: Carry) -> int:
+    """Run the command; its exit status."""
+    _check(args)
+    moment = moment_of(args.as_of, time.time(), option="restore: --as-of", end=True) if args.as_of else None
+    with contextlib.closing(open_objects(context.config, args.origin, patience=PATIENCE)) as objects:
+        backup = _Backup(objects, context, moment)
+        if args.into:
+            return _into_directory(args, context, backup)
+        if args.everybody:
+            return _everybody_here(args, context, backup)
+        if args.to or args.channel:
+            settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
+            return _by_verbs(args, context, backup, carry, ServerTarget(settings))
+        return _here(args, context, backup, carry)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.source != NATIVE:
+        raise UsageError("restore: --source does not go with --from")
+    if bool(args.names) == args.everybody:
+        raise UsageError("restore: whom? Give USER, MAILBOX or --everybody")
+    if args.into and (args.to or args.channel or args.target or args.expunged or args.dry_run):
+        raise UsageError("restore: with --into everything of a user is brought back, as it was")
+    if args.everybody and (args.to or args.channel or args.target or args.expunged):
+        raise UsageError("restore: --everybody goes into this store, or with --into")
+
+
+class _Backup:
+    """An object store with backups, as of a moment."""
+
+    def __init__(self, objects: ObjectStore, context: StoreContext, moment: int | None) -> None:
+        self._objects = objects
+        self._context = context
+        self._moment = moment
+
+    def of(self, owner: Owner) -> tuple[Kept, Manifest]:
+        """The backup of an owner. `NoSuchUser`, `StoreError`."""
+        return self.at(kept_of(self._objects, owner), self._context.owner_name(owner))
+
+    def at(self, kept: Kept, name: str = "") -> tuple[Kept, Manifest]:
+        """The same of a folder."""
+        complete = kept.complete()
+        found = as_of(complete, self._moment)
+        if found is not None:
+            return kept, kept.read(found)
+        where = f"{self._objects.place}: {name or kept.folder}"
+        if complete:
+            first = shown(complete[0].taken)
+            raise StoreError(f"{where}: there is no backup that old; the first one is of {first}")
+        raise NoSuchUser(f"{where}: there is no backup")
+
+    def everybody(self) -> Iterator[Kept]:
+        for folder in folders(self._objects):
+            yield Kept(self._objects, folder)
+
+
+# -- whole owners
+
+
+def _into_directory(args: argparse.Namespace, context: StoreContext, backup: _Backup) -> int:
+    """Into a store of its own."""
+    directory = Path(args.into).absolute()
+    conf = make_mini_store(directory, context.config.switch("unixhierarchysep"))
+    with contextlib.closing(open_kept(Config.load(conf, "mailstore"), log=False)) as kept:
+        status = _bring_all(args, context, backup, kept)
+    context.print(f"look at it: mailstore -C {conf} ls")
+    return status
+
+
+def _everybody_here(args: argparse.Namespace, context: StoreContext, backup: _Backup) -> int:
+    context.check_changes()
+    return _bring_all(args, context, backup, KeptStore(context.store(), context.care()))
+
+
+def _bring_all(args: argparse.Namespace, context: StoreContext, backup: _Backup, kept: KeptStore) -> int:
+    """Everybody who was named, or is in the backup; those who are there already are named, and left alone."""
+    rounds = Rounds(context)
+    brought = 0
+    if args.everybody:
+        for folder in rounds.watched("restoring", backup.everybody()):
+            with rounds.one(folder.folder):
+                brought += _bring(*backup.at(folder), context, kept, args)
+    for name in args.names:
+        with rounds.one(name):
+            owner = context.owner(name)
+            brought += _bring(*backup.of(owner), context, kept, args)
+    context.print(f"{brought} owners {'would be ' if args.dry_run else ''}restored")
+    return rounds.status
+
+
+def _bring(
+    folder: Kept, manifest: Manifest, context: StoreContext, kept: KeptStore, args: argparse.Namespace
+) -> bool:
+    """Bring an owner back who is not there. Whether he came."""
+    owner = manifest.owner
+    name = context.owner_name(owner)
+    if not _is_absent(kept, owner):
+        raise StoreError(f"{name} is there already: nothing was changed")
+    context.print(f"{name}: the backup of {shown(manifest.taken)}")
+    for text in manifest.lacks:
+        context.warn(f"{name}: not in the backup: {text}")
+    if args.dry_run:
+        return True
+    if kept.care.is_unusable(owner):
+        kept.care.give_up(owner)
+    wanted = args.partition or manifest.partition
+    partition = wanted if args.partition or wanted in _partitions(context, args) else ""
+    bring_back(folder, manifest, kept.care, _scratch(kept), partition)
+    return True
+
+
+def _partitions(context: StoreContext, args: argparse.Namespace) -> list[str]:
+    return [] if args.into else list(context.config.partitions)
+
+
+def _scratch(kept: KeptStore) -> Path:
+    """For an index for a moment. A store in which nothing is yet has no place for it."""
+    path = kept.care.scratch()
+    return path if path.is_dir() else Path(tempfile.gettempdir())
+
+
+def _is_absent(kept: KeptStore, owner: Owner) -> bool:
+    """Whether nothing of an owner is there, or he is lost and nothing is left of him."""
+    try:
+        return not kept.care.is_stored(owner)
+    except StoreError:
+        if kept.care.is_unusable(owner):
+            return True
+        raise
+
+
+# -- by the verbs of replication
+
+
+def _here(args: argparse.Namespace, context: StoreContext, backup: _Backup, carry: Carry) -> int:
+    """Into this store: whole, who is not in it; else by verbs."""
+    context.check_changes()
+    here = KeptStore(context.store(), context.care())
+    whole = not args.target and not args.expunged and all(context.is_user(name) for name in args.names)
+    if whole and all(_is_absent(here, context.owner(name)) for name in args.names):
+        return _bring_all(args, context, backup, here)
+    status = _by_verbs(args, context, backup, carry, StoreTarget(context))
+    if not args.dry_run:
+        _tell(args, context)
+    return status
+
+
+def _owners(args: argparse.Namespace, context: StoreContext, names: list[str]) -> list[Owner]:
+    """Whose the names are."""
+    found = [
+        context.owner(name)
+        if context.is_user(name)
+        else owner_of(context.internal(name.removeprefix("shared:")))
+        for name in names
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _by_verbs(
+    args: argparse.Namespace, context: StoreContext, backup: _Backup, carry: Carry, target: Target
+) -> int:
+    """Out of a store that is there for the moment."""
+    with tempfile.TemporaryDirectory(prefix="restore.") as directory:
+        conf = make_mini_store(Path(directory) / "backup", context.config.switch("unixhierarchysep"))
+        config = Config.load(conf, "mailstore")
+        with contextlib.closing(open_kept(config, log=False)) as kept:
+            for owner in _owners(args, context, args.names):
+                folder, manifest = backup.of(owner)
+                context.print(f"{context.owner_name(owner)}: the backup of {shown(manifest.taken)}")
+                bring_back(folder, manifest, kept.care, Path(directory), "")
+        fetched = open_kept(config, readonly=True, log=False)
+        context.read_instead(fetched)
+        return carry(args, context, target)
+
+
+def _tell(args: argparse.Namespace, context: StoreContext) -> None:
+    """What came by replication's verbs is no local change to the store; to a replica of it it is one."""
+    names = [args.target] if args.target else args.names
+    lines: list[tuple[str, ...]] = []
+    for owner in _owners(args, context, names):
+        if owner.kind == "user":
+            lines.append(("USER", owner.name))
+            continue
+        with context.store().read(owner) as reader:
+            lines += [("MAILBOX", state.name) for state in reader.mailboxes()]
+    context.action_log.write(lines)
