@@ -2,8 +2,8 @@
 
 Timers, the connection and the run are actions of the table; what they meet comes back as events. The
 rules it guards: nothing but STOP ends it; between the starts of two runs lie at least `delay` seconds,
-but after a quiet time a change goes out at once; what a run could not do is with the source again before
-the next run begins.
+but after a quiet time a change goes out at once, and with it what comes while much is on its way; what a run
+could not do is with the source again before the next run begins.
 
 A clock ticks once a second for whatever is not urgent: the shutdown file, an edited quarantine, a retry
 that is due, the age of the connection, keeping it alive, and the log itself where inotify fails us.
@@ -54,6 +54,13 @@ GATHER_SECONDS = 0.01
 MANY = 500
 """Items of a run from which on it is asked first whom both ends have alike: after a time without a
 connection, or when a run is done again, that may be most of them."""
+
+BUSY = 0.05
+"""A run that has taken so much of `delay` goes on with what comes in the next moment, which lasts as long
+as it took: a burst begins with one line, and the rest of it need not wait."""
+
+OPEN = 0.5
+"""So much of `delay` may be gone, from its start, when a run goes on."""
 
 TROUBLE_PAUSE = 1.0
 """Least seconds between two runs if the last one left something undone, whatever `delay` says."""
@@ -117,6 +124,9 @@ class Rolling:
     _ticker: Any = None
     _run: Run | None = None
     _last_start: float = float("-inf")
+    _open_until: float = float("-inf")
+    """What comes until then goes with the run that has just ended."""
+    _goes_on: bool = False
     _pause: float = 0
     _careful: bool = False
     _asking: bool = False
@@ -198,7 +208,7 @@ class Rolling:
             and not (self.settings.once or self._asking)
         ):
             self._asking = True
-            left = self._last_start + self.turn.slice - self.clock.seconds()
+            left = self.facts.last_run + self.turn.slice - self.clock.seconds()
             self.clock.callLater(max(0.0, left), self._ask_to_give_way, run)
 
     def _ask_to_give_way(self, run: Run) -> None:
@@ -308,7 +318,9 @@ class Rolling:
     def _gather(self) -> None:
         spacing = max(self.settings.delay, self._pause)
         now = self.clock.seconds()
-        self._later(max(GATHER_SECONDS, self._last_start + spacing - now))
+        self._goes_on = now <= self._open_until
+        due = now if self._goes_on else self._last_start + spacing
+        self._later(max(GATHER_SECONDS, due - now))
 
     def _start_run(self) -> None:
         Deferred.fromCoroutine(self._one_run()).addCallbacks(self._feed, self._run_crashed)
@@ -325,7 +337,8 @@ class Rolling:
             else:
                 self.facts.oldest_change = None
             return Event.RUN_DONE
-        self._last_start = taken
+        if not self._goes_on:
+            self._last_start = taken
         taking = self.clock.seconds() - taken
         outcome = await self._work(batch, taken)
         ended = self.clock.seconds()
@@ -334,8 +347,16 @@ class Rolling:
         except (CyrusSyncError, OSError) as error:
             return self._stuck(error)
         self.turn.overhead = taking + self.clock.seconds() - ended
+        self._open_until = self._open_end(taken) if outcome.complete else float("-inf")
         self._tell_what_is_left(outcome)
         return self._weigh(outcome, taken)
+
+    def _open_end(self, taken: float) -> float:
+        """Until when a run that began at `taken`, and has just ended, goes on with what comes."""
+        now, delay = self.clock.seconds(), self.settings.delay
+        if now - taken < BUSY * delay:
+            return float("-inf")
+        return min(2 * now - taken, self._last_start + OPEN * delay)
 
     def _tell_what_is_left(self, outcome: Outcome | None = None) -> None:
         """The replica knows by it, should this end be gone, whether it has everything."""

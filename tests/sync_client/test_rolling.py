@@ -149,6 +149,45 @@ def test_runs_start_at_least_the_delay_apart_and_what_comes_between_is_merged():
     assert len(starts) == 4 and all(gap >= 2.9 for gap in gaps)
 
 
+def test_a_run_that_takes_its_time_goes_on_with_what_comes_meanwhile():
+    r = rig(delay=4)
+    first, second = Deferred(), Deferred()
+    r.answers |= {"USER a": [first], "USER b": [second]}
+    r.log("USER a")
+    advance(r.clock, 0.4, step=0.01)
+    first.callback(None)
+    advance(r.clock, 0.3, step=0.01)  # as long as the run took, what comes goes with it
+    r.log("USER b")
+    advance(r.clock, 0.4, step=0.01)
+    second.callback(None)
+    r.log("USER c")
+    advance(r.clock, 0.02, step=0.01)
+    assert [event for event in r.since() if str(event).startswith("USER")] == ["USER a", "USER b", "USER c"]
+    r.log("USER d")  # c took no time: that run is over
+    advance(r.clock, 2.8, step=0.01)
+    assert "USER d" not in r.since()
+    advance(r.clock, 0.2, step=0.01)
+    assert "USER d" in r.since()
+
+
+def test_what_goes_on_for_half_the_delay_waits_for_the_next_run():
+    r = rig(delay=2)
+    waits = {f"USER u{n}": Deferred() for n in range(9)}
+    r.answers |= {name: [wait] for name, wait in waits.items()}
+    started = []
+    began = r.clock.seconds()
+    for name, wait in waits.items():
+        r.log(name)
+        while name not in r.since():
+            r.clock.advance(0.05)
+        started.append(r.clock.seconds() - began)
+        r.clock.advance(0.2)
+        wait.callback(None)
+    together = [moment for moment in started if moment <= 1.1]
+    assert len(together) >= 4
+    assert 2 <= started[len(together)] <= 2.1
+
+
 def test_without_inotify_the_log_is_looked_at_every_second():
     r = rig()
     advance(r.clock, 10)
