@@ -124,6 +124,8 @@ class Rolling:
     _ticker: Any = None
     _run: Run | None = None
     _last_start: float = float("-inf")
+    _began: float = float("-inf")
+    """When the present run began; it may go on with another one, which began at `_last_start`."""
     _open_until: float = float("-inf")
     """What comes until then goes with the run that has just ended."""
     _goes_on: bool = False
@@ -208,7 +210,7 @@ class Rolling:
             and not (self.settings.once or self._asking)
         ):
             self._asking = True
-            left = self.facts.last_run + self.turn.slice - self.clock.seconds()
+            left = self._began + self.turn.slice - self.clock.seconds()
             self.clock.callLater(max(0.0, left), self._ask_to_give_way, run)
 
     def _ask_to_give_way(self, run: Run) -> None:
@@ -337,6 +339,7 @@ class Rolling:
             else:
                 self.facts.oldest_change = None
             return Event.RUN_DONE
+        self._began = taken
         if not self._goes_on:
             self._last_start = taken
         taking = self.clock.seconds() - taken
