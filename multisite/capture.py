@@ -73,6 +73,10 @@ class Capture:
         )
         self._engine = Engine(master, self.recorder, AtOnce(), options)
 
+    def into(self, log: Log) -> Capture:
+        """The same with another log."""
+        return Capture(self._master, log, self._channel)
+
     def changed(self) -> list[CyrusSyncError]:
         """Record what the owners have that the channel names. Returns what failed; those owners stay in the
         channel."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.errors import BadOperation
+from cyrus_sync.multisite.oplog.apply_command import parse
 from cyrus_sync.multisite.oplog.operations import LogEntry, owner_from
-from cyrus_sync.multisite.packet import Messages, Operation, PacketReader
+from cyrus_sync.multisite.packet import Messages, Operation, PacketReader, State
+from cyrus_sync.multisite.snapshot import MAIL
 from cyrus_sync.multisite.vetting import Said, read
 
 
@@ -51,6 +53,9 @@ def contents_of(packet: PacketReader, spool: Path, row: dict[str, int] | None = 
                 brought[body.guid] = body.size
                 if _digest(body) != body.guid:
                     found.faults.append(f"the message {body.guid.hex()} is not what its GUID says")
+        elif isinstance(item, State):
+            if item.kind == MAIL:
+                _share_out(found, item.owner, Said(parse(item.data)), brought)
         else:
             _count(found, item, brought)
             found.new += item.id > (row or {}).get(item.origin, 0)
@@ -67,17 +72,23 @@ def _count(found: Contents, operation: Operation, brought: dict[bytes, int]) -> 
         operation.line,
         operation.attributes,
     )
-    share = found.owners.setdefault(operation.owner, Share())
-    share.operations += 1
     try:
         said = read(entry)
     except BadOperation as error:
+        found.owners.setdefault(operation.owner, Share()).operations += 1
         found.faults.append(f"operation {operation.id} of {operation.origin} makes no sense: {error}")
         return
+    _share_out(found, operation.owner, said, brought)
+
+
+def _share_out(found: Contents, owner: str, said: Said, brought: dict[bytes, int]) -> None:
+    """Count what is said of an owner."""
+    share = found.owners.setdefault(owner, Share())
+    share.operations += 1
     guids = [guid for guid in said.command.messages if guid in brought] if said.command else []
     shares = [share]
     if name := mailbox_of(said):
-        shares.append(found.mailboxes.setdefault(operation.owner, {}).setdefault(name, Share()))
+        shares.append(found.mailboxes.setdefault(owner, {}).setdefault(name, Share()))
         shares[1].operations += 1
     for one in shares:
         one.messages += len(guids)

@@ -1,9 +1,13 @@
 """Making a family, and making replicas of it by creation packets.
 
-A creation packet carries the family and the whole log with its messages, so the new replica starts where the
-maker of the packet stands. The packet brings the keys of the new replica's birth, which the family knows
-already. The new replica makes keys of its own at once, signed with those, and tells the others in its first
-packet.
+A creation packet carries a snapshot: the family, the mail, and what the log still holds
+(`multisite.snapshot`). So the new replica starts where the maker of the packet stands. The packet brings the
+keys of the new replica's birth, which the family knows already. The new replica makes keys of its own at
+once, signed with those, and tells the others in its first packet.
+
+A replica that has been away for too long is made anew in the same way (``-replace``), and stays who it is:
+its id, name and keys remain. What it has told and its maker has not heard would be lost, so that is asked for
+first. Where its log cannot tell how far it had come, it is sealed and asks the others, as after any restore.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from pathlib import Path
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.multisite import keyring
-from cyrus_sync.multisite.errors import MultisiteError, NotApplied
+from cyrus_sync.multisite.admission import judged
+from cyrus_sync.multisite.errors import MultisiteError, NotApplied, WentBack
 from cyrus_sync.multisite.export import Exported, ExportOptions, Place, export
 from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_name, new_id
-from cyrus_sync.multisite.importing import Import
+from cyrus_sync.multisite.founding import Founding, empty, is_founding
+from cyrus_sync.multisite.importing import Import, bring_up_to_date
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.multisite.membership import change_keys
 from cyrus_sync.multisite.opening import is_spool
@@ -34,6 +40,7 @@ from cyrus_sync.multisite.packet import (
 from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
+from cyrus_sync.multisite.restoring import ANSWER
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -89,6 +96,16 @@ def make_replica(
     return export(member, made, place, replace(options, kind=CREATION, invitation=text))
 
 
+def snapshot_for(member: Member, replica: Replica, place: Place, options: ExportOptions) -> Exported:
+    """Write a snapshot for a replica that is there already, and has to be made anew. Raises `BadKeys` where
+    this replica has no keys to sign it with, `MultisiteError` for this replica itself."""
+    if replica.id == member.log.self_id:
+        raise MultisiteError(f"{replica.name} is this replica itself")
+    if member.myself.key_history is None:
+        raise BadKeys("this replica has no keys to sign the packet with: multitool keys -new makes them")
+    return export(member, replica, place, replace(options, kind=CREATION))
+
+
 @dataclass(frozen=True, slots=True)
 class Pin:
     """How the maker of a creation packet proves who it is: by a `passphrase` that both ends have, or to a
@@ -131,16 +148,114 @@ def import_replica(
         family = member.family
         if family.id != header.family or family.self_id != target.id:
             raise MultisiteError("this server is a replica of a family already")
-        if not member.log.epochs.row(family.self_id) and any(True for _ in member.store.owners()):
+        begun = member.log.epochs.row(family.self_id) or is_founding(member)
+        if not begun and any(True for _ in member.store.owners()):
             raise MultisiteError("this server has mail already: a replica begins empty")
         importing = Import(member, lambda _path: None, notice)
-        for path in ordered:
-            with PacketReader(path) as packet:
-                packet.verify(maker.current)
-                importing.apply(packet, goes_on=path != ordered[-1])
+        if header.snapshot:
+            if member.is_being_made:
+                _take_over(member, ordered, maker.current, notice)
+        else:
+            # The whole log, as earlier releases wrote it.
+            for path in ordered:
+                with PacketReader(path) as packet:
+                    packet.verify(maker.current)
+                    importing.apply(packet, goes_on=path != ordered[-1])
         _have_own_keys(member, birth)
         importing.run([])
         return member.family
+
+
+def replace_replica(
+    config: Config,
+    packets: Sequence[Path],
+    *,
+    force: bool = False,
+    warn: Callable[[str], None],
+    notice: Callable[[str], None],
+) -> Family:
+    """Make this replica anew from a snapshot that was made for it. All mail here is replaced by that of the
+    snapshot. `force`: even where that loses what this replica has told, and its maker has not heard. The
+    replica is sealed afterwards where it cannot be known what else it had told; `Family.restoring` says so.
+
+    Raises `NotApplied` for packets that are not for this replica, not complete, or too old; what
+    `import_replica` raises."""
+    ordered = sorted(packets, key=lambda path: _header(path).number)
+    if not ordered:
+        raise MultisiteError("there is no creation packet")
+    header = _header(ordered[0])
+    _check_headers([_header(path) for path in ordered])
+    with Member.open(config, warn=warn, went_back=True) as member:
+        family = member.family
+        if not header.snapshot or header.family != family.id or header.targets[0].id != family.self_id:
+            raise NotApplied(f"it is no snapshot for {family.selector(family.self_id)}")
+        if member.secret() is None:
+            raise BadKeys(
+                f"the keys of this replica are lost, so it cannot be the same again: multitool rmreplica"
+                f" {family.myself.name} at {header.sender_name}, and mkreplica for a new one"
+            )
+        verdict = judged(member, header)
+        unsure = not is_founding(member) and _is_unsure(member, header, force=force)
+        if unsure:
+            incarnation = max(member.log.now(), family.myself.incarnation + 1)
+            asked = {one.id: incarnation for one in family.living() if one.id != family.self_id}
+            myself = replace(family.myself, incarnation=incarnation)
+            member.set_family(replace(family.with_replica(myself), restoring=asked))
+        _take_over(member, ordered, verdict.keys, notice, anew=True)
+        if member.generation is not None:
+            member.generation.renew()
+        for one in family.living():
+            # Each of them is to hear what this replica has now, even if there is nothing else to tell.
+            if one.id != family.self_id:
+                member.log.request(one.id, [ANSWER])
+        Import(member, lambda _path: None, notice).run([])
+        return member.family
+
+
+def _is_unsure(member: Member, header: Header, *, force: bool) -> bool:
+    """Whether this replica may have told more than its log and the snapshot know. Raises `NotApplied` where
+    it has told more than the snapshot knows, unless that is meant."""
+    log = member.log
+    if member.sealed:
+        return True
+    try:
+        if member.generation is not None:
+            member.generation.check()
+    except WentBack:
+        return True
+    bring_up_to_date(member, member.warn)
+    last, known = log.operations.last(log.self_id), header.row.get(log.self_id, 0)
+    if last > known and not force:
+        raise NotApplied(
+            f"{last - known} operations of this replica are not known to its maker {header.sender_name}, and"
+            f" would be lost: syncreplica -export {header.sender_name}, import there, and have a new snapshot"
+            " made; or -force, to lose them"
+        )
+    return last > known
+
+
+def _take_over(
+    member: Member,
+    ordered: Sequence[Path],
+    maker: PublicKeys | None,
+    notice: Callable[[str], None],
+    *,
+    anew: bool = False,
+) -> None:
+    """Take over a snapshot, all parts of which are there. `anew`: in place of all that is here."""
+    for path in ordered:
+        with PacketReader(path) as packet:
+            packet.verify(maker)
+    founding = Founding(member, notice)
+    for path in ordered:
+        with PacketReader(path) as packet:
+            if path == ordered[0]:
+                founding.begin(packet.header)
+                if anew:
+                    empty(member)
+            founding.part(packet)
+            header = packet.header
+    founding.end(header)
 
 
 def _pinned(header: Header, pin: Pin) -> tuple[SecretKeys, Succession]:

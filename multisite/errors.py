@@ -67,6 +67,10 @@ class Forked(NotApplied):
         super().__init__(text)
 
 
+class TooLate(MultisiteError):
+    """A replica lacks operations that have been trimmed: it has to be made anew from a snapshot."""
+
+
 class BadOperation(MultisiteError):
     """An operation makes no sense, or its origin may not say it. It is set aside."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.bodies import Bodies, Places
+from cyrus_sync.multisite.errors import TooLate
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
@@ -33,13 +34,19 @@ from cyrus_sync.multisite.packet import (
     PacketWriter,
     PublicKeys,
     Range,
+    State,
     Target,
 )
 from cyrus_sync.multisite.packet.frames import folded_at_most
 from cyrus_sync.multisite.restoring import ANSWER
+from cyrus_sync.multisite.scrubbing import remake, scrub_if_due
 from cyrus_sync.multisite.signing import retell
+from cyrus_sync.multisite.snapshot import write_snapshot
 
 NO_LIMIT = 1 << 62
+SHOW_EVERY = 7 * 86400
+"""Seconds after which a packet without operations says what this replica has got meanwhile."""
+_SHOWN = "shown "
 _HEADS = 4096
 """Octets of a packet's header, and of what stands at its end."""
 _BESIDE = 256
@@ -94,12 +101,14 @@ def packet_prefix(prefix: str, replica: str, when: float) -> str:
 
 
 def export(member: Member, target: Replica, place: Place, options: ExportOptions) -> Exported:
-    """Write what `target` lacks. If it lacks nothing, nothing is written and nothing believed.
+    """Write what `target` lacks. If it lacks nothing, nothing is written and nothing believed; but once in a
+    while a packet without operations shows what this replica has.
 
     A replica that is being restored writes a packet without operations; its header asks the target for the
     rest. Raises what the store and the disk raise; then the packets of this export are gone, and the target's
     row is as it was."""
     bring_up_to_date(member, member.warn)
+    scrub_if_due(member)
     made = _Export(member, target, place, options)
     done = made.exported
     try:
@@ -111,6 +120,7 @@ def export(member: Member, target: Replica, place: Place, options: ExportOptions
                     target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=options.comment
                 )
                 log.fulfilled(target.id)
+                log.notes.put(_SHOWN + target.id, log.epochs.row(log.self_id))
     except BaseException:
         made.give_up()
         raise
@@ -136,7 +146,8 @@ class _Export:
         self._trail = self._log.forks.trail(self._log.self_id) if member.sealed else {}
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
-        self._messages_in_packet = 0
+        self._in_packet = 0
+        """Messages and pieces of state in the open packet."""
         self._alone = ""
         """What may be too large for the open packet, and so stands alone in it."""
         self._covered: Row = dict(self._known)
@@ -145,6 +156,10 @@ class _Export:
         self.exported = Exported(target, row=dict(self._known))
 
     def write(self) -> None:
+        if self._options.kind == CREATION:
+            self._snapshot()
+            return
+        self._check_not_late()
         if self._member.sealed:
             # A request: its header tells the others what this replica has after its restore. Who is being
             # restored, too, is sent what this replica has of old: nobody else may have it.
@@ -163,10 +178,48 @@ class _Export:
                     break
                 self._entry(entry)
                 meter.advance()
-        if self._writer is None and not self.exported.paths and self._log.wanted():
+        if self._writer is None and not self.exported.paths and (self._log.wanted() or self._is_to_show()):
             self._open()
         if self._writer is not None:
             self._close(last=True)
+
+    def _is_to_show(self) -> bool:
+        """Whether it is time to show what has come here, although there is nothing to tell: others cannot
+        trim their logs before they know."""
+        shown, last = self._log.notes.get(_SHOWN + self._target.id), self._log.epochs.exports(self._target.id)
+        if shown == self._mine or not last:
+            return False
+        every = min(SHOW_EVERY, self._member.config.duration("multisite_keep") // 4)
+        return not last[-1].time <= self._log.now() < last[-1].time + every
+
+    def _check_not_late(self) -> None:
+        """Raises `TooLate`. A replica that is being restored asks for what it can get."""
+        gone = self._log.trimmed.beyond(self._known)
+        if not gone or self._member.sealed:
+            return
+        family, name = self._member.family, self._target.name
+        origin, number = min(gone.items())
+        raise TooLate(
+            f"{name} is believed to lack operations that are not in the log any more: of"
+            f" {family.name_of(origin)} it has {self._known.get(origin, 0)}, and those up to {number} were"
+            " trimmed. It is made anew from a snapshot. Let it tell what it has first (there: syncreplica"
+            f" -export {family.myself.name}; here: syncreplica -import), then:"
+            f" {remake(family, self._target.id)}. If it has them: multitool chepoch {name}"
+        )
+
+    def _snapshot(self) -> None:
+        """State and recent operations, for a new replica."""
+        self._open()
+        write_snapshot(self._member, self, f"exporting to {self._target.name}")
+        self._covered = dict(self._mine)
+        self._close(last=True)
+
+    def state(self, state: State) -> None:
+        """A piece of a snapshot."""
+        self._room_for(len(state.data) + 512, f"the {state.kind} of a snapshot")
+        assert self._writer is not None
+        self._writer.state(state)
+        self._in_packet += 1
 
     def _is_enough(self, following: LogEntry) -> bool:
         """Whether the packets that may still be written have no room for one more operation with its
@@ -211,9 +264,13 @@ class _Export:
             if missing:
                 entry = self._spared(entry, missing)
                 wanted = [guid for guid in wanted if guid not in missing]
-            self._messages(entry, wanted, places)
+            self.messages(entry, wanted, places)
             for guid in sorted(self._bodies.damaged.intersection(wanted)):
-                self._left_out(entry, guid)
+                self.left_out(entry, guid)
+        self.operation(entry)
+
+    def operation(self, entry: LogEntry) -> None:
+        """An operation, behind its messages."""
         told = Operation(
             entry.origin, entry.id, entry.time, owner_text(entry.owner), entry.line, entry.attributes
         )
@@ -230,7 +287,7 @@ class _Export:
         are told as expunged. Any other message is damaged, and the target will ask for it."""
         damaged = self._bodies.live(entry, missing)
         for guid in sorted(damaged):
-            self._left_out(entry, guid)
+            self.left_out(entry, guid)
         gone = missing - damaged
         if not gone:
             return entry
@@ -238,21 +295,25 @@ class _Export:
         secret = self._member.secret() if self._member.signs else None
         return retell(self._member.family.id, told, self._log.self_id, secret) if secret else told
 
-    def _left_out(self, entry: LogEntry, guid: bytes) -> None:
+    def left_out(self, entry: LogEntry, guid: bytes) -> None:
+        """Say that a message cannot be read."""
         self._member.omit(f"message {guid.hex()} of {entry.owner} cannot be read and is left out")
 
-    def _messages(self, entry: LogEntry, guids: list[bytes], places: Places | None) -> None:
-        for batch in self._bodies.batches(entry.owner, guids, places):
+    def messages(
+        self, entry: LogEntry, guids: list[bytes], places: Places | None, bodies: Bodies | None = None
+    ) -> None:
+        """The messages of an operation, found by `bodies`."""
+        for batch in (bodies or self._bodies).batches(entry.owner, guids, places):
             size = sum(body.size for body in batch)
             if self._writer is not None and self._writer.fits(self._max, size + 128 * len(batch)):
                 self._writer.messages(batch)
-                self._messages_in_packet += len(batch)
+                self._in_packet += len(batch)
             else:
                 for body in batch:
                     self._room_for(body.size + 128, f"message {body.guid.hex()} of {entry.owner}")
                     assert self._writer is not None
                     self._writer.messages([body])
-                    self._messages_in_packet += 1
+                    self._in_packet += 1
             self.exported.messages += len(batch)
             self.exported.octets += size
 
@@ -260,13 +321,13 @@ class _Export:
         """Write the messages for which the target has asked."""
         for guid in self._log.requested(self._target.id):
             for owner in self._log.operations.introducers(guid):
-                sent = self._messages_in_packet, len(self.exported.paths)
+                sent = self._in_packet, len(self.exported.paths)
                 for batch in self._bodies.batches(owner, [guid]):
                     self._room_for(sum(body.size for body in batch), "a message that was asked for")
                     assert self._writer is not None
                     self._writer.messages(batch)
-                    self._messages_in_packet += len(batch)
-                if sent != (self._messages_in_packet, len(self.exported.paths)):
+                    self._in_packet += len(batch)
+                if sent != (self._in_packet, len(self.exported.paths)):
                     break
 
     # -- physical packets
@@ -282,7 +343,7 @@ class _Export:
             self._alone = what
 
     def _empty(self) -> bool:
-        return not self._ranges and not self._messages_in_packet
+        return not self._ranges and not self._in_packet
 
     def _open(self) -> None:
         number = len(self.exported.paths) + 1
@@ -321,9 +382,18 @@ class _Export:
         self._alone = ""
         self._ranges = {}
         self._begun = dict(self._covered)
-        self._messages_in_packet = 0
+        self._in_packet = 0
         self.exported.paths.append(path)
         self.exported.row = dict(self._covered)
+
+    def _heard(self) -> dict[str, tuple[int, ...]]:
+        """What others have shown, for the header."""
+        living = {one.id for one in self._member.family.living()} - {self._log.self_id}
+        return {
+            replica: (heard.incarnation, *(heard.row.get(origin, 0) for origin in sorted(self._mine)))
+            for replica, heard in self._log.heard.all().items()
+            if replica in living
+        }
 
     def _header(self, number: int, *, last: bool, widest: bool = False) -> Header:
         """`widest`: with all origins, for the room that it takes."""
@@ -358,4 +428,7 @@ class _Export:
             heads=self._heads,
             trail=self._trail,
             forked={one.id: one.forked for one in family.replicas.values() if one.forked},
+            trimmed=self._log.trimmed.row(),
+            heard=self._heard(),
+            snapshot=self._options.kind == CREATION,
         )

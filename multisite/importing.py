@@ -45,7 +45,15 @@ from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held
 from cyrus_sync.multisite.oplog.objects import Object
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
-from cyrus_sync.multisite.packet import CREATION, Header, Messages, Operation, PacketError, PacketReader
+from cyrus_sync.multisite.packet import (
+    CREATION,
+    Header,
+    Messages,
+    Operation,
+    PacketError,
+    PacketReader,
+    heard_in,
+)
 from cyrus_sync.multisite.parts import Parts, Waiting
 from cyrus_sync.multisite.pruning import prune_held
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
@@ -57,6 +65,7 @@ from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again, where_they_part
+from cyrus_sync.multisite.scrubbing import scrub_if_due
 from cyrus_sync.multisite.trust import learn
 
 COMMIT_EVERY = 64 << 20
@@ -130,6 +139,7 @@ class Import:
         finally:
             self._parts.close()
         self._afterwards()
+        scrub_if_due(self._member)
         self._member.log.db.shrink()
         return result
 
@@ -250,6 +260,7 @@ class Import:
                 log.epochs.put(header.sender, where_they_part(log, header))
             else:
                 log.epochs.raise_to(header.sender, header.row)
+                self._note_heard(header)
             for origin, there in header.ranges.items():
                 # An origin has what it did itself, unless it was ever restored: then it has what it says.
                 if not context.family.was_restored(origin):
@@ -263,6 +274,20 @@ class Import:
             open_again(member, self.after_restore)
         self.waiting = list(self._waiting(replay.left_to_masters))
         return count
+
+    def _note_heard(self, header: Header) -> None:
+        """What the packet proves of its sender, and what the sender has heard of others. One that is being
+        restored may still get what it had before."""
+        log, family = self._member.log, self._member.family
+        shown = heard_in(header)
+        if not header.trail:
+            shown[header.sender] = header.sender_incarnation, dict(header.row)
+        for replica, (incarnation, row) in shown.items():
+            known = family.replicas.get(replica)
+            if replica == log.self_id or known is None or incarnation != known.incarnation:
+                continue
+            log.heard.note(replica, incarnation, row)
+            log.epochs.raise_to(replica, row)
 
     def _waiting(self, left: Mapping[tuple[Owner, str], Sequence[int]]) -> Iterator[Waiting]:
         """What of the operations that were left to masters is still not answered. An answer may have come

@@ -19,12 +19,13 @@ from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.multisite.admission import judged
 from cyrus_sync.multisite.errors import BadOperation, NotApplied
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.apply_command import ApplyCommand
+from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse
 from cyrus_sync.multisite.oplog.held import Held, not_stored
 from cyrus_sync.multisite.oplog.operations import LogEntry, owner_from
-from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader
+from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, State
 from cyrus_sync.multisite.replay.batch_writer import LOCK_SECONDS
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
+from cyrus_sync.multisite.snapshot import MAIL
 from cyrus_sync.multisite.vetting import read
 
 
@@ -109,7 +110,10 @@ def _found(
                 yield Found(owner, state.name, state.uniqueid, record)
 
 
-def _said(item: Operation) -> ApplyCommand | None:
+def _said(item: Operation | State) -> ApplyCommand | None:
+    if isinstance(item, State):
+        told = parse(item.data) if item.kind == MAIL else None
+        return told if told is not None and told.name == "MAILBOX" else None
     entry = LogEntry(item.origin, item.id, item.time, owner_from(item.owner), item.line, item.attributes)
     try:
         said = read(entry).command

@@ -63,6 +63,7 @@ def _roll_back(member: Member) -> set[Owner]:
         return set()
     owners = log.operations.roll_back(row) - {FAMILY}
     log.masters.roll_back_settled(row)
+    log.trimmed.lower_to(row)
     return owners
 
 

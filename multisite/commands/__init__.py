@@ -78,6 +78,7 @@ COMMANDS = {
     "checkpacket": Subcommand(("checkpacket",), "say whether packets are whole, genuine, and can be applied"),
     "lshistory": Subcommand(("lshistory",), "list what was changed, by user, mailbox, replica and time"),
     "dumpoplog": Subcommand(("dumpoplog",), "show the operations log, operation by operation"),
+    "scrubber": Subcommand(("scrubber",), "trim what the operations log and the logs hold of long ago"),
     "setaside": Subcommand(("setaside",), "show, or drop, operations that cannot be carried out"),
     "status": Subcommand(("status",), "show who is behind and what waits, for people and for monitoring"),
     "lsepoch": Subcommand(("lsepoch",), "show what each replica has, or is believed to have"),

@@ -45,6 +45,15 @@ def needs_of(member: Member, path: Path, error: CyrusSyncError) -> list[str]:
 def _why(member: Member, header: Header) -> Iterator[str]:
     """Why a packet came that does not fit, and what helps if nothing else comes."""
     sender, here = header.sender_name, member.myself.name
+    mine = member.log.epochs.row(member.log.self_id)
+    gone = [origin for origin, number in header.trimmed.items() if mine.get(origin, 0) < number]
+    if gone and lacking(header, mine):
+        named = ", ".join(sorted(_name(member, header.names, origin) for origin in gone))
+        yield f"  {sender} has trimmed them (of {named}): {here} was away for too long, and is made anew"
+        yield f"  here:     syncreplica -export {sender}"
+        yield f"  {sender}: syncreplica -import …, and multitool mkreplica -export -replace -out PATH {here}"
+        yield "  here:     multitool mkreplica -import -replace PATH"
+        return
     told = bool(member.log.epochs.exports(header.sender))
     unheard = "" if told else f"; it cannot know better, for no packets go from {here} to {sender}"
     yield f"  {sender} believes that {here} has them{unheard}"

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
-from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
+from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.keys import fingerprint_of
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
-from cyrus_sync.multisite.creation import make_replica
+from cyrus_sync.multisite.creation import make_replica, snapshot_for
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.export import ExportOptions, packet_prefix
 from cyrus_sync.multisite.family import check_replica_name
@@ -27,14 +27,18 @@ GRAMMAR = Grammar(
     [
         Option("exp/ort", "", "make new replicas, and write their creation packets"),
         Option("workd/ir", "directory", "accepted: temporary files lie beside the packets"),
+        Option("repl/ace", "", "for replicas that are there already and were away for too long"),
         Option("sec/ret", "file", "with a passphrase that the new replica's administrator knows, too"),
         *SENDING_OPTIONS,
         *COMMON_OPTIONS,
     ],
-    "host:replica …",
-    "Add replicas to the family. The creation packet holds all the mail, for mkreplica -import on a server\n"
-    "that has none. The replica's name must be new in the family. Whoever imports it compares the\n"
-    "fingerprint that is printed, or knows the passphrase in the file that -secret names.",
+    "host:replica … | -replace replica …",
+    "Add replicas to the family. The creation packet holds a snapshot: all the mail, and the operations\n"
+    "that are still in the log. It is for mkreplica -import on a server that has no mail. The replica's\n"
+    "name must be new in the family. Whoever imports it compares the fingerprint that is printed, or knows\n"
+    "the passphrase in the file that -secret names.\n"
+    "With -replace: for mkreplica -import -replace at a replica that lacks operations which are trimmed.\n"
+    "It stays who it is. Let it export first, and import that here: what it has told nobody is lost else.",
     EXIT_STATUS,
 )
 
@@ -52,6 +56,8 @@ def run(context: Context) -> int:
     passphrase_of(context.options)
     if not context.options.operands:
         raise UsageError("what to make is needed: host:replica")
+    if "replace" in context.options:
+        return _replace(context)
     wanted = [_parse(operand) for operand in context.options.operands]
     outlet, options = outlet_of(context, HEADLINE)
     with context.member() as member:
@@ -63,6 +69,31 @@ def run(context: Context) -> int:
         outlet.resume(member)
         for one in wanted:
             _make(context, member, one, (outlet, options))
+    return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
+
+
+def _replace(context: Context) -> int:
+    """Make a snapshot for each replica that is named."""
+    if "secret" in context.options:
+        raise UsageError("-secret is for new replicas: one that is there knows the keys of this one")
+    outlet, options = outlet_of(context, "Generating replica snapshot packet")
+    with context.member() as member:
+        member.check_unsealed()
+        wanted = others(member, context.options.operands)
+        for one in wanted:
+            outlet.check(one.name, one.host)
+        outlet.resume(member)
+        for one in wanted:
+            prefix = packet_prefix("repl", member.myself.name, time.time())
+            done = outlet.send(
+                prefix,
+                (one.host, context.options.text("sclass") or one.storage_class),
+                lambda place, one=one: snapshot_for(member, one, place, options),  # type: ignore[misc]
+            )
+            context.log.info(
+                f"wrote a snapshot for {one.name}: {done.operations} operations, {done.messages} messages:"
+                f" {' '.join(map(str, done.paths))}"
+            )
     return EX_OK if outlet.deliver() and not member.omissions else EX_FAILURE
 
 

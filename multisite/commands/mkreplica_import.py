@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cyrus_sync.common.errors import EX_OK
+from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
+from cyrus_sync.multisite.commands.lsrestore import what_to_do
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
-from cyrus_sync.multisite.creation import Pin, import_replica
+from cyrus_sync.multisite.creation import Pin, import_replica, replace_replica
 from cyrus_sync.multisite.errors import NotApplied
 from cyrus_sync.multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
 
@@ -21,6 +22,8 @@ GRAMMAR = Grammar(
         Option("workd/ir", "directory", "accepted: temporary files lie in the configuration directory"),
         Option("rec/eive", "", "from the creation packets that have arrived in the storage bays"),
         Option("scl/ass", "class", "with -receive: in the bays of this storage class"),
+        Option("repl/ace", "", "make this replica anew from a snapshot that was made for it"),
+        Option("fo/rce", "", "with -replace: even if what this replica has told is lost by that"),
         Option("fing/erprint", "digits", "of the maker's keys, as multitool keys shows it there"),
         Option("sec/ret", "file", "with the passphrase with which the packets were made"),
         *COMMON_OPTIONS,
@@ -28,7 +31,10 @@ GRAMMAR = Grammar(
     "[packet-file | directory …]",
     "Make this server the replica that creation packets are for. Its mail store has to be empty.\n"
     "Who made the packets is proved by -fingerprint or by -secret; without either, and on a terminal, you\n"
-    "are asked. The packets stay. If it is interrupted, it can be run again.",
+    "are asked. The packets stay. If it is interrupted, it can be run again.\n"
+    "With -replace this server is a replica that was away for too long (mkreplica -export -replace): its\n"
+    "mail and its log are replaced by those of the snapshot, its name and its keys stay. Where it is not\n"
+    "certain what it had told it is sealed then, and asks the others as after any restore (lsrestore).",
     EXIT_STATUS,
 )
 
@@ -36,11 +42,33 @@ GRAMMAR = Grammar(
 def run(context: Context) -> int:
     """Make it."""
     check_sources(context.options, "the creation packets")
+    if "replace" in context.options:
+        return _replace(context)
+    if "force" in context.options:
+        raise UsageError("-force goes with -replace")
     family = import_replica(
         context.config, _creation_packets(context), pin_of(context), warn=context.warn, notice=context.notice
     )
     context.print(f"{family.selector(family.self_id)} is made")
     context.log.info(f"became the replica {family.myself.name} of the family {family.name} ({family.id})")
+    return EX_OK
+
+
+def _replace(context: Context) -> int:
+    for name in ("fingerprint", "secret"):
+        if name in context.options:
+            raise UsageError(f"-{name} is for a new replica: this one knows the keys of its siblings")
+    family = replace_replica(
+        context.config,
+        _creation_packets(context),
+        force="force" in context.options,
+        warn=context.warn,
+        notice=context.notice,
+    )
+    context.print(f"{family.selector(family.self_id)} is made anew")
+    context.log.info(f"the replica {family.myself.name} was made anew from a snapshot")
+    if family.restoring:
+        context.print(what_to_do(family))
     return EX_OK
 
 

@@ -23,7 +23,7 @@ from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.multisite.errors import SiteLocked
 
-VERSION = 5
+VERSION = 6
 FREE_AT_MOST = 4 << 20
 """Bytes of free pages that are left in the file for later."""
 
@@ -36,6 +36,15 @@ MIGRATIONS: Mapping[int, str] = {
     2: "ALTER TABLE operations ADD COLUMN reason TEXT NOT NULL DEFAULT '';",
     3: "CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
     4: "CREATE INDEX introduced_by_guid ON introduced (guid);",
+    5: """
+        CREATE TABLE heard (
+            replica TEXT NOT NULL, incarnation INTEGER NOT NULL, origin TEXT NOT NULL, id INTEGER NOT NULL,
+            PRIMARY KEY (replica, origin)
+        ) WITHOUT ROWID;
+        CREATE TABLE trimmed (origin TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE given (mark INTEGER PRIMARY KEY);
+        CREATE TABLE earlier (uniqueid TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
+    """,
 }
 """SQL that takes a file of version N to N + 1, by N. Never changed once released."""
 

@@ -17,6 +17,11 @@ Row = dict[str, int]
 """Origin's replica id -> number of its last operation."""
 
 
+_OLD_EXPORTS = (
+    "FROM exports WHERE time < ? AND number NOT IN (SELECT max(number) FROM exports GROUP BY target)"
+)
+
+
 class Export(NamedTuple):
     """An export that was made at `time` (Unix seconds), and the `row` that its target was believed to have
     before."""
@@ -91,6 +96,15 @@ class Epochs:
             Export(number, when, to, json.loads(row), packet, comment)
             for number, when, to, row, packet, comment in found
         ]
+
+    def count_exports(self, before: int) -> int:
+        """How many `forget_exports` would forget."""
+        return int(self._db.row(f"SELECT count(*) {_OLD_EXPORTS}", (before,))[0])
+
+    def forget_exports(self, before: int) -> int:
+        """Forget the exports that were made before a time (Unix seconds), but the last to each target; how
+        many."""
+        return self._db.execute(f"DELETE {_OLD_EXPORTS}", (before,)).rowcount
 
     def recover(self, target: str, since: int) -> Export | None:
         """Set the row of `target` back to what was believed before the last export at or before `since` (Unix

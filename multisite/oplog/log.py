@@ -11,11 +11,13 @@ from cyrus_sync.common.names import Owner, owner_of, root_of
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.epochs import Epochs
 from cyrus_sync.multisite.oplog.forks import Forks
+from cyrus_sync.multisite.oplog.heard import Hearsay
 from cyrus_sync.multisite.oplog.masters import Master, Masters
 from cyrus_sync.multisite.oplog.notes import Notes
 from cyrus_sync.multisite.oplog.objects import Objects
 from cyrus_sync.multisite.oplog.operations import Operations, owner_text
 from cyrus_sync.multisite.oplog.shadows import Shadows
+from cyrus_sync.multisite.oplog.trimmed import Trimmed
 
 
 class Log:
@@ -29,6 +31,8 @@ class Log:
         self.self_id = self_id
         self.operations = Operations(self.db, self_id)
         self.epochs = Epochs(self.db)
+        self.heard = Hearsay(self.db)
+        self.trimmed = Trimmed(self.db)
         self.shadows = Shadows(self.db)
         self.masters = Masters(self.db)
         self.objects = Objects(self.db)

@@ -18,6 +18,7 @@ import zstandard
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.oplog.database import Database
+from cyrus_sync.multisite.oplog.given import Given
 
 FAMILY = Owner("family", "")
 """Owner of the operations that change the family itself."""
@@ -98,6 +99,7 @@ class Operations:
 
     def __init__(self, database: Database, origin: str) -> None:
         self._db = database
+        self._given = Given(database)
         self.origin = origin
         self.sign: Callable[[LogEntry], str] | None = None
         """Makes the signature of an operation of this replica; None if this replica does not sign."""
@@ -136,6 +138,15 @@ class Operations:
             raise MultisiteError(f"operation {entry.id} of {entry.origin} is out of order")
         return self._insert(entry, OperationState.SET_ASIDE if entry.reason else OperationState.BEGUN)
 
+    def take_over(self, entry: LogEntry, state: OperationState) -> None:
+        """Put an operation into the log of a replica that is made from a snapshot."""
+        self._insert(entry, state)
+
+    def has(self, origin: str, number: int) -> bool:
+        """Whether an operation is in the log."""
+        found = self._db.row("SELECT 1 FROM operations WHERE origin = ? AND id = ?", (origin, number))
+        return bool(found)
+
     def _insert(self, entry: LogEntry, state: OperationState) -> LogEntry:
         owner = owner_text(entry.owner)
         with self._db.transaction():
@@ -156,9 +167,10 @@ class Operations:
                     entry.reason,
                 ),
             ).lastrowid
+            given = self._given.among(owner, entry.guids)
             self._db.executemany(
                 "INSERT OR IGNORE INTO introduced (owner, guid, seq) VALUES (?, ?, ?)",
-                [(owner, guid, seq) for guid in entry.guids],
+                [(owner, guid, seq) for guid in entry.guids if guid not in given],
             )
             self._db.execute(
                 "INSERT INTO epochs (replica, origin, id) VALUES (?, ?, ?)"
@@ -226,6 +238,31 @@ class Operations:
             " ORDER BY seq",
             (known,),
         )
+
+    def last_before(self, origin: str, time: int, most: int) -> int:
+        """The number up to which all operations of an origin were made before `time` (Unix seconds), `most`
+        at most; 0 if there is none."""
+        found = self._db.row(
+            "SELECT id FROM operations WHERE origin = ? AND id <= ? AND time >= ? ORDER BY id LIMIT 1",
+            (origin, most, time),
+        )
+        return int(found[0]) - 1 if found else most
+
+    def done_up_to(self, origin: str, number: int) -> Iterator[LogEntry]:
+        """The operations of an origin up to a number that are done, in their order. Streams."""
+        yield from self._select(
+            "WHERE origin = ? AND id <= ? AND state = ? ORDER BY id", (origin, number, OperationState.DONE)
+        )
+
+    def remove(self, entries: Iterable[LogEntry]) -> None:
+        """Forget operations, and which messages they have brought. Their numbers stay given away."""
+        for entry in entries:
+            owner = owner_text(entry.owner)
+            self._db.executemany(
+                "DELETE FROM introduced WHERE owner = ? AND guid = ? AND seq = ?",
+                [(owner, guid, entry.seq) for guid in entry.guids],
+            )
+            self._db.execute("DELETE FROM operations WHERE seq = ?", (entry.seq,))
 
     def of_owner(self, owner: Owner) -> Iterator[LogEntry]:
         """All operations of the log on an owner, in causal order. Streams."""
@@ -310,9 +347,9 @@ class Operations:
 
     def introduced(self, owner: Owner, guid: bytes) -> bool:
         """Whether an operation has brought the message into the log."""
-        return bool(
-            self._db.row("SELECT 1 FROM introduced WHERE owner = ? AND guid = ?", (owner_text(owner), guid))
-        )
+        text = owner_text(owner)
+        found = self._db.row("SELECT 1 FROM introduced WHERE owner = ? AND guid = ?", (text, guid))
+        return bool(found) or bool(self._given.among(text, [guid]))
 
     def introduced_by(self, entry: LogEntry) -> list[bytes]:
         """Those messages of an operation that it brought into the log, in its order."""
@@ -329,9 +366,13 @@ class Operations:
         return [guid for guid in entry.guids if guid in found]
 
     def introducers(self, guid: bytes) -> list[Owner]:
-        """The owners on whom an operation has brought the message into the log."""
+        """The owners on whom an operation has brought the message into the log, trimmed or not."""
         rows = self._db.execute("SELECT owner FROM introduced WHERE guid = ?", (guid,))
-        return [owner_from(text) for (text,) in rows.fetchall()]
+        found = [text for (text,) in rows.fetchall()]
+        if not found and self._given:
+            everybody = self._db.execute("SELECT DISTINCT owner FROM shadows").fetchall()
+            found = [text for (text,) in everybody if self._given.among(text, [guid])]
+        return [owner_from(text) for text in found]
 
     def introducers_of_held(self) -> dict[Owner, dict[bytes, tuple[str, int]]]:
         """Owner -> the held messages that an operation on that owner has brought into the log, each with the
@@ -369,6 +410,10 @@ class Operations:
                 )
                 times += [int(found[0])] if found else []
         return min(times, default=None)
+
+    def count(self) -> int:
+        """How many operations are in the log."""
+        return int(self._db.row("SELECT count(*) FROM operations")[0])
 
     def count_lacking(self, row: Mapping[str, int]) -> int:
         """How many operations `lacking` would give."""

@@ -36,6 +36,30 @@ CREATE TABLE exports (
     comment TEXT NOT NULL
 );
 
+-- What each replica has proved to have, in its incarnation.
+CREATE TABLE heard (
+    replica TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    PRIMARY KEY (replica, origin)
+) WITHOUT ROWID;
+
+-- Up to which number the operations of an origin were trimmed.
+CREATE TABLE trimmed (
+    origin TEXT PRIMARY KEY,
+    id INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Messages that trimmed operations brought: 8 octets of a hash of owner and GUID.
+CREATE TABLE given (mark INTEGER PRIMARY KEY);
+
+-- What the master of a mailbox told in trimmed operations.
+CREATE TABLE earlier (
+    uniqueid TEXT PRIMARY KEY,
+    word TEXT NOT NULL                  -- JSON
+) WITHOUT ROWID;
+
 -- Which operation brought a message into the log first: who has that one has the message.
 CREATE TABLE introduced (
     owner TEXT NOT NULL,

@@ -12,8 +12,8 @@ from cyrus_sync.multisite.packet.errors import (
     PacketSealed,
     PacketTooNew,
 )
-from cyrus_sync.multisite.packet.header import CREATION, UPDATE, Header, Range, Target
-from cyrus_sync.multisite.packet.items import Messages, Operation
+from cyrus_sync.multisite.packet.header import CREATION, UPDATE, Header, Range, Target, heard_in
+from cyrus_sync.multisite.packet.items import Messages, Operation, State
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.reader import PacketReader
 from cyrus_sync.multisite.packet.writer import PacketWriter
@@ -36,5 +36,7 @@ __all__ = [
     "PublicKeys",
     "Range",
     "SecretKeys",
+    "State",
     "Target",
+    "heard_in",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
@@ -99,6 +99,13 @@ class Header:
     """Number -> link of operations of a sender that was restored from a backup."""
     forked: Mapping[str, int] = field(default_factory=dict)
     """Origin -> up to which number its operations may differ from site to site."""
+    trimmed: Mapping[str, int] = field(default_factory=dict)
+    """Origin -> up to which number the sender has trimmed its operations (`multisite.scrubbing`)."""
+    heard: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What other replicas have proved to have, as far as the sender has heard. By id: the incarnation, then
+    the last operation of each origin of `row`, these in order of their ids."""
+    snapshot: bool = False
+    """Whether a creation packet holds state and recent operations; else it holds all operations."""
 
     def __post_init__(self) -> None:
         if self.kind not in (UPDATE, CREATION):
@@ -110,6 +117,8 @@ class Header:
         _check_number("created", self.created, high=_YEAR_10000 - 1)
         if type(self.last) is not bool:
             raise ValueError("last is neither true nor false")
+        if type(self.snapshot) is not bool or (self.snapshot and self.kind != CREATION):
+            raise ValueError("snapshot is neither true nor false, or stands in an update packet")
         _check_count("targets", self.targets, MOST_TARGETS)
         for target in self.targets:
             _check_ids("targets", target.id)
@@ -149,6 +158,17 @@ class Header:
         _check_ids("forked", *self.forked)
         for last in self.forked.values():
             _check_number("forked", last, high=MAX_OPERATION)
+        _check_count("trimmed", self.trimmed, MOST_REPLICAS)
+        _check_ids("trimmed", *self.trimmed)
+        for last in self.trimmed.values():
+            _check_number("trimmed", last, high=MAX_OPERATION)
+        _check_count("heard", self.heard, MOST_REPLICAS)
+        _check_ids("heard", *self.heard)
+        for numbers in self.heard.values():
+            if len(numbers) != len(self.row) + 1:
+                raise ValueError("heard does not have a number for each origin in row")
+            for number in numbers:
+                _check_number("heard", number, high=MAX_OPERATION)
         for name, text in (("keys", self.keys), ("invitation", self.invitation)):
             if not isinstance(text, str) or len(text) > LONGEST_KEYS or _CONTROL.search(text):
                 raise ValueError(f"{name}: no controls, at most {LONGEST_KEYS} characters")
@@ -192,6 +212,13 @@ class Header:
                 yield from _mapping(name, {key: quote(link) for key, link in links.items()})
         if self.forked:
             yield from _mapping("forked", {key: str(last) for key, last in self.forked.items()})
+        if self.trimmed:
+            yield from _mapping("trimmed", {key: str(last) for key, last in self.trimmed.items()})
+        if self.heard:
+            lists = {key: f"[{', '.join(map(str, n))}]" for key, n in self.heard.items()}
+            yield from _mapping("heard", lists)
+        if self.snapshot:
+            yield "snapshot: true"
 
     @classmethod
     def parse(cls, text: str) -> Header:
@@ -210,10 +237,21 @@ class Header:
             ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_OPERATION)),
             row=dict.fromkeys(self.row, MAX_OPERATION),
             forked=dict.fromkeys(self.forked, MAX_OPERATION),
+            trimmed=dict.fromkeys(self.trimmed, MAX_OPERATION),
+            heard=dict.fromkeys(self.heard, (MAX_OPERATION,) * (len(self.row) + 1)),
             number=MAX_ID,
             last=False,
             created=_YEAR_10000 - 1,
         )
+
+
+def heard_in(header: Header) -> dict[str, tuple[int, dict[str, int]]]:
+    """Replica -> its incarnation and its row, as the sender has heard."""
+    origins = sorted(header.row)
+    return {
+        replica: (incarnation, dict(zip(origins, numbers, strict=True)))
+        for replica, (incarnation, *numbers) in header.heard.items()
+    }
 
 
 def _values(found: Any) -> dict[str, Any]:
@@ -227,7 +265,9 @@ def _values(found: Any) -> dict[str, Any]:
         values[name] = _text_of(values.get(name, ""), name)
     for name in ("sender_incarnation", "number", "created"):
         values[name] = _number_of(values.get(name, "0"), name)
-    values["last"] = {"true": True, "false": False}.get(_text_of(values["last"], "last"))
+    for name in ("last", "snapshot"):
+        word = _text_of(values.get(name, "false"), name)
+        values[name] = {"true": True, "false": False}.get(word)
     values["targets"] = tuple(_target(one) for one in _list_of(values["targets"], "targets"))
     for name, read in _MAPPINGS.items():
         pairs = _mapping_of(values.get(name, {}), name)
@@ -286,7 +326,11 @@ def _guid_of(value: Any) -> bytes:
     return bytes.fromhex(value)
 
 
-_MAPPINGS = {
+def _numbers_of(value: Any, name: str) -> tuple[int, ...]:
+    return tuple(_number_of(one, name) for one in _list_of(value, name))
+
+
+_MAPPINGS: Mapping[str, Callable[[Any, str], Any]] = {
     "ranges": _range_of,
     "row": _number_of,
     "names": _text_of,
@@ -294,6 +338,8 @@ _MAPPINGS = {
     "heads": _text_of,
     "trail": _text_of,
     "forked": _number_of,
+    "trimmed": _number_of,
+    "heard": _numbers_of,
 }
 """How the values of each mapping are read."""
 

@@ -2,6 +2,7 @@
 
     MESSAGES <count> <octets>          and so many octets: APPLY MESSAGE lines, as on the wire
     OPERATION origin=… id=… time=… owner=… <octets>       and so many octets: one line of the protocol
+    STATE kind=… owner=… <octets>      in a snapshot, and so many octets: what its maker has
 
 Lines end in CRLF. A section of messages has at most `LARGEST_SECTION` octets, or holds a single message.
 """
@@ -31,6 +32,7 @@ MESSAGE_HEAD = re.compile(
 )
 _SECTION = re.compile(rb"MESSAGES ([1-9][0-9]{0,9}) ([1-9][0-9]{0,10})\r\n")
 _OPERATION = re.compile(rb"OPERATION ((?:[a-z][a-z0-9_-]{0,63}=[!-~]* )+)([1-9][0-9]{0,8})\r\n")
+_STATE = re.compile(rb"STATE kind=([a-z][a-z0-9_-]{0,63}) owner=([!-~]*) ([1-9][0-9]{0,8})\r\n")
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-F]{2})*")
@@ -82,6 +84,37 @@ class Operation:
         if len(head) > LONGEST_HEAD:
             raise ValueError(f"an operation's attributes are longer than {LONGEST_HEAD} octets")
         return head
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A piece of what the maker of a snapshot has. `kind` says of what, and how `data` is to be read
+    (`multisite.snapshot`); `owner` is "" where it is not of one. ValueError for bad ones."""
+
+    kind: str
+    data: bytes
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.kind) or not 1 <= len(self.data) <= LONGEST_LINE:
+            raise ValueError(f"a state of a bad kind, empty, or of more than {LONGEST_LINE} octets")
+
+    def head(self) -> bytes:
+        """The line that begins it."""
+        owner = quote(self.owner, _PLAIN)
+        return f"STATE kind={self.kind} owner={owner} {len(self.data)}\r\n".encode("ascii")
+
+
+def parse_state_head(head: bytes) -> tuple[str, str, int]:
+    """Kind, owner and octets of what follows. Raises `PacketDamaged`."""
+    found = _STATE.fullmatch(head)
+    if found is None or int(found[3]) > LONGEST_LINE:
+        raise PacketDamaged(f"not a state: {head[:60]!r}")
+    try:
+        owner = unquote(found[2].decode("ascii"), errors="strict")
+    except UnicodeDecodeError:
+        raise PacketDamaged("a state whose owner is not text") from None
+    return found[1].decode("ascii"), owner, int(found[3])
 
 
 def parse_operation_head(head: bytes) -> tuple[dict[str, str], int]:

@@ -17,7 +17,8 @@ import re
 from cyrus_sync.multisite.packet.errors import NotAPacket, PacketDamaged, PacketTooNew
 from cyrus_sync.multisite.packet.header import Header
 
-FORMAT = 1
+FORMAT = 2
+"""The highest that is read: 1 has messages and operations, 2 may hold state, too."""
 LARGEST = 16 << 20
 """Octets up to and including the line ``---``."""
 
@@ -47,7 +48,8 @@ def fill(header: Header, room: int) -> bytes:
 
 
 def _text(header: Header) -> bytes:
-    return b"cyrus-sync packet %d\n" % FORMAT + header.text().encode()
+    number = 2 if header.snapshot else 1
+    return b"cyrus-sync packet %d\n" % number + header.text().encode()
 
 
 def read(descriptor: int) -> tuple[Header, bytes]:

@@ -34,10 +34,12 @@ from cyrus_sync.multisite.packet.items import (
     MESSAGE_HEAD,
     Messages,
     Operation,
+    State,
     make_operation,
     parse_messages,
     parse_operation_head,
     parse_section_head,
+    parse_state_head,
 )
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.sealing import ContentKey
@@ -101,7 +103,7 @@ class PacketReader:
         if not octets.at_end():
             raise PacketDamaged(f"the packet ends at octet {octets.position}, and the file does not")
 
-    def items(self, spool_dir: Path) -> Iterator[Messages | Operation]:
+    def items(self, spool_dir: Path) -> Iterator[Messages | Operation | State]:
         """What is in it, in its order. A large message is spooled to a nameless file in `spool_dir` and can
         be read, any number of times, until the next item is asked for.
 
@@ -114,6 +116,9 @@ class PacketReader:
                 head = stream.line(LONGEST_HEAD)
                 if head.startswith(b"MESSAGES "):
                     yield from self._messages(stream, *parse_section_head(head), spool_dir)
+                elif head.startswith(b"STATE "):
+                    kind, owner, octets = parse_state_head(head)
+                    yield State(kind, stream.exactly(octets), owner)
                 else:
                     attributes, octets = parse_operation_head(head)
                     yield make_operation(attributes, stream.exactly(octets))

@@ -29,7 +29,15 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.packet import prologue, signature
 from cyrus_sync.multisite.packet.frames import FRAME, end_line, fold, folded_at_most
 from cyrus_sync.multisite.packet.header import Header
-from cyrus_sync.multisite.packet.items import BEGIN, BETWEEN, CLOSE, Operation, message_head, section_head
+from cyrus_sync.multisite.packet.items import (
+    BEGIN,
+    BETWEEN,
+    CLOSE,
+    Operation,
+    State,
+    message_head,
+    section_head,
+)
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.sealing import OVERHEAD, ContentKey
 
@@ -128,6 +136,13 @@ class PacketWriter:
             self._end_section()
             self._put(operation.head())
             self._put(operation.line)
+
+    def state(self, state: State) -> None:
+        """A piece of a snapshot."""
+        with self._all_or_nothing():
+            self._end_section()
+            self._put(state.head())
+            self._put(state.data)
 
     # -- how large it is
 

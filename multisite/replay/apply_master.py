@@ -171,8 +171,7 @@ def _impose(
     told = Told(log, entry.owner, uniqueid)
 
     def before(uid: int) -> Record | None:
-        said = told.word(entry.origin, uid, base.modseq)
-        return said.record if said else None
+        return told.word(entry.origin, uid, base.modseq)
 
     highest = max(state.highestmodseq, local.highestmodseq)
     plan = plan_rebase(

@@ -2,12 +2,13 @@
 
 A record of another replica says all flags, not what was changed. What was changed shows by comparing it with
 what that replica had before: the master's word on which it builds, or what it said itself since. Both are in
-the log, unless they are so old that they have been trimmed.
+the log; of words that were trimmed it is known what the last of them was (`EarlierWord`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from cyrus_sync.common.model import MailboxState, Record
@@ -18,6 +19,7 @@ from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base
 from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.oplog.trimmed import EarlierWord
 from cyrus_sync.multisite.replay.three_way import flags
 
 
@@ -34,12 +36,10 @@ class Told:
         self._owner = owner
         self._uniqueid = uniqueid
 
-    def word(self, master: str, uid: int, modseq: int) -> _Told | None:
+    def word(self, master: str, uid: int, modseq: int) -> Record | None:
         """The last word of `master` (id) on a message that belongs to its state `modseq`."""
-        for entry, said in self._said(master, uid):
-            if said.update.state.highestmodseq <= modseq and (found := _record(said, uid)):
-                return _Told(entry, found)
-        return None
+        found = self._word(master, uid, modseq)
+        return found.record if found else self._trimmed(uid, modseq)
 
     def header(self, master: str, modseq: int) -> MailboxState | None:
         """The mailbox as the master told it in its state `modseq`."""
@@ -47,7 +47,8 @@ class Told:
             state: MailboxState = said.update.state
             if state.highestmodseq <= modseq:
                 return state
-        return None
+        earlier = self._earlier
+        return earlier.state if earlier is not None and earlier.modseq <= modseq else None
 
     def before(self, entry: LogEntry, record: Record, base: Base, master: str) -> Record | None:
         """What the origin of an operation had of a message before it said `record`; None where nobody
@@ -60,7 +61,10 @@ class Told:
             ),
             None,
         )
-        word = self.word(master, record.uid, base.modseq) if record.uid <= base.last_uid else None
+        known = record.uid <= base.last_uid
+        word = self._word(master, record.uid, base.modseq) if known else None
+        if own is None and word is None:
+            return self._trimmed(record.uid, base.modseq) if known else None
         if own is None or word is None:
             return own.record if own else word.record if word else None
         earlier_base = _base_of(own.entry)
@@ -70,8 +74,27 @@ class Told:
             return word.record
         # It had heard the master meanwhile, and had kept its own change on top.
         before = self.word(master, record.uid, earlier_base.modseq)
-        kept = flags(before.record.flags if before else None, word.record.flags, own.record.flags)
+        kept = flags(before.flags if before else None, word.record.flags, own.record.flags)
         return own.record._replace(flags=kept)
+
+    def _word(self, master: str, uid: int, modseq: int) -> _Told | None:
+        """The same as far as it is in the log, with its operation."""
+        for entry, said in self._said(master, uid):
+            if said.update.state.highestmodseq <= modseq and (found := _record(said, uid)):
+                return _Told(entry, found)
+        return None
+
+    def _trimmed(self, uid: int, modseq: int) -> Record | None:
+        """What trimmed operations had told last of a message, if that belongs to the state `modseq`."""
+        earlier = self._earlier
+        return earlier.base_of(uid) if earlier is not None and earlier.modseq <= modseq else None
+
+    @cached_property
+    def _earlier(self) -> EarlierWord | None:
+        """What trimmed operations of this reign had told."""
+        master = self._log.masters.of(self._owner)
+        found = self._log.trimmed.earlier(self._uniqueid)
+        return found if found is not None and master is not None and found.reign == master.reign else None
 
     def _said(self, origin: str, uid: int = 0) -> Iterator[tuple[LogEntry, ApplyCommand]]:
         """The operations of an origin on the mailbox, the last one first; with `uid`, on that message."""

@@ -209,7 +209,7 @@ def test_a_packet_of_a_newer_format(sites: list[Site], travel: Path) -> None:
     path = packet(*sites[:2], travel)
     octets = path.read_bytes()
     line, _, rest = octets.partition(b"\n")
-    path.write_bytes(line.replace(b"1", b"2", 1) + b"\n" + rest)
+    path.write_bytes(line.replace(b"1", b"3", 1) + b"\n" + rest)
     assert isinstance(refusal(sites[1], path), PacketTooNew)
 
 

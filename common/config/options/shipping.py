@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.config.options.kinds import INTEGER, STRING, SWITCH, WORDS, Option
+from cyrus_sync.common.config.options.kinds import DURATION, INTEGER, STRING, SWITCH, WORDS, Option
 
 TITLE = "Shipping between sites"
 OPTIONS = (
@@ -71,6 +71,27 @@ OPTIONS = (
         "how to do without that master (chmaster -force).",
         minimum=1,
         maximum=36500,
+        ours=True,
+    ),
+    Option(
+        "multisite_keep",
+        DURATION,
+        "30d",
+        "How long operations stay in the operations log that all replicas are known to have. After that they "
+        "are trimmed, like the notes of exports that are as old.",
+        unit="d",
+        minimum=0,
+        ours=True,
+    ),
+    Option(
+        "multisite_keep_unheard",
+        DURATION,
+        "365d",
+        "How long operations stay in the operations log that some replica is not known to have, and lines in "
+        "the logs of packets and shipping. A replica that comes back later has to be made anew (multitool "
+        "mkreplica -export -replace). 0 = for ever.",
+        unit="d",
+        minimum=0,
         ours=True,
     ),
     Option(

@@ -128,8 +128,8 @@ def test_something_else_is_not_a_packet(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_newer_format_is_refused_with_advice(sound: bytes, tmp_path: Path) -> None:
-    error = verdict(tmp_path / "p", sound.replace(b"packet 1\n", b"packet 2\n", 1))
-    assert type(error) is PacketTooNew and "format 2" in error.message and "upgrade" in error.message
+    error = verdict(tmp_path / "p", sound.replace(b"packet 1\n", b"packet 3\n", 1))
+    assert type(error) is PacketTooNew and "format 3" in error.message and "upgrade" in error.message
 
 
 def test_a_header_without_an_end_is_damage(tmp_path: Path) -> None:
