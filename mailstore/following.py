@@ -45,7 +45,7 @@ def follow_renames(
         with store.read(owner) as reader:
             moved.update(_by_contents(reader, source, lost, fresh))
     renames = _renames(store, owner, earlier, moved, name_of=name_of, notice=notice)
-    for old, new in _in_turn(renames):
+    for old, new in in_turn(renames):
         store.rename(old, new, log=True, timeout=_LOCK_TIMEOUT)
     entries = {folder: earlier.folders.pop(folder) for folder in moved}
     for folder, one in entries.items():
@@ -114,7 +114,7 @@ def _renames(
     return renames
 
 
-def _in_turn(renames: dict[str, str]) -> Iterable[tuple[str, str]]:
+def in_turn(renames: dict[str, str]) -> Iterable[tuple[str, str]]:
     """Renames in an order in which each new name is free; of names in a circle one goes aside first."""
     waiting = dict(renames)
     while waiting:

@@ -11,8 +11,9 @@ from cyrus_sync.spool.trouble import cannot_read
 
 
 class Mail(Enum):
-    """The values of `sync_source` but for ``auto``, which is one of these. Who asks says something about
-    each and ends with `assert_never`, so that mypy names every such place to whoever adds one."""
+    """The values of `sync_source` but for ``auto``, which is one of these, and ``imap``, which is STORE. Who
+    asks says something about each and ends with `assert_never`, so that mypy names every such place to
+    whoever adds one."""
 
     STORE = "native"
     """Our store's."""
@@ -36,6 +37,8 @@ class Mail(Enum):
 def whose_mail(cfg: Config) -> Mail:
     """Raises `StoreError` for who may not look which it is."""
     source = cfg.string("sync_source")
+    if source == "imap":  # what is pulled is in our store
+        return Mail.STORE
     if source != "auto":
         return Mail(source)
     path = list_of_mailboxes(cfg)

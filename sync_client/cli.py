@@ -39,6 +39,24 @@ class NoServer(CyrusSyncError):
     text = "sync_host not defined"
 
 
+def pulls(arguments: Arguments, cfg: Config) -> bool:
+    """Whether mail is pulled from an IMAP server, rather than that of the store replicated. Raises
+    `UsageError` for what cannot be pulled."""
+    if cfg.string("sync_source") != "imap" or arguments.channel or arguments.mode not in _REPLICATING:
+        return False
+    if arguments.mode not in (Mode.USERS, Mode.ALL):
+        raise UsageError(
+            f"with sync_source: imap users (-u) or everybody (-A) are pulled, not {arguments.mode.value}; "
+            "the store itself is replicated on a channel (-n)"
+        )
+    if arguments.server:
+        raise UsageError("with sync_source: imap imap_host says where mail is pulled from, not -S")
+    return True
+
+
+_REPLICATING = (Mode.USERS, Mode.MAILBOXES, Mode.ALL, Mode.META, Mode.ROLLING)
+
+
 class NothingToDo(CyrusSyncError):
     """A run that was asked for names nobody and nothing."""
 
@@ -57,6 +75,8 @@ def _run(words: list[str]) -> int:
         return _verify_report(arguments, cfg)
     if arguments.channel and arguments.mode is not Mode.ROLLING:
         check_known(cfg, arguments.channel)
+    if pulls(arguments, cfg):
+        return _pull(arguments, cfg)
     settings = _client_settings(arguments, cfg)
     if arguments.startup_wait:
         complain(
@@ -71,6 +91,14 @@ def _run(words: list[str]) -> int:
     if arguments.mode is Mode.ROLLING:
         return _roll(arguments, cfg, settings)
     return _once(arguments, cfg, settings)
+
+
+def _pull(arguments: Arguments, cfg: Config) -> int:
+    found, bad = _names(arguments, cfg)
+    report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
+    from cyrus_sync.sync_client.pulling import run_pull
+
+    return run_pull(arguments, cfg, found) or (EX_FAILURE if bad else EX_OK)
 
 
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:

@@ -243,6 +243,11 @@ class MailWriter(MailReader, Protocol):
         """Give a mailbox that never held a message another UIDVALIDITY, a lower one too; `UnknownFailure`
         for one that did."""
 
+    def renew(self, name: str, uidvalidity: int, *, delayed: bool = True) -> MailboxState:
+        """Put a new, empty mailbox in the place of one: another uniqueid, this UIDVALIDITY, and the same
+        rights, options and annotations. What was there goes as `delete` lets it go; of an INBOX too, and then
+        nothing else of the user does. `MailboxNonexistent`."""
+
     def set_flags(
         self, mailbox: str, uids: Iterable[int], *, add: Sequence[str] = (), remove: Sequence[str] = ()
     ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cyrus_sync.common.config.options import (
     client,
+    imap,
     lifeboat,
     limits,
     lmtp,
@@ -30,8 +31,8 @@ __all__ = ["HOST_OPTIONS", "OPTIONS", "THEMES", "Kind", "Option", "Theme"]
 THEMES = tuple(
     Theme(module.TITLE, module.OPTIONS)
     for module in (
-        store, spool, synclog, client, server, lifeboat, lmtp, login, tls, limits, shipping, syslog,
-        watching, objects,
+        store, spool, imap, synclog, client, server, lifeboat, lmtp, login, tls, limits, shipping,
+        syslog, watching, objects,
     )
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for theme in THEMES for option in theme.options}

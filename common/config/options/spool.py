@@ -14,8 +14,9 @@ OPTIONS = (
         "sync_server and mailstore, cyrus the spool of a real Cyrus, which is read beside its daemons and "
         "never written. auto: cyrus where the list of mailboxes of one is there (mboxlist_db_path), else "
         "native. csync: what the server of cyrus_csync tells, whatever its files look like; for sync_client "
-        "alone, see there.",
-        choices=("native", "cyrus", "csync", "auto"),
+        "alone, see there. imap: sync_client without -n pulls the mail of another IMAP server (imap_host) "
+        "into our store; to everybody else, and to a channel, that is native.",
+        choices=("native", "cyrus", "csync", "imap", "auto"),
         ours=True,
     ),
     Option(

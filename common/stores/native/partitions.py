@@ -111,8 +111,10 @@ class Partitions:
 
     def _trouble(self, name: str) -> str:
         root = self._layout.partitions[name]
+        marker = root / MARKER
         try:
-            if (root / MARKER).exists() or not self._is_missed(name):
+            # Looked for again last: the first owner may come in between, with the marker, and so be known.
+            if marker.exists() or not self._is_missed(name) or marker.exists():
                 return ""
         except OSError as error:
             return f"partition {name}: {root}: {error.strerror}"

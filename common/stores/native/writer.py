@@ -97,6 +97,7 @@ class Writer:
     create = _verb(folders.create)
     append = _verb(messages.append)
     number_anew = _verb(folders.number_anew)
+    renew = _verb(folders.renew)
     set_flags = _verb(messages.set_flags)
     expunge = _verb(messages.expunge)
     unexpunge = _verb(messages.unexpunge)

@@ -148,6 +148,31 @@ class LocalConformance(Conformance):
         with pytest.raises(ReplyError), mail.write(ALICE) as writer:
             writer.number_anew(INBOX, 17)
 
+    @pytest.mark.parametrize("delayed", [True, False])
+    def test_an_inbox_may_begin_anew_and_all_else_of_the_user_stays(self, mail, log, delayed):
+        with mail.write(ALICE) as writer:
+            writer.annotate(INBOX, "/comment", "", b"mine")
+            writer.subscribe(INBOX)
+            writer.put_script("x", b"keep;")
+            before = writer.mailbox(INBOX)
+            log.take()
+            made = writer.renew(INBOX, 17, delayed=delayed)
+            assert writer.append(INBOX, [(message(11), 5, "")], uids=[1]) == [1]
+        after = mailbox_in(mail)
+        assert (after.uniqueid, after.uidvalidity, after.last_uid) == (made.uniqueid, 17, 1)
+        assert after.uniqueid != before.uniqueid and after.acl == before.acl
+        assert [(one.entry, one.value) for one in after.annotations] == [("/comment", b"mine")]
+        with mail.read(ALICE) as reader:
+            assert reader.mailbox(f"{INBOX}.Work") is not None
+            assert reader.meta(with_sieve=False).subscriptions and reader.sieve_scripts()
+            aside = [one for one in reader.mailboxes() if one.uniqueid == before.uniqueid]
+            assert [one.name.startswith("DELETED.") for one in aside] == [True] * delayed
+            assert delayed or reader.tombstone(before.uniqueid) is not None
+        assert ("MAILBOX", INBOX) in log.take()
+        assert sums_agree(mail, ALICE)
+        with pytest.raises(ReplyError), mail.write(ALICE) as writer:
+            writer.renew(f"{INBOX}.None", 17)
+
     def test_append_refuses_an_empty_message_and_a_bad_flag(self, mail):
         for bad in [(b"", 5, ""), (ONE, 5, "a(b"), (ONE, 5, "\\Expunged")]:
             with pytest.raises(ReplyError), mail.write(ALICE) as writer:

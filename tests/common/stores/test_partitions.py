@@ -13,7 +13,7 @@ import pytest
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.care.verify import verify_store
-from cyrus_sync.common.stores.native.partitions import MARKER, PartitionAway
+from cyrus_sync.common.stores.native.partitions import MARKER, PartitionAway, Partitions
 from cyrus_sync.common.stores.native.store import NativeStore
 from tests.common.stores.tools import ALICE, BOB, native_store
 
@@ -45,6 +45,20 @@ def test_a_partition_is_marked_with_its_first_owner(store: NativeStore, tmp_path
     create(store, "user.bob", "other")
     assert (tmp_path / "other" / MARKER).is_file()
     assert list(verify_store(store)) == []
+
+
+def test_a_partition_that_gets_its_first_owner_while_it_is_looked_for_is_there(
+    store: NativeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Partitions._known
+
+    def meanwhile(self: Partitions) -> list[str]:
+        monkeypatch.undo()
+        create(store)
+        return known(self)
+
+    monkeypatch.setattr(Partitions, "_known", meanwhile)
+    store.home.check()
 
 
 @pytest.mark.parametrize("what", ["everything in it", "the directory itself"])

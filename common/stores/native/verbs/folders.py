@@ -170,6 +170,38 @@ def _delete_user(transaction: Transaction, delayed: bool) -> None:
     transaction.log("UNUSER", transaction.owner.name)
 
 
+def renew(transaction: Transaction, name: str, uidvalidity: int, *, delayed: bool = True) -> MailboxState:
+    """Put a new, empty mailbox with another uniqueid in the place of one, which goes as `delete` lets it go;
+    nothing else of the user does, if it is an INBOX. Raises `MailboxNonexistent`; `UnknownFailure` for what
+    is no UIDVALIDITY."""
+    box = get_real_box(transaction, name)
+    if not 0 < uidvalidity <= MAX_UID:
+        raise UnknownFailure(f"UIDVALIDITY {uidvalidity} cannot be").at(mailbox=name)
+    state = box.state
+    _delete_one(transaction, box, delayed)
+    transaction.change(state.partition)
+    modseq = next_modseq(transaction)
+    made = insert_box(
+        transaction,
+        MailboxState(
+            uniqueid=new_uniqueid(),
+            name=name,
+            mbtype=state.mbtype,
+            highestmodseq=modseq,
+            usergroups=state.usergroups,
+            uidvalidity=uidvalidity,
+            partition=state.partition,
+            acl=state.acl,
+            options=state.options,
+            createdmodseq=modseq,
+            foldermodseq=modseq,
+            annotations=tuple(note._replace(modseq=modseq) for note in state.annotations),
+        ),
+    )
+    transaction.log("MAILBOX", name)
+    return made.state
+
+
 def number_anew(transaction: Transaction, mailbox: str, uidvalidity: int) -> None:
     """Give a mailbox that never held a message another UIDVALIDITY. Raises `UnknownFailure` for one that
     did."""

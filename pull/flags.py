@@ -1,0 +1,53 @@
+"""A server's flags as a record has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cyrus_sync.common.model import SYSTEM_FLAGS
+
+KEYWORDS = 128
+"""So many one mailbox can hold: a Cyrus has no more."""
+
+_SYSTEM = {name.lower().encode(): name for name in SYSTEM_FLAGS if name != "\\Expunged"}
+_KEYWORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]{1,1000}")
+
+
+class Keywords:
+    """The keywords of one mailbox, as far as there is room for them. `left_out`: those for which there is
+    none, and those that are none."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._slots = {name.lower(): name for name in known}
+        self.left_out: set[str] = set()
+
+    def text(self, flags: bytes) -> str:
+        """Flags as a record has them, system flags first, in Cyrus's order."""
+        system: set[str] = set()
+        keywords: dict[str, str] = {}
+        for word in flags.split():
+            known = _SYSTEM.get(word.lower())
+            if known:
+                system.add(known)
+            elif word.lower() == b"\\recent":
+                continue
+            elif (name := self._kept(word)) is not None:
+                keywords.setdefault(name.lower(), name)
+        return " ".join([*_in_order(system), *keywords.values()])
+
+    def _kept(self, word: bytes) -> str | None:
+        if not _KEYWORD.fullmatch(word):
+            self.left_out.add(word.decode("utf-8", "replace"))
+            return None
+        name = word.decode("ascii")
+        if name.lower() not in self._slots:
+            if len(self._slots) >= KEYWORDS:
+                self.left_out.add(name)
+                return None
+            self._slots[name.lower()] = name
+        return name
+
+
+def _in_order(system: Iterable[str]) -> list[str]:
+    return [name for name in SYSTEM_FLAGS if name in system] if system else []

@@ -1,0 +1,193 @@
+"""What was seen of one owner at the last pull, in a file of its own beside the store.
+
+It says which of a folder's states at the server our mailbox equals, so that only what has changed since is
+asked for. It is believed of a folder only as long as our mailbox is as it was left: its HIGHESTMODSEQ and CRC
+are noted, too. So a file that was lost, is older than the store, or belongs to a store that was restored,
+costs time and nothing else. For the same reason nothing is synced here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.pull.folders import Counters, Folder
+
+_SCHEMA = """ CREATE TABLE IF NOT EXISTS folders (shown TEXT PRIMARY KEY, name TEXT, identity TEXT, uniqueid
+TEXT, note TEXT,
+  uidvalidity INT, uidnext INT, messages INT, modseq INT, distrusted INT, missing TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contents (identity BLOB PRIMARY KEY, guid BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+"""
+_VERSION = 1
+
+
+class Remembered(NamedTuple):
+    """A folder as it was left. `missing` are UIDs of messages that the server did not give. `distrusted`: its
+    UIDNEXT was wrong once."""
+
+    shown: str
+    name: str
+    identity: str
+    uniqueid: str
+    note: str
+    counters: Counters
+    distrusted: bool = False
+    missing: frozenset[int] = frozenset()
+
+    def agrees(self, mailbox: MailboxState, folder: Folder) -> bool:
+        """Whether nothing has changed at either end since. Where the server keeps no modseqs, flags may
+        have."""
+        told = folder.counters
+        return (
+            told == self.counters
+            and told.modseq > 0
+            and not self.missing
+            and self.identity == folder.identity
+            and self.is_of(mailbox)
+        )
+
+    def is_another(self, folder: Folder) -> bool:
+        """Whether the server says that the folder of this name is another one now."""
+        mine, now = self.identity.partition(" "), folder.identity.partition(" ")
+        return mine[0] == now[0] and mine[2] != now[2]
+
+    def is_of(self, mailbox: MailboxState) -> bool:
+        """Whether our mailbox is as it was left."""
+        return self.uniqueid == mailbox.uniqueid and self.note == note_of(mailbox)
+
+
+def note_of(mailbox: MailboxState) -> str:
+    """What changes with any change to our mailbox."""
+    return f"{mailbox.highestmodseq}.{mailbox.last_uid}.{mailbox.sync_crc}.{mailbox.uidvalidity}"
+
+
+def _uids(text: str) -> frozenset[int]:
+    return frozenset(map(int, text.split()))
+
+
+class Memory:
+    """Of one owner. For one thread at a time."""
+
+    def __init__(self, directory: Path, server: str, owner: Owner) -> None:
+        """The file is below `directory`, made at the first thing that is put into it."""
+        name = quote(str(owner), safe="@") or "."
+        spread = hashlib.sha1(name.encode()).hexdigest()[:2]
+        name = name if len(name) < 200 else hashlib.sha1(name.encode()).hexdigest()
+        self._path = directory / quote(server, safe="") / spread / f"{name}.db"
+        self._db: sqlite3.Connection | None = None
+        self._known: dict[str, Remembered] | None = None
+
+    def folders(self) -> Mapping[str, Remembered]:
+        """By name at the server."""
+        if self._known is None:
+            rows = self._ask(
+                "SELECT shown, name, identity, uniqueid, note, uidvalidity, uidnext, messages, modseq,"
+                " distrusted, missing FROM folders"
+            )
+            self._known = {
+                shown: Remembered(
+                    shown, name, identity, uniqueid, note, Counters(*rest[:4]), bool(rest[4]), _uids(rest[5])
+                )
+                for shown, name, identity, uniqueid, note, *rest in rows
+            }
+        return self._known
+
+    def put(self, folder: Remembered) -> None:
+        """A folder as it is now."""
+        known = dict(self.folders())
+        if known.get(folder.shown) == folder:
+            return
+        missing = " ".join(map(str, sorted(folder.missing)))
+        self._do(
+            "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*folder[:5], *folder.counters, int(folder.distrusted), missing)],
+        )
+        self._known = known | {folder.shown: folder}
+
+    def note_again(self, store: MailStore, folder: Folder) -> None:
+        """Our mailbox has been given its rights and annotations, and is as it shall be."""
+        was = self.folders().get(folder.shown)
+        if was is not None:
+            with store.read(folder.owner) as reader:
+                mailbox = reader.mailbox(folder.name)
+            if mailbox is not None and mailbox.uniqueid == was.uniqueid:
+                self.put(was._replace(note=note_of(mailbox)))
+
+    def forget(self, shown: Iterable[str]) -> None:
+        """Folders that are no more, or are called otherwise."""
+        gone = [(name,) for name in shown]
+        self._do("DELETE FROM folders WHERE shown = ?", gone)
+        self._known = None
+
+    def guids(self, identities: Iterable[bytes]) -> dict[bytes, bytes]:
+        """GUIDs of messages by what the server calls their contents, as far as known."""
+        found = {}
+        for identity in identities:
+            for (guid,) in self._ask("SELECT guid FROM contents WHERE identity = ?", (identity,)):
+                found[identity] = guid
+        return found
+
+    def knows_contents(self) -> bool:
+        return bool(self._ask("SELECT 1 FROM contents LIMIT 1"))
+
+    def put_guids(self, pairs: Mapping[bytes, bytes]) -> None:
+        """These contents have these GUIDs."""
+        if pairs:
+            self._do("INSERT OR REPLACE INTO contents VALUES (?, ?)", pairs.items())
+
+    def fact(self, name: str) -> str:
+        """What was noted under a name, "" for nothing."""
+        return next((value for (value,) in self._ask("SELECT value FROM facts WHERE name = ?", (name,))), "")
+
+    def put_fact(self, name: str, value: str) -> None:
+        self._do("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)])
+
+    def close(self) -> None:
+        """Keep what was put. What cannot be kept is forgotten: that costs time."""
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.commit()
+            self._db.close()
+            self._db = None
+
+    # -- the file
+
+    def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
+        if self._db is None and not self._path.exists():
+            return []
+        with self._forgiving():
+            return self._opened().execute(statement, values).fetchall()
+        return []
+
+    def _do(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        with self._forgiving():
+            self._opened().executemany(statement, rows)
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """A damaged file is begun anew."""
+        try:
+            yield
+        except (sqlite3.Error, OSError):
+            if self._db is not None:
+                self._db.close()
+            self._db = None
+            self._known = None
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
+            db.executescript("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;" + _SCHEMA)
+            self._db = db
+        return self._db

@@ -1,0 +1,270 @@
+"""`Puller`: all of one user, from the IMAP server into our store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, ReplyError
+from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner, login_of
+from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.pull.about import About
+from cyrus_sync.pull.answers import load_lexer
+from cyrus_sync.pull.errors import HungUp, Refused, ServerTrouble
+from cyrus_sync.pull.folder import FolderPull, Pulled
+from cyrus_sync.pull.folders import Folder
+from cyrus_sync.pull.listing import Lister, Listing
+from cyrus_sync.pull.memory import Memory
+from cyrus_sync.pull.renames import follow_names
+from cyrus_sync.pull.scripts import pull_scripts
+from cyrus_sync.pull.session import Session, sieve_of
+from cyrus_sync.pull.settings import ImapSettings
+
+
+class Puller:
+    """Pulls users, one connection each. `directory` holds what is remembered between pulls, and large
+    messages on their way; `say` hears once what is worth knowing of the server. Several threads may pull at
+    once, each another user."""
+
+    def __init__(
+        self,
+        settings: ImapSettings,
+        store: MailStore,
+        *,
+        directory: Path,
+        delayed: bool = True,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        load_lexer()
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._delayed = delayed
+        self._say = say
+        self._said: set[str] = set()
+        self._lock = threading.Lock()
+        self._shared_locks: dict[Owner, threading.Lock] = {}
+        self._shared_done: set[Owner] = set()
+
+    def begin_round(self) -> None:
+        """From now on shared folders are looked at again, by the first user who sees them."""
+        with self._lock:
+            self._shared_done.clear()
+
+    def pull(
+        self,
+        userid: str,
+        *,
+        folders: Collection[str] | None = None,
+        thorough: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Pulled:
+        """Bring `userid` up to date; what was left out is in `troubles` of what comes back.
+
+        `folders` are names at the server (as an event tells them): these alone are looked at. Without
+        `thorough` rights and annotations are asked for of new folders only, and scripts not at all. Blocks.
+
+        Raises `CannotConnect`, `TLSFailed` (the server), `AuthenticationFailed` (this user), `ServerTrouble`
+        and `HungUp` for what ended the pull in the middle, when `stop` is set too; `StoreError`,
+        `MailboxLocked`. What was done until then stays, and the next pull goes on from there."""
+        make_directories(self._directory)
+        login = login_of(userid)
+        password = self._settings.password_of(login)
+        session = Session(self._settings, login, password, self._directory)
+        run = _Run(self, session, userid, stop)
+        try:
+            run.go(folders, thorough)
+            if thorough and folders is None and self._settings.sieve_port:
+                self._scripts(userid, login, password, run.done)
+        except CyrusSyncError as error:
+            raise error.at(user=login) from None
+        finally:
+            run.close()
+        return run.done
+
+    def _scripts(self, userid: str, login: str, password: str, done: Pulled) -> None:
+        try:
+            told = sieve_of(self._settings, login, password)
+        except CannotConnect as error:
+            self.say_once(f"no Sieve scripts: port {self._settings.sieve_port}: {error.message}")
+            return
+        except (HungUp, ServerTrouble) as error:
+            done.troubles.append(f"Sieve scripts: {error.message}")
+            return
+        pull_scripts(self._store, userid, told, done)
+
+    def say_once(self, text: str) -> None:
+        """Of the server, not of a user."""
+        with self._lock:
+            if text in self._said:
+                return
+            self._said.add(text)
+        self._say(text)
+
+    @property
+    def server(self) -> str:
+        """What the server is called in messages."""
+        return self._settings.server
+
+    @property
+    def store(self) -> MailStore:
+        return self._store
+
+    @property
+    def delayed(self) -> bool:
+        return self._delayed
+
+    def memory_of(self, owner: Owner) -> Memory:
+        """What is remembered of an owner."""
+        return Memory(self._directory, self._settings.server, owner)
+
+    def shared_turn(self, owner: Owner, login: str) -> threading.Lock | None:
+        """The lock of a shared owner that nobody has pulled in this round yet, if `login` may be the one who
+        does."""
+        if self._settings.shared_user and self._settings.shared_user != login:
+            return None
+        with self._lock:
+            if owner in self._shared_done:
+                return None
+            self._shared_done.add(owner)
+            return self._shared_locks.setdefault(owner, threading.Lock())
+
+    @property
+    def shared_user(self) -> str:
+        """Who is known to see all shared folders, if anybody is."""
+        return self._settings.shared_user
+
+
+class _Run:
+    """One pull of one user."""
+
+    def __init__(self, puller: Puller, session: Session, userid: str, stop: threading.Event | None) -> None:
+        self._puller = puller
+        self._session = session
+        self._userid = userid
+        self._stop = stop
+        self.done = Pulled(userid)
+        self._memories: dict[Owner, Memory] = {}
+
+    def go(self, only: Collection[str] | None, thorough: bool) -> None:
+        session = self._session
+        if not session.condstore:
+            self._puller.say_once(
+                "the IMAP server has no CONDSTORE: the flags of all messages are read at every pull"
+            )
+        while True:
+            try:
+                listing = self._listing()
+                break
+            except HungUp:
+                session.again()
+        owner = Owner("user", self._userid)
+        mine = [folder for folder in listing.folders if folder.owner == owner]
+        if only is not None:
+            mine = [folder for folder in mine if folder.shown in only]
+        about = About(session, self._puller.store, self._userid, self.done)
+        self._owner(owner, mine, about, thorough, whole=only is None)
+        if only is None:
+            self._resuming(lambda: about.subscriptions(listing))
+            if thorough:
+                self._resuming(about.quota)
+        shared = [folder for folder in listing.folders if folder.owner != owner]
+        if only is not None:
+            shared = [folder for folder in shared if folder.shown in only]
+        for one in sorted({folder.owner for folder in shared}):
+            turn = self._puller.shared_turn(one, login_of(self._userid)) if only is None else threading.Lock()
+            if turn is not None:
+                with turn:
+                    theirs = [folder for folder in shared if folder.owner == one]
+                    self._owner(one, theirs, about, thorough, whole=only is None)
+
+    def close(self) -> None:
+        self._session.close()
+        for memory in self._memories.values():
+            memory.close()
+
+    def _listing(self) -> Listing:
+        self._lister = Lister(self._session, self._userid, self._trouble)
+        return self._lister.look()
+
+    def _trouble(self, text: str) -> None:
+        if text not in self.done.troubles:
+            self.done.troubles.append(text)
+
+    def _check(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise ServerTrouble("stopped before all was pulled")
+
+    def _owner(
+        self, owner: Owner, folders: list[Folder], about: About, thorough: bool, *, whole: bool
+    ) -> None:
+        memory = self._memories[owner] = self._puller.memory_of(owner)
+        self._resuming(lambda: self._lister.identify(folders, memory.folders()))
+        if whole:
+            self._resuming(
+                lambda: follow_names(
+                    self._session,
+                    self._puller.store,
+                    owner,
+                    folders,
+                    memory=memory,
+                    done=self.done,
+                    delete=owner.kind == "user" or bool(self._puller.shared_user),
+                    delayed=self._puller.delayed,
+                )
+            )
+        with self._puller.store.read(owner) as reader:
+            ours = {mailbox.name: mailbox for mailbox in reader.mailboxes()}
+        for folder in folders:
+            self._check()
+            if folder.counters is not None:  # else it was named when it was listed
+                self._folder(folder, ours.get(folder.name), memory, about, thorough)
+
+    def _folder(
+        self, folder: Folder, ours: MailboxState | None, memory: Memory, about: About, thorough: bool
+    ) -> None:
+        """One folder; what is wrong with it alone holds up no other."""
+        known = memory.folders().get(folder.shown)
+
+        def pull() -> None:
+            mailbox = ours
+            if mailbox is None or known is None or not known.agrees(mailbox, folder):
+                mailbox = messages()
+            if about.folder(folder, mailbox, thorough=thorough or known is None):
+                memory.note_again(self._puller.store, folder)
+
+        def messages() -> MailboxState:
+            return FolderPull(
+                self._session,
+                self._puller.store,
+                folder,
+                memory,
+                self.done,
+                delayed=self._puller.delayed,
+                check=self._check,
+            ).run()
+
+        for attempt in (1, 2):
+            try:
+                self._resuming(pull)
+                return
+            except (Refused, ReplyError, ServerTrouble) as error:
+                self._check()
+                if attempt == 2 or isinstance(error, ReplyError):
+                    self._trouble(f"{folder.shown}: {error}")
+                    return
+                self._resuming(lambda: self._lister.ask_again(folder))
+                if folder.counters is None:
+                    return
+
+    def _resuming(self, act: Callable[[], None]) -> None:
+        """Do it, again from its beginning whenever the line is cut: what was done stays done."""
+        while True:
+            try:
+                act()
+                return
+            except HungUp:
+                self._session.again()

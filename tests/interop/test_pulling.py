@@ -1,0 +1,84 @@
+"""A real Cyrus as the IMAP server that is pulled from: by IMAP alone, without its spool and its csync."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cyrus_sync.common.names import Owner
+from cyrus_sync.pull.settings import ImapSettings
+from tests.dovecot.pulling import Sidecar, message
+
+from .cyrus import ADMIN, PASSWORD, Cyrus
+from .imap import parse
+
+
+def theirs(cyrus: Cyrus, folder: str) -> dict[int, tuple[str, frozenset[str]]]:
+    """SHA-1 and flags of a folder's messages by UID, as alice's client sees them."""
+    with cyrus.imap("alice") as imap:
+        imap.ok("EXAMINE", folder)
+        found = {}
+        for answer in imap.ok("UID", "FETCH", "1:*", "(UID FLAGS BODY.PEEK[])"):
+            if b" FETCH (" in answer:
+                items = parse(answer.removeprefix(b"* "))[2]
+                told = dict(zip(items[::2], items[1::2], strict=True))
+                flags = frozenset(flag.decode().lower() for flag in told[b"FLAGS"]) - {"\\recent"}
+                found[int(told[b"UID"])] = (hashlib.sha1(told[b"BODY[]"]).hexdigest(), flags)
+        return found
+
+
+def ours(sidecar: Sidecar, *levels: str) -> dict[int, tuple[str, frozenset[str]]]:
+    return {one.uid: (one.guid, frozenset(one.flags)) for one in sidecar.folders("alice")[levels].messages}
+
+
+def test_a_user_of_a_real_cyrus_is_pulled_by_imap(real_cyrus: None, tmp_path: Path) -> None:
+    with Cyrus.running("pulled", {"sieve_maxscripts": "5"}) as cyrus:
+        cyrus.create_user("alice")
+        with cyrus.imap() as admin:
+            admin.ok("CREATE", "bulletin")
+            admin.ok("SETACL", "bulletin", "anyone", "lrs")
+            admin.ok("SETQUOTA", "user/alice", "(STORAGE 5000)")
+        with cyrus.imap("alice") as imap:
+            imap.ok("CREATE", "INBOX/Work")
+            imap.ok("CREATE", "INBOX/Work/Deep")
+            imap.ok("SUBSCRIBE", "INBOX/Work")
+            imap.ok("SETMETADATA", "INBOX/Work", '(/shared/comment "ours")')
+        for number in range(4):
+            cyrus.deliver(message(number), "alice")
+        with cyrus.sieve("alice") as sieve:
+            sieve.put("x", b"keep;\r\n")
+            sieve.activate("x")
+        settings = ImapSettings(
+            "127.0.0.1",
+            cyrus.ports["imap"],
+            master=ADMIN,
+            password=PASSWORD,
+            sieve_port=cyrus.ports["sieve"],
+        )
+        sidecar = Sidecar(tmp_path, settings)
+        sidecar.pull("alice")
+        assert ours(sidecar) == theirs(cyrus, "INBOX") and len(ours(sidecar)) == 4
+        with sidecar.reader("alice") as reader:
+            work = reader.mailbox("user.alice.Work")
+            assert work is not None and work.acl == "alice\tlrswipkxtecdan\t"
+            assert [(one.entry, one.value) for one in work.annotations] == [("/comment", b"ours")]
+            assert reader.quotas()[0].limits == {"STORAGE": 5000}
+            assert reader.meta(with_sieve=False).subscriptions == ("user.alice.Work",)
+            assert [one.filename for one in reader.sieve_scripts()] == ["x.script", "x.bc"]
+        assert set(sidecar.folders(Owner("shared", "bulletin"))) == {("bulletin",)}
+        with cyrus.imap("alice") as imap:
+            imap.ok("SELECT", "INBOX")
+            imap.ok("UID", "STORE", "1", "+FLAGS", "(\\Flagged kw)")
+            imap.ok("UID", "MOVE", "2", "INBOX/Work")
+            imap.ok("UID", "STORE", "3", "+FLAGS", "\\Deleted")
+            imap.ok("EXPUNGE")
+            imap.ok("RENAME", "INBOX/Work/Deep", "INBOX/Other")
+        done = sidecar.fresh().pull("alice")
+        assert (done.messages, done.moved, done.flags, done.expunged) == (0, 1, 1, 2)
+        assert ours(sidecar) == theirs(cyrus, "INBOX")
+        assert ours(sidecar, "Work") == theirs(cyrus, "INBOX/Work")
+        assert set(sidecar.folders("alice")) == {(), ("Work",), ("Other",)}
+        with sidecar.reader("alice") as reader:
+            assert not any(one.name.startswith("DELETED.") for one in reader.mailboxes())
+        assert not sidecar.pull("alice").changed
+        sidecar.close()
