@@ -81,6 +81,11 @@ class Rounds:
         self._first = self._first or error.exit_status
 
     @property
+    def count(self) -> int:
+        """How many were dealt with."""
+        return self._done
+
+    @property
     def status(self) -> int:
         if not self._failed:
             return EX_OK

@@ -83,7 +83,10 @@ COMMANDS = {
         "reconstruct",
         "make the index of a user anew, from his messages and whatever of the old index can be read",
     ),
-    "export": Subcommand("export", "write a user's mail as a Maildir++ or as mbox files"),
+    "export": Subcommand(
+        "export",
+        "write a user's mail as a Maildir++ or as mbox files, or keep Maildirs in step for a Dovecot",
+    ),
     "restore": Subcommand(
         "restore",
         "write a user or mailboxes of this store into a csync server, showing first what it will do",

@@ -11,7 +11,7 @@ directory ``courierimapkeywords``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from cyrus_sync.common.model import SYSTEM_FLAGS
 from cyrus_sync.common.numbers import decimal
@@ -62,7 +62,7 @@ def read_keywords(data: bytes) -> tuple[dict[str, str], list[str]]:
 
 def write_keywords(keywords: Iterable[str]) -> bytes:
     """``dovecot-keywords`` with these, in the order of their letters."""
-    return "".join(f"{place} {name}\n" for place, name in enumerate(keywords)).encode()
+    return "".join(f"{place} {name}\n" for place, name in enumerate(keywords) if name).encode()
 
 
 def read_courier_list(data: bytes) -> dict[str, list[str]]:
@@ -103,10 +103,13 @@ def text_of(data: bytes) -> str:
 
 
 class LetterTable:
-    """The keywords of one folder on their way into file names: the first 26 have letters."""
+    """The keywords of one folder on their way into file names: 26 have letters. Dovecot knows no difference
+    between upper and lower case in them."""
 
-    def __init__(self) -> None:
-        self.keywords: list[str] = []
+    def __init__(self, keywords: Iterable[str] = ()) -> None:
+        """`keywords` in the order of their letters; "" for a letter that is free."""
+        self.keywords = list(keywords)
+        self._places = {keyword.lower(): place for place, keyword in enumerate(self.keywords) if keyword}
 
     def letters(self, flags: str) -> tuple[str, list[str]]:
         """Letters of a record's flags in their order, and keywords for which no letter is left."""
@@ -117,11 +120,41 @@ class LetterTable:
                 letters.add(_LETTER[flag])
             elif flag in SYSTEM_FLAGS:
                 continue
-            elif flag in self.keywords:
-                letters.add(chr(ord("a") + self.keywords.index(flag)))
-            elif len(self.keywords) < MAX_KEYWORDS:
-                letters.add(chr(ord("a") + len(self.keywords)))
-                self.keywords.append(flag)
+            elif (place := self._place(flag)) is not None:
+                letters.add(chr(ord("a") + place))
             else:
                 left.append(flag)
         return "".join(sorted(letters)), left
+
+    def flags(self, letters: str) -> set[str]:
+        """What those letters say, in lower case."""
+        found = set()
+        for letter in letters:
+            place = ord(letter) - ord("a")
+            if letter in LETTERS:
+                found.add(LETTERS[letter].lower())
+            elif 0 <= place < len(self.keywords) and self.keywords[place]:
+                found.add(self.keywords[place].lower())
+        return found
+
+    def free(self, used: Container[str]) -> None:
+        """Take the letters that are not among `used` from their keywords."""
+        for place, keyword in enumerate(self.keywords):
+            if keyword and chr(ord("a") + place) not in used:
+                del self._places[keyword.lower()]
+                self.keywords[place] = ""
+
+    def _place(self, keyword: str) -> int | None:
+        place = self._places.get(keyword.lower())
+        if place is not None:
+            return place
+        if "" in self.keywords:
+            place = self.keywords.index("")
+            self.keywords[place] = keyword
+        elif len(self.keywords) < MAX_KEYWORDS:
+            place = len(self.keywords)
+            self.keywords.append(keyword)
+        else:
+            return None
+        self._places[keyword.lower()] = place
+        return place

@@ -20,21 +20,23 @@ from cyrus_sync.common.model import MAX_UID
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.mailstore.maildir.letters import split_name
 
-_LINE = re.compile(rb"([0-9]+) +(?:[A-Z][^ ]* +)*:([^/\x00]+)")
-_LINE_1 = re.compile(rb"([0-9]+) +:?([^/\x00]+)")
+_LINE = re.compile(rb"([0-9]+) +((?:[A-Z][^ ]* +)*):([^/\x00]+)")
+_LINE_1 = re.compile(rb"([0-9]+) +():?([^/\x00]+)")
 _GUID = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass
 class Uidlist:
-    """`uids` by file name without flags; `guid` is the mailbox's, "" if it has none. `damaged` counts lines
-    that make no sense; 0 for uidvalidity says that the header makes none."""
+    """`uids` by file name without flags, and `fields`, what else a line says (``S12 Gabc``), if it does;
+    `guid` is the mailbox's, "" if it has none. `damaged` counts lines that make no sense; 0 for uidvalidity
+    says that the header makes none."""
 
     uidvalidity: int = 0
     next_uid: int = 1
     guid: str = ""
     uids: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
     damaged: int = 0
 
 
@@ -57,7 +59,10 @@ def read_uidlist(data: bytes) -> Uidlist:
             continue
         last = uid
         # A name that comes twice has the later UID: Dovecot appends a file that came back.
-        found.uids[split_name(entry[2].decode("utf-8", "surrogateescape"))[0]] = uid
+        name = split_name(entry[3].decode("utf-8", "surrogateescape"))[0]
+        found.uids[name] = uid
+        if entry[2]:
+            found.fields[name] = entry[2].decode("utf-8", "surrogateescape").strip()
     found.next_uid = max(found.next_uid, last + 1)
     return found
 
@@ -77,8 +82,14 @@ def _header(words: list[str]) -> Uidlist | None:
 
 def write_uidlist(uidvalidity: int, next_uid: int, guid: str, entries: Iterable[tuple[int, str]]) -> bytes:
     """Version 3, as Dovecot writes it; `entries` are (UID, file name without flags), ascending."""
-    lines = [f"3 V{uidvalidity} N{next_uid} G{guid}\n"]
-    lines += [f"{uid} :{name}\n" for uid, name in entries]
+    head = f"3 V{uidvalidity} N{next_uid} G{guid}\n".encode()
+    return head + write_lines((uid, "", name) for uid, name in entries)
+
+
+def write_lines(entries: Iterable[tuple[int, str, str]]) -> bytes:
+    """Lines of version 3 alone: (UID, fields, file name without flags), ascending. Dovecot appends them, too;
+    the next UID is then above the last of them."""
+    lines = [f"{uid} {fields} :{name}\n" if fields else f"{uid} :{name}\n" for uid, fields, name in entries]
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import MailboxState, Record
-from cyrus_sync.common.names import inbox_of, is_deleted
+from cyrus_sync.common.names import Owner, inbox_of, is_deleted
 from cyrus_sync.common.progress import Meter
 from cyrus_sync.common.sieve import SIEVE_FOLDER
 from cyrus_sync.common.stores.mailstore import MailReader
@@ -44,10 +44,10 @@ class Exported:
 
 def export_owner(reader: MailReader, target: Target, report: Callable[[str], None], meter: Meter) -> Exported:
     """Write all live messages of the owner's mailboxes (not Sieve scripts); deleted mailboxes stay out."""
-    top = inbox_of(reader.owner.name) if reader.owner.kind == "user" else reader.owner.name
+    top = top_of(reader.owner)
     done = Exported()
     for mailbox in reader.mailboxes():
-        folder = _below(top, mailbox.name)
+        folder = below(top, mailbox.name)
         if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
             continue
         try:
@@ -60,7 +60,7 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
         _export_mailbox(reader, mailbox, target, report, done, meter=meter)
         target.end()
         done.mailboxes += 1
-    subscribed = {name: _below(top, name) for name in reader.meta(with_sieve=False).subscriptions}
+    subscribed = {name: below(top, name) for name in reader.meta(with_sieve=False).subscriptions}
     for name in (name for name, folder in subscribed.items() if folder is None):
         report(f"subscription to {name} not written: that mailbox is another's")
     target.subscribe([folder for folder in subscribed.values() if folder is not None])
@@ -77,40 +77,58 @@ def _export_mailbox(
     meter: Meter,
 ) -> None:
     """Message by message: one that cannot be read keeps no other from being written."""
+
+    def left_out(record: Record, why: str) -> None:
+        done.missing += 1
+        report(f"{mailbox.name} uid {record.uid}: {why}")
+
+    for records in records_of(reader, mailbox):
+        for record, content in readable(reader, records, left_out):
+            target.add(record, content)
+            done.messages += 1
+            meter.advance()
+
+
+def readable(
+    reader: MailReader, records: Sequence[Record], left_out: Callable[[Record, str], None]
+) -> Iterator[tuple[Record, Iterable[bytes]]]:
+    """Those of `records` whose messages can be read, with the pieces, which may be read several times before
+    the next one; `left_out` hears of each other, and why."""
     damaged: dict[bytes, str] = {}
 
-    def left_out(record: Record) -> None:
-        done.missing += 1
-        why = damaged.get(record.guid, "the message is missing")
-        report(f"{mailbox.name} uid {record.uid}: {why}")
+    def missing(record: Record) -> None:
+        left_out(record, damaged.get(record.guid, "the message is missing"))
 
     def unreadable(guid: bytes, error: StoreCorrupt) -> None:
         damaged[guid] = f"the message {guid.hex()} cannot be read: {error.message}"
 
-    for records in records_of(reader, mailbox):
-        waiting = iter(records)
-        for batch in reader.bodies([record.guid for record in records], unreadable=unreadable):
-            for body in batch:
-                for record in waiting:
-                    if record.guid == body.guid:
-                        content = [body.data] if isinstance(body.data, bytes) else body.data
-                        try:
-                            for _ in content:  # to the end: nothing is written of what is damaged
-                                pass
-                        except StoreCorrupt as error:
-                            unreadable(body.guid, error)
-                            left_out(record)
-                            break
-                        target.add(record, content)
-                        done.messages += 1
-                        meter.advance()
+    waiting = iter(records)
+    for batch in reader.bodies([record.guid for record in records], unreadable=unreadable):
+        for body in batch:
+            for record in waiting:
+                if record.guid == body.guid:
+                    content = [body.data] if isinstance(body.data, bytes) else body.data
+                    try:
+                        for _ in content:  # to the end: nothing is written of what is damaged
+                            pass
+                    except StoreCorrupt as error:
+                        unreadable(body.guid, error)
+                        missing(record)
                         break
-                    left_out(record)
-        for record in waiting:
-            left_out(record)
+                    yield record, content
+                    break
+                missing(record)
+    for record in waiting:
+        missing(record)
 
 
-def _below(top: str, name: str) -> tuple[str, ...] | None:
+def top_of(owner: Owner) -> str:
+    """The mailbox that an owner's others are below: the INBOX, or the shared mailbox itself."""
+    return inbox_of(owner.name) if owner.kind == "user" else owner.name
+
+
+def below(top: str, name: str) -> tuple[str, ...] | None:
+    """The folder of a mailbox below `top` (`top_of`); None for another's or a deleted one."""
     if is_deleted(name):
         return None
     if name == top:

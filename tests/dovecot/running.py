@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deadlines import scaled, until
-from tests.interop.running import Finished, finish
+from tests.interop.running import Finished, default_ground, finish
 from tests.ports import free_port
 
 ROOTS = Path(os.environ.get("CYRUS_SYNC_ROOTS", "/var/cache/cyrus-sync/roots"))
@@ -127,7 +127,12 @@ class Server:
         if not place.exists():
             place.mkdir()
             os.chown(place, *self.ids)
+        if self._process:  # it looks at the file once a second
+            until(lambda: self._may_log_in(name, password), f"{name} can log in", every=0.1)
         return place
+
+    def _may_log_in(self, name: str, password: str) -> bool:
+        return self.doveadm("auth", "test", name, password, check=False).status == 0
 
     def remove_user(self, name: str) -> None:
         """He cannot log in any more; his mail stays."""
@@ -156,6 +161,10 @@ class Server:
         new = self.home / "users.new"
         new.write_text("".join(f"{line}\n" for line in lines))
         new.rename(self.home / "users")
+
+    def drop_mail(self, name: str) -> None:
+        """As if he had never had any."""
+        shutil.rmtree(self.user_home(name))
 
     # -- the processes
 
@@ -254,6 +263,7 @@ protocols = imap lmtp sieve
 first_valid_uid = {min(server.ids[0], 500)}
 first_valid_gid = 0
 auth_master_user_separator = *
+auth_failure_delay = 0
 service imap-login {{
   inet_listener imap {{
     port = {server.imap_port}
@@ -413,7 +423,7 @@ def running(
     more: str = "",
 ) -> Iterator[Server]:
     """A Dovecot `release` ("2.3" or "2.4") that serves, without any user; its mail goes with it."""
-    home = Path(tempfile.mkdtemp(prefix="cyrus-sync-dovecot-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="cyrus-sync-dovecot-", dir=default_ground()))
     home.chmod(0o755)
     server = Server(release, home, Setup(layout, separator, prefix, escape, more))
     try:
