@@ -1,7 +1,8 @@
 """Is a backup what it was? Every object is read, and every message of the newest one.
 
 An object that several manifests need is read once. Of the newest manifest the index is opened, and the SHA-1
-of each message compared with its GUID, a part of a pack at a time.
+of each message compared with its GUID, a part of a pack at a time. What is wrong is noted beside the
+manifests: the next backup puts anew what it still has.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import CyrusSyncError, ObjectDamaged, ObjectMissing, StoreCorrupt
+from cyrus_sync.common.errors import (
+    CyrusSyncError,
+    ObjectDamaged,
+    ObjectMissing,
+    ObjectsUnavailable,
+    StoreCorrupt,
+)
 from cyrus_sync.common.stores.frames import content_pieces
 from cyrus_sync.mailstore.backup.fetching import fetch_index
 from cyrus_sync.mailstore.backup.kept import Kept
@@ -24,12 +31,14 @@ _READ = 1024 * 1024
 
 
 class Checked(NamedTuple):
-    """What was found in one owner's folder: what is wrong, in sentences; complete backups; what was read."""
+    """What was found in one owner's folder: what is wrong, in sentences; complete backups; what was read.
+    `damaged`: objects that are not there, or not what they were."""
 
     problems: list[str]
     backups: int
     octets: int
     messages: int
+    damaged: int
 
 
 def check(kept: Kept, scratch: Path, *, quick: bool) -> Checked:
@@ -45,6 +54,7 @@ class _Check:
         self._quick = quick
         self._problems: list[str] = []
         self._read: dict[str, Piece] = {}
+        self._damaged: set[str] = set()
         self._octets = self._messages = 0
 
     def go(self) -> Checked:
@@ -58,7 +68,14 @@ class _Check:
                 self._problems.append(error.message)
                 continue
             self._manifest(name.key, manifest, newest=newest)
-        return Checked(self._problems, len(names), self._octets, self._messages)
+        if self._damaged != self._kept.damaged and (self._damaged or not self._quick):
+            self._note()
+        return Checked(self._problems, len(names), self._octets, self._messages, len(self._damaged))
+
+    def _note(self) -> None:
+        """Have the next backup put anew what it can. Who may only read the object store has said it all."""
+        with contextlib.suppress(ObjectsUnavailable):
+            self._kept.note(self._damaged)
 
     def _manifest(self, key: str, manifest: Manifest, *, newest: bool) -> None:
         self._problems += [f"{key}: {text}" for text in manifest.lacks]
@@ -80,20 +97,26 @@ class _Check:
             return
         if self._quick:
             if piece.key not in self._kept.there:
-                self._problems.append(f"{piece.key}: is missing")
-            elif not self._kept.has(piece):
-                self._problems.append(f"{piece.key}: has another size than it should have")
+                self._wrong_object(piece.key, f"{piece.key}: is missing")
+            elif self._kept.there[piece.key].size != piece.size:
+                self._wrong_object(piece.key, f"{piece.key}: has another size than it should have")
+            elif piece.key in self._kept.damaged:
+                self._wrong_object(piece.key, f"{piece.key}: was found damaged")
             return
-        with self._named():
+        with self._named(piece):
             for data in self._kept.pieces(piece):
                 self._octets += len(data)
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named(self, piece: Piece) -> Iterator[None]:
         try:
             yield
         except (ObjectDamaged, ObjectMissing) as error:
-            self._problems.append(error.message)
+            self._wrong_object(piece.key, error.message)
+
+    def _wrong_object(self, key: str, text: str) -> None:
+        self._damaged.add(key)
+        self._problems.append(text)
 
     # -- the messages of one backup
 
@@ -102,7 +125,7 @@ class _Check:
             index = Path(directory) / "index.sqlite"
             assert manifest.index is not None
             self._read[manifest.index.key] = manifest.index
-            with self._named():
+            with self._named(manifest.index):
                 fetch_index(self._kept, manifest, index)
                 self._octets += manifest.index.size
                 with contextlib.closing(sqlite3.connect(index)) as connection:
@@ -122,7 +145,7 @@ class _Check:
     def _pack(self, pack: PackCopy, connection: sqlite3.Connection, path: Path) -> None:
         for part in pack.parts:
             self._read[part.key] = part
-            with self._named():
+            with self._named(part):
                 with path.open("wb") as file:
                     for data in self._kept.pieces(part):
                         file.write(data)

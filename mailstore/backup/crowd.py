@@ -13,6 +13,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from cyrus_sync.common.errors import CyrusSyncError
 
+_PATIENCE = 10.0
+"""Seconds for each thread to end what it is at. One that waits for a server that is silent is left behind: it
+ends with the process."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -69,4 +73,4 @@ def all_of(items: Iterable[T], work: Callable[[T], R], threads: int) -> Iterator
     finally:
         stop.set()
         for worker in workers:
-            worker.join()
+            worker.join(_PATIENCE)

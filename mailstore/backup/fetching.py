@@ -9,35 +9,61 @@ from pathlib import Path
 
 import zstandard
 
-from cyrus_sync.common.errors import ObjectDamaged, StoreError
+from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, StoreError
 from cyrus_sync.common.stores.care import PackPieces, StoreCare
 from cyrus_sync.mailstore.backup.kept import Kept
-from cyrus_sync.mailstore.backup.manifest import Manifest, PackCopy
+from cyrus_sync.mailstore.backup.manifest import Manifest, PackCopy, Piece
 
 _AT_ONCE = 256 * 1024
+
+_SALVAGED = 64 * 1024
+"""Octets that are lost together where one of them is: as much as is encrypted together."""
 
 CONF = "imapd.conf"
 """In a directory into which owners are brought back."""
 
 
-def bring_back(kept: Kept, manifest: Manifest, care: StoreCare, scratch: Path, partition: str) -> None:
-    """Make the owner in a store that does not have him, as `manifest` says. `ObjectDamaged`, `ObjectMissing`,
-    `ObjectsUnavailable`: then he is not made."""
+def bring_back(kept: Kept, manifest: Manifest, care: StoreCare, scratch: Path, partition: str) -> list[str]:
+    """Make the owner in a store that does not have him, as `manifest` says. Returns what is wrong with
+    objects of his packs, in sentences: messages in them may be damaged, all others are there. `ObjectDamaged`
+    and `ObjectMissing` for the index, `ObjectsUnavailable`: then he is not made."""
+    wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="backup.", dir=scratch) as directory:
         index = Path(directory) / "index.sqlite"
         fetch_index(kept, manifest, index)
         packs: Mapping[int, PackPieces] = {
-            pack.pack: _whole(kept, pack) for pack in manifest.packs if not pack.lacks
+            pack.pack: _whole(kept, pack, wrong) for pack in manifest.packs if pack.parts
         }
         care.put_back(manifest.owner, index, packs, partition)
+    return wrong
 
 
-def _whole(kept: Kept, pack: PackCopy) -> Callable[[], Iterator[bytes]]:
+def _whole(kept: Kept, pack: PackCopy, wrong: list[str]) -> Callable[[], Iterator[bytes]]:
     def pieces() -> Iterator[bytes]:
         for part in pack.parts:
-            yield from kept.pieces(part)
+            yield from _as_far_as_it_is(kept, part, wrong)
 
     return pieces
+
+
+def _as_far_as_it_is(kept: Kept, part: Piece, wrong: list[str]) -> Iterator[bytes]:
+    """As many octets as the part should have. Where there are none, zeros stand: every other message keeps
+    its place."""
+    given = 0
+    try:
+        for data in kept.pieces(part):
+            data = data[: part.size - given]
+            given += len(data)
+            yield data
+        return
+    except (ObjectDamaged, ObjectMissing) as error:
+        wrong.append(error.message)
+        missing = isinstance(error, ObjectMissing)
+    while given < part.size:
+        count = min(_SALVAGED - given % _SALVAGED, part.size - given)
+        data = b"" if missing else kept.range_of(part, given, count)
+        yield data.ljust(count, b"\0")
+        given += count
 
 
 def fetch_index(kept: Kept, manifest: Manifest, target: Path) -> None:

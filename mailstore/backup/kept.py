@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing
@@ -11,6 +13,9 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.mailstore.backup.manifest import Manifest, Piece, read_manifest
 from cyrus_sync.mailstore.backup.names import KINDS, ManifestName, folder_of, parse_manifest_name
 from cyrus_sync.objects.store import Counted, ObjectStore
+
+NOTE = "damaged.json"
+"""In an owner's folder, while there is anything to note."""
 
 
 class There(NamedTuple):
@@ -37,6 +42,24 @@ class Kept:
         self.manifests = sorted(names)
         """From the oldest to the newest, whole or damaged."""
 
+    @cached_property
+    def damaged(self) -> frozenset[str]:
+        """Keys of objects that a check has found damaged or missing, and nobody has put anew since."""
+        if NOTE not in self.there:
+            return frozenset()
+        try:
+            return frozenset(map(str, json.loads(self.objects.get(f"{self.folder}/{NOTE}"))))
+        except (ObjectDamaged, ObjectMissing, ValueError, TypeError):
+            return frozenset()
+
+    def note(self, keys: Iterable[str]) -> None:
+        """Have the next backup know that these are damaged; none: that none is."""
+        key, wanted = f"{self.folder}/{NOTE}", sorted(keys)
+        if wanted:
+            self.objects.put(key, json.dumps(wanted).encode())
+        elif NOTE in self.there:
+            self.objects.delete([key])
+
     def complete(self) -> list[ManifestName]:
         return [name for name in self.manifests if name.complete]
 
@@ -46,9 +69,9 @@ class Kept:
         return read_manifest(name, self.objects.get(key), f"{self.objects.place}: {key}")
 
     def has(self, piece: Piece) -> bool:
-        """Whether an object is there, with the size that it should have."""
+        """Whether an object is there, with the size that it should have, and nobody has found it damaged."""
         found = self.there.get(piece.key)
-        return found is not None and found.size == piece.size
+        return found is not None and found.size == piece.size and piece.key not in self.damaged
 
     def pieces(self, piece: Piece) -> Iterator[bytes]:
         """The content of an object; `ObjectDamaged` at its end unless it was what the manifest says."""
@@ -60,6 +83,13 @@ class Kept:
                 f"{self.objects.place}: {key}: has {counted.total.size} octets with SHA-256"
                 f" {counted.total.sha256}, should have {piece.size} with {piece.sha256}"
             )
+
+    def range_of(self, piece: Piece, offset: int, length: int) -> bytes:
+        """A part of an object as far as it can be read, and unproven."""
+        try:
+            return self.objects.get_range(f"{self.folder}/{piece.key}", offset, length)[:length]
+        except (ObjectDamaged, ObjectMissing):
+            return b""
 
 
 def kept_of(objects: ObjectStore, owner: Owner) -> Kept:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import StoreError, UsageError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectDamaged, ObjectMissing, StoreError, UsageError
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores import KeptStore, open_kept
 from cyrus_sync.common.wire.client import ClientSettings
 from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store
 from cyrus_sync.mailstore.backup.kept import Kept, as_of, folders, kept_of
 from cyrus_sync.mailstore.backup.manifest import Manifest
+from cyrus_sync.mailstore.backup.names import ManifestName
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.moments import moment_of, shown
@@ -29,6 +30,9 @@ from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.source import NATIVE
 from cyrus_sync.objects.opening import open_objects
 from cyrus_sync.objects.store import ObjectStore
+
+DEFAULT = "default"
+"""The partition of a store of its own."""
 
 PATIENCE = 60.0
 """Seconds for which a request is repeated."""
@@ -72,25 +76,66 @@ class _Backup:
         self._context = context
         self._moment = moment
 
-    def of(self, owner: Owner) -> tuple[Kept, Manifest]:
-        """The backup of an owner. `NoSuchUser`, `StoreError`."""
-        return self.at(kept_of(self._objects, owner), self._context.owner_name(owner))
+    def of(self, owner: Owner) -> Kept:
+        return kept_of(self._objects, owner)
 
-    def at(self, kept: Kept, name: str = "") -> tuple[Kept, Manifest]:
-        """The same of a folder."""
+    def everybody(self) -> Iterator[Kept]:
+        for folder in folders(self._objects):
+            yield Kept(self._objects, folder)
+
+    def manifests(self, kept: Kept, name: str) -> list[ManifestName]:
+        """Those of the moment or before, the newest first. `NoSuchUser`, `StoreError`."""
         complete = kept.complete()
-        found = as_of(complete, self._moment)
-        if found is not None:
-            return kept, kept.read(found)
-        where = f"{self._objects.place}: {name or kept.folder}"
+        newest = as_of(complete, self._moment)
+        if newest is not None:
+            return complete[complete.index(newest) :: -1]
+        where = f"{self._objects.place}: {name}"
         if complete:
             first = shown(complete[0].taken)
             raise StoreError(f"{where}: there is no backup that old; the first one is of {first}")
         raise NoSuchUser(f"{where}: there is no backup")
 
-    def everybody(self) -> Iterator[Kept]:
-        for folder in folders(self._objects):
-            yield Kept(self._objects, folder)
+    def bring(
+        self, kept: Kept, there: KeptStore, partition: str, *, name: str = "", dry_run: bool = False
+    ) -> bool:
+        """Bring an owner into a store that does not have him: as he was in the newest backup whose index can
+        be read. Whether nothing is wrong with it; what is, is said."""
+        sound = True
+        name = name or kept.folder
+        manifests = self.manifests(kept, name)
+        for one in manifests:
+            try:
+                manifest = kept.read(one)
+                name = self._context.owner_name(manifest.owner)
+                if not _is_absent(there, manifest.owner):
+                    raise StoreError(f"{name} is there already: nothing was changed")
+                wrong = [] if dry_run else self._make(kept, manifest, there, partition)
+            except (ObjectDamaged, ObjectMissing) as error:
+                if one == manifests[-1]:
+                    raise
+                self._context.warn(f"{name}: the backup of {shown(one.taken)} is damaged: {error.message}")
+                sound = False
+                continue
+            self._context.print(f"{name}: the backup of {shown(manifest.taken)}")
+            for text in (*manifest.lacks, *wrong):
+                self._context.warn(f"{name}: damaged in the backup: {text}")
+            if not dry_run and (manifest.lacks or wrong):
+                self._say_what_is_damaged(there, manifest.owner, name)
+            return sound and not manifest.lacks and not wrong
+        raise AssertionError
+
+    def _make(self, kept: Kept, manifest: Manifest, there: KeptStore, partition: str) -> list[str]:
+        if there.care.is_unusable(manifest.owner):
+            there.care.give_up(manifest.owner)
+        wanted = partition or (
+            manifest.partition if manifest.partition in self._context.config.partitions else ""
+        )
+        return bring_back(kept, manifest, there.care, _scratch(there), wanted)
+
+    def _say_what_is_damaged(self, there: KeptStore, owner: Owner, name: str) -> None:
+        """Name the messages that cannot be read, and mark them, so that another server can give them back."""
+        for problem in there.care.verify(owner):
+            self._context.warn(f"{name}: {problem}")
 
 
 # -- whole owners
@@ -114,42 +159,23 @@ def _everybody_here(args: argparse.Namespace, context: StoreContext, backup: _Ba
 def _bring_all(args: argparse.Namespace, context: StoreContext, backup: _Backup, kept: KeptStore) -> int:
     """Everybody who was named, or is in the backup; those who are there already are named, and left alone."""
     rounds = Rounds(context)
-    brought = 0
+    brought, sound = 0, True
+    partition = DEFAULT if args.into else args.partition
+
+    def bring(folder: Kept, name: str = "") -> None:
+        nonlocal brought, sound
+        sound = backup.bring(folder, kept, partition, name=name, dry_run=args.dry_run) and sound
+        brought += 1
+
     if args.everybody:
         for folder in rounds.watched("restoring", backup.everybody()):
             with rounds.one(folder.folder):
-                brought += _bring(*backup.at(folder), context, kept, args)
+                bring(folder)
     for name in args.names:
         with rounds.one(name):
-            owner = context.owner(name)
-            brought += _bring(*backup.of(owner), context, kept, args)
+            bring(backup.of(context.owner(name)), name)
     context.print(f"{brought} owners {'would be ' if args.dry_run else ''}restored")
-    return rounds.status
-
-
-def _bring(
-    folder: Kept, manifest: Manifest, context: StoreContext, kept: KeptStore, args: argparse.Namespace
-) -> bool:
-    """Bring an owner back who is not there. Whether he came."""
-    owner = manifest.owner
-    name = context.owner_name(owner)
-    if not _is_absent(kept, owner):
-        raise StoreError(f"{name} is there already: nothing was changed")
-    context.print(f"{name}: the backup of {shown(manifest.taken)}")
-    for text in manifest.lacks:
-        context.warn(f"{name}: not in the backup: {text}")
-    if args.dry_run:
-        return True
-    if kept.care.is_unusable(owner):
-        kept.care.give_up(owner)
-    wanted = args.partition or manifest.partition
-    partition = wanted if args.partition or wanted in _partitions(context, args) else ""
-    bring_back(folder, manifest, kept.care, _scratch(kept), partition)
-    return True
-
-
-def _partitions(context: StoreContext, args: argparse.Namespace) -> list[str]:
-    return [] if args.into else list(context.config.partitions)
+    return rounds.status or (EX_OK if sound else EX_FAILURE)
 
 
 def _scratch(kept: KeptStore) -> Path:
@@ -203,13 +229,13 @@ def _by_verbs(
         conf = make_mini_store(Path(directory) / "backup", context.config.switch("unixhierarchysep"))
         config = Config.load(conf, "mailstore")
         with contextlib.closing(open_kept(config, log=False)) as kept:
+            sound = True
             for owner in _owners(args, context, args.names):
-                folder, manifest = backup.of(owner)
-                context.print(f"{context.owner_name(owner)}: the backup of {shown(manifest.taken)}")
-                bring_back(folder, manifest, kept.care, Path(directory), "")
+                name = context.owner_name(owner)
+                sound = backup.bring(backup.of(owner), kept, DEFAULT, name=name) and sound
         fetched = open_kept(config, readonly=True, log=False)
         context.read_instead(fetched)
-        return carry(args, context, target)
+        return carry(args, context, target) or (EX_OK if sound else EX_FAILURE)
 
 
 def _tell(args: argparse.Namespace, context: StoreContext) -> None:

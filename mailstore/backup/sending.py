@@ -6,6 +6,9 @@ one of these is another, all of that is read here and its SHA-256 compared. What
 part of its own. Smaller parts before it are sent again with it: a pack that grows a little every day is a few
 parts and not hundreds, and no octet is sent more than about log2(pack / day) times.
 
+What a check has found damaged, or what is missing, is put anew under the same name as long as the packs here
+have the same octets.
+
 After each `CHECKPOINT` octets a partial manifest is put. The next run goes on from there if this one is
 killed. Nothing that an older manifest needs is touched.
 """
@@ -30,7 +33,7 @@ from cyrus_sync.common.stores.care import PackSource, Photograph, StoreCare
 from cyrus_sync.mailstore.backup.kept import Kept, kept_of
 from cyrus_sync.mailstore.backup.manifest import Manifest, PackCopy, Piece
 from cyrus_sync.mailstore.backup.names import index_key, part_key
-from cyrus_sync.objects.store import PIECE, Counted, ObjectStore, Put, check_back, pieces_of
+from cyrus_sync.objects.store import PIECE, ObjectStore, Put, check_back, digest, pieces_of
 
 CHECKPOINT = 256 * 1024 * 1024
 LONGEST = 6 * 3600
@@ -115,6 +118,7 @@ class _Run:
         self._sender = sender
         self._owner = owner
         self._octets = self._unmarked = 0
+        self._mended: set[str] = set()
         self._began = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def go(self) -> Sent:
@@ -134,7 +138,11 @@ class _Run:
         with self._sender.photograph(self._owner) as (index, photograph):
             if photograph is None:
                 raise StoreError("there is nothing stored of this owner").at(user=str(self._owner))
-            return self._send(index, photograph)
+            self._mend(photograph)
+            sent = self._send(index, photograph)
+        if kept.damaged:
+            kept.note(kept.damaged - self._mended)
+        return sent
 
     def _send(self, index: Path, photograph: Photograph) -> Sent:
         manifest = Manifest(
@@ -154,9 +162,33 @@ class _Run:
         manifest = replace(manifest, **self._index(index), complete=True)  # type: ignore[arg-type]
         base = self._base
         if base is not None and base.complete and _same(base, manifest):
-            return Sent(changed=False, octets=self._octets, lacks=tuple(manifest.lacks))
+            return Sent(changed=bool(self._mended), octets=self._octets, lacks=tuple(manifest.lacks))
         self._put_manifest(manifest)
         return Sent(changed=True, octets=self._octets, lacks=tuple(manifest.lacks))
+
+    # -- objects that were lost or damaged
+
+    def _mend(self, photograph: Photograph) -> None:
+        """Put anew, under the same name, what is missing of any backup and is in the packs here: the same
+        octets, by their SHA-256."""
+        kept, base = self._kept, self._base
+        if not kept.damaged and (base is None or all(map(kept.has, base.pieces()))):
+            return
+        for name in kept.manifests:
+            with contextlib.suppress(ObjectDamaged, ObjectMissing):
+                for pack in kept.read(name).packs:
+                    for part in pack.parts:
+                        if not self._has(part) and part.end <= photograph.lengths.get(pack.pack, 0):
+                            self._mend_part(pack.pack, part, photograph.packs)
+
+    def _mend_part(self, number: int, part: Piece, packs: PackSource) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            if digest(_octets(packs, number, part.offset, part.end)) == (part.size, part.sha256):
+                self._put(part.key, _octets(packs, number, part.offset, part.end), part.size)
+                self._mended.add(part.key)
+
+    def _has(self, piece: Piece) -> bool:
+        return piece.key in self._mended or self._kept.has(piece)
 
     # -- packs
 
@@ -184,7 +216,7 @@ class _Run:
             return None
         parts, end = [], 0
         for part in found.parts:
-            if part.offset != end or not self._kept.has(part):
+            if part.offset != end or not self._has(part):
                 break
             parts.append(part)
             end = part.end
@@ -204,10 +236,7 @@ class _Run:
             return parts
         sound: list[Piece] = []
         for part in parts:
-            digest = hashlib.sha256()
-            for data in _octets(packs, number, part.offset, part.end):
-                digest.update(data)
-            if digest.hexdigest() != part.sha256:
+            if digest(_octets(packs, number, part.offset, part.end)).sha256 != part.sha256:
                 break
             sound.append(part)
         return sound
@@ -233,17 +262,14 @@ class _Run:
     # -- the index
 
     def _index(self, path: Path) -> dict[str, object]:
-        counted = Counted(pieces_of(path))
-        for _ in counted:
-            pass
-        digest = counted.total.sha256
+        sha256 = digest(pieces_of(path)).sha256
         base = self._base
-        old = base.index if base is not None and base.sqlite_sha256 == digest else None
-        if old is not None and self._kept.has(old):
-            return {"index": old, "sqlite_sha256": digest}
+        old = base.index if base is not None and base.sqlite_sha256 == sha256 else None
+        if old is not None and self._has(old):
+            return {"index": old, "sqlite_sha256": sha256}
         key = index_key(self._number)
         put = self._put(key, _compressed(path), path.stat().st_size)
-        return {"index": Piece(key, 0, put.size, put.sha256), "sqlite_sha256": digest}
+        return {"index": Piece(key, 0, put.size, put.sha256), "sqlite_sha256": sha256}
 
     # -- objects
 

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, StoreError, UsageError
+from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectsUnavailable, StoreError, UsageError
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.mailstore.backup.checking import Checked, check
 from cyrus_sync.mailstore.backup.crowd import all_of
@@ -39,6 +39,9 @@ PATIENCE = 60.0
 """Seconds for which a request is repeated: nobody waits for a backup."""
 
 _CHECKED_AT_ONCE = 4
+
+_MOST_AWAY = 3
+"""So often, times the users at once, may the object store be away in a row: each try takes `PATIENCE`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +76,7 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
     count = len(care.everybody()) if args.everybody else len(args.users)
     with context.progress("backing up", total=count, unit="owners") as meter:
         sender = Sender(care, objects, care.scratch(), context.config.servername)
-        changed = unchanged = octets = 0
+        changed = unchanged = octets = away = 0
         lacking = False
         for owner, sent, error in all_of(everybody, sender.send, args.jobs):
             meter.at(context.owner_name(owner))
@@ -81,7 +84,13 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
             if sent is None:
                 assert error is not None
                 rounds.failed(owner, error)
+                away = away + 1 if isinstance(error, ObjectsUnavailable) else 0
+                if away > _MOST_AWAY * args.jobs:
+                    raise ObjectsUnavailable(
+                        f"{objects.place} has been away for {away} owners, so nobody else was tried"
+                    )
                 continue
+            away = 0
             rounds.done()
             changed += sent.changed
             unchanged += not sent.changed
@@ -158,7 +167,7 @@ def verify_backups(target: str, users: list[str], context: StoreContext, *, quic
     """Check the backups of everybody, or of those who are named, and print what is wrong."""
     objects = open_objects(context.config, target, patience=PATIENCE)
     rounds = Rounds(context)
-    problems = owners = backups = octets = messages = 0
+    problems = damaged = owners = backups = octets = messages = 0
 
     def look(kept: Kept) -> tuple[str, Checked]:
         with tempfile.TemporaryDirectory(prefix="verify.") as scratch:
@@ -177,12 +186,15 @@ def verify_backups(target: str, users: list[str], context: StoreContext, *, quic
             name, checked = found
             owners += 1
             problems += len(checked.problems)
+            damaged += checked.damaged
             backups += checked.backups
             octets += checked.octets
             messages += checked.messages
             for text in checked.problems:
                 context.print(f"{name}: {text}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
+    if damaged:
+        context.warn(f"mailstore backup {target} puts anew what the store here still has")
     read = "" if quick else f", {messages} messages, {octets:,} octets read"
     context.print(f"{owners} owners, {backups} backups{read}: {verdict}")
     return rounds.status or (EX_FAILURE if problems else EX_OK)

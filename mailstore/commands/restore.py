@@ -15,10 +15,11 @@ that were moved to another mailbox are expunged in the first one, and come back 
 
 With --from TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the mail is that of a
 backup: the newest one, or with --as-of TIME the newest of that time or before. It goes into this store: a
-USER who is not here, or is lost, comes back as he was, in everything (all of him at once, or nothing); to one
-who is here is added what he lacks, as said above. With --to HOST it goes to a csync server. With --into DIR
-it goes into a store of its own there, to be looked at, or exported from: mailstore -C DIR/imapd.conf. With
---everybody all who are in the backup come back, into this store or DIR, but for those who are there already.
+USER who is not here, or is lost, comes back as he was, in everything; to one who is here is added what he
+lacks, as said above. With --to HOST it goes to a csync server. With --into DIR it goes into a store of its
+own there, to be looked at, or exported from: mailstore -C DIR/imapd.conf. With --everybody all who are in the
+backup come back, into this store or DIR, but for those who are there already. What is damaged in the backup
+is named, and keeps nothing else from coming back; if it is an index, the backup before is taken.
 
 With --source cyrus the mail is that of a real Cyrus that has this imapd.conf, and may be running.
 

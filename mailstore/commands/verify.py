@@ -19,7 +19,8 @@ something is wrong that was not healed.
 With a TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the backups there are checked,
 of everybody or of each USER: that all objects are there and have the SHA-256 that their manifest says, that
 the index of the newest backup is sound, and that each message in it is what its GUID says. --quick only looks
-whether every object is there with its size.
+whether every object is there with its size. What is damaged or missing is noted there, and the next mailstore
+backup puts anew what the store still has.
 
 With --source cyrus the mailboxes of a real Cyrus are checked, while it runs: the checksums of each index
 and of its records, the sync CRCs that Cyrus keeps, each message's SHA-1. Cyrus's own reconstruct mends what

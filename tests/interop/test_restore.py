@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,24 @@ def test_users_of_a_lost_server_come_back_from_our_store_as_they_were(
         master.sync_client("-u", user, other, to=proxy.address).check()
         changes = [line for line in proxy.commands("APPLY ") if not line.startswith("APPLY CAPABILITIES")]
         assert changes == [], "the real client finds nothing to do"
+
+
+def test_a_user_of_a_lost_server_and_a_lost_replica_comes_back_from_the_object_store(
+    master: Cyrus, fresh_replica: Cyrus, ours: Ours, user: str, tmp_path: Path
+) -> None:
+    fill_everything(master, user, f"{user}b")
+    master.sync_client("-u", user, to=ours.csync).check()
+    ours.mailstore("backup", f"file:{tmp_path}/backup", user).check()
+    config = ours.client_config(fresh_replica.csync)
+    config.write_text(
+        re.sub(r"(?m)^partition-.*$", f"partition-default: {tmp_path}/nothing", config.read_text())
+    )
+    host, port = fresh_replica.csync
+    words = ["restore", "--from", f"file:{tmp_path}/backup", "--to", f"{host}:{port}", "--yes", user]
+    ours._run([str(BIN / "mailstore"), "-C", str(config), *words], 120).check()
+    assert differences(state_of(master.csync, user), state_of(fresh_replica.csync, user)) == []
+    assert view(master, user) == view(fresh_replica, user)
+    assert scripts_of(master.csync, user) == scripts_of(fresh_replica.csync, user)
 
 
 def test_what_a_user_lost_comes_back_and_what_he_has_stays(master: Cyrus, ours: Ours, user: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import threading
@@ -11,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from cyrus_sync.common.errors import ObjectsUnavailable
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_kept
 from cyrus_sync.mailstore.backup import sending
@@ -325,28 +325,72 @@ def test_a_store_that_cannot_be_had_is_said_once(alice: Site) -> None:
     assert "Connection refused" in done.err
 
 
+def test_a_store_that_goes_away_is_not_tried_for_a_hundred_thousand_users(
+    alice: Site, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.ok("create", *(f"user/u{number}" for number in range(20)))
+    tried = []
+
+    def away(self: DirectoryObjects, key: str, content: Content, *, check: bool = False) -> Put:
+        tried.append(key)
+        raise ObjectsUnavailable("gone away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryObjects, "put", away)
+        done = alice.run("backup", "--jobs", "2", target, "--everybody")
+    assert done.status == 75
+    assert "so nobody else was tried" in done.err
+    assert 6 < len(tried) <= 11
+    assert "21 owners backed up" in alice.ok("backup", target, "--everybody").out
+
+
 # -- what is wrong with a backup is found
 
 
 @pytest.mark.covers("mailstore: commands and options", "verify --quick")
-def test_an_object_that_is_lost_or_changed_is_named_and_sent_again(alice: Site, target: str) -> None:
-    arrive(alice, 3)
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_object_that_is_lost_or_changed_is_named_and_put_anew_for_all_backups(
+    alice: Site, target: str, lost: bool
+) -> None:
+    arrive(alice, 9)
+    alice.ok("backup", target, "alice")
+    arrive(alice, 1)
     alice.ok("backup", target, "alice")
     part = newest(alice).packs[0].parts[0]
     path = alice.path / "backup" / FOLDER / part.key
     data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    if lost:
+        path.unlink()
+        assert f"alice: {part.key}: is missing" in alice.run("verify", "--quick", target, "alice").out
+    else:
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert "nothing wrong" in alice.ok("verify", "--quick", target).out, "the size is right"
     found = alice.run("verify", target)
     assert found.status == 1
-    assert f"alice: file:{alice.path}/backup: {FOLDER}/{part.key}: has" in found.out
-    assert "nothing wrong" in alice.ok("verify", "--quick", target).out, "the size is right"
-    path.unlink()
-    found = alice.run("verify", "--quick", target, "alice")
-    assert found.status == 1
-    assert f"{part.key}: is missing" in found.out
-    alice.ok("backup", target, "alice")
-    assert newest(alice).packs[0].parts[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert f"alice: file:{alice.path}/backup: {FOLDER}/{part.key}: " in found.out
+    assert f"mailstore backup {target} puts anew what the store here still has" in found.err
+    assert alice.run("verify", "--quick", target).status == 1
+    assert "1 owners backed up" in alice.ok("backup", target, "--everybody").out
+    assert path.read_bytes() == data
+    assert "nothing wrong" in alice.ok("verify", target).out
+    assert not (alice.path / "backup" / FOLDER / "damaged.json").exists()
+    assert "0 owners backed up" in alice.ok("backup", target, "--everybody").out
     assert dump_of_backup(alice, target) == alice.ok("dump", "--expunged", "alice").out
+
+
+def test_an_index_that_is_damaged_is_sent_again_and_the_old_one_stays_named(alice: Site, target: str) -> None:
+    arrive(alice, 1)
+    alice.ok("backup", target, "alice")
+    index = newest(alice).index
+    assert index is not None
+    (alice.path / "backup" / FOLDER / index.key).write_bytes(b"x" * index.size)
+    assert alice.run("verify", target).status == 1
+    alice.ok("backup", target, "alice")
+    assert newest(alice).index != index
+    found = alice.run("verify", target)
+    assert found.out.count(index.key) == 1
+    assert "1 problems" in found.out
+    assert "0 owners backed up" in alice.ok("backup", target, "alice").out
 
 
 def test_a_manifest_that_is_not_what_its_name_says_is_passed_over_and_named(alice: Site, target: str) -> None:

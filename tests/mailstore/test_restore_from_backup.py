@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -97,17 +99,59 @@ def test_everybody_comes_back_into_a_new_store_but_for_those_who_are_there(alice
     assert alice.ok("dump", "--expunged").out == before
 
 
-def test_what_was_damaged_since_is_not_brought_back(alice: Site, target: str) -> None:
-    arrive(alice, 3)
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_message_that_is_damaged_in_the_backup_costs_no_other(
+    alice: Site, target: str, encrypted: bool
+) -> None:
+    if encrypted:
+        key = alice.path / "key"
+        key.write_text("0f" * 32)
+        key.chmod(0o600)
+        alice.conf.write_text(alice.conf.read_text() + f"s3_encrypt: {key}\n")
+    for _ in range(3):
+        alice.ok("deliver", "alice", stdin=b"Subject: large\r\n\r\n" + os.urandom(150_000).hex().encode())
     alice.ok("backup", target, "alice")
-    part = newest(alice).packs[0].parts[0]
-    path = alice.path / "backup" / kept(alice).folder / part.key
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    path = next((alice.path / "backup" / "users/52/alice/packs").rglob("*.zst"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    lose(alice)
+    done = alice.run("restore", "--from", target, "--everybody")
+    assert done.status == 1
+    assert f"alice: damaged in the backup: {target}: users/52/alice/packs/" in done.err
+    assert len(re.findall("alice: message: pack-000001.zst at .* cannot be read", done.err)) == 1
+    assert [alice.run("show", "user/alice", uid).status for uid in "123"] == [0, 75, 0]
+    assert "1 problems" in alice.run("verify").out
+
+
+def test_a_part_that_is_lost_costs_what_was_in_it(alice: Site, target: str) -> None:
+    arrive(alice, 9)
+    alice.ok("backup", target, "alice")
+    arrive(alice, 1)
+    alice.ok("backup", target, "alice")
+    last = newest(alice).packs[0].parts[-1]
+    (alice.path / "backup" / "users/52/alice" / last.key).unlink()
+    lose(alice)
+    assert alice.run("restore", "--from", target, "alice").status == 1
+    assert [alice.run("show", "user/alice", str(uid)).status for uid in range(1, 11)] == [0] * 9 + [75]
+
+
+def test_where_the_newest_index_is_damaged_the_one_before_is_taken_and_that_is_said(
+    alice: Site, target: str
+) -> None:
+    arrive(alice, 1)
+    alice.ok("backup", target, "alice")
+    first = alice.ok("dump", "--expunged", "alice").out
+    arrive(alice, 1)
+    alice.ok("backup", target, "alice")
+    index = newest(alice).index
+    assert index is not None
+    (alice.path / "backup" / "users/52/alice" / index.key).write_bytes(b"x" * index.size)
     lose(alice)
     done = alice.run("restore", "--from", target, "alice")
-    assert done.status != 0
-    assert part.key in done.err
-    assert not list((alice.path / "spool" / "users").glob("*/*alice"))
+    assert done.status == 1
+    assert "is damaged: " in done.err
+    assert alice.ok("dump", "--expunged", "alice").out == first
 
 
 @pytest.mark.parametrize(

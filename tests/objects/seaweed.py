@@ -32,8 +32,9 @@ class Seaweed(NamedTuple):
     def lines(self, prefix: str = "") -> str:
         """What imapd.conf says of it."""
         return (
-            f"s3_endpoint: {self.endpoint}\ns3_bucket: {BUCKET}\ns3_prefix: {prefix}\n"
-            f"s3_access_key: {ACCESS_KEY}\ns3_secret_key: {SECRET_KEY}\n"
+            f"s3_endpoint: {self.endpoint}\ns3_bucket: {BUCKET}\n"
+            + (f"s3_prefix: {prefix}\n" if prefix else "")
+            + f"s3_access_key: {ACCESS_KEY}\ns3_secret_key: {SECRET_KEY}\n"
         )
 
     @contextlib.contextmanager
@@ -75,7 +76,7 @@ def running(directory: Path) -> Iterator[Seaweed]:
                 *("-s3", f"-s3.config={directory}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0"),
                 *(f"-filer.localSocket={directory}/filer.sock", f"-s3.localSocket={directory}/s3.sock"),
                 *("-master.telemetry=false", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=256"),
-                *("-volume.max=20", "-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
+                *("-volume.max=100", "-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
             ],
             stdout=out,
             stderr=subprocess.STDOUT,
