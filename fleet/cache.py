@@ -106,6 +106,11 @@ class CachedOwner:
         except FileNotFoundError:
             return None
 
+    def touch(self) -> None:
+        """Somebody has asked for the owner: it is not the first one to go."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path / "state")
+
     def generation(self, name: str) -> Path:
         return self.path / name
 

@@ -27,9 +27,6 @@ _CONNECTING = 5
 _MOST = 16
 """Connections of a process to one server."""
 
-_RESTING = 1.0
-"""Seconds in which a server that was not to be reached is not asked again by whoever can do without it."""
-
 _AWAY = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -39,6 +36,14 @@ _AWAY = (
 
 class Lost(Away):
     """The connection died while a statement was under way: it may have been carried out."""
+
+
+class Silent(Lost):
+    """No answer came in time. There is no use in asking once more at once."""
+
+
+class _NoAnswer(psycopg.OperationalError):
+    pass
 
 
 class _Line(psycopg.Connection[Row]):
@@ -56,7 +61,7 @@ def _within(work: Generator[Any, Any, Any], deadline: float) -> Generator[Any, A
         while True:
             ready = yield state
             if ready == waiting.Ready.NONE and time.monotonic() > deadline:
-                raise psycopg.OperationalError(f"no answer within {PATIENCE:g} s")
+                raise _NoAnswer(f"no answer within {PATIENCE:g} s")
             state = work.send(ready)
     except StopIteration as done:
         return done.value
@@ -70,7 +75,6 @@ class Server:
         self._idle: list[_Line] = []
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST)
-        self._away_until = 0.0
 
     @property
     def name(self) -> str:
@@ -78,15 +82,12 @@ class Server:
         known: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(self.url)
         return f"{known.get('host', '')}:{known.get('port', 5432)}/{known.get('dbname', '')}"
 
-    @property
-    def seems_away(self) -> bool:
-        """Whether it could not be reached a moment ago."""
-        return time.monotonic() < self._away_until
-
     def ask(self, query: str, *values: object) -> list[Row]:
         """A query that changes nothing; asked once more where a connection had died meanwhile."""
         try:
             return self.run(lambda line: _fetch(line, query, values))
+        except Silent:
+            raise
         except Lost:
             return self.run(lambda line: _fetch(line, query, values))
 
@@ -100,9 +101,9 @@ class Server:
             try:
                 return work(line)
             except _AWAY as error:
-                self._away_until = time.monotonic() + _RESTING
                 self._drop_all(line)
-                raise Lost(f"PostgreSQL at {self.name}: {_text(error)}") from error
+                kind = Silent if isinstance(error, _NoAnswer) else Lost
+                raise kind(f"PostgreSQL at {self.name}: {_text(error)}") from error
 
     @contextlib.contextmanager
     def _line(self) -> Iterator[_Line]:
@@ -134,9 +135,7 @@ class Server:
                 target_session_attrs="read-write", application_name="cyrus-sync",
             )  # fmt: skip
         except psycopg.Error as error:
-            self._away_until = time.monotonic() + _RESTING
             raise Away(f"PostgreSQL at {self.name}: {_text(error)}") from error
-        self._away_until = 0.0
         return line
 
     def _drop_all(self, line: _Line) -> None:

@@ -44,7 +44,7 @@ from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.wal import Position, read_log
 from cyrus_sync.objects.store import ObjectStore
 
-PATIENCE = 15.0
+PATIENCE = 20.0
 """Seconds to wait for somebody on this node who commits, or brings an owner here: longer than PostgreSQL is
 given."""
 
@@ -159,6 +159,8 @@ class FleetHome:
         if (mine := self._mine(owner)) is not None:
             return mine.directory
         cached = self.cached(owner)
+        if known is None:
+            cached.touch()
         for _ in range(2):  # a commit of this node may come between the two answers
             try:
                 head = self.journal.head(owner)
@@ -182,6 +184,7 @@ class FleetHome:
         return hold if thread == threading.get_ident() else None
 
     def _refresh(self, owner: Owner, cached: CachedOwner, head: Head | None) -> tuple[State, Head] | None:
+        make_directories(self.notes)  # there once anything is stored, here or elsewhere
         return Refresh(owner, cached, self.journal, self.objects).run(PATIENCE, head)
 
     def stamps(self) -> Mapping[Owner, Stamp]:
@@ -285,6 +288,7 @@ class FleetHome:
     def make(self, owner: Owner, partition: str, *, large: bool = False) -> Hold:
         partition = self.check_partition(partition)
         self.check_unknown(owner)
+        make_directories(self.notes)
         cached = self.cached(owner)
         lock = cached.lock(0)
         try:

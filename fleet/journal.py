@@ -266,6 +266,21 @@ class Journal:
             )
             yield place, [Standing(Owner(kind, name), *rest) for kind, name, *rest in rows]
 
+    def figures(self) -> list[dict[str, object]]:
+        """What is on each server: owners, commits and octets that are not settled, seconds since the oldest
+        of these; who is in need of settling is told by `standings`."""
+        query = (
+            "SELECT (SELECT count(*) FROM owners WHERE kind IN ('user', 'shared')),"
+            " (SELECT count(*) FROM owners WHERE seq > base_seq), count(*),"
+            " coalesce(sum(octet_length(data)), 0)::bigint,"
+            " coalesce(extract(epoch FROM now() - min(made)), 0)::bigint FROM journal"
+        )
+        names = ("owners", "not_settled", "commits", "octets", "oldest_seconds")
+        return [
+            {"name": server.name, **dict(zip(names, server.ask(query)[0], strict=True))}
+            for server in self._servers.all()
+        ]
+
     def gone(self) -> Iterator[tuple[Server, str]]:
         """Places in the object store that are to be emptied, and who is to be told when that is done."""
         for server in self._servers.all():

@@ -54,10 +54,6 @@ class Servers:
         """The server that says who holds a mailbox. Raises `Away`, `Misfit`."""
         return self._at(place_of(uniqueid, len(self._servers)))
 
-    def seems_away(self, owner: Owner) -> bool:
-        """Whether the owner's server could not be reached a moment ago."""
-        return self._servers[self.number_of(owner)].seems_away
-
     def _at(self, place: int) -> Server:
         server = self._servers[place]
         if place not in self._known:

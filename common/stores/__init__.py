@@ -1,17 +1,25 @@
 """Where mail lives. `open_store` gives the store that the configuration describes, `open_kept` its care too.
 
-Which store that is, is chosen here; nobody outside of this room imports one of them. It is loaded when one is
-opened.
+Which store that is, and where its owners are, is chosen here; nobody outside of this room imports one of
+them. It is loaded when one is opened.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.role import RoleOf
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
+
+if TYPE_CHECKING:
+    from cyrus_sync.common.stores.native.homes import OwnerHome
+
+FLEET = "cyrus_sync.fleet.opening"
+"""The one place where an inner room names an outer one: its `open_home` is called for ``store: fleet``."""
 
 STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
@@ -50,15 +58,12 @@ def open_kept(
     """As `open_store`, with the store's care. `replicating`: what its user changes is replication, also where
     it says what changes are made here (settling, the import of packets): a replica takes it."""
     from cyrus_sync.common.stores.native.care.keeper import NativeCare
-    from cyrus_sync.common.stores.native.layout import Layout
-    from cyrus_sync.common.stores.native.local_home import LocalHome
     from cyrus_sync.common.stores.native.store import NativeStore
     from cyrus_sync.common.synclog.rightnow import RightNow
     from cyrus_sync.common.synclog.writer import ActionLog
 
-    layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
     store = NativeStore(
-        LocalHome(layout, readonly=readonly),
+        _home(cfg, readonly),
         action_log=ActionLog.from_config(cfg) if log else None,
         chain_log=ActionLog.from_config(cfg, replicated=True) if log else None,
         right_now=RightNow.from_config(cfg) if log else None,
@@ -66,3 +71,21 @@ def open_kept(
         refuses_changes=_nothing if replicating else role_of(cfg).refuses_changes,
     )
     return KeptStore(store, NativeCare(store))
+
+
+def _home(cfg: Config, readonly: bool) -> OwnerHome:
+    """Where owners are, as ``store`` says."""
+    notes = cfg.configdirectory / STORE_DIRECTORY
+    if cfg.string("store") == "fleet":
+        try:
+            opening = import_module(FLEET)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{cfg.where('store')}fleet needs {error.name}, which is not installed: pip install"
+                " 'cyrus-sync[fleet,s3]'"
+            ) from error
+        return cast("OwnerHome", opening.open_home(cfg, notes, readonly=readonly))
+    from cyrus_sync.common.stores.native.layout import Layout
+    from cyrus_sync.common.stores.native.local_home import LocalHome
+
+    return LocalHome(Layout(cfg.partitions, cfg.defaultpartition, notes), readonly=readonly)

@@ -102,4 +102,8 @@ COMMANDS = {
         "stats",
         "how much there is in the store: owners, mailboxes, messages, octets, and what the disk holds",
     ),
+    "fleet": Subcommand(
+        "fleet",
+        "look after a store of many machines: what is in it, settling it, moving users in and out",
+    ),
 }

@@ -137,15 +137,16 @@ def _who() -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def new_postgres() -> Iterator[Postgres]:
-    """A server whose files are made and which is not started; it is ended and removed afterwards."""
+def new_postgres(*, empty: bool = False) -> Iterator[Postgres]:
+    """A server whose files are made (unless it is to be `empty`: a standby), and which is not started; it is
+    ended and removed afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-"))
     if os.geteuid() == 0:
         entry = pwd.getpwnam(_USER)
         os.chown(directory, entry.pw_uid, entry.pw_gid)
     server = Postgres(directory)
     try:
-        yield server.make()
+        yield server if empty else server.make()
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -111,6 +111,7 @@ def test_a_large_message_cannot_be_committed_while_the_object_store_is_away_and_
     assert bodies_in(here) == [message(1), message(3)]
 
 
+@pytest.mark.covers("A fleet: losing a part of it", "6")
 def test_what_the_object_store_forgets_at_once_stays_in_the_journal(fleet, here, settler, monkeypatch):
     append(here, 1)
     put = fleet.objects.put
@@ -133,6 +134,7 @@ def test_what_the_object_store_forgets_at_once_stays_in_the_journal(fleet, here,
     assert settler.settle(ALICE).rows == 1
 
 
+@pytest.mark.covers("A fleet: losing a part of it", "7")
 @pytest.mark.parametrize("step", range(5))
 def test_a_settler_may_be_killed_anywhere(fleet, here, settler, monkeypatch, step):
     """Before or after each of its steps; the next one ends what it has begun, and leaves no object behind."""
@@ -226,6 +228,7 @@ def test_who_has_enough_in_the_journal_is_due_and_so_is_who_is_idle(here, settle
     assert settler.due() == [ALICE]
 
 
+@pytest.mark.covers("A fleet: losing a part of it", "5")
 def test_an_object_store_that_is_away_leaves_what_this_node_has_to_be_read(fleet, here, settler, monkeypatch):
     append(here, 1)
     settler.settle(ALICE)

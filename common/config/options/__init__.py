@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cyrus_sync.common.config.options import (
     client,
+    fleet,
     imap,
     lifeboat,
     limits,
@@ -32,7 +33,7 @@ THEMES = tuple(
     Theme(module.TITLE, module.OPTIONS)
     for module in (
         store, spool, imap, synclog, client, server, lifeboat, lmtp, login, tls, limits, shipping,
-        syslog, watching, objects,
+        syslog, watching, objects, fleet,
     )
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for theme in THEMES for option in theme.options}

@@ -1,0 +1,93 @@
+"""The fleet that imapd.conf describes. `open_home` is what `common.stores` chooses with ``store: fleet``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.names import SERVER, Owner
+from cyrus_sync.common.stores import STORE_DIRECTORY
+from cyrus_sync.common.stores.native.homes import OwnerHome
+from cyrus_sync.common.stores.native.layout import Layout
+from cyrus_sync.common.stores.native.local_home import LocalHome
+from cyrus_sync.fleet.home import FleetHome
+from cyrus_sync.fleet.moving import everybody_here, move_in, move_out
+from cyrus_sync.fleet.servers import Servers
+from cyrus_sync.fleet.settler import Settler
+from cyrus_sync.fleet.trim import everything, trim
+from cyrus_sync.objects.opening import open_objects
+
+
+def open_home(cfg: Config, notes: Path, *, readonly: bool = False) -> FleetHome:
+    """Nobody is asked anything yet. `notes`: hints of this machine. ConfigError, UsageError."""
+    urls = cfg.words("store_journal")
+    if not urls:
+        raise ConfigError(f"{cfg.where('store_journal')}not set, and store: fleet needs it")
+    cache = cache_of(cfg)
+    home = FleetHome(
+        Servers(urls),
+        open_objects(cfg, cfg.string("store_objects") or "s3:"),
+        cache,
+        notes=notes,
+        partitions=cfg.partitions,
+        defaultpartition=cfg.defaultpartition,
+        readonly=readonly,
+    )
+    _: OwnerHome = home  # as `common.stores` takes it to be
+    return home
+
+
+def cache_of(cfg: Config) -> Path:
+    """This node's cache."""
+    return Path(cfg.string("store_cache") or cfg.configdirectory / "cache")
+
+
+@contextmanager
+def open_fleet(cfg: Config) -> Iterator[Opened]:
+    """For who looks after it. It need not be the store that is in use (``store``) yet, or any more."""
+    home = open_home(cfg, cfg.configdirectory / STORE_DIRECTORY)
+    try:
+        yield Opened(cfg, home)
+    finally:
+        home.close()
+
+
+class Opened:
+    """A fleet, and this machine's partitions and cache."""
+
+    def __init__(self, cfg: Config, home: FleetHome) -> None:
+        self._home = home
+        self._layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
+        self._most = cfg.size("store_cache_size")
+        self.settler = Settler(home.journal, home.objects)
+
+    def status(self) -> dict[str, Any]:
+        """Figures, by server and of this machine's cache. `Away`."""
+        kept = list(everything(self._home.cache))
+        cache = {"users": len(kept), "octets": sum(one.octets for one in kept), "of_at_most": self._most}
+        return {"servers": self._home.journal.figures(), "cache": cache}
+
+    def trim(self) -> tuple[int, int]:
+        """Keep the cache within its size: how many went, and how many octets."""
+        return trim(self._home.cache, self._most)
+
+    def everybody(self) -> list[Owner]:
+        """Whoever is in the fleet."""
+        return [SERVER] * (SERVER in self._home.journal.owners()) + self._home.everybody()
+
+    def everybody_here(self) -> list[Owner]:
+        """Whoever is in the partitions of this machine."""
+        with closing(LocalHome(self._layout)) as local:
+            return everybody_here(local)
+
+    def move_in(self, owner: Owner, timeout: float) -> Path:
+        with closing(LocalHome(self._layout)) as local:
+            return move_in(local, self._home, owner, timeout)
+
+    def move_out(self, owner: Owner, timeout: float) -> Path:
+        with closing(LocalHome(self._layout)) as local:
+            return move_out(self._home, local, owner, timeout)

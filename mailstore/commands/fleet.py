@@ -1,0 +1,104 @@
+"""fleet: look after a store of many machines: what is in it, settling it, moving users in and out.
+
+status tells what is in PostgreSQL and in this machine's cache. settle brings into the object store what has
+gathered in PostgreSQL, of those who have enough of it or were not changed for a day (with --everybody: of
+all), and keeps this machine's cache within store_cache_size; run it every few minutes, on one machine or on
+all. move-in brings users out of the partitions of this machine into the fleet, move-out back. Each is held
+meanwhile. What uses the other place does not know of them any more: docs/fleet.md says what to stop, and
+when."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.names import Owner
+from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
+from cyrus_sync.mailstore.rounds import Rounds
+
+if TYPE_CHECKING:
+    from cyrus_sync.fleet.opening import Opened
+
+ACTIONS = ("status", "settle", "move-in", "move-out")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="ACTION", choices=ACTIONS, help="status, settle, move-in or move-out"
+    )
+    parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME; for settle and the moves")
+    parser.add_argument("--everybody", action="store_true", help="all users, and all that is shared")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="of status")
+
+
+def run(args: argparse.Namespace, context: StoreContext) -> int:
+    from cyrus_sync.fleet.opening import open_fleet
+
+    with open_fleet(context.config) as fleet:
+        return _ACTIONS[args.action](args, context, fleet)
+
+
+def _status(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
+    if args.users or args.everybody:
+        raise UsageError("fleet status: it is of the whole fleet")
+    found = fleet.status()
+    if args.format == "json":
+        context.print(json.dumps(found))
+        return 0
+    for server in found["servers"]:
+        context.print(f"{server['name']}: " + _figures(server))
+    context.print("cache of this machine: " + _figures(found["cache"]))
+    return 0
+
+
+def _figures(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.items() if name != "name")
+
+
+def _settle(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
+    rounds = Rounds(context)
+    wanted: Sequence[str | Owner] = args.users or fleet.settler.due(everybody=args.everybody)
+    rows = octets = 0
+    for typed in rounds.watched("settling", wanted):
+        with rounds.one(typed):
+            owner = context.owner(typed) if isinstance(typed, str) else typed
+            done = fleet.settler.settle(owner)
+            rows += done.rows if done is not None else 0
+            octets += done.octets if done is not None else 0
+    gone = fleet.settler.empty_gone()
+    trimmed, freed = fleet.trim()
+    context.print(
+        f"settled {rows} commits with {octets} octets of messages, emptied {gone} places of who is no more;"
+        f" {trimmed} users with {freed} octets went out of this machine's cache"
+    )
+    return rounds.status
+
+
+def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
+    inwards = args.action == "move-in"
+    if bool(args.users) == args.everybody:
+        raise UsageError(f"fleet {args.action}: name users, or say --everybody")
+    context.check_changes()
+    rounds = Rounds(context)
+    wanted: Sequence[str | Owner] = args.users or (fleet.everybody_here() if inwards else fleet.everybody())
+    moved = 0
+    for typed in rounds.watched("moving", wanted):
+        with rounds.one(typed):
+            owner = context.owner(typed) if isinstance(typed, str) else typed
+            path = (fleet.move_in if inwards else fleet.move_out)(owner, LOCK_SECONDS)
+            moved += 1
+            if args.users:
+                context.print(f"{context.owner_name(owner)}: {path}")
+    context.print(f"moved {moved} of {len(wanted)}")
+    return rounds.status
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace, StoreContext, Opened], int]] = {
+    "status": _status,
+    "settle": _settle,
+    "move-in": _move,
+    "move-out": _move,
+}

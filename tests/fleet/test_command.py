@@ -1,0 +1,191 @@
+"""``store: fleet`` in imapd.conf, and ``mailstore fleet``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cyrus_sync.common.config import Config
+from cyrus_sync.common.errors import EX_CONFIG, EX_TEMPFAIL, ConfigError
+from cyrus_sync.common.stores import open_kept
+from cyrus_sync.common.stores.native.local_home import LocalHome
+from tests.mailstore.conftest import Site
+
+MAIL = b"Subject: %d\r\n\r\nHello.\r\n"
+
+
+class Node(Site):
+    """A machine of the fleet, with partitions of its own too."""
+
+    def __init__(self, path: Path, database: str, objects: Path, store: str = "fleet") -> None:
+        path.mkdir(exist_ok=True)
+        super().__init__(path, f"store: {store}\nstore_journal: {database}\nstore_objects: file:{objects}\n")
+
+    def deliver(self, *numbers: int) -> None:
+        for number in numbers:
+            self.ok("deliver", "user/alice", stdin=MAIL % number)
+
+    def messages(self) -> list[str]:
+        """A line for each message."""
+        return [line.strip() for line in self.ok("dump", "alice").out.splitlines() if "guid" in line]
+
+
+@pytest.fixture
+def here(tmp_path: Path, database: str) -> Node:
+    return Node(tmp_path / "here", database, tmp_path / "objects")
+
+
+@pytest.fixture
+def there(tmp_path: Path, database: str) -> Node:
+    return Node(tmp_path / "there", database, tmp_path / "objects")
+
+
+@pytest.mark.covers("imapd.conf", "store")
+def test_what_one_machine_makes_another_has(here, there):
+    here.ok("create", "user/alice")
+    here.deliver(1, 2)
+    there.deliver(3)
+    assert len(here.messages()) == 3 and here.messages() == there.messages()
+    there.ok("verify")
+    assert not (here.path / "spool").exists(), "nothing is in a partition"
+    there.ok("delete", "user/alice")
+    assert here.run("show", "user/alice", "1").status != 0
+
+
+@pytest.mark.covers("mailstore: commands and options", "fleet")
+def test_status_and_settle_tell_what_there_is(here, there):
+    here.ok("create", "user/alice")
+    here.deliver(1, 2)
+    before = json.loads(here.ok("fleet", "status", "--format", "json").out)
+    (server,) = before["servers"]
+    assert (server["owners"], server["not_settled"]) == (1, 1) and server["commits"] >= 3
+    assert before["cache"]["users"] == 1
+    assert here.ok("fleet", "settle").out.startswith("settled 0 commits"), "there is not enough yet"
+    assert f"settled {server['commits']} commits" in here.ok("fleet", "settle", "--everybody").out
+    (server,) = json.loads(there.ok("fleet", "status", "--format", "json").out)["servers"]
+    assert (server["not_settled"], server["commits"], server["octets"]) == (0, 0, 0)
+    assert "owners 1" in there.ok("fleet", "status").out
+    assert len(there.messages()) == 2
+
+
+@pytest.mark.covers("imapd.conf", "store_cache")
+@pytest.mark.covers("A fleet: losing a part of it", "8")
+def test_the_cache_is_kept_within_its_size_and_may_be_lost(here):
+    here.ok("create", "user/alice")
+    here.deliver(1)
+    here.conf.write_text(here.conf.read_text() + "store_cache_size: 0\n")
+    assert "1 users with" in here.ok("fleet", "settle").out
+    assert list((here.path / "conf" / "cache").glob("users/*/*")) == []
+    assert len(here.messages()) == 1
+    here.deliver(2)
+    assert len(here.messages()) == 2
+
+
+@pytest.mark.covers("mailstore: commands and options", "fleet")
+def test_users_move_into_the_fleet_and_out_again_and_are_the_same(tmp_path, database):
+    path, objects = tmp_path / "here", tmp_path / "objects"
+    node = Node(path, database, objects, store="local")
+    node.ok("create", "user/alice")
+    node.ok("create", "user/alice/Work")
+    node.ok("create", "user/bob")
+    node.deliver(1, 2)
+    before = node.ok("dump", "--expunged", "alice").out
+    assert "alice" in node.ok("fleet", "move-in", "alice").out
+    assert node.run("dump", "alice").status != 0, "he is not on this machine any more"
+    assert "moved 1 of 1" in node.ok("fleet", "move-in", "--everybody").out
+    node = Node(path, database, objects)
+    assert node.ok("dump", "--expunged", "alice").out == before
+    assert node.run("verify").status == 0
+    node.deliver(3)
+    node.ok("fleet", "settle", "--everybody")
+    after = node.ok("dump", "--expunged", "alice").out
+    assert "moved 2 of 2" in node.ok("fleet", "move-out", "--everybody").out
+    node = Node(path, database, objects, store="local")
+    assert node.ok("dump", "--expunged", "alice").out == after
+    assert node.run("verify").status == 0
+    (server,) = json.loads(node.ok("fleet", "status", "--format", "json").out)["servers"]
+    assert server["owners"] == 0
+
+
+def test_a_move_that_was_cut_off_is_ended_by_the_same_command(tmp_path, database, monkeypatch):
+    path, objects = tmp_path / "here", tmp_path / "objects"
+    node = Node(path, database, objects, store="local")
+    node.ok("create", "user/alice")
+    node.deliver(1)
+    before = node.ok("dump", "alice").out
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError("as if killed")))
+        assert node.run("fleet", "move-in", "alice").status != 0
+    assert node.ok("dump", "alice").out == before
+    node.ok("fleet", "move-in", "alice")
+    node.ok("create", "user/alice")
+    refused = node.run("fleet", "move-in", "alice")
+    assert refused.status != 0 and "another one of this name" in refused.err
+    assert Node(path, database, objects).ok("dump", "alice").out == before
+
+
+def test_a_backup_of_a_fleet_comes_back_into_it(here, there, tmp_path):
+    here.ok("create", "user/alice")
+    here.deliver(1, 2)
+    before = here.ok("dump", "alice").out
+    here.ok("backup", f"file:{tmp_path}/backup", "alice")
+    here.deliver(3)
+    there.ok("backup", f"file:{tmp_path}/backup", "--everybody")
+    there.ok("rename", "user/alice", "user/alina")
+    here.ok("restore", "--yes", "--from", f"file:{tmp_path}/backup", "alice")
+    assert len(there.messages()) == 3 and before.splitlines()[0] in there.ok("dump", "alice").out
+
+
+def test_a_fleet_whose_postgresql_is_away_defers(tmp_path):
+    node = Node(tmp_path / "here", "postgresql://nobody@127.0.0.1:1/none", tmp_path / "objects")
+    refused = node.run("deliver", "user/alice", stdin=MAIL % 1)
+    assert refused.status == EX_TEMPFAIL and "127.0.0.1:1/none" in refused.err
+    assert node.run("fleet", "status").status == EX_TEMPFAIL
+
+
+def test_a_fleet_without_its_journal_is_an_error_of_the_configuration(tmp_path):
+    site = Site(tmp_path, "store: fleet\n")
+    refused = site.run("ls")
+    assert refused.status == EX_CONFIG and "store_journal" in refused.err
+
+
+def test_servers_in_another_order_and_another_number_are_refused(tmp_path, postgres):
+    one, two = postgres.database(), postgres.database()
+    node = Node(tmp_path / "here", f"{one} {two}", tmp_path / "objects")
+    node.ok("create", "user/alice")
+    node.ok("create", "user/bob")
+    assert len(json.loads(node.ok("fleet", "status", "--format", "json").out)["servers"]) == 2
+    turned = Node(tmp_path / "turned", f"{two} {one}", tmp_path / "objects").run("ls", "-1", "user/alice")
+    assert turned.status != 0 and "the order counts" in turned.err
+    fewer = Node(tmp_path / "fewer", one, tmp_path / "objects").run("ls", "-1", "user/alice")
+    assert fewer.status != 0 and "one of 2 servers" in fewer.err
+
+
+def test_a_store_is_local_unless_it_is_said(tmp_path):
+    site = Site(tmp_path)
+    kept = open_kept(site.config())
+    assert isinstance(kept.mail.home, LocalHome)  # type: ignore[attr-defined]
+    kept.close()
+    site = Site(tmp_path, "store: elsewhere\n")
+    with pytest.raises(ConfigError, match="store"):
+        open_kept(Config.load(site.conf, "mailstore"))
+
+
+def test_the_commands_of_the_document_take_a_site_into_a_fleet_and_back(tmp_path, database):
+    text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
+    before, within, back = re.findall(r"^```sh recipe\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    node = Node(tmp_path / "here", database, tmp_path / "objects", store="local")
+    node.ok("create", "user/alice")
+    node.deliver(1)
+    mail = node.ok("dump", "--expunged", "alice").out
+    for store, commands in (("local", before), ("fleet", within), ("fleet", back)):
+        node = Node(tmp_path / "here", database, tmp_path / "objects", store=store)
+        for line in commands.splitlines():
+            program, *words = line.split()
+            assert program == "mailstore"
+            node.ok(*words)
+    node = Node(tmp_path / "here", database, tmp_path / "objects", store="local")
+    assert node.ok("dump", "--expunged", "alice").out == mail

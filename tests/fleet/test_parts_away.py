@@ -1,0 +1,226 @@
+"""What a fleet depends on goes away: the rows of the table in docs/fleet.md for which servers are stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.fleet import database as databases
+from cyrus_sync.fleet.database import Lost, Server
+from tests.common.stores.tools import ALICE, Clock, bodies_in, message
+from tests.deadlines import scaled, until
+from tests.fleet.nodes import Fleet
+from tests.fleet.postgres import Postgres, new_postgres
+from tests.fleet.test_two_nodes import append, uids
+
+
+@pytest.fixture
+def own(real_postgres: None) -> Iterator[Postgres]:
+    """A server that the test may stop."""
+    with new_postgres() as server:
+        server.start()
+        yield server
+
+
+def node_on(path: Path, url: str, name: str = "here") -> NativeStore:
+    return Fleet(path, url).node(name)
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "3")
+def test_while_postgresql_is_away_changes_are_deferred_and_reads_go_on(tmp_path, own, monkeypatch):
+    here = node_on(tmp_path, own.database())
+    append(here, 1)
+    own.stop(signal.SIGKILL)
+    with pytest.raises(MailboxLocked, match="PostgreSQL"):
+        append(here, 2)
+    assert bodies_in(here) == [message(1)]
+    own.start()
+    append(here, 3)
+    assert bodies_in(here) == [message(1), message(3)]
+    monkeypatch.setattr(databases, "PATIENCE", 0.3)
+    pids = [own.pid, *map(int, _children(own.pid))]
+    for pid in pids:  # not dead, and silent: no error of TCP's tells
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(MailboxLocked, match="no answer within"):
+            append(here, 4)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: _tries(lambda: append(here, 5)), "it answers again")
+    assert bodies_in(here)[:3] == [message(1), message(3), message(5)]
+    here.close()
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _tries(act: Any) -> bool:
+    try:
+        act()
+    except MailboxLocked:
+        return False
+    return True
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "2")
+@pytest.mark.parametrize("carried_out", [True, False], ids=["carried out", "not carried out"])
+def test_a_commit_whose_answer_is_lost_counts_once(tmp_path, database, monkeypatch, carried_out):
+    here = node_on(tmp_path, database)
+    append(here, 1)
+    tell, told = Server.tell, []
+
+    def cut_off(server: Server, query: str, *values: object) -> Any:
+        told.append(query)
+        if len(told) == 1:
+            if carried_out:
+                tell(server, query, *values)
+            raise Lost("the connection died")
+        return tell(server, query, *values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "tell", cut_off)
+        append(here, 2)
+    assert bodies_in(here) == bodies_in(node_on(tmp_path, database, "there")) == [message(1), message(2)]
+    assert uids(here) == [1, 2] and here.home.journal.head(ALICE).seq == 2
+    here.close()
+
+
+def test_a_connection_that_died_while_nobody_used_it_is_noticed_by_nobody(tmp_path, postgres, database):
+    here = node_on(tmp_path, database)
+    append(here, 1)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cyrus-sync'"
+        )
+    append(here, 2)
+    assert bodies_in(here) == [message(1), message(2)]
+    here.close()
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "9")
+def test_nodes_whose_clocks_differ_by_hours_agree(tmp_path, database):
+    early, late = Clock(), Clock()
+    late.now += 5 * 3600
+    fleet = Fleet(tmp_path, database)
+    here, there = fleet.node("here", clock=early), fleet.node("there", clock=late)
+    for number in range(1, 7, 2):
+        append(there, number)
+        append(here, number + 1)
+    assert uids(here) == uids(there) == [1, 2, 3, 4, 5, 6]
+    assert bodies_in(here) == bodies_in(there) == [message(number) for number in range(1, 7)]
+    here.close()
+    there.close()
+
+
+# -- failover
+
+
+class Standing:
+    """A primary and its standby, and the address that names both."""
+
+    def __init__(self, primary: Postgres, standby: Postgres) -> None:
+        self.primary = primary
+        self.standby = standby
+
+    def begin(self, *, synchronous: bool) -> str:
+        names = "*" if synchronous else ""
+        self.primary.start("wal_level=replica", "hot_standby=on")
+        self.standby.run(
+            "pg_basebackup", "-D", self.standby.data, "-R", "-c", "fast", "-d", self.primary.url("postgres")
+        )
+        self.standby.start("hot_standby=on")
+        with psycopg.connect(self.primary.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+            connection.execute("SELECT pg_reload_conf()")
+            until(
+                lambda: self._streams(connection, "sync" if synchronous else "async"), "the standby follows"
+            )
+        ports = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"
+        return f"postgresql://postgres@{ports}/postgres"
+
+    @staticmethod
+    def _streams(connection: psycopg.Connection[Any], state: str) -> bool:
+        found = connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall()
+        return [one for (one,) in found] == [state]
+
+    def fail_over(self) -> None:
+        self.primary.stop(signal.SIGKILL)
+        self.standby.run("pg_ctl", "promote", "-w", "-D", self.standby.data)
+
+
+@pytest.fixture
+def standing(real_postgres: None) -> Iterator[Standing]:
+    with new_postgres() as primary, new_postgres(empty=True) as standby:
+        yield Standing(primary, standby)
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "4")
+def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path, standing):
+    here = node_on(tmp_path, standing.begin(synchronous=True))
+    stop, acknowledged = threading.Event(), []
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            if _tries(lambda number=number: append(here, number)):
+                acknowledged.append(number)
+            else:
+                stop.wait(0.05)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    until(lambda: len(acknowledged) >= 20, "some are written")
+    standing.fail_over()
+    before = len(acknowledged)
+    until(lambda: len(acknowledged) >= before + 20, "and again", 60)
+    stop.set()
+    writer.join(scaled(30))
+    there = node_on(tmp_path, here.home.journal._servers.of(ALICE).url, "there")
+    for store in (here, there):
+        found = {int(body.split()[1]) for body in bodies_in(store)}
+        assert found >= set(acknowledged)
+        assert uids(store) == sorted(set(uids(store)))
+    here.close()
+    there.close()
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "4")
+def test_a_failover_that_has_lost_commits_is_noticed_and_said(tmp_path, standing, caplog):
+    here = node_on(tmp_path, standing.begin(synchronous=False))
+    append(here, 1)
+    until(lambda: _is_there(standing), "the standby has it")
+    standing.standby.stop()
+    append(here, 2)
+    append(here, 3)
+    assert uids(here) == [1, 2, 3]
+    standing.primary.stop(signal.SIGKILL)
+    standing.standby.start("hot_standby=on")
+    standing.fail_over()
+    until(lambda: _tries(lambda: append(here, 4)), "the standby answers", 60)
+    assert "commits were lost" in caplog.text and "alice" in caplog.text
+    assert bodies_in(here) == [message(1), message(4)]
+    assert bodies_in(node_on(tmp_path, here.home.journal._servers.of(ALICE).url, "there")) == [
+        message(1),
+        message(4),
+    ]
+    here.close()
+
+
+def _is_there(standing: Standing) -> bool:
+    with psycopg.connect(standing.standby.url("postgres"), autocommit=True) as connection:
+        with contextlib.suppress(psycopg.errors.UndefinedTable):
+            return connection.execute("SELECT count(*) FROM owners").fetchone() == (1,)
+        return False
