@@ -6,14 +6,15 @@ and takes the index out of it with ``tail -n +2 | zstd -d``. The line::
     {"format": 1, "kind": "user", "name": "alice", "seq": 17, "head": 4711, "octets": 13312, "sha256": "…",
      "packs": [[1, 0, 8388608, "user/alice/3f9c…/000000000012-77aa….pack", 0], …]}
 
-`packs` are `journal.Piece`: which octets of which pack are where. All of them are in objects.
+`packs` are `journal.Piece`: which octets of which pack are where. All of them are in objects. ``kept`` names
+objects that are not needed any more, and since when, in Unix seconds (`settler`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import zstandard
@@ -37,13 +38,17 @@ class About(NamedTuple):
     octets: int
     sha256: str
     pieces: Sequence[Piece]
+    kept: Mapping[str, float]
 
 
-def encode_base(owner: Owner, seq: int, head: int, index: bytes, pieces: Sequence[Piece]) -> bytes:
+def encode_base(
+    owner: Owner, seq: int, head: int, index: bytes, pieces: Sequence[Piece], *, kept: Mapping[str, float]
+) -> bytes:
     """The object."""
     about = {
         "format": _FORMAT, "kind": owner.kind, "name": owner.name, "seq": seq, "head": head,
         "octets": len(index), "sha256": hashlib.sha256(index).hexdigest(), "packs": pieces,
+        "kept": kept,
     }  # fmt: skip
     return json.dumps(about).encode() + b"\n" + zstandard.ZstdCompressor(level=_LEVEL).compress(index)
 
@@ -67,8 +72,9 @@ def _about(line: bytes) -> About:
         if found["format"] > _FORMAT:
             raise StoreCorrupt(f"a base of format {found['format']} is newer than this program knows")
         pieces = [Piece(*one) for one in found["packs"]]
-        return About(found["seq"], found["head"], found["octets"], found["sha256"], pieces)
-    except (ValueError, KeyError, TypeError) as error:
+        kept = {str(key): float(since) for key, since in found["kept"].items()}
+        return About(found["seq"], found["head"], found["octets"], found["sha256"], pieces, kept)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorrupt(f"a base is damaged: {error}") from error
 
 

@@ -177,11 +177,21 @@ class Journal:
             rows = server.tell(_SWAP, *values)
         except Lost:
             rows = server.tell(_SWAP, *values)
-            if not rows and (now := self.head(owner)) is not None and now.head == new:
-                return now.seq
+            if not rows and self._has(owner, known.id, known.seq + 1, new):
+                return known.seq + 1
         if not rows:
             raise StaleOwner()
         return int(rows[0][0])
+
+    def _has(self, owner: Owner, number: int, seq: int, head: int) -> bool:
+        """Whether commit `seq` is the one that made this head, even if others have committed upon it. Where
+        it was settled meanwhile, only the last commit can be told."""
+        rows = self._servers.of(owner).ask(
+            "SELECT coalesce((SELECT head FROM journal WHERE owner = id AND journal.seq = %s),"
+            " CASE WHEN seq = %s THEN head END) FROM owners WHERE id = %s",
+            seq, seq, number,
+        )  # fmt: skip
+        return rows == [(head,)]
 
     def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
         """New owners, all of one server or none: their numbers. `StaleOwner` if one of them is there
@@ -206,9 +216,13 @@ class Journal:
             try:
                 return _found(server, newcomers)
             except StaleOwner:
-                heads = {one.owner: self.head(one.owner) for one in newcomers}
-                if all((now := heads[one.owner]) is not None and now.head == one.head for one in newcomers):
-                    return {owner: now.id for owner, now in heads.items() if now is not None}
+                numbers = {one.owner: now.id for one in newcomers if (now := self.head(one.owner))}
+                ours = (
+                    one.owner in numbers and self._has(one.owner, numbers[one.owner], 1, one.head)
+                    for one in newcomers
+                )  # fmt: skip
+                if all(ours):
+                    return numbers
                 raise
         raise error
 
@@ -281,10 +295,12 @@ class Journal:
             for server in self._servers.all()
         ]
 
-    def gone(self) -> Iterator[tuple[Server, str]]:
-        """Places in the object store that are to be emptied, and who is to be told when that is done."""
+    def gone(self, seconds: float) -> Iterator[tuple[Server, str]]:
+        """Places in the object store of owners who have been gone for so long, by PostgreSQL's clock, and who
+        is to be told when these are emptied."""
         for server in self._servers.all():
-            for (place,) in server.ask("SELECT place FROM gone"):
+            query = "SELECT place FROM gone WHERE since <= now() - make_interval(secs => %s::float8)"
+            for (place,) in server.ask(query, seconds):
                 yield server, place
 
     # -- the whole

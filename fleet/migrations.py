@@ -57,7 +57,7 @@ CREATE TABLE holders (
     PRIMARY KEY (uniqueid, kind, name)
 );
 CREATE INDEX holders_owner ON holders (kind, name);
-CREATE TABLE gone (place text PRIMARY KEY);
+CREATE TABLE gone (place text PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
 ALTER TABLE fleet ADD COLUMN position integer, ADD COLUMN servers integer,
     ADD COLUMN generation text NOT NULL DEFAULT '';
 """,

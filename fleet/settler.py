@@ -8,6 +8,10 @@ objects go in the same way.
 
 Which objects are nobody's is told by their keys alone, by no clock: a key has the number of the commit for
 which it was made. Once that commit is settled, whatever is not in the base never will be.
+
+What the base before needed is kept for a while (`KEEP`). A failover of PostgreSQL to a standby that was
+behind may lose the statement that made the new base count; then the older one counts again, and the rows
+behind it are there again too. How long that is, goes by the object store's own clock.
 """
 
 from __future__ import annotations
@@ -16,14 +20,14 @@ import contextlib
 import logging
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, ObjectsUnavailable, StoreCorrupt
 from cyrus_sync.common.names import Owner
-from cyrus_sync.fleet.base import encode_base, get_base, get_object
+from cyrus_sync.fleet.base import About, encode_base, get_base, get_object
 from cyrus_sync.fleet.cache import pack_lengths
 from cyrus_sync.fleet.delta import Image
 from cyrus_sync.fleet.journal import Entry, Head, Journal, Piece
@@ -41,6 +45,9 @@ MANY = 1000
 IDLE = 24 * 3600
 """Seconds after the last commit when an owner is settled, however little there is."""
 
+KEEP = 3600.0
+"""Seconds for which objects stay that are not needed any more."""
+
 _SMALL = 1024 * 1024
 """An object of fewer octets is put together with what follows it in its pack."""
 
@@ -56,9 +63,10 @@ class Settled(NamedTuple):
 class Settler:
     """At work on everybody who needs it."""
 
-    def __init__(self, journal: Journal, objects: ObjectStore) -> None:
+    def __init__(self, journal: Journal, objects: ObjectStore, *, keep: float = KEEP) -> None:
         self._journal = journal
         self._objects = objects
+        self._keep = keep
 
     def due(self, *, everybody: bool = False) -> list[Owner]:
         """Of whom there is enough in the journal, or for long enough; `everybody`: of whom there is anything.
@@ -90,15 +98,26 @@ class Settler:
             gathered = self._gather(owner, head, Path(scratch) / "image")
         if gathered is None:
             return None
-        index, known, octets = gathered
+        index, found = gathered
+        lengths = found.lengths
+        known = [piece for piece in found.pieces if lengths.get(piece.pack)]
+        needed = {piece.key for piece in known}
+        kept = self._still_kept(found.kept, found.old - needed)
         key = new_key(head.place, head.seq)
-        self.put(key, encode_base(owner, head.seq, head.head, index, known))
+        self.put(key, encode_base(owner, head.seq, head.head, index, known, kept=kept))
         if not self._journal.settle(owner, head, key, head.seq):
             return None
-        self._drop_needless(head, {key, *(piece.key for piece in known)})
-        return Settled(head.seq - head.base_seq, octets)
+        self._drop_needless(head, {key, *needed, *kept})
+        return Settled(head.seq - head.base_seq, found.octets)
 
-    def _gather(self, owner: Owner, head: Head, path: Path) -> tuple[bytes, list[Piece], int] | None:
+    def _still_kept(self, kept: Mapping[str, float], needless: Iterable[str]) -> dict[str, float]:
+        """What stays although nothing needs it, and since when: what was kept before and is not old, and what
+        is not needed from now on."""
+        now = self._objects.now().timestamp()
+        found = {key: since for key, since in kept.items() if since > now - self._keep}
+        return found | (dict.fromkeys(needless, now) if self._keep > 0 else {})
+
+    def _gather(self, owner: Owner, head: Head, path: Path) -> tuple[bytes, _Gathering] | None:
         """The index, and the pieces of packs, all of them in objects by now; None where a settler was
         faster."""
         image, at = Image(path), 0
@@ -107,7 +126,7 @@ class Settler:
             about, index = get_base(self._objects, head.base)
             path.write_bytes(index)
             at = about.head
-            gathering.pieces = list(about.pieces)
+            gathering.begin(about)
         expected = head.base_seq + 1
         for entry in self._journal.since(owner, head.id, head.base_seq, head.seq):
             if entry.seq != expected or entry.prev != at:
@@ -120,8 +139,8 @@ class Settler:
             self._check_moved(owner, head)
             return None
         gathering.flush()
-        lengths = pack_lengths(path)
-        return path.read_bytes(), [one for one in gathering.pieces if lengths.get(one.pack)], gathering.octets
+        gathering.lengths = pack_lengths(path)
+        return path.read_bytes(), gathering
 
     def _check_moved(self, owner: Owner, head: Head) -> None:
         """`StoreCorrupt` where the rows are not what they should be, and no settler was here meanwhile."""
@@ -150,7 +169,7 @@ class Settler:
     def empty_gone(self) -> int:
         """Delete the objects of owners who are no more; of how many."""
         count = 0
-        for server, place in self._journal.gone():
+        for server, place in self._journal.gone(self._keep):
             with contextlib.suppress(ObjectsUnavailable):
                 self._objects.delete([one.key for one in self._objects.listed(place)])
                 server.tell("DELETE FROM gone WHERE place = %s", place)
@@ -165,13 +184,26 @@ class _Gathering:
         self._settler = settler
         self._head = head
         self.pieces: list[Piece] = []
+        self.lengths: Mapping[int, int] = {}
+        """Of the packs, as the index says in the end."""
         self.octets = 0
+        """That were put."""
+        self.old: set[str] = set()
+        """Objects that were needed until now."""
+        self.kept: Mapping[str, float] = {}
         self._run: list[bytes] = []
         self._pack = self._start = self._end = 0
+
+    def begin(self, about: About) -> None:
+        """With what the base before has."""
+        self.pieces = list(about.pieces)
+        self.old = {self._head.base, *(piece.key for piece in about.pieces)}
+        self.kept = about.kept
 
     def take(self, entry: Entry) -> None:
         for piece in entry.pieces:
             if piece.key:
+                self.old.add(piece.key)
                 self.flush()
                 self.pieces.append(piece)
                 continue

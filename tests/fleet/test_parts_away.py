@@ -97,6 +97,52 @@ def test_a_commit_whose_answer_is_lost_counts_once(tmp_path, database, monkeypat
     here.close()
 
 
+def test_a_commit_whose_answer_is_lost_counts_once_even_if_another_node_has_committed_upon_it(
+    tmp_path, database, monkeypatch
+):
+    here, there = node_on(tmp_path, database), node_on(tmp_path, database, "there")
+    append(here, 1)
+    tell, told = Server.tell, []
+
+    def cut_off(server: Server, query: str, *values: object) -> Any:
+        told.append(query)
+        if len(told) > 1:
+            return tell(server, query, *values)
+        tell(server, query, *values)
+        append(there, 3)
+        raise Lost("the connection died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "tell", cut_off)
+        append(here, 2)
+    assert bodies_in(here) == bodies_in(there) == [message(1), message(2), message(3)]
+    here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("carried_out", [True, False], ids=["carried out", "not carried out"])
+def test_a_new_user_of_whom_the_answer_is_lost_is_there_once(tmp_path, database, monkeypatch, carried_out):
+    here = node_on(tmp_path, database)
+    run, runs = Server.run, []
+
+    def cut_off(server: Server, work: Any) -> Any:
+        if "found" not in work.__qualname__:
+            return run(server, work)
+        runs.append(work)
+        if len(runs) > 1:
+            return run(server, work)
+        if carried_out:
+            run(server, work)
+        raise Lost("the connection died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "run", cut_off)
+        append(here, 1)
+    assert len(runs) == 2
+    assert bodies_in(here) == bodies_in(node_on(tmp_path, database, "there")) == [message(1)]
+    here.close()
+
+
 def test_a_connection_that_died_while_nobody_used_it_is_noticed_by_nobody(tmp_path, postgres, database):
     here = node_on(tmp_path, database)
     append(here, 1)

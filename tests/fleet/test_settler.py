@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def here(fleet: Fleet) -> Iterator[NativeStore]:
 
 @pytest.fixture
 def settler(fleet: Fleet, here: NativeStore) -> Settler:
-    return Settler(here.home.journal, fleet.objects)
+    """One that keeps nothing that is not needed."""
+    return Settler(here.home.journal, fleet.objects, keep=0)
 
 
 def rows(store: NativeStore) -> int:
@@ -169,7 +171,7 @@ def test_a_settler_may_be_killed_anywhere(fleet, here, settler, monkeypatch, ste
 
 def test_of_two_settlers_at_once_one_wins_and_nothing_is_lost(fleet, here, settler, monkeypatch):
     append(here, 1)
-    other = Settler(here.home.journal, fleet.objects)
+    other = Settler(here.home.journal, fleet.objects, keep=0)
     settle = here.home.journal.settle
 
     def second(*arguments: Any) -> bool:
@@ -245,3 +247,39 @@ def test_an_object_store_that_is_away_leaves_what_this_node_has_to_be_read(fleet
         pass
     ((_, outcome),) = settler.run([ALICE])
     assert isinstance(outcome, CyrusSyncError)
+
+
+def test_a_failover_that_has_lost_a_settlement_finds_the_base_before_and_all_that_belongs_to_it(fleet, here):
+    """PostgreSQL's rows are put back as they were: so does a standby that was behind."""
+    settler = Settler(here.home.journal, fleet.objects)
+    append(here, 1)
+    settler.settle(ALICE)
+    append(here, 2)
+    server = here.home.journal._servers.of(ALICE)
+    owners = server.ask("SELECT id, base, base_seq FROM owners")
+    rows = server.ask("SELECT owner, seq, head, prev, packs, data FROM journal")
+    settler.settle(ALICE)
+    for number, base, seq in owners:
+        server.tell("UPDATE owners SET base = %s, base_seq = %s WHERE id = %s", base, seq, number)
+    for row in rows:
+        server.tell(
+            "INSERT INTO journal (owner, seq, head, prev, packs, data) VALUES (%s, %s, %s, %s, %s, %b)", *row
+        )
+    assert bodies_in(fleet.node("there")) == [message(1), message(2)]
+    append(here, 3)
+    assert settler.settle(ALICE).rows == 2
+    assert bodies_in(fleet.node("third")) == [message(1), message(2), message(3)]
+
+
+def test_what_is_not_needed_any_more_goes_when_it_was_kept_for_long_enough(fleet, here, monkeypatch):
+    settler = Settler(here.home.journal, fleet.objects)
+    now = fleet.objects.now()
+    for number in range(1, 4):
+        append(here, number)
+        settler.settle(ALICE)
+    assert len(keys(fleet)) == 6, "three bases, and the messages as they were three times"
+    monkeypatch.setattr(fleet.objects, "now", lambda: now + timedelta(hours=2))
+    append(here, 4)
+    settler.settle(ALICE)
+    assert len(keys(fleet)) == 4, "those of this time and of the one before"
+    assert bodies_in(fleet.node("there")) == [message(number) for number in (1, 2, 3, 4)]
