@@ -16,6 +16,7 @@ import pytest
 
 from .csync import Csync, differences, state_of
 from .fill import message
+from .releases import Release
 from .sides import BESIDE, PAIRS, Side, guids, side
 
 
@@ -156,11 +157,16 @@ def test_a_name_that_was_made_on_both_sides_keeps_the_messages_of_both(
     assert {guid(message("made here")), guid(message("made there"))} <= everywhere
 
 
-def test_an_unused_name_on_the_replica_gives_way(met: tuple[Side, Side], user: str) -> None:
+def test_an_unused_name_on_the_replica_gives_way(met: tuple[Side, Side], release: Release, user: str) -> None:
     master, replica = met
     master.create(user, "same")
     master.append(user, "same", message("made here"))
     replica.create(user, "same")
+    if replica.kind == "real" and release.number < (3, 6):  # there no name gives way, whoever the master is
+        told = master.sync(replica.csync, "-u", user)
+        assert told.status == 1
+        assert master.kind == "real" or f"mailbox=user.{user}.same" in told.err
+        return
     settle(met, user)
     assert list(guids(replica, user)[f"user.{user}.same"].values()) == [guid(message("made here"))]
 
