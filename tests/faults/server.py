@@ -21,6 +21,7 @@ from typing import Self
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled
 from tests.ports import free_port
+from tests.walking import files_below
 
 ADMIN = "repl"
 PASSWORD = "s3cret"
@@ -194,9 +195,7 @@ class RunningServer:
         own = {self.config, self.log, self.root / "passwd", Path(self.socket_path)}
         allowed = (self.root / "conf", self.spool)
         found = []
-        for path in self.base.rglob("*"):
-            if path.is_dir() and not path.is_symlink():
-                continue
+        for path in files_below(self.base):
             if path in own or any(path.is_relative_to(place) for place in allowed):
                 continue
             if path.parent == self.root and path.name.startswith("passwd"):

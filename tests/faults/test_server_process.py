@@ -24,6 +24,7 @@ import pytest
 from tests.common.wire.kit import Issued, issue
 from tests.deadlines import at_rest, scaled, until
 from tests.faults.server import ADMIN, PASSWORD, RunningServer, mailbox, plain, record, upload
+from tests.walking import files_below
 
 pytestmark = pytest.mark.fault
 
@@ -74,7 +75,7 @@ class Client:
 @contextmanager
 def locked(server: RunningServer, user: str) -> Iterator[None]:
     """Somebody else holds the lock of a user who exists."""
-    lock = next(path for path in server.spool.rglob("lock") if path.parent.name == user)
+    lock = next(path for path in files_below(server.spool) if path.parts[-2:] == (user, "lock"))
     with lock.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -407,7 +408,7 @@ def test_on_a_full_disk_changes_are_refused_reading_goes_on_and_space_helps(serv
     make(server, "alice")
     rng = random.Random(7)
     large = [b"Subject: x\r\n\r\n" + rng.randbytes(400_000) for _ in range(30)]
-    limit = max(path.stat().st_size for path in server.base.rglob("*") if path.is_file()) + 300_000
+    limit = max(status.st_size for status in files_below(server.base).values()) + 300_000
     with Client(server) as client:
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         answers = [client.ask(upload(*large[at : at + 10])) for at in range(0, 30, 10)]

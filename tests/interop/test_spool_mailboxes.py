@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import random
 import threading
 import time
@@ -20,6 +18,7 @@ from cyrus_sync.spool.snapshot import Snapshot, take
 from cyrus_sync.spool.trouble import Gone
 from tests.spool.golden import told_records
 from tests.spool.indexes import Index
+from tests.walking import files_below
 
 from .beside import BesideCyrus
 from .csync import Csync
@@ -230,13 +229,11 @@ def test_delete_and_rename_under_our_hands_are_no_errors(cyrus: Cyrus, user: str
 
 
 def _newest(spool: Path) -> Path:
-    """Directories go away while they are walked through. `os.walk` passes over those."""
-    indexes = {}
-    for directory, _, names in os.walk(spool):
-        if "cyrus.index" in names:
-            with contextlib.suppress(FileNotFoundError):
-                index = Path(directory, "cyrus.index")
-                indexes[index.stat().st_mtime] = index.parent
+    indexes = {
+        status.st_mtime_ns: path.parent
+        for path, status in files_below(spool).items()
+        if path.name == "cyrus.index"
+    }
     return indexes[max(indexes)]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.walking import files_below
+
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
 from .fill import fill_everything
@@ -41,9 +43,9 @@ def mailstore(cyrus: Cyrus, *args: str) -> Finished:
 
 def state_of_files(root: Path) -> dict[str, tuple[int, int]]:
     return {
-        str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+        str(path): (status.st_mtime_ns, status.st_size)
         for top in ("spool", "archive", "conf/user", "conf/quota", "conf/lock")
-        for path in (root / top).rglob("*")
+        for path, status in files_below(root / top).items()
     }
 
 

@@ -16,6 +16,7 @@ from cyrus_sync.common.names import SERVER, Owner, owner_of
 from cyrus_sync.common.protocol.crc import mailbox_crcs
 from cyrus_sync.spool.master import SpoolMaster
 from cyrus_sync.spool.server import Server
+from tests.walking import files_below
 
 from .cyrus import Cyrus, give_to_cyrus
 from .fill import FOLDERS, SCRIPT, fill_everything, message
@@ -290,9 +291,4 @@ def test_nothing_was_written_into_the_spool(cyrus: Cyrus, master: SpoolMaster) -
 
 
 def _times(root: Path) -> dict[str, tuple[int, int]]:
-    found = {}
-    for path in root.rglob("*"):
-        status = path.lstat()
-        if path.is_file():
-            found[str(path)] = status.st_mtime_ns, status.st_size
-    return found
+    return {str(path): (status.st_mtime_ns, status.st_size) for path, status in files_below(root).items()}
