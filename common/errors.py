@@ -11,6 +11,7 @@ common.errors.MailboxLocked: Mailbox locked [user=alice mailbox=user.alice]
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Self
 
 EX_OK = 0
@@ -85,6 +86,18 @@ class StoreCorrupt(StoreError):
     through us must try again then (an MTA bounces what ends with EX_SOFTWARE)."""
 
     text = "mail store damaged"
+
+
+class NotRemembered(StoreError):
+    """A time is asked for of which the store does not know what was then."""
+
+    exit_status = EX_FAILURE
+    text = "what was at that time is not known"
+
+    def __init__(self, since: int = 0, *, reason: str = "") -> None:
+        """`since`: the first second that is known (Unix seconds), unless another `reason` is given."""
+        begin = datetime.fromtimestamp(since).astimezone().isoformat(" ")
+        super().__init__(f"{self.text}: {reason or f'the history begins at {begin}'}")
 
 
 class SnapshotLost(StoreError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -31,11 +32,12 @@ from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.newnames import check_new_name
 from cyrus_sync.common.progress import Meter, make_way, progress
 from cyrus_sync.common.stores import KeptStore, open_kept, role_of
-from cyrus_sync.common.stores.care import StoreCare
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.stores.care import PastStore, StoreCare
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter, OwnerReader
 from cyrus_sync.common.synclog.writer import ActionLog
 from cyrus_sync.common.syslog import SyslogHandler
 from cyrus_sync.mailstore.errors import NoSuchMailbox, NoSuchUser
+from cyrus_sync.mailstore.moments import moment_of, shown
 from cyrus_sync.mailstore.source import CYRUS, Source
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class StoreContext:
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
         self._stores: dict[bool, KeptStore] = {}
+        self._pasts: list[PastStore] = []
 
     @cached_property
     def config(self) -> Config:
@@ -96,6 +99,21 @@ class StoreContext:
         """The same, for who asks for messages by GUID."""
         return self.spool.by_guid() if kind == CYRUS else self.store(readonly=True)
 
+    def as_of(self, typed: str | None, source: str, command: str) -> PastStore | None:
+        """The store at the time that ``--as-of`` names, None where it is not given. Raises `UsageError`."""
+        if typed is None:
+            return None
+        if source == CYRUS:
+            raise UsageError(f"{command}: --as-of is of our own store: a Cyrus keeps no history")
+        now = time.time()
+        moment = moment_of(typed, now, option=f"{command}: --as-of", end=True)
+        if moment_of(typed, now, option=f"{command}: --as-of") > now:
+            raise UsageError(f"{command}: --as-of: {shown(moment)} is in the future")
+        moment = min(moment, int(now))
+        past = self.care(readonly=True).as_of(moment)
+        self._pasts.append(past)
+        return past
+
     def care(self, *, readonly: bool = False) -> StoreCare:
         """What is asked of the store besides its mail."""
         return self._kept(readonly).care
@@ -120,6 +138,8 @@ class StoreContext:
         spool = self.__dict__.pop("spool", None)
         if spool is not None:
             spool.close()
+        while self._pasts:
+            self._pasts.pop().close()
         while self._stores:
             self._stores.popitem()[1].close()
 
@@ -211,6 +231,13 @@ class StoreContext:
             yield reader, self.require(reader, name)
 
     @contextmanager
+    def reading_from(self, source: Source, typed: str) -> Iterator[tuple[OwnerReader, MailboxState]]:
+        """The same of another source of mail."""
+        name = self.internal(typed)
+        with source.read(owner_of(name)) as reader:
+            yield reader, self.require(reader, name)
+
+    @contextmanager
     def writing(self, typed: str) -> Iterator[tuple[MailWriter, MailboxState]]:
         """The owner's lock and the mailbox that was named; raises `NoSuchMailbox`."""
         name = self.internal(typed)
@@ -221,7 +248,7 @@ class StoreContext:
         """The lock of `owner`; waits up to a minute, as a person is watching."""
         return self.store().write(owner, timeout=LOCK_SECONDS)
 
-    def require(self, reader: MailReader, name: str) -> MailboxState:
+    def require(self, reader: OwnerReader, name: str) -> MailboxState:
         """The mailbox; raises `NoSuchMailbox`."""
         found = reader.mailbox(name)
         if found is None or found.tombstone:

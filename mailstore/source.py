@@ -24,6 +24,15 @@ class Source(Protocol):
     def read(self, owner: Owner) -> AbstractContextManager[OwnerReader]: ...
 
 
+def add_as_of(parser: argparse.ArgumentParser) -> None:
+    """``--as-of``; what it names is `StoreContext.as_of`."""
+    parser.add_argument(
+        "--as-of",
+        metavar="TIME",
+        help="as it was at the end of that second (of that day, if it is a day alone)",
+    )
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """``--source``."""
     parser.add_argument(

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader
 
 PATIENCE = 60.0
 """Seconds to wait for an owner to whom somebody is writing."""
@@ -146,6 +147,27 @@ class Photograph(NamedTuple):
     packs: PackSource
 
 
+class PastStore(Protocol):
+    """The mail of everybody as it was at one time, for reading."""
+
+    @property
+    def moment(self) -> int:
+        """Unix seconds; what was done in this second counts."""
+
+    def owners(self) -> Iterator[Owner]:
+        """Who had anything alive then, and those of whom that cannot be told, in the store's order."""
+
+    def exists(self, owner: Owner) -> bool:
+        """Whether anything of the owner was alive then. Raises as `read`."""
+
+    def read(self, owner: Owner) -> AbstractContextManager[MailReader]:
+        """A snapshot, as `MailStore.read`. Messages that `expire` has removed since are not stored. Raises
+        `NotRemembered` for a time before the owner's history, or before he came."""
+
+    def close(self) -> None:
+        """Let go of what is kept for reading."""
+
+
 class StoreCare(Protocol):
     """A store, as its keeper sees it."""
 
@@ -196,6 +218,9 @@ class StoreCare(Protocol):
         """Write the action-log lines that changes have left behind. Returns the owners of these lines. `stop`
         ends the sweep early, and the next one begins anew. An owner that is being written to is left to that
         writer."""
+
+    def as_of(self, moment: int) -> PastStore:
+        """The store as it was at a time (Unix seconds)."""
 
     # -- of one owner
 

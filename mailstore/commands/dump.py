@@ -13,6 +13,14 @@ Left out is what two ends of replication may rightly hold apart: expunged messag
 tombstones and former names, the modseq of quotas and of mailbox annotations, the slots of keywords, and
 CRCs and quota roots of mailboxes, which follow from the rest (mailstore verify checks them).
 
+With --as-of it is what was there at that time: mailboxes and their names, flags, rights, annotations,
+messages that were expunged or moved since, subscriptions, quota limits, scripts. TIME is "YYYY-MM-DD
+HH:MM[:SS]" (local time, unless an offset such as +01:00 or Z follows), YYYY-MM-DD, or a duration ago: 2d, 3h.
+It goes as far back as mailstore expire keeps what was removed (--retention). A time of which the store does
+not know what was then is refused, and it says since when it knows. What replication has brought counts from
+when it came here. What had been expunged or deleted already then is there only as far as expire has not
+removed it since.
+
 With --source cyrus it is the state of a real Cyrus that has this imapd.conf, and may be running: if it is the
 same as that of a store that it is replicated to, both with --no-conversations, the replica is complete."""
 
@@ -24,7 +32,7 @@ from cyrus_sync.common.errors import EX_FAILURE
 from cyrus_sync.mailstore.canonical import write_json, write_yaml
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
-from cyrus_sync.mailstore.source import add_source
+from cyrus_sync.mailstore.source import add_as_of, add_source
 from cyrus_sync.mailstore.state import Scope, state_of
 
 
@@ -51,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="read every message, and mark those that are damaged"
     )
+    add_as_of(parser)
     add_source(parser)
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
-    store = context.source(args.source)
+    store = context.as_of(args.as_of, args.source, "dump") or context.source(args.source)
     scope = Scope(
         args.expunged,
         not args.no_partitions,

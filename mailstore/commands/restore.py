@@ -13,6 +13,11 @@ do.
 With --expunged, messages come back that were expunged here and have not expired, under new UIDs. Messages
 that were moved to another mailbox are expunged in the first one, and come back there, too.
 
+With --as-of, what is brought back is what was here at that time: mailboxes under the names that they had
+then, with the flags and rights of then where they are made. What the target has is not changed: to see
+everything as it was, restore to another name (--as), or to an empty server. A user or mailbox that was
+deleted since comes back in this way. mailstore dump --as-of shows it before.
+
 With --from TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the mail is that of a
 backup: the newest one, or with --as-of TIME the newest of that time or before. It goes into this store: a
 USER who is not here, or is lost, comes back as he was, in everything; to one who is here is added what he
@@ -55,7 +60,7 @@ from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
 from cyrus_sync.mailstore.restoring.target import ServerTarget, Target
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
 from cyrus_sync.mailstore.rounds import Rounds
-from cyrus_sync.mailstore.source import Source, add_source
+from cyrus_sync.mailstore.source import Source, add_as_of, add_source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     backup = parser.add_argument_group("out of a backup")
     backup.add_argument("--from", dest="origin", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX, file:DIR")
-    backup.add_argument("--as-of", metavar="TIME", help="with --from: as it was then")
     backup.add_argument("--into", metavar="DIR", help="with --from: into a store of its own")
     backup.add_argument("--everybody", action="store_true", help="with --from: whoever is in the backup")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and end")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
+    add_as_of(parser)
     add_source(parser)
 
 
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         from cyrus_sync.mailstore.backup.restoring import restore_from
 
         return restore_from(args, context, restore_to)
-    for option in ("as_of", "into", "everybody"):
+    for option in ("into", "everybody"):
         if getattr(args, option):
             raise UsageError(f"restore: --{option.replace('_', '-')} belongs to --from")
     settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
@@ -105,7 +110,8 @@ def restore_to(args: argparse.Namespace, context: StoreContext, target: Target) 
     if not args.names:
         raise UsageError("restore: whom? Give USER or MAILBOX")
     revive = _revive(args, time.time())
-    store = context.giver(args.source)
+    past = None if args.origin else context.as_of(args.as_of, args.source, "restore")
+    store = past or context.giver(args.source)
     rounds = Rounds(context)
     wishes = _wishes(args, context, store, rounds)
     if not wishes:
@@ -157,7 +163,7 @@ def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, roun
             )
     found = []
     for name in args.names:
-        with rounds.one(name), context.reading(name.removeprefix("shared:")) as (reader, state):
+        with rounds.one(name), context.reading_from(store, name.removeprefix("shared:")) as (reader, state):
             target = context.new_mailbox(args.target.removeprefix("shared:")) if args.target else state.name
             found.append(wish_for_mailbox(reader, state, target))
     return found

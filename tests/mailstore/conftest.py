@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,3 +115,19 @@ def alice(site: Site) -> Iterator[Site]:
     site.ok("create", "user/alice", "user/alice/Work")
     site.log()
     yield site
+
+
+def later(site: Site, seconds: int, user: str = "alice", *, dated: bool = False) -> None:
+    """Let what was done so far have been done so much earlier. `dated`: what is dumped says so, too."""
+    (index,) = Path(site.path).glob(f"*/users/*/{user}/index.sqlite")
+    with closing(sqlite3.connect(index, isolation_level=None)) as connection:
+        connection.execute("UPDATE history SET at = at - ?", (seconds,))
+        connection.execute("UPDATE owner SET known_since = known_since - ?", (seconds,))
+        if dated:
+            connection.execute(
+                "UPDATE records SET last_updated = last_updated - ? WHERE expunged = 1", (seconds,)
+            )
+            for table in ("mailboxes", "tombstones"):
+                connection.execute(
+                    f"UPDATE {table} SET deleted_at = deleted_at - ? WHERE deleted_at > 0", (seconds,)
+                )

@@ -15,7 +15,7 @@ from tests.interop.cyrus import ADMIN, PASSWORD
 from tests.interop.ours import BIN, Ours, environment
 from tests.interop.running import Finished, dying_with_us
 
-from .conftest import MESSAGE, Site
+from .conftest import MESSAGE, Site, later
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,26 @@ def test_expunged_messages_of_one_mailbox_come_back_under_another_name(source: S
     assert "bring back 2 expunged messages" in source.restore(*args, "--since", "1h").check().out
     assert "nothing to do" in source.restore(*args, "--until", "1h").check().out
     assert MESSAGE in target.mailstore("show", f"user/{user}/Found", "4").check().out.encode()
+
+
+@pytest.mark.covers("mailstore: commands and options", "restore --as-of")
+def test_a_user_comes_back_as_of_a_time_even_if_he_was_deleted_since(source: Source, target: Ours) -> None:
+    user = source.user
+    later(source, 7200, user)
+    then = source.ok("dump", user).out
+    source.ok("flag", "-a", "\\Seen", f"user/{user}", "1")
+    source.ok("expunge", f"user/{user}", "2")
+    source.ok("rename", f"user/{user}/Work", f"user/{user}/Play")
+    source.ok("delete", "--immediate", "-r", f"user/{user}")
+    assert source.restore(user, "--yes").status == 67, "there is no such user"
+    shown = source.restore(user, "--as-of", "1h", "--dry-run").check().out
+    assert f"user/{user}: create with 3 messages" in shown and f"user/{user}/Work: create" in shown
+    source.restore(user, "--as-of", "1h", "--yes").check()
+    assert target.dump(user) == then
+    only = source.restore(f"user/{user}", "--as-of", "1h", "--as", f"user/{user}/Then", "--yes").check()
+    assert "3 messages" in only.out
+    refused = source.restore(user, "--as-of", "9h", "--yes")
+    assert refused.status == 1 and "the history begins at" in refused.err
 
 
 @pytest.mark.covers("mailstore: commands and options", "restore --to")

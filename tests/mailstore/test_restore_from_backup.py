@@ -157,7 +157,6 @@ def test_where_the_newest_index_is_damaged_the_one_before_is_taken_and_that_is_s
 @pytest.mark.parametrize(
     "words",
     [
-        ["--as-of", "1d", "alice"],
         ["--into", "x", "alice"],
         ["--everybody"],
         ["--from", "file:x", "--everybody", "alice"],

@@ -25,10 +25,21 @@ from cyrus_sync.common.files import make_private, private, sync_directory, sync_
 from cyrus_sync.common.stores import disk
 from cyrus_sync.common.stores.native.layout import INDEX
 
-VERSION = 1
+VERSION = 2
+WITH_HISTORY = 2
+"""The first version that has a history."""
+_READABLE = 1
+"""An index from this version on can be read as it is, which is done where nothing may be changed."""
+
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
-MIGRATIONS: Mapping[int, str] = {}
+MIGRATIONS: Mapping[int, str] = {
+    1: """
+        ALTER TABLE owner ADD COLUMN known_since INTEGER NOT NULL DEFAULT 0;
+        UPDATE owner SET known_since = CAST(strftime('%s', 'now') AS INTEGER);
+        CREATE TABLE history (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, was BLOB NOT NULL);
+    """,
+}
 """SQL that takes an index of version N to N + 1, by N. Never changed once released."""
 
 _SQL = _SCHEMA.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {VERSION};\n"
@@ -99,7 +110,8 @@ def memory_index() -> sqlite3.Connection:
 
 def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     """A connection to an existing index; raises `StoreError` for one of another version or on a read-only
-    file system, sqlite3.Error for a damaged one. An older one must be upgraded first, see `upgrade`."""
+    file system, sqlite3.Error for a damaged one. An older one must be upgraded first, see `upgrade`, before
+    it is written to."""
     if path.is_dir():
         raise StoreCorrupt(f"index damaged: {path} is a directory")
     tighten(path)
@@ -109,7 +121,7 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
         connection.execute("PRAGMA synchronous = FULL")
-        check_version(connection, path)
+        check_version(connection, path, oldest=_READABLE if readonly else VERSION)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError) and _lacks_its_log(error, path):
@@ -155,14 +167,15 @@ def stored_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises `StoreError` unless the index has exactly our version, `StoreCorrupt` if it has none."""
+def check_version(connection: sqlite3.Connection, path: Path, *, oldest: int = 0) -> None:
+    """Raises `StoreError` unless the index has our version, or one from `oldest` on (0: ours alone);
+    `StoreCorrupt` if it has none."""
     found = stored_version(connection)
     if found == 0:
         raise StoreCorrupt(f"index damaged: {path} is empty or no index at all")
     if found > VERSION:
         raise StoreError(f"{path}: index version {found} is newer than this program knows ({VERSION})")
-    if found < VERSION:
+    if found < (oldest or VERSION):
         raise OldVersion(f"{path}: index version {found} has to be upgraded to {VERSION}")
 
 

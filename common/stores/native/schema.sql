@@ -5,7 +5,8 @@ CREATE TABLE owner (
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     highestmodseq INTEGER NOT NULL DEFAULT 0,
-    uidvalidity INTEGER NOT NULL DEFAULT 0
+    uidvalidity INTEGER NOT NULL DEFAULT 0,
+    known_since INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE mailboxes (
@@ -119,6 +120,12 @@ CREATE TABLE seen (
     lastchange INTEGER NOT NULL,
     seenuids TEXT NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE history (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    was BLOB NOT NULL
+);
 
 CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY,

@@ -52,6 +52,7 @@ class Summary(NamedTuple):
     """Of mailboxes; those that delayed delete has set aside included."""
     oldest_tombstone: int
     """Of tombstones, and of former names of mailboxes that are gone."""
+    oldest_history: int
 
     def encode(self) -> str:
         return json.dumps([*self[:2], self.digest.hex(), *self[3:]], separators=(",", ":"))
@@ -72,7 +73,8 @@ _ONE = (
     " (SELECT min(renamed_at) FROM former_names WHERE uniqueid NOT IN (SELECT uniqueid FROM mailboxes)),"
     " EXISTS (SELECT 1 FROM annotations WHERE mailbox = 0),"
     " (SELECT count(*) FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0)),"
-    " (SELECT count(*) FROM outbox)"
+    " (SELECT count(*) FROM outbox),"
+    " (SELECT at FROM history ORDER BY seq LIMIT 1)"
 )
 _PACKS = (
     "SELECT pack, length, (SELECT coalesce(sum(length), 0) FROM messages WHERE messages.pack = packs.pack)"
@@ -106,7 +108,7 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
     quotas = [Quota(root, json.loads(limits)) for root, limits in query("SELECT root, limits FROM quotas")]
     subscriptions = [name for (name,) in query("SELECT mailbox FROM subscriptions")]
     seen = list(map(seen_of, query("SELECT uniqueid, lastread, lastuid, lastchange, seenuids FROM seen")))
-    expunged, oldest_expunged, tombstone, former, of_server, needless, waiting = query(_ONE).fetchone()
+    expunged, oldest_expunged, tombstone, former, of_server, needless, waiting, past = query(_ONE).fetchone()
     stored, stored_octets, needed = query(
         "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length), 0) FROM messages"
     ).fetchone()
@@ -118,7 +120,7 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
         alive=is_alive,
         inbox=bool(inbox) and any(state.name == inbox for state in alive),
         digest=user_digest(alive, quotas, subscriptions, seen),
-        kept=is_alive or removed > 0 or tombstone is not None or stored > 0,
+        kept=is_alive or removed > 0 or tombstone is not None or stored > 0 or past is not None,
         waiting=waiting,
         needless=needless,
         packs=packs,
@@ -133,4 +135,5 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
         oldest_expunged=NEVER if oldest_expunged is None else oldest_expunged,
         oldest_removed=oldest_removed,
         oldest_tombstone=min(ages, default=NEVER),
+        oldest_history=NEVER if past is None else past,
     )

@@ -22,6 +22,8 @@ from cyrus_sync.common.errors import MailboxNonexistent, ReplicaOnly, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import ChangesKept
 from cyrus_sync.common.stores.native.bodies import BodyReader
+from cyrus_sync.common.stores.native.history import History
+from cyrus_sync.common.stores.native.history import Mark as HistoryMark
 from cyrus_sync.common.stores.native.marks import Marks
 from cyrus_sync.common.stores.native.packs import PackMark, PackWriter
 from cyrus_sync.common.stores.native.reader import Reader
@@ -67,6 +69,7 @@ class _Savepoint(NamedTuple):
     mark: PackMark | None
     lines: int
     hints: int
+    history: HistoryMark
 
 
 class Transaction:
@@ -80,6 +83,8 @@ class Transaction:
     """The index. `change` comes before anything is written to it, and may put another in its place."""
     reader: Reader
     """What the index holds now. Ask for it anew after `change`."""
+    history: History
+    """Told of what is about to be overwritten."""
 
     def __init__(
         self, owner: Owner, around: Surroundings, ground: Ground | None, memory: sqlite3.Connection | None
@@ -96,6 +101,7 @@ class Transaction:
         self._broken = False
         self._may_found = True
         self._start: PackMark | None = None
+        self.history = History(kept=ground is not None)
         if ground:
             self._begin(ground)
         else:
@@ -113,7 +119,10 @@ class Transaction:
             for chained, line in self.db.execute("SELECT chained, line FROM outbox ORDER BY seq")
         ]
         if self.db.execute("SELECT 1 FROM owner").fetchone() is None:
-            self.db.execute("INSERT INTO owner (one, kind, name) VALUES (1, ?, ?)", self.owner)
+            self.db.execute(
+                "INSERT INTO owner (one, kind, name, known_since) VALUES (1, ?, ?, ?)",
+                (*self.owner, self.around.now()),
+            )
 
     # -- what verbs build on
 
@@ -165,6 +174,12 @@ class Transaction:
         """GUIDs whose stored copy is known to be damaged; to be replaced when the message is at hand."""
         return self._ground.bodies.damaged if self._ground else set()
 
+    def spill_history(self) -> None:
+        """Write what is noted of overwritten values, if it has become much. Called after each batch."""
+        if self.history.is_full():
+            since = self._savepoints[-1].history if self._savepoints else None
+            self.history.write(self.db, self.around.now(), since)
+
     # -- savepoints and the end
 
     @contextmanager
@@ -175,7 +190,9 @@ class Transaction:
         if self._ground:
             self.db.execute(f"SAVEPOINT {name}")
         mark = self._ground.packs.mark() if self._ground else None
-        self._savepoints.append(_Savepoint(name, mark, len(self._lines), len(self._hints)))
+        self._savepoints.append(
+            _Savepoint(name, mark, len(self._lines), len(self._hints), self.history.mark())
+        )
         try:
             with reporting(self.owner):
                 yield
@@ -194,7 +211,8 @@ class Transaction:
 
     def _undo(self) -> None:
         """Roll back to the innermost savepoint; where SQLite has lost the transaction, all is lost."""
-        name, mark, lines, hints = self._savepoints.pop()
+        name, mark, lines, hints, history = self._savepoints.pop()
+        self.history.rewind(history)
         del self._lines[lines:]
         self._logged = set(self._lines)
         del self._hints[hints:]
@@ -241,6 +259,7 @@ class Transaction:
                 self.db.executemany(
                     "INSERT OR REPLACE INTO packs (pack, length) VALUES (?, ?)", lengths.items()
                 )
+            self.history.write(self.db, self.around.now())
             leave_lines(self.db, [line for line in self._lines if line[0] in keep_lines])
             self._start = None
             self.db.execute("COMMIT")

@@ -9,13 +9,15 @@ import sqlite3
 import stat
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.errors import StoreCorrupt, StoreError
+from cyrus_sync.common.errors import NotRemembered, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.care.past import PastStore
 from cyrus_sync.common.stores.native.care.verify import verify
 from tests.common.stores.tools import (
     ALICE,
@@ -170,20 +172,24 @@ def test_replicated_changes_are_logged_only_where_replication_is_chained(tmp_pat
 
 
 def test_an_older_index_is_upgraded_and_a_copy_kept(tmp_path, filled, monkeypatch):
-    monkeypatch.setattr(schema, "VERSION", 3)
+    now = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", now + 2)
     monkeypatch.setattr(
         schema,
         "MIGRATIONS",
-        {1: "ALTER TABLE seen ADD COLUMN new TEXT NOT NULL DEFAULT 'x';", 2: "CREATE TABLE more (a TEXT);"},
+        {
+            now: "ALTER TABLE seen ADD COLUMN new TEXT NOT NULL DEFAULT 'x';",
+            now + 1: "CREATE TABLE more (a TEXT);",
+        },
     )
     store = native_store(tmp_path)
     assert len(records_in(store)) == 3
     with store.read(ALICE) as reader:
-        assert schema.stored_version(reader.connection) == 3
+        assert schema.stored_version(reader.connection) == now + 2
         reader.connection.execute("SELECT new FROM seen")
     store.close()
-    old = sqlite3.connect(filled / "index.sqlite.v1")
-    assert schema.stored_version(old) == 1
+    old = sqlite3.connect(filled / f"index.sqlite.v{now}")
+    assert schema.stored_version(old) == now
     assert old.execute("SELECT count(*) FROM records").fetchone() == (3,)
     old.close()
 
@@ -191,8 +197,9 @@ def test_an_older_index_is_upgraded_and_a_copy_kept(tmp_path, filled, monkeypatc
 def test_a_writer_who_comes_first_upgrades_the_index_under_the_lock_that_he_has(
     tmp_path, filled, monkeypatch
 ):
-    monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setattr(schema, "MIGRATIONS", {1: "CREATE TABLE more (a TEXT);"})
+    now = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", now + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", {now: "CREATE TABLE more (a TEXT);"})
     store = native_store(tmp_path)
     begun = time.monotonic()
     with store.write(ALICE) as writer:
@@ -203,8 +210,9 @@ def test_a_writer_who_comes_first_upgrades_the_index_under_the_lock_that_he_has(
 
 def test_an_upgrade_that_fails_leaves_the_old_index(tmp_path, filled, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "VERSION", 2)
-        patched.setattr(schema, "MIGRATIONS", {1: "CREATE TABLE more (a TEXT); SELECT nonsense;"})
+        now = schema.VERSION
+        patched.setattr(schema, "VERSION", now + 1)
+        patched.setattr(schema, "MIGRATIONS", {now: "CREATE TABLE more (a TEXT); SELECT nonsense;"})
         store = native_store(tmp_path)
         with pytest.raises(StoreError):
             records_in(store)
@@ -212,6 +220,45 @@ def test_an_upgrade_that_fails_leaves_the_old_index(tmp_path, filled, monkeypatc
     store = native_store(tmp_path)
     assert len(records_in(store)) == 3
     store.close()
+
+
+def downgraded(directory: Path) -> None:
+    """Make the index one of the first version."""
+    with closing(sqlite3.connect(directory / "index.sqlite", isolation_level=None)) as index:
+        index.executescript(
+            "DROP TABLE history; ALTER TABLE owner DROP COLUMN known_since; PRAGMA user_version = 1;"
+        )
+
+
+def test_an_index_of_the_first_version_is_upgraded_and_tells_since_when_it_knows(tmp_path, filled):
+    downgraded(filled)
+    store = native_store(tmp_path, clock=time.time)
+    before = int(time.time())
+    with store.write(ALICE) as writer:
+        writer.create("user.alice.Work")
+    with store.read(ALICE) as reader:
+        (since,) = reader.connection.execute("SELECT known_since FROM owner").fetchone()
+        made = sqlite3.connect(":memory:")
+        made.executescript(schema.schema_sql())
+        for name in ("owner", "history"):
+            columns = made.execute(f"PRAGMA table_info({name})").fetchall()
+            assert reader.connection.execute(f"PRAGMA table_info({name})").fetchall() == columns
+        made.close()
+    assert before <= since <= time.time()
+    with pytest.raises(NotRemembered, match="the history begins at"):
+        PastStore(store, before - 1).exists(ALICE)
+    assert PastStore(store, int(time.time())).exists(ALICE)
+    store.close()
+
+
+def test_an_index_of_the_first_version_is_read_where_nothing_may_be_changed(tmp_path, filled):
+    downgraded(filled)
+    store = native_store(tmp_path, readonly=True)
+    assert len(records_in(store)) == 3
+    with pytest.raises(NotRemembered, match="with the next change"):
+        PastStore(store, 1).exists(ALICE)
+    store.close()
+    assert not (filled / "index.sqlite.v1").exists()
 
 
 def test_an_index_from_the_future_is_refused_clearly(tmp_path, filled):

@@ -8,21 +8,26 @@ transaction of its own, so that the owner is locked only for as long as one pack
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
 from cyrus_sync.common.stores.native.care.compact import move_pack, pack_shares
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
+from cyrus_sync.common.stores.native.history import begins_at, forget, what_is_spoken_of
 from cyrus_sync.common.stores.native.homes import UNCOUNTED
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.native.summary import NEVER
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
 from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.native.verbs.folders import delete
 
 WASTE = 0.25
 """A pack of which more than this share is waste is compacted."""
+
+_NOTHING: Mapping[int, Collection[int]] = {}
 
 KEEP_TOMBSTONES = 365 * 86400
 """Seconds for which tombstones and name histories are kept at least."""
@@ -41,17 +46,26 @@ def expire(
     if store.find(owner) is None:
         return done
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
+        forget(transaction.db, before, store.now())
+        spoken_of = what_is_spoken_of(transaction.db)
         for state in transaction.reader.mailboxes():
-            if is_deleted(state.name) and _set_aside(state.name) < before and not state.intermediate:
+            if (
+                is_deleted(state.name)
+                and _set_aside(state.name) < before
+                and not state.intermediate
+                and transaction.reader.mailbox_id(state.uniqueid) not in spoken_of.mailboxes
+            ):
                 delete(transaction, state.name, delayed=False)
                 purge_box(transaction, next(box.id for box in removed_boxes(transaction)))
                 done.mailboxes += 1
         for removed in removed_boxes(transaction):
-            if removed.deleted_at < before:
+            if removed.deleted_at < before and removed.id not in spoken_of.mailboxes:
                 purge_box(transaction, removed.id)
                 done.mailboxes += 1
-        done.records = drop_expunged(transaction, before)
-        done.messages = drop_unreferenced(transaction)
+        done.records = drop_expunged(transaction, before, spoken_of.records)
+        done.messages = drop_unreferenced(transaction, spoken_of.guids)
+        if done != Expired():
+            begins_at(transaction.db, before)
         forget_tombstones(transaction, store.now() - max(retention, KEEP_TOMBSTONES))
         something_left = worth_keeping(transaction)
         shares = pack_shares(transaction)
@@ -82,6 +96,8 @@ def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> It
             or summary.needless
             or min(summary.oldest_expunged, summary.oldest_removed) < before
             or summary.oldest_tombstone < forgotten
+            or summary.oldest_history <= before
+            or NEVER > summary.oldest_history > store.now()
             or stamp.packs not in (UNCOUNTED, len(summary.packs))
             or (compact and any(length - live > WASTE * length for _, length, live in summary.packs))
         ):
@@ -116,13 +132,18 @@ def _remove(store: NativeStore, owner: Owner, timeout: float) -> None:
 # -- in one transaction
 
 
-def drop_expunged(transaction: Transaction, before: int) -> int:
-    """Forget records that were expunged before `before` (Unix seconds); how many. `deletedmodseq` of their
-    mailboxes says up to where that has been done, so that no delta misses an expunge."""
+def drop_expunged(
+    transaction: Transaction, before: int, spoken_of: Mapping[int, Collection[int]] = _NOTHING
+) -> int:
+    """Forget records that were expunged before `before` (Unix seconds), but for those that are `spoken_of`;
+    how many. `deletedmodseq` of their mailboxes says up to where that has been done, so that no delta misses
+    an expunge."""
     transaction.change()
     dropped = 0
-    where = "mailbox = ? AND expunged = 1 AND last_updated < ? AND last_updated >= 0"
     for number, known in transaction.db.execute("SELECT id, deletedmodseq FROM mailboxes").fetchall():
+        where = "mailbox = ? AND expunged = 1 AND last_updated < ? AND last_updated >= 0"
+        if kept := spoken_of.get(number):
+            where += f" AND uid NOT IN ({','.join(map(str, sorted(kept)))})"
         count, highest = transaction.db.execute(
             f"SELECT count(*), max(modseq) FROM records WHERE {where}", (number, before)
         ).fetchone()
@@ -138,12 +159,14 @@ def drop_expunged(transaction: Transaction, before: int) -> int:
     return dropped
 
 
-def drop_unreferenced(transaction: Transaction) -> int:
-    """Forget messages that no record needs any more; how many. Their bytes stay in the packs until
-    those are compacted."""
+def drop_unreferenced(transaction: Transaction, spoken_of: Collection[str] = ()) -> int:
+    """Forget messages that no record needs any more, nor the history (GUIDs in hex, `spoken_of`); how many.
+    Their bytes stay in the packs until those are compacted."""
     transaction.change()
     cursor = transaction.db.execute(
         "DELETE FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0)"
+        " AND lower(hex(guid)) NOT IN (SELECT value FROM json_each(?))",
+        (json.dumps(sorted(spoken_of)),),
     )
     return cursor.rowcount
 
@@ -164,6 +187,6 @@ def worth_keeping(transaction: Transaction) -> bool:
         return True
     found = transaction.db.execute(
         "SELECT EXISTS (SELECT 1 FROM mailboxes) OR EXISTS (SELECT 1 FROM tombstones)"
-        " OR EXISTS (SELECT 1 FROM messages)"
+        " OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM history)"
     ).fetchone()
     return bool(found[0])

@@ -25,6 +25,7 @@ from cyrus_sync.common.stores.care import (
 )
 from cyrus_sync.common.stores.native.care.expire import expirable, expire
 from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
+from cyrus_sync.common.stores.native.care.past import PastStore
 from cyrus_sync.common.stores.native.care.photograph import photograph, put_back, stamp
 from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
 from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
@@ -87,6 +88,9 @@ class NativeCare:
 
     def sweep(self, stop: threading.Event | None = None) -> list[Owner]:
         return sweep(self._store, stop)
+
+    def as_of(self, moment: int) -> PastStore:
+        return PastStore(self._store, moment)
 
     # -- of one owner
 

@@ -95,6 +95,7 @@ class NewIndex:
         )
         if self.db.execute("SELECT 1 FROM owner").fetchone() is None:
             self.db.execute("INSERT INTO owner (one, kind, name) VALUES (1, ?, ?)", self.owner)
+        self.db.execute("UPDATE owner SET known_since = ?", (self.store.now(),))
         self.db.execute(
             "UPDATE owner SET highestmodseq = max(highestmodseq,"
             " (SELECT coalesce(max(max(highestmodseq, foldermodseq)), 0) FROM mailboxes),"

@@ -19,6 +19,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import PackPieces, Photograph
 from cyrus_sync.common.stores.native.homes import Grown, Hold
 from cyrus_sync.common.stores.native.packs import PackOctets
+from cyrus_sync.common.stores.native.schema import WITH_HISTORY, stored_version
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.transaction import leave_lines
 from cyrus_sync.common.stores.native.unlogged import Line
@@ -97,6 +98,10 @@ def _fill_index(store: NativeStore, hold: Hold, index: Path, owner: Owner) -> li
         if new.execute("SELECT kind, name FROM owner").fetchone() not in (None, tuple(owner)):
             raise StoreError("this is the index of another owner")
         new.execute("DELETE FROM outbox")
+        if stored_version(new) >= WITH_HISTORY:
+            # What was between the copy and now is not known.
+            new.execute("DELETE FROM history")
+            new.execute("UPDATE owner SET known_since = ?", (store.now(),))
         rows = new.execute("SELECT uniqueid, name FROM mailboxes WHERE deleted_at = 0").fetchall()
         if store.keeps_lines:
             leave_lines(new, _lines(owner, [name for _, name in rows]))

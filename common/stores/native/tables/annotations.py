@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cyrus_sync.common.errors import UnknownFailure
 from cyrus_sync.common.model import Annotation
 from cyrus_sync.common.names import SERVER
-from cyrus_sync.common.stores.native.rows import INSERT_ANNOTATION, Box, annotation_rows
+from cyrus_sync.common.stores.native.rows import INSERT_ANNOTATION, Box, annotation_rows, annotations_of
 from cyrus_sync.common.stores.native.tables.tally import weight
 from cyrus_sync.common.stores.native.transaction import Transaction
 
@@ -17,6 +17,7 @@ def replace_box_annotations(transaction: Transaction, box: Box, annotations: Ite
     new = in_order(annotations)
     if new == box.state.annotations:
         return
+    transaction.history.annotations(box.id, 0, box.state.annotations)
     transaction.db.execute("DELETE FROM annotations WHERE mailbox = ? AND uid = 0", (box.id,))
     transaction.db.executemany(INSERT_ANNOTATION, annotation_rows(box.id, 0, new))
     transaction.db.execute(
@@ -46,6 +47,7 @@ def put_server_annotation(transaction: Transaction, entry: str, userid: str, val
     if transaction.owner != SERVER:
         raise UnknownFailure("server annotations belong to the server")
     transaction.change()
+    transaction.history.annotations(0, 0, annotations_of(transaction.db, 0, [0]).get(0, ()))
     if value:
         transaction.db.execute(
             "INSERT OR REPLACE INTO annotations (mailbox, uid, entry, userid, modseq, value)"

@@ -55,7 +55,9 @@ def _find(transaction: Transaction, column: str, value: str) -> Box | None:
     if row is None:
         return None
     notes = annotations_of(transaction.db, row[0], [0]).get(0, ())
-    return Box(row[0], state_of(row[4:], notes), *row[1:4])
+    columns = row[4:]
+    transaction.history.found(row[0], columns)
+    return Box(row[0], state_of(columns, notes), *row[1:4])
 
 
 def get_box(transaction: Transaction, name: str) -> Box:
@@ -114,6 +116,7 @@ def insert_box(transaction: Transaction, state: MailboxState) -> Box:
         f"INSERT INTO mailboxes ({names}) VALUES ({marks})", tuple(columns.values())
     )
     number = cursor.lastrowid or 0
+    transaction.history.made(number)
     transaction.db.executemany(INSERT_ANNOTATION, annotation_rows(number, 0, state.annotations))
     _dig_up(transaction, state.name, state.uniqueid)
     raise_owner(transaction, modseq=state.highestmodseq, uidvalidity=state.uidvalidity)
@@ -123,6 +126,7 @@ def insert_box(transaction: Transaction, state: MailboxState) -> Box:
 
 def set_columns(transaction: Transaction, mailbox: int, **columns: Any) -> None:
     """Write columns of the mailbox in row `mailbox`."""
+    transaction.history.changes(transaction.db, mailbox, columns)
     assignments = ", ".join(f"{name} = ?" for name in columns)
     transaction.db.execute(f"UPDATE mailboxes SET {assignments} WHERE id = ?", (*columns.values(), mailbox))
 
@@ -159,6 +163,8 @@ def remove_box(transaction: Transaction, box: Box, *, modseq: int = 0, tombstone
     if tombstone:
         bury(transaction, box.state.name, box.state.uniqueid, modseq or box.state.highestmodseq)
     if box.state.intermediate:
+        transaction.history.annotations(box.id, 0, box.state.annotations)
+        transaction.history.removes(transaction.db, box.id)
         transaction.db.execute("DELETE FROM annotations WHERE mailbox = ?", (box.id,))
         transaction.db.execute("DELETE FROM mailboxes WHERE id = ?", (box.id,))
     else:

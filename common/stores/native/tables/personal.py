@@ -13,6 +13,7 @@ def put_subscription(transaction: Transaction, mailbox: str, subscribed: bool) -
     """The user's subscription to a mailbox, which need not exist. A `change`; raises `BadName`."""
     check_mailbox_name(mailbox)
     transaction.change()
+    transaction.history.subscription(transaction.db, mailbox)
     if subscribed:
         transaction.db.execute(
             "INSERT OR REPLACE INTO subscriptions (mailbox, sort) VALUES (?, ?)",
@@ -25,6 +26,7 @@ def put_subscription(transaction: Transaction, mailbox: str, subscribed: bool) -
 def put_seen(transaction: Transaction, seen: Seen) -> None:
     """What this user has seen in somebody else's mailbox. A `change`."""
     transaction.change()
+    transaction.history.seen(transaction.db, seen.uniqueid)
     transaction.db.execute(
         "INSERT OR REPLACE INTO seen (uniqueid, lastread, lastuid, lastchange, seenuids)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -43,6 +45,12 @@ def forget_user(transaction: Transaction, *, chained: bool = False) -> None:
     those that no mailbox uses, and the user may be here again before the replica hears of the deletion."""
     for quota in transaction.reader.quotas():
         transaction.log("QUOTA", quota.root, chained=chained)
+        transaction.history.quota(transaction.db, quota.root)
+    meta = transaction.reader.meta(with_sieve=False)
+    for name in meta.subscriptions:
+        transaction.history.subscription(transaction.db, name)
+    for seen in meta.seen:
+        transaction.history.seen(transaction.db, seen.uniqueid)
     for table in ("subscriptions", "seen", "quotas"):
         transaction.db.execute(f"DELETE FROM {table}")
     assign_quotaroots(transaction)

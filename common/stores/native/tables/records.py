@@ -47,6 +47,7 @@ def insert_records(
 ) -> None:
     """New records; those whose GUID is not in `stored` have no message."""
     tally.add(new)
+    transaction.history.added(mailbox, new)
     transaction.db.executemany(
         INSERT_RECORD,
         [record_row(mailbox, record, unlinked=record.guid not in stored) for record in new],
@@ -63,13 +64,19 @@ def update_records(
         return
     transaction.change()
     tally.replace(old, new)
+    transaction.history.replaced(mailbox, old, new)
     transaction.db.executemany(UPDATE_RECORD, [update_row(mailbox, record) for record in new])
-    noted = [now for was, now in zip(old, new, strict=True) if was.annotations != now.annotations]
+    noted = []
+    for was, now in zip(old, new, strict=True):
+        if was.annotations != now.annotations:
+            transaction.history.annotations(mailbox, was.uid, was.annotations)
+            noted.append(now)
     if noted:
         transaction.db.executemany(
             "DELETE FROM annotations WHERE mailbox = ? AND uid = ?", [(mailbox, now.uid) for now in noted]
         )
         _insert_annotations(transaction, mailbox, noted)
+    transaction.spill_history()
 
 
 def _insert_annotations(transaction: Transaction, mailbox: int, noted: Sequence[Record]) -> None:
@@ -85,6 +92,11 @@ def forget_records(transaction: Transaction, mailbox: int, tally: Tally, uids: C
     gone = records_by_uid(transaction, mailbox, uids)
     tally.remove([record for record in gone if not record.expunged])
     chosen = json.dumps([record.uid for record in gone])
+    rows = transaction.db.execute(
+        "SELECT * FROM records WHERE mailbox = ? AND uid IN (SELECT value FROM json_each(?))",
+        (mailbox, chosen),
+    )
+    transaction.history.forgets(mailbox, gone, rows)
     for table in ("records", "annotations"):
         transaction.db.execute(
             f"DELETE FROM {table} WHERE mailbox = ? AND uid IN (SELECT value FROM json_each(?))"

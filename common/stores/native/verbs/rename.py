@@ -20,7 +20,6 @@ from cyrus_sync.common.stores.native.tables.boxes import (
     find_box,
     find_box_by_id,
     insert_box,
-    purge_box,
     remember_name,
     remove_box,
     rename_box,
@@ -127,7 +126,6 @@ def rename_across(leaving: Transaction, arriving: Transaction, move: Move) -> No
     copy = _copy_box(leaving, arriving, box, move)
     remember_name(leaving, box.state.uniqueid, move.old)
     remove_box(leaving, box, modseq=copy.state.foldermodseq)
-    purge_box(leaving, box.id)
 
 
 def _copy_box(leaving: Transaction, arriving: Transaction, box: Box, move: Move) -> Box:
