@@ -268,9 +268,7 @@ def test_who_has_lost_its_log_meanwhile_is_sealed_until_the_others_have_answered
     append(sydney, "user.bob", message("only sanfran has it"))
     carry(sydney, sanfran, tmp_path / "t")
     paths = snapshot(boston, sydney, tmp_path / "t")
-    replace_replica(
-        sydney.config, paths, force=True, warn=sydney.heard.append, notice=sydney.heard.append
-    )
+    replace_replica(sydney.config, paths, force=True, warn=sydney.heard.append, notice=sydney.heard.append)
     with sydney.member() as member:
         assert member.sealed
     exchange_until_quiet(sites, tmp_path, most=20)
