@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL
 from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.lsreplica import when
+from cyrus_sync.multisite.contacts import read_contacts
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.member import directory_of
 
 GRAMMAR = Grammar(
     "multitool lsrestore",
@@ -22,7 +26,7 @@ def run(context: Context) -> int:
     """Say how it stands."""
     family = context.family
     if family.restoring:
-        context.print(what_to_do(family))
+        context.print(what_to_do(family, unheard_of(directory_of(context.config), family)))
         return EX_TEMPFAIL
     last = family.myself.incarnation
     began = f"; the last one began {when(last)}" if last else ""
@@ -36,8 +40,29 @@ def awaited(family: Family) -> list[str]:
     return [family.selector(one.id) for one in family.living() if one.id in family.restoring]
 
 
-def what_to_do(family: Family) -> str:
-    """What the administrator of a sealed replica does next, in lines."""
+def unheard_of(directory: Path, family: Family) -> list[str]:
+    """The names of those awaited of whom no packet has ever come here, by what is noted in `directory`."""
+    contacts = read_contacts(directory)
+    return [one.name for one in family.living() if one.id in family.restoring and one.id not in contacts]
+
+
+def in_a_ring(family: Family, unheard: list[str]) -> str:
+    """What is said where answers of those cannot come, in lines; "" where all can."""
+    if not unheard:
+        return ""
+    here, names = family.myself.name, ", ".join(unheard)
+    return (
+        f"\nNo packet has ever come here from {names}. Where packets only go on, from site to site in a\n"
+        "ring, that answer cannot come, and this restore does not end by itself. Packets go both ways once:\n"
+        f"here:                syncreplica -export -out PATH {' '.join(unheard)}\n"
+        f"at {names}, with that:  syncreplica -import PATH, and syncreplica -export -out PATH2 {here}\n"
+        "here:                syncreplica -import PATH2"
+    )
+
+
+def what_to_do(family: Family, unheard: list[str]) -> str:
+    """What the administrator of a sealed replica does next, in lines. `unheard`: as `unheard_of` gives
+    them."""
     names = " ".join(awaited(family))
     if not names:
         return (
@@ -50,4 +75,4 @@ def what_to_do(family: Family) -> str:
         "There:               syncreplica -import …, and syncreplica -export … "
         f"{family.selector(family.self_id)}\n"
         "With their answers:  syncreplica -import …"
-    )
+    ) + in_a_ring(family, unheard)

@@ -9,10 +9,11 @@ from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
-from cyrus_sync.multisite.commands.lsrestore import what_to_do
+from cyrus_sync.multisite.commands.lsrestore import unheard_of, what_to_do
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
 from cyrus_sync.multisite.creation import Pin, import_replica, replace_replica
 from cyrus_sync.multisite.errors import NotApplied
+from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.multisite.packet import CREATION, PacketError, PacketReader, PublicKeys
 
 GRAMMAR = Grammar(
@@ -68,7 +69,7 @@ def _replace(context: Context) -> int:
     context.print(f"{family.selector(family.self_id)} is made anew")
     context.log.info(f"the replica {family.myself.name} was made anew from a snapshot")
     if family.restoring:
-        context.print(what_to_do(family))
+        context.print(what_to_do(family, unheard_of(directory_of(context.config), family)))
     return EX_OK
 
 

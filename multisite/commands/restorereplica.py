@@ -6,7 +6,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.agreeing import agreed
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
-from cyrus_sync.multisite.commands.lsrestore import awaited, what_to_do
+from cyrus_sync.multisite.commands.lsrestore import awaited, unheard_of, what_to_do
 from cyrus_sync.multisite.errors import MultisiteError, WentBack
 from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
@@ -59,7 +59,7 @@ def _begin(context: Context, member: Member) -> int:
         return EX_FAILURE
     begin(member, siblings)
     context.log.info(f"began a restore, incarnation {member.myself.incarnation}, asking {names}")
-    context.print(what_to_do(member.family))
+    context.print(what_to_do(member.family, unheard_of(member.directory, member.family)))
     return EX_OK
 
 

@@ -13,6 +13,7 @@ from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, C
 from cyrus_sync.multisite.commands.creation_packets import tell_of_creation_packets
 from cyrus_sync.multisite.commands.diagnosis import diagnose, say_refused
 from cyrus_sync.multisite.commands.incoming import check_sources, waiting
+from cyrus_sync.multisite.commands.lsrestore import in_a_ring, unheard_of
 from cyrus_sync.multisite.commands.sending import check_comments
 from cyrus_sync.multisite.errors import UnknownReplica
 from cyrus_sync.multisite.importing import Import, Result
@@ -116,6 +117,9 @@ def _say_answers(context: Context, member: Member, awaited: Mapping[str, int]) -
         return
     if member.sealed:
         text = f"The restore goes on: {answered} answered; multitool lsrestore shows who is awaited."
+        unheard = unheard_of(member.directory, family)
+        if set(unheard) == {family.name_of(one) for one in family.restoring}:
+            text += in_a_ring(family, unheard)
     else:
         text = (
             f"The restore has ended with the answer of {answered}: this replica is open again, and the next"

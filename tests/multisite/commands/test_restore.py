@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -63,6 +64,31 @@ def test_a_restored_replica_gets_back_what_it_had_told(
     capfd.readouterr()
     assert sanfran.multitool("lsreplica", "-long", "boston_hub") == 0
     assert "restored:      never" not in capfd.readouterr().out
+
+
+def test_in_a_one_way_ring_it_is_said_that_the_restore_does_not_end_by_itself(
+    restored: Three, tmp_path: Path, capfd: Capture
+) -> None:
+    """Boston sends to Sanfran only, and gets packets from Bangalore only."""
+    boston, sanfran, bangalore = restored
+    contacts = boston.directory / "conf/multisite/contacts.json"
+    with boston.member() as member:
+        from_sanfran = member.family.find("sanfran_hub").id
+    known = json.loads(contacts.read_text())
+    del known[from_sanfran]
+    contacts.write_text(json.dumps(known))
+    capfd.readouterr()
+    assert boston.multitool("restorereplica", "-force") == 0
+    said = capfd.readouterr().out
+    assert "No packet has ever come here from sanfran_hub." in said
+    assert "does not end by itself" in said and "syncreplica -export -out PATH sanfran_hub" in said
+    assert send(boston, sanfran, tmp_path) and send(sanfran, bangalore, tmp_path)
+    assert send(boston, bangalore, tmp_path) and send(bangalore, boston, tmp_path)
+    assert "does not end by itself" in capfd.readouterr().out, "the import says so again"
+    assert boston.multitool("lsrestore") == 75
+    assert send(sanfran, boston, tmp_path), "for once"
+    assert boston.multitool("lsrestore") == 0
+    assert boston.subjects("user.bob") == ["after the backup", "after the restore", "before the backup"]
 
 
 def test_while_it_is_sealed_nothing_is_told(restored: Three, tmp_path: Path, capfd: Capture) -> None:
