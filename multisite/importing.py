@@ -59,6 +59,7 @@ from cyrus_sync.multisite.pruning import prune_held
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
+from cyrus_sync.multisite.replay.foreseen import warn_of_foreseen
 from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
 from cyrus_sync.multisite.replay.merging import merge_all, merge_twins
 from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
@@ -363,6 +364,7 @@ class Import:
         replay.consumed.clear()
         self._member.log.db.commit()
         warn_of_generated(context)
+        warn_of_foreseen(context)
 
     def after_restore(self, anew: Collection[Owner]) -> None:
         """Tell the owners `anew` that a restore has merged, and arbitrate what others have said while this

@@ -26,6 +26,7 @@ from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.apply_command import parse
+from cyrus_sync.multisite.oplog.clashes import forget_settled
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.given import Given
 from cyrus_sync.multisite.oplog.held import not_stored
@@ -100,6 +101,8 @@ def scrub(member: Member, ages: Ages, *, dry: bool = False) -> Scrubbed:
     if ages.unheard:
         _scrub_logs(member.config.configdirectory / "log", now - ages.unheard, done, dry=dry)
     if not dry:
+        with log.db.transaction():
+            forget_settled(log)
         log.notes.put(_SCRUBBED, now)
         log.db.shrink()
     return done

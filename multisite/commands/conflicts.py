@@ -7,6 +7,7 @@ from cyrus_sync.common.names import is_inbox, owner_of
 from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, View
 from cyrus_sync.multisite.commands.naming import Naming
+from cyrus_sync.multisite.oplog.clashes import Clash, foreseen
 from cyrus_sync.multisite.oplog.objects import Object
 
 GRAMMAR = Grammar(
@@ -14,7 +15,8 @@ GRAMMAR = Grammar(
     [*COMMON_OPTIONS],
     "",
     "Show the mailboxes and replicas that got generated names at this server, because others have the names\n"
-    "that they should have, and the commands that settle it.",
+    "that they should have, and the commands that settle it. Then those that will get one, as soon as the\n"
+    "user's master has answered.",
     EXIT_STATUS,
 )
 
@@ -25,6 +27,8 @@ def run(context: Context) -> int:
     with context.look() as view:
         for thing in view.log.objects.in_conflict():
             _mailbox(context, view, naming, thing)
+        for clash in foreseen(view.log):
+            _foreseen(context, view, naming, clash)
         for one in view.family.living():
             if one.wanted:
                 context.print(f"replica {one.name}, made by {view.family.name_of(one.creator)}")
@@ -51,6 +55,17 @@ def _mailbox(context: Context, view: View, naming: Naming, thing: Object) -> Non
         # Where it was made it has the name that it should have, unless it lost it to the other there, too.
         context.print(f"    at {where}:  multitool rename {wanted} NEW-NAME")
     context.print(f"    at {_master(view, thing)}:  multitool merge {wanted}")
+
+
+def _foreseen(context: Context, view: View, naming: Naming, clash: Clash) -> None:
+    wanted = naming.external(clash.wanted)
+    creator, known = view.family.name_of(clash.creator), view.log.objects.get(clash.other)
+    other = f", made at {view.family.name_of(known.creator)}" if known else ""
+    master = view.log.masters.of(clash.owner)
+    where = view.family.name_of(master.replica) if master else "the master"
+    context.print(f"mailbox {wanted} ({clash.uniqueid}), made at {creator}, which is not here yet")
+    context.print(f"  wants the name of another one ({clash.other}){other}")
+    context.print(f"  {where} gives one of them another name, and its next packets say which")
 
 
 def _inbox(context: Context, view: View, naming: Naming, thing: Object) -> None:

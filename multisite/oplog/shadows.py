@@ -153,6 +153,13 @@ class Shadows:
         )
         return [(key, json.loads(value)) for key, value in rows.fetchall()]
 
+    def of_kind(self, kind: str) -> list[tuple[str, str, Any]]:
+        """Owner (`owner_text`), key and value of all items of one kind."""
+        rows = self._db.execute(
+            "SELECT owner, key, value FROM shadow_items WHERE kind = ? ORDER BY owner, key", (kind,)
+        )
+        return [(owner, key, json.loads(value)) for owner, key, value in rows.fetchall()]
+
     # -- items as the protocol has them
 
     def subscriptions(self, owner: Owner) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MessagesMissing
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.oplog.clashes import Clash
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
@@ -45,6 +46,8 @@ class ReplayContext:
     """Owners of whom everything that is said is merged into the store (`multisite.oplog.forks`)."""
     generated: dict[str, str] = field(default_factory=dict)
     """Uniqueid of a mailbox -> the name that was generated for it, as long as nobody has been warned."""
+    foreseen: list[Clash] = field(default_factory=list)
+    """Clashes of names that were found and that nobody has been warned of yet."""
     reached: dict[str, int] = field(default_factory=dict)
     """Uniqueid of a mailbox -> seq of the last pending operation that the store has carried out already. A
     process that crashed before it could tell the log leaves such operations."""

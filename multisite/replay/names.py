@@ -21,14 +21,14 @@ def place(context: ReplayContext, uniqueid: str, wanted: str, creator: str) -> s
     """The name that a mailbox gets here: `wanted`, or a generated one where another mailbox has that name.
     `creator` is the id of the replica that made it. All names are internal ones."""
     objects = context.log.objects
-    if _holder(context, wanted) in ("", uniqueid):
+    if holder_of(context, wanted) in ("", uniqueid):
         objects.set_names(uniqueid, "", "")
         return wanted
     known = objects.get(uniqueid)
-    if known and known.wanted == wanted and _holder(context, known.local) == uniqueid:
+    if known and known.wanted == wanted and holder_of(context, known.local) == uniqueid:
         return known.local
     replica, number = context.family.name_of(creator), 0
-    while _holder(context, name := generated_name(wanted, replica, number)) not in ("", uniqueid):
+    while holder_of(context, name := generated_name(wanted, replica, number)) not in ("", uniqueid):
         number += 1
     objects.set_names(uniqueid, wanted, name)
     context.generated[uniqueid] = name
@@ -46,7 +46,7 @@ def warn_of_generated(context: ReplayContext) -> None:
         context.warn(WARNING.format(name=context.external(name)))
         context.notice(
             f"the mailbox {uniqueid} of {context.family.name_of(known.creator)} wants the name"
-            f" {context.external(known.wanted)}, which {_holder(context, known.wanted)} has here;"
+            f" {context.external(known.wanted)}, which {holder_of(context, known.wanted)} has here;"
             f" settle it with: multitool rename {context.external(name)} NEW-NAME, at the master replica of"
             " either; multitool conflicts says more"
         )
@@ -62,7 +62,7 @@ def warn_of_set_aside(context: ReplayContext, name: str, aside: str) -> None:
     )
 
 
-def _holder(context: ReplayContext, name: str) -> str:
+def holder_of(context: ReplayContext, name: str) -> str:
     """The uniqueid of the mailbox that is called `name` here; "" if there is none, or only an intermediate
     one, which gives way."""
     with context.batch.reader(owner_of(name)) as reader:
@@ -83,7 +83,7 @@ def give_back(context: ReplayContext) -> None:
     for thing in context.log.objects.in_conflict():
         local, wanted = context.external(thing.local), context.external(thing.wanted)
         try:
-            if _holder(context, thing.wanted):
+            if holder_of(context, thing.wanted):
                 continue
             state = _find(context, thing.uniqueid)
             if state is None or state[1] != thing.local:

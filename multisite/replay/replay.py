@@ -36,6 +36,7 @@ from cyrus_sync.multisite.replay.arbitrate import arbitrate
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.deletions import tell_deletions
 from cyrus_sync.multisite.replay.family_operations import note_replica
+from cyrus_sync.multisite.replay.foreseen import foresee
 from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
@@ -276,14 +277,14 @@ class Replay:
                 self._pass_on(entry)
         elif master.replica == entry.origin and not ours:
             # It said this before it knew that it is the master, and tells all of it anew when it knows.
-            self._leave_to_master(entry)
+            self._leave_to_master(entry, said)
         elif ours and (entry.origin == log.self_id or not self._context.family.restoring):
             if arbitrate(self._context, entry, said):
                 self.consumed.update(entry.guids)
             else:
                 self._pass_on(entry)
         else:
-            self._leave_to_master(entry)
+            self._leave_to_master(entry, said)
 
     def _merge(self, entry: LogEntry, said: ApplyCommand) -> None:
         """Take what an operation says into the store beside what is there: this store is older than the log
@@ -295,10 +296,11 @@ class Replay:
         else:
             self._pass_on(entry)
 
-    def _leave_to_master(self, entry: LogEntry) -> None:
+    def _leave_to_master(self, entry: LogEntry, said: ApplyCommand) -> None:
         self._pass_on(entry)
         if entry.origin != self._context.log.self_id:
             self.left_to_masters.setdefault((entry.owner, entry.origin), []).append(entry.id)
+            foresee(self._context, entry, said)
 
     def _pass_on(self, entry: LogEntry) -> None:
         """Keep the messages that came with an operation: whoever is told of it needs them."""
