@@ -125,10 +125,9 @@ class Step:
         if aside is not None:
             for file in compared.foreign:
                 self._move_aside(aside, file)
-        for uid, entry in compared.flagged.items():
-            if (new := self.path / "new" / entry.base).exists():
-                new.rename(self.path / "cur" / entry.name)
-            compared.there[uid] = entry
+        for file, entry in compared.delivered:
+            (self.path / "new" / file.name).rename(self.path / "cur" / entry.name)
+        compared.there.update(compared.flagged)
         sync_directory(self.path / "cur")
         folder = self.folder
         self._note_keywords(disk)

@@ -26,22 +26,25 @@ Wanted = Callable[[], Mapping[int, Record]]
 class Compared:
     """`there`: messages that may stay as they are, by UID. `foreign`: files of messages that the store has
     not under that UID. `flagged`: messages of the store's whose flags others have changed. `missed`: those
-    that others have expunged. `renumber`: the uidlist says something else of what may stay."""
+    that others have expunged. `delivered`: files of `there` and `flagged` that are in ``new``. `renumber`:
+    the uidlist says something else of what may stay."""
 
     there: dict[int, Entry] = field(default_factory=dict)
     foreign: list[File] = field(default_factory=list)
     flagged: dict[int, Entry] = field(default_factory=dict)
     missed: list[int] = field(default_factory=list)
+    delivered: list[tuple[File, Entry]] = field(default_factory=list)
     renumber: bool = False
 
     def told(self) -> str:
         """What is foreign, for an administrator; "" if nothing is."""
         parts = (
-            (len(self.foreign), "messages that the store has not"),
-            (len(self.flagged), "messages with other flags"),
-            (len(self.missed), "messages expunged"),
+            (len(self.foreign), "new"),
+            (len(self.flagged), "with other flags"),
+            (len(self.missed), "expunged"),
         )
-        return ", ".join(f"{count} {what}" for count, what in parts if count)
+        told = ", ".join(f"{count} {what}" for count, what in parts if count)
+        return f"messages: {told}" if told else ""
 
 
 def compare(
@@ -76,10 +79,12 @@ def compare(
                 result.foreign.append(file)
                 continue
             fields = disk.uidlist.fields.get(base, "")
-            entry = Entry(uid, base, file.letters, record.internaldate, record.guid, fields)
-        if record is None or (
-            file.place == "cur" and table.flags(file.letters) == _flags_of(record)
-        ):  # the store has expunged it, and so may we
+            date = int((path / file.place / file.name).stat().st_mtime)
+            entry = Entry(uid, base, file.letters, date, record.guid, fields)
+        if file.place == "new":
+            result.delivered.append((file, entry))
+        # What the store has expunged we may expunge as well.
+        if record is None or table.flags(file.letters) == _flags_of(record):
             result.there[uid] = entry
         else:
             result.flagged[uid] = entry

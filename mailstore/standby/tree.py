@@ -190,11 +190,15 @@ class _Visit:
         """What is in a folder that the store has not; empty ones are Dovecot's own (Drafts, Sent …)."""
         path = self.root / directory
         count = len(look(path).files)
-        if count and aside is not None and directory:
+        if aside is None or not directory:
+            return f"a folder that the store has not, messages: {count}" if count else ""
+        if count:
             self._ways.make(aside)
             path.rename(aside / directory)
-            return ""
-        return f"{count} messages in a folder that the store has not" if count else ""
+        else:
+            shutil.rmtree(path)
+        self._forget_list()
+        return ""
 
     # -- what the store did
 

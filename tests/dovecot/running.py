@@ -26,7 +26,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -421,12 +421,15 @@ def running(
     prefix: str = "",
     escape: bool = False,
     more: str = "",
+    users: Iterable[str] = (),
 ) -> Iterator[Server]:
-    """A Dovecot `release` ("2.3" or "2.4") that serves, without any user; its mail goes with it."""
+    """A Dovecot `release` ("2.3" or "2.4") that serves `users`; their mail goes with it."""
     home = Path(tempfile.mkdtemp(prefix="cyrus-sync-dovecot-", dir=default_ground()))
     home.chmod(0o755)
     server = Server(release, home, Setup(layout, separator, prefix, escape, more))
     try:
+        for user in users:
+            server.add_user(user)
         server.start()
         yield server
     finally:

@@ -107,9 +107,9 @@ def test_what_users_wrote_at_a_standby_is_noticed_and_kept(standby: Server, site
     site.deliver("alice", 1)
     result = site.run("export", "--update", alice, f"{standby.home}/home/%u/Maildir")
     assert result.status == 1
-    assert "INBOX: 1 messages that the store has not" in result.err
-    assert ".Work: 1 messages with other flags, 1 messages expunged" in result.err
-    assert ".New: 1 messages in a folder that the store has not" in result.err
+    assert "INBOX: messages: 1 new" in result.err
+    assert ".Work: messages: 1 with other flags, 1 expunged" in result.err
+    assert ".New: a folder that the store has not, messages: 1" in result.err
     with standby.imap(alice) as imap:
         assert {name: view(imap, name) for name in names(imap)} == before
     update(site, standby, alice, "--anew")

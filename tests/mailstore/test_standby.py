@@ -239,8 +239,8 @@ def test_a_tree_that_was_written_to_is_named_and_nothing_of_it_is_changed(alice:
     before = contents(alice)
     result = alice.run("export", "--update", "alice", str(alice.path / "vmail"))
     assert result.status == 1
-    assert "INBOX: 1 messages that the store has not, 1 messages expunged" in result.err
-    assert ".Work: 1 messages with other flags" in result.err
+    assert "INBOX: messages: 1 new, 1 expunged" in result.err
+    assert ".Work: messages: 1 with other flags" in result.err
     assert "--anew" in result.err
     assert contents(alice) == before
 
@@ -271,7 +271,7 @@ def test_folders_of_others_are_named_unless_they_are_empty(alice: Site) -> None:
     (root(alice) / ".Own" / "cur" / "1.a.h:2,").write_bytes(MESSAGE)
     result = alice.run("export", "--update", "alice", str(alice.path / "vmail"))
     assert result.status == 1
-    assert ".Own: 1 messages in a folder that the store has not" in result.err
+    assert ".Own: a folder that the store has not, messages: 1" in result.err
     step(alice, "--anew")
     assert not (root(alice) / ".Own").exists()
     assert_in_step(alice)
