@@ -7,13 +7,15 @@ repeated. An answer that says that the bucket is missing is no answer about an o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyrus_sync.common.errors import ConfigError, ObjectMissing, ObjectsUnavailable
+from cyrus_sync.common.errors import ConfigError, ObjectMissing, ObjectsUnavailable, StoreError
 from cyrus_sync.objects.store import (
     PIECE,
     Content,
@@ -31,8 +33,12 @@ if TYPE_CHECKING:
 _PARTS_AT_ONCE = 2
 """Parts of one large object on their way."""
 
-_READ_SECONDS, _WRITE_SECONDS = 30, 300
-"""A request for `PIECE` octets is given up after this: a server that has stopped says nothing."""
+_QUICK_SECONDS, _PATIENT_SECONDS = 30, 300
+"""A request is given up after this, as a server that has stopped says nothing: one for little; and one for up
+to `PIECE` octets over a line that may be slow."""
+
+_LITTLE = 256 * 1024
+"""Octets."""
 
 _DELETE_AT_ONCE = 1000
 """Keys in one request, S3's limit."""
@@ -67,8 +73,8 @@ class S3Objects:
         if prefix:
             check_key(prefix)
         self._obstore = _library()
-        self._reading = self._open(_READ_SECONDS, patience)
-        self._writing = self._open(_WRITE_SECONDS, patience)
+        self._quick = self._open(_QUICK_SECONDS, patience)
+        self._patient = self._open(_PATIENT_SECONDS, patience)
 
     def _open(self, seconds: int, patience: float) -> S3Store:
         bucket = self._bucket
@@ -108,21 +114,29 @@ class S3Objects:
         return f"s3://{bucket.bucket}/{self._prefix.rstrip('/')}".rstrip("/") + at
 
     def put(self, key: str, content: Content, *, check: bool = False) -> Put:
-        pieces = Counted(in_pieces(content))
+        given = _Given(content)
+        pieces = Counted(in_pieces(given if not isinstance(content, bytes) else content))
         taken = iter(pieces)
         first = list(islice(taken, 2))
-        with self._trouble(key):
-            if len(first) < 2:
-                data = first[0] if first else b""
-                self._obstore.put(self._writing, self._full(key), data, use_multipart=False)
-            else:
-                self._obstore.put(
-                    self._writing,
-                    self._full(key),
-                    chain(first, taken),
-                    chunk_size=PIECE,
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
+        try:
+            with self._trouble(key):
+                if len(first) < 2:
+                    data = first[0] if first else b""
+                    client = self._client(len(data))
+                    self._ask(self._obstore.put, client, self._full(key), data, use_multipart=False)
+                else:
+                    self._ask(
+                        self._obstore.put,
+                        self._patient,
+                        self._full(key),
+                        chain(first, taken),
+                        chunk_size=PIECE,
+                        max_concurrency=_PARTS_AT_ONCE,
+                    )
+        except StoreError:
+            if given.error is not None:
+                raise given.error from None
+            raise
         if check:
             check_back(self, key, pieces.total)
         return pieces.total
@@ -143,7 +157,13 @@ class S3Objects:
             return b""
         with self._trouble(key):
             try:
-                found = self._obstore.get_range(self._reading, self._full(key), start=offset, length=length)
+                found = self._ask(
+                    self._obstore.get_range,
+                    self._client(length),
+                    self._full(key),
+                    start=offset,
+                    length=length,
+                )
             except Exception as error:
                 if "416" in str(error).partition("\n")[0]:
                     return b""  # Behind the end.
@@ -153,7 +173,7 @@ class S3Objects:
     def size(self, key: str) -> int:
         with self._trouble(key):
             try:
-                return int(self._obstore.head(self._reading, self._full(key))["size"])
+                return int(self._ask(self._obstore.head, self._quick, self._full(key))["size"])
             except Exception as error:
                 if "non-2xx" in str(error):
                     self.get_range(key, 0, 1)  # The answer to a HEAD has no room for what is wrong.
@@ -161,10 +181,10 @@ class S3Objects:
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         with self._trouble(folder):
-            stream = iter(self._obstore.list(self._reading, prefix=self._full(folder)))
+            stream = iter(self._obstore.list(self._quick, prefix=self._full(folder)))
         while True:
             with self._trouble(folder):
-                batch = next(stream, None)
+                batch = self._ask(next, stream, None)
             if batch is None:
                 return
             for one in batch:
@@ -172,7 +192,7 @@ class S3Objects:
 
     def folders(self, folder: str = "") -> list[str]:
         with self._trouble(folder):
-            found = self._obstore.list_with_delimiter(self._reading, prefix=self._full(folder))
+            found = self._ask(self._obstore.list_with_delimiter, self._quick, prefix=self._full(folder))
         return sorted(one[len(self._prefix) :] for one in found["common_prefixes"])
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -180,7 +200,7 @@ class S3Objects:
         while some := [self._full(key) for key in islice(left, _DELETE_AT_ONCE)]:
             with self._trouble(some[0][len(self._prefix) :]):
                 try:
-                    self._obstore.delete(self._writing, some)
+                    self._ask(self._obstore.delete, self._patient, some)
                 except FileNotFoundError as error:
                     raise ObjectsUnavailable(f"{self.place}: {_reason(error)}") from error
 
@@ -188,11 +208,31 @@ class S3Objects:
         key = "clock"
         self.put(key, b"")
         with self._trouble(key):
-            modified: datetime = self._obstore.head(self._reading, self._full(key))["last_modified"]
+            found = self._ask(self._obstore.head, self._quick, self._full(key))
+        modified: datetime = found["last_modified"]
         return modified.astimezone(UTC)
 
     def close(self) -> None:
         pass
+
+    def _client(self, octets: int) -> S3Store:
+        return self._quick if octets <= _LITTLE else self._patient
+
+    def _ask(self, call: Callable[..., Any], *words: Any, **more: Any) -> Any:
+        """Have obstore do something. It does not notice signals, so Ctrl-C would have to wait for a server
+        that is silent. What the main thread wants is done in another one."""
+        if threading.current_thread() is not threading.main_thread():
+            return call(*words, **more)
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(call(*words, **more))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="objects", daemon=True).start()
+        return future.result()
 
     def _full(self, key: str) -> str:
         return self._prefix + (check_key(key) if key else "")
@@ -210,6 +250,21 @@ class S3Objects:
             raise ObjectMissing(f"{where}: no such object") from error
         except (BaseError, OSError) as error:
             raise ObjectsUnavailable(f"{where}: {_reason(error)}") from error
+
+
+class _Given:
+    """Content, and the error that it has raised: obstore hands that on like one of its own."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._content  # type: ignore[misc]
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _library() -> Any:

@@ -114,6 +114,15 @@ def test_content_that_fails_leaves_what_was_there(objects: ObjectStore) -> None:
 
     with pytest.raises(EOFError):
         objects.put("kept", breaks())
+    for error in (FileNotFoundError(2, "a pack that is gone"), OSError(5, "a disk that is broken")):
+
+        def fails(error: OSError = error) -> Iterator[bytes]:
+            yield LARGE
+            raise error
+
+        with pytest.raises(OSError, match=r"pack|disk") as caught:
+            objects.put("kept", fails())
+        assert caught.value is error, "it is not the store's"
     assert objects.get("kept") == b"as it was"
     assert [one.key for one in objects.listed() if one.key not in ("clock", "here")] == ["kept"]
 
