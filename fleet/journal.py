@@ -16,6 +16,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native.rows import storable
 from cyrus_sync.fleet.database import Lost, Row, Server
+from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.servers import Servers
 
 _AT_ONCE = 16
@@ -184,14 +185,21 @@ class Journal:
         return int(rows[0][0])
 
     def _has(self, owner: Owner, number: int, seq: int, head: int) -> bool:
-        """Whether commit `seq` is the one that made this head, even if others have committed upon it. Where
-        it was settled meanwhile, only the last commit can be told."""
+        """Whether commit `seq` is the one that made this head, even if others have committed upon it. `Away`
+        where nobody can tell any more, since it was settled together with a later one."""
         rows = self._servers.of(owner).ask(
-            "SELECT coalesce((SELECT head FROM journal WHERE owner = id AND journal.seq = %s),"
-            " CASE WHEN seq = %s THEN head END) FROM owners WHERE id = %s",
-            seq, seq, number,
+            "SELECT seq, head, (SELECT head FROM journal WHERE owner = id AND journal.seq = %s)"
+            " FROM owners WHERE id = %s",
+            seq, number,
         )  # fmt: skip
-        return rows == [(head,)]
+        if not rows:
+            return False
+        ((last, newest, there),) = rows
+        if there is None and last > seq:
+            raise Away("the answer to a commit was lost, and it may have been carried out").at(
+                user=str(owner)
+            )
+        return bool((newest if last == seq else there) == head)
 
     def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
         """New owners, all of one server or none: their numbers. `StaleOwner` if one of them is there

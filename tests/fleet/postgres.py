@@ -114,13 +114,34 @@ class Postgres:
         assert self._process is not None
         return self._process.pid
 
-    def stop(self, how: int = signal.SIGINT) -> None:
-        """SIGINT: at once and orderly. SIGKILL is a crash: its children end by themselves."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(how)
-            self._process.wait(scaled(30))
-            self._process = None
+    def stop(self, how: int = signal.SIGQUIT) -> None:
+        """SIGINT is orderly, SIGQUIT at once. SIGKILL is a crash: its children end by themselves, and before
+        that nobody may start it again."""
+        if self._process is None:
+            return
+        children = [int(pid) for pid in _children(self.pid)]
+        for pid in (*children, self.pid):  # who is stopped ends nothing
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._process.send_signal(how)
+        self._process.wait(scaled(30))
+        self._process = None
+        until(lambda: not any(map(_runs, children)), "its children have ended")
+
+
+def _children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+def _runs(pid: int) -> bool:
+    """Whether it has not ended; one of whose end nobody was told yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 _CHEAP = (
@@ -140,7 +161,8 @@ def _who() -> dict[str, object]:
 def new_postgres(*, empty: bool = False) -> Iterator[Postgres]:
     """A server whose files are made (unless it is to be `empty`: a standby), and which is not started; it is
     ended and removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-"))
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-", dir=memory))
     if os.geteuid() == 0:
         entry = pwd.getpwnam(_USER)
         os.chown(directory, entry.pw_uid, entry.pw_gid)

@@ -17,11 +17,12 @@ from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet import database as databases
 from cyrus_sync.fleet.database import Lost, Server
-from tests.common.stores.tools import ALICE, Clock, bodies_in, message
+from cyrus_sync.fleet.settler import Settler
+from tests.common.stores.tools import ALICE, INBOX, Clock, bodies_in, message
 from tests.deadlines import scaled, until
 from tests.fleet.nodes import Fleet
 from tests.fleet.postgres import Postgres, new_postgres
-from tests.fleet.test_two_nodes import append, uids
+from tests.fleet.test_two_nodes import append, run_group, uids
 
 
 @pytest.fixture
@@ -115,6 +116,31 @@ def test_a_commit_whose_answer_is_lost_counts_once_even_if_another_node_has_comm
     with monkeypatch.context() as patch:
         patch.setattr(Server, "tell", cut_off)
         append(here, 2)
+    assert bodies_in(here) == bodies_in(there) == [message(1), message(2), message(3)]
+    here.close()
+    there.close()
+
+
+def test_a_commit_of_which_nobody_can_tell_is_not_made_again(tmp_path, database, monkeypatch):
+    """Its answer was lost, others have committed upon it, and all of that was settled."""
+    fleet = Fleet(tmp_path, database)
+    here, there = fleet.node("here"), fleet.node("there")
+    append(here, 1)
+    tell, told = Server.tell, []
+
+    def cut_off(server: Server, query: str, *values: object) -> Any:
+        told.append(query)
+        if len(told) > 1:
+            return tell(server, query, *values)
+        tell(server, query, *values)
+        append(there, 3)
+        Settler(there.home.journal, fleet.objects).settle(ALICE)
+        raise Lost("the connection died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "tell", cut_off)
+        (error,) = run_group(here, lambda writer: writer.append(INBOX, [(message(2), 1, "")]))
+    assert isinstance(error, MailboxLocked) and "may have been carried out" in str(error)
     assert bodies_in(here) == bodies_in(there) == [message(1), message(2), message(3)]
     here.close()
     there.close()
@@ -248,7 +274,7 @@ def test_a_failover_that_has_lost_commits_is_noticed_and_said(tmp_path, standing
     here = node_on(tmp_path, standing.begin(synchronous=False))
     append(here, 1)
     until(lambda: _is_there(standing), "the standby has it")
-    standing.standby.stop()
+    standing.standby.stop(signal.SIGINT)
     append(here, 2)
     append(here, 3)
     assert uids(here) == [1, 2, 3]
