@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.errors import AuthenticationFailed, CannotConnect
 from cyrus_sync.common.names import Owner
+from cyrus_sync.pull import folder
+from cyrus_sync.pull.errors import HungUp, ServerTrouble
 from tests.deadlines import until
 from tests.dovecot.conftest import running_or_skipped
 from tests.dovecot.dovecot import ok
@@ -219,6 +222,38 @@ def test_names_change_places(serving: Server, sidecar: Sidecar, user: str) -> No
     done = sidecar.pull(user)
     assert (done.messages, done.moved) == (0, 0)
     same(sidecar, serving, user)
+
+
+def test_a_server_that_is_restarted_and_a_user_who_is_locked(tmp_path: Path) -> None:
+    with running_or_skipped("2.4") as server:
+        for name in ("alice", "bob"):
+            server.add_user(name)
+        with server.imap("alice") as imap:
+            for number in range(30):
+                ok(imap.append("INBOX", "", None, message(number, 30_000)))
+        sidecar = Sidecar(tmp_path, settings_of(server, sieve_port=0, timeout=20))
+        server.remove_user("bob")
+        until(lambda: not can_log_in(server, "bob"), "bob is locked out")
+        with pytest.raises((AuthenticationFailed, ServerTrouble, HungUp), match="login"):
+            sidecar.puller.pull("bob")
+        restarts = []
+        fetch = folder.FolderPull._arrive
+
+        def arrive(self: folder.FolderPull, uids: list[int]) -> None:
+            if not restarts:
+                restarts.append(True)
+                server.restart()
+            fetch(self, uids)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(folder.FolderPull, "_arrive", arrive)
+            sidecar.pull("alice")
+        assert restarts
+        same(sidecar, server, "alice")
+        server.stop()
+        with pytest.raises((CannotConnect, HungUp)):  # its login process may listen for a moment
+            sidecar.puller.pull("alice")
+        sidecar.close()
 
 
 @pytest.mark.parametrize("layout", ["maildir", "mdbox"])

@@ -6,11 +6,14 @@ import hashlib
 from pathlib import Path
 
 from cyrus_sync.common.names import Owner
+from cyrus_sync.pull.puller import Puller
 from cyrus_sync.pull.settings import ImapSettings
 from tests.dovecot.pulling import Sidecar, message
+from tests.pull.fake import FakeImap
 
 from .cyrus import ADMIN, PASSWORD, Cyrus
 from .imap import parse
+from .ours import Ours
 
 
 def theirs(cyrus: Cyrus, folder: str) -> dict[int, tuple[str, frozenset[str]]]:
@@ -82,3 +85,36 @@ def test_a_user_of_a_real_cyrus_is_pulled_by_imap(real_cyrus: None, tmp_path: Pa
             assert not any(one.name.startswith("DELETED.") for one in reader.mailboxes())
         assert not sidecar.pull("alice").changed
         sidecar.close()
+
+
+def test_what_was_pulled_goes_on_to_a_real_cyrus_also_where_an_inbox_begins_anew(
+    real_cyrus: None, tmp_path: Path
+) -> None:
+    with FakeImap() as server, Cyrus.running("replica") as replica, Ours.installed("pulling") as ours:
+        inbox = server.boxes["INBOX"]
+        for number in range(5):
+            inbox.add(message(number), "\\Seen")
+        settings = ImapSettings("127.0.0.1", server.port, master="m", password="p", sieve_port=0)
+        puller = Puller(settings, ours.store, directory=ours.root / "pull")
+
+        def replicated() -> set[int]:
+            """UIDs at the replica, after a pull and a replication."""
+            puller.pull("alice")
+            ours.sync_client("-u", "alice", to=replica.csync).check()
+            again = ours.sync_client("-v", "-u", "alice", to=replica.csync).check()
+            assert again.out == "USER alice\n"
+            return set(theirs(replica, "INBOX"))
+
+        assert replicated() == {1, 2, 3, 4, 5}
+        inbox.uidvalidity, inbox.modseq = 4242, inbox.modseq + 1
+        assert replicated() == {1, 2, 3, 4, 5}
+        with replica.imap("alice") as imap:
+            assert any(b"[UIDVALIDITY 4242]" in line for line in imap.ok("EXAMINE", "INBOX"))
+        server.bad = {7: "NO"}
+        for number in range(10, 13):
+            inbox.add(message(number))
+        assert replicated() == {1, 2, 3, 4, 5, 6, 8}
+        server.bad = {}
+        assert replicated() == set(range(1, 9)), "the message that came late is there under its UID"
+        inbox.add(message(20))
+        assert replicated() == set(range(1, 10))
