@@ -88,6 +88,13 @@ def fetch_index(kept: Kept, manifest: Manifest, target: Path) -> None:
         raise ObjectDamaged(f"{where}: the index in it is not the one that was copied")
 
 
+def scratch_of(care: StoreCare) -> Path:
+    """Where an index may be for a moment: with the store, or, while that has no place yet, with other files
+    that are temporary."""
+    path = care.scratch()
+    return path if path.is_dir() else Path(tempfile.gettempdir())
+
+
 def make_mini_store(directory: Path, unixhierarchysep: bool) -> Path:
     """A configuration for a store in an empty or new `directory`; its file."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectDamaged, ObjectMis
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores import KeptStore, open_kept
 from cyrus_sync.common.wire.client import ClientSettings
-from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store
+from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store, scratch_of
 from cyrus_sync.mailstore.backup.kept import Kept, as_of, folders, kept_of
 from cyrus_sync.mailstore.backup.manifest import Manifest
 from cyrus_sync.mailstore.backup.names import ManifestName
@@ -130,7 +130,7 @@ class _Backup:
         wanted = partition or (
             manifest.partition if manifest.partition in self._context.config.partitions else ""
         )
-        return bring_back(kept, manifest, there.care, _scratch(there), wanted)
+        return bring_back(kept, manifest, there.care, scratch_of(there.care), wanted)
 
     def _say_what_is_damaged(self, there: KeptStore, owner: Owner, name: str) -> None:
         """Name the messages that cannot be read, and mark them, so that another server can give them back."""
@@ -176,12 +176,6 @@ def _bring_all(args: argparse.Namespace, context: StoreContext, backup: _Backup,
             bring(backup.of(context.owner(name)), name)
     context.print(f"{brought} owners {'would be ' if args.dry_run else ''}restored")
     return rounds.status or (EX_OK if sound else EX_FAILURE)
-
-
-def _scratch(kept: KeptStore) -> Path:
-    """For an index for a moment. A store in which nothing is yet has no place for it."""
-    path = kept.care.scratch()
-    return path if path.is_dir() else Path(tempfile.gettempdir())
 
 
 def _is_absent(kept: KeptStore, owner: Owner) -> bool:

@@ -26,6 +26,7 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectsUnavailable, Stor
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.mailstore.backup.checking import Checked, check
 from cyrus_sync.mailstore.backup.crowd import all_of
+from cyrus_sync.mailstore.backup.fetching import scratch_of
 from cyrus_sync.mailstore.backup.kept import Kept, folders, kept_of, owner_in
 from cyrus_sync.mailstore.backup.sending import Sender
 from cyrus_sync.mailstore.context import StoreContext
@@ -75,7 +76,7 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
     everybody = _everybody(args, context, rounds)
     count = len(care.everybody()) if args.everybody else len(args.users)
     with context.progress("backing up", total=count, unit="owners") as meter:
-        sender = Sender(care, objects, care.scratch(), context.config.servername)
+        sender = Sender(care, objects, scratch_of(care), context.config.servername)
         changed = unchanged = octets = away = 0
         lacking = False
         for owner, sent, error in all_of(everybody, sender.send, args.jobs):
