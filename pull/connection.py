@@ -168,9 +168,7 @@ class Connection(imaplib.IMAP4):
         if status != "OK":
             raise TLSFailed(f"the server does not begin TLS: {_words(text)}")
         self.sock = encrypt(self.sock)
-        self._incoming = io.BufferedReader(
-            _Incoming(self), 1 << 16
-        )
+        self._incoming = io.BufferedReader(_Incoming(self), 1 << 16)
         self.untagged_responses = {}  # what was said in clear is forgotten
 
     @contextmanager

@@ -24,6 +24,11 @@ _log = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
+PULL = "pull"
+"""The channel whose directory has the log, the quarantine and the status of a rolling pull
+(``sync_source: imap``). No daemon writes that log."""
+
+
 class ChannelBusy(CyrusSyncError):
     """Another rolling client works on this channel."""
 
@@ -51,6 +56,8 @@ def channel_directory(cfg: Config, channel: str) -> Path:
 
 def channel_warnings(cfg: Config, channel: str) -> list[str]:
     """What makes a rolling client wait in vain: a log that nobody writes."""
+    if channel == PULL and cfg.string("sync_source") == "imap":
+        return []
     if not cfg.switch("sync_log"):
         return [f"{cfg.path}: sync_log is off: what goes by this file logs nothing to replicate"]
     channels = cfg.words("sync_log_channels")

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.sync_client import names, report
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.background import go_to_background, is_supervised
-from cyrus_sync.sync_client.channel import ChannelLock, channel_directory, check_known
+from cyrus_sync.sync_client.channel import PULL, ChannelLock, channel_directory, check_known
 from cyrus_sync.sync_client.comparing.findings import name_of
 from cyrus_sync.sync_client.rivals import refuse_rivals
 from cyrus_sync.sync_client.status import Thresholds, render
@@ -44,10 +44,11 @@ def pulls(arguments: Arguments, cfg: Config) -> bool:
     `UsageError` for what cannot be pulled."""
     if cfg.string("sync_source") != "imap" or arguments.channel or arguments.mode not in _REPLICATING:
         return False
-    if arguments.mode not in (Mode.USERS, Mode.ALL):
+    if arguments.mode not in (Mode.USERS, Mode.ALL, Mode.ROLLING) or arguments.input_file is not None:
         raise UsageError(
-            f"with sync_source: imap users (-u) or everybody (-A) are pulled, not {arguments.mode.value}; "
-            "the store itself is replicated on a channel (-n)"
+            f"with sync_source: imap users (-u), everybody (-A) or what changes (-r) is pulled, not "
+            f"{'a file' if arguments.input_file is not None else arguments.mode.value}; the store itself is "
+            "replicated on a channel (-n)"
         )
     if arguments.server:
         raise UsageError("with sync_source: imap imap_host says where mail is pulled from, not -S")
@@ -76,7 +77,7 @@ def _run(words: list[str]) -> int:
     if arguments.channel and arguments.mode is not Mode.ROLLING:
         check_known(cfg, arguments.channel)
     if pulls(arguments, cfg):
-        return _pull(arguments, cfg)
+        return _roll_pulling(arguments, cfg) if arguments.mode is Mode.ROLLING else _pull(arguments, cfg)
     settings = _client_settings(arguments, cfg)
     if arguments.startup_wait:
         complain(
@@ -114,7 +115,32 @@ def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     return run_one_shot(job)
 
 
+def _roll_pulling(arguments: Arguments, cfg: Config) -> int:
+    from cyrus_sync.sync_client.pull_rolling import event_addresses, run_pull_rolling
+
+    event_addresses(cfg)
+    return _behind_lock(
+        replace(arguments, channel=PULL),
+        cfg,
+        lambda ready: run_pull_rolling(ready, cfg, lambda: Config.load(ready.config, program="sync_client")),
+    )
+
+
 def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
+    def roll(ready: Arguments) -> int:
+        from cyrus_sync.sync_client.start import Job, run_rolling
+
+        def reload() -> Job:
+            fresh = Config.load(ready.config, program="sync_client")
+            return Job(ready, fresh, _client_settings(ready, fresh))
+
+        return run_rolling(Job(ready, cfg, settings), reload)
+
+    return _behind_lock(arguments, cfg, roll)
+
+
+def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], int]) -> int:
+    """`roll` as the only one on the channel, in the background unless that is not wanted."""
     stop = arguments.shutdown_file
     arguments = replace(  # a daemon works in /
         arguments,
@@ -140,13 +166,7 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
         if lock is not None:
             lock.write_pid()
         tighten_kept(cfg)
-        from cyrus_sync.sync_client.start import Job, run_rolling
-
-        def reload() -> Job:
-            fresh = Config.load(arguments.config, program="sync_client")
-            return Job(arguments, fresh, _client_settings(arguments, fresh))
-
-        return run_rolling(Job(arguments, cfg, settings), reload)
+        return roll(arguments)
     except Exception:  # there may be nobody left who would see a traceback
         report.log.critical("internal error", exc_info=True)
         return EX_SOFTWARE

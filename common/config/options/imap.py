@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.config.options.kinds import ENUM, INTEGER, STRING, SWITCH, WORDS, Option
+from cyrus_sync.common.config.options.kinds import DURATION, ENUM, INTEGER, STRING, SWITCH, WORDS, Option
 
 TITLE = "An IMAP server whose mail is pulled"
 OPTIONS = (
@@ -72,6 +72,26 @@ OPTIONS = (
         "and of users in our store are looked through; the path of a file with a name a line; or, behind a "
         "|, a command that prints them (|doveadm user '*'). Where it is not set: all of imap_passwords, and "
         "all of whom our store has mail.",
+        ours=True,
+    ),
+    Option(
+        "imap_poll",
+        DURATION,
+        "1d",
+        "How often sync_client -r looks at everybody, whatever events say; also when it starts. With events "
+        "it is the net; without them, how late a change may be here.",
+        unit="s",
+        minimum=1,
+        ours=True,
+    ),
+    Option(
+        "imap_events_listen",
+        WORDS,
+        None,
+        "Where sync_client -r takes events by HTTP: a port of the loopback interface, host:port, [IPv6 "
+        "address]:port, or the path of a UNIX socket. Dovecot 2.4 sends them by event_exporter with "
+        "http-post, 2.3 by push_notification with the driver ox. Nobody logs in there: who can reach it can "
+        "have users looked at, no more. Not set = nowhere.",
         ours=True,
     ),
     Option(
