@@ -26,6 +26,10 @@ own there, to be looked at, or exported from: mailstore -C DIR/imapd.conf. With 
 backup come back, into this store or DIR, but for those who are there already. What is damaged in the backup
 is named, and keeps nothing else from coming back; if it is an index, the backup before is taken.
 
+With --everybody, all of this store goes to the server, as after a fire: users and shared mailboxes, --jobs of
+them at a time. Who fails is named, and holds up nobody; the exit status is 1 then. Done again, it goes on
+where it was interrupted: who is there already is only looked at. With --dry-run it says what each one lacks.
+
 With --source cyrus the mail is that of a real Cyrus that has this imapd.conf, and may be running.
 
 TIME is YYYY-MM-DD, "YYYY-MM-DD HH:MM[:SS]" (local time, unless an offset such as +01:00 or Z follows), or a
@@ -45,7 +49,7 @@ from cyrus_sync.common.errors import (
     StoreError,
     UsageError,
 )
-from cyrus_sync.common.names import inbox_of
+from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.wire.client import ClientSettings
@@ -54,13 +58,17 @@ from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.moments import moment_of
 from cyrus_sync.mailstore.reactor import in_reactor
 from cyrus_sync.mailstore.restoring.carry import Carrier
+from cyrus_sync.mailstore.restoring.everybody import Everybody
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
-from cyrus_sync.mailstore.restoring.show import described, summary
+from cyrus_sync.mailstore.restoring.show import described, described_sum, summary
 from cyrus_sync.mailstore.restoring.survey import RestorePlan, TargetSurvey
 from cyrus_sync.mailstore.restoring.target import ServerTarget, Target
 from cyrus_sync.mailstore.restoring.wishes import Revive, UserWish, Wish, wish_for_mailbox, wish_for_user
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.source import Source, add_as_of, add_source
+
+_MOST_JOBS = 64
+"""A server has places for so many connections, perhaps."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backup = parser.add_argument_group("out of a backup")
     backup.add_argument("--from", dest="origin", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX, file:DIR")
     backup.add_argument("--into", metavar="DIR", help="with --from: into a store of its own")
-    backup.add_argument("--everybody", action="store_true", help="with --from: whoever is in the backup")
+    parser.add_argument(
+        "--everybody", action="store_true", help="all of this store to the server; with --from: of the backup"
+    )
+    parser.add_argument(
+        "-j", "--jobs", metavar="N", type=int, default=4, help="with --everybody: owners at a time (4)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and end")
     parser.add_argument("--yes", action="store_true", help="do it without asking")
     add_as_of(parser)
@@ -98,11 +111,52 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         from cyrus_sync.mailstore.backup.restoring import restore_from
 
         return restore_from(args, context, restore_to)
-    for option in ("into", "everybody"):
-        if getattr(args, option):
-            raise UsageError(f"restore: --{option.replace('_', '-')} belongs to --from")
+    if args.into:
+        raise UsageError("restore: --into belongs to --from")
+    if args.everybody and (args.names or args.target):
+        raise UsageError("restore: --everybody goes without names")
     settings = ClientSettings.from_config(context.config, args.channel, args.to, option="--to")
+    if args.everybody:
+        return _everybody(args, context, ServerTarget(settings))
     return restore_to(args, context, ServerTarget(settings))
+
+
+def _everybody(args: argparse.Namespace, context: StoreContext, target: Target) -> int:
+    """All owners to a server; the exit status."""
+    if not 1 <= args.jobs <= _MOST_JOBS:
+        raise UsageError(f"restore: --jobs: 1 to {_MOST_JOBS}")
+    revive = _revive(args, time.time())
+    store = context.as_of(args.as_of, args.source, "restore") or context.giver(args.source)
+    owners = list(store.owners())
+    if not (args.dry_run or args.yes or _asked(context, f"{len(owners)} owners to {target.name}. ")):
+        context.warn("nothing was done")
+        return EX_FAILURE
+    rounds = Rounds(context)
+
+    def planned(owner: Owner, plan: RestorePlan) -> None:
+        if not plan.idle and args.dry_run:
+            context.print(f"{context.owner_name(owner)}: {summary(plan)}")
+
+    async def restore(reactor: Reactor) -> int:
+        run = Everybody(
+            store,
+            target,
+            reactor,
+            iter(owners),
+            revive=revive,
+            partition=args.partition,
+            dry_run=args.dry_run,
+        )
+        run.planned, run.failed = planned, rounds.failed
+        try:
+            with context.progress("restoring", total=len(owners), unit="owners") as meter:
+                run.done = lambda owner: meter.advance()
+                await run.go(args.jobs)
+        finally:
+            context.print(f"{target.name}: {described_sum(run.tally, dry_run=args.dry_run)}")
+        return EX_FAILURE if run.tally.failed else EX_OK
+
+    return in_reactor(restore)
 
 
 def restore_to(args: argparse.Namespace, context: StoreContext, target: Target) -> int:
@@ -169,6 +223,15 @@ def _wishes(args: argparse.Namespace, context: StoreContext, store: Source, roun
     return found
 
 
+def _asked(context: StoreContext, what: str = "") -> bool:
+    """Whether the administrator says yes. Blocks."""
+    if not context.stdin.isatty():
+        context.warn("restore: nobody to ask at standard input; give --yes to have it done")
+        return False
+    print(f"{what}Do it? [y/N] ", end="", file=context.stdout, flush=True)
+    return context.stdin.readline().strip().lower() in (b"y", b"yes")
+
+
 # -- the work
 
 
@@ -229,19 +292,10 @@ class _Restore:
         context.print(f"to be done at {self._target.name}: {summary(plan)}")
         if args.dry_run:
             return status
-        if not args.yes and not await self._threads.run(self._asked):
+        if not args.yes and not await self._threads.run(_asked, context):
             context.warn("nothing was done")
             return EX_FAILURE
         return await self._carry_out(plan, carrier) or status
-
-    def _asked(self) -> bool:
-        """In a thread: whether the administrator says yes."""
-        context = self._context
-        if not context.stdin.isatty():
-            context.warn("restore: nobody to ask at standard input; give --yes to have it done")
-            return False
-        print("Do it? [y/N] ", end="", file=context.stdout, flush=True)
-        return context.stdin.readline().strip().lower() in (b"y", b"yes")
 
     async def _carry_out(self, plan: RestorePlan, carrier: Carrier) -> int:
         """What the target refuses for one mailbox keeps no other from being restored."""

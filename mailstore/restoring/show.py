@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cyrus_sync.mailstore.restoring.everybody import Tally
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
 from cyrus_sync.mailstore.restoring.survey import MetaPlan, RestorePlan
 
@@ -27,6 +28,16 @@ def summary(plan: RestorePlan) -> str:
     messages = sum(box.messages + len(box.additions) for box in boxes)
     octets = sum(box.size + sum(one.size for one in box.additions) for box in boxes)
     return f"{_count(len(boxes), 'mailbox', 'mailboxes')}, {_messages(messages)}, {octets} octets"
+
+
+def described_sum(tally: Tally, *, dry_run: bool) -> str:
+    """What became of everybody."""
+    owners, boxes = _count(tally.owners, "owner", "owners"), _count(tally.mailboxes, "mailbox", "mailboxes")
+    said = (
+        f"{owners} {'to be restored' if dry_run else 'restored'} ({boxes}, {_messages(tally.messages)}, "
+        f"{tally.octets} octets), {tally.complete} with nothing to do"
+    )
+    return f"{said}, {len(tally.failed)} failed" if tally.failed else said
 
 
 def _count(number: int, one: str, many: str) -> str:

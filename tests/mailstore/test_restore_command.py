@@ -16,6 +16,7 @@ from tests.interop.ours import BIN, Ours, environment
 from tests.interop.running import Finished, dying_with_us
 
 from .conftest import MESSAGE, Site, later
+from .damage import directory_of
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,31 @@ def test_a_user_comes_back_as_of_a_time_even_if_he_was_deleted_since(source: Sou
     assert refused.status == 1 and "the history begins at" in refused.err
 
 
+@pytest.mark.covers("mailstore: commands and options", "restore --everybody")
+def test_everybody_goes_to_an_empty_server_but_for_who_cannot_be_read(tmp_path: Path) -> None:
+    with Ours.installed("empty") as empty:
+        source = Source(tmp_path, empty)
+        users = [f"u{number}" for number in range(9)]
+        source.ok("create", *(f"user/{user}" for user in users), "news")
+        for user in users:
+            source.deliver(user, 2)
+        then = {user: source.ok("dump", user).out for user in [*users, "shared:news"]}
+        directory_of(source, "u4").joinpath("index.sqlite").write_bytes(b"no index")
+        shown = source.restore("--everybody", "--dry-run")
+        assert shown.status == 1 and "u3: 1 mailbox, 2 messages" in shown.out and not held(empty, "u3")
+        assert source.restore("--everybody").status == 1, "nobody to ask"
+        done = source.restore("--everybody", "--yes", "--jobs", "3")
+        assert done.status == 1
+        assert "u4" in done.err and "u3" not in done.err
+        assert "9 owners restored (9 mailboxes, 16 messages, " in done.out and done.out.endswith(
+            ", 1 failed\n"
+        )
+        for owner, text in then.items():
+            assert (empty.mailstore("dump", owner).out == text) == (owner != "u4"), owner
+        again = source.restore("--everybody", "--yes", "-j", "1")
+        assert again.status == 1 and "0 owners restored" in again.out and "9 with nothing to do" in again.out
+
+
 @pytest.mark.covers("mailstore: commands and options", "restore --to")
 @pytest.mark.parametrize(
     ("args", "status", "why"),
@@ -160,6 +186,9 @@ def test_a_user_comes_back_as_of_a_time_even_if_he_was_deleted_since(source: Sou
         (("{user}", "--expunged", "--since", "2024-02-01", "--until", "2024-01-01"), 64, "later"),
         (("user/{user}", "user/{user}/Work", "--as", "user/{user}/x"), 64, "one name"),
         (("{user}", "--to", "127.0.0.1:1", "--yes"), 1, "Can not connect"),
+        (("--everybody", "--to", "127.0.0.1:1", "--yes"), 1, "Can not connect"),
+        (("--everybody", "{user}"), 64, "without names"),
+        (("--everybody", "--jobs", "0"), 64, "1 to 64"),
         (("{user}", "--to", "127.0.0.1/what"), 78, "unknown option"),
         (("user/{user}/Work", "--as", "user/nobody/Work", "--yes"), 1, "no user nobody"),
     ],

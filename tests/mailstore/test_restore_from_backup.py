@@ -158,7 +158,6 @@ def test_where_the_newest_index_is_damaged_the_one_before_is_taken_and_that_is_s
     "words",
     [
         ["--into", "x", "alice"],
-        ["--everybody"],
         ["--from", "file:x", "--everybody", "alice"],
         ["--from", "file:x"],
         ["--from", "file:x", "--into", "x", "--as", "bob", "alice"],
