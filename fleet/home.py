@@ -210,7 +210,7 @@ class FleetHome:
             return schema.glance(found.path / INDEX, unlocked=False)
 
     def check_unknown(self, owner: Owner) -> bool:
-        if owner != SERVER and self.registry.held_by(owner) and self.journal.head(owner) is None:
+        if owner != SERVER and self.registry.was_there(owner) and self.journal.head(owner) is None:
             raise StoreCorrupt(
                 "lost: mailboxes are registered and PostgreSQL has nothing else of the owner; put it back"
                 " from a backup, or, if that is well, let sync_reset -f forget"
@@ -321,8 +321,9 @@ class FleetHome:
             outgoing.take(grown)
             data = outgoing.behind(index)
             newcomers.append(Newcomer(owner, new_head(), held.partition, held.place, outgoing.pieces, data))
-        note()
-        numbers = self.journal.found(newcomers)
+        with self.registry.tentative([one.owner for one in newcomers]):
+            note()
+            numbers = self.journal.found(newcomers)
         for (hold, _), one in zip(made, newcomers, strict=True):
             assert isinstance(hold, FleetHold)
             head = Head(numbers[one.owner], one.head, 1, 0, "", one.partition, one.place)
@@ -408,8 +409,10 @@ class FleetHome:
                 generation = cached.new_generation()
                 cached.trim(generation)
                 gate.state = state._replace(phase=Phase.CLEAN, generation=generation, position=Position())
-        if head is None and self.journal.head(owner) is None:
-            self.registry.forget(owner)
+        if head is None:
+            with contextlib.suppress(Away):  # what was told of him is tentative, and misleads nobody
+                if self.journal.head(owner) is None:
+                    self.registry.forget(owner)
 
     def remove(self, directory: OwnerDirectory) -> None:
         owner = directory.owner

@@ -7,7 +7,8 @@
     one row a commit: the pages of the index that it has changed, and what it added to packs. `prev` is the
     head on which it was made, `packs` says which octets of packs it brings, and where they are (`delta`).
 ``holders``
-    who holds which mailbox, over the whole store (`common.stores.native.registry`).
+    who holds which mailbox, over the whole store (`common.stores.native.registry`); `tentative` while an
+    owner is being made.
 ``gone``
     places in the object store of owners who are no more, to be emptied.
 ``fleet``
@@ -54,6 +55,7 @@ CREATE TABLE holders (
     uniqueid text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL,
+    tentative boolean NOT NULL,
     PRIMARY KEY (uniqueid, kind, name)
 );
 CREATE INDEX holders_owner ON holders (kind, name);

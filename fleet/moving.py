@@ -59,8 +59,9 @@ def _bring(fleet: FleetHome, owner: Owner, packs: Path, index: Path, partition: 
     outgoing = Outgoing(packs, fleet.objects, place, 1)
     outgoing.take({pack: (0, length) for pack, length in pack_lengths(index).items() if length})
     data = outgoing.behind(encode_whole(index))
-    fleet.registry.note([(uniqueid, owner) for uniqueid in _uniqueids(index)], owner)
-    fleet.journal.found([Newcomer(owner, new_head(), partition, place, outgoing.pieces, data)])
+    with fleet.registry.tentative([owner]):
+        fleet.registry.note([(uniqueid, owner) for uniqueid in _uniqueids(index)], owner)
+        fleet.journal.found([Newcomer(owner, new_head(), partition, place, outgoing.pieces, data)])
 
 
 def move_out(fleet: FleetHome, local: LocalHome, owner: Owner, timeout: float) -> Path:

@@ -13,10 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet import database as databases
 from cyrus_sync.fleet.database import Lost, Server
+from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.journal import Journal
 from cyrus_sync.fleet.settler import Settler
 from tests.common.stores.tools import ALICE, INBOX, Clock, bodies_in, message
 from tests.deadlines import scaled, until
@@ -167,6 +169,25 @@ def test_a_new_user_of_whom_the_answer_is_lost_is_there_once(tmp_path, database,
     assert len(runs) == 2
     assert bodies_in(here) == bodies_in(node_on(tmp_path, database, "there")) == [message(1)]
     here.close()
+
+
+def test_a_new_user_who_was_announced_and_never_came_is_not_missed(tmp_path, database, monkeypatch):
+    """PostgreSQL went away, or the node was killed, between the two."""
+    fleet = Fleet(tmp_path, database)
+    here, there = fleet.node("here"), fleet.node("there")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "found", lambda *_: (_ for _ in ()).throw(Away("away")))
+        patch.setattr(here.home, "abandon", lambda _: None)
+        with pytest.raises(MailboxLocked):
+            append(here, 1)
+    assert not there.exists(ALICE) and there.home.everybody() == []
+    append(there, 2)
+    assert bodies_in(here) == [message(2)]
+    there.home.journal._servers.of(ALICE).tell("DELETE FROM owners")
+    with pytest.raises(StoreCorrupt, match="lost"), here.read(ALICE):
+        pass
+    here.close()
+    there.close()
 
 
 def test_a_connection_that_died_while_nobody_used_it_is_noticed_by_nobody(tmp_path, postgres, database):
