@@ -88,6 +88,7 @@ class FolderPull:
         self._known = memory.folders().get(folder.shown)
         self._missing: dict[int, str] = {}
         self._guids: dict[int, bytes] = {}
+        self._expunged: set[int] = set()
         self._keywords = Keywords(())
         self._new: list[int] = []
 
@@ -104,10 +105,9 @@ class FolderPull:
         tried = self._known.missing if self._known is not None else frozenset()
         late = sorted(delta.unknown | tried.intersection(self._still(tried)))
         distrusted = self._known.distrusted if self._known is not None else False
-        if late:
-            distrusted |= bool(delta.unknown - tried)
-            if self._late(mailbox, late):
-                self._new = self._above(0, now)
+        if late and self._late(mailbox, late):
+            distrusted |= bool(delta.unknown - tried - self._expunged)
+            self._new = self._above(0, now)
         self._arrive(self._new)
         return self._end(now, distrusted)
 
@@ -278,12 +278,9 @@ class FolderPull:
         if not had:
             return False
         with self._store.read(self._folder.owner) as reader:
-            self._guids = {
-                record.uid: record.guid
-                for batch in reader.records(mailbox.uniqueid)
-                for record in batch
-                if not record.expunged
-            }
+            for records in reader.records(mailbox.uniqueid):
+                self._guids.update({record.uid: record.guid for record in records if not record.expunged})
+                self._expunged.update(record.uid for record in records if record.expunged)
         with self._store.write(self._folder.owner, timeout=LOCK_TIMEOUT) as writer:
             made = writer.renew(mailbox.name, mailbox.uidvalidity, delayed=self._delayed)
         self._keywords = Keywords(made.userflags)

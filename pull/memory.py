@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -24,9 +24,7 @@ _SCHEMA = """ CREATE TABLE IF NOT EXISTS folders (shown TEXT PRIMARY KEY, name T
 TEXT, note TEXT,
   uidvalidity INT, uidnext INT, messages INT, modseq INT, distrusted INT, missing TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contents (identity BLOB PRIMARY KEY, guid BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
-_VERSION = 1
 
 
 class Remembered(NamedTuple):
@@ -143,12 +141,12 @@ class Memory:
         if pairs:
             self._do("INSERT OR REPLACE INTO contents VALUES (?, ?)", pairs.items())
 
-    def fact(self, name: str) -> str:
-        """What was noted under a name, "" for nothing."""
-        return next((value for (value,) in self._ask("SELECT value FROM facts WHERE name = ?", (name,))), "")
-
-    def put_fact(self, name: str, value: str) -> None:
-        self._do("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)])
+    def forget_contents(self, most: int, stored: Callable[[set[bytes]], set[bytes]]) -> None:
+        """Where more than `most` contents are known, forget those that are not `stored` any more."""
+        if not any(count > most for (count,) in self._ask("SELECT count(*) FROM contents")):
+            return
+        known = {guid for (guid,) in self._ask("SELECT DISTINCT guid FROM contents")}
+        self._do("DELETE FROM contents WHERE guid = ?", [(guid,) for guid in known - stored(known)])
 
     def close(self) -> None:
         """Keep what was put. What cannot be kept is forgotten: that costs time."""

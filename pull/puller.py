@@ -23,6 +23,9 @@ from cyrus_sync.pull.scripts import pull_scripts
 from cyrus_sync.pull.session import Session, sieve_of
 from cyrus_sync.pull.settings import ImapSettings
 
+_SPARE = 1000
+"""Contents that are remembered of messages that are gone: they may come again."""
+
 
 class Puller:
     """Pulls users, one connection each. `directory` holds what is remembered between pulls, and large
@@ -222,6 +225,10 @@ class _Run:
             self._check()
             if folder.counters is not None:  # else it was named when it was listed
                 self._folder(folder, ours.get(folder.name), memory, about, thorough)
+        if self.done.expunged:
+            messages = sum(folder.counters.messages for folder in folders if folder.counters is not None)
+            with self._puller.store.read(owner) as reader:
+                memory.forget_contents(2 * messages + _SPARE, reader.has_guids)
 
     def _folder(
         self, folder: Folder, ours: MailboxState | None, memory: Memory, about: About, thorough: bool

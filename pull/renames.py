@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, is_deleted, is_inbox
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -61,8 +62,11 @@ def follow_names(
                 writer.delete(name, delayed=delayed)
         done.folders += len(gone)
     for old, new in in_turn(renamed):
-        store.rename(old, new, log=True, timeout=LOCK_TIMEOUT)
-        done.folders += 1
+        try:
+            store.rename(old, new, log=True, timeout=LOCK_TIMEOUT)
+            done.folders += 1
+        except ReplyError as error:
+            done.troubles.append(f"{old} cannot be renamed to {new}: {error}")
     for old, new in renamed.items():
         was = known.get(old)
         if was is not None and new in there:

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from cyrus_sync.common.errors import AuthenticationFailed, CyrusSyncError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.pull import connection
 from cyrus_sync.pull.errors import ServerTrouble
+from cyrus_sync.pull.memory import Memory
 from tests.dovecot.pulling import Sidecar, message
 from tests.pull.fake import FULL, PLAIN, Box, FakeImap
 
@@ -340,3 +342,33 @@ def test_the_line_is_compressed_where_it_leaves_the_machine(
     sidecar.pull("alice")
     assert server.count("COMPRESS") == 1
     equal(sidecar, server)
+
+
+def test_what_was_expunged_here_comes_back_and_the_server_is_believed_as_before(
+    server: FakeImap, beside: Beside
+) -> None:
+    sidecar = beside(server)
+    inbox = server.boxes["INBOX"]
+    for number in range(5):
+        inbox.add(message(number))
+    sidecar.pull("alice")
+    with sidecar.store.write(Owner("user", "alice")) as writer:
+        writer.expunge("user.alice", [2, 5])
+    sidecar.pull("alice")
+    equal(sidecar, server)
+    inbox.add(message(6))
+    inbox.expunge(6)
+    sidecar.pull("alice")
+    assert sidecar.folders("alice")[()].uidnext == 7
+
+
+def test_contents_that_are_not_stored_any_more_are_forgotten(tmp_path: Path) -> None:
+    memory = Memory(tmp_path, "server", Owner("user", "alice"))
+    memory.put_guids({b"a": b"1" * 20, b"b": b"2" * 20, b"c": b"1" * 20})
+    memory.forget_contents(3, lambda guids: set())
+    assert len(memory.guids([b"a", b"b", b"c"])) == 3
+    memory.forget_contents(2, lambda guids: {b"1" * 20})
+    memory.close()
+    again = Memory(tmp_path, "server", Owner("user", "alice"))
+    assert again.guids([b"a", b"b", b"c"]) == {b"a": b"1" * 20, b"c": b"1" * 20}
+    again.close()
