@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -187,6 +188,33 @@ def test_a_new_user_who_was_announced_and_never_came_is_not_missed(tmp_path, dat
     with pytest.raises(StoreCorrupt, match="lost"), here.read(ALICE):
         pass
     here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("statement", range(4))
+def test_a_new_user_whose_node_dies_at_a_statement_is_there_or_may_be_made(
+    tmp_path, database, monkeypatch, statement
+):
+    """Told of his mailboxes, the row of the owner, told that he is there: each of them is the last."""
+    fleet = Fleet(tmp_path, database)
+    here, there = fleet.node("here"), fleet.node("there")
+    assert here.home.everybody() == []
+    run, runs = Server.run, itertools.count()
+
+    def dies(server: Server, work: Any) -> Any:
+        if next(runs) >= statement + asked:
+            raise KeyboardInterrupt
+        return run(server, work)
+
+    asked = 4  # whether he is there, or was, and once more under the lock
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "run", dies)
+        with contextlib.suppress(KeyboardInterrupt):
+            append(here, 1)
+    made = there.exists(ALICE)
+    assert made == (statement >= 2)
+    append(there, 2)
+    assert bodies_in(fleet.node("third")) == [message(1), message(2)][not made :]
     there.close()
 
 
