@@ -329,6 +329,14 @@ class _Export:
                     self._in_packet += len(batch)
                 if sent != (self._in_packet, len(self.exported.paths)):
                     break
+            else:
+                self._ask_too(guid)
+
+    def _ask_too(self, guid: bytes) -> None:
+        """A message was asked for and is not here, either."""
+        for owner in self._log.operations.introducers(guid)[:1]:
+            if guid not in self._log.given_up.guids():
+                self._log.want(owner, [guid])
 
     # -- physical packets
 
@@ -430,5 +438,6 @@ class _Export:
             forked={one.id: one.forked for one in family.replicas.values() if one.forked},
             trimmed=self._log.trimmed.row(),
             heard=self._heard(),
+            given_up=tuple(sorted(self._log.given_up.guids())),
             snapshot=self._options.kind == CREATION,
         )

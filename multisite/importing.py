@@ -41,6 +41,7 @@ from cyrus_sync.multisite.admission import (
 )
 from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import Forked, NotApplied, UnknownSender, WentBack
+from cyrus_sync.multisite.giving_up import expunge_lost
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held
 from cyrus_sync.multisite.oplog.objects import Object
@@ -65,7 +66,7 @@ from cyrus_sync.multisite.replay.merging import merge_all, merge_twins
 from cyrus_sync.multisite.replay.names import give_back, warn_of_generated
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
 from cyrus_sync.multisite.replay.replay import Replay
-from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again, where_they_part
+from cyrus_sync.multisite.restoring import ANSWER, note_answer, note_restore, open_again, where_they_part
 from cyrus_sync.multisite.scrubbing import scrub_if_due
 from cyrus_sync.multisite.trust import learn
 
@@ -268,6 +269,8 @@ class Import:
                     log.epochs.raise_to(origin, {origin: there.end})
             if header.wanted:
                 log.request(header.sender, header.wanted)
+            log.given_up.answered(header.sender, header.wanted)
+            self._give_up(context, header.given_up)
             self._commit(context, replay)
             answered = note_answer(member, header)
         note_contact(member.directory, header.sender, Contact(log.now(), header.created))
@@ -275,6 +278,24 @@ class Import:
             open_again(member, self.after_restore)
         self.waiting = list(self._waiting(replay.left_to_masters))
         return count
+
+    def _give_up(self, context: ReplayContext, guids: Iterable[bytes]) -> None:
+        """Go on without messages that nobody has any more."""
+        log = self._member.log
+        if new := log.given_up.add(guids, log.now()):
+            context.given_up |= new
+            log.unwant(new)
+            for one in context.family.living():
+                if one.id != log.self_id:
+                    log.request(one.id, [ANSWER])  # all are to hear of it
+            expunge_lost(context, self._member, sorted(new))
+
+    def give_up(self, guids: Iterable[bytes]) -> None:
+        """Give up messages, here and, by the next packets, everywhere (``multitool giveup``)."""
+        with self._member.log.db.transaction(), self._replay() as (context, replay):
+            self._give_up(context, guids)
+            self._commit(context, replay)
+        self._afterwards()
 
     def _note_heard(self, header: Header) -> None:
         """What the packet proves of its sender, and what the sender has heard of others. One that is being
@@ -401,6 +422,7 @@ class Import:
             to_capture=set(),
             forked=member.sealed and member.log.forks.first is not None,
             merging=member.log.forks.merged() if member.sealed else set(),
+            given_up=member.log.given_up.guids(),
         )
         replay = Replay(context, self._capture_owners)
         try:

@@ -103,6 +103,8 @@ def scrub(member: Member, ages: Ages, *, dry: bool = False) -> Scrubbed:
     if not dry:
         with log.db.transaction():
             forget_settled(log)
+            if ages.unheard:
+                log.given_up.forget(now - ages.unheard)
         log.notes.put(_SCRUBBED, now)
         log.db.shrink()
     return done

@@ -70,6 +70,7 @@ COMMANDS = {
     "merge": Subcommand(("merge",), "make one mailbox of two that want one name"),
     "chfamily": Subcommand(("chfamily",), "show or change what holds for the whole family"),
     "rescue": Subcommand(("rescue",), "deliver the mail of a packet that cannot be applied"),
+    "giveup": Subcommand(("giveup",), "go on without messages that nobody has any more"),
     "conflicts": Subcommand(("conflicts",), "show what has a generated name, and how to settle it"),
     "describe": Subcommand(("describe",), "show what is known of a replica or a mailbox"),
     "lsmaster": Subcommand(("lsmaster",), "show who is master of whom"),

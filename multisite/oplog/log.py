@@ -11,6 +11,7 @@ from cyrus_sync.common.names import Owner, owner_of, root_of
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.epochs import Epochs
 from cyrus_sync.multisite.oplog.forks import Forks
+from cyrus_sync.multisite.oplog.given_up import GivenUp
 from cyrus_sync.multisite.oplog.heard import Hearsay
 from cyrus_sync.multisite.oplog.masters import Master, Masters
 from cyrus_sync.multisite.oplog.notes import Notes
@@ -37,6 +38,7 @@ class Log:
         self.masters = Masters(self.db)
         self.objects = Objects(self.db)
         self.notes = Notes(self.db)
+        self.given_up = GivenUp(self.notes)
         self.forks = Forks(self.operations, self.notes)
         self._clock = clock
 

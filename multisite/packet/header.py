@@ -104,6 +104,8 @@ class Header:
     heard: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """What other replicas have proved to have, as far as the sender has heard. By id: the incarnation, then
     the last operation of each origin of `row`, these in order of their ids."""
+    given_up: tuple[bytes, ...] = ()
+    """GUIDs of messages that nobody has any more, and without which everybody goes on."""
     snapshot: bool = False
     """Whether a creation packet holds state and recent operations; else it holds all operations."""
 
@@ -143,6 +145,9 @@ class Header:
         _check_count("wanted", self.wanted, MOST_WANTED)
         if any(type(guid) is not bytes or len(guid) != 20 for guid in self.wanted):
             raise ValueError("wanted has something that is no GUID")
+        _check_count("given_up", self.given_up, MOST_WANTED)
+        if any(type(guid) is not bytes or len(guid) != 20 for guid in self.given_up):
+            raise ValueError("given_up has something that is no GUID")
         _check_count("sealed", self.sealed, MOST_TARGETS)
         _check_ids("sealed", *self.sealed)
         if any(len(box) != SEALED_BYTES for box in self.sealed.values()):
@@ -217,6 +222,9 @@ class Header:
         if self.heard:
             lists = {key: f"[{', '.join(map(str, n))}]" for key, n in self.heard.items()}
             yield from _mapping("heard", lists)
+        if self.given_up:
+            yield "given_up:"
+            yield from (f'  - "{guid.hex()}"' for guid in self.given_up)
         if self.snapshot:
             yield "snapshot: true"
 
@@ -272,7 +280,8 @@ def _values(found: Any) -> dict[str, Any]:
     for name, read in _MAPPINGS.items():
         pairs = _mapping_of(values.get(name, {}), name)
         values[name] = {key: read(value, name) for key, value in pairs.items()}
-    values["wanted"] = tuple(_guid_of(one) for one in _list_of(values.get("wanted", []), "wanted"))
+    for name in ("wanted", "given_up"):
+        values[name] = tuple(_guid_of(one, name) for one in _list_of(values.get(name, []), name))
     return values
 
 
@@ -320,9 +329,9 @@ def _mapping_of(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _guid_of(value: Any) -> bytes:
+def _guid_of(value: Any, name: str) -> bytes:
     if not isinstance(value, str) or not _GUID.fullmatch(value):
-        raise ValueError("wanted has something that is no GUID")
+        raise ValueError(f"{name} has something that is no GUID")
     return bytes.fromhex(value)
 
 

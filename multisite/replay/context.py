@@ -44,6 +44,8 @@ class ReplayContext:
     """Whether this replica is being restored, and has said other things since than its siblings know."""
     merging: set[Owner] = field(default_factory=set)
     """Owners of whom everything that is said is merged into the store (`multisite.oplog.forks`)."""
+    given_up: set[bytes] = field(default_factory=set)
+    """Messages that nobody has any more."""
     generated: dict[str, str] = field(default_factory=dict)
     """Uniqueid of a mailbox -> the name that was generated for it, as long as nobody has been warned."""
     foreseen: list[Clash] = field(default_factory=list)

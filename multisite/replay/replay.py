@@ -234,8 +234,8 @@ class Replay:
         )
 
     def _without_expunged(self, entry: LogEntry, missing: set[bytes]) -> LogEntry | None:
-        """The operation without such missing messages as a later operation of its origin expunges: nobody
-        needs to wait for those. None if there are none."""
+        """The operation without such missing messages as a later operation of its origin expunges, or as were
+        given up: nobody needs to wait for those. None if there are none."""
         uniqueid = entry.attributes.get("uniqueid")
         if entry.verb != "MAILBOX":
             return None
@@ -251,7 +251,7 @@ class Replay:
                         gone.discard(record.uid)
         records = [record for record in parse(entry.line).records if not record.expunged]
         needed = {record.guid for record in records if record.uid not in gone}
-        spared = missing - needed
+        spared = (missing - needed) | (missing & self._context.given_up)
         if not spared:
             return None
         self._context.log.unwant(spared)

@@ -202,6 +202,10 @@ class History:
             shutil.rmtree(site.directory / part, ignore_errors=True)
             if (backup / part).exists():
                 (backup / part).rename(site.directory / part)
+            elif part == "spool":
+                # The backup is of before the first mail: the administrator says that the partition is right.
+                (site.directory / part).mkdir()
+                (site.directory / part / ".cyrus-sync-partition").touch()
         shutil.rmtree(backup)
         with closing(open_kept(site.config)) as kept:
             # Who is known to have been made since is not there: the administrator lets him go.

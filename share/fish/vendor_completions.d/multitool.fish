@@ -169,6 +169,15 @@ complete -c multitool -n '__fish_seen_subcommand_from rescue' -s C -r -F -d 'ima
 complete -c multitool -n '__fish_seen_subcommand_from rescue' -o help -d 'this text'
 complete -c multitool -n '__fish_seen_subcommand_from rescue' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from rescue' -F
+complete -c multitool -n __fish_use_subcommand -a giveup -d 'go on without messages that nobody has any more'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -s n -d 'only say which messages are lacking, and who has not answered yet'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -o force -d 'also those of which some replica has not said that it lacks them, too'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -s C -r -F -d 'imapd.conf to read (/etc/imapd.conf)'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -o help -d 'this text'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -o version -d 'print the version and end'
+complete -c multitool -n '__fish_seen_subcommand_from giveup' -F
 complete -c multitool -n __fish_use_subcommand -a conflicts -d 'show what has a generated name, and how to settle it'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o lockwait -x -d 'how long to wait while another command is at work here (10 seconds)'
 complete -c multitool -n '__fish_seen_subcommand_from conflicts' -o verbose -d 'say on stderr what otherwise stands in multisite_log only'
