@@ -1,4 +1,4 @@
-"""docs/backup.md: a copy that is made while the store is written to holds all that was acknowledged before."""
+"""docs/backup.md: a copy that is made while the store is in use holds all that was acknowledged before."""
 
 from __future__ import annotations
 
