@@ -11,8 +11,8 @@
 ``indexes/<number>-<token>.sqlite.zst``
     The index at that backup.
 
-A name is used once: whoever uploads anything makes a name for it with a token by chance. So what `prune` has
-found needless is never what somebody is just about to need.
+A name stands for the same octets for ever: whoever uploads anything new makes a name for it, with a token by
+chance. So what `prune` has found needless is never what somebody is just about to need.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _MOST_AWAY = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX or file:DIRECTORY")
+    parser.add_argument("target", metavar="TARGET", help="where: s3:, s3:BUCKET/PREFIX or file:DIRECTORY")
     parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME")
     parser.add_argument("--everybody", action="store_true", help="all users and shared mailboxes")
     parser.add_argument("--jobs", metavar="N", type=int, default=8, help="users at once (8)")

@@ -25,7 +25,7 @@ from cyrus_sync.objects.store import ObjectStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX or file:DIRECTORY")
+    parser.add_argument("target", metavar="TARGET", help="where: s3:, s3:BUCKET/PREFIX or file:DIRECTORY")
     parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME; default: everybody there")
     parser.add_argument("--keep", metavar="DURATION", help="instead of s3_keep: 30d, 12h")
     parser.add_argument("--forget", action="store_true", help="remove all that there is of each USER")

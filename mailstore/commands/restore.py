@@ -92,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where new mailboxes go at the target; default: where the user's INBOX is, else as here",
     )
     backup = parser.add_argument_group("out of a backup")
-    backup.add_argument("--from", dest="origin", metavar="TARGET", help="s3:, s3:BUCKET/PREFIX, file:DIR")
+    backup.add_argument(
+        "--from", dest="origin", metavar="TARGET", help="the backup: s3:, s3:BUCKET/PREFIX or file:DIR"
+    )
     backup.add_argument("--into", metavar="DIR", help="with --from: into a store of its own")
     parser.add_argument(
         "--everybody", action="store_true", help="all of this store to the server; with --from: of the backup"

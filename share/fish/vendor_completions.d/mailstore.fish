@@ -123,7 +123,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from restore' -l expunged -d 'b
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l since -x -d 'with --expunged: those expunged at TIME or later'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l until -x -d 'with --expunged: those expunged at TIME or earlier'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -s p -l partition -x -d 'where new mailboxes go at the target; default: where the user\'s INBOX is, else as here'
-complete -c mailstore -n '__fish_seen_subcommand_from restore' -l from -x -d 's3:, s3:BUCKET/PREFIX, file:DIR'
+complete -c mailstore -n '__fish_seen_subcommand_from restore' -l from -x -d 'the backup: s3:, s3:BUCKET/PREFIX or file:DIR'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l into -r -F -d 'with --from: into a store of its own'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -l everybody -d 'all of this store to the server; with --from: of the backup'
 complete -c mailstore -n '__fish_seen_subcommand_from restore' -s j -l jobs -x -d 'with --everybody: owners at a time (4)'
