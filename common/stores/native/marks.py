@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from cyrus_sync.common.files import make_directories, private
 from cyrus_sync.common.names import Owner
@@ -102,11 +103,12 @@ class Marks:
 
 
 class MarkedOwners:
-    """The marks of all owners of a store."""
+    """The marks of all owners of a store. Kept are those of owners whom somebody uses: they are files, and a
+    store's memory does not follow the number of its users."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._marks: dict[Owner, Marks] = {}
+        self._marks: WeakValueDictionary[Owner, Marks] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def of(self, owner: Owner) -> Marks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cyrus_sync.common.stores.master import NativeMaster
 from cyrus_sync.common.stores.native.care.expire import expire
 from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.marks import MarkedOwners
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.replica import StoreReplica
 from tests.sync_client.engine.lines import InlineThreads
@@ -25,6 +28,18 @@ def store(tmp_path: Path) -> NativeStore:
         writer.create(INBOX)
     deliver(made, INBOX, "one", "two", "three")
     return made
+
+
+def test_of_an_owner_whom_nobody_uses_nothing_is_kept(tmp_path: Path) -> None:
+    marks = MarkedOwners(tmp_path)
+    kept = marks.of(ALICE)
+    kept.add(bytes(20))
+    assert marks.of(ALICE) is kept
+    gone = weakref.ref(kept)
+    del kept
+    gc.collect()
+    assert gone() is None
+    assert bytes(20) in marks.of(ALICE)
 
 
 def directory(store: NativeStore, owner: Owner = ALICE) -> Path:
