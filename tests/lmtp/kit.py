@@ -11,7 +11,6 @@ from twisted.internet.testing import StringTransport
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.lmtp.connection import LmtpConnection
 from cyrus_sync.lmtp.server import Clients
 from cyrus_sync.lmtp.service import Service
@@ -51,7 +50,6 @@ class Lmtp:
         self.reactor = make_reactor()
         settings = Settings.from_config(config)
         self.service = Service.open(config, settings, self.reactor)
-        self.service.threads = ThreadRunner(self.reactor, 4)
         self.store = self.service.store
         self.clients = Clients(self.service)
         for user in users:
@@ -78,8 +76,8 @@ class Lmtp:
             ]
 
     def close(self) -> None:
-        self.service.close()
         self.service.threads.close()
+        self.service.close()
 
 
 class Client:
