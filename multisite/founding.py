@@ -109,9 +109,13 @@ class Founding:
             self._log.epochs.put(self._log.self_id, header.row)
             self._log.epochs.put(header.sender, header.row)
             self._log.heard.note(header.sender, header.sender_incarnation, header.row)
-            for replica, heard in self._log.heard.all().items():
-                if replica not in (self._log.self_id, header.sender):
-                    self._log.epochs.raise_to(replica, heard.row)
+            heard, trimmed = self._log.heard.all(), self._log.trimmed.row()
+            for one in self._member.family.living():
+                if one.id not in (self._log.self_id, header.sender):
+                    # What is trimmed they cannot get from here: who lacks it says so when a packet comes.
+                    self._log.epochs.raise_to(one.id, trimmed)
+                    if one.id in heard:
+                        self._log.epochs.raise_to(one.id, heard[one.id].row)
             self._log.notes.drop(_FOUNDING)
         self._messages.close()
 
