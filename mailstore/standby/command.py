@@ -185,9 +185,8 @@ def _check_channel(config: Config, channel: str) -> None:
             f"{config.path}: nothing is logged for the channel {channel}: that takes `sync_log: yes` and "
             f'`sync_log_channels: "" {channel}`'
         )
-    if not config.switch("sync_log_chain") and channel not in config.words(
-        "sync_log_unsuppressable_channels"
-    ):
+    always = channel in config.words("sync_log_unsuppressable_channels") or config.switch("sync_log_chain")
+    if config.string("sync_source") != "imap" and not always:
         _log.warning(
             "%s: what sync_server takes in is not logged for the channel %s: on a replica that needs"
             " `sync_log_unsuppressable_channels: %s`",

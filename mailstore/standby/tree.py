@@ -206,7 +206,9 @@ class _Visit:
         """A folder; what is wrong with it keeps no other from being done."""
         try:
             self.problems += step.bring()
-        except StoreError as error:
+        except Disturbed:
+            raise
+        except (StoreError, MailboxLocked) as error:
             self.problems.append(f"{step.mailbox.name}: {error}")
         except OSError as error:
             self.problems.append(f"{step.mailbox.name}: {error.filename or step.path}: {error.strerror}")
