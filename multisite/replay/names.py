@@ -10,7 +10,8 @@ from __future__ import annotations
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
 from cyrus_sync.common.names import Owner, is_deleted, owner_of
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.oplog.objects import generated_name
+from cyrus_sync.multisite.oplog.clashes import CLASH
+from cyrus_sync.multisite.oplog.objects import Object, generated_name
 from cyrus_sync.multisite.replay.context import ReplayContext
 
 WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" ...'
@@ -43,13 +44,23 @@ def warn_of_generated(context: ReplayContext) -> None:
         known = context.log.objects.get(uniqueid)
         if known is None or not known.wanted or known.local != name:
             continue
-        context.warn(WARNING.format(name=context.external(name)))
+        if not _was_foreseen(context, known, name):
+            context.warn(WARNING.format(name=context.external(name)))
         context.notice(
             f"the mailbox {uniqueid} of {context.family.name_of(known.creator)} wants the name"
             f" {context.external(known.wanted)}, which {holder_of(context, known.wanted)} has here;"
             f" settle it with: multitool rename {context.external(name)} NEW-NAME, at the master replica of"
             " either; multitool conflicts says more"
         )
+
+
+def _was_foreseen(context: ReplayContext, thing: Object, name: str) -> bool:
+    """Whether it was warned of this name before the master had answered (`multisite.replay.foreseen`)."""
+    found = context.log.shadows.item(thing.owner, CLASH, thing.uniqueid)
+    context.log.shadows.drop_item(thing.owner, CLASH, thing.uniqueid)
+    if not found or any(clash.uniqueid == thing.uniqueid for clash in context.foreseen):
+        return False  # it was noted in this very import, and nobody has been warned yet
+    return generated_name(found[0], context.family.name_of(found[1])) == name
 
 
 def warn_of_set_aside(context: ReplayContext, name: str, aside: str) -> None:
