@@ -10,10 +10,11 @@ OPTIONS = (
         "sync_metrics_listen",
         WORDS,
         None,
-        "Where a daemon (rolling sync_client, sync_server, shipping_server -receiver) tells Prometheus its "
-        "figures, under /metrics: a port of the loopback interface (9788), host:port, [IPv6 address]:port, "
-        "or the path of a UNIX socket. Nobody logs in there; no user or mailbox is named. Each program and "
-        "each channel needs one of its own: sync_server_sync_metrics_listen, <channel>_sync_metrics_listen. "
+        "Where a daemon (rolling sync_client, sync_server, cyrus-sync lmtp, shipping_server -receiver) tells "
+        "Prometheus its figures, under /metrics: a port of the loopback interface (9788), host:port, "
+        "[IPv6 address]:port, or the path of a UNIX socket. Nobody logs in there; no user or mailbox is "
+        "named. Each program and each channel needs one of its own: sync_server_sync_metrics_listen, "
+        "<channel>_sync_metrics_listen. "
         "Not set = nowhere. An address that cannot be had is tried again every minute; replication goes on.",
         channel=True,
         ours=True,
