@@ -122,14 +122,14 @@ def _frontiers(member: Member, ages: Ages) -> dict[str, int]:
     """Origin (id) -> up to which number its operations may go: they are old enough, and everybody has them or
     they are older still."""
     log = member.log
-    now, mine = log.now(), log.epochs.row(log.self_id)
+    following, mine = log.now() + 1, log.epochs.row(log.self_id)
     shown = shown_rows(member)
     found: dict[str, int] = {}
     for origin, last in mine.items():
         everybody = min((row.get(origin, 0) for row in shown.values()), default=last)
-        number = log.operations.last_before(origin, now - ages.keep, everybody)
+        number = log.operations.last_before(origin, following - ages.keep, everybody)
         if ages.unheard:
-            number = max(number, log.operations.last_before(origin, now - ages.unheard, last))
+            number = max(number, log.operations.last_before(origin, following - ages.unheard, last))
         number = min(number, last - 1)
         if number > 0:
             found[origin] = number

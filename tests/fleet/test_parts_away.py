@@ -53,17 +53,22 @@ def test_while_postgresql_is_away_changes_are_deferred_and_reads_go_on(tmp_path,
     assert bodies_in(here) == [message(1), message(3)]
     monkeypatch.setattr(databases, "PATIENCE", 0.3)
     pids = [own.pid, *map(int, _children(own.pid))]
-    for pid in pids:  # not dead, and silent: no error of TCP's tells
-        os.kill(pid, signal.SIGSTOP)
+    _signal(signal.SIGSTOP, pids)  # not dead, and silent: no error of TCP's tells
     try:
         with pytest.raises(MailboxLocked, match="no answer within"):
             append(here, 4)
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        _signal(signal.SIGCONT, pids)
     until(lambda: _tries(lambda: append(here, 5)), "it answers again")
     assert bodies_in(here)[:3] == [message(1), message(3), message(5)]
     here.close()
+
+
+def _signal(number: int, pids: list[int]) -> None:
+    """Some of PostgreSQL's processes end by themselves."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _children(pid: int) -> list[str]:

@@ -11,7 +11,15 @@ from typing import Any
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.multisite.oplog.operations import LogEntry
-from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, PacketWriter, SecretKeys
+from cyrus_sync.multisite.packet import (
+    Header,
+    Messages,
+    Operation,
+    PacketReader,
+    PacketWriter,
+    SecretKeys,
+    State,
+)
 from tests.multisite.world import Site
 
 BOB = Owner("user", "bob")
@@ -97,12 +105,15 @@ def same_everywhere(sites: Iterable[Site]) -> bool:
 # -- packets
 
 
+Item = Messages | Operation | State
+
+
 def header_of(path: Path) -> Header:
     with PacketReader(path) as packet:
         return packet.header
 
 
-def items_of(path: Path) -> list[Messages | Operation]:
+def items_of(path: Path) -> list[Item]:
     with PacketReader(path) as packet:
         return list(packet.items(path.parent))
 
@@ -115,9 +126,6 @@ def messages_of(paths: Iterable[Path]) -> list[bytes]:
             if isinstance(item, Messages):
                 found += [body.guid for body in item.bodies]
     return found
-
-
-Item = Messages | Operation
 
 
 def rewritten(
@@ -136,10 +144,13 @@ def rewritten(
         PacketWriter(path.with_name(path.name + ".new"), head, signing=secret) as writer,
     ):
         for item in items(packet.items(path.parent)):
-            if isinstance(item, Operation):
-                writer.operation(item)
-            else:
-                writer.messages(item.bodies)
+            match item:
+                case Operation():
+                    writer.operation(item)
+                case Messages():
+                    writer.messages(item.bodies)
+                case State():
+                    writer.state(item)
         made = writer.close(head)
     return made.replace(path)
 

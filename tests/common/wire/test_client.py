@@ -46,8 +46,9 @@ def reactor(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def listen(reactor: Any) -> Iterator[Any]:
-    """Starts a `FakeServer`: on a free port of 127.0.0.1, or on a UNIX socket."""
+def listen(reactor: Any, tmp_path: Path) -> Iterator[Any]:
+    """Starts a `FakeServer`: on a free port of 127.0.0.1, or on a UNIX socket in `tmp_path`, which is there
+    until all have stopped."""
     ports: list[Any] = []
     servers: list[FakeServer] = []
 
