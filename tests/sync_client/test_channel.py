@@ -94,6 +94,7 @@ while not (directory / "stop").exists():
         assert lock_holder(tmp_path) == int(pid)
     finally:
         (tmp_path / "stop").touch()
+        until(lambda: lock_holder(tmp_path) is None, "it has seen that")
 
 
 def wait_for(path: Path, seconds: float = 10) -> None:
