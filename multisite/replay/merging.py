@@ -5,8 +5,12 @@ anything, so nobody has to rename: the user's master takes the messages of the o
 has the name, and deletes the other one. Everybody hears of that in the master's word. Mail that came into the
 other one meanwhile makes it anew at the master, and is merged when it comes (`arbitrate`).
 
-A message that is in both, with one date, is one message: it has the flags of both. One that was expunged in
-the mailbox that stays is not brought back by the other one.
+A message that is in both, with one date, is one message: it has the flags of both. Of two copies the one of
+the other mailbox stays: whoever does not know of the merge yet may have expunged the first one, because there
+was the second (as clients do that cannot move).
+
+What was expunged in the mailbox that has the name is that copy alone. Another one may have been moved to
+the other mailbox, and is taken over. Only what came by an earlier merge of the same two is not brought back.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
+from cyrus_sync.common.identity import Identity, identity
 from cyrus_sync.common.model import Annotation, MailboxState, Record
-from cyrus_sync.common.names import is_deleted, is_inbox, owner_of
+from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
 from cyrus_sync.multisite.mail import SiteWriter
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.objects import Object
 from cyrus_sync.multisite.replay.context import ReplayContext
-from cyrus_sync.multisite.replay.three_way import flags, united
+from cyrus_sync.multisite.replay.three_way import by_entry, entries, flags, united
 
 SPECIAL_USE = "/specialuse"
 """The annotation that says what a folder is for (RFC 6154)."""
@@ -88,7 +93,7 @@ def merge(context: ReplayContext, thing: Object, holder: MailboxState, other: Ma
     log, owner = context.log, thing.owner
     writer = context.batch.writer(owner)
     with writer.savepoint():
-        count = _messages(writer, holder, other)
+        count = _messages(writer, holder, other, again=_was_deleted(log, owner, other.uniqueid))
         _header(writer, holder, other)
         if log.shadows.get(other.uniqueid) is None:
             # Somebody may have it from a replica that was taken for the master: all are told that it is gone.
@@ -102,30 +107,56 @@ def merge(context: ReplayContext, thing: Object, holder: MailboxState, other: Ma
     )
 
 
-def _messages(writer: SiteWriter, holder: MailboxState, other: MailboxState) -> int:
-    """Take the messages over; how many."""
-    known: dict[tuple[bytes, int], Record] = {}
+def _was_deleted(log: Log, owner: Owner, uniqueid: str) -> bool:
+    """Whether somebody has deleted the mailbox before, as a merge does."""
+    return any(
+        entry.verb == "UNMAILBOX" and entry.attributes.get("uniqueid") == uniqueid
+        for entry in log.operations.of_owner(owner)
+    )
+
+
+def _messages(writer: SiteWriter, holder: MailboxState, other: MailboxState, *, again: bool) -> int:
+    """Take the messages over; how many. `again`: the two may have been merged before."""
+    live: dict[tuple[bytes, int], list[Record]] = {}
+    gone: set[Identity] = set()
     for record in _records(writer, holder):
-        twin = known.get((record.guid, record.internaldate))
-        if twin is None or twin.expunged:
-            known[record.guid, record.internaldate] = record
-    rewritten: dict[int, Record] = {}
+        if not record.expunged:
+            live.setdefault((record.guid, record.internaldate), []).append(record)
+        elif again:
+            gone.add(identity(record))
+    rewritten: list[Record] = []
     new: list[Record] = []
     for record in _records(writer, other):
-        twin = known.get((record.guid, record.internaldate))
-        if record.expunged or (twin is not None and twin.expunged):
+        if record.expunged:
             continue
-        if twin is None:
+        twin = _take_twin(live.get((record.guid, record.internaldate), []), record)
+        if twin is None and identity(record) not in gone:
             new.append(record)
-            continue
-        both = flags(None, rewritten.get(twin.uid, twin).flags, record.flags)
-        if both != twin.flags:
-            rewritten[twin.uid] = twin._replace(flags=both)
+        elif twin is not None and identity(twin) != identity(record):
+            new.append(_of_both(twin, record))
+            rewritten.append(twin._replace(expunged=True))
+        elif twin is not None and (both := flags(None, twin.flags, record.flags)) != twin.flags:
+            rewritten.append(twin._replace(flags=both))
     for record in new:
         writer.adopt(holder.uniqueid, record, None, keep_uid=False)
     if rewritten:
-        writer.rewrite_records(holder.uniqueid, list(rewritten.values()))
+        writer.rewrite_records(holder.uniqueid, rewritten)
     return len(new)
+
+
+def _take_twin(twins: list[Record], record: Record) -> Record | None:
+    """Take one of `twins`: the very same message if it is there, else a copy of it; None if there is none."""
+    if not twins:
+        return None
+    place = next((place for place, one in enumerate(twins) if identity(one) == identity(record)), 0)
+    return twins.pop(place)
+
+
+def _of_both(twin: Record, record: Record) -> Record:
+    """`record` with the flags and annotations of both."""
+    notes, _ = entries(None, by_entry(twin.annotations), by_entry(record.annotations), other_wins=False)
+    together = tuple(sorted(notes.values(), key=lambda note: (note.entry, note.userid)))
+    return record._replace(flags=flags(None, twin.flags, record.flags), annotations=together)
 
 
 def _records(writer: SiteWriter, state: MailboxState) -> list[Record]:

@@ -65,23 +65,70 @@ def test_mail_that_comes_to_the_other_inbox_meanwhile_is_merged_too(
 def test_a_message_that_both_have_is_there_once_with_the_flags_of_both(
     sites: list[Site], tmp_path: Path
 ) -> None:
-    both, gone = message("to both"), message("removed at one")
+    both = message("to both")
     for site, word in zip(sites[:2], ("\\Seen", "$Work"), strict=True):
         create(site, "user.bob")
         append(site, "user.bob", both)
         flag(site, "user.bob", 1, word)
-    with sites[0].member() as member:
-        member.record()
-        mine = member.family.self_id
-        other = member.family.find("sanfran").id
-    master, second = (sites[0], sites[1]) if mine < other else (sites[1], sites[0])
-    append(master, "user.bob", gone)
-    append(second, "user.bob", gone)
-    expunge(master, "user.bob", 2)
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     (record,) = (one for one in records(sites[2], "user.bob") if not one.expunged)
     assert set(record.flags.split()) == {"\\Seen", "$Work"}
+
+
+@pytest.mark.parametrize("to_other", [True, False], ids=["to his own", "to the master's"])
+def test_a_message_that_was_moved_between_the_two_stays(
+    sites: list[Site], tmp_path: Path, to_other: bool
+) -> None:
+    mail, (_, second), own, masters = two_inboxes(sites, tmp_path)
+    source, target = (masters, own) if to_other else (own, masters)
+    with second.store() as store, store.write(BOB) as writer:
+        writer.copy(source, [1], target, move=True)
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(mail) == sites[2].guids_of(BOB)
+
+
+@pytest.mark.parametrize("to_other", [True, False], ids=["to his own", "to the master's"])
+def test_a_message_that_was_copied_and_expunged_after_the_merge_stays(
+    sites: list[Site], tmp_path: Path, to_other: bool
+) -> None:
+    mail, (master, second), own, masters = two_inboxes(sites, tmp_path)
+    source, target = (masters, own) if to_other else (own, masters)
+    with second.store() as store, store.write(BOB) as writer:
+        writer.copy(source, [1], target, move=False)
+    carry(second, master, tmp_path / "t")  # the master merges
+    expunge(second, source, 1)
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(mail) == sites[2].guids_of(BOB)
+
+
+def test_what_was_expunged_after_the_merge_does_not_come_back(sites: list[Site], tmp_path: Path) -> None:
+    mail, (master, second), own, _ = two_inboxes(sites, tmp_path)
+    carry(second, master, tmp_path / "t")  # the master merges
+    (merged,) = (one.uid for one in records(master, "user.bob") if one.guid == mail[0])
+    expunge(master, "user.bob", merged)
+    late = append(second, own, message("late"))
+    flag(second, own, 1, "\\Seen")
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert {*mail[1:], *late} == sites[2].guids_of(BOB)
+
+
+def two_inboxes(sites: list[Site], directory: Path) -> tuple[list[bytes], tuple[Site, Site], str, str]:
+    """Bob is born at two sites with a message each. One is his master, and the second has heard it. Returns
+    the messages, the second's first; the two; the second's own INBOX, and what it calls the master's."""
+    with sites[0].member() as member:
+        mine, other = member.family.self_id, member.family.find(sites[1].name).id
+    master, second = (sites[0], sites[1]) if mine < other else (sites[1], sites[0])
+    mail = []
+    for site in (second, master):
+        create(site, "user.bob")
+        mail += append(site, "user.bob", message(site.name))
+    carry(master, second, directory / "t")
+    (masters,) = (name for name in names(second) if name.endswith("_INBOX"))
+    return mail, (master, second), "user.bob", masters
 
 
 def test_the_family_may_keep_both(tmp_path: Path) -> None:
