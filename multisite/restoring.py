@@ -10,13 +10,16 @@ here meanwhile, and arbitrates what others have said of its owners.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.mail import SiteReader
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.log import Log
@@ -42,7 +45,7 @@ def begin(member: Member, asked: Iterable[Replica]) -> list[Replica]:
     log, family = member.log, member.family
     incarnation = max(log.now(), member.myself.incarnation + 1)
     with log.db.transaction():
-        log.forks.begin(_roll_back(member))
+        log.forks.begin(_roll_back(member) | _behind(member))
         for owner in log.shadows.owners():
             for state in log.shadows.at_home(owner):
                 log.masters.put_base(state.uniqueid, _restored_base(log, owner, state))
@@ -65,6 +68,26 @@ def _roll_back(member: Member) -> set[Owner]:
     log.masters.roll_back_settled(row)
     log.trimmed.lower_to(row)
     return owners
+
+
+def _behind(member: Member) -> set[Owner]:
+    """The owners of whom the log tells more than the store has. That the store is older is not always known
+    otherwise: a backup of before the first command has no stamp. Of them nothing is known for sure either."""
+    log, found = member.log, set()
+    for owner in log.shadows.owners():
+        with contextlib.suppress(StoreCorrupt), member.store.read(owner) as reader:
+            for told in log.shadows.mailboxes(owner):
+                if not told.intermediate and _is_older(reader, told, log.masters.base(told.uniqueid)):
+                    found.add(log.home(told.uniqueid, told.name))
+    return found
+
+
+def _is_older(reader: SiteReader, told: MailboxState, base: Base) -> bool:
+    """Whether a mailbox here lacks what the log tells of it."""
+    here = reader.mailbox_by_id(told.uniqueid)
+    if here is None:
+        return reader.tombstone(told.uniqueid) is None
+    return here.last_uid < max(told.last_uid, base.last_uid) or here.highestmodseq < base.modseq
 
 
 def _restored_base(log: Log, owner: Owner, state: MailboxState) -> Base:

@@ -110,6 +110,16 @@ class Masters:
             (uniqueid, *base),
         )
 
+    def forget_bases(self, owner: Owner) -> list[str]:
+        """Note that no base is known of any mailbox whose home is `owner`, also where the log says nothing of
+        it just now. Returns their uniqueids."""
+        rows = self._db.execute(
+            "UPDATE bases SET modseq = 0, last_uid = 0, told_id = 0, told_modseq = 0"
+            " WHERE uniqueid IN (SELECT uniqueid FROM objects WHERE owner = ?) RETURNING uniqueid",
+            (owner_text(owner),),
+        )
+        return [uniqueid for (uniqueid,) in rows.fetchall()]
+
     def drop_base(self, uniqueid: str) -> None:
         """Forget the base of a mailbox."""
         self._db.execute("DELETE FROM bases WHERE uniqueid = ?", (uniqueid,))

@@ -319,14 +319,15 @@ class Replay:
             return
         if said.replica == log.self_id:
             self.promoted(owner)
-        elif entry.origin != before.replica or said.version != before.version + 1:
-            # The last master did not hand over to it: nothing here is built on its state.
+        elif _is_new_beginning(entry, said, before):
+            # The last master did not hand over to it: nothing here is built on its state. One that begins
+            # another reign was restored from a backup, and may have lost what it had said.
             self._forget_bases(owner, said_by_us=before.replica == log.self_id)
 
     def _forget_bases(self, owner: Owner, *, said_by_us: bool) -> None:
-        """Another's claim prevails, so the new master arbitrates what is here. If we were the master, the new
-        one knows our state as soon as it has answered us. If a third one was, nobody can tell how much of it
-        the new one knows."""
+        """A claim prevails without a handing over, so the new master arbitrates what is here. If we were the
+        master, the new one knows our state as soon as it has answered us. If another one was, or the new one
+        itself before a restore, nobody can tell how much of it the new one knows."""
         log = self._context.log
         for state in log.shadows.at_home(owner):
             told_id = log.masters.base(state.uniqueid).told_id
@@ -342,8 +343,8 @@ class Replay:
         self._capture(places)
         tell_deletions(self._context, owner)
         settled = log.masters.settled(owner)
+        log.masters.forget_bases(owner)
         for state in log.shadows.at_home(owner):
-            log.masters.put_base(state.uniqueid, Base())
             log.shadows.drop(state.uniqueid)
         log.shadows.drop_items(owner)
         self._context.to_capture.update(places)
@@ -360,10 +361,10 @@ class Replay:
             log.proclaim(owner, Master(master.version + 1, log.self_id))
             self.promoted(owner)
             return
-        for state in log.shadows.at_home(owner):
-            log.masters.put_base(state.uniqueid, Base())
-            log.shadows.put_item(owner, RESYNC, state.uniqueid, True)
-            log.shadows.drop(state.uniqueid)
+        there = {state.uniqueid for state in log.shadows.at_home(owner)}
+        for uniqueid in sorted(there.union(log.masters.forget_bases(owner))):
+            log.shadows.put_item(owner, RESYNC, uniqueid, True)
+            log.shadows.drop(uniqueid)
         for kind in TOLD_ITEMS:
             for key, _ in log.shadows.items(owner, kind):
                 log.shadows.drop_item(owner, kind, key)
@@ -379,6 +380,12 @@ class Replay:
                 continue
             if entry.id > settled.get(entry.origin, 0):
                 self._carry_out(entry, None)
+
+
+def _is_new_beginning(entry: LogEntry, said: Master, before: Master) -> bool:
+    """Whether the state of a new master is not what the last one has handed over."""
+    handed_over = entry.origin == before.replica and said.version == before.version + 1
+    return said.replica == before.replica or not handed_over
 
 
 def _entry_of(operation: Operation) -> LogEntry:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.stores.native.partitions import GENERATION
 from cyrus_sync.multisite.errors import Forked, WentBack
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin
-from tests.multisite.mail import BOB, append, create, message, same_everywhere
+from tests.multisite.mail import BOB, append, create, delete, message, same_everywhere
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
 LOG, STORE = "conf", "spool"
@@ -117,6 +118,41 @@ def test_half_a_backup_is_noticed_at_once(sites: list[Site], tmp_path: Path, par
         sanfran.import_from([])
     restore(sanfran, sites, tmp_path)
     assert same_everywhere(sites) and have_all(sites, first + second)
+
+
+@pytest.mark.parametrize("gone_on", [False, True], ids=["as it was", "with new mail"])
+def test_a_store_of_before_the_first_stamp_is_told_by_what_it_lacks(
+    sites: list[Site], tmp_path: Path, gone_on: bool
+) -> None:
+    boston, sanfran, _ = sites
+    put_back = back_up(sanfran)
+    first = append(sanfran, "user.bob", message("first"), message("first, too"))
+    carry(sanfran, boston, tmp_path / "t")
+    put_back(STORE)
+    for stamp in (sanfran.directory / STORE).rglob(GENERATION):
+        stamp.unlink()
+    second = append(sanfran, "user.bob", message("second")) if gone_on else []
+    restore(sanfran, sites, tmp_path)
+    assert same_everywhere(sites) and have_all(sites, first + second)
+
+
+def test_new_mail_in_what_was_deleted_meanwhile_is_new_whatever_was_there_before_the_restore(
+    tmp_path: Path,
+) -> None:
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    boston, sanfran, _ = sites
+    create(boston, "user.bob", "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    put_back = back_up(sanfran)
+    append(boston, "user.bob.Work", message("first"), message("first, too"))
+    exchange_until_quiet(sites, tmp_path)
+    delete(boston, "user.bob.Work")
+    put_back(STORE)
+    for stamp in (sanfran.directory / STORE).rglob(GENERATION):
+        stamp.unlink()
+    new = append(sanfran, "user.bob.Work", message("under a UID that was given away before"))
+    restore(sanfran, sites, tmp_path)
+    assert same_everywhere(sites) and have_all(sites, new)
 
 
 def test_two_who_are_restored_at_once_help_each_other(sites: list[Site], tmp_path: Path) -> None:
