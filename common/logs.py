@@ -54,7 +54,7 @@ def start_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    _adopt_twisted()
+    adopt_twisted()
 
 
 @implementer(ILogObserver)
@@ -70,6 +70,6 @@ class _Warnings:
 
 
 @functools.cache
-def _adopt_twisted() -> None:
-    """Once per process: Twisted minds a second time."""
+def adopt_twisted() -> None:
+    """Twisted's warnings go where ours go. Once per process: Twisted minds a second time."""
     globalLogBeginner.beginLoggingTo([cast(Any, _Warnings())], discardBuffer=True, redirectStandardIO=False)

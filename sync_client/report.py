@@ -15,15 +15,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal, cast
-
-from twisted.logger import ILogObserver, LogEvent, LogLevel, STDLibLogObserver, globalLogBeginner
-from zope.interface import implementer
+from typing import Literal
 
 from cyrus_sync.common import syslog
 from cyrus_sync.common.commands import LostOutput, disregard_output
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError, ReplyError
+from cyrus_sync.common.logs import adopt_twisted
 from cyrus_sync.common.progress import make_way
 from cyrus_sync.sync_client.engine.errors import ItemsFailed
 from cyrus_sync.sync_client.work import Item
@@ -73,23 +71,7 @@ def set_up(
     for handler in handlers:
         handler.ours = True  # type: ignore[attr-defined] # a mark of ours
         root.addHandler(handler)
-    _adopt_twisted()
-
-
-@implementer(ILogObserver)
-class _Warnings:
-    """Twisted's warnings, and failures that nobody caught, go the same way as ours."""
-
-    def __init__(self) -> None:
-        self._next = STDLibLogObserver(name="twisted")
-
-    def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
-            self._next(event)
-
-
-def _adopt_twisted() -> None:
-    globalLogBeginner.beginLoggingTo([cast(Any, _Warnings())], discardBuffer=True, redirectStandardIO=False)
+    adopt_twisted()
 
 
 def quoted(value: str) -> str:

@@ -78,7 +78,7 @@ def test_values_are_quoted_where_they_must_be(value, shown):
 
 @pytest.fixture
 def logger(monkeypatch):
-    monkeypatch.setattr("cyrus_sync.sync_client.report._adopt_twisted", lambda: None)
+    monkeypatch.setattr("cyrus_sync.sync_client.report.adopt_twisted", lambda: None)
     root = logging.getLogger()
     kept, level = root.handlers[:], root.level
     yield root
