@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -92,7 +93,7 @@ def measured(site: Site, rounds: int) -> Iterator[tuple[str, float, float]]:
     """What was done, seconds, and megabytes a second."""
     for number in range(rounds):
         for name, work in (("PUT", site.put_all), ("backup", site.backup)):
-            seconds = _timed(lambda work=work, name=name, number=number: work(f"{name}{number}"))  # type: ignore[misc]
+            seconds = _timed(partial(work, f"{name}{number}"))
             yield name, seconds, site.octets / seconds / 1e6
     yield "backup, nothing changed", _timed(lambda: site.backup("backup0")), 0
     site.append(1)

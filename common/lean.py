@@ -44,5 +44,5 @@ def _put_off(name: str) -> None:
             del sys.modules[name]
         return getattr(import_module(name), attribute)
 
-    stand_in.__getattr__ = found  # type: ignore[method-assign]
+    stand_in.__getattr__ = found  # type: ignore[method-assign] # of a module it is an attribute (PEP 562)
     sys.modules[name] = stand_in

@@ -1,4 +1,4 @@
-"""Numbers that come from outside: digits 0-9 and nothing else.
+"""Numbers that come from outside: digits 0-9 and nothing else; and sets of them as IMAP has them.
 
 ``str.isdigit`` says yes to ``²`` and ``٣``: `int` then fails on the one and takes the other.
 
@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar, overload
 
 from cyrus_sync.common.model import MAX_UID
@@ -45,3 +46,18 @@ def number(text: str) -> int:
 def uid_number(text: str | bytes) -> int:
     """A UID, UIDVALIDITY or such: 1 to 2**32 - 1; 0 if `text` is none."""
     return decimal(text, MAX_UID, default=0)
+
+
+def number_set(numbers: Iterable[int]) -> bytes:
+    """Ascending numbers as IMAP writes a set of them (RFC 3501, 9), as short as can be.
+
+    >>> number_set([1, 2, 3, 9])
+    b'1:3,9'
+    """
+    runs: list[list[int]] = []
+    for one in numbers:
+        if runs and one == runs[-1][1] + 1:
+            runs[-1][1] = one
+        else:
+            runs.append([one, one])
+    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in runs)

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cyrus_sync.common.batches import in_batches
 from cyrus_sync.common.errors import (
     MailboxLocked,
     MailboxMoved,
@@ -40,7 +41,6 @@ TRIES = 5
 """How often a step is made ready, at most, for a mailbox that changes all the time."""
 
 _GUIDS = 1000
-_BATCH = 1 << 20
 
 _CHANGED = (SyncChanged, SyncChecksum, MailboxMoved, SnapshotLost)
 """The mailbox is not what it was when the step was made ready."""
@@ -274,20 +274,6 @@ class _Bodies:
             if body is None:
                 raise StoreError(f"the message {guid.hex()} was fetched and is gone")
             yield body._replace(partition=self.partition)
-
-
-def in_batches(bodies: Iterable[MessageBody]) -> Iterator[list[MessageBody]]:
-    """Messages as a `MessageSource` gives them: about a MiB at once."""
-    batch: list[MessageBody] = []
-    size = 0
-    for body in bodies:
-        batch.append(body)
-        size += body.size
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _tries() -> Iterator[bool]:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from cyrus_sync.common.errors import CyrusSyncError, ProtocolViolation
 from cyrus_sync.common.reactor import Clock, Timer
+from cyrus_sync.common.wire.peers import peer_name
 from cyrus_sync.common.wire.tls import TLSMemoryBIOProtocol
 from cyrus_sync.common.wire.tls_settings import TLSContext
 from cyrus_sync.lifeboat.grammar import Event, Framer
@@ -68,11 +69,7 @@ class ImapConnection(Protocol):
     @property
     def peer(self) -> str:
         """``192.0.2.1:40312``, or ``unix socket``."""
-        address = self._transport.getPeer()
-        host = getattr(address, "host", None)
-        if host is None:
-            return "unix socket"
-        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+        return peer_name(self._transport.getPeer())
 
     @property
     def _transport(self) -> Any:

@@ -76,21 +76,6 @@ def _merged(bounds: Iterable[tuple[int, int]]) -> list[range]:
     return runs
 
 
-def compact(numbers: Iterable[int]) -> bytes:
-    """The shortest set of ascending numbers.
-
-    >>> compact([1, 2, 3, 7])
-    b'1:3,7'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in runs)
-
-
 def members(text: str) -> Sequence[tuple[int, int]]:
     """The ranges of a stored set (seen UIDs), ascending; nothing for one that is none."""
     try:

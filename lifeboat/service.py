@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from cyrus_sync.common import __version__
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import share_out
-from cyrus_sync.common.errors import ConfigError, CyrusSyncError
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.wire.certificates import read_again
 from cyrus_sync.common.wire.guessing import Guessing
 from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
@@ -73,14 +74,8 @@ class Lifeboat:
 
     def reload_certificates(self) -> None:
         """SIGHUP. Bad files leave the certificates in use as they are."""
-        if self.tls is None:
-            return
-        try:
-            self.tls.reload()
-        except ConfigError as error:
-            log.error("SIGHUP: the certificates in use stay: %s", error)
-        else:
-            log.info("SIGHUP: certificates read again")
+        if self.tls is not None:
+            read_again(self.tls, log)
 
     async def account(self, login: str) -> Account:
         """What a user can see. `BadName` for who can have no mail."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from twisted.internet.defer import Deferred, DeferredList
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.numbers import number_set
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.common.utf7 import ascii_name
 from cyrus_sync.lifeboat.account import Account, Listed, Visible
@@ -15,7 +16,7 @@ from cyrus_sync.lifeboat.answers import Fetch, Found, search
 from cyrus_sync.lifeboat.connection import ImapConnection
 from cyrus_sync.lifeboat.fetch import Item, parse_items, with_uid
 from cyrus_sync.lifeboat.grammar import BadCommand, Cursor, Line, quoted
-from cyrus_sync.lifeboat.numbers import compact, parse_set, positions, uid_positions
+from cyrus_sync.lifeboat.numbers import parse_set, positions, uid_positions
 from cyrus_sync.lifeboat.search import Program, parse_program
 from cyrus_sync.lifeboat.selected import Selected
 
@@ -302,7 +303,7 @@ async def _fetch(user: User, cursor: Cursor, *, uid: bool = False) -> Done:
 
     await user.send(make, selected)
     if unread:
-        return Done(b"NO [UNAVAILABLE] these messages cannot be read: UID " + compact(unread))
+        return Done(b"NO [UNAVAILABLE] these messages cannot be read: UID " + number_set(unread))
     return COMPLETED
 
 

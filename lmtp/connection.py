@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyrus_sync.common.errors import ProtocolViolation
+from cyrus_sync.common.wire.peers import peer_name
 from cyrus_sync.common.wire.tls_settings import TLSContext
 from cyrus_sync.lmtp.octets import PIECE, Octets
 
@@ -61,10 +62,7 @@ class LmtpConnection(Protocol):
     @property
     def peer(self) -> str:
         """``192.0.2.1:40312``, or ``unix socket``."""
-        host, port = self.host, getattr(self._transport.getPeer(), "port", 0)
-        if host is None:
-            return "unix socket"
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return peer_name(self._transport.getPeer())
 
     @property
     def _transport(self) -> Any:

@@ -19,7 +19,6 @@ month; a mailbox that is not there is made.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import BadName, Owner, inbox_of, is_inbox, owner_of, parent_of
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.common.stores.frames import LARGE
+from cyrus_sync.common.stores.frames import body_of
 from cyrus_sync.common.stores.mailstore import MailWriter
 from cyrus_sync.lmtp.answers import Answer
 from cyrus_sync.lmtp.duplicates import Seen
@@ -98,18 +97,7 @@ class _Behind:
 
 
 def _entry_body(message: Iterable[bytes], envelope: Envelope) -> bytes | MessageBody:
-    pieces = _Behind(envelope_fields(envelope), message)
-    digest = hashlib.sha1()
-    size = 0
-    held: list[bytes] = []
-    for piece in pieces:
-        digest.update(piece)
-        size += len(piece)
-        if size <= LARGE:
-            held.append(piece)
-        else:
-            held.clear()
-    return b"".join(held) if size <= LARGE else MessageBody("", digest.digest(), size, pieces)
+    return body_of(_Behind(envelope_fields(envelope), message))
 
 
 @dataclass(frozen=True, slots=True)

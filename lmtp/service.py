@@ -14,13 +14,14 @@ from twisted.internet.defer import Deferred
 from cyrus_sync.common import __version__
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import share_out
-from cyrus_sync.common.errors import ConfigError, CyrusSyncError
+from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.metrics.tallies import BRIEF, Histogram
 from cyrus_sync.common.names import BadName, Owner
 from cyrus_sync.common.reactor import Reactor, pause
 from cyrus_sync.common.stores import open_kept, role_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.wire.certificates import read_again
 from cyrus_sync.common.wire.guessing import Guessing
 from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
@@ -123,14 +124,8 @@ class Service:
 
     def reload_certificates(self) -> None:
         """SIGHUP. Bad files leave the certificates in use as they are."""
-        if self.tls is None:
-            return
-        try:
-            self.tls.reload()
-        except ConfigError as error:
-            log.error("SIGHUP: the certificates in use stay: %s", error)
-        else:
-            log.info("SIGHUP: certificates read again")
+        if self.tls is not None:
+            read_again(self.tls, log)
 
     # -- recipients
 

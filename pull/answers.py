@@ -193,21 +193,6 @@ def uids_of(text: bytes) -> list[range]:
     return found
 
 
-def as_set(uids: Iterable[int]) -> bytes:
-    """Ascending UIDs as IMAP writes a set of them.
-
-    >>> as_set([1, 2, 3, 9])
-    b'1:3,9'
-    """
-    ranges: list[list[int]] = []
-    for uid in uids:
-        if ranges and uid == ranges[-1][1] + 1:
-            ranges[-1][1] = uid
-        else:
-            ranges.append([uid, uid])
-    return b",".join(b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in ranges)
-
-
 def quoted(name: bytes) -> bytes:
     """An astring as a quoted string. Raises ValueError for what stands in none."""
     if re.search(rb"[\r\n\0]", name):

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cyrus_sync.common.model import MessageBody
-from cyrus_sync.pull.answers import Fetched, as_set, fetched, octets, pairs, parsed, uids_of
+from cyrus_sync.common.numbers import number_set
+from cyrus_sync.pull.answers import Fetched, fetched, octets, pairs, parsed, uids_of
 from cyrus_sync.pull.connection import Large
 from cyrus_sync.pull.errors import HungUp, Refused, ServerTrouble
 from cyrus_sync.pull.session import Session
@@ -120,12 +121,12 @@ class Bodies:
             batch.failed[uid] = "the server says OK and does not give it"
 
     def _still_there(self, uids: Sequence[int]) -> list[int]:
-        return search(self._session, b"UID " + as_set(uids), set(uids))
+        return search(self._session, b"UID " + number_set(uids), set(uids))
 
     def _ask(self, uids: Sequence[int], what: bytes) -> list[Fetched]:
         item = self._session.message_item
         items = b" ".join(word for word in (b"UID FLAGS INTERNALDATE", item, what) if word)
-        answers = self._session.command("UID", b"FETCH", as_set(uids), b"(" + items + b")")
+        answers = self._session.command("UID", b"FETCH", number_set(uids), b"(" + items + b")")
         wanted = set(uids)
         whole: dict[int, Fetched] = {}
         for one in fetched(answers.get("FETCH", [])):

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from cyrus_sync.common.errors import ProtocolError, ReplyError, StoreCorrupt
 from cyrus_sync.common.identity import same_flags
 from cyrus_sync.common.model import MAX_UID, MailboxState, MessageBody
+from cyrus_sync.common.numbers import number_set
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
-from cyrus_sync.pull.answers import Fetched, as_set, fetched, seconds, uids_of
+from cyrus_sync.pull.answers import Fetched, fetched, seconds, uids_of
 from cyrus_sync.pull.bodies import Batch, Bodies, as_body, search
 from cyrus_sync.pull.connection import Line
 from cyrus_sync.pull.errors import ServerTrouble
@@ -305,7 +306,7 @@ class FolderPull:
         rest = [uid for uid in uids if uid not in guids]
         if identities and rest:
             item = self._session.message_item
-            told = self._session.command("UID", b"FETCH", as_set(rest), b"(UID " + item + b")")
+            told = self._session.command("UID", b"FETCH", number_set(rest), b"(UID " + item + b")")
             named = {one.uid: one.identity for one in fetched(told.get("FETCH", [])) if one.identity}
             known = self._memory.guids(set(named.values()))
             guids.update({uid: known[name] for uid, name in named.items() if name in known})

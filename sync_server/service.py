@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import Shares, share_out
-from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
 from cyrus_sync.common.reactor import Reactor
@@ -25,7 +24,7 @@ from cyrus_sync.common.stores.replica import StoreReplica
 from cyrus_sync.common.stores.staging import remove_left_overs
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.waiting import WaitingFile
-from cyrus_sync.common.wire.certificates import expiry_warnings, server_files
+from cyrus_sync.common.wire.certificates import expiry_warnings, read_again, server_files
 from cyrus_sync.common.wire.guessing import Guessing
 from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
@@ -149,12 +148,7 @@ class Service:
         if self.tls_context is None:
             log.info("SIGHUP: no certificates are configured")
             return
-        try:
-            self.tls_context.reload()
-        except ConfigError as error:
-            log.error("SIGHUP: the certificates in use stay: %s", error)
-        else:
-            log.info("SIGHUP: certificates read again")
+        read_again(self.tls_context, log)
         self.look_at_certificates()
 
     def look_at_certificates(self) -> list[str]:

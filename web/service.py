@@ -19,6 +19,7 @@ from cyrus_sync.common.metrics.settings import MetricsSettings
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.threads import Threads
+from cyrus_sync.common.wire.certificates import read_again
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from cyrus_sync.common.wire.tls import TLSMemoryBIOFactory, server_context
 from cyrus_sync.multisite.figures import add_packets
@@ -140,14 +141,8 @@ class Web:
 
     def reload_certificates(self) -> None:
         """SIGHUP. Bad files leave the certificates in use as they are."""
-        if self._tls is None:
-            return
-        try:
-            self._tls.reload()
-        except ConfigError as error:
-            log.error("SIGHUP: the certificates in use stay: %s", error)
-        else:
-            log.info("SIGHUP: certificates read again")
+        if self._tls is not None:
+            read_again(self._tls, log)
 
     def end(self) -> None:
         """Listen no more; keep what is remembered. Blocks for that moment."""

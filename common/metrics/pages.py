@@ -79,7 +79,7 @@ class Metrics(Resource):
 def site(figures: Figures) -> Any:
     """The factory of a web server that tells `figures`."""
     root: Any = _Root()  # type: ignore[no-untyped-call] # as above
-    root.putChild(b"", _Hello())  # type: ignore[no-untyped-call]
+    root.putChild(b"", _Hello())  # type: ignore[no-untyped-call] # as above
     root.putChild(b"metrics", Metrics(figures))
     return limited(root)
 
@@ -103,4 +103,4 @@ class _Limited(WrappingFactory):
 
 def limited(root: Resource) -> Any:
     """The factory of a web server for so many connections at once, without a log of its own."""
-    return _Limited(_Quiet(root, timeout=IDLE_SECONDS))  # type: ignore[no-untyped-call]
+    return _Limited(_Quiet(root, timeout=IDLE_SECONDS))  # type: ignore[no-untyped-call] # as above

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import zstandard
 
 from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.stores.frame_blocks import MAX_WINDOW, blocks, check_head
 
 LEVEL = 1
@@ -41,6 +42,22 @@ class Frame(NamedTuple):
     frame: bytes
     size: int
     digest: bytes
+
+
+def body_of(pieces: Iterable[bytes]) -> bytes | MessageBody:
+    """The message that `pieces` make: its octets, or where they are many, what will read them again. Raises
+    what reading them does."""
+    digest = hashlib.sha1()
+    size = 0
+    held: list[bytes] = []
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if size <= LARGE:
+            held.append(piece)
+        else:
+            held.clear()
+    return b"".join(held) if size <= LARGE else MessageBody("", digest.digest(), size, pieces)
 
 
 def _compressor() -> zstandard.ZstdCompressor:

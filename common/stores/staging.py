@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cyrus_sync.common.batches import in_batches
 from cyrus_sync.common.errors import ProtocolError, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MessageBody
@@ -83,7 +84,7 @@ class Staging:
         """
         refused: ProtocolError | None = None
         try:
-            for batch in _batches(bodies):
+            for batch in in_batches(bodies, _BATCH):
                 self._add_small([body for body in batch if _is_small(body)])
                 for body in batch:
                     if body.encoding == "zstd":
@@ -244,20 +245,6 @@ class Staging:
 
 def _is_small(body: MessageBody) -> bool:
     return body.encoding == "identity" and isinstance(body.data, bytes) and len(body.data) <= LARGE
-
-
-def _batches(bodies: Iterable[MessageBody]) -> Iterator[list[MessageBody]]:
-    """`bodies` in lists of bounded size."""
-    batch: list[MessageBody] = []
-    size = 0
-    for body in bodies:
-        batch.append(body)
-        size += body.size
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 class _Pieces:

@@ -1,4 +1,4 @@
-"""Certificates that have expired or soon will, while there is still time.
+"""Certificates that have expired or soon will, while there is still time; and those shown, read again.
 
 Both ends look when they start and at SIGHUP, a server once a day as well, ``sync_client --status`` each time.
 An authority counts like a certificate: when it has expired, nothing that it has signed is accepted. One that
@@ -9,10 +9,12 @@ and is not looked at.
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 
 if TYPE_CHECKING:
@@ -25,6 +27,22 @@ SOON = datetime.timedelta(days=30)
 
 BUNDLE = 20
 """More authorities than anybody chooses by hand."""
+
+
+class Reloadable(Protocol):
+    """The certificates that a server shows (`common.wire.tls.ServerTLS`)."""
+
+    def reload(self) -> None: ...
+
+
+def read_again(shown: Reloadable, log: logging.Logger) -> None:
+    """At SIGHUP. Bad files leave the certificates in use as they are."""
+    try:
+        shown.reload()
+    except ConfigError as error:
+        log.error("SIGHUP: the certificates in use stay: %s", error)
+    else:
+        log.info("SIGHUP: certificates read again")
 
 
 class CertificateFile(NamedTuple):

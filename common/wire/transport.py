@@ -37,6 +37,7 @@ from cyrus_sync.common.protocol.events import ConnectionClosed, NeedData
 from cyrus_sync.common.reactor import Clock, Timer
 from cyrus_sync.common.wire.deflate import Deflater
 from cyrus_sync.common.wire.inbox import Inbox
+from cyrus_sync.common.wire.peers import peer_name
 from cyrus_sync.common.wire.silence import Silence
 from cyrus_sync.common.wire.tls_settings import TLSContext
 
@@ -146,11 +147,7 @@ class CsyncProtocol(TwistedProtocol):
     @property
     def peer(self) -> str:
         """Who is at the other end, for people: ``192.0.2.1:40312`` or ``unix socket``."""
-        address = self.transport.getPeer() if self.transport else None
-        host = getattr(address, "host", None)
-        if address is None or host is None:
-            return "unix socket"
-        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+        return peer_name(self.transport.getPeer() if self.transport else None)
 
     @property
     def peer_certificate(self) -> Any:

@@ -7,14 +7,13 @@ a message of more than `LARGE` bytes meanwhile.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Literal, Protocol
 
 from cyrus_sync.common.model import MAX_SIZE, MessageBody
-from cyrus_sync.common.stores.frames import LARGE
+from cyrus_sync.common.stores.frames import body_of
 
 PIECE = 256 * 1024
 """How many octets of a file are read at once."""
@@ -71,19 +70,10 @@ def as_body(pieces: Iterable[bytes]) -> bytes | MessageBody:
 
     Raises OSError for one that is larger than any server can hold.
     """
-    digest = hashlib.sha1()
-    size = 0
-    held: list[bytes] = []
-    for piece in pieces:
-        digest.update(piece)
-        size += len(piece)
-        if size <= LARGE:
-            held.append(piece)
-        else:
-            held.clear()
-    if size > MAX_SIZE:
+    body = body_of(pieces)
+    if not isinstance(body, bytes) and body.size > MAX_SIZE:
         raise OSError(errno.EFBIG, "4 GiB or more, which no Cyrus can hold")
-    return b"".join(held) if size <= LARGE else MessageBody("", digest.digest(), size, pieces)
+    return body
 
 
 def to_crlf(raw: bytes) -> bytes:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from cyrus_sync.common.batches import in_batches
 from cyrus_sync.common.errors import MailboxNonexistent, SyncChanged
 from cyrus_sync.common.model import (
     Annotation,
@@ -28,7 +29,6 @@ from cyrus_sync.common.names import Owner, is_inbox, owner_of
 from cyrus_sync.common.newnames import new_uniqueid
 from cyrus_sync.common.stores.mailstore import StagedMessages
 from cyrus_sync.csync.line import Session, Work
-from cyrus_sync.csync.settling import in_batches
 from cyrus_sync.multisite.bodies import unfolded
 from cyrus_sync.multisite.cyrus.draft import Draft
 from cyrus_sync.multisite.cyrus.reader import FreshReader

@@ -21,11 +21,12 @@ from cyrus_sync.fleet.database import Lost, Server
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.journal import Journal
 from cyrus_sync.fleet.settler import Settler
+from tests.common.stores.conformance_nodes import append, uids
 from tests.common.stores.tools import ALICE, INBOX, Clock, bodies_in, message
 from tests.deadlines import scaled, until
 from tests.fleet.nodes import Fleet
 from tests.fleet.postgres import Postgres, new_postgres
-from tests.fleet.test_two_nodes import append, run_group, uids
+from tests.fleet.test_two_nodes import run_group
 
 
 @pytest.fixture

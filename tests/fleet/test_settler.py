@@ -16,9 +16,9 @@ from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet import settler as settling
 from cyrus_sync.fleet.outgoing import LARGE
 from cyrus_sync.fleet.settler import Settler
+from tests.common.stores.conformance_nodes import append
 from tests.common.stores.tools import ALICE, INBOX, bodies_in, message
 from tests.fleet.nodes import Fleet
-from tests.fleet.test_two_nodes import append
 
 
 class Killed(BaseException):

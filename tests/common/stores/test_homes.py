@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.errors import MailboxLocked, MailboxNonexistent, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import MailboxNonexistent, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.mailstore import MailStore, StaleOwner
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory
 from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.store import NativeStore
 from tests.common.stores.conformance import StoreConformance
+from tests.common.stores.conformance_nodes import NodesConformance, append, uids
 from tests.common.stores.copying_home import CopyingHome, Vault
 from tests.common.stores.tools import (
     ALICE,
@@ -25,7 +26,6 @@ from tests.common.stores.tools import (
     bodies_in,
     layout_in,
     message,
-    records_in,
 )
 
 
@@ -54,25 +54,8 @@ def there(vault: Vault, tmp_path: Path):
     store.close()
 
 
-def append(store: NativeStore, *numbers: int) -> None:
-    with store.write(ALICE, timeout=60) as writer:
-        if writer.mailbox(INBOX) is None:
-            writer.create(INBOX)
-        writer.append(INBOX, [(message(number), 1, "") for number in numbers])
-
-
-def uids(store: NativeStore) -> list[int]:
-    return [record.uid for record in records_in(store)]
-
-
-def test_what_one_node_commits_another_reads_and_adds_to(here, there):
-    append(here, 1)
-    assert bodies_in(there) == [message(1)]
-    append(there, 2)
-    append(here, 3)
-    assert bodies_in(here) == bodies_in(there) == [message(1), message(2), message(3)]
-    assert uids(there) == [1, 2, 3]
-    assert list(there.owners()) == [ALICE] and there.userids() == ["alice"]
+class TestTwoNodes(NodesConformance):
+    pass
 
 
 def test_a_reader_that_goes_on_while_another_node_commits_keeps_its_snapshot(here, there):
@@ -81,31 +64,6 @@ def test_a_reader_that_goes_on_while_another_node_commits_keeps_its_snapshot(her
         append(there, 2)
         assert uids(here) == [1, 2]
         assert reader.mailbox(INBOX).last_uid == 1
-
-
-def test_who_holds_a_mailbox_is_known_on_every_node(here, there):
-    append(here, 1)
-    with there.read(ALICE) as reader:
-        uniqueid = reader.mailbox(INBOX).uniqueid
-    assert there.owner_of_uniqueid(uniqueid) == ALICE
-
-
-def test_a_commit_on_an_old_head_is_refused_and_leaves_no_trace(here, there):
-    append(here, 1)
-    with pytest.raises(StaleOwner), here.write(ALICE) as writer:
-        writer.append(INBOX, [(message(2), 1, "")])
-        append(there, 3)
-    assert isinstance(StaleOwner(), MailboxLocked), "a replica answers that it is locked"
-    assert bodies_in(here) == bodies_in(there) == [message(1), message(3)]
-    append(here, 2)
-    assert bodies_in(there) == [message(1), message(3), message(2)]
-
-
-def test_of_two_who_make_the_same_user_at_once_one_is_refused(here, there):
-    with pytest.raises(StaleOwner), here.write(ALICE) as writer:
-        writer.create(INBOX)
-        append(there, 1)
-    assert bodies_in(here) == bodies_in(there) == [message(1)]
 
 
 def test_a_commit_that_could_not_be_published_is_forgotten(here, vault, monkeypatch):
@@ -181,19 +139,6 @@ def test_a_change_of_nothing_is_not_published(here, vault):
     with here.write(ALICE) as writer:
         assert writer.mailbox(INBOX) is not None
     assert vault.head(ALICE) == head
-
-
-def test_a_move_from_one_user_to_another_is_whole_on_every_node(here, there):
-    append(here, 1)
-    with here.write(Owner("user", "bob")) as writer:
-        writer.create("user.bob")
-    with here.write(ALICE) as writer:
-        writer.create("user.alice.Work")
-        writer.append("user.alice.Work", [(message(7), 1, "")])
-    there.rename("user.alice.Work", "user.bob.Work", log=True)
-    assert bodies_in(here, "user.bob.Work") == [message(7)]
-    with here.read(ALICE) as reader:
-        assert reader.mailbox("user.alice.Work") is None
 
 
 def test_the_care_of_the_store_goes_through_the_home(here, there, vault):
