@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.absent import skip_without
 from tests.dovecot.dovecot import Dovecot, dovecot, why_unavailable
 from tests.dovecot.running import RELEASES, Server, running, why_not_running
 from tests.mailstore.conftest import alice, site
@@ -26,11 +26,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def real_dovecot() -> None:
     """Skip where none can be had; in CI, fail."""
-    reason = why_unavailable()
-    if reason and os.environ.get("CI"):
-        pytest.fail(f"CI must test against a real Dovecot: {reason}")
-    if reason:
-        pytest.skip(f"no real Dovecot: {reason}")
+    skip_without("real Dovecot", why_unavailable())
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "listescape"])
@@ -50,10 +46,6 @@ def serving(request: pytest.FixtureRequest) -> Iterator[Server]:
 @contextmanager
 def running_or_skipped(release: str, **setup: Any) -> Iterator[Server]:
     """As `running`; where that release cannot be had the test is skipped, in CI it fails."""
-    reason = why_not_running(release)
-    if reason and os.environ.get("CI"):
-        pytest.fail(f"CI must test against Dovecot {release}: {reason}")
-    if reason:
-        pytest.skip(f"no Dovecot {release}: {reason}")
+    skip_without(f"Dovecot {release}", why_not_running(release))
     with running(release, **setup) as made:
         yield made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import urllib.request
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.absent import skip_without
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
 from tests.ports import free_port
@@ -25,10 +25,7 @@ EVIL = "<img src=x onerror=alert(1)> </td><script>alert(2)</script> \u202efdp"
 @pytest.fixture(scope="session")
 def real_chromium() -> None:
     """Skip where there is none; in CI, fail."""
-    if installed() is None and os.environ.get("CI"):
-        pytest.fail("CI must test with a real Chromium")
-    if installed() is None:
-        pytest.skip("there is no Chromium")
+    skip_without("real Chromium", "" if installed() else "it is not installed")
 
 
 class Shown(NamedTuple):
