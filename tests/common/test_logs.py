@@ -6,22 +6,11 @@ import io
 import logging
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cyrus_sync.common import logs, syslog
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    kept, level, raising = root.handlers[:], root.level, logging.raiseExceptions
-    yield
-    root.handlers[:] = kept
-    root.setLevel(level)
-    logging.raiseExceptions = raising
 
 
 @pytest.mark.covers("sync_server: options", "-e")

@@ -80,13 +80,11 @@ def test_values_are_quoted_where_they_must_be(value, shown):
 def logger(monkeypatch):
     monkeypatch.setattr("cyrus_sync.sync_client.report.adopt_twisted", lambda: None)
     root = logging.getLogger()
-    kept, level = root.handlers[:], root.level
+    kept = root.handlers[:]
     yield root
     for handler in root.handlers:
         if handler not in kept:
             handler.close()
-    root.handlers[:] = kept
-    root.setLevel(level)
 
 
 def configured(tmp_path, text=""):
