@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.model import Annotation, Record
+from cyrus_sync.common.numbers import number_set
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS
 
 Entry = list[Any]
@@ -78,9 +79,10 @@ _INSERT = (
 
 
 class Mark(NamedTuple):
-    """Where a history stood at a savepoint."""
+    """Where a history stood at a savepoint: the first `length` of `entries` had been noted."""
 
-    entries: int
+    entries: list[Entry]
+    length: int
 
 
 class History:
@@ -211,26 +213,28 @@ class History:
 
     def mark(self) -> Mark:
         """Where it stands now."""
-        return Mark(len(self._entries))
+        return Mark(self._entries, len(self._entries))
 
     def rewind(self, mark: Mark) -> None:
-        """Forget what came after `mark`; SQLite forgets what was written since."""
-        self._cut(mark.entries)
+        """Forget what came after `mark`. SQLite forgets what was written since; what had been noted before
+        is to be written again."""
+        self._entries = mark.entries
+        del self._entries[mark.length :]
+        self._columns.clear()
         self._rows.clear()  # Numbers of rows may have been given out anew.
 
     def is_full(self) -> bool:
         """Whether it is to be written before the transaction goes on."""
         return self._records >= _FULL
 
-    def write(self, connection: sqlite3.Connection, now: int, since: Mark | None = None) -> None:
-        """Put what was noted (`since` the innermost savepoint) into the table. `now` in Unix seconds; a row's
-        time is never before that of the row before."""
-        begin = since.entries if since else 0
-        entries = self._entries[begin:]
+    def write(self, connection: sqlite3.Connection, now: int) -> None:
+        """Put what was noted into the table, all of it: what came first has to stand first. `now` in Unix
+        seconds; a row's time is never before that of the row before."""
+        entries, self._entries = self._entries, []  # A new list: marks have the old one.
         self._records = 0
+        self._columns.clear()
         if not entries:
             return
-        self._cut(begin)
         number = connection.execute(_INSERT, (now, encode(entries))).lastrowid
         if number and number % _LOOK_EVERY == 0:
             _bound(connection)
@@ -239,11 +243,6 @@ class History:
         if self._kept:
             self._entries.append(entry)
             self._records += records
-
-    def _cut(self, length: int) -> None:
-        del self._entries[length:]
-        if self._columns:
-            self._columns = {one: at for one, at in self._columns.items() if at < length}
 
 
 # -- the text of a row
@@ -270,15 +269,7 @@ def uid_set(uids: Sequence[int]) -> str:
     first, last = uids[0], uids[-1]
     if last - first == len(uids) - 1 and list(uids) == list(range(first, last + 1)):
         return str(first) if first == last else f"{first}:{last}"
-    parts: list[str] = []
-    begin = end = first
-    for uid in [*uids[1:], 0]:
-        if uid == end + 1:
-            end = uid
-            continue
-        parts.append(str(begin) if begin == end else f"{begin}:{end}")
-        begin = end = uid
-    return ",".join(parts)
+    return number_set(uids).decode("ascii")
 
 
 def uids_of(text: str) -> list[int]:

@@ -177,8 +177,7 @@ class Transaction:
     def spill_history(self) -> None:
         """Write what is noted of overwritten values, if it has become much. Called after each batch."""
         if self.history.is_full():
-            since = self._savepoints[-1].history if self._savepoints else None
-            self.history.write(self.db, self.around.now(), since)
+            self.history.write(self.db, self.around.now())
 
     # -- savepoints and the end
 

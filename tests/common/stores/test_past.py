@@ -142,6 +142,32 @@ def test_a_change_of_many_thousand_records_is_kept_in_several_rows_and_taken_bac
     assert dumped(PastStore(store, START)) == before
 
 
+def test_what_was_noted_before_a_savepoint_is_taken_back_after_what_it_spilled(store, clock, monkeypatch):
+    monkeypatch.setattr(history, "_FULL", 4)
+    before = dumped(store)
+    clock.now += 10
+    with store.write(ALICE) as writer:
+        with writer.savepoint():
+            writer.set_flags(INBOX, [1], add=["\\Flagged"])
+        with writer.savepoint():
+            writer.set_flags(INBOX, [1, 2, 3, 4], add=["\\Answered"])
+    assert dumped(PastStore(store, START)) == before
+
+
+def test_what_was_noted_before_a_savepoint_is_kept_where_that_spills_and_is_undone(store, clock, monkeypatch):
+    monkeypatch.setattr(history, "_FULL", 4)
+    before = dumped(store)
+    clock.now += 10
+    with store.write(ALICE) as writer:
+        with writer.savepoint():
+            writer.set_flags(INBOX, [1], add=["\\Flagged"])
+        with suppress(ValueError), writer.savepoint():
+            writer.set_flags(INBOX, [1, 2, 3, 4], add=["\\Answered"])
+            raise ValueError
+        writer.set_flags(INBOX, [2], add=["\\Seen"])
+    assert dumped(PastStore(store, START)) == before
+
+
 # -- what expire leaves for it
 
 DAY = 86400
