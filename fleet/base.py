@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import zstandard
 
-from cyrus_sync.common.errors import ObjectMissing, ObjectsUnavailable, StoreCorrupt
+from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.names import Owner
-from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.errors import away
 from cyrus_sync.fleet.journal import Piece
 from cyrus_sync.objects.store import ObjectStore
 
@@ -95,18 +95,12 @@ def get_about(objects: ObjectStore, key: str) -> About:
 
 
 def get_object(objects: ObjectStore, key: str) -> bytes:
-    try:
+    """`ObjectMissing`, `Away`."""
+    with away():
         return objects.get(key)
-    except ObjectMissing:
-        raise
-    except ObjectsUnavailable as error:
-        raise Away(str(error)) from error
 
 
 def get_range(objects: ObjectStore, key: str, offset: int, length: int) -> bytes:
-    try:
+    """`ObjectMissing`, `Away`."""
+    with away():
         return objects.get_range(key, offset, length)
-    except ObjectMissing:
-        raise
-    except ObjectsUnavailable as error:
-        raise Away(str(error)) from error

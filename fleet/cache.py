@@ -213,10 +213,14 @@ def _flock(descriptor: int, how: int, timeout: float) -> bool:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+def immutable(index: Path) -> sqlite3.Connection:
+    """A connection to an index that nobody changes now: no lock is taken, and no file is made beside it."""
+    return sqlite3.connect(f"{index.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+
+
 def pack_lengths(index: Path) -> dict[int, int]:
     """How long packs are, as an index says that nobody changes now."""
-    uri = f"{index.absolute().as_uri()}?immutable=1"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+    with contextlib.closing(immutable(index)) as connection:
         return dict(connection.execute("SELECT pack, length FROM packs"))
 
 

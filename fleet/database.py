@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, waiting
 
+from cyrus_sync.common.stores.native.rows import storable
 from cyrus_sync.fleet.errors import Away
 
 Row = tuple[Any, ...]
@@ -149,6 +150,11 @@ class Server:
             idle, self._idle = self._idle, []
         for line in idle:
             line.close()
+
+
+def fits(text: str) -> bool:
+    """Whether PostgreSQL could have stored it."""
+    return storable(text) and "\0" not in text
 
 
 def _fetch(line: _Line, query: str, values: Sequence[object]) -> list[Row]:

@@ -35,8 +35,6 @@ _HEAD = struct.Struct("<4sBIIIQI")
 _MAGIC = b"CSJ1"
 _WHOLE = 1
 _LEVEL = 3
-_AT_ONCE = 1024 * 1024
-"""Octets of an index that is taken whole which are read together."""
 
 
 class Change(NamedTuple):

@@ -3,12 +3,24 @@ again."""
 
 from __future__ import annotations
 
-from cyrus_sync.common.errors import MailboxLocked, StoreError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cyrus_sync.common.errors import MailboxLocked, ObjectsUnavailable, StoreError
 
 
 class Away(MailboxLocked):
     """PostgreSQL, or the object store, cannot be reached now, or does not answer in time. A client defers;
     nothing was changed as far as anybody knows."""
+
+
+@contextmanager
+def away() -> Iterator[None]:
+    """An object store that cannot be had is `Away`. One that lacks an object is not."""
+    try:
+        yield
+    except ObjectsUnavailable as error:
+        raise Away(str(error)) from error
 
 
 class Misfit(StoreError):

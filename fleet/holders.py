@@ -15,8 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.common.stores.native.rows import storable
-from cyrus_sync.fleet.database import Server
+from cyrus_sync.fleet.database import Server, fits
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.servers import Servers
 
@@ -40,7 +39,7 @@ class HoldersInPostgres:
         self._tentatively = threading.local()
 
     def holders(self, uniqueid: str) -> list[Owner]:
-        if not _fits(uniqueid):
+        if not fits(uniqueid):
             return []
         rows = self._servers.of_uniqueid(uniqueid).ask(
             "SELECT kind, name FROM holders WHERE uniqueid = %s ORDER BY kind, name", uniqueid
@@ -48,7 +47,7 @@ class HoldersInPostgres:
         return [Owner(*row) for row in rows]
 
     def held_by(self, owner: Owner) -> list[str]:
-        if not _fits(owner.name):
+        if not fits(owner.name):
             return []
         query = "SELECT uniqueid FROM holders WHERE kind = %s AND name = %s"
         return [row[0] for server in self._servers.all() for row in server.ask(query, *owner)]
@@ -61,7 +60,7 @@ class HoldersInPostgres:
     def was_there(self, owner: Owner) -> bool:
         """Whether an owner of whom nothing is there has been lost."""
         query = "SELECT EXISTS (SELECT FROM holders WHERE kind = %s AND name = %s AND NOT tentative)"
-        return _fits(owner.name) and any(server.ask(query, *owner)[0][0] for server in self._servers.all())
+        return fits(owner.name) and any(server.ask(query, *owner)[0][0] for server in self._servers.all())
 
     @contextlib.contextmanager
     def tentative(self, owners: Sequence[Owner]) -> Iterator[None]:
@@ -94,7 +93,7 @@ class HoldersInPostgres:
             server.ask(_INSERT, getattr(self._tentatively, "now", False), *map(list, columns))
 
     def forget(self, owner: Owner) -> None:
-        if _fits(owner.name):
+        if fits(owner.name):
             for server in self._servers.all():
                 server.ask("DELETE FROM holders WHERE kind = %s AND name = %s", *owner)
 
@@ -106,8 +105,3 @@ class HoldersInPostgres:
 
     def renew(self) -> None:
         return None
-
-
-def _fits(text: str) -> bool:
-    """Whether PostgreSQL could have stored it."""
-    return storable(text) and "\0" not in text

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import sqlite3
 import threading
@@ -29,7 +28,7 @@ from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import UNCOUNTED, Grown, Hold, OwnerDirectory, Stamp
-from cyrus_sync.common.stores.native.layout import INDEX, KINDS, encode_name, pack_name
+from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackWriter
 from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, directory_of, new_state
@@ -38,7 +37,7 @@ from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.farpacks import FarPacks, NearAndFar
 from cyrus_sync.fleet.holders import HoldersInPostgres
 from cyrus_sync.fleet.journal import Head, Journal, Newcomer, new_head
-from cyrus_sync.fleet.outgoing import Outgoing
+from cyrus_sync.fleet.outgoing import Outgoing, new_place
 from cyrus_sync.fleet.refresh import Refresh
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.wal import Position, read_log
@@ -139,8 +138,8 @@ class FleetHome:
         self.journal.put_generation(text)
 
     def everybody(self) -> list[Owner]:
-        found = {*self.journal.owners(), *self.registry.owners()}
-        return [owner for kind in KINDS for owner in sorted(found) if owner.kind == kind]
+        found = sorted({*self.journal.owners(), *self.registry.owners()})
+        return [owner for kind in KINDS for owner in found if owner.kind == kind]
 
     def userids(self) -> list[str]:
         return sorted(owner.name for owner in self.journal.owners() if owner.kind == "user")
@@ -299,9 +298,8 @@ class FleetHome:
                 cached.wipe()
             generation = cached.name_generation()
             schema.blank(cached.generation(generation), large=large)
-            place = f"{owner.kind}/{encode_name(owner.name) or '-'}/{secrets.token_hex(8)}"
             directory = OwnerDirectory(owner, cached.generation(generation), generation)
-            return self._hold(directory, lock, Held(None, Position(), partition, place))
+            return self._hold(directory, lock, Held(None, Position(), partition, new_place(owner)))
         except BaseException:
             lock.release()
             raise

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
-from cyrus_sync.common.stores.native.rows import storable
-from cyrus_sync.fleet.database import Lost, Row, Server
+from cyrus_sync.fleet.database import Lost, Row, Server, fits
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.servers import Servers
 
@@ -102,13 +101,10 @@ class Standing(NamedTuple):
     """How an owner stands in the journal, for whoever settles."""
 
     owner: Owner
-    id: int
     rows: int
     octets: int
     age: float
     """Seconds since the last commit, by PostgreSQL's clock."""
-    oldest: float
-    """Seconds since the first one that is not settled."""
 
 
 def new_head() -> int:
@@ -132,7 +128,7 @@ class Journal:
 
     def head(self, owner: Owner) -> Head | None:
         """As it is now; None for an owner that is not stored."""
-        if not storable(owner.name) or "\0" in owner.name:
+        if not fits(owner.name):
             return None
         rows = self._servers.of(owner).ask(_HEAD, *owner)
         return Head(*rows[0]) if rows else None
@@ -277,16 +273,16 @@ class Journal:
             for kind, name, *rest in server.ask(query)
         }
 
-    def standings(self) -> Iterator[tuple[int, list[Standing]]]:
-        """Of everybody who has something in the journal, by server."""
-        for place, server in enumerate(self._servers.all()):
+    def standings(self) -> Iterator[Standing]:
+        """Of everybody who has something in the journal."""
+        for server in self._servers.all():
             rows = server.ask(
-                "SELECT kind, name, id, count(*), sum(octet_length(data))::bigint,"
-                " extract(epoch FROM now() - max(made))::float8,"
-                " extract(epoch FROM now() - min(made))::float8"
-                " FROM journal JOIN owners ON owners.id = owner GROUP BY kind, name, id"
+                "SELECT kind, name, count(*), sum(octet_length(data))::bigint,"
+                " extract(epoch FROM now() - max(made))::float8"
+                " FROM journal JOIN owners ON owners.id = owner GROUP BY kind, name, owners.id"
             )
-            yield place, [Standing(Owner(kind, name), *rest) for kind, name, *rest in rows]
+            for kind, name, *rest in rows:
+                yield Standing(Owner(kind, name), *rest)
 
     def figures(self) -> list[dict[str, object]]:
         """What is on each server: owners, commits and octets that are not settled, seconds since the oldest

@@ -8,7 +8,6 @@ owner came is not deleted: it gets another name, and stands beside its place unt
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -19,15 +18,15 @@ from pathlib import Path
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import SERVER, Owner
-from cyrus_sync.common.stores.native.layout import INDEX, encode_name
+from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.summary import summarise
-from cyrus_sync.fleet.cache import pack_lengths
+from cyrus_sync.fleet.cache import immutable, pack_lengths
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.farpacks import FarPacks
 from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.journal import Newcomer, new_head
-from cyrus_sync.fleet.outgoing import Outgoing
+from cyrus_sync.fleet.outgoing import Outgoing, new_place
 
 
 def move_in(local: LocalHome, fleet: FleetHome, owner: Owner, timeout: float) -> Path:
@@ -55,7 +54,7 @@ def move_in(local: LocalHome, fleet: FleetHome, owner: Owner, timeout: float) ->
 
 
 def _bring(fleet: FleetHome, owner: Owner, packs: Path, index: Path, partition: str) -> None:
-    place = f"{owner.kind}/{encode_name(owner.name) or '-'}/{secrets.token_hex(8)}"
+    place = new_place(owner)
     outgoing = Outgoing(packs, fleet.objects, place, 1)
     outgoing.take({pack: (0, length) for pack, length in pack_lengths(index).items() if length})
     data = outgoing.behind(encode_whole(index))
@@ -122,17 +121,13 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
 
 
 def _uniqueids(index: Path) -> Iterable[str]:
-    with contextlib.closing(_immutable(index)) as connection:
+    with contextlib.closing(immutable(index)) as connection:
         rows = connection.execute("SELECT uniqueid FROM mailboxes WHERE deleted_at = 0").fetchall()
     return [uniqueid for (uniqueid,) in rows]
 
 
-def _immutable(index: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{index.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
-
-
 def _digest_of(index: Path, owner: Owner) -> object:
-    with contextlib.closing(_immutable(index)) as connection:
+    with contextlib.closing(immutable(index)) as connection:
         return summarise(owner, connection)
 
 

@@ -77,7 +77,7 @@ class Opened:
 
     def everybody(self) -> list[Owner]:
         """Whoever is in the fleet."""
-        return [SERVER] * (SERVER in self._home.journal.owners()) + self._home.everybody()
+        return [SERVER] * (self._home.journal.head(SERVER) is not None) + self._home.everybody()
 
     def everybody_here(self) -> list[Owner]:
         """Whoever is in the partitions of this machine."""

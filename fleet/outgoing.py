@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import zstandard
 
-from cyrus_sync.common.errors import ObjectsUnavailable, StoreCorrupt
+from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.homes import Grown
-from cyrus_sync.common.stores.native.layout import pack_name
-from cyrus_sync.fleet.errors import Away
+from cyrus_sync.common.stores.native.layout import encode_name, pack_name
+from cyrus_sync.fleet.errors import away
 from cyrus_sync.fleet.journal import Piece
 from cyrus_sync.objects.store import ObjectStore, pieces_of
 
@@ -33,6 +34,11 @@ class _Part(NamedTuple):
     start: int
     end: int
     large: bool
+
+
+def new_place(owner: Owner) -> str:
+    """What the keys of all objects of a new owner begin with. No other one ever has it."""
+    return f"{owner.kind}/{encode_name(owner.name) or '-'}/{secrets.token_hex(8)}"
 
 
 def new_key(place: str, seq: int) -> str:
@@ -80,10 +86,8 @@ class Outgoing:
 
     def _put(self, number: int, path: Path, part: _Part) -> None:
         key = new_key(self._place, self._seq)
-        try:
+        with away():
             self._objects.put(key, pieces_of(path, part.start, part.end - part.start))
-        except ObjectsUnavailable as error:
-            raise Away(str(error)) from error
         self.pieces.append(Piece(number, part.start, part.end, key))
 
 

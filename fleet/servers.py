@@ -36,9 +36,6 @@ class Servers:
         self._known: set[int] = set()
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._servers)
-
     def all(self) -> Iterator[Server]:
         """One after the other. Raises `Away`, `Misfit`."""
         return (self._at(place) for place in range(len(self._servers)))

@@ -73,8 +73,7 @@ class Settler:
         In no order, so that two settlers seldom meet."""
         found = [
             standing.owner
-            for _, standings in self._journal.standings()
-            for standing in standings
+            for standing in self._journal.standings()
             if everybody or standing.octets >= ENOUGH or standing.rows >= MANY or standing.age >= IDLE
         ]
         random.shuffle(found)

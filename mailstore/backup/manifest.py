@@ -74,11 +74,6 @@ class Manifest:
             yield from pack.parts
 
     @property
-    def size(self) -> int:
-        """Octets of all objects."""
-        return sum(piece.size for piece in self.pieces())
-
-    @property
     def lacks(self) -> list[str]:
         """What of the owner could not be read when this was made."""
         return [f"pack {pack.pack}: {pack.lacks}" for pack in self.packs if pack.lacks]

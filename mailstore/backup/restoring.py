@@ -79,9 +79,12 @@ class _Backup:
     def of(self, owner: Owner) -> Kept:
         return kept_of(self._objects, owner)
 
-    def everybody(self) -> Iterator[Kept]:
-        for folder in folders(self._objects):
-            yield Kept(self._objects, folder)
+    def folders(self) -> Iterator[str]:
+        """Of everybody who is in it, for `in_folder`."""
+        return folders(self._objects)
+
+    def in_folder(self, folder: str) -> Kept:
+        return Kept(self._objects, folder)
 
     def manifests(self, kept: Kept, name: str) -> list[ManifestName]:
         """Those of the moment or before, the newest first. `NoSuchUser`, `StoreError`."""
@@ -168,8 +171,9 @@ def _bring_all(args: argparse.Namespace, context: StoreContext, backup: _Backup,
         brought += 1
 
     if args.everybody:
-        for folder in rounds.watched("restoring", backup.everybody()):
-            with rounds.one(folder.folder):
+        for place in rounds.watched("restoring", backup.folders()):
+            folder = backup.in_folder(place)
+            with rounds.one(place):
                 bring(folder)
     for name in args.names:
         with rounds.one(name):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectsUnavailable, StoreError, UsageError
@@ -73,13 +73,17 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
     care.check()
     objects.now()  # Says at once, and once, if the store cannot be had.
     rounds = Rounds(context)
-    everybody = _everybody(args, context, rounds)
-    count = len(care.everybody()) if args.everybody else len(args.users)
-    with context.progress("backing up", total=count, unit="owners") as meter:
+    owners: Iterable[Owner]
+    if args.everybody:  # those who are lost, too, so that they are named
+        owners = everybody = [*care.everybody(), *[SERVER] * care.is_stored(SERVER)]
+        total = len(everybody)
+    else:
+        owners, total = rounds.owners(args.users, context.store(readonly=True)), len(args.users)
+    with context.progress("backing up", total=total, unit="owners") as meter:
         sender = Sender(care, objects, scratch_of(care), context.config.servername)
         changed = unchanged = octets = away = 0
         lacking = False
-        for owner, sent, error in all_of(everybody, sender.send, args.jobs):
+        for owner, sent, error in all_of(owners, sender.send, args.jobs):
             meter.at(context.owner_name(owner))
             meter.advance()
             if sent is None:
@@ -105,17 +109,6 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
         f"{changed} owners backed up to {objects.place}, {unchanged} had not changed; {octets:,} octets sent"
     )
     return rounds.status or (EX_FAILURE if lacking else EX_OK)
-
-
-def _everybody(args: argparse.Namespace, context: StoreContext, rounds: Rounds) -> Iterator[Owner]:
-    """Whom the command line means: with --everybody also those who are lost, so that they are named."""
-    care = context.care(readonly=True)
-    if not args.everybody:
-        yield from rounds.owners(args.users, context.store(readonly=True))
-        return
-    yield from care.everybody()
-    if care.is_stored(SERVER):
-        yield SERVER
 
 
 # -- looking

@@ -15,7 +15,7 @@ import time
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import EX_FAILURE, UsageError
-from cyrus_sync.mailstore.backup.kept import Kept
+from cyrus_sync.mailstore.backup.kept import Kept, folders
 from cyrus_sync.mailstore.backup.pruning import needless, remove
 from cyrus_sync.mailstore.commands.backup import PATIENCE, kept_owners, name_of
 from cyrus_sync.mailstore.context import StoreContext
@@ -66,14 +66,15 @@ def _prune(args: argparse.Namespace, context: StoreContext, objects: ObjectStore
     rounds = Rounds(context)
     now = objects.now()
     backups = removed = octets = 0
-    for kept in rounds.watched("pruning", kept_owners(args.users, context, objects, rounds)):
-        with rounds.one(kept.folder):
-            found = needless(kept, before=before, now=now)
-            if not args.dry_run:
-                remove(kept, found)
-            backups += len(found.manifests)
-            removed += len(found.objects)
-            octets += found.octets
+    for name in rounds.watched("pruning", args.users or folders(objects)):
+        for kept in kept_owners([name], context, objects, rounds) if args.users else [Kept(objects, name)]:
+            with rounds.one(kept.folder):
+                found = needless(kept, before=before, now=now)
+                if not args.dry_run:
+                    remove(kept, found)
+                backups += len(found.manifests)
+                removed += len(found.objects)
+                octets += found.octets
     would = "would be " if args.dry_run else ""
     context.print(f"{backups} backups and {removed} objects {would}removed: {octets:,} octets")
     return rounds.status
