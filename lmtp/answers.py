@@ -39,6 +39,14 @@ class Answer(NamedTuple):
         return "".join(f"{line}\r\n" for line in lines).encode("ascii", "replace")
 
 
+class Refused(Exception):
+    """A command, a message or a delivery is not taken; `answer` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.text)
+        self.answer = answer
+
+
 OK = Answer(250, "2.0.0", "ok")
 SENDER_OK = Answer(250, "2.1.0", "ok")
 RECIPIENT_OK = Answer(250, "2.1.5", "ok")

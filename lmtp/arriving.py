@@ -14,8 +14,8 @@ from cyrus_sync.common.nameless import NamelessFile
 from cyrus_sync.common.stores.frames import LARGE, make_frame
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.lmtp import header
-from cyrus_sync.lmtp.answers import BAD_HEADER, HAS_NUL, Answer, too_large
-from cyrus_sync.lmtp.header import BadHeader, Envelope, Header, Rules
+from cyrus_sync.lmtp.answers import BAD_HEADER, HAS_NUL, Answer, Refused, too_large
+from cyrus_sync.lmtp.header import Envelope, Header, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Arriving:
         raw, body, self._start = self._start[:end], self._start[end:], b""
         try:
             self._header = header.arranged(raw, self._envelope, self._rules, time.time())
-        except BadHeader as error:
+        except Refused as error:
             self._refuse(error.answer)
             return
         await self._keep(self._header.octets)

@@ -15,7 +15,7 @@ from cyrus_sync.lmtp.answers import (
     BAD_PARAMETER,
     BAD_PATH,
     BAD_SIZE,
-    Answer,
+    Refused,
     announced_too_large,
 )
 
@@ -27,14 +27,6 @@ _PATH = re.compile(
     rb">(?= |\Z)"
 )
 _QUOTED = re.compile(rb"\\(.)")
-
-
-class Refused(Exception):
-    """A command is not taken; `answer` says why."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.text)
-        self.answer = answer
 
 
 def path_of(arguments: bytes, word: bytes, *, lenient: bool = False) -> tuple[bytes, list[bytes]]:

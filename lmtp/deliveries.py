@@ -21,7 +21,7 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
 from cyrus_sync.common.stores.threads import ThreadRunner
-from cyrus_sync.lmtp.answers import INTERNAL, Answer, of_error
+from cyrus_sync.lmtp.answers import INTERNAL, Answer, Refused, of_error
 from cyrus_sync.lmtp.duplicates import Duplicates, Seen
 from cyrus_sync.lmtp.placing import Placing, Posting
 
@@ -94,13 +94,6 @@ class Delivery:
         return self.success
 
 
-class _Undone(Exception):
-    """Ends a savepoint; `answer` is not a good one."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-
-
 class Deliveries:
     """All methods belong to the reactor's thread."""
 
@@ -167,10 +160,10 @@ class Deliveries:
             with writer.savepoint():
                 answer = item.carry_out(writer, int(time.time()), seen)
                 if not answer.good:
-                    raise _Undone(answer)
+                    raise Refused(answer)  # ends the savepoint
                 return answer
-        except _Undone as undone:
-            answer = undone.answer
+        except Refused as refused:
+            answer = refused.answer
         except CyrusSyncError as error:
             log.error("delivery failed: %s", error.at(user=str(item.owner)))
             answer = of_error(error)

@@ -27,10 +27,8 @@ class LmtpFigures:
         service = self.service
         measures = service.measures
         answered, refused, took = measures.answered.copy(), measures.refused.copy(), measures.took.copy()
-        connected, waiting, writes = (
-            *(len(self.server.clients.sessions), len(service.deliveries)),
-            service.deliveries.writes,
-        )
+        connected = len(self.server.clients.sessions)
+        waiting, writes = len(service.deliveries), service.deliveries.writes
         connections, turned_away = measures.connections, measures.turned_away
         messages, octets = measures.messages, measures.octets
         settings = service.tls.settings if service.tls else None

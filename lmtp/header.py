@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from cyrus_sync.lmtp.answers import BAD_HEADER, HAS_8BIT, Answer
+from cyrus_sync.lmtp.answers import BAD_HEADER, HAS_8BIT, Refused
 
 MOST = 1024 * 1024
 """Octets in which the header of a message has to end."""
@@ -49,14 +49,6 @@ class Header:
     date: str
 
 
-class BadHeader(Exception):
-    """The message is not taken; `answer` says why."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.text)
-        self.answer = answer
-
-
 def end_of_header(message: bytes, looked: int = 0) -> int:
     """Where the empty line behind a header begins, -1 if it has not come. `looked`: so far it has not."""
     if message.startswith(b"\r\n"):
@@ -67,14 +59,14 @@ def end_of_header(message: bytes, looked: int = 0) -> int:
 
 def arranged(raw: bytes, envelope: Envelope, rules: Rules, now: float) -> Header:
     """`raw`: all fields, with CRLF behind each, without the empty line. `now` in Unix seconds. What comes
-    back has none either. Raises `BadHeader`."""
+    back has none either. Raises `Refused`."""
     kept: list[bytes] = []
     found: dict[bytes, str] = {}
     at = 0
     while at < len(raw):
         field = _FIELD.match(raw, at)
         if field is None:
-            raise BadHeader(BAD_HEADER)
+            raise Refused(BAD_HEADER)
         at = field.end()
         name = field[1].lower()
         if name == b"return-path":
@@ -84,7 +76,7 @@ def arranged(raw: bytes, envelope: Envelope, rules: Rules, now: float) -> Header
             found[name] = " ".join(field[2].decode("ascii", "replace").split())
     message_id = found.get(b"message-id")
     if message_id == "":
-        raise BadHeader(BAD_HEADER)
+        raise Refused(BAD_HEADER)
     date = found.get(b"date")
     today = formatdate(now, usegmt=False, localtime=True)
     if message_id is None:
@@ -102,7 +94,7 @@ def _taken(field: re.Match[bytes], rules: Rules) -> bytes:
     if whole.isascii():
         return whole
     if rules.reject_8bit:
-        raise BadHeader(HAS_8BIT)
+        raise Refused(HAS_8BIT)
     return whole.translate(_MUNGED) if rules.munge_8bit else whole
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -179,7 +179,7 @@ class Service:
 
     def deliver(self, message: Message, posting: Posting, success: Answer) -> Deferred[Answer]:
         """Fires with the recipient's answer."""
-        actual = Posting(posting.recipient, message.size, posting.login, posting.ignore_quota)
+        actual = replace(posting, octets=message.size)
         return self.deliveries.deliver(Delivery(message, actual, self._placing, self._duplicates, success))
 
     def now(self) -> float:

@@ -19,9 +19,9 @@ from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.server import Challenge, Outcome, Success
 from cyrus_sync.lmtp import answers
-from cyrus_sync.lmtp.answers import Answer
+from cyrus_sync.lmtp.answers import Answer, Refused
 from cyrus_sync.lmtp.arriving import Arriving, Message
-from cyrus_sync.lmtp.commands import Mail, Rcpt, Refused
+from cyrus_sync.lmtp.commands import Mail, Rcpt
 from cyrus_sync.lmtp.connection import Gone, LmtpConnection
 from cyrus_sync.lmtp.header import Envelope
 from cyrus_sync.lmtp.octets import END, LineTooLong
@@ -56,7 +56,6 @@ class Session:
         self.service = service
         self._helo = "unknown"
         self._id = ""
-        self._count = 0
         self._transaction: Transaction | None = None
         self._trusted = False
         self._login = ""
@@ -284,7 +283,6 @@ class Session:
         self._new_id()
 
     def _new_id(self) -> None:
-        self._count += 1
         self._id = uuid.uuid4().hex[:16]
 
     # -- TLS and login

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from cyrus_sync.lmtp.header import BadHeader, Envelope, Header, Rules, arranged, end_of_header
+from cyrus_sync.lmtp.answers import Refused
+from cyrus_sync.lmtp.header import Envelope, Header, Rules, arranged, end_of_header
 
 ENVELOPE = Envelope("joe@example.org", ("alice",), "there.example", "[192.0.2.1]", "a1b2", "LMTPS")
 RULES = Rules("here.example", "cyrus-sync")
@@ -72,7 +73,7 @@ def test_a_sender_without_a_domain_is_one_of_ours() -> None:
     ],
 )
 def test_what_is_no_header_keeps_a_message_out(raw: bytes) -> None:
-    with pytest.raises(BadHeader) as refused:
+    with pytest.raises(Refused) as refused:
         arrange(raw)
     assert (refused.value.answer.code, refused.value.answer.status) == (554, "5.6.0")
 
@@ -82,7 +83,7 @@ def test_8_bit_octets_in_a_header_are_kept_or_changed_or_refused() -> None:
     raw = IDENTITY + b"Subject: \xc3\xa9\r\n"
     assert arrange(raw).octets.endswith(b"Subject: \xc3\xa9\r\n")
     assert arrange(raw, rules=replace(RULES, munge_8bit=True)).octets.endswith(b"Subject: XX\r\n")
-    with pytest.raises(BadHeader):
+    with pytest.raises(Refused):
         arrange(raw, rules=replace(RULES, reject_8bit=True))
 
 

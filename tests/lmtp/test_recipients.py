@@ -6,7 +6,8 @@ import pytest
 
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.namespace import Namespace
-from cyrus_sync.lmtp.commands import Mail, Rcpt, Refused
+from cyrus_sync.lmtp.answers import Refused
+from cyrus_sync.lmtp.commands import Mail, Rcpt
 from cyrus_sync.lmtp.recipients import Addresses
 
 PLAIN = Addresses(Namespace(virtdomains=False))
