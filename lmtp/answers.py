@@ -60,6 +60,7 @@ CONFUSED = Answer(421, "4.7.0", "too many errors")
 
 SYNTAX = Answer(500, "5.5.2", "Syntax error")
 TOO_LONG = Answer(500, "5.5.2", "Line too long")
+CANCELLED = Answer(501, "5.7.0", "Authentication cancelled")
 BAD_PATH = Answer(501, "5.5.4", "Syntax error in parameters")
 BAD_PARAMETER = Answer(501, "5.5.4", "Unrecognized parameters")
 BAD_BODY = Answer(501, "5.5.4", "Unrecognized BODY type")

@@ -306,7 +306,8 @@ class Session:
         if self._login or self._trusted or self._transaction is not None:
             raise Refused(answers.NOT_NOW)
         mechanism, _, initial = arguments.partition(b" ")
-        wait = self.service.guessing.begin(origin(self.connection.peer))
+        guessing, address = self.service.guessing, origin(self.connection.peer)
+        wait = guessing.begin(address)
         if wait is None:
             await self.service.sleep(self.service.failed_login_pause)
             raise Refused(Answer(454, "4.7.0", "too many failed logins, try again later"))
@@ -314,17 +315,26 @@ class Session:
             await self.service.sleep(wait)
         attempt = self.service.sasl.attempt(self._layer())
         outcome: Outcome = await attempt.start(mechanism, initial or None)
-        while isinstance(outcome, Challenge):
-            self.connection.write(b"334 " + b64encode(outcome.data) + b"\r\n")
-            outcome = await attempt.step(await self.connection.line())
+        try:
+            while isinstance(outcome, Challenge):
+                self.connection.write(b"334 " + b64encode(outcome.data) + b"\r\n")
+                outcome = await attempt.step(await self.connection.line())
+        except LineTooLong:
+            guessing.withdrawn(address)
+            raise Refused(answers.TOO_LONG) from None
         if isinstance(outcome, Success) and outcome.authid in self.service.sasl.proxies:
-            self.service.guessing.forgive(origin(self.connection.peer))
+            guessing.forgive(address)
             self._login = outcome.authid
             log.info("login: %s %s %s", self.connection.peer, outcome.authid, attempt.mechanism)
             self.say(Answer(235, "2.7.0", "Authenticated!"))
             return
         reason = f"{outcome.authid} is no administrator" if isinstance(outcome, Success) else outcome.reason
         log.warning("badlogin: %s [%s]", self.connection.peer, reason)
+        if isinstance(outcome, Success):
+            guessing.withdrawn(address)  # but it is answered like a wrong password, and as late
+        elif not outcome.pause:
+            guessing.withdrawn(address)
+            raise Refused(answers.CANCELLED)
         await self.service.sleep(self.service.failed_login_pause)
         self._failed_logins += 1
         if self._failed_logins >= _FAILED_LOGINS:

@@ -12,8 +12,10 @@ import pytest
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.role import Role, RoleOf
 from cyrus_sync.common.stores.native.verbs import messages
+from cyrus_sync.common.wire.guessing import FREE, Guessing
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from cyrus_sync.lmtp import deliveries
+from cyrus_sync.lmtp.octets import MAX_LINE
 from cyrus_sync.lmtp.session import _MOST_ERRORS
 
 from .kit import ALICE, BOB, HEADER, MESSAGE, Lmtp, code
@@ -392,6 +394,33 @@ def test_who_is_not_trusted_has_to_log_in_as_one_of_the_admins(serve: Serve, tmp
         near = lmtp.client(trusted)
         assert "AUTH" not in near.offered
         assert near.deliver(MESSAGE, b"alice") == [GOOD]
+
+
+def test_who_cancels_a_login_or_is_no_administrator_has_guessed_nothing(serve: Serve, tmp_path: Path) -> None:
+    lmtp = serve()
+    passwords = PasswordFile(tmp_path / "conf" / "sync_passwd")
+    for user in ("boss", "alice"):
+        passwords.set_password(user, "secret")
+    lmtp.service.guessing = Guessing(1000.0, lmtp.reactor.seconds)
+    for _ in range(2):
+        client = lmtp.client("198.51.100.7")
+        for _ in range(3):
+            assert code(client.say(b"AUTH PLAIN " + base64.b64encode(b"\0alice\0secret"))) == "535 5.7.8"
+    client = lmtp.client("198.51.100.7")
+    for _ in range(2 * FREE):
+        assert client.say(b"AUTH PLAIN").startswith("334")
+        assert code(client.say(b"*")) == "501 5.7.0"
+    assert code(client.say(b"AUTH PLAIN " + base64.b64encode(b"\0boss\0secret"))) == "235 2.7.0"
+
+
+def test_a_line_that_is_too_long_ends_a_login_and_nothing_else(serve: Serve) -> None:
+    lmtp = serve()
+    lmtp.service.guessing = Guessing(1000.0, lmtp.reactor.seconds)
+    client = lmtp.client("198.51.100.7")
+    for _ in range(2 * FREE):
+        assert client.say(b"AUTH PLAIN").startswith("334")
+        assert code(client.say(b"x" * (MAX_LINE + 1))) == "500 5.5.2"
+    assert code(client.say(b"NOOP")) == "250 2.0.0"
 
 
 def test_a_login_that_is_missing_may_be_an_error_that_passes(serve: Serve) -> None:
