@@ -17,6 +17,9 @@ NULL_GUID = bytes(20)
 SYSTEM_FLAGS = ("\\Deleted", "\\Answered", "\\Flagged", "\\Draft", "\\Expunged", "\\Seen")
 """The system flags in the order in which a Cyrus peer writes them."""
 
+MAX_KEYWORDS = 128
+"""Keywords in one mailbox: a record of a Cyrus has no more bits for them."""
+
 MAX_MODSEQ = 2**63 - 1
 MAX_UID = 2**32 - 1
 MAX_SIZE = 2**32 - 1

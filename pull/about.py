@@ -35,7 +35,7 @@ _TOLD = re.compile(r"/(?:private|shared)/.+")
 
 
 class About:
-    """Of one user's folders. `login` is what he is called at the server."""
+    """Of the folders of `userid`. What is left out is added to `done`."""
 
     def __init__(self, session: Session, store: MailStore, userid: str, done: Pulled) -> None:
         self._session = session

@@ -3,8 +3,8 @@
 What comes once a folder or once a session is read by imapclient's lexer. FETCH comes once a message: its
 items are matched one after the other, and what does not fit is an error, not a guess.
 
->>> list(fetched([b'1 (UID 7 FLAGS (\\\\Seen $Junk) MODSEQ (9))']))[0][:3]
-(7, b'\\\\Seen $Junk', 9)
+>>> list(fetched([b'1 (UID 7 FLAGS (\\\\Seen $Junk) MODSEQ (9))']))[0][:2]
+(7, b'\\\\Seen $Junk')
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from cyrus_sync.pull.connection import Large, Line
 from cyrus_sync.pull.errors import ServerTrouble
 
 _FLAGS = re.compile(
-    rb"\d+ \((?:UID (?P<uid>\d{1,10}) (?:MODSEQ \((?P<m1>\d{1,19})\) )?)?FLAGS \((?P<flags>[^()]*)\)"
-    rb"(?: MODSEQ \((?P<m2>\d{1,19})\))?(?: UID (?P<uid2>\d{1,10}))?\)"
+    rb"\d+ \((?:UID (?P<uid>\d{1,10}) (?:MODSEQ \(\d{1,19}\) )?)?FLAGS \((?P<flags>[^()]*)\)"
+    rb"(?: MODSEQ \(\d{1,19}\))?(?: UID (?P<uid2>\d{1,10}))?\)"
 )
 _HEAD = re.compile(rb"\d+ \(")
 _ITEM = re.compile(
@@ -41,7 +41,6 @@ class Fetched(NamedTuple):
 
     uid: int
     flags: bytes | None = None
-    modseq: int = 0
     date: str = ""
     size: int = -1
     identity: bytes = b""
@@ -58,7 +57,7 @@ def fetched(lines: Iterable[Line]) -> Iterator[Fetched]:
             if plain:
                 uid = plain["uid"] or plain["uid2"]
                 if uid:
-                    yield Fetched(int(uid), plain["flags"], int(plain["m1"] or plain["m2"] or 0))
+                    yield Fetched(int(uid), plain["flags"])
                 continue
         pieces.append(line)
         if isinstance(line, bytes):
@@ -103,7 +102,6 @@ def _as_fetched(values: dict[str, Any]) -> Fetched | None:
     return Fetched(
         uid,
         values.get("FLAGS"),
-        max(_number(values.get("MODSEQ"), 2**63 - 1), 0),
         date.decode("ascii", "replace"),
         _number(values.get("RFC822.SIZE"), 2**63 - 1),
         next((values[name] for name in ("EMAILID", "X-GM-MSGID", "X-GUID") if values.get(name)), b""),

@@ -12,7 +12,7 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.numbers import number_set
 from cyrus_sync.pull.answers import Fetched, fetched, octets, pairs, parsed, uids_of
 from cyrus_sync.pull.connection import Large
-from cyrus_sync.pull.errors import HungUp, Refused, ServerTrouble
+from cyrus_sync.pull.errors import HungUp, ServerTrouble
 from cyrus_sync.pull.session import Session
 
 BATCH = 500
@@ -72,7 +72,7 @@ class Bodies:
             return
         try:
             found = self._ask(uids, what)
-        except (Refused, HungUp, ServerTrouble) as error:
+        except (HungUp, ServerTrouble) as error:
             if isinstance(error, HungUp):
                 self._resume()
             if len(uids) > 1:

@@ -138,6 +138,8 @@ class Connection(imaplib.IMAP4):
         self.untagged_responses = {}
         if status != "OK":
             raise Refused(_words(text)).at(command=name)
+        if name == "EXAMINE":
+            self.state = "SELECTED"  # for imaplib, which lets nobody search or fetch before
         return answers
 
     def look_at_capabilities(self) -> None:

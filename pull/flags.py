@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from cyrus_sync.common.model import SYSTEM_FLAGS
-
-KEYWORDS = 128
-"""So many one mailbox can hold: a Cyrus has no more."""
+from cyrus_sync.common.model import MAX_KEYWORDS, SYSTEM_FLAGS
 
 _SYSTEM = {name.lower().encode(): name for name in SYSTEM_FLAGS if name != "\\Expunged"}
 _KEYWORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]{1,1000}")
@@ -42,7 +39,7 @@ class Keywords:
             return None
         name = word.decode("ascii")
         if name.lower() not in self._slots:
-            if len(self._slots) >= KEYWORDS:
+            if len(self._slots) >= MAX_KEYWORDS:
                 self.left_out.add(name)
                 return None
             self._slots[name.lower()] = name

@@ -153,7 +153,6 @@ class FolderPull:
         elif self._session.condstore:
             words.append(b"(CONDSTORE)")
         answers = self._session.command("EXAMINE", *words)
-        self._session.connection.state = "SELECTED"
         told = {
             name: next(
                 (
@@ -198,7 +197,8 @@ class FolderPull:
             for line in said.get("VANISHED", []):
                 if isinstance(line, bytes):
                     for run in uids_of(line.removeprefix(b"(EARLIER) ")):
-                        gone.update(uid for uid in live if uid in run)
+                        short = len(run) < len(live)
+                        gone |= live.intersection(run) if short else {uid for uid in live if uid in run}
         else:
             since = b"(CHANGEDSINCE %d)" % known.counters.modseq
             said = self._session.command("UID", b"FETCH", b"1:%d" % last, b"(UID FLAGS)", since)
@@ -241,7 +241,7 @@ class FolderPull:
 
     def _still(self, uids: Iterable[int]) -> list[int]:
         wanted = sorted(uids)
-        return search(self._session, b"UID " + b",".join(b"%d" % uid for uid in wanted)) if wanted else []
+        return search(self._session, b"UID " + number_set(wanted)) if wanted else []
 
     # -- into our mailbox
 

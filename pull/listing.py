@@ -118,8 +118,6 @@ class Lister:
             told = self._session.command("EXAMINE", folder.wire).get("MAILBOXID", [])
         except Refused:
             return ""  # what is wrong is said when its turn comes
-        finally:
-            self._session.connection.state = "AUTH"
         words = told[0].strip(b"()") if told and isinstance(told[0], bytes) else b""
         return f"MAILBOXID {words.decode()}" if _OBJECT.fullmatch(words) else ""
 

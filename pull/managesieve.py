@@ -16,6 +16,7 @@ LARGEST = 16 << 20
 """Octets of a script."""
 
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"|\{(\d{1,10})\+?\}\r\n\Z')
+_WORD = re.compile(rb"[^\s\"]+|\s+")
 _STATUS = re.compile(rb"(OK|NO|BYE)\b", re.IGNORECASE)
 
 
@@ -130,7 +131,7 @@ class ManageSieve:
             while at < len(line):
                 found = _STRING.match(line, at)
                 if found is None:
-                    word = re.compile(rb"[^\s\"]+|\s+").match(line, at)
+                    word = _WORD.match(line, at)
                     if word is None:
                         raise ServerTrouble(f"ManageSieve: no string: {line[:80]!r}")
                     if word[0].strip():

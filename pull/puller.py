@@ -13,7 +13,7 @@ from cyrus_sync.common.names import Owner, login_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.pull.about import About
 from cyrus_sync.pull.answers import load_lexer
-from cyrus_sync.pull.errors import HungUp, Refused, ServerTrouble
+from cyrus_sync.pull.errors import HungUp, ServerTrouble
 from cyrus_sync.pull.folder import FolderPull, Pulled
 from cyrus_sync.pull.folders import Folder
 from cyrus_sync.pull.listing import Lister, Listing
@@ -258,7 +258,7 @@ class _Run:
             try:
                 self._resuming(pull)
                 return
-            except (Refused, ReplyError, ServerTrouble) as error:
+            except (ReplyError, ServerTrouble) as error:
                 self._check()
                 if attempt == 2 or isinstance(error, ReplyError):
                     self._trouble(f"{folder.shown}: {error}")

@@ -113,7 +113,6 @@ def _by_contents(
             }
         try:
             session.command("EXAMINE", folder.wire)
-            session.connection.state = "SELECTED"
             answers = session.command(
                 "UID", b"FETCH", b"1:%d" % box.last_uid, b"(UID INTERNALDATE RFC822.SIZE)"
             )

@@ -13,10 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cyrus_sync.common.errors import UnknownFailure
-from cyrus_sync.common.model import SYSTEM_FLAGS
-
-MAX_KEYWORDS = 128
-"""Keywords in one mailbox."""
+from cyrus_sync.common.model import MAX_KEYWORDS, SYSTEM_FLAGS
 
 MAX_KEYWORD = 1000
 """Octets of a new keyword: a real server refuses a mailbox in which one has 1024."""
