@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import AuthenticationFailed, CannotConnect
 from cyrus_sync.pull.answers import octets, parsed
-from cyrus_sync.pull.connection import Connection, Line
+from cyrus_sync.pull.connection import Connection, Encrypt, Line
 from cyrus_sync.pull.errors import HungUp, Refused, ServerTrouble
 from cyrus_sync.pull.managesieve import ManageSieve, Scripts
 from cyrus_sync.pull.settings import ImapSettings
@@ -41,8 +41,7 @@ class Session:
 
     def _begin(self) -> None:
         settings = self._settings
-        context = _context(settings) if settings.tls != "no" else None
-        encrypt = functools.partial(_encrypted, context, settings.host) if context else None
+        encrypt = _encrypt_of(settings)
         self.connection = Connection(
             functools.partial(_connected, settings, encrypt if settings.tls == "tls" else None),
             self._directory,
@@ -172,10 +171,8 @@ def plain_words(settings: ImapSettings, login: str, password: str) -> tuple[str,
 
 def sieve_of(settings: ImapSettings, login: str, password: str) -> Scripts:
     """The user's scripts, as ManageSieve tells them. Raises what `ManageSieve` does."""
-    context = _context(settings) if settings.tls != "no" else None
     clear = replace(settings, port=settings.sieve_port)
-    encrypt = functools.partial(_encrypted, context, settings.host) if context else None
-    line = ManageSieve(functools.partial(_connected, clear, None), encrypt)
+    line = ManageSieve(functools.partial(_connected, clear, None), _encrypt_of(settings))
     try:
         line.log_in(plain_words(settings, login, password))
         return line.scripts()
@@ -183,7 +180,7 @@ def sieve_of(settings: ImapSettings, login: str, password: str) -> Scripts:
         line.close()
 
 
-def _connected(settings: ImapSettings, encrypt: object) -> socket.socket:
+def _connected(settings: ImapSettings, encrypt: Encrypt | None) -> socket.socket:
     if settings.host.startswith("/"):
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         made.settimeout(settings.timeout)
@@ -195,24 +192,46 @@ def _connected(settings: ImapSettings, encrypt: object) -> socket.socket:
         return made
     made = socket.create_connection((settings.host, settings.port), timeout=settings.timeout)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not callable(encrypt):
+    if encrypt is None:
         return made
     try:
-        return encrypt(made)  # type: ignore[no-any-return]
+        return encrypt(made)
     except OSError:
         made.close()
         raise
 
 
-def _context(settings: ImapSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ca_file, capath=settings.ca_dir)
+def _encrypt_of(settings: ImapSettings) -> Encrypt | None:
+    """What begins TLS on a socket, None where there is none."""
+    if settings.tls == "no":
+        return None
+    files = settings.ca_file, settings.ca_dir
+    usual = ssl.get_default_verify_paths()
+    looked_at = files if any(files) else (usual.cafile, usual.capath)
+    context = _context(*files, settings.verify, tuple(_version(path) for path in looked_at))
+    return functools.partial(context.wrap_socket, server_hostname=settings.host)
+
+
+def _version(path: str | None) -> tuple[int, ...]:
+    """What changes with a file, or with what lies in a directory. One that is not there is told of later."""
+    try:
+        there = Path(path).stat() if path else None
+    except OSError:
+        there = None
+    return (there.st_ino, there.st_mtime_ns, there.st_size) if there is not None else ()
+
+
+@functools.lru_cache(maxsize=4)
+def _context(
+    ca_file: str | None, ca_dir: str | None, verify: bool, versions: tuple[tuple[int, ...], ...]
+) -> ssl.SSLContext:
+    """Reading all authorities of a system takes 16 ms, and each session needs them: they are read once in
+    each of their `versions`."""
+    del versions
+    context = ssl.create_default_context(cafile=ca_file, capath=ca_dir)
     # As everywhere else here: from 3.13 on Python would refuse what an administrator's own authority makes.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not settings.verify:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _encrypted(context: ssl.SSLContext, host: str, clear: socket.socket) -> socket.socket:
-    return context.wrap_socket(clear, server_hostname=host)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
@@ -94,17 +95,15 @@ class ImapSettings:
         except KeyError:
             raise AuthenticationFailed(f"{self.passwords} has no password of {login}") from None
 
-    def single_passwords(self) -> dict[str, str]:
-        """Passwords by login name. Raises `ConfigError`."""
+    def single_passwords(self) -> Mapping[str, str]:
+        """Passwords by login name, as the file has them now. Raises `ConfigError`."""
         if self.passwords is None:
             return {}
-        found = {}
-        for number, line in enumerate(_lines(self.passwords), 1):
-            user, colon, password = line.partition(":")
-            if not colon or not user.strip():
-                raise ConfigError(f"{self.passwords}:{number}: no line of the form user:password")
-            found[user.strip()] = password
-        return found
+        try:
+            now = self.passwords.stat()
+        except OSError as error:
+            raise ConfigError(f"{self.passwords}: {error}") from error
+        return _passwords_in(self.passwords, (now.st_ino, now.st_mtime_ns, now.st_size))
 
     def everybody(self, here: Iterable[str]) -> list[str]:
         """The login names of all users, as imap_users tells them; `here` are those of whom our store has
@@ -123,6 +122,19 @@ class ImapSettings:
             else:
                 found[word] = None
         return list(found)
+
+
+@lru_cache(maxsize=4)
+def _passwords_in(path: Path, version: tuple[int, ...]) -> Mapping[str, str]:
+    """Every user of a pull asks for his: the file is read once in each `version`."""
+    del version
+    found = {}
+    for number, line in enumerate(_lines(path), 1):
+        user, colon, password = line.partition(":")
+        if not colon or not user.strip():
+            raise ConfigError(f"{path}:{number}: no line of the form user:password")
+        found[user.strip()] = password
+    return found
 
 
 def _lines(path: Path) -> list[str]:

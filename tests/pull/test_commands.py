@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.errors import AuthenticationFailed, ConfigError
 from cyrus_sync.pull.settings import ImapSettings
 from cyrus_sync.sync_client.cli import main
 from tests.common.wire.kit import issue
@@ -131,6 +132,29 @@ def test_everybody_is_whom_the_configuration_names(
     assert "has no password of nobody" in capsys.readouterr().err
 
 
+def test_passwords_are_read_once_and_again_when_they_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reads, read = tmp_path / "passwords", [], Path.read_text
+
+    def counted(self: Path, *words: Any) -> str:
+        reads.append(self)
+        return read(self, *words)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    path.write_text("alice:a\nbob:b\n")
+    settings = ImapSettings("mail.example.org", passwords=path)
+    assert [settings.password_of(user) for user in ("alice", "bob", "alice")] == ["a", "b", "a"]
+    assert reads == [path]
+    path.write_text("alice:new\n")
+    assert settings.password_of("alice") == "new"
+    with pytest.raises(AuthenticationFailed):
+        settings.password_of("bob")
+    path.unlink()
+    with pytest.raises(ConfigError, match="passwords"):
+        settings.password_of("alice")
+
+
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ssl.SSLContext, Path]]:
     """A server's context for localhost, and who vouches for it."""
@@ -167,6 +191,27 @@ def test_nothing_is_said_before_the_line_is_protected(
         conf.write(plain, "imap_tls: starttls", *MASTER)
         assert conf.run("-u", "alice") == 1
         assert plain.count("AUTHENTICATE") == 0
+
+
+def test_authorities_are_read_once_and_again_when_they_have_changed(
+    conf: Conf, tls: tuple[ssl.SSLContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, cert = tls
+    trusted, made, make = tmp_path / "trusted", [], ssl.create_default_context
+
+    def counted(**how: Any) -> ssl.SSLContext:
+        made.append(how)
+        return make(**how)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    with FakeImap(f"{FULL} STARTTLS", context) as server:
+        at = (f"imap_host: localhost\nimap_port: {server.port}", "imap_tls: starttls", *MASTER)
+        conf.write(None, *at, f"tls_server_ca_file: {trusted}", "imap_connections: 1")
+        trusted.write_bytes(cert.read_bytes())
+        assert conf.run("-u", "alice", "bob") == 0
+        assert len(made) == 1
+        trusted.write_bytes(issue(tmp_path, "stranger", ca=True).cert.read_bytes())
+        assert conf.run("-u", "alice") == 1
 
 
 @pytest.mark.parametrize(
