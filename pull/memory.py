@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +73,8 @@ def _uids(text: str) -> frozenset[int]:
 
 
 class Memory:
-    """Of one owner. For one thread at a time."""
+    """Of one owner. Contents may be asked for and put by two threads at once: the next batch of messages is
+    looked up while one is stored."""
 
     def __init__(self, directory: Path, server: str, owner: Owner) -> None:
         """The file is below `directory`, made at the first thing that is put into it."""
@@ -80,23 +82,25 @@ class Memory:
         spread = hashlib.sha1(name.encode()).hexdigest()[:2]
         name = name if len(name) < 200 else hashlib.sha1(name.encode()).hexdigest()
         self._path = directory / quote(server, safe="") / spread / f"{name}.db"
+        self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._known: dict[str, Remembered] | None = None
 
     def folders(self) -> Mapping[str, Remembered]:
         """By name at the server."""
-        if self._known is None:
+        known = self._known
+        if known is None:
             rows = self._ask(
                 "SELECT shown, name, identity, uniqueid, note, uidvalidity, uidnext, messages, modseq,"
                 " distrusted, missing FROM folders"
             )
-            self._known = {
+            known = self._known = {
                 shown: Remembered(
                     shown, name, identity, uniqueid, note, Counters(*rest[:4]), bool(rest[4]), _uids(rest[5])
                 )
                 for shown, name, identity, uniqueid, note, *rest in rows
             }
-        return self._known
+        return known
 
     def put(self, folder: Remembered) -> None:
         """A folder as it is now."""
@@ -122,6 +126,8 @@ class Memory:
     def forget(self, shown: Iterable[str]) -> None:
         """Folders that are no more, or are called otherwise."""
         gone = [(name,) for name in shown]
+        if not gone:
+            return
         self._do("DELETE FROM folders WHERE shown = ?", gone)
         self._known = None
 
@@ -150,23 +156,24 @@ class Memory:
 
     def close(self) -> None:
         """Keep what was put. What cannot be kept is forgotten: that costs time."""
-        if self._db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.commit()
-            self._db.close()
-            self._db = None
+        with self._lock:
+            if self._db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.commit()
+                self._db.close()
+                self._db = None
 
     # -- the file
 
     def _ask(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
         if self._db is None and not self._path.exists():
             return []
-        with self._forgiving():
+        with self._lock, self._forgiving():
             return self._opened().execute(statement, values).fetchall()
         return []
 
     def _do(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        with self._forgiving():
+        with self._lock, self._forgiving():
             self._opened().executemany(statement, rows)
 
     @contextlib.contextmanager

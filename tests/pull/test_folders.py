@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -360,6 +365,31 @@ def test_what_was_expunged_here_comes_back_and_the_server_is_believed_as_before(
     inbox.expunge(6)
     sidecar.pull("alice")
     assert sidecar.folders("alice")[()].uidnext == 7
+
+
+def test_a_memory_of_which_nothing_is_asked_has_no_file(tmp_path: Path) -> None:
+    memory = Memory(tmp_path, "server", Owner("user", "alice"))
+    memory.forget([])
+    memory.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_threads_put_contents_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, opened, connect = threading.Barrier(2), [], sqlite3.connect
+
+    def slowly(*words: Any, **how: Any) -> sqlite3.Connection:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # the other one, if it may come in as well
+        opened.append(connect(*words, **how))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", slowly)
+    memory = Memory(tmp_path, "server", Owner("user", "alice"))
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(memory.put_guids, ({b"a": b"1" * 20}, {b"b": b"2" * 20})))
+    assert len(memory.guids([b"a", b"b"])) == 2
+    memory.close()
+    assert len(opened) == 1
 
 
 def test_contents_that_are_not_stored_any_more_are_forgotten(tmp_path: Path) -> None:
