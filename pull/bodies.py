@@ -84,6 +84,10 @@ class Bodies:
             else:
                 self._give_up(uids, error, batch)
             return
+        self._take(uids, found, batch)
+
+    def _take(self, uids: Sequence[int], found: Sequence[Fetched], batch: Batch) -> None:
+        """What came of `uids` that were asked for; why the others did not is found out."""
         batch.messages += (one for one in found if one.body is None or len(one.body))
         batch.failed.update(
             {
@@ -103,7 +107,7 @@ class Bodies:
     def _once_more(self, uids: Sequence[int], what: bytes, batch: Batch) -> None:
         """The line may have been cut for another reason."""
         try:
-            batch.messages += self._ask(uids, what)
+            self._take(uids, self._ask(uids, what), batch)
         except HungUp as error:
             self._resume()
             self._give_up(uids, error, batch)

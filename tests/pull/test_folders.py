@@ -142,6 +142,32 @@ def test_a_message_that_is_not_given_holds_up_no_other_and_comes_later(
     assert not sidecar.pull("alice").changed
 
 
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (message(1), "the server says OK and does not give it"),
+        (b"", "an empty message cannot be kept"),
+    ],
+)
+def test_a_message_that_is_not_given_after_the_line_was_cut_is_named(
+    raw: bytes, reason: str, server: FakeImap, beside: Beside
+) -> None:
+    sidecar = beside(server)
+    inbox = server.boxes["INBOX"]
+    inbox.add(message(1))
+    server.bad = {1: "drop"}
+
+    def connected() -> None:
+        if server.connections > 1:
+            inbox.mails[1].raw = raw
+            server.bad = {1: "nothing"} if raw else {}
+
+    server.cut_after = connected
+    done = sidecar.puller.pull("alice")
+    assert done.troubles == [f"INBOX: uid 1 is left out: {reason}"]
+    assert not sidecar.folders("alice")[()].messages
+
+
 def test_a_message_that_is_not_given_and_is_expunged_is_forgotten(server: FakeImap, beside: Beside) -> None:
     sidecar = beside(server)
     inbox = server.boxes["INBOX"]
