@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, ReplyError
 from cyrus_sync.common.files import make_directories
@@ -22,6 +24,8 @@ from cyrus_sync.pull.renames import follow_names
 from cyrus_sync.pull.scripts import pull_scripts
 from cyrus_sync.pull.session import Session, sieve_of
 from cyrus_sync.pull.settings import ImapSettings
+
+_Done = TypeVar("_Done")
 
 _SPARE = 1000
 """Contents that are remembered of messages that are gone: they may come again."""
@@ -61,14 +65,13 @@ class Puller:
         self,
         userid: str,
         *,
-        folders: Collection[str] | None = None,
         thorough: bool = True,
         stop: threading.Event | None = None,
     ) -> Pulled:
         """Bring `userid` up to date; what was left out is in `troubles` of what comes back.
 
-        `folders` are names at the server (as an event tells them): these alone are looked at. Without
-        `thorough` rights and annotations are asked for of new folders only, and scripts not at all. Blocks.
+        Without `thorough` rights and annotations are asked for of new folders only, and scripts not at all.
+        Blocks.
 
         Raises `CannotConnect`, `TLSFailed` (the server), `AuthenticationFailed` (this user), `ServerTrouble`
         and `HungUp` for what ended the pull in the middle, when `stop` is set too; `StoreError`,
@@ -79,8 +82,8 @@ class Puller:
         session = Session(self._settings, login, password, self._directory)
         run = _Run(self, session, userid, stop)
         try:
-            run.go(folders, thorough)
-            if thorough and folders is None and self._settings.sieve_port:
+            run.go(thorough)
+            if thorough and self._settings.sieve_port:
                 self._scripts(userid, login, password, run.done)
         except CyrusSyncError as error:
             raise error.at(user=login) from None
@@ -124,16 +127,25 @@ class Puller:
         """What is remembered of an owner."""
         return Memory(self._directory, self._settings.server, owner)
 
-    def shared_turn(self, owner: Owner, login: str) -> threading.Lock | None:
-        """The lock of a shared owner that nobody has pulled in this round yet, if `login` may be the one who
-        does."""
-        if self._settings.shared_user and self._settings.shared_user != login:
-            return None
+    @contextmanager
+    def shared_turn(self, owner: Owner, login: str) -> Iterator[bool]:
+        """Whether `login` is the one who pulls a shared owner now, held until then: he may, and nobody has in
+        this round yet. Where he fails, the next one who sees it may."""
         with self._lock:
-            if owner in self._shared_done:
-                return None
-            self._shared_done.add(owner)
-            return self._shared_locks.setdefault(owner, threading.Lock())
+            turn = self._settings.shared_user in ("", login) and owner not in self._shared_done
+            if turn:
+                self._shared_done.add(owner)
+                held = self._shared_locks.setdefault(owner, threading.Lock())
+        if not turn:
+            yield False
+            return
+        try:
+            with held:
+                yield True
+        except BaseException:
+            with self._lock:
+                self._shared_done.discard(owner)
+            raise
 
     @property
     def shared_user(self) -> str:
@@ -152,37 +164,26 @@ class _Run:
         self.done = Pulled(userid)
         self._memories: dict[Owner, Memory] = {}
 
-    def go(self, only: Collection[str] | None, thorough: bool) -> None:
+    def go(self, thorough: bool) -> None:
         session = self._session
         if not session.condstore:
             self._puller.say_once(
                 "the IMAP server has no CONDSTORE: the flags of all messages are read at every pull"
             )
-        while True:
-            try:
-                listing = self._listing()
-                break
-            except HungUp:
-                session.again()
+        listing = self._resuming(self._listing)
         owner = Owner("user", self._userid)
         mine = [folder for folder in listing.folders if folder.owner == owner]
-        if only is not None:
-            mine = [folder for folder in mine if folder.shown in only]
         about = About(session, self._puller.store, self._userid, self.done)
-        self._owner(owner, mine, about, thorough, whole=only is None)
-        if only is None:
-            self._resuming(lambda: about.subscriptions(listing))
-            if thorough:
-                self._resuming(about.quota)
+        self._owner(owner, mine, about, thorough)
+        self._resuming(lambda: about.subscriptions(listing))
+        if thorough:
+            self._resuming(about.quota)
         shared = [folder for folder in listing.folders if folder.owner != owner]
-        if only is not None:
-            shared = [folder for folder in shared if folder.shown in only]
         for one in sorted({folder.owner for folder in shared}):
-            turn = self._puller.shared_turn(one, login_of(self._userid)) if only is None else threading.Lock()
-            if turn is not None:
-                with turn:
+            with self._puller.shared_turn(one, login_of(self._userid)) as turn:
+                if turn:
                     theirs = [folder for folder in shared if folder.owner == one]
-                    self._owner(one, theirs, about, thorough, whole=only is None)
+                    self._owner(one, theirs, about, thorough)
 
     def close(self) -> None:
         self._session.close()
@@ -201,24 +202,21 @@ class _Run:
         if self._stop is not None and self._stop.is_set():
             raise ServerTrouble("stopped before all was pulled")
 
-    def _owner(
-        self, owner: Owner, folders: list[Folder], about: About, thorough: bool, *, whole: bool
-    ) -> None:
+    def _owner(self, owner: Owner, folders: list[Folder], about: About, thorough: bool) -> None:
         memory = self._memories[owner] = self._puller.memory_of(owner)
         self._resuming(lambda: self._lister.identify(folders, memory.folders()))
-        if whole:
-            self._resuming(
-                lambda: follow_names(
-                    self._session,
-                    self._puller.store,
-                    owner,
-                    folders,
-                    memory=memory,
-                    done=self.done,
-                    delete=owner.kind == "user" or bool(self._puller.shared_user),
-                    delayed=self._puller.delayed,
-                )
+        self._resuming(
+            lambda: follow_names(
+                self._session,
+                self._puller.store,
+                owner,
+                folders,
+                memory=memory,
+                done=self.done,
+                delete=owner.kind == "user" or bool(self._puller.shared_user),
+                delayed=self._puller.delayed,
             )
+        )
         with self._puller.store.read(owner) as reader:
             ours = {mailbox.name: mailbox for mailbox in reader.mailboxes()}
         for folder in folders:
@@ -267,11 +265,10 @@ class _Run:
                 if folder.counters is None:
                     return
 
-    def _resuming(self, act: Callable[[], None]) -> None:
+    def _resuming(self, act: Callable[[], _Done]) -> _Done:
         """Do it, again from its beginning whenever the line is cut: what was done stays done."""
         while True:
             try:
-                act()
-                return
+                return act()
             except HungUp:
                 self._session.again()

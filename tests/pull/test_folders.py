@@ -316,6 +316,29 @@ def test_shared_folders_come_once_under_their_own_owner(server: FakeImap, beside
     assert len(sidecar.folders(Owner("shared", "news"))) == 2
 
 
+def test_shared_folders_that_one_user_could_not_finish_are_the_next_ones(
+    server: FakeImap, beside: Beside
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    for name in ("Public/news", "Public/news/old"):
+        server.boxes[name] = Box(6)
+        server.boxes[name].add(message(len(name)))
+    sidecar = beside(server)
+
+    class Stop(threading.Event):
+        def is_set(self) -> bool:
+            return server.count('EXAMINE "Public') > 0
+
+    with pytest.raises(ServerTrouble, match="stopped"):
+        sidecar.puller.pull("alice", stop=Stop())
+    assert sidecar.pull("bob").messages == 2
+    news = sidecar.folders(Owner("shared", "news"))
+    assert {"/".join(levels): len(box.messages) for levels, box in news.items()} == {"news": 1, "news/old": 1}
+    server.said.clear()
+    sidecar.pull("carol")
+    assert server.count('EXAMINE "Public') == 0, "they are done in this round"
+
+
 def test_prefixes_of_the_server_are_left_out(server: FakeImap, beside: Beside) -> None:
     server.namespace = '(("INBOX/" "/")) NIL NIL'
     for name in ("INBOX/Work", "INBOX/Work/a.b"):
