@@ -4,7 +4,7 @@ other."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -38,9 +38,10 @@ class Bodies:
 
     def batches(
         self, uids: Sequence[int], known: Callable[[Sequence[int]], set[int]] = lambda uids: set()
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """All of `uids`, ascending; those that `known` names come without their bodies. The next batch is
-        on its way while one is used. What is gone by now is in no batch."""
+        on its way while one is used; whoever ends before has to close it. What is gone by now is in no
+        batch."""
         if len(uids) <= BATCH:
             if uids:
                 yield self._batch(uids, known)

@@ -8,6 +8,7 @@ under its name, out of the messages that are here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -273,9 +274,10 @@ class FolderPull:
         True."""
         bodies = Bodies(self._session, self._reopen)
         had: list[int] = []
-        for batch in bodies.batches(late):
-            self._missing.update(batch.failed)
-            had += [one.uid for one in batch.messages]
+        with closing(bodies.batches(late)) as batches:
+            for batch in batches:
+                self._missing.update(batch.failed)
+                had += [one.uid for one in batch.messages]
         if not had:
             return False
         with self._store.read(self._folder.owner) as reader:
@@ -294,10 +296,11 @@ class FolderPull:
         bodies = Bodies(self._session, self._reopen)
         identities = bool(self._session.message_item) and self._memory.knows_contents()
         before = self._session.octets
-        for batch in bodies.batches(uids, lambda part: self._here(part, identities)):
-            self._check()
-            self._missing.update(batch.failed)
-            self._store_batch(batch)
+        with closing(bodies.batches(uids, lambda part: self._here(part, identities))) as batches:
+            for batch in batches:
+                self._check()
+                self._missing.update(batch.failed)
+                self._store_batch(batch)
         self._done.octets += self._session.octets - before
 
     def _here(self, uids: Sequence[int], identities: bool) -> set[int]:

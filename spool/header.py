@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from cyrus_sync.common.model import MAX_KEYWORDS
 from cyrus_sync.common.protocol.dlist import ParseError, parse
 from cyrus_sync.spool.trouble import SpoolDamaged
 
 MAGIC = b"\xa1\x02\x8b\x0dCyrus mailbox header\n"
-MAX_KEYWORDS = 128
 MAX_SIZE = 16 * 1024 * 1024
 """Octets. An ACL of a hundred thousand people has fewer."""
 
