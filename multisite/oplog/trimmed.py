@@ -11,10 +11,11 @@ earlier words  what the master of a mailbox had told in trimmed operations: its 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cyrus_sync.common.model import Annotation, MailboxState, Record
+from cyrus_sync.common.numbers import number_set
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.shadows import state_from, state_text
@@ -69,15 +70,9 @@ class EarlierWord:
         return json.dumps(values, separators=(",", ":"))
 
 
-def _runs(uids: Sequence[int]) -> str:
+def _runs(uids: Iterable[int]) -> str:
     """``1-3,7``: UIDs in ascending order, short."""
-    runs: list[list[int]] = []
-    for uid in uids:
-        if runs and runs[-1][1] == uid - 1:
-            runs[-1][1] = uid
-        else:
-            runs.append([uid, uid])
-    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in runs)
+    return number_set(uids).decode("ascii").replace(":", "-")
 
 
 def earlier_word(text: str) -> EarlierWord:
