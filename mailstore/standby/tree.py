@@ -17,7 +17,6 @@ from pathlib import Path
 from cyrus_sync.common.errors import EX_FAILURE, CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.model import MailboxState
-from cyrus_sync.common.sieve import SIEVE_FOLDER
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.mailstore.maildir import names
 from cyrus_sync.mailstore.maildir.uidlist import mailbox_guid, write_uidlist
@@ -27,7 +26,7 @@ from cyrus_sync.mailstore.standby.dotlock import dot_locked
 from cyrus_sync.mailstore.standby.folder import Disturbed, Step
 from cyrus_sync.mailstore.standby.ledger import NAME, Folder, Ledger
 from cyrus_sync.mailstore.standby.whole import note_highest, other_subscriptions, subscribe
-from cyrus_sync.mailstore.targets.walk import below, top_of
+from cyrus_sync.mailstore.targets.walk import folders_of
 
 _LOCK = "cyrus-sync-standby.lock"
 _MAKING = "cyrus-sync-making"
@@ -65,7 +64,7 @@ class Tree:
         """Bring it in step with the owner that is read; who has no mail any more has none here, and his tree
         is put aside. Raises `WrittenTo`, or (`anew`) puts aside what the store has not; `NotAll` for what
         could not be done; `StoreError`, `MailboxLocked`."""
-        wanted = _wanted(reader)
+        wanted = {mailbox.uniqueid: (mailbox, folder) for mailbox, folder in folders_of(reader)}
         if not wanted:
             self._remove(reader)
             return
@@ -303,17 +302,6 @@ class _Visit:
     def _step(self, folder: Folder, mailbox: MailboxState) -> Step:
         path = self.root / folder.directory
         return Step(path, self._ways, self.ledger, folder, mailbox, self.reader, self.tell)
-
-
-def _wanted(reader: MailReader) -> _Wanted:
-    top = top_of(reader.owner)
-    found = {}
-    for mailbox in reader.mailboxes():
-        folder = below(top, mailbox.name)
-        if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
-            continue
-        found[mailbox.uniqueid] = (mailbox, folder)
-    return found
 
 
 def _make_root(root: Path) -> None:

@@ -46,10 +46,7 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
     """Write all live messages of the owner's mailboxes (not Sieve scripts); deleted mailboxes stay out."""
     top = top_of(reader.owner)
     done = Exported()
-    for mailbox in reader.mailboxes():
-        folder = below(top, mailbox.name)
-        if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
-            continue
+    for mailbox, folder in folders_of(reader):
         try:
             target.begin(folder, mailbox)
         except BadInput as error:
@@ -61,10 +58,21 @@ def export_owner(reader: MailReader, target: Target, report: Callable[[str], Non
         target.end()
         done.mailboxes += 1
     subscribed = {name: below(top, name) for name in reader.meta(with_sieve=False).subscriptions}
-    for name in (name for name, folder in subscribed.items() if folder is None):
+    for name in (name for name, place in subscribed.items() if place is None):
         report(f"subscription to {name} not written: that mailbox is another's")
-    target.subscribe([folder for folder in subscribed.values() if folder is not None])
+    target.subscribe([place for place in subscribed.values() if place is not None])
     return done
+
+
+def folders_of(reader: MailReader) -> Iterator[tuple[MailboxState, tuple[str, ...]]]:
+    """The owner's mailboxes that have messages of his, and which folders they are (`below`): no deleted ones,
+    and not that of Sieve scripts."""
+    top = top_of(reader.owner)
+    for mailbox in reader.mailboxes():
+        folder = below(top, mailbox.name)
+        if folder is None or mailbox.intermediate or mailbox.tombstone or folder[-1:] == (SIEVE_FOLDER,):
+            continue
+        yield mailbox, folder
 
 
 def _export_mailbox(
