@@ -129,11 +129,7 @@ def import_replica(
     are no creation packets or not complete, and for a maker whose fingerprint is not right; `PacketForged`
     for a wrong signature or passphrase; `PacketError`, `StoreError`."""
     directory = directory_of(config)
-    ordered = sorted(packets, key=lambda path: _header(path).number)
-    if not ordered:
-        raise MultisiteError("there is no creation packet")
-    header = _header(ordered[0])
-    _check_headers([_header(path) for path in ordered])
+    ordered, header = _in_order(packets)
     birth, maker = _pinned(header, pin)
     target = header.targets[0]
     if not (directory / FILE).exists():
@@ -180,11 +176,7 @@ def replace_replica(
 
     Raises `NotApplied` for packets that are not for this replica, not complete, or too old; what
     `import_replica` raises."""
-    ordered = sorted(packets, key=lambda path: _header(path).number)
-    if not ordered:
-        raise MultisiteError("there is no creation packet")
-    header = _header(ordered[0])
-    _check_headers([_header(path) for path in ordered])
+    ordered, header = _in_order(packets)
     with Member.open(config, warn=warn, went_back=True) as member:
         family = member.family
         if not header.snapshot or header.family != family.id or header.targets[0].id != family.self_id:
@@ -286,6 +278,16 @@ def _have_own_keys(member: Member, birth: SecretKeys) -> None:
     first = member.log.operations.last(member.log.self_id) + 1
     extended = history.extended(member.family.id, member.log.self_id, first, birth, made.public)
     change_keys(member, extended)
+
+
+def _in_order(packets: Sequence[Path]) -> tuple[list[Path], Header]:
+    """The parts of one creation packet by number, and the header of the first. Raises `MultisiteError` where
+    there are none, `NotApplied` where they are not its parts, each once."""
+    parts = sorted(((_header(path), path) for path in packets), key=lambda part: part[0].number)
+    if not parts:
+        raise MultisiteError("there is no creation packet")
+    _check_headers([header for header, _ in parts])
+    return [path for _, path in parts], parts[0][0]
 
 
 def _header(path: Path) -> Header:
