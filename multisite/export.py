@@ -319,8 +319,10 @@ class _Export:
 
     def _requested(self) -> None:
         """Write the messages for which the target has asked."""
+        given_up = self._log.given_up.guids()
         for guid in self._log.requested(self._target.id):
-            for owner in self._log.operations.introducers(guid):
+            owners = self._log.operations.introducers(guid)
+            for owner in owners:
                 sent = self._in_packet, len(self.exported.paths)
                 for batch in self._bodies.batches(owner, [guid]):
                     self._room_for(sum(body.size for body in batch), "a message that was asked for")
@@ -329,14 +331,9 @@ class _Export:
                     self._in_packet += len(batch)
                 if sent != (self._in_packet, len(self.exported.paths)):
                     break
-            else:
-                self._ask_too(guid)
-
-    def _ask_too(self, guid: bytes) -> None:
-        """A message was asked for and is not here, either."""
-        for owner in self._log.operations.introducers(guid)[:1]:
-            if guid not in self._log.given_up.guids():
-                self._log.want(owner, [guid])
+            else:  # it is not here, either
+                if owners and guid not in given_up:
+                    self._log.want(owners[0], [guid])
 
     # -- physical packets
 
