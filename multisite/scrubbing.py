@@ -14,12 +14,13 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.files import private
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.multisite.errors import MultisiteError
@@ -91,7 +92,7 @@ def scrub(member: Member, ages: Ages, *, dry: bool = False) -> Scrubbed:
     if member.sealed:
         return done
     now, shown = log.now(), shown_rows(member)
-    for origin, number in sorted(_frontiers(member, ages).items()):
+    for origin, number in sorted(_frontiers(member, ages, shown).items()):
         trim = _Trim(member, origin, number)
         if count := trim.count() if dry else trim.run():
             done.operations[origin] = count
@@ -118,12 +119,11 @@ def remake(family: Family, replica: str) -> str:
 # -- up to where
 
 
-def _frontiers(member: Member, ages: Ages) -> dict[str, int]:
-    """Origin (id) -> up to which number its operations may go: they are old enough, and everybody has them or
-    they are older still."""
+def _frontiers(member: Member, ages: Ages, shown: Mapping[str, Row]) -> dict[str, int]:
+    """Origin (id) -> up to which number its operations may go: they are old enough, and everybody has them
+    (`shown_rows`) or they are older still."""
     log = member.log
     following, mine = log.now() + 1, log.epochs.row(log.self_id)
-    shown = shown_rows(member)
     found: dict[str, int] = {}
     for origin, last in mine.items():
         everybody = min((row.get(origin, 0) for row in shown.values()), default=last)
@@ -139,9 +139,10 @@ def _frontiers(member: Member, ages: Ages) -> dict[str, int]:
 def shown_rows(member: Member) -> dict[str, Row]:
     """Sibling (id) -> what it has proved to have since its last restore."""
     found: dict[str, Row] = {}
+    of_all = member.log.heard.all()
     for one in member.family.living():
         if one.id != member.log.self_id:
-            heard = member.log.heard.of(one.id)
+            heard = of_all.get(one.id)
             is_of_now = heard is not None and heard.incarnation >= one.incarnation
             found[one.id] = heard.row if heard is not None and is_of_now else {}
     return found
@@ -277,7 +278,7 @@ def _scrub_log(path: Path, before: int, *, dry: bool) -> int:
         log.seek(cut)
         new = path.with_name(f"{path.name}.new")
         found = os.fstat(log.fileno())
-        with open(new, "wb", opener=_private) as kept:
+        with open(new, "wb", opener=private) as kept:
             os.fchmod(kept.fileno(), stat.S_IMODE(found.st_mode))
             if os.geteuid() == 0:
                 os.fchown(kept.fileno(), found.st_uid, found.st_gid)
@@ -286,10 +287,6 @@ def _scrub_log(path: Path, before: int, *, dry: bool) -> int:
             new.replace(path)
             shutil.copyfileobj(log, kept)  # what has been appended meanwhile
     return lines
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _time_of(line: bytes) -> float | None:
