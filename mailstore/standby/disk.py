@@ -3,6 +3,7 @@ whole."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -113,16 +114,14 @@ def stamp_of(folder: Path) -> str:
     """How a folder looks from outside: whatever is changed in it, by anybody, changes this."""
     found = []
     for name in ("cur", "new"):
-        found.append(str(_stat(folder / name).st_mtime_ns) if (folder / name).exists() else "-")
-    uidlist = folder / UIDLIST
-    if uidlist.exists():
-        about = _stat(uidlist)
+        try:
+            found.append(str((folder / name).stat().st_mtime_ns))
+        except FileNotFoundError:
+            found.append("-")
+    with contextlib.suppress(FileNotFoundError):
+        about = (folder / UIDLIST).stat()
         found += [str(about.st_ino), str(about.st_size), str(about.st_mtime_ns)]
     return " ".join(found)
-
-
-def _stat(path: Path) -> os.stat_result:
-    return path.stat()
 
 
 def let_time_pass(folder: Path) -> None:

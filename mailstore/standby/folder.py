@@ -183,9 +183,8 @@ class Step:
         for batch in self.reader.records(mailbox.uniqueid, since_modseq=since):
             for record in batch:
                 lacking.discard(record.uid)
-                self._look_at(
-                    record, mine.pop(record.uid, None) if mine is not None else self._entry(record.uid)
-                )
+                old = ledger.entry(folder, record.uid) if mine is None else mine.pop(record.uid, None)
+                self._look_at(record, old)
         for uid in sorted(lacking):
             self._look_at_again(uid)
         self._gone += (mine or {}).values()
@@ -193,23 +192,18 @@ class Step:
         self._flush(last=True)
         return [f"{mailbox.name} uid {uid}: {why}" for uid, why in self._lacking.items()]
 
-    def _entry(self, uid: int) -> Entry | None:
-        return self.ledger.entry(self.folder, uid)
-
     def _look_at(self, record: Record, old: Entry | None) -> None:
-        if record.expunged:
-            if old is not None:
-                self._gone.append(old)
-        elif old is None or old.guid != record.guid:
-            if old is not None:
-                self._gone.append(old)
-            self._adds.append(record)
-            self._octets += record.size
-        else:
+        if old is not None and (record.expunged or old.guid != record.guid):
+            self._gone.append(old)
+            old = None
+        if old is not None:
             signs, left = self._table.letters(record.flags)
             new = old._replace(letters=signs, more=" ".join(left), date=record.internaldate)
             if new != old:
                 self._moves.append((old, new))
+        elif not record.expunged:
+            self._adds.append(record)
+            self._octets += record.size
         if (
             len(self._adds) >= BATCH_MESSAGES
             or self._octets >= BATCH_OCTETS

@@ -141,8 +141,7 @@ class Ledger:
         )
 
     def forget_folder(self, folder: Folder) -> None:
-        for table in ("messages", "meant", "lacking"):
-            self._run(f"DELETE FROM {table} WHERE folder = ?", (folder.id,))
+        self.clear(folder)
         self._run("DELETE FROM folders WHERE id = ?", (folder.id,))
 
     # -- messages
