@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from cyrus_sync.common.names import Owner, is_deleted, sort_key
+from cyrus_sync.multisite import snapshot
 from cyrus_sync.multisite.errors import BadOperation
 from cyrus_sync.multisite.family import Replica, replica_from
 from cyrus_sync.multisite.member import Member
@@ -31,7 +32,6 @@ from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.metadata import apply_metadata
 from cyrus_sync.multisite.replay.packet_messages import PacketMessages
-from cyrus_sync.multisite.snapshot import TABLES
 from cyrus_sync.multisite.vetting import read
 
 COMMIT_EVERY = 64 << 20
@@ -73,10 +73,9 @@ class Founding:
         """The first part follows."""
         self._log.notes.put(_FOUNDING, header.logical)
 
-    def part(self, packet: PacketReader) -> int:
-        """Take over one part, which has been verified. Returns how many operations of the log it had. Raises
-        `PacketError`, and what the store raises."""
-        count = size = 0
+    def part(self, packet: PacketReader) -> None:
+        """Take over one part, which has been verified. Raises `PacketError`, and what the store raises."""
+        size = 0
         header, member = packet.header, self._member
         total = sum(there.end - there.start + 1 for there in header.ranges.values())
         try:
@@ -93,7 +92,6 @@ class Founding:
                     else:
                         self._operation(item)
                         meter.advance()
-                        count += 1
                     if size > COMMIT_EVERY:
                         size = 0
                         self._commit()
@@ -101,7 +99,6 @@ class Founding:
         except BaseException:
             self._context.batch.roll_back()
             raise
-        return count
 
     def end(self, header: Header) -> None:
         """All parts are taken over: this replica has what their maker has."""
@@ -130,15 +127,15 @@ class Founding:
     def _state(self, item: State) -> None:
         try:
             match item.kind:
-                case "replica":
+                case snapshot.REPLICA:
                     self._replica(replica_from(json.loads(item.data)))
-                case "rows":
+                case snapshot.ROWS:
                     for table, rows in json.loads(item.data).items():
                         self._rows(table, rows)
-                case "pending":
+                case snapshot.PENDING:
                     for origin, number, state, reason in json.loads(item.data):
                         self._pending[origin, number] = OperationState(state), str(reason)
-                case "mail":
+                case snapshot.MAIL:
                     self._mail(owner_from(item.owner), item.data)
                 case _:
                     raise PacketDamaged(f"a state of a kind that is not known: {item.kind}")
@@ -155,7 +152,7 @@ class Founding:
         self._member.set_family(family.with_replica(said))
 
     def _rows(self, table: str, rows: list[list[Any]]) -> None:
-        columns = TABLES[table]
+        columns = snapshot.TABLES[table]
         if table == "shadows":
             rows = [[*row[:3], self._shadow(row[3])] for row in rows]
         if table == "wanted":
@@ -219,7 +216,7 @@ def empty(member: Member) -> None:
         batch.commit()
     with log.db.transaction():
         for table in (
-            *TABLES,
+            *snapshot.TABLES,
             *("operations", "epochs", "exports", "introduced", "held", "requests", "followed"),
         ):
             log.db.execute(f"DELETE FROM {table}")

@@ -306,10 +306,10 @@ def test_an_interrupted_snapshot_is_taken_over_once_more(
     assert len(paths) > 1
     part, count = Founding.part, iter(range(9))
 
-    def dies(self: Founding, packet: object) -> int:
+    def dies(self: Founding, packet: object) -> None:
         if next(count) == 1:
             raise OSError("the disk is full")
-        return part(self, packet)  # type: ignore[arg-type]
+        part(self, packet)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Founding, "part", dies)
     with pytest.raises(OSError, match="full"):
