@@ -205,7 +205,8 @@ class _Trim:
         words: dict[str, EarlierWord] = {}
         for entry in gone:
             master, uniqueid = self._master(entry.owner), entry.attributes.get("uniqueid", "")
-            if entry.verb == "UNMAILBOX":
+            # Where others had changed it meanwhile, the mailbox has stayed, whoever has it now.
+            if entry.verb == "UNMAILBOX" and self._log.shadows.get(uniqueid) is None:
                 words.pop(uniqueid, None)
                 self._log.trimmed.drop_earlier(uniqueid)
             if entry.verb != "MAILBOX" or master is None or not _is_word(entry, master):

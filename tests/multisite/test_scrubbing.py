@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.creation import import_replica, make_replica, replace_replica, snapshot_for
 from cyrus_sync.multisite.errors import NotApplied, TooLate
 from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.founding import Founding
 from cyrus_sync.multisite.mastership import take_over
 from cyrus_sync.multisite.scrubbing import Ages, Scrubbed, scrub
-from tests.multisite.mail import BOB, append, create, expunge, flag, message, rename, same_everywhere
+from tests.multisite.mail import (
+    BOB,
+    append,
+    create,
+    delete,
+    expunge,
+    flag,
+    message,
+    records,
+    rename,
+    same_everywhere,
+)
 from tests.multisite.world import TRUSTING, Site, carry, exchange, exchange_until_quiet, family_of
 
 DAY = 86400
@@ -164,6 +176,32 @@ def test_flags_are_still_merged_with_what_a_trimmed_operation_had_told(
         assert state is not None
         first = next(record for batch in reader.records(state.uniqueid) for record in batch)
     assert set(first.flags.split()) == {"\\Seen", "\\Answered", "\\Flagged"}
+
+
+def test_a_deletion_that_did_not_count_takes_no_base_of_merging_along(
+    sites: list[Site], tmp_path: Path, clock: Clock
+) -> None:
+    """Operations are trimmed by origin: those of the master first, the deletion behind them."""
+    master, other, third = sorted(sites, key=boston_id)
+    create(master, "user.carol", "user.carol.Work")
+    append(master, "user.carol.Work", message("at work"))
+    flag(master, "user.carol.Work", 1, "Work")
+    exchange_until_quiet(sites, tmp_path)
+    delete(other, "user.carol.Work")
+    append(master, "user.carol.Work", message("news"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites) and len(third.guids("carol")["user.carol.Work"]) == 2
+    heard_by_all(sites, tmp_path)
+    clock.days(40)
+    for site in sites:
+        assert scrubbed(site).operations
+    with other.store() as store, store.write(Owner("user", "carol")) as writer:
+        writer.set_flags("user.carol.Work", [1], remove=["Work"])
+    flag(third, "user.carol.Work", 1, "\\Flagged")
+    flag(master, "user.carol.Work", 1, "\\Answered")
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(records(master, "user.carol.Work")[0].flags.split()) == {"\\Flagged", "\\Answered"}
 
 
 def test_a_message_whose_operation_is_trimmed_does_not_travel_again(
