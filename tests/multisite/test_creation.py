@@ -62,6 +62,12 @@ def test_the_parts_of_a_creation_packet_come_in_any_order_and_all(boston: Site, 
     assert same_everywhere([boston, sanfran])
 
 
+def test_a_part_that_is_named_twice_is_refused(boston: Site, tmp_path: Path) -> None:
+    (path,) = made_for(boston, "sanfran", tmp_path / "t")
+    with pytest.raises(NotApplied, match="not all parts"):
+        import_at(Site("x", tmp_path / "x"), [path, path])
+
+
 def test_parts_of_two_do_not_belong_together(boston: Site, tmp_path: Path) -> None:
     one, other = (made_for(boston, name, tmp_path / "t") for name in ("sanfran", "paris"))
     with pytest.raises(NotApplied, match="do not belong together"):
