@@ -7,6 +7,7 @@ up is in ``NAME.written-<when>``: nobody removes that.
 
 from __future__ import annotations
 
+import glob
 import shutil
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def purge(root: Path, now: float, keep: float) -> None:
     inside = root / _DELETED
     for entry in list(inside.iterdir()) if inside.is_dir() else ():
         _remove_old(entry, entry.name.partition(".")[0], now - keep)
-    for entry in root.parent.glob(f"{root.name}.deleted-*"):
+    for entry in root.parent.glob(f"{glob.escape(root.name)}.deleted-*"):
         _remove_old(entry, entry.name.rpartition("-")[2], now - keep)
 
 

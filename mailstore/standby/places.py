@@ -1,7 +1,7 @@
 """Where the tree of a user is: a pattern, with the variables that Dovecot's ``mail_location`` has.
 
 ``%u`` is the userid, ``%n`` what stands before the ``@``, ``%d`` what stands behind it, ``%%`` a percent
-sign. A pattern without any of them is a directory with a tree for each userid.
+sign. A pattern without one of the first three is a directory with a tree for each userid.
 
 >>> place_of("/var/vmail/%d/%n/Maildir", "alice@example.org")
 PosixPath('/var/vmail/example.org/alice/Maildir')
@@ -32,9 +32,8 @@ def place_of(pattern: str, userid: str) -> Path:
     """The tree of a user; raises `BadInput` for a userid that no directory can be called by."""
     local, _, domain = userid.rpartition("@") if "@" in userid else (userid, "", "")
     values = {"u": userid, "n": local, "d": domain, "%": "%"}
-    used = _VARIABLE.findall(pattern)
+    used = set("und").intersection(_VARIABLE.findall(pattern))
     if any("/" in values[one] or values[one] in ("", ".", "..") for one in used or "u"):
         raise BadInput(f"{userid}: no directory of {pattern} can be his")
-    if not used:
-        return Path(pattern) / userid
-    return Path(_VARIABLE.sub(lambda variable: values[variable[1]], pattern))
+    place = Path(_VARIABLE.sub(lambda variable: values[variable[1]], pattern))
+    return place if used else place / userid

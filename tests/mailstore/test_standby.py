@@ -18,6 +18,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
+from cyrus_sync.mailstore.standby.aside import purge
 from cyrus_sync.mailstore.standby.dotlock import dot_locked
 from cyrus_sync.mailstore.standby.follower import Follower, Trees
 from cyrus_sync.mailstore.standby.ledger import Ledger
@@ -447,5 +448,17 @@ def test_a_channel_that_nobody_logs_for_is_refused(alice: Site) -> None:
 def test_trees_are_where_a_pattern_of_dovecot_says() -> None:
     assert place_of("/v/%d/%n/Maildir", "al@x.org") == Path("/v/x.org/al/Maildir")
     assert place_of("/v", "al@x.org") == Path("/v/al@x.org")
+    assert place_of("/v/100%%", "al@x.org") == Path("/v/100%/al@x.org"), "that tells nobody apart"
     with pytest.raises(Exception, match="no directory"):
         place_of("/v/%u", "..")
+    with pytest.raises(Exception, match="no directory"):
+        place_of("/v/%%", "..")
+
+
+def test_what_is_put_aside_is_removed_by_the_name_of_its_owner_and_no_pattern(tmp_path: Path) -> None:
+    own, others = tmp_path / "a[lx].deleted-1", tmp_path / "al.deleted-1"
+    own.mkdir()
+    others.mkdir()
+    purge(tmp_path / "a[lx]", now=1000, keep=10)
+    assert not own.exists()
+    assert others.exists()
