@@ -7,6 +7,7 @@ which is done at the start and once a day. The run file is given up when all tha
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -106,23 +107,28 @@ class Follower:
         sweep: Iterator[Owner] = iter(())
         under_way = False
         while not self.stop.is_set():
-            now = self.trees.clock()
-            if not under_way and (self.sweep_now or now > self._swept + SWEEP_SECONDS):
-                sweep, under_way, self.sweep_now = iter(list(self.everybody())), True, False
-            chunk = [owner for owner, _ in zip(sweep, range(_CHUNK), strict=False)] if under_way else []
-            if under_way and not chunk:
-                under_way, self._swept = False, now
-                self.status(self._told())
             try:
+                now = self.trees.clock()
+                if not under_way and (self.sweep_now or now > self._swept + SWEEP_SECONDS):
+                    sweep, under_way, self.sweep_now = iter(list(self.everybody())), True, False
+                chunk = list(itertools.islice(sweep, _CHUNK)) if under_way else []
+                if under_way and not chunk:
+                    under_way, self._swept = False, now
+                    self.status(self._told())
                 busy = self._once(chunk)
             except StoreError as error:
                 _log.error("%s", error)
-                busy = False
+                self.status(str(error))
+                # Some were not looked at: a sweep begins again, and says at its end how all are.
+                under_way, self.sweep_now = False, True
+                self.stop.wait(FIRST_PAUSE)
+                continue
             if not (busy or under_way):
                 self.stop.wait(LOOK_SECONDS)
 
     def _once(self, sweep: list[Owner]) -> bool:
-        """The log, who is due, and a part of the sweep; False if there was nothing."""
+        """The log, who is due, and a part of the sweep; False if there was nothing. Raises `StoreError` where
+        the log cannot be read, or its run file not removed."""
         claimed = self.log.claim()
         try:
             lines = parse_lines(claimed.read(), _bad_line) if claimed else []
@@ -135,6 +141,8 @@ class Follower:
                 list(self.pool.map(self._purge, sweep))
             if claimed and not self.stop.is_set():
                 claimed.finish()
+        except OSError as error:
+            raise StoreError(f"{error.filename or self.log.run_path}: {error.strerror}") from error
         finally:
             if claimed:
                 claimed.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -390,6 +391,35 @@ def test_who_is_named_in_the_log_is_followed_and_a_failure_is_tried_again(alice:
         until(lambda: not one.troubles, "alice is tried again")
         assert_in_step(alice)
         until(lambda: not (alice.path / "conf/sync/standby/log-run").exists(), "the log is done")
+    finally:
+        one.stop.set()
+        thread.join()
+        one.pool.shutdown()
+        one.trees.store.close()
+
+
+def out_of_order(*_: object) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("what", ["SyncLog._claim", "ClaimedLog.read", "ClaimedLog.finish"])
+def test_a_log_that_fails_for_a_time_lets_nobody_out(
+    alice: Site, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    alice.ok("create", "user/bruno")
+    monkeypatch.setattr("cyrus_sync.mailstore.standby.follower.FIRST_PAUSE", 0.01)
+    one, told = follower(alice), list[str]()
+    one.status = told.append
+    thread = threading.Thread(target=one.run)
+    try:
+        with monkeypatch.context() as failing:
+            failing.setattr(f"cyrus_sync.common.synclog.log.{what}", out_of_order)
+            thread.start()
+            until(lambda: len(told) > 2 or not thread.is_alive(), "it tries again")
+            assert thread.is_alive()
+            assert all("Input/output error" in text for text in told)
+        until(lambda: told[-1] == "all in step", "all are looked at")
+        assert (alice.path / "vmail" / "bruno" / "cur").is_dir()
     finally:
         one.stop.set()
         thread.join()
