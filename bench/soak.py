@@ -1,11 +1,12 @@
 """``python -m bench.soak --minutes 60``: do the daemons grow old well?
 
-A master and its replica, with metrics, and the web page beside the master. Round after round there is the
-same load in the same order, then all comes to rest. The load is mail to many users, folders that are made,
-renamed and deleted, a user who comes and goes, connections to sync_server that stay silent, say nonsense or
-ask for everything, and pages and metrics that are looked at. At rest the log is empty and all these
-connections are closed. There the memory, the descriptors and the threads of each daemon are counted: what
-grows from round to round although nothing is left over grows for ever.
+A master and its replica, with metrics; beside the master the web page, LMTP, the lifeboat and the receiving
+side of shipping. Round after round there is the same load in the same order, then all comes to rest. The load
+is mail to many users, folders that are made, renamed and deleted, a user who comes and goes, users who read
+over IMAP, what `mailstore expire` removes beside them, connections to each daemon that stay silent or say
+nonsense, connections to sync_server that ask for everything, and pages and metrics that are looked at. At
+rest the log is empty and all these connections are closed. There the memory, the descriptors and the threads
+of each daemon are counted: what grows from round to round although nothing is left over grows for ever.
 
 The first half of the rounds is warming up. Of the other half, no daemon may have more in each of the last
 rounds than it had in any of the first ones. The daemons may open few files, so that what they keep open for
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import imaplib
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -31,6 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner, inbox_of
+from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from tests.deadlines import scaled, until
 from tests.interop.running import default_ground
 from tests.ports import free_port
@@ -50,6 +54,11 @@ DESCRIPTORS = 400
 """Of a daemon, at most."""
 FEWEST = 8
 """Rounds of which a trend can be told."""
+STRANGE = ("sync_server", "cyrus-sync lmtp", "cyrus-sync imap", "shipping_server")
+"""Daemons that anybody may connect to."""
+METRICS = ("metrics of sync_server", "metrics of sync_client")
+READERS = 3
+PASSWORD = "secret"
 
 
 class Use(NamedTuple):
@@ -99,10 +108,13 @@ class Soaked:
     def round(self, number: int) -> None:
         """The same load as ever, then rest; counted."""
         master = self.pair.master
+        self._deliver(number)
         for user in range(USERS):
             self._work(f"user{user}", number)
         with contextlib.closing(self._strangers()):
             self._look()
+            self._read()
+            self._expire()
             newcomer = Owner("user", f"guest{number}")
             master.create(newcomer.name)
             master.deliver(newcomer.name, BODY)
@@ -110,9 +122,27 @@ class Soaked:
             with master.store.write(newcomer) as writer:
                 writer.delete(inbox_of(newcomer.name), delayed=False)
         until(lambda: master.done() and not self.pair.replica.has(newcomer.name), "all is at rest", 60)
-        until(lambda: self._connections() == 0, "strangers are gone", 60)
+        until(lambda: not any(map(self._connections, STRANGE)), "strangers are gone", 60)
         for name, pid in self.processes.items():
             self.rounds.setdefault(name, []).append(use_of(pid))
+
+    def _deliver(self, number: int) -> None:
+        with smtplib.LMTP("127.0.0.1", self.ports["cyrus-sync lmtp"], timeout=scaled(20)) as lmtp:
+            for user in range(USERS):
+                text = f"From: a@example.org\r\nSubject: {number}\r\n\r\n{BODY}\r\n"
+                assert not lmtp.sendmail("a@example.org", [f"user{user}"], text)
+
+    def _read(self) -> None:
+        for user in range(READERS):
+            with imaplib.IMAP4("127.0.0.1", self.ports["cyrus-sync imap"], timeout=scaled(20)) as imap:
+                imap.login(f"user{user}", PASSWORD)
+                imap.select("INBOX", readonly=True)
+                status, found = imap.uid("FETCH", "1:*", "(FLAGS BODY.PEEK[])")
+                assert status == "OK" and found[0] is not None
+
+    def _expire(self) -> None:
+        command = [BIN / "mailstore", "-C", self.pair.master.conf, "expire", "-t", "0"]
+        subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
 
     def _work(self, user: str, number: int) -> None:
         inbox, store = inbox_of(user), self.pair.master.store
@@ -129,12 +159,12 @@ class Soaked:
             writer.delete(f"{inbox}.then", delayed=False)
 
     def _strangers(self) -> _Lines:
-        """Connections to sync_server: who waits, who talks nonsense, who asks for everybody."""
-        return _Lines(self.ports["sync_server"], self.pair.socket)
+        """Connections of who waits, who talks nonsense, and to sync_server of who asks for everybody."""
+        return _Lines([self.ports[name] for name in STRANGE], self.pair.socket)
 
-    def _connections(self) -> int:
-        """To sync_server, of others than the rolling client, which has the UNIX socket."""
-        wanted = f":{self.ports['sync_server']:04X}"
+    def _connections(self, name: str) -> int:
+        """To this daemon by TCP: the rolling client has the UNIX socket of sync_server."""
+        wanted = f":{self.ports[name]:04X}"
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return sum(words[1].endswith(wanted) and words[3] in ("01", "08") for words in lines)
 
@@ -142,8 +172,7 @@ class Soaked:
         for port, path in (
             (self.ports["web"], ""),
             (self.ports["web"], "metrics"),
-            (self.ports["metrics of sync_server"], "metrics"),
-            (self.ports["metrics of sync_client"], "metrics"),
+            *((self.ports[name], "metrics") for name in METRICS),
         ):
             for _ in range(3):
                 url = f"http://127.0.0.1:{port}/{path}"
@@ -157,12 +186,14 @@ class Soaked:
 
 
 class _Lines:
-    def __init__(self, port: int, path: Path) -> None:
-        self._open = [socket.create_connection(("127.0.0.1", port), scaled(20)) for _ in range(8)]
-        for line, text in zip(
-            self._open, (b"", b"NONSENSE\r\n", b"\0" * 5000, b"GET USER (") * 2, strict=True
-        ):
-            line.sendall(text)
+    def __init__(self, ports: Sequence[int], path: Path) -> None:
+        self._open = []
+        for port in ports:
+            for text in (b"", b"NONSENSE\r\n", b"\0" * 5000, b"GET USER (") * 2:
+                line = socket.create_connection(("127.0.0.1", port), scaled(20))
+                self._open.append(line)
+                with contextlib.suppress(ConnectionError):  # who talks nonsense may be cut off
+                    line.sendall(text)
         for number in range(USERS):
             with socket.socket(socket.AF_UNIX) as known:
                 known.settimeout(scaled(20))
@@ -179,32 +210,51 @@ class _Lines:
 @contextlib.contextmanager
 def soaking(root: Path) -> Iterator[Soaked]:
     """All daemons of a pair, ready."""
-    ports = {name: free_port() for name in ("metrics of sync_server", "metrics of sync_client", "web")}
+    ports = {name: free_port() for name in (*METRICS, "web", *STRANGE[1:])}
     replica = Replica(root)
     replica.side.add(f"sync_metrics_listen: {ports['metrics of sync_server']}", "sync_max_connections: 100")
     with contextlib.ExitStack() as stack:
         stack.callback(replica.side.store.close)
         pair = stack.enter_context(paired(root, replica))
-        pair.master.add(f"sync_metrics_listen: {ports['metrics of sync_client']}")
-        pair.master.create(*(f"user{number}" for number in range(USERS)))
-        listening = {**ports, "sync_server": replica.server.port}
+        conf = pair.master.conf
+        (root / "key").write_text("5a" * 32)
+        (root / "key").chmod(0o600)
+        pair.master.add(
+            f"sync_metrics_listen: {ports['metrics of sync_client']}",
+            f"lmtp_listen: 127.0.0.1:{ports['cyrus-sync lmtp']}",
+            f"lifeboat_listen: 127.0.0.1:{ports['cyrus-sync imap']}",
+            f"multisite_listen: 127.0.0.1:{ports['shipping_server']}",
+            f"multisite_key_file: {root}/key",
+        )
+        names = [f"user{number}" for number in range(USERS)]
+        pair.master.create(*names)
+        passwords = PasswordFile(pair.master.root / "conf" / "sync_passwd")
+        for name in names[:READERS]:
+            passwords.set_password(name, PASSWORD)
         commands = {
             "sync_server": ["sync_server", "-C", replica.side.conf, "-e"],
-            "cyrus-sync web": ["cyrus-sync", "-C", pair.master.conf, "web", "--listen", str(ports["web"])],
-            "sync_client": ["sync_client", "-C", pair.master.conf, "-R", "-d", "1"],
+            "cyrus-sync web": ["cyrus-sync", "-C", conf, "web", "--listen", str(ports["web"])],
+            "cyrus-sync lmtp": ["cyrus-sync", "-C", conf, "lmtp", "-e"],
+            "cyrus-sync imap": ["cyrus-sync", "-C", conf, "imap", "-e"],
+            "shipping_server": ["shipping_server", "-C", conf, "-receiver"],
+            "sync_client": ["sync_client", "-C", conf, "-R", "-d", "1"],
         }
-        processes = {name: stack.enter_context(_daemon(root, command)) for name, command in commands.items()}
+        processes = {
+            name: stack.enter_context(_daemon(root / f"{name}.log", command))
+            for name, command in commands.items()
+        }
+        listening = {**ports, "sync_server": replica.server.port}
         until(lambda: all(map(_accepts, listening.values())), f"all daemons listen: {root}/*.log", 60)
         yield Soaked(pair, processes, listening)
 
 
 @contextlib.contextmanager
-def _daemon(root: Path, command: list[str | Path]) -> Iterator[int]:
+def _daemon(log: Path, command: list[str | Path]) -> Iterator[int]:
     """The process id."""
     program, *arguments = command
     limited = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", BIN / program, *arguments]
-    with (root / f"{program}.log").open("wb") as log:
-        process = subprocess.Popen(limited, env=ENVIRONMENT, stdout=log, stderr=log)
+    with log.open("wb") as said:
+        process = subprocess.Popen(limited, env=ENVIRONMENT, stdout=said, stderr=said)
     try:
         yield process.pid
     finally:
