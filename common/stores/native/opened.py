@@ -7,7 +7,8 @@ back), everything is opened anew.
 What is kept costs memory: pages of the index, and ten times what an open file takes for prepared statements.
 Closing the last connection to an index costs a checkpoint. So `OpenFiles` keeps many owners open, but pages
 only of the very last ones, statements of some more, and of all others one bare connection: a store's memory
-follows neither the number of users nor their size.
+follows neither the number of users nor their size. A pack that another process has removed takes its room on
+the disk as long as it is open here: whoever is not used for minutes is cooled too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -36,6 +38,9 @@ _MOST_WARM = 128
 """More than a client has in flight: whoever is read four times in a second is not opened four times."""
 
 _MOST_HOT = 8
+
+_COOL_AFTER = 120.0
+"""Seconds after the last use in which an owner becomes cool, at the next use of another one."""
 
 
 class Heat(IntEnum):
@@ -73,6 +78,8 @@ class OpenOwner:
         self.directory = directory
         self.damaged = damaged
         self.in_use = 0
+        self.used = 0.0
+        """When it was used last (`time.monotonic`)."""
         self.written = False
         """Whether anything was committed since it was opened."""
         self._home = home
@@ -237,6 +244,7 @@ class OpenFiles:
 
     def _used(self, opened: OpenOwner) -> None:
         owner = opened.directory.owner
+        opened.used = time.monotonic()
         for kept in (self._open, self._warm, self._hot):
             kept[owner] = opened
             kept.move_to_end(owner)
@@ -245,3 +253,13 @@ class OpenFiles:
             self._hot.popitem(last=False)[1].heat(Heat.WARM)
         if len(self._warm) > _MOST_WARM:
             self._warm.popitem(last=False)[1].heat(Heat.COOL)
+        self._cool_old(opened.used - _COOL_AFTER)
+
+    def _cool_old(self, before: float) -> None:
+        """One at each use: then there are never many."""
+        for owner, oldest in self._warm.items():
+            if oldest.used < before:
+                del self._warm[owner]
+                self._hot.pop(owner, None)
+                oldest.heat(Heat.COOL)
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,29 @@ def test_what_is_kept_of_a_cool_owner_is_another_connection_that_has_done_nothin
     assert subject(store, first) == message(0)
 
 
+def test_the_packs_of_who_was_not_used_for_long_are_not_kept_open(
+    store: NativeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have removed them: their room on the disk is free when nobody has them open."""
+    monkeypatch.setattr(opened, "_COOL_AFTER", 0.0)
+    first, second = fill(store, 0), fill(store, 1)
+    directory = store.directory_of(first)
+    assert directory is not None and subject(store, first) == message(0)
+    assert any("/pack-" in path for path in open_files(directory))
+    subject(store, second)
+    subject(store, second)
+    assert not any("/pack-" in path for path in open_files(directory))
+    assert subject(store, first) == message(0)
+
+
+def open_files(directory: Path) -> list[str]:
+    held = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            held.append(str(entry.readlink()))
+    return [path for path in held if path.startswith(str(directory))]
+
+
 def test_cooling_costs_no_checkpoint_and_closing_does(store):
     owners = [fill(store, number) for number in range(6)]
     logs = [store.directory_of(owner) / "index.sqlite-wal" for owner in owners]  # type: ignore[operator]
@@ -98,8 +122,7 @@ def test_nothing_stays_open_when_a_store_is_closed(store, tmp_path):
     for number in range(9):
         fill(store, number)
     store.close()
-    held = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
-    assert not [path for path in held if path.startswith(str(tmp_path))]
+    assert not open_files(tmp_path)
 
 
 MEMORY = """
