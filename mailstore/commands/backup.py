@@ -4,7 +4,8 @@ TARGET is s3: (the s3_bucket of imapd.conf), s3:BUCKET/PREFIX or file:DIRECTORY.
 changed since the last backup is sent: what is new in his packs, and his index, as they are at one moment,
 while mail goes on arriving. Each object is read back and its SHA-256 compared. The manifest, which makes it a
 backup, is put last: if this is killed, all older backups are as they were, and the next run goes on where
-this one was. It changes nothing in the store, takes no locks, and runs on a replica as well.
+this one was. It changes nothing in the store, takes no locks, and runs on a replica as well. A TARGET that
+had backups of this store and has none any more is refused: a disk that is not mounted looks like that.
 
 Who fails is named, all others are backed up, and the exit status is 1. So it is where a message could not be
 read (mailstore verify says which): the rest of the user is backed up.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from cyrus_sync.mailstore.backup.checking import Checked, check
 from cyrus_sync.mailstore.backup.crowd import all_of
 from cyrus_sync.mailstore.backup.fetching import scratch_of
 from cyrus_sync.mailstore.backup.kept import Kept, folders, kept_of, owner_in
+from cyrus_sync.mailstore.backup.places import place_of
 from cyrus_sync.mailstore.backup.sending import Sender
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.errors import NoSuchUser
@@ -71,6 +74,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
 def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStore) -> int:
     care = context.care(readonly=True)
     care.check()
+    began = time.time()
+    place = place_of(context.config.configdirectory, objects)
+    place.check(objects)
     objects.now()  # Says at once, and once, if the store cannot be had.
     rounds = Rounds(context)
     owners: Iterable[Owner]
@@ -108,7 +114,13 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
     context.print(
         f"{changed} owners backed up to {objects.place}, {unchanged} had not changed; {octets:,} octets sent"
     )
-    return rounds.status or (EX_FAILURE if lacking else EX_OK)
+    status = rounds.status or (EX_FAILURE if lacking else EX_OK)
+    if changed or unchanged:
+        try:
+            place.backed_up(began, everybody=args.everybody and status == EX_OK)
+        except OSError as error:
+            context.warn(f"{place.path}: {error.strerror}; the next backup will not know of this one")
+    return status
 
 
 # -- looking

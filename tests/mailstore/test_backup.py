@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -323,6 +324,40 @@ def test_a_store_that_cannot_be_had_is_said_once(alice: Site) -> None:
     assert done.status == 75
     assert done.err.count("s3://mail at http://127.0.0.1:1") == 1
     assert "Connection refused" in done.err
+
+
+def test_a_disk_that_is_not_mounted_any_more_gets_no_first_backup(alice: Site, target: str) -> None:
+    alice.ok("backup", target, "--everybody")
+    mounted = alice.path / "backup"
+    mounted.rename(alice.path / "elsewhere")
+    for directory_is_there in (False, True):
+        if directory_is_there:
+            mounted.mkdir()
+        done = alice.run("backup", target, "--everybody")
+        assert done.status == 75
+        assert ("is it mounted?" if directory_is_there else "no such directory") in done.err
+        assert not mounted.exists() or not list(mounted.iterdir())
+    (note,) = (alice.path / "conf" / "backup").iterdir()
+    assert str(note) in done.err
+    note.unlink()
+    assert "1 owners backed up" in alice.ok("backup", target, "--everybody").out
+
+
+def test_when_everybody_was_backed_up_last_is_noted(alice: Site, target: str) -> None:
+    def last() -> float | None:
+        (note,) = (alice.path / "conf" / "backup").iterdir()
+        found = json.loads(note.read_bytes())["everybody"]
+        return None if found is None else float(found)
+
+    alice.ok("create", "user/bruno")
+    alice.ok("backup", target, "alice")
+    assert last() is None
+    alice.ok("backup", target, "--everybody")
+    first = last()
+    assert first is not None
+    (alice.path / "spool" / FOLDER / "index.sqlite").write_bytes(b"damaged")
+    assert alice.run("backup", target, "--everybody").status == 1
+    assert last() == first, "not everybody"
 
 
 def test_a_store_that_goes_away_is_not_tried_for_a_hundred_thousand_users(
