@@ -7,14 +7,16 @@ import random
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.native.care.packscan import PackScan
+from cyrus_sync.common.stores.native.care.salvage import Salvage, Values
 from tests.mailstore.conftest import MESSAGE, Site
 from tests.mailstore.damage import KINDS, directory_of
 
@@ -143,6 +145,23 @@ def test_a_user_who_had_only_an_inbox_has_all_of_it_in_the_inbox(site: Site) -> 
     assert site.mailbox("user.bob").uniqueid == uniqueid
 
 
+def test_an_index_of_small_pages_is_read_without_its_head(rich: Site) -> None:
+    """New indexes have pages of 512 octets, those of older releases 4096: only the head tells it."""
+    before = {state.name: (state.uniqueid, state.uidvalidity) for state in mailboxes(rich)}
+    index = directory_of(rich, "bob") / "index.sqlite"
+    index.write_bytes(bytes(100) + index.read_bytes()[100:])
+    assert rich.run("reconstruct", "bob").status == 1
+    assert {state.name: (state.uniqueid, state.uidvalidity) for state in mailboxes(rich)} == before
+
+
+def mailboxes(site: Site) -> list[MailboxState]:
+    store = open_store(site.config(), readonly=True)
+    with store.read(BOB) as reader:
+        found = list(reader.mailboxes())
+    store.close()
+    return found
+
+
 # -- random damage
 
 
@@ -174,6 +193,29 @@ def _garbage(data: bytearray, chance: random.Random) -> None:
 RANDOM: list[Callable[[bytearray, random.Random], None]] = [
     _flip, _cut, _zero_pages, _shuffle_pages, _garbage
 ]  # fmt: skip
+
+
+def test_a_mailbox_of_an_earlier_life_does_not_take_the_place_of_the_one_there_is(
+    rich: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that were given back keep their rows. A replica has its master's modseqs, which may be lower in
+    a later life."""
+    read = Salvage._by_page
+
+    def with_a_page_that_was_given_back(self: Salvage) -> Iterator[tuple[str, Values]]:
+        for table, row in read(self):
+            if table == "mailboxes":
+                fields = dict(zip(self._tables[table].columns, row, strict=True))
+                fields |= {"uniqueid": "old", "id": fields["id"] + 100, "highestmodseq": 1 << 40}
+                yield table, tuple(fields.values())
+            yield table, row
+
+    before = {state.name: state.uniqueid for state in mailboxes(rich)}
+    index = directory_of(rich, "bob") / "index.sqlite"
+    index.write_bytes(bytes(100) + index.read_bytes()[100:])
+    monkeypatch.setattr(Salvage, "_by_page", with_a_page_that_was_given_back)
+    assert rich.run("reconstruct", "bob").status == 1
+    assert {state.name: state.uniqueid for state in mailboxes(rich)} == before
 
 
 @pytest.mark.covers("mailstore: commands and options", "reconstruct")

@@ -22,6 +22,7 @@ _INDEX, _TABLE = (0x02, 0x0A), 0x0D
 _LEAF_HEAD, _INNER_HEAD = 8, 12
 _MOST_COLUMNS = 64
 _MOST_OCTETS = 64 * 1024 * 1024
+_SAMPLE = 8 * 1024 * 1024
 
 
 class Row(NamedTuple):
@@ -35,9 +36,10 @@ class Row(NamedTuple):
 class Pages:
     """A database file, with what of its write-ahead log was committed."""
 
-    def __init__(self, data: bytes | mmap.mmap, log: bytes = b"") -> None:
+    def __init__(self, data: bytes | mmap.mmap, log: bytes = b"", size: int = 0) -> None:
+        """`size` is that of a page, if it is known; else the file tells it by its head, or by its rows."""
         self._data = data
-        self.size, self._reserved = _shape(data, log)
+        self.size, self._reserved = (size, 0) if size else _shape(data, log)
         self._newer = _committed(log, self.size)
         self.count = max(len(data) // self.size, max(self._newer, default=0))
 
@@ -55,6 +57,17 @@ class Pages:
         for number in range(1, self.count + 1):
             if number not in free:
                 yield from self._rows_in(self.page(number), 100 if number == 1 else 0)
+
+    def legible(self) -> int:
+        """Octets of rows that can be read, in a sample of the pages."""
+        step = max(1, self.count * self.size // _SAMPLE)
+        return sum(
+            len(value)
+            for number in range(1, self.count + 1, step)
+            for row in self._rows_in(self.page(number), 100 if number == 1 else 0)
+            for value in row.values
+            if isinstance(value, (str, bytes))
+        )
 
     def _free(self) -> set[int]:
         """Pages that are in no table."""
@@ -132,7 +145,9 @@ def _shape(data: bytes | mmap.mmap, log: bytes) -> tuple[int, int]:
         if size in _SIZES and data[20] <= size - 480:
             return size, data[20]
     size = int.from_bytes(log[8:12], "big") if len(log) >= 12 else 0
-    return (size if size in _SIZES else 4096), 0
+    if size not in _SIZES:
+        size = max(_SIZES, key=lambda size: Pages(data, size=size).legible())
+    return size, 0
 
 
 def _committed(log: bytes, size: int) -> dict[int, bytes]:

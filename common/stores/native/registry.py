@@ -261,9 +261,9 @@ class Registry:
         """What can be read of a damaged file: the table has rows of (uniqueid, kind, name), the index of the
         same in another order."""
         tails = [Path(f"{self._path}{tail}") for tail in ("", "-wal")]
-        data = [path.read_bytes() if path.is_file() else b"" for path in tails]
+        data, log = (path.read_bytes() if path.is_file() else b"" for path in tails)
         found: set[Holding] = set()
-        for _, values in Pages(*data).rows():
+        for _, values in Pages(data, log).rows():
             if len(values) != 3:
                 continue
             one, two, three = values if values[1] in KINDS else (values[2], values[0], values[1])

@@ -84,7 +84,8 @@ class NewIndex:
             self.doubt("there was no index")
         elif not self.salvage.is_whole:
             self.doubt("the index was damaged; what could be read of it was taken over")
-        self.salvage.pour(self.db)
+        held = set(self.store.home.registry.held_by(self.owner))
+        self.salvage.pour(self.db, held)
         self.db.execute(
             "CREATE TEMP TABLE sound (guid BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL,"
             " length INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID"

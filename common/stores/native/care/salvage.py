@@ -11,7 +11,7 @@ import contextlib
 import json
 import mmap
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,8 +88,9 @@ class Salvage:
                 return False
         return True
 
-    def pour(self, into: sqlite3.Connection) -> None:
-        """Put everything that can be had into an empty index."""
+    def pour(self, into: sqlite3.Connection, held: Collection[str] = ()) -> None:
+        """Put everything that can be had into an empty index; `held` are uniqueids that the registry has for
+        the owner now."""
         batches: dict[str, list[Values]] = {}
         for name, row in self._by_sqlite() if self.is_whole else self._by_page():
             batch = batches.setdefault(name, [])
@@ -97,8 +98,10 @@ class Salvage:
             if len(batch) >= _BATCH and name != "mailboxes":
                 self._insert(into, name, batch)
                 batch.clear()
-        # The newest version of a mailbox first: the others are in its way.
-        batches.get("mailboxes", []).sort(key=lambda row: -row[self._column("mailboxes", "highestmodseq")])
+        # What the registry knows comes before a mailbox of an earlier life that had the same name; then the
+        # newest version of a mailbox first: the others are in its way.
+        uniqueid, modseq = (self._column("mailboxes", name) for name in ("uniqueid", "highestmodseq"))
+        batches.get("mailboxes", []).sort(key=lambda row: (row[uniqueid] not in held, -row[modseq]))
         for name, batch in batches.items():
             self._insert(into, name, batch)
 
