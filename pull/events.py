@@ -1,19 +1,23 @@
-"""What the IMAP server tells of: somebody's mail has changed.
+"""What the IMAP server tells of by HTTP: somebody's mail has changed.
 
-Taken are POST and PUT of JSON, whatever the path: an event as Dovecot 2.4's ``event_exporter`` sends it (its
+Taken are POST and PUT of JSON, whatever the path: an event as Dovecot's ``event_exporter`` sends it (its
 user under ``fields``), and as the push notification of Dovecot 2.3 does (driver ``ox``: ``user`` at the top).
-Of an event only the user is believed, and no more than that he is to be looked at.
+Of an event only the user and the folder are believed, and no more than that they are to be looked at.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+
+from cyrus_sync.common.utf7 import encode
+from cyrus_sync.pull.changes import Change
 
 _log = logging.getLogger(__name__)
 
@@ -23,15 +27,24 @@ MOST_OCTETS = 64 * 1024
 _IDLE_SECONDS = 300
 _USER_KEYS = ("user", "username", "session_user")
 
+_ABOUT = frozenset(("SETACL", "DELETEACL", "SETMETADATA", "SETQUOTA"))
+"""Commands after which rights, annotations or limits may be others."""
 
-def users_of(body: bytes) -> list[str]:
-    """The login names that events are about: one object, a list of them, or one a line. Raises ValueError
-    for what is no event."""
+_LISTED = frozenset(("CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE"))
+"""Commands after which the list of folders is another one."""
+
+_TARGET = re.compile(r"[0-9:,*$]+ (?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<atom>[^ ()\"{<]+))")
+"""The words of COPY and MOVE."""
+
+
+def changes_of(body: bytes) -> list[Change]:
+    """What events are about: one object, a list of them, or one a line. Raises ValueError for what is no
+    event."""
     try:
         told = [json.loads(body)]
     except ValueError:
         told = [json.loads(line) for line in body.splitlines() if line.strip()]
-    found = dict.fromkeys(user for event in _flat(told) for user in _user(event))
+    found = dict.fromkeys(change for event in _flat(told) for change in _change(event))
     if not found:
         raise ValueError("no user in it")
     return list(found)
@@ -47,22 +60,43 @@ def _flat(told: Sequence[Any]) -> Iterator[dict[str, Any]]:
             raise ValueError("not an event")
 
 
-def _user(event: dict[str, Any]) -> Iterator[str]:
-    places = [event.get("fields"), event]
-    for place in places:
-        if isinstance(place, dict):
-            for key in _USER_KEYS:
-                if isinstance(place.get(key), str) and place[key]:
-                    yield place[key]
-                    return
+def _change(event: Mapping[str, Any]) -> Iterator[Change]:
+    for fields in (event.get("fields"), event):
+        if isinstance(fields, dict) and (login := next(_texts(fields, _USER_KEYS), "")):
+            command = next(_texts(fields, ("cmd_name",)), "").upper()
+            if command in _ABOUT:
+                yield Change(login, about=True)
+            else:
+                yield Change(login, () if command in _LISTED else _folders(fields, command))
+            return
+
+
+def _folders(fields: Mapping[str, Any], command: str) -> tuple[str, ...]:
+    """Those that have changed; none where not all of them are known. Dovecot's names are UTF-8, a client's
+    words modified UTF-7."""
+    found = [encode(name) for name in _texts(fields, ("mailbox", "folder"))][:1]
+    if found and command.removeprefix("UID ") in ("COPY", "MOVE"):
+        target = _TARGET.fullmatch(next(_texts(fields, ("cmd_args",)), ""))
+        if target is None:
+            return ()
+        quoted = target["quoted"]
+        name = target["atom"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        found.append(name if name.isascii() else encode(name))
+    return tuple(dict.fromkeys(found))
+
+
+def _texts(fields: Mapping[str, Any], keys: Sequence[str]) -> Iterator[str]:
+    for key in keys:
+        if isinstance(fields.get(key), str) and fields[key]:
+            yield fields[key]
 
 
 class Events(Resource):
-    """Calls `changed` with the login names of an event."""
+    """Calls `changed` with what an event is about."""
 
     isLeaf = True
 
-    def __init__(self, changed: Callable[[Sequence[str]], object]) -> None:
+    def __init__(self, changed: Callable[[Sequence[Change]], object]) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # so are most of Twisted's
         self._changed = changed
         self.taken = 0
@@ -75,14 +109,14 @@ class Events(Resource):
         try:
             if len(body) > MOST_OCTETS:
                 raise ValueError(f"more than {MOST_OCTETS} octets ({length.decode('latin-1')[:20]})")
-            users = users_of(body)
+            found = changes_of(body)
         except (ValueError, RecursionError) as error:
             self.refused += 1
             _log.warning("imap_events_listen: an event cannot be read: %s", str(error)[:200])
             request.setResponseCode(400)
             return b"no event\n"
         self.taken += 1
-        self._changed(users)
+        self._changed(found)
         return b"ok\n"
 
     render_PUT = render_POST

@@ -37,10 +37,12 @@ _OBJECT = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 
 @dataclass
 class Listing:
-    """All that one user sees. `subscribed` are names of mailboxes."""
+    """All that one user sees. `subscribed` are names of mailboxes; `others` the prefixes, with their
+    separators, below which those of other users are, which are left out."""
 
     folders: list[Folder] = field(default_factory=list)
     subscribed: set[str] = field(default_factory=set)
+    others: list[tuple[str, str]] = field(default_factory=list)
 
 
 class _Namespaces(NamedTuple):
@@ -72,7 +74,7 @@ class Lister:
             wanted += b" STATUS " + self._items() if session.offers("LIST-STATUS") else b""
             words.append(b"RETURN (" + wanted + b")")
         answers = session.command("LIST", *words)
-        listing = Listing()
+        listing = Listing(others=names.others)
         counters = dict(self._statuses(answers.get("STATUS", [])))
         for attributes, _, raw in parsed(answers.get("LIST", [])):
             shown = self._shown(octets(raw))
@@ -187,7 +189,8 @@ class Lister:
         text = raw.decode("utf-8", "surrogateescape")
         return text if text.isascii() else encode(text)
 
-    def _wire(self, shown: str) -> bytes:
+    def wire(self, shown: str) -> bytes:
+        """A name as a command has it."""
         if self._session.utf8:
             return quoted(decode(shown).encode("utf-8", "surrogateescape"))
         return quoted(shown.encode("ascii"))
@@ -233,7 +236,7 @@ class Lister:
         other = self._taken.setdefault(name, shown)
         if other != shown:
             raise ReplyError(f"it would be the same mailbox as {other}")
-        return Folder(shown, self._wire(shown), name, owner)
+        return Folder(shown, self.wire(shown), name, owner)
 
 
 def _separator(names: _Namespaces) -> str:

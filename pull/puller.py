@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, ReplyError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MailboxState
-from cyrus_sync.common.names import Owner, login_of
+from cyrus_sync.common.names import Owner, login_of, owner_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.pull.about import About
 from cyrus_sync.pull.answers import load_lexer
@@ -20,6 +20,7 @@ from cyrus_sync.pull.folder import FolderPull, Pulled
 from cyrus_sync.pull.folders import Folder
 from cyrus_sync.pull.listing import Lister, Listing
 from cyrus_sync.pull.memory import Memory
+from cyrus_sync.pull.places import Place, Places
 from cyrus_sync.pull.renames import follow_names
 from cyrus_sync.pull.scripts import pull_scripts
 from cyrus_sync.pull.session import Session, sieve_of
@@ -55,6 +56,7 @@ class Puller:
         self._lock = threading.Lock()
         self._shared_locks: dict[Owner, threading.Lock] = {}
         self._shared_done: set[Owner] = set()
+        self.places = Places()
 
     def begin_round(self) -> None:
         """From now on shared folders are looked at again, by the first user who sees them."""
@@ -65,13 +67,16 @@ class Puller:
         self,
         userid: str,
         *,
+        names: Collection[str] = (),
         thorough: bool = True,
         stop: threading.Event | None = None,
     ) -> Pulled:
         """Bring `userid` up to date; what was left out is in `troubles` of what comes back.
 
-        Without `thorough` rights and annotations are asked for of new folders only, and scripts not at all.
-        Blocks.
+        With `names` (mailboxes of his, or shared ones that he is shown) these alone are looked at, as long as
+        that does: a folder that is new, gone or another one needs the list of all, so then he is pulled
+        without `thorough`. Without `thorough` rights and annotations are asked for of new folders only, and
+        scripts not at all. Blocks.
 
         Raises `CannotConnect`, `TLSFailed` (the server), `AuthenticationFailed` (this user), `ServerTrouble`
         and `HungUp` for what ended the pull in the middle, when `stop` is set too; `StoreError`,
@@ -82,8 +87,9 @@ class Puller:
         session = Session(self._settings, login, password, self._directory)
         run = _Run(self, session, userid, stop)
         try:
-            run.go(thorough)
-            if thorough and self._settings.sieve_port:
+            if not (names and run.alone(names)):
+                run.go(thorough and not names)
+            if thorough and not names and self._settings.sieve_port:
                 self._scripts(userid, login, password, run.done)
         except CyrusSyncError as error:
             raise error.at(user=login) from None
@@ -127,6 +133,26 @@ class Puller:
         """What is remembered of an owner."""
         return Memory(self._directory, self._settings.server, owner)
 
+    def place_of(self, userid: str, shown: str) -> Place | None:
+        """Where a folder is that the server shows to `userid` under this name; None where it is not known."""
+        with closing(self.memory_of(Owner("user", userid))) as memory:
+            was = memory.folders().get(shown)
+        return Place(userid, was.name) if was is not None else self.places.find(userid, shown)
+
+    def login_for(self, owner: Owner) -> str:
+        """The user by whom a shared owner can be looked at; "" where nobody was shown it yet."""
+        return self._settings.shared_user or self.places.seen_by(owner)
+
+    def shared_lock(self, owner: Owner) -> threading.Lock:
+        """Held by whoever pulls folders of a shared owner."""
+        with self._lock:
+            return self._shared_locks.setdefault(owner, threading.Lock())
+
+    def look_again(self, owner: Owner) -> None:
+        """A shared owner is pulled by the next one who sees it, in this round, too."""
+        with self._lock:
+            self._shared_done.discard(owner)
+
     @contextmanager
     def shared_turn(self, owner: Owner, login: str) -> Iterator[bool]:
         """Whether `login` is the one who pulls a shared owner now, held until then: he may, and nobody has in
@@ -135,16 +161,14 @@ class Puller:
             turn = self._settings.shared_user in ("", login) and owner not in self._shared_done
             if turn:
                 self._shared_done.add(owner)
-                held = self._shared_locks.setdefault(owner, threading.Lock())
         if not turn:
             yield False
             return
         try:
-            with held:
+            with self.shared_lock(owner):
                 yield True
         except BaseException:
-            with self._lock:
-                self._shared_done.discard(owner)
+            self.look_again(owner)
             raise
 
     @property
@@ -164,12 +188,12 @@ class _Run:
         self.done = Pulled(userid)
         self._memories: dict[Owner, Memory] = {}
 
+        self._lister = Lister(session, userid, self._trouble)
+
     def go(self, thorough: bool) -> None:
+        """All of him."""
         session = self._session
-        if not session.condstore:
-            self._puller.say_once(
-                "the IMAP server has no CONDSTORE: the flags of all messages are read at every pull"
-            )
+        self._say_what_is_slow()
         listing = self._resuming(self._listing)
         owner = Owner("user", self._userid)
         mine = [folder for folder in listing.folders if folder.owner == owner]
@@ -179,11 +203,54 @@ class _Run:
         if thorough:
             self._resuming(about.quota)
         shared = [folder for folder in listing.folders if folder.owner != owner]
+        self._puller.places.learn(self._userid, shared, listing.others)
         for one in sorted({folder.owner for folder in shared}):
             with self._puller.shared_turn(one, login_of(self._userid)) as turn:
                 if turn:
                     theirs = [folder for folder in shared if folder.owner == one]
                     self._owner(one, theirs, about, thorough)
+
+    def alone(self, names: Collection[str]) -> bool:
+        """These mailboxes; False where one of them cannot be looked at by itself."""
+        self._say_what_is_slow()
+        for owner in sorted({owner_of(name) for name in names}):
+            theirs = [name for name in dict.fromkeys(names) if owner_of(name) == owner]
+            mine = owner == Owner("user", self._userid)
+            with nullcontext() if mine else self._puller.shared_lock(owner):
+                done = all(self._by_itself(owner, name) for name in theirs)
+            if not done:
+                self._puller.look_again(owner)
+                return False
+        return True
+
+    def _by_itself(self, owner: Owner, name: str) -> bool:
+        """One mailbox, if its folder is the one that it was: renamed ones are found in the list of all, and
+        what is told of new ones there."""
+        memory = self._memory(owner)
+        was = next((one for one in memory.folders().values() if one.name == name), None)
+        with self._puller.store.read(owner) as reader:
+            ours = reader.mailbox(name)
+        if was is None or ours is None:
+            return False
+        folder = Folder(was.shown, self._lister.wire(was.shown), name, owner)
+        self._resuming(lambda: self._lister.ask_again(folder))
+        self._resuming(lambda: self._lister.identify([folder], memory.folders()))
+        told = folder.counters
+        if told is None or told.uidvalidity != was.counters.uidvalidity or folder.identity != was.identity:
+            return False
+        self._folder(folder, ours, memory, None, thorough=False)
+        return True
+
+    def _say_what_is_slow(self) -> None:
+        if not self._session.condstore:
+            self._puller.say_once(
+                "the IMAP server has no CONDSTORE: the flags of all messages are read at every pull"
+            )
+
+    def _memory(self, owner: Owner) -> Memory:
+        if owner not in self._memories:
+            self._memories[owner] = self._puller.memory_of(owner)
+        return self._memories[owner]
 
     def close(self) -> None:
         self._session.close()
@@ -191,7 +258,7 @@ class _Run:
             memory.close()
 
     def _listing(self) -> Listing:
-        self._lister = Lister(self._session, self._userid, self._trouble)
+        self._lister = Lister(self._session, self._userid, self._trouble)  # it knows which names it has given
         return self._lister.look()
 
     def _trouble(self, text: str) -> None:
@@ -203,7 +270,7 @@ class _Run:
             raise ServerTrouble("stopped before all was pulled")
 
     def _owner(self, owner: Owner, folders: list[Folder], about: About, thorough: bool) -> None:
-        memory = self._memories[owner] = self._puller.memory_of(owner)
+        memory = self._memory(owner)
         self._resuming(lambda: self._lister.identify(folders, memory.folders()))
         self._resuming(
             lambda: follow_names(
@@ -223,21 +290,28 @@ class _Run:
             self._check()
             if folder.counters is not None:  # else it was named when it was listed
                 self._folder(folder, ours.get(folder.name), memory, about, thorough)
-        if self.done.expunged:
+        if self.done.expunged or thorough:
             messages = sum(folder.counters.messages for folder in folders if folder.counters is not None)
             with self._puller.store.read(owner) as reader:
                 memory.forget_contents(2 * messages + _SPARE, reader.has_guids)
 
     def _folder(
-        self, folder: Folder, ours: MailboxState | None, memory: Memory, about: About, thorough: bool
+        self,
+        folder: Folder,
+        ours: MailboxState | None,
+        memory: Memory,
+        about: About | None,
+        thorough: bool,
     ) -> None:
-        """One folder; what is wrong with it alone holds up no other."""
+        """One folder; what is wrong with it alone holds up no other. Without `about`, its messages alone."""
         known = memory.folders().get(folder.shown)
 
         def pull() -> None:
             mailbox = ours
             if mailbox is None or known is None or not known.agrees(mailbox, folder):
                 mailbox = messages()
+            if about is None:
+                return
             if about.folder(folder, mailbox, thorough=thorough or known is None):
                 memory.note_again(self._puller.store, folder)
 

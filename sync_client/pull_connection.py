@@ -1,8 +1,9 @@
 """An IMAP server as the rolling loop sees it: connected to, asked for one user after the other.
 
 Every user is pulled on a connection of his own (`pull.puller`), so the one that stands here is none: it says
-that the server can be reached. Whatever line names a user, he is looked at; rights, annotations and scripts
-are asked for by lines like USER alone, which polling writes.
+that the server can be reached. MAILBOX is a folder alone, which is enough for most events. SUB is the list of
+all folders, and the messages of those that have changed. Rights, annotations and scripts are asked for by
+lines like USER alone, which polling writes.
 """
 
 from __future__ import annotations
@@ -51,28 +52,34 @@ class PullEngine:
         self._stop = stop
         self._pulled = pulled
 
-    async def _pull(self, owner: Owner, *, thorough: bool) -> None:
-        if owner.kind != "user":
-            raise UserTrouble("only users are pulled").at(mailbox=owner.name)
+    async def _pull(self, owner: Owner, *, thorough: bool, names: Sequence[str] = ()) -> None:
+        userid = owner.name if owner.kind == "user" else self._puller.login_for(owner)
+        if not userid:
+            return  # the round over everybody, which comes first, will find somebody who sees it
         if self._turn.is_wanted():
             raise GaveWay()
         try:
             pulled: Pulled = await self._threads.run(
-                self._puller.pull, owner.name, thorough=thorough, stop=self._stop
+                self._puller.pull, userid, names=names, thorough=thorough, stop=self._stop
             )
         except AuthenticationFailed as error:  # this user alone is meant
             raise UserTrouble(error.message).at(**error.address) from error
+        except CyrusSyncError as error:
+            if self._stop.is_set():  # nothing is wrong with him: the rest of him waits in the log
+                raise GaveWay() from error
+            raise
         self._pulled(pulled)
         if pulled.troubles:
             more = f" (and {len(pulled.troubles) - 1} more)" if len(pulled.troubles) > 1 else ""
-            raise UserTrouble(f"{pulled.troubles[0]}{more}").at(user=owner.name)
+            raise UserTrouble(f"{pulled.troubles[0]}{more}").at(user=userid)
 
     async def user(self, userid: str) -> None:
         await self._pull(Owner("user", userid), thorough=True)
 
     async def mailboxes(self, names: Sequence[str]) -> None:
         for owner in dict.fromkeys(map(owner_of, names)):
-            await self._pull(owner, thorough=False)
+            theirs = [name for name in names if owner_of(name) == owner]
+            await self._pull(owner, thorough=False, names=theirs)
 
     async def meta(self, userid: str) -> None:
         await self._pull(Owner("user", userid), thorough=True)

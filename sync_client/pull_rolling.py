@@ -1,9 +1,10 @@
 """``sync_client -r`` with ``sync_source: imap``: our store is kept in step with an IMAP server.
 
 What is to be pulled stands in an action log of its own, below ``sync/pull``: an event of the server is a line
-``MAILBOX user.alice``, a poll is a line ``USER alice`` for everybody. So several events of a user are one
-pull, who fails is set aside and tried again, and lag and status are what they are for any other master. What
-is written into our store stands in *its* action log, from which a channel replicates it.
+``MAILBOX user.alice.Work`` if it names a folder that is known, else ``SUB alice user.alice`` (all of them are
+listed), and a poll is a line ``USER alice`` for everybody. So several events of a folder are one pull, who
+fails is set aside and tried again, and lag and status are what they are for any other master. What is
+written into our store stands in *its* action log, from which a channel replicates it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -49,6 +50,7 @@ from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.watch import FileWatch
 
 if TYPE_CHECKING:
+    from cyrus_sync.pull.changes import Change
     from cyrus_sync.pull.folder import Pulled
     from cyrus_sync.pull.puller import Puller
 
@@ -108,28 +110,59 @@ class PullLog:
             self._log.append([("USER", userid) for userid in userids])
         return len(userids)
 
-    def changed(self, logins: Sequence[str]) -> None:
-        """A line for each of these who is pulled at all."""
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Lines for what has changed of those who are pulled at all."""
         wanted = []
-        for login in logins:
+        for change in changes:
             try:
-                wanted.append(self._space.userid(login))
+                wanted.append((self._space.userid(change.login), change))
             except CyrusSyncError as error:
                 log.warning("imap_events_listen: %s", error)
+        self._look_for_strangers(userid for userid, _ in wanted)
+        lines = [
+            line
+            for userid, change in wanted
+            if self._is_pulled(userid)
+            for line in self._lines(userid, change)
+        ]
+        if lines:
+            self._log.append(list(dict.fromkeys(lines)))
+
+    def _lines(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:
+        if change.about:
+            yield "USER", userid
+            return
+        places = [self._puller.place_of(userid, shown) for shown in change.folders]
+        if not places or None in places:
+            yield _all_of(userid)
+            return
+        for place in places:
+            if place is not None and place.name:
+                yield "MAILBOX", place.name
+            elif place is not None and self._is_pulled(place.userid):
+                yield _all_of(place.userid)
+
+    def _is_pulled(self, userid: str) -> bool:
+        with self._lock:
+            return userid in self._known
+
+    def _look_for_strangers(self, userids: Iterable[str]) -> None:
+        """Whoever is not known may be new: but not at each event."""
         with self._lock:
             late = time.monotonic() - self._asked > _ASK_AGAIN_SECONDS
-            strangers = not self._known.issuperset(wanted)
+            strangers = not self._known.issuperset(userids)
         if strangers and late:
             self._everybody()
-        lines = [("MAILBOX", inbox_of(userid)) for userid in wanted if userid in self._known]
-        if lines:
-            self._log.append(lines)
 
     def _everybody(self) -> list[str]:
         found = everybody(self._cfg, self._kept.mail.userids())
         with self._lock:
             self._known, self._asked = frozenset(found), time.monotonic()
         return found
+
+
+def _all_of(userid: str) -> tuple[str, ...]:
+    return "SUB", userid, inbox_of(userid)
 
 
 def run_pull_rolling(arguments: Arguments, cfg: Config, reload: Callable[[], Config]) -> int:
@@ -187,7 +220,7 @@ class _Parts:
         log.info("rolling pull from %s begins", self.puller.server)
         if not self.arguments.once:
             work = PullLog(cfg, log_file, self.kept, self.puller)
-            _listen(reactor, event_addresses(cfg), lambda logins: _in_thread(few, work.changed, logins))
+            _listen(reactor, event_addresses(cfg), lambda changes: _in_thread(few, work.changed, changes))
             _poll(reactor, few, work, cfg.duration("imap_poll"))
         systemd.notify("READY=1")
         return rolling.run(), stop
@@ -262,7 +295,7 @@ def _poll(reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int) 
 
 
 def _listen(
-    reactor: Reactor, addresses: Sequence[Address], changed: Callable[[Sequence[str]], object]
+    reactor: Reactor, addresses: Sequence[Address], changed: Callable[[Sequence[Change]], object]
 ) -> None:
     """Raises `ConfigError` where an address cannot be had."""
     if not addresses:

@@ -58,31 +58,36 @@ class Sidecar:
 
     def folders(self, owner: Owner | str) -> Folders:
         """Our mailboxes as a client would see them, by their levels below the INBOX (or the top)."""
-        found = {}
-        with self.reader(owner) as reader:
-            top = "" if isinstance(owner, Owner) else f"user.{owner.replace('.', '^')}"
-            for mailbox in reader.mailboxes():
-                if mailbox.intermediate or is_deleted(mailbox.name) or "#sieve" in mailbox.name:
-                    continue
-                levels = mailbox.name.removeprefix(top).lstrip(".").split(".")
-                messages = tuple(
-                    Message(
-                        one.uid,
-                        tuple(sorted(one.flags.lower().split())),
-                        one.internaldate,
-                        _sha1(reader, one.guid),
-                    )
-                    for batch in reader.records(mailbox.uniqueid)
-                    for one in batch
-                    if not one.expunged
-                )
-                found[tuple(level for level in levels if level)] = Mailbox(
-                    mailbox.uidvalidity, mailbox.last_uid + 1, messages
-                )
-        return found
+        return folders_in(self.store, owner)
 
     def close(self) -> None:
         self.store.close()
+
+
+def folders_in(store: MailStore, owner: Owner | str) -> Folders:
+    """Mailboxes of a store as a client would see them."""
+    found = {}
+    top = "" if isinstance(owner, Owner) else f"user.{owner.replace('.', '^')}"
+    with store.read(owner if isinstance(owner, Owner) else Owner("user", owner)) as reader:
+        for mailbox in reader.mailboxes():
+            if mailbox.intermediate or is_deleted(mailbox.name) or "#sieve" in mailbox.name:
+                continue
+            levels = mailbox.name.removeprefix(top).lstrip(".").split(".")
+            messages = tuple(
+                Message(
+                    one.uid,
+                    tuple(sorted(one.flags.lower().split())),
+                    one.internaldate,
+                    _sha1(reader, one.guid),
+                )
+                for batch in reader.records(mailbox.uniqueid)
+                for one in batch
+                if not one.expunged
+            )
+            found[tuple(level for level in levels if level)] = Mailbox(
+                mailbox.uidvalidity, mailbox.last_uid + 1, messages
+            )
+    return found
 
 
 def _sha1(reader: MailReader, guid: bytes) -> str:

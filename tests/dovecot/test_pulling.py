@@ -268,7 +268,7 @@ def test_random_operations(release: str, layout: str, tmp_path: Path) -> None:
             with server.imap("alice") as imap:
                 for _ in range(rng.randrange(4, 25)):
                     number += 1
-                    _operate(imap, rng, number)
+                    operate(imap, rng, number)
             if rng.random() < 0.4:
                 server.deliver("alice", message(number, sender="lmtp"))
             if rng.random() < 0.3:
@@ -289,7 +289,7 @@ def test_random_operations(release: str, layout: str, tmp_path: Path) -> None:
         sidecar.close()
 
 
-def _operate(imap: imaplib.IMAP4, rng: random.Random, number: int) -> None:
+def operate(imap: imaplib.IMAP4, rng: random.Random, number: int) -> None:
     """Something that a user does."""
     names = ["INBOX", "a", "b", "a/x", "b/y", "c"]
     one, other = rng.choice(names), rng.choice(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import subprocess
 import time
@@ -21,8 +22,9 @@ from tests.interop.running import dying_with_us
 from tests.ports import free_port
 
 from .conftest import running_or_skipped
-from .pulling import message
+from .pulling import Folders, folders_in, master_view, message
 from .running import MASTER, MASTER_PASSWORD, RELEASES, Server
+from .test_pulling import operate
 
 EVENTS = {
     "2.3": """
@@ -73,13 +75,17 @@ COMMANDS = (
     "DELETE",
     "RENAME",
     "*SUBSCRIBE",
+    "*ACL",
+    "SETMETADATA",
 )
+READ = '(cmd_name="*FETCH" AND cmd_args="*BODY[*")'
+"""Reading a message without PEEK sets \\Seen."""
 
 
 def exporting(release: str, port: int) -> str:
     """Lines of dovecot.conf by which it tells of what changes."""
     commands = " OR ".join(f'cmd_name="{name}"' for name in COMMANDS)
-    return EVENTS[release].format(port=port, commands=f"({commands})")
+    return EVENTS[release].format(port=port, commands=f"({commands} OR {READ})")
 
 
 @contextmanager
@@ -126,6 +132,12 @@ def flags(conf: Path, user: str) -> list[str]:
         return [one.flags for batch in reader.records(box.uniqueid) for one in batch if not one.expunged]
 
 
+def ours(conf: Path, user: str) -> Folders:
+    store = open_store(Config.load(conf), readonly=True, log=False)
+    with contextlib.closing(store):
+        return folders_in(store, user)
+
+
 @pytest.mark.covers("imapd.conf", "imap_events_listen")
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_changes_is_here_as_soon_as_it_is_told(release: str, tmp_path: Path) -> None:
@@ -144,6 +156,13 @@ def test_what_changes_is_here_as_soon_as_it_is_told(release: str, tmp_path: Path
                 took = time.monotonic() - began
                 server.deliver("alice", message(2))
                 until(lambda: len(flags(conf, "alice")) == 2, "the delivery is here")
+                imap.noop()
+                imap.uid("FETCH", "2", "(BODY[])")
+                until(lambda: flags(conf, "alice")[1] == "\\Seen", "that it was read is here")
+                rng = random.Random(release)
+                for number in range(10, 50):
+                    operate(imap, rng, number)
+                until(lambda: ours(conf, "alice") == master_view(server, "alice"), "all of it is here")
                 client.send_signal(signal.SIGTERM)
                 assert client.wait(scaled(20)) == 75
         log = (tmp_path / "log").read_text()

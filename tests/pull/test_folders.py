@@ -68,7 +68,42 @@ def test_random_changes_at_a_server_that_can_do_more_or_less(capabilities: str, 
                 sidecar.fresh()
 
 
-def _change(server: FakeImap, rng: random.Random) -> None:
+@pytest.mark.parametrize("capabilities", [FULL, WITHOUT_IDS, f"{FULL} X-REPLICATION"])
+def test_folders_of_which_something_is_told_are_enough(capabilities: str, beside: Beside) -> None:
+    rng = random.Random(capabilities)
+    with FakeImap(capabilities) as server:
+        sidecar = beside(server)
+        sidecar.pull("alice")
+        for _ in range(80):
+            places = [sidecar.puller.place_of("alice", name) for name in _change(server, rng)]
+            names = [place.name for place in places if place is not None]
+            sidecar.pull("alice", names=names if all(places) else (), thorough=False)
+            equal(sidecar, server)
+        assert not sidecar.pull("alice").changed
+
+
+def test_a_folder_that_is_told_of_alone_costs_no_list_and_keeps_what_it_is_for(
+    server: FakeImap, beside: Beside
+) -> None:
+    sidecar = beside(server)
+    server.boxes["Sent"] = Box(flags="\\Sent")
+    server.subscribed = {"Sent"}
+    sidecar.pull("alice")
+    server.boxes["Sent"].add(message(1))
+    server.boxes["INBOX"].add(message(2))
+    server.said.clear()
+    assert sidecar.pull("alice", names=["user.alice.Sent"]).messages == 1
+    assert (server.count("LIST"), server.count("STATUS"), server.count("EXAMINE")) == (0, 1, 1)
+    assert not sidecar.pull("alice", names=["user.alice.Sent"]).changed
+    assert server.count("EXAMINE") == 1
+    with sidecar.reader("alice") as reader:
+        sent = reader.mailbox("user.alice.Sent")
+        assert sent is not None and [one.value for one in sent.annotations] == [b"\\Sent"]
+        assert reader.meta(with_sieve=False).subscriptions == ("user.alice.Sent",)
+
+
+def _change(server: FakeImap, rng: random.Random) -> set[str]:
+    """Something that a user does; folders of which a server tells then."""
     boxes = server.boxes
     name = rng.choice(list(boxes))
     box = boxes[name]
@@ -80,10 +115,13 @@ def _change(server: FakeImap, rng: random.Random) -> None:
         case 4 if box.mails:
             moved = box.expunge(rng.choice(list(box.mails)))
             if rng.random() < 0.5:
-                boxes[rng.choice(list(boxes))].add(moved.raw, moved.flags, ident=moved.ident)
+                other = rng.choice(list(boxes))
+                boxes[other].add(moved.raw, moved.flags, ident=moved.ident)
+                return {name, other}
         case 5:
             new = rng.choice("xyz")
             boxes.setdefault(new, Box(rng.randrange(1, 10**9)))
+            return {new}
         case 6 if name != "INBOX":
             boxes.pop(name)
             if rng.random() < 0.6:
@@ -91,6 +129,7 @@ def _change(server: FakeImap, rng: random.Random) -> None:
         case 7 if rng.random() < 0.3:
             box.uidvalidity = rng.randrange(1, 10**9)
             box.modseq += 1
+    return {name}
 
 
 def test_without_condstore_all_flags_are_read_and_that_is_said_once(beside: Beside) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CannotConnect, CyrusSyncError
+from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
-from cyrus_sync.pull.events import MOST_OCTETS, Events, users_of
+from cyrus_sync.pull.changes import Change
+from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
 from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine, UserTrouble
 from cyrus_sync.sync_client.pull_rolling import PullLog, event_addresses
@@ -25,30 +28,50 @@ from cyrus_sync.sync_client.turn import Turn
 from tests.deadlines import until
 from tests.dovecot.pulling import Sidecar
 from tests.ports import free_port
-from tests.pull.fake import FakeImap
+from tests.pull.fake import Box, FakeImap
 from tests.reactors import make_reactor
 
-COMMAND = (
-    b'{"event":"imap_command_finished","hostname":"h","start_time":"2026-11-30T19:00:00Z",'
-    b'"fields":{"user":"alice","cmd_name":"UID STORE","session":"s"}}'
-)
-"""As Dovecot 2.3.19 and 2.4.1 post it."""
 
+def event(name: str, *, args: str = "", box: str = "", user: str = "alice") -> bytes:
+    """As Dovecot 2.3.19 and 2.4.1 post that a command is done."""
+    fields = {"user": user, "cmd_name": name, "cmd_args": args, "mailbox": box, "session": "s"}
+    told = {key: value for key, value in fields.items() if value}
+    return json.dumps({"event": "imap_command_finished", "hostname": "h", "fields": told}).encode()
+
+
+COMMAND = event("UID STORE", args="1 +FLAGS (\\Flagged)", box="INBOX")
+DELIVERY = b'{"event":"mail_delivery_finished","hostname":"h","fields":{"user":"alice","rcpt_to":"alice"}}'
 PUSH = b'{"user":"bob","event":"messageNew","folder":"INBOX","imap-uidvalidity":1,"imap-uid":7}'
 """As the driver ox of Dovecot 2.3 puts it."""
 
 
 @pytest.mark.parametrize(
-    ("body", "users"),
+    ("body", "changes"),
     [
-        (COMMAND, ["alice"]),
-        (PUSH, ["bob"]),
-        (COMMAND + b"\n" + PUSH + b"\n" + COMMAND, ["alice", "bob"]),
-        (b"[" + COMMAND + b"," + PUSH + b"]", ["alice", "bob"]),
+        (COMMAND, [Change("alice", ("INBOX",))]),
+        (PUSH, [Change("bob", ("INBOX",))]),
+        (DELIVERY, [Change("alice")]),
+        (
+            COMMAND + b"\n" + PUSH + b"\n" + COMMAND,
+            [Change("alice", ("INBOX",)), Change("bob", ("INBOX",))],
+        ),
+        (b"[" + DELIVERY + b"," + PUSH + b"]", [Change("alice"), Change("bob", ("INBOX",))]),
+        (
+            event("APPEND", args="Work <115 byte literal>", box="Entw\u00fcrfe & mehr"),
+            [Change("alice", ("Entw&APw-rfe &- mehr",))],
+        ),
+        (event("UID MOVE", args="1:3,7 Work/Deep", box="INBOX"), [Change("alice", ("INBOX", "Work/Deep"))]),
+        (event("COPY", args='2 "a \\"b"', box="Work"), [Change("alice", ("Work", 'a "b'))]),
+        (event("COPY", args="2 Work", box="Work"), [Change("alice", ("Work",))]),
+        (event("COPY", args="2 <4 byte literal>", box="Work"), [Change("alice")]),
+        (event("CREATE", args="New", box="New"), [Change("alice")]),
+        (event("RENAME", args="Old New"), [Change("alice")]),
+        (event("SUBSCRIBE", args="New", box="New"), [Change("alice")]),
+        (event("SETACL", args="INBOX bob lr"), [Change("alice", about=True)]),
     ],
 )
-def test_events_name_their_users(body: bytes, users: list[str]) -> None:
-    assert users_of(body) == users
+def test_events_name_their_users_and_folders(body: bytes, changes: list[Change]) -> None:
+    assert changes_of(body) == changes
 
 
 @pytest.mark.parametrize(
@@ -75,7 +98,7 @@ def test_an_event_is_taken_by_post_and_put_and_only_so_large() -> None:
         request: Any = DummyRequest([b""])
         request.content = io.BytesIO(body)
         render(request)
-    assert heard == [["alice"], ["bob"]]
+    assert heard == [[Change("alice", ("INBOX",))], [Change("bob", ("INBOX",))]]
 
 
 @pytest.fixture
@@ -96,13 +119,35 @@ def test_a_poll_names_everybody_and_an_event_whoever_is_pulled(conf: Config, tmp
     log = SyncLog(tmp_path / "pull.log")
     try:
         work = PullLog(conf, log, kept, puller)
-        work.changed(["alice", "mallory", "a/b"])  # before the first poll, too
+        work.changed([Change("alice"), Change("mallory"), Change("a/b")])  # before the first poll, too
         assert work.poll() == 2
-        work.changed(["zoe.b", "mallory"])
+        work.changed([Change("zoe.b", ("INBOX",)), Change("mallory"), Change("alice", about=True)])
     finally:
         kept.close()
     assert log.path.read_text().splitlines() == [
-        *("MAILBOX user.alice", "USER alice", "USER zoe.b", "MAILBOX user.zoe^b")
+        *("SUB alice user.alice", "USER alice", "USER zoe.b", "SUB zoe.b user.zoe^b", "USER alice")
+    ]
+
+
+def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
+    conf: Config, server: FakeImap, tmp_path: Path
+) -> None:
+    server.namespace = '(("" "/")) (("Other/" "/")) (("Public/" "/"))'
+    server.boxes |= {"Work": Box(), "Public/News": Box()}
+    puller, kept = puller_of(conf)
+    log = SyncLog(tmp_path / "pull.log")
+    try:
+        puller.pull("alice")
+        work = PullLog(conf, log, kept, puller)
+        work.changed([Change("alice", ("INBOX", "Work")), Change("alice", ("Work",))])
+        work.changed([Change("alice", ("Work", "New"))])
+        work.changed([Change("alice", (name,)) for name in ("Public/News", "Other/zoe.b/x", "Other/eve/x")])
+        assert puller.login_for(Owner("shared", "News")) == "alice"
+    finally:
+        kept.close()
+    assert log.path.read_text().splitlines() == [
+        *("MAILBOX user.alice", "MAILBOX user.alice.Work", "SUB alice user.alice", "MAILBOX News"),
+        "SUB zoe.b user.zoe^b",
     ]
 
 
@@ -126,10 +171,9 @@ class Loop:
         self.reactor = make_reactor()
         self.threads = ThreadRunner(self.reactor, 2)
         self.turn = Turn()
+        self.stop = threading.Event()
         self.pulled: list[Any] = []
-        self.engine = PullEngine(
-            sidecar.puller, self.threads, self.turn, threading.Event(), self.pulled.append
-        )
+        self.engine = PullEngine(sidecar.puller, self.threads, self.turn, self.stop, self.pulled.append)
 
     def do(self, work: Any) -> Any:
         done: list[Any] = []
@@ -159,6 +203,22 @@ def test_whatever_line_names_a_user_he_is_pulled(loop: Loop, server: FakeImap) -
     assert [one.messages for one in loop.pulled] == [1, 0]
 
 
+def test_lines_of_folders_look_at_these_alone(loop: Loop, server: FakeImap) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Work": Box(), "Public/News": Box()}
+    loop.do(loop.engine.mailboxes(["News"]))  # nobody is known yet who sees it
+    loop.do(loop.engine.user("alice"))
+    for box in server.boxes.values():
+        box.add(b"Subject: a\r\n\r\nx\r\n")
+    server.said.clear()
+    loop.do(loop.engine.mailboxes(["user.alice.Work"]))
+    loop.do(loop.engine.mailboxes(["News"]))
+    assert [one.messages for one in loop.pulled] == [0, 1, 1]
+    assert (server.count("LIST"), server.count("EXAMINE"), server.count("STATUS")) == (0, 2, 2)
+    loop.do(loop.engine.sub("alice", "user.alice"))
+    assert loop.pulled[-1].messages == 1
+
+
 def test_a_login_that_is_refused_is_the_users_trouble_and_not_the_servers(
     loop: Loop, server: FakeImap
 ) -> None:
@@ -170,6 +230,12 @@ def test_a_login_that_is_refused_is_the_users_trouble_and_not_the_servers(
 
 def test_a_long_run_gives_way_to_what_is_new(loop: Loop) -> None:
     loop.turn.wanted = True
+    with pytest.raises(GaveWay):
+        loop.do(loop.engine.user("alice"))
+
+
+def test_a_pull_that_is_stopped_is_nobodys_trouble(loop: Loop, server: FakeImap) -> None:
+    loop.stop.set()
     with pytest.raises(GaveWay):
         loop.do(loop.engine.user("alice"))
 
