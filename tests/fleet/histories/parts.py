@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cyrus_sync.fleet.settler import KEEP
 from tests.deadlines import scaled, until
 from tests.fleet.histories.wires import Way, Wire
 from tests.fleet.postgres import Postgres
+from tests.objects.seaweed import Seaweed
 
 HOUR = 3600.0
 
@@ -29,11 +32,20 @@ class NoAnswer(Exception):
 class NodeProcess:
     """One node. Its clock is wrong by `skew` seconds."""
 
-    def __init__(self, directory: Path, objects: Path, postgres: Postgres, url: str, skew: float) -> None:
+    def __init__(self, directory: Path, parts: Parts, url: str, skew: float) -> None:
         self.directory = directory
-        self.wire = Wire(("127.0.0.1", postgres.port))
-        self._words = [str(objects), str(skew), url.replace(f":{postgres.port}/", f":{self.wire.port}/")]
+        self.wire = Wire(("127.0.0.1", parts.postgres.port))
+        self.wire_to_objects = Wire(("127.0.0.1", parts.seaweed.port)) if parts.seaweed else None
+        objects = str(parts.objects)
+        if self.wire_to_objects is not None:
+            objects = f"http://127.0.0.1:{self.wire_to_objects.port}/{directory.parent.name}"
+        url = url.replace(f":{parts.postgres.port}/", f":{self.wire.port}/")
+        self._words = [objects, str(skew), url]
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def wires(self) -> list[Wire]:
+        return [wire for wire in (self.wire, self.wire_to_objects) if wire is not None]
 
     def start(self) -> None:
         socket_path = self.directory / "socket"
@@ -89,14 +101,16 @@ class NodeProcess:
 class Parts:
     """Three nodes, and what they depend on. `TROUBLES` are the methods that do them harm."""
 
-    def __init__(self, directory: Path, postgres: Postgres) -> None:
+    def __init__(self, directory: Path, postgres: Postgres, seaweed: Seaweed | None = None) -> None:
+        """Objects are in `seaweed`, or in a directory."""
         self.directory = directory
         self.postgres = postgres
+        self.seaweed = seaweed
         self.objects = directory / "objects"
         self.objects.mkdir()
         url = postgres.database()
         self.nodes = [
-            NodeProcess(directory / f"node{number}", self.objects, postgres, url, skew)
+            NodeProcess(directory / f"node{number}", self, url, skew)
             for number, skew in enumerate((0.0, HOUR, -HOUR))
         ]
         self.disturbed: dict[NodeProcess, float] = {}
@@ -111,11 +125,17 @@ class Parts:
     def stop(self) -> None:
         for node in self.nodes:
             node.kill()
-            node.wire.close()
+            for wire in node.wires:
+                wire.close()
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What can go wrong here."""
+        return TROUBLES + (TROUBLES_OF_S3 if self.seaweed is not None else ())
 
     def trouble(self, what: str, dice: random.Random) -> str:
         """Something goes wrong, and is over when this returns; what it was exactly."""
-        node, seconds = dice.choice(self.nodes), dice.uniform(0.05, 0.8)
+        node, seconds = dice.choice(self.nodes), dice.uniform(0.05, 2 * _HALF_THE_TIME)
         getattr(self, what)(node, seconds)
         return f"{what} {node.directory.name} {seconds:.2f}"
 
@@ -153,6 +173,9 @@ class Parts:
             self.disturbed[one] = time.monotonic() + RESTING
 
     def objects_are_away(self, node: NodeProcess, seconds: float) -> None:
+        if self.seaweed is not None:
+            self._turn_to_objects(self.nodes, Way.CUT, seconds)
+            return
         away = self.objects.with_name("objects, away")
         self.objects.rename(away)
         self.objects.touch()  # nobody shall make a directory there
@@ -160,9 +183,35 @@ class Parts:
         self.objects.unlink()
         away.rename(self.objects)
 
+    def objects_crash(self, node: NodeProcess, seconds: float) -> None:
+        assert self.seaweed is not None
+        self.seaweed.kill()
+        time.sleep(seconds)
+        self.seaweed.start()
+
+    def objects_stand_still(self, node: NodeProcess, seconds: float) -> None:
+        assert self.seaweed is not None
+        with self.seaweed.stopped():
+            time.sleep(seconds)
+
+    def node_is_cut_off_from_objects(self, node: NodeProcess, seconds: float) -> None:
+        self._turn_to_objects([node], Way.CUT, seconds)
+
+    def answers_of_objects_are_lost(self, node: NodeProcess, seconds: float) -> None:
+        self._turn_to_objects([node], Way.MUTE, seconds)
+
+    @staticmethod
+    def _turn_to_objects(nodes: Iterable[NodeProcess], way: Way, seconds: float) -> None:
+        wires = [node.wire_to_objects for node in nodes if node.wire_to_objects is not None]
+        for wire in wires:
+            wire.turn(way)
+        time.sleep(seconds)
+        for wire in wires:
+            wire.turn(Way.OPEN)
+
     def journal_is_settled(self, node: NodeProcess, seconds: float) -> None:
         with contextlib.suppress(NoAnswer):
-            node.ask(do="settle")
+            node.ask(do="settle", keep=KEEP if seconds < _HALF_THE_TIME else 0.0)
 
     def settler_is_killed(self, node: NodeProcess, seconds: float) -> None:
         thread = threading.Thread(target=self.journal_is_settled, args=(node, 0.0), daemon=True)
@@ -183,6 +232,9 @@ class Parts:
         return self.disturbed.get(node, 0.0) >= begun
 
 
+_HALF_THE_TIME = 0.4
+"""What is not needed any more is deleted at once in the other half, under the eyes of who reads it."""
+
 RESTING = 1.5
 """Seconds for which a node may do without PostgreSQL after it was away: `fleet.database` says one."""
 
@@ -190,4 +242,9 @@ TROUBLES = (
     *("node_is_killed", "node_loses_its_cache", "node_is_stopped", "node_is_cut_off"),
     *("answers_are_lost", "line_stands_still", "postgres_crashes", "objects_are_away"),
     *("journal_is_settled", "settler_is_killed"),
+)
+
+TROUBLES_OF_S3 = (
+    *("objects_crash", "objects_stand_still", "node_is_cut_off_from_objects"),
+    "answers_of_objects_are_lost",
 )

@@ -1,4 +1,4 @@
-"""`Wire`: the line between a node and PostgreSQL, in a test's hands."""
+"""`Wire`: the line between a node and PostgreSQL, or an S3 server, in a test's hands."""
 
 from __future__ import annotations
 
