@@ -73,6 +73,8 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.failures = 0
+        """How often it was away when something was asked of it."""
         self._idle: list[_Line] = []
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST)
@@ -98,6 +100,13 @@ class Server:
 
     def run(self, work: Callable[[_Line], list[Row]]) -> list[Row]:
         """`work` on a connection that nobody else has. Raises `Away`, `Lost`, psycopg.Error."""
+        try:
+            return self._run(work)
+        except Away:
+            self.failures += 1
+            raise
+
+    def _run(self, work: Callable[[_Line], list[Row]]) -> list[Row]:
         with self._line() as line:
             try:
                 return work(line)

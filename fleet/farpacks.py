@@ -18,6 +18,7 @@ from cyrus_sync.fleet.base import get_about, get_range
 from cyrus_sync.fleet.cache import CachedOwner
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.journal import Journal, Piece
+from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.objects.store import PIECE, ObjectStore
 
 _LOOKS = 3
@@ -33,7 +34,8 @@ class Far(NamedTuple):
 class FarPacks:
     """The packs of one owner, as PostgreSQL and the object store have them."""
 
-    def __init__(self, owner: Owner, journal: Journal, objects: ObjectStore) -> None:
+    def __init__(self, owner: Owner, journal: Journal, objects: ObjectStore, tallies: Tallies) -> None:
+        self._tallies = tallies
         self._owner = owner
         self._journal = journal
         self._objects = objects
@@ -74,6 +76,7 @@ class FarPacks:
             if data is not None:
                 return data
         else:
+            self._tallies.count("failures lost")
             raise StoreCorrupt(f"{pack_name(pack)}: an object that holds a part of it is lost")
         raise FileNotFoundError(2, "no such pack", pack_name(pack))
 
@@ -90,10 +93,12 @@ class FarPacks:
                     data.append(get_range(self._objects, piece.key, begin, count))
                 except ObjectMissing:
                     return None
+                self._tallies.count("reads objects", count)
                 continue
             octets = self._journal.octets(self._owner, self._number, seq, begin, count)
             if octets is None:
                 return None
+            self._tallies.count("reads journal", count)
             data.append(octets)
         return b"".join(data)
 
@@ -116,17 +121,23 @@ class FarPacks:
 class NearAndFar:
     """`native.packs.PackOctets` of a node. For one thread at a time."""
 
-    def __init__(self, owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore) -> None:
-        self._about = owner, cached, journal, objects
+    def __init__(
+        self, owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore, tallies: Tallies
+    ) -> None:
+        self._about = owner, cached, journal, objects, tallies
         self._near = PackFiles(cached.packs)
-        self._far = FarPacks(owner, journal, objects)
+        self._far = FarPacks(owner, journal, objects, tallies)
+        self._tallies = tallies
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
         try:
             data = self._near.read(pack, offset, length)
         except FileNotFoundError:
             data = b""
-        return data if len(data) == length else self._far.read(pack, offset, length)
+        if len(data) == length:
+            self._tallies.count("reads cache", length)
+            return data
+        return self._far.read(pack, offset, length)
 
     def size(self, pack: int) -> int:
         try:
@@ -139,7 +150,7 @@ class NearAndFar:
             return near
 
     def identity(self, pack: int) -> str:
-        owner, _, journal, _ = self._about
+        owner, _, journal, *_ = self._about
         head = journal.head(owner)
         if head is None:
             raise FileNotFoundError(2, "no such pack", pack_name(pack))

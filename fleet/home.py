@@ -24,6 +24,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, tighten_all
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
@@ -32,14 +33,17 @@ from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackWriter
 from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, directory_of, new_state
+from cyrus_sync.fleet.counted import CountedObjects
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.farpacks import FarPacks, NearAndFar
+from cyrus_sync.fleet.figures import FleetFigures
 from cyrus_sync.fleet.holders import HoldersInPostgres
 from cyrus_sync.fleet.journal import Head, Journal, Newcomer, new_head
 from cyrus_sync.fleet.outgoing import Outgoing, new_place
 from cyrus_sync.fleet.refresh import Refresh
 from cyrus_sync.fleet.servers import Servers
+from cyrus_sync.fleet.tallies import TALLIES, Tallies
 from cyrus_sync.fleet.wal import Position, read_log
 from cyrus_sync.objects.store import ObjectStore
 
@@ -102,8 +106,11 @@ class FleetHome:
         self.registry = HoldersInPostgres(servers)
         self.readonly = readonly
         self.notes = notes
-        self.objects = objects
         self.cache = cache
+        self.tallies = Tallies(cache / TALLIES)
+        self.objects: ObjectStore = CountedObjects(objects, self.tallies)
+        self._servers = servers
+        self._figures: FleetFigures | None = None
         self._partitions = frozenset(partitions)
         self._default = defaultpartition
         self._held: dict[Owner, tuple[int, FleetHold]] = {}
@@ -144,7 +151,15 @@ class FleetHome:
     def userids(self) -> list[str]:
         return sorted(owner.name for owner in self.journal.owners() if owner.kind == "user")
 
+    def add_figures(self, sheet: Sheet) -> None:
+        if self._figures is None:
+            self._figures = FleetFigures(self._servers, self.tallies, self.cache)
+        self._figures.add(sheet)
+
     def close(self) -> None:
+        self.tallies.add_up()
+        if self._figures is not None:
+            self._figures.close()
         self.journal.close()
         self.objects.close()
 
@@ -172,6 +187,7 @@ class FleetHome:
                 return None
             state = cached.state(PATIENCE)
             if state is not None and state.is_of(head):
+                self.tallies.count("copies current")
                 return _found(owner, cached, state, known)
         with cached.lock(PATIENCE):
             refreshed = self._refresh(owner, cached, head)
@@ -184,7 +200,7 @@ class FleetHome:
 
     def _refresh(self, owner: Owner, cached: CachedOwner, head: Head | None) -> tuple[State, Head] | None:
         make_directories(self.notes)  # there once anything is stored, here or elsewhere
-        return Refresh(owner, cached, self.journal, self.objects).run(PATIENCE, head)
+        return Refresh(owner, cached, self.journal, self.objects, self.tallies).run(PATIENCE, head)
 
     def stamps(self) -> Mapping[Owner, Stamp]:
         return {owner: self._stamp(owner, head) for owner, head in self.journal.heads().items()}
@@ -234,7 +250,8 @@ class FleetHome:
             raise StaleOwner() from error
 
     def packs(self, directory: OwnerDirectory) -> NearAndFar:
-        return NearAndFar(directory.owner, self.cached(directory.owner), self.journal, self.objects)
+        cached = self.cached(directory.owner)
+        return NearAndFar(directory.owner, cached, self.journal, self.objects, self.tallies)
 
     def pack_writer(
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
@@ -309,6 +326,7 @@ class FleetHome:
 
     def bring_in(self, made: Sequence[tuple[Hold, Grown]], note: Callable[[], None]) -> None:
         newcomers = []
+        begun = time.perf_counter()
         for hold, grown in made:
             assert isinstance(hold, FleetHold)
             owner, path, _ = hold.directory
@@ -331,6 +349,7 @@ class FleetHome:
             with cached.gate(closed=True, timeout=PATIENCE) as gate:
                 gate.state = new_state(head, str(hold.directory.version))
             hold.held = Held(head, Position())
+            self.tallies.committed(time.perf_counter() - begun, len(one.data))
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         assert isinstance(hold, FleetHold)
@@ -350,10 +369,18 @@ class FleetHome:
                 if before is not None:
                     gate.state = before
                 return
-            self._publish(hold, gate, before if _inode(index) == inode else None, grown)
+            try:
+                self._publish(hold, gate, before if _inode(index) == inode else None, grown)
+            except StaleOwner:
+                self.tallies.count("commits overtaken")
+                raise
+            except BaseException:
+                self.tallies.count("commits failed")
+                raise
 
     def _publish(self, hold: FleetHold, gate: Gate, before: State | None, grown: Grown) -> None:
         """What was committed in the directory since the state `before`; None: the index is another."""
+        begun = time.perf_counter()
         owner, head = hold.directory.owner, hold.held.head
         assert head is not None
         cached, index = self.cached(owner), hold.directory.path / INDEX
@@ -381,6 +408,7 @@ class FleetHome:
         cached.image.write(writes, octets)
         gate.state = state
         hold.held = Held(head, position, published=True)
+        self.tallies.committed(time.perf_counter() - begun, len(data))
 
     def before_release(self, hold: FleetHold) -> None:
         """What was done in the directory behind the commit (the outbox was emptied) is published too, so
@@ -452,7 +480,7 @@ class FleetHome:
             hold = self._hold(directory, lock, Held(head, Position()))
         assert hold is not None
         try:
-            FarPacks(owner, self.journal, self.objects).fetch_all(hold.directory.path)
+            FarPacks(owner, self.journal, self.objects, self.tallies).fetch_all(hold.directory.path)
         except BaseException:
             hold.close()
             raise

@@ -89,7 +89,7 @@ def _make(local: LocalHome, fleet: FleetHome, owner: Owner, image: Path) -> Path
     try:
         path = made.directory.path
         shutil.copyfile(image, path / INDEX)
-        FarPacks(owner, fleet.journal, fleet.objects).fetch_all(path)
+        FarPacks(owner, fleet.journal, fleet.objects, fleet.tallies).fetch_all(path)
         lengths = pack_lengths(path / INDEX)
         uniqueids = _uniqueids(path / INDEX)
         grown = {pack: (0, length) for pack, length in lengths.items() if length}

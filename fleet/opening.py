@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.moving import everybody_here, move_in, move_out
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.settler import Settler
+from cyrus_sync.fleet.tallies import COPIES, READS, Spent
 from cyrus_sync.fleet.trim import everything, trim
 from cyrus_sync.objects.opening import open_objects
 
@@ -68,7 +69,12 @@ class Opened:
     def status(self) -> dict[str, Any]:
         """Figures, by server and of this machine's cache. `Away`."""
         kept = list(everything(self._home.cache))
-        cache = {"users": len(kept), "octets": sum(one.octets for one in kept), "of_at_most": self._most}
+        since, counts = self._home.tallies.of_node()
+        cache = {
+            "users": len(kept), "octets": sum(one.octets for one in kept), "of_at_most": self._most,
+            "counted_since": round(since), "asked_for": _sums(counts, "copies", COPIES),
+            "messages_read": _sums(counts, "reads", READS),
+        }  # fmt: skip
         return {"servers": self._home.journal.figures(), "cache": cache}
 
     def trim(self) -> tuple[int, int]:
@@ -91,3 +97,17 @@ class Opened:
     def move_out(self, owner: Owner, timeout: float) -> Path:
         with closing(LocalHome(self._layout)) as local:
             return move_out(self._home, local, owner, timeout)
+
+
+def _sums(counts: Mapping[str, Spent], kind: str, words: Sequence[str]) -> dict[str, Any]:
+    """How often each was counted, the octets, and the share of those that took nothing from elsewhere: the
+    first of the words."""
+    found = {word: counts.get(f"{kind} {word}", Spent()) for word in words}
+    total = sum(one.times for one in found.values())
+    hits = found[words[0]].times
+    sums: dict[str, Any] = {word: one.times for word, one in found.items()}
+    return {
+        **sums,
+        "octets": sum(one.octets for one in found.values()),
+        "hit_rate": hits / total if total else None,
+    }

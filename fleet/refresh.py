@@ -13,9 +13,10 @@ from cyrus_sync.common.errors import ObjectMissing, StoreCorrupt
 from cyrus_sync.common.files import private
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
-from cyrus_sync.fleet.base import get_base
+from cyrus_sync.fleet.base import decode_base, get_object
 from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, new_state
 from cyrus_sync.fleet.journal import Head, Journal
+from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ class _OtherHistory(Exception):
 class Refresh:
     """Of one owner, once. The caller has the owner's lock on this node."""
 
-    def __init__(self, owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore) -> None:
+    def __init__(
+        self, owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore, tallies: Tallies
+    ) -> None:
+        self._tallies = tallies
+        self._octets = 0
         self._owner = owner
         self._cached = cached
         self._journal = journal
@@ -47,6 +52,8 @@ class Refresh:
         state = self._cached.state(patience)
         for look in range(_LOOKS):
             if head is not None and state is not None and state.is_of(head):
+                if not look:
+                    self._tallies.count("copies current")
                 return state, head
             head = self._journal.head(self._owner)
             with self._cached.gate(closed=True, timeout=patience) as gate:
@@ -77,21 +84,26 @@ class Refresh:
                 if known is None:
                     raise
                 self._tell(error, known, head)
+                known = None
                 self._go(gate, None, head)
         except _OtherHistory as error:
+            self._tallies.count("failures lost")
             raise StoreCorrupt("the journal and the base do not go together") from error
         except (ObjectMissing, _Moved) as error:
             if not last:
                 raise _Moved from error
+            self._tallies.count("failures lost")
             what = f"the object store has lost {head.base}" if head.base else "the journal has a gap"
             raise StoreCorrupt(f"{what}; nothing of the owner can be read without it") from error
         made = new_state(head, self._cached.new_generation())
         if known is None or known.phase is not Phase.CLEAN:
             self._cached.trim(made.generation)
         gate.state = made
+        self._tallies.count("copies journal" if known is not None else "copies base", self._octets)
         return made
 
     def _tell(self, error: Exception, known: State, head: Head) -> None:
+        self._tallies.count("failures history" if isinstance(error, _OtherHistory) else "failures copy")
         if isinstance(error, _OtherHistory):
             log.error(
                 "%s: PostgreSQL does not have commit %d any more, which this node has seen, and is at %d:"
@@ -121,6 +133,7 @@ class Refresh:
             gate.state = writing
             cached.image.apply(entry.data)
             cached.take_in(entry.pieces, entry.data)
+            self._octets += len(entry.data)
             seq, at = entry.seq, entry.head
         if seq != head.seq:
             raise _Moved
@@ -131,7 +144,9 @@ class Refresh:
         """Begin with the base, if there is one: the commit that it is of, and its head."""
         if not head.base:
             return 0, 0
-        about, index = get_base(self._objects, head.base)
+        data = get_object(self._objects, head.base)
+        self._octets += len(data)
+        about, index = decode_base(data)
         with open(self._cached.image.path, "wb", opener=private) as file:
             file.write(index)
         return about.seq, about.head

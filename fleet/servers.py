@@ -36,6 +36,15 @@ class Servers:
         self._known: set[int] = set()
         self._lock = threading.Lock()
 
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self._servers]
+
+    @property
+    def failures(self) -> list[int]:
+        """Of each server, how often it was away when something was asked of it."""
+        return [server.failures for server in self._servers]
+
     def all(self) -> Iterator[Server]:
         """One after the other. Raises `Away`, `Misfit`."""
         return (self._at(place) for place in range(len(self._servers)))

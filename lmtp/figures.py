@@ -53,6 +53,7 @@ class LmtpFigures:
             gauge("lmtp_owners_waiting", "Owners who are being written to, or wait for it.", waiting)
             text = "From DATA to the last recipient's answer."
             sheet.histogram("lmtp_message_duration_seconds", text, took)
+            service.add_figures(sheet)
             add_locks(sheet)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(server_files(settings)))

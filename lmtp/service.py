@@ -15,6 +15,7 @@ from cyrus_sync.common import __version__
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import share_out
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.metrics.tallies import BRIEF, Histogram
 from cyrus_sync.common.names import BadName, Owner
 from cyrus_sync.common.reactor import Reactor, pause
@@ -74,6 +75,7 @@ class Service:
         sasl: SaslServer,
         tls: ServerTLS | None = None,
         duplicates: Duplicates | None = None,
+        add_figures: Callable[[Sheet], None] = lambda _sheet: None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -88,6 +90,8 @@ class Service:
         self.banner = f"{config.servername} cyrus-sync LMTP {__version__}"
         self.deliveries = Deliveries(store, threads, duplicates)
         self.refuses_changes = role_of(config).refuses_changes
+        self.add_figures = add_figures
+        """What the store itself tells Prometheus; blocks."""
         self._scratch = scratch
         self._addresses = Addresses.from_config(config)
         self._placing = Placing.from_config(config)
@@ -114,6 +118,7 @@ class Service:
             sasl=sasl,
             tls=tls,
             duplicates=duplicates,
+            add_figures=care.add_figures,
         )
 
     def close(self) -> None:

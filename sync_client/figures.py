@@ -60,6 +60,8 @@ class ClientFigures:
     log: Path
     traffic: Callable[[], tuple[int, int]]
     certificates: Callable[[], Sequence[CertificateFile]]
+    master: Callable[[Sheet], None]
+    """Adds what the master itself tells."""
 
     def __post_init__(self) -> None:
         self._log = GrowingFile(self.log)
@@ -108,6 +110,7 @@ class ClientFigures:
             sheet.histogram("client_run_duration_seconds", "What a run takes.", measures.runs)
             text = "From the oldest change of a run until all of it was on the replica."
             sheet.histogram("client_cycle_latency_seconds", text, measures.latency)
+            self.master(sheet)
             add_locks(sheet)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(self.certificates()))

@@ -11,6 +11,7 @@ from typing import NamedTuple, assert_never
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.master import Master
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import open_kept, open_store, role_of
@@ -26,6 +27,8 @@ class OpenedMaster(NamedTuple):
     event is set."""
     reconfigure: Callable[[Config], None]
     """Takes what a file that was read anew says of the master's own csync server."""
+    add_figures: Callable[[Sheet], None] = lambda _sheet: None
+    """What the master itself tells Prometheus; blocks."""
 
 
 def open_master(cfg: Config, reactor: Reactor) -> OpenedMaster:
@@ -50,7 +53,7 @@ def _open_store(cfg: Config) -> OpenedMaster:
     kept = open_kept(cfg, replicating=True)
     kept.care.check()
     master = NativeMaster(kept.mail, role_of(cfg).refuses_settling)
-    return OpenedMaster(master, kept.care.sweep, _nothing_to_take)
+    return OpenedMaster(master, kept.care.sweep, _nothing_to_take, kept.care.add_figures)
 
 
 def _open_spool(cfg: Config, reactor: Reactor) -> OpenedMaster:

@@ -95,7 +95,8 @@ class _Parts:
         arguments = job.arguments
         self.reactor = reactor
         self.threads = Turns(reactor)
-        self.master, self.sweep, self.reconfigure_master = open_master(job.cfg, reactor)
+        opened = open_master(job.cfg, reactor)
+        self.master, self.sweep, self.reconfigure_master, self.add_figures = opened
         self.reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -427,6 +428,7 @@ def _tell_figures(job: Job, parts: _Parts, rolling: Rolling) -> None:
         log_path(job.cfg, job.arguments.channel),
         lambda: parts.connector.traffic,
         lambda: client_files(parts.connector.settings.tls) if not parts.connector.settings.path else [],
+        parts.add_figures,
     )
     label = channel_label(job.arguments.channel)
     exporter = Exporter(parts.reactor, parts.threads, metrics, figures.look, "sync_client", channel=label)

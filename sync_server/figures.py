@@ -59,6 +59,7 @@ class ServerFigures:
             text = "Octets of these messages, compressed."
             gauge("server_staged_bytes", text, sum(octets for _, octets, _ in staged), place="memory")
             gauge("server_staged_bytes", text, sum(octets for _, _, octets in staged), place="disk")
+            service.add_figures(sheet)
             add_locks(sheet)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(server_files(settings)))

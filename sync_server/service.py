@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import Shares, share_out
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.dlist import Limits
 from cyrus_sync.common.reactor import Reactor
@@ -69,6 +70,7 @@ class Service:
         store: MailStore | None = None,
         known: Path | None = None,
         refuses: Callable[[], str] = lambda: "",
+        add_figures: Callable[[Sheet], None] = lambda _sheet: None,
     ) -> None:
         """`known`: where the addresses are kept from which administrators have logged in."""
         self.settings = settings
@@ -80,6 +82,8 @@ class Service:
         self.limits = limits or Limits()
         self.refuses = refuses
         """Why no changes of replication are taken now; "" where they are."""
+        self.add_figures = add_figures
+        """What the store itself tells Prometheus; blocks."""
         self.tls_context = tls
         self.store = store
         self.measures = Measures()
@@ -132,6 +136,7 @@ class Service:
             store=store,
             known=config.configdirectory / "sync" / FILE,
             refuses=role_of(config).refuses_replication,
+            add_figures=care.add_figures,
         )
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader
@@ -195,6 +196,10 @@ class StoreCare(Protocol):
     def put_generation(self, text: str) -> None:
         """Write a text, durably, into each partition in use: whoever restores a partition from a backup
         brings back the text that it had then."""
+
+    def add_figures(self, sheet: Sheet) -> None:
+        """What Prometheus is told of the store, besides what its daemons count. Blocks for a second at
+        most."""
 
     def everybody(self) -> list[Owner]:
         """Users in order of userid, then shared top-level mailboxes. An owner counts if anything of it is

@@ -1,17 +1,18 @@
 """fleet: look after a store of many machines: what is in it, settling it, moving users in and out.
 
-status tells what is in PostgreSQL and in this machine's cache. settle brings into the object store what has
-gathered in PostgreSQL, of those who have enough of it or were not changed for a day (with --everybody: of
-all), and keeps this machine's cache within store_cache_size; run it every few minutes, on one machine or on
-all. move-in brings users out of the partitions of this machine into the fleet, move-out back. Each is held
-meanwhile. What uses the other place does not know of them any more: docs/fleet.md says what to stop, and
-when."""
+status tells what is in PostgreSQL and in this machine's cache, and how often the cache had what was wanted.
+settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or were
+not changed for a day (with --everybody: of all), and keeps this machine's cache within store_cache_size; run
+it every few minutes, on one machine or on all. move-in brings users out of the partitions of this machine
+into the fleet, move-out back. Each is held meanwhile. What uses the other place does not know of them any
+more: docs/fleet.md says what to stop, and when."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyrus_sync.common.errors import UsageError
@@ -50,8 +51,26 @@ def _status(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> i
         return 0
     for server in found["servers"]:
         context.print(f"{server['name']}: " + _figures(server))
-    context.print("cache of this machine: " + _figures(found["cache"]))
+    cache = found["cache"]
+    context.print("cache of this machine: " + _figures({word: cache[word] for word in _SIZES}))
+    if cache["counted_since"]:
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(cache["counted_since"]))
+        for what, sums in (
+            ("users asked for", cache["asked_for"]),
+            ("reads of messages", cache["messages_read"]),
+        ):
+            context.print(f"{what} since {since}: {_rates(sums)}")
     return 0
+
+
+_SIZES = ("users", "octets", "of_at_most")
+
+
+def _rates(sums: Mapping[str, Any]) -> str:
+    """How often the cache had what was wanted."""
+    rate = "none" if sums["hit_rate"] is None else f"{sums['hit_rate']:.1%} hits"
+    counts = ", ".join(f"{word} {sums[word]}" for word in sums if word not in ("hit_rate", "octets"))
+    return f"{rate} ({counts})"
 
 
 def _figures(found: dict[str, Any]) -> str:

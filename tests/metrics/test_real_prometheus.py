@@ -7,6 +7,7 @@ import http.server
 import json
 import re
 import shutil
+import smtplib
 import socket
 import subprocess
 import threading
@@ -21,7 +22,9 @@ import yaml
 from cyrus_sync.mailstore.scrub_state import FILE as SCRUB_FILE
 from cyrus_sync.mailstore.scrub_state import Scrub, ScrubState
 from tests.common.wire.kit import issue
-from tests.deadlines import until
+from tests.deadlines import scaled, until
+from tests.fleet.postgres import new_postgres
+from tests.fleet.test_command import Node
 from tests.metrics.prometheus import RULES, Prometheus, prometheus, promtool
 from tests.multisite.world import Site, carry, family_of
 from tests.ports import free_port
@@ -65,6 +68,7 @@ class Watched(NamedTuple):
     server: Prometheus
     pair: Pair
     user: str
+    lmtp: Path
 
 
 class _Files(http.server.BaseHTTPRequestHandler):
@@ -103,12 +107,15 @@ def node_exporter(directory: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> Iterator[Watched]:
-    """A master and its replica, two sites that exchange packets, and a host that receives files."""
+def watched(
+    tmp_path_factory: pytest.TempPathFactory, real_prometheus: None, real_postgres: None
+) -> Iterator[Watched]:
+    """A master and its replica, two sites that exchange packets, a host that receives files, and a node of a
+    fleet that takes mail."""
     root = tmp_path_factory.mktemp("watched")
     files = root / "node"
     files.mkdir()
-    server_port, client_port, shipping_port, web_port = (free_port() for _ in range(4))
+    server_port, client_port, shipping_port, web_port, lmtp_port = (free_port() for _ in range(5))
     replica = Replica(root)
     certificate = issue(root, "replica")
     replica.side.add(
@@ -136,14 +143,42 @@ def watched(tmp_path_factory: pytest.TempPathFactory, real_prometheus: None) -> 
         page = [BIN / "cyrus-sync", "-C", boston.directory / "imapd.conf", "web", "--listen", str(web_port)]
         web = stack.enter_context(subprocess.Popen(page, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
         stack.callback(web.terminate)
-        ports = server_port, client_port, shipping_port, web_port
+        node = stack.enter_context(node_of_fleet(root / "fleet", lmtp_port))
+        ports = server_port, client_port, shipping_port, web_port, lmtp_port
         jobs = {
             "cyrus-sync": [f"127.0.0.1:{port}" for port in ports],
             "node": [stack.enter_context(node_exporter(files))],
         }
         server = stack.enter_context(prometheus(root / "prometheus", jobs))
         pair.master.create("secret-user-name")
-        yield Watched(server, pair, "secret-user-name")
+        yield Watched(server, pair, "secret-user-name", node)
+
+
+@contextlib.contextmanager
+def node_of_fleet(directory: Path, metrics: int) -> Iterator[Path]:
+    """It takes mail by LMTP on a socket, and tells its figures on a port."""
+    socket_path = directory / "lmtp"
+    with new_postgres() as postgres:
+        postgres.start()
+        directory.mkdir()
+        node = Node(directory / "node", postgres.database(), directory / "objects")
+        with node.conf.open("a") as conf:
+            conf.write(f"lmtp_listen: {socket_path}\nsync_metrics_listen: {metrics}\n")
+        node.ok("create", "user/secret-user-name")
+        command = [BIN / "cyrus-sync", "-C", node.conf, "lmtp"]
+        with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+            try:
+                until(socket_path.exists, "LMTP is listened on")
+                yield socket_path
+            finally:
+                process.terminate()
+
+
+def deliver(socket_path: Path, user: str, number: int) -> None:
+    with smtplib.LMTP(str(socket_path), timeout=scaled(20)) as line:
+        with contextlib.suppress(smtplib.SMTPRecipientsRefused):
+            line.sendmail("a@example.org", [f"not-{user}"], b"nothing")
+        line.sendmail("a@example.org", [user], b"Subject: %d\r\n\r\nHello.\r\n" % number)
 
 
 def scrubbed(site: Site) -> None:
@@ -168,7 +203,7 @@ def refuse_something(socket_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
-    server, pair, user = watched
+    server, pair, user, lmtp = watched
     queries = {
         target["expr"]: panel["title"]
         for panel in json.loads(DASHBOARD.read_text())["panels"]
@@ -184,6 +219,7 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
         made += 1
         pair.master.deliver(user, f"message {made}")
         refuse_something(pair.socket)
+        deliver(lmtp, user, made)
         for expression, title in list(left.items()):
             filled = expression
             for name, value in variables.items():
@@ -200,7 +236,7 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
 
 @pytest.mark.timeout(600)
 def test_what_happens_is_seen_and_nobody_is_named(watched: Watched) -> None:
-    server, pair, user = watched
+    server, pair, user, _ = watched
     pair.master.deliver(user, "one more")
     until(pair.master.done, "the log is worked off")
     sent = 'cyrus_sync_client_messages_sent_total{channel="(default)"}'

@@ -48,6 +48,7 @@ class Rig:
             tmp_path / "log",
             lambda: (10, 20),
             list,
+            lambda sheet: sheet.gauge("of_the_master", "What it tells.", 7),
         )
         self.rolling.run()
 

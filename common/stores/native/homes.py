@@ -31,6 +31,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.packs import PackOctets, PackWriter
 
@@ -150,6 +151,9 @@ class OwnerHome(Protocol):
 
     def userids(self) -> list[str]:
         """Everybody of whom files are stored, in order. Costs no look into anybody."""
+
+    def add_figures(self, sheet: Sheet) -> None:
+        """What Prometheus is told of the home, if there is anything. Blocks for a second at most."""
 
     def close(self) -> None: ...
 

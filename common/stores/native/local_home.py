@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, sync_directory, sync_disk, sync_file, tighten_all
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, Stamp
@@ -98,6 +99,9 @@ class LocalHome:
 
     def put_generation(self, text: str) -> None:
         self.partitions.put_generation(text)
+
+    def add_figures(self, sheet: Sheet) -> None:
+        """Nothing: its disks are told of by its daemons."""
 
     def everybody(self) -> list[Owner]:
         found: set[Owner] = set()

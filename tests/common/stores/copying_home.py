@@ -21,6 +21,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
 from cyrus_sync.common.files import tighten_all
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
@@ -197,6 +198,9 @@ class CopyingHome:
 
     def put_generation(self, text: str) -> None:
         (self._vault.directory / "generation").write_text(text, encoding="utf-8")
+
+    def add_figures(self, sheet: Sheet) -> None:
+        pass
 
     def everybody(self) -> list[Owner]:
         found = {*self.vault.owners(), *self.registry.owners()}

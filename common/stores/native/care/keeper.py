@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import (
@@ -70,6 +71,9 @@ class NativeCare:
 
     def put_generation(self, text: str) -> None:
         self._store.home.put_generation(text)
+
+    def add_figures(self, sheet: Sheet) -> None:
+        self._store.home.add_figures(sheet)
 
     def everybody(self) -> list[Owner]:
         return self._store.home.everybody()
