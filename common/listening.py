@@ -7,16 +7,20 @@ Address(interface='2001:db8::1', port=2005, path='')
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
+from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.reactor import Reactor
 
@@ -58,6 +62,15 @@ class Address:
     def is_local(self) -> bool:
         """Whether only this machine can connect there: a UNIX socket, or the loopback interface."""
         return bool(self.path) or self.interface in ("localhost", "::1") or self.interface.startswith("127.")
+
+
+def addresses_of(words: Iterable[str], where: str, default: int, name: str) -> tuple[Address, ...]:
+    """The addresses that an option lists; `name` is the default port in words, `where` the option with file
+    and line. Raises `ConfigError`."""
+    try:
+        return tuple(Address.parse(word, default, names=(name,)) for word in words)
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from None
 
 
 def _port(text: str, default: int, names: tuple[str, ...]) -> int:
@@ -112,6 +125,36 @@ def bind(address: Address, *, backlog: int = 128, mode: int = 0o600) -> socket.s
             ("::", address.port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
         )
     return socket.create_server(("", address.port), backlog=backlog)
+
+
+class OpenPorts:
+    """The ports of a daemon: opened one by one, closed together."""
+
+    def __init__(self, reactor: Reactor, log: logging.Logger) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._open: list[Any] = []
+
+    def open(self, option: str, address: Address, factory: Any, *, mode: int = 0o600) -> None:
+        """Listen as `option` says; `mode` is that of a UNIX socket. Raises `ConfigError` where the address
+        cannot be had; none of the ports is left open then."""
+        try:
+            port = listen(self._reactor, address, factory, mode=mode)
+        except CANNOT as error:
+            self.close()
+            raise ConfigError(f"{option}: cannot listen on {address}: {why_not(error)}") from None
+        self._open.append(port)
+        self._log.info("listening on %s", describe(port))
+
+    @property
+    def where(self) -> list[str]:
+        """What is listened on, for people."""
+        return [describe(port) for port in self._open]
+
+    def close(self) -> Deferred[Any]:
+        """Take no more connections; fires when nothing is listened on."""
+        ports, self._open = self._open, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
 CANNOT = (CannotListenError, OSError, ValueError)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 
-from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.listening import OpenPorts
 from cyrus_sync.common.wire.tls import TLSMemoryBIOFactory
 from cyrus_sync.lifeboat.connection import ImapConnection
 from cyrus_sync.lifeboat.service import Lifeboat
@@ -56,36 +55,26 @@ class Server:
     def __init__(self, boat: Lifeboat) -> None:
         self._boat = boat
         self._clients = Clients(boat)
-        self._ports: list[Any] = []
+        self._ports = OpenPorts(boat.reactor, log)
 
     def open(self, ports: Ports) -> None:
         """Raises `ConfigError` where an address cannot be had; nothing is left open then."""
         for address in ports.plain:
-            self._open("lifeboat_listen", address, self._clients)
+            self._ports.open("lifeboat_listen", address, self._clients)
         if self._boat.tls is not None:
             for address in ports.tls:
                 creator: Any = self._boat.tls  # Twisted's types do not know interfaces
                 inner = TLSMemoryBIOFactory(creator, False, cast(Any, self._clients))
-                self._open("lifeboat_tls_listen", address, inner)
-
-    def _open(self, option: str, address: Address, factory: Any) -> None:
-        try:
-            port = listen(self._boat.reactor, address, factory)
-        except CANNOT as error:
-            self.close()
-            raise ConfigError(f"{option}: cannot listen on {address}: {why_not(error)}") from None
-        self._ports.append(port)
-        log.info("listening on %s", describe(port))
+                self._ports.open("lifeboat_tls_listen", address, inner)
 
     @property
     def where(self) -> list[str]:
         """What is listened on, for people."""
-        return [describe(port) for port in self._ports]
+        return self._ports.where
 
     def close(self) -> Deferred[Any]:
         """Take no more connections."""
-        ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        return self._ports.close()
 
     def stop(self) -> Deferred[None]:
         """Say BYE to everybody; fires soon after."""

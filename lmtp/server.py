@@ -6,13 +6,12 @@ import logging
 import threading
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.listening import Address, OpenPorts
 from cyrus_sync.lmtp.answers import CROWDED
 from cyrus_sync.lmtp.connection import LmtpConnection
 from cyrus_sync.lmtp.service import Service
@@ -67,24 +66,18 @@ class Server:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.clients = Clients(service)
-        self._ports: list[Any] = []
+        self._ports = OpenPorts(service.reactor, log)
         self._stopped = threading.Event()
 
     def open(self, addresses: tuple[Address, ...]) -> None:
         """Raises `ConfigError` where an address cannot be had; nothing is left open then."""
         for address in addresses:
-            try:
-                port = listen(self._service.reactor, address, self.clients, mode=SOCKET_MODE)
-            except CANNOT as error:
-                self.close()
-                raise ConfigError(f"lmtp_listen: cannot listen on {address}: {why_not(error)}") from None
-            self._ports.append(port)
-            log.info("listening on %s", describe(port))
+            self._ports.open("lmtp_listen", address, self.clients, mode=SOCKET_MODE)
 
     @property
     def where(self) -> list[str]:
         """What is listened on, for people."""
-        return [describe(port) for port in self._ports]
+        return self._ports.where
 
     def say_what_is_not_done(self) -> None:
         """Sieve scripts are not executed; whose those are is found out beside the work."""
@@ -110,8 +103,7 @@ class Server:
     def close(self) -> Deferred[Any]:
         """Take no more connections."""
         self._stopped.set()
-        ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        return self._ports.close()
 
     def stop(self) -> Deferred[None]:
         """Take no more messages; fires when what is being delivered is answered, or after a while."""

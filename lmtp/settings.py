@@ -9,7 +9,7 @@ from typing import Self
 from cyrus_sync.common import __version__
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.listening import Address
+from cyrus_sync.common.listening import Address, addresses_of
 from cyrus_sync.common.model import MAX_SIZE
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.namespace import Namespace
@@ -73,12 +73,10 @@ class Settings:
 
 
 def _addresses(config: Config) -> tuple[Address, ...]:
-    try:
-        found = tuple(Address.parse(word, PORT, names=("lmtp",)) for word in config.words("lmtp_listen"))
-    except ValueError as error:
-        raise ConfigError(f"{config.where('lmtp_listen')}{error}") from None
+    where = config.where("lmtp_listen")
+    found = addresses_of(config.words("lmtp_listen"), where, PORT, "lmtp")
     if not found:
-        raise ConfigError(f"{config.where('lmtp_listen')}no address to listen on")
+        raise ConfigError(f"{where}no address to listen on")
     return found
 
 

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 
-from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.listening import Address, OpenPorts
 from cyrus_sync.common.wire.guessing import origin
 from cyrus_sync.common.wire.transport import CsyncProtocol
 from cyrus_sync.sync_server import replies
@@ -69,7 +68,7 @@ class Listeners:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._factory = CsyncFactory(service)
-        self._ports: list[Any] = []
+        self._ports = OpenPorts(service.reactor, log)
         self._dispatched: Dispatched | None = None
 
     def open_dispatched(self, control: socket.socket, orphaned: Callable[[], None]) -> None:
@@ -80,25 +79,18 @@ class Listeners:
     def open(self, addresses: tuple[Address, ...]) -> None:
         """Raises `ConfigError` where an address cannot be had; nothing is left open then."""
         for address in addresses:
-            try:
-                port = listen(self._service.reactor, address, self._factory)
-            except CANNOT as error:
-                self.close()
-                raise ConfigError(f"sync_listen: cannot listen on {address}: {why_not(error)}") from None
-            self._ports.append(port)
-            log.info("listening on %s", describe(port))
+            self._ports.open("sync_listen", address, self._factory)
 
     @property
     def where(self) -> list[str]:
         """What is listened on, for people."""
-        return [describe(port) for port in self._ports]
+        return self._ports.where
 
     def close(self) -> Deferred[Any]:
         """Take no more connections."""
         if self._dispatched is not None:
             self._dispatched.stop()
-        ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        return self._ports.close()
 
     def stop(self) -> Deferred[None]:
         """Fires when every connection has ended (after `GRACE_SECONDS` at the latest)."""

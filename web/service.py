@@ -11,8 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.web.template import Tag
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError
-from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
+from cyrus_sync.common.listening import Address, OpenPorts
 from cyrus_sync.common.metrics.exporter import Exporter
 from cyrus_sync.common.metrics.pages import limited
 from cyrus_sync.common.metrics.settings import MetricsSettings
@@ -52,7 +51,7 @@ class Web:
         self._facts: Facts | None = None
         self._waiting: list[Deferred[Tag]] = []
         self._saved = float("-inf")
-        self._ports: list[Any] = []
+        self._ports = OpenPorts(reactor, log)
         self._exporter = Exporter(reactor, threads, MetricsSettings(), self._figures, "cyrus-sync-web")
         self._looking = LoopingCall(self._look)
         self._looking.clock = cast(Any, reactor)
@@ -84,17 +83,12 @@ class Web:
 
     def _listen(self, address: Address, factory: Any) -> None:
         factory.noisy = False
-        try:
-            port = listen(self._reactor, address, factory)
-        except CANNOT as error:
-            raise ConfigError(f"sync_web_listen: cannot listen on {address}: {why_not(error)}") from None
-        self._ports.append(port)
-        log.info("listening on %s", describe(port))
+        self._ports.open("sync_web_listen", address, factory)
 
     @property
     def where(self) -> list[str]:
         """What is listened on, for people."""
-        return [describe(port) for port in self._ports]
+        return self._ports.where
 
     # -- looking
 
@@ -148,8 +142,7 @@ class Web:
         """Listen no more; keep what is remembered. Blocks for that moment."""
         if self._looking.running:
             self._looking.stop()
-        for port in self._ports:
-            port.stopListening()
+        self._ports.close()
         try:
             self._memory.save()
         except Exception as error:  # it is for show alone
