@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +70,11 @@ def message(number: int, size: int = 0) -> bytes:
     """A message that no other number gives."""
     text = b"Subject: %d\r\n\r\nThis is message %d.\r\n" % (number, number)
     return text + b"x" * max(size - len(text), 0)
+
+
+def random_message(number: int, size: int) -> bytes:
+    """The same, and no compression makes it smaller than `size`."""
+    return message(number) + base64.encodebytes(random.Random(number).randbytes(size))
 
 
 def guid_of(raw: bytes) -> bytes:

@@ -14,10 +14,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
-from tests.common.stores.tools import guid_of, message
-from tests.fleet.histories.node import MARK
+from tests.common.stores.tools import guid_of
+from tests.fleet.histories.node import MARK, text
 from tests.fleet.histories.parts import NoAnswer, NodeProcess, Parts
 
 USERS = 3
@@ -50,9 +51,9 @@ class Message:
     """Those that were answered, and when."""
     tried: list[int] = field(default_factory=list)
 
-    @property
+    @cached_property
     def guid(self) -> str:
-        return guid_of(message(self.number, self.size)).hex()
+        return guid_of(text(self.number, self.size)).hex()
 
 
 @dataclass

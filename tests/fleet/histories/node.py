@@ -26,7 +26,7 @@ from cyrus_sync.fleet.settler import Settler
 from cyrus_sync.objects.directory import DirectoryObjects
 from cyrus_sync.objects.s3 import S3Objects
 from cyrus_sync.objects.store import ObjectStore
-from tests.common.stores.tools import guid_of, message, text_of
+from tests.common.stores.tools import guid_of, message, random_message, text_of
 from tests.objects.seaweed import bucket
 
 LOCK_SECONDS = 20.0
@@ -34,6 +34,13 @@ MARK = "w"
 """What the keywords begin with that count a message's changes."""
 
 Answer = dict[str, Any]
+
+
+def text(number: int, size: int) -> bytes:
+    """The message of a number. A large one stays large: it is an object before its commit."""
+    return random_message(number, size) if size else message(number)
+
+
 T = TypeVar("T")
 
 
@@ -48,7 +55,7 @@ class Node:
 
     def append(self, user: str, number: int, size: int) -> Answer:
         def work(writer: MailWriter, inbox: str) -> int:
-            (uid,) = writer.append(inbox, [(message(number, size), 1, "")])
+            (uid,) = writer.append(inbox, [(text(number, size), 1, "")])
             return uid
 
         return {"uid": self._change(user, work)}
