@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from cyrus_sync.common.classes import dataclass
 
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02

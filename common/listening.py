@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.reactor import Reactor

@@ -43,9 +43,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.model import (
     Annotation,

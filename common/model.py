@@ -10,8 +10,10 @@ the raw message, 20 bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
+
+from cyrus_sync.common.classes import dataclass
 
 NULL_GUID = bytes(20)
 SYSTEM_FLAGS = ("\\Deleted", "\\Answered", "\\Flagged", "\\Draft", "\\Expunged", "\\Seen")

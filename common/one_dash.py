@@ -12,8 +12,9 @@ that a word processor has turned into a typographic one counts as a dash, and ``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.commands import Misuse, version_text
 from cyrus_sync.common.errors import EX_OK, UsageError
 

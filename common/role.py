@@ -21,10 +21,10 @@ from __future__ import annotations
 import enum
 import json
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import make_directories, remove, write_over
 

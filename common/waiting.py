@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.files import give_to_owner_of, make_directories, private
 

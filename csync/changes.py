@@ -11,8 +11,9 @@ expunged. A server that crashes in the middle of a command may have written a pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.identity import annotation_values
 from cyrus_sync.common.master import Settlement
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, Since

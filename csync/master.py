@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import DeferredList
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     ReplyError,
     SettlementRefused,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxNonexistent
 from cyrus_sync.common.model import MailboxState, MessageBody
 from cyrus_sync.common.names import Owner

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxNonexistent, SnapshotLost, StoreError
 from cyrus_sync.common.model import (
     MailboxAnnotation,

@@ -16,9 +16,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from cyrus_sync.common.batches import in_batches
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     MailboxLocked,
     MailboxMoved,

@@ -137,9 +137,7 @@ def import_replica(
         myself = Replica(target.id, target.name, creator=header.sender, signed=1)
         myself = myself.with_keys(Succession.begun(birth.public))
         replicas = {founder.id: founder, myself.id: myself}
-        Family(header.family, header.family_name, target.id, replicas, spool=is_spool(config)).save(
-            directory
-        )
+        Family(header.family, header.family_name, target.id, replicas, spool=is_spool(config)).save(directory)
     with Member.open(config, warn=warn) as member:
         family = member.family
         if family.id != header.family or family.self_id != target.id:

@@ -175,9 +175,7 @@ class Founding:
         update = said.update
         state = replace(update.state, partition=self._context.partition(update.state.partition))
         writer = self._context.batch.writer(owner, sum(said.messages.values()))
-        writer.apply_mailbox(
-            replace(update, state=state, since=None), self._messages, without_inbox=True
-        )
+        writer.apply_mailbox(replace(update, state=state, since=None), self._messages, without_inbox=True)
         self._consumed.update(said.messages)
 
     # -- operations

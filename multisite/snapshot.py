@@ -154,4 +154,3 @@ def _mail_told(member: Member) -> Iterator[Log]:
             for error in member.capture.into(log).everything():
                 member.omit(f"not all mail is in the snapshot: {error}")
         yield log
-

@@ -7,9 +7,9 @@ directory) and ``sql``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.names import DELETED_PREFIX

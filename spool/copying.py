@@ -6,10 +6,10 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.stores import disk
 from cyrus_sync.spool.copies import Copy, copy_of, mapped_copy_of

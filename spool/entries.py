@@ -7,9 +7,10 @@ order; before, text: ``(uniqueid X specialuse Y) 0 default al<TAB>lrs<TAB>``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.protocol import dlist
 from cyrus_sync.spool.names import internal_name
 

@@ -6,11 +6,11 @@ root and uniqueid, keywords, ACL (up to 3.4, and wherever nothing was written si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.model import MAX_KEYWORDS
 from cyrus_sync.common.protocol.dlist import ParseError, parse
 from cyrus_sync.spool.trouble import SpoolDamaged

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import SettlementRefused, StoreCorrupt
 from cyrus_sync.common.master import KnownUser, Master, Settlement, Unreadable
 from cyrus_sync.common.model import MessageBody, MessageSource

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.model import Record
 from cyrus_sync.common.protocol.crc import ANNOT_SEED
 from cyrus_sync.spool.annotations import has_checksums, message_annotations

@@ -11,8 +11,8 @@ import argparse
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.commands import Parser, add_version
 from cyrus_sync.common.config.config import DEFAULT_PATH
 from cyrus_sync.common.config.values import duration

@@ -13,7 +13,9 @@ starts the series anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from cyrus_sync.common.classes import dataclass
 
 FIRST_WAIT = 15
 """Seconds before the second attempt."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_locks, places_of
 from cyrus_sync.common.metrics.sheet import Sheet

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import REPLY_ERRORS, ConnectionLost
 from cyrus_sync.common.metrics.codes import OTHER, code_of
 from cyrus_sync.common.metrics.tallies import LONG, Histogram

@@ -18,8 +18,9 @@ Everything is whole-list dictionary work: a hundred thousand lines take a fracti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.names import Owner, check_mailbox_name, check_userid
 from cyrus_sync.common.synclog.lines import ARGUMENTS, LogLine

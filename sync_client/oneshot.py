@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,

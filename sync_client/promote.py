@@ -19,8 +19,8 @@ Where Cyrus would abort the whole run, the one item is given up; its owner is se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import InvalidUser, MailboxLocked
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.sync_client.engine.errors import ItemsFailed

@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +24,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.allocator import few_arenas
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import EX_TEMPFAIL, ConfigError, CyrusSyncError
 from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not

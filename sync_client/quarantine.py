@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.quarantine_file import (
     Listing,

@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import give_to_owner_of, private, sync_directory
 from cyrus_sync.common.names import Owner

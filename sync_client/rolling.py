@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,

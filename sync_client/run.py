@@ -14,10 +14,11 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from twisted.internet.defer import Deferred
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,

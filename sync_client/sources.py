@@ -8,9 +8,10 @@ batch is out at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxLocked
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines

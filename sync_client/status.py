@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut

@@ -8,7 +8,7 @@ for itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from cyrus_sync.common.classes import dataclass
 
 LEAST_SECONDS = 0.3
 """What a run has for itself in any case."""

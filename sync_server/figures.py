@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_locks, places_of
 from cyrus_sync.common.metrics.sheet import Sheet

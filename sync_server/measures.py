@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.metrics.tallies import BRIEF, Histogram
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
+
+from cyrus_sync.common.classes import dataclass
 
 log = logging.getLogger("sync_server")
 

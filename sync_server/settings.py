@@ -5,11 +5,12 @@ Everything that a session asks for is a field here, so that a test makes its set
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.listening import Address

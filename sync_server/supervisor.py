@@ -26,11 +26,12 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import sdnotify
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.descriptors import raise_soft_limit
 from cyrus_sync.common.errors import EX_OK, EX_SOFTWARE, ConfigError, CyrusSyncError

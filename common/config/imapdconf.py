@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ConfigError
 
 _LINE = re.compile(r"(@?[A-Za-z0-9_-]+):(.*)", re.DOTALL)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.listening import Address

@@ -6,8 +6,8 @@ As in `dlist_parser`, what is read takes time linear in its length however it is
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.protocol.dlist_types import DEFAULT_LIMITS, Limits, ParseError, TooLong
 
 _WORD_END = re.compile(rb'[ \t\r\n\v\f()"]')

@@ -9,9 +9,9 @@ Subscription(userid='alice', mailbox='user.alice.lists')
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     BadParameters,
     InvalidUser,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.protocol.astring import AstringReader
 from cyrus_sync.common.protocol.dlist_types import (
     DEFAULT_LIMITS,

@@ -5,9 +5,9 @@ Import these through `common.protocol.dlist`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ProtocolViolation
 
 MAX_FILE = 2**32 - 1

@@ -7,8 +7,7 @@ Both sides of the protocol are sans-I/O: bytes go in with ``receive_data``, thes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.model import MessageBody, Record
 from cyrus_sync.common.protocol.dlist import Value
 

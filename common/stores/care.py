@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner

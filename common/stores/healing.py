@@ -7,9 +7,10 @@ ends agree on those. A message is taken only if it is what its GUID says.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxLocked, SyncChecksum
 from cyrus_sync.common.master import KnownUser, MasterReader, Unreadable
 from cyrus_sync.common.model import (

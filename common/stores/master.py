@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import MailboxNonexistent, SyncChanged
 from cyrus_sync.common.master import Fetched, KnownUser, Settlement, Unreadable
 from cyrus_sync.common.model import MailboxState, MessageBody, MessageSource, Record

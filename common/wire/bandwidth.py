@@ -15,11 +15,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from twisted.internet.defer import Deferred, succeed
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import values
 from cyrus_sync.common.reactor import Clock, pause
 

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, RecordSource, UserState
 
 PRESENT = (99, 0)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from cyrus_sync.common.classes import dataclass
 
 FREE = 5
 """Attempts of an address without success that are checked at once."""

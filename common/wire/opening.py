@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import (
     AuthenticationFailed,
     CannotConnect,

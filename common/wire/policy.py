@@ -17,10 +17,10 @@ EXTERNAL needs an identity that is proven already: a verified client certificate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.wire import replies
 
 if TYPE_CHECKING:

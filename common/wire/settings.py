@@ -11,9 +11,10 @@ Server(host='replica.example', port='2006', path='', tls=True, noauth=True)
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ConfigError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.wire.bandwidth import Bandwidth

@@ -6,8 +6,9 @@ to load: a command that connects in clear, or prints its help, does without.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from cyrus_sync.common.classes import dataclass
 
 if TYPE_CHECKING:
     from cyrus_sync.common.config import Config

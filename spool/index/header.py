@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from zlib import crc32
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.spool.index.layout import LAYOUTS, NEWEST, OLDEST, STRIDES, Layout, unpacking
 from cyrus_sync.spool.trouble import WITHOUT_FILES, SpoolDamaged
 

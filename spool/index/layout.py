@@ -6,8 +6,9 @@ header, 20 made all times nanoseconds. Version 11 was never released; those belo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from cyrus_sync.common.classes import dataclass
 
 
 class Column(NamedTuple):

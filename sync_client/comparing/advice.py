@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.sync_client.comparing.findings import (
     CHANGED,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 import shlex
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxAnnotation, RecordSource, UserState

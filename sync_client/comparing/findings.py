@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.names import Owner
 
 MOST_SHOWN = 1000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.printable import printable
 from cyrus_sync.sync_client.comparing.findings import lines_of
 from cyrus_sync.sync_client.comparing.progress import Progress

@@ -14,13 +14,13 @@ import json
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.files import give_to_owner_of, make_directories, write_new, write_over

@@ -9,9 +9,10 @@ only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.master import READ_ERRORS, Master, MasterReader
 from cyrus_sync.common.model import MailboxState, Quota, Record, UserMeta

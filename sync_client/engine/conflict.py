@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.identity import Identity, differs, identities, identity, merged
 from cyrus_sync.common.model import MailboxState, Record
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from twisted.internet.defer import Deferred, fail
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import READ_ERRORS
 from cyrus_sync.common.model import MailboxState

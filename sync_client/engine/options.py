@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.reactor import Clock
 from cyrus_sync.sync_client.engine.left_out import LeftOut
 

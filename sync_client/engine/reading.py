@@ -11,8 +11,9 @@ import enum
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.master import Master, MasterReader
 from cyrus_sync.common.model import MailboxState, MailboxUpdate, Record, RecordSource, Since

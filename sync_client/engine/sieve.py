@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import ProtocolError, RemoteDenied, ReplyError, SyncBadSieve, UnknownFailure
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import NULL_GUID, SieveScript

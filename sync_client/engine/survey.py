@@ -8,8 +8,9 @@ the master knows nothing of it, it is left alone. Runs in a thread, reads only.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.master import READ_ERRORS, Master, MasterReader
 from cyrus_sync.common.model import MailboxState, Tombstone

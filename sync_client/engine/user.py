@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError, InvalidUser, MailboxNonexistent, ReplyError
 from cyrus_sync.common.master import READ_ERRORS, Master
 from cyrus_sync.common.model import Quota, UserMeta, UserState

@@ -9,8 +9,8 @@ password too, or its OK is not believed.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import AuthenticationFailed
 from cyrus_sync.common.wire.policy import MECHANISMS, SCRAM, Layer, Policy, common
 

@@ -27,12 +27,12 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from scramp import ScramException, ScramMechanism
 from scramp.core import saslprep
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import StoreCorrupt, StoreError, UsageError
 from cyrus_sync.common.files import make_directories, sync_directory

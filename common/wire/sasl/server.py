@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from scramp import ScramException, ScramMechanism
 
+from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire import replies
