@@ -16,8 +16,6 @@ common.errors.SyncBadSieve: line 1: the block that began here is not closed
 
 from __future__ import annotations
 
-import email.errors
-import email.header
 import hashlib
 import re
 import secrets
@@ -127,16 +125,21 @@ def _split(message: bytes) -> tuple[bytes, bytes]:
 def _encode_subject(name: str) -> str:
     if name.isascii() and "=?" not in name and name == name.strip():
         return name
-    return email.header.Header(name, "utf-8", maxlinelen=75, header_name="Subject").encode(linesep="\r\n")
+    from email.header import Header  # here and below: hardly anybody needs it, and it takes long to load
+
+    return Header(name, "utf-8", maxlinelen=75, header_name="Subject").encode(linesep="\r\n")
 
 
 def _decode_subject(value: bytes) -> str:
     text = value.decode("utf-8", "replace")
     if "=?" not in text:
         return text
+    from email.errors import HeaderParseError
+    from email.header import decode_header, make_header
+
     try:
-        return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.HeaderParseError, LookupError, UnicodeDecodeError):
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeDecodeError):
         return text
 
 

@@ -25,11 +25,7 @@ from cyrus_sync.common.printable import printable
 from cyrus_sync.common.wire.settings import ClientSettings
 from cyrus_sync.sync_client import names, report
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
-from cyrus_sync.sync_client.background import go_to_background, is_supervised
 from cyrus_sync.sync_client.channel import PULL, ChannelLock, channel_directory, check_known
-from cyrus_sync.sync_client.comparing.findings import name_of
-from cyrus_sync.sync_client.rivals import refuse_rivals
-from cyrus_sync.sync_client.status import Thresholds, render
 
 
 class NoServer(CyrusSyncError):
@@ -148,6 +144,8 @@ def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], 
         shutdown_file=stop and str(Path(stop).absolute()),
     )
     from cyrus_sync.common.metrics.settings import MetricsSettings
+    from cyrus_sync.sync_client.background import go_to_background, is_supervised
+    from cyrus_sync.sync_client.rivals import refuse_rivals
 
     MetricsSettings.from_config(cfg, "client", arguments.channel or None)
     lock = None
@@ -177,6 +175,7 @@ def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], 
 
 def _status(arguments: Arguments, cfg: Config) -> int:
     from cyrus_sync.sync_client import overview, user_status
+    from cyrus_sync.sync_client.status import Thresholds, render
 
     thresholds = Thresholds(arguments.warning, arguments.critical)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else overview.TABLE_WIDTH
@@ -236,6 +235,8 @@ def _names(arguments: Arguments, cfg: Config) -> tuple[list[str], int]:
         complain("sync_client", str(error))
 
     if arguments.mode is Mode.COMPARE:
+        from cyrus_sync.sync_client.comparing.findings import name_of
+
         return names.check_each(typed, lambda text: name_of(space.owner(text)), tell)
     if arguments.mode is Mode.MAILBOXES:
         return names.check_each(typed, space.internal, tell)

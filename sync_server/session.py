@@ -33,7 +33,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.common.protocol.connection import ServerConnection
+from cyrus_sync.common.protocol.connection_server import ServerConnection
 from cyrus_sync.common.protocol.events import (
     ConnectionClosed,
     DlistCommand,

@@ -26,7 +26,7 @@ _CACHED_FLAG_SETS = 4096
 _EXPUNGED = "\\Expunged"
 _SYSTEM = {name.lower(): name for name in SYSTEM_FLAGS}
 _BEFORE_EXPUNGED = frozenset(SYSTEM_FLAGS[: SYSTEM_FLAGS.index(_EXPUNGED)])
-_KEYWORD = re.compile(r'[^\x00-\x20\x7f-\U0010ffff(){%*"\\]{1,1023}')
+_KEYWORD = re.compile(r"[!#-$&-'+-\[\]-z|-~]{1,1023}")
 """An IMAP atom. ``]`` is let through: it harms nobody, and refusing it would block a whole mailbox."""
 
 

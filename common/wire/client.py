@@ -31,7 +31,7 @@ from cyrus_sync.common.errors import (
     CyrusSyncError,
     ProtocolViolation,
 )
-from cyrus_sync.common.protocol.connection import ClientConnection
+from cyrus_sync.common.protocol.connection_client import ClientConnection
 from cyrus_sync.common.reactor import Reactor
 from cyrus_sync.common.wire.opening import Opening, ReadyConnection
 from cyrus_sync.common.wire.settings import ClientSettings

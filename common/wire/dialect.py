@@ -36,7 +36,7 @@ PRESENT = (99, 0)
 _WIDE_IDS = (3, 13)
 """The development branch."""
 
-_RELEASE = re.compile(r"\bCyrus (?:sync server|IMAP) v?(\d{1,3})\.(\d{1,3})(?!\d)")
+_RELEASE = re.compile(r"\bCyrus (?:sync server|IMAP) v?([0-9]{1,3})\.([0-9]{1,3})(?![0-9])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ MAX_KEYWORD = 1000
 _KEPT = tuple(name for name in SYSTEM_FLAGS if name != "\\Expunged")
 _SPELLING = {name.lower(): name for name in _KEPT}
 _IGNORED = {"\\recent"}
-_ATOM = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]+")
+_ATOM = re.compile(r"[!#-$&-'+-\[^-z|-~]+")
 
 
 def flags_text(flags: Iterable[str]) -> str:

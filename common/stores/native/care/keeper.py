@@ -1,4 +1,8 @@
-"""`NativeCare`: the care of a native store, one line a question. The answers are in the modules beside."""
+"""`NativeCare`: the care of a native store, one line a question. The answers are in the modules beside.
+
+Each is loaded when it is asked for: most questions are an administrator's, and every client and server has
+a care.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.metrics.sheet import Sheet
@@ -24,23 +29,10 @@ from cyrus_sync.common.stores.care import (
     Scrubbed,
     Surveyed,
 )
-from cyrus_sync.common.stores.native.care.expire import expirable, expire
-from cyrus_sync.common.stores.native.care.lost import give_up, is_unusable
-from cyrus_sync.common.stores.native.care.past import PastStore
-from cyrus_sync.common.stores.native.care.photograph import photograph, put_back, stamp
-from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
-from cyrus_sync.common.stores.native.care.removed import removed_boxes, undelete
-from cyrus_sync.common.stores.native.care.rename import rename_user
-from cyrus_sync.common.stores.native.care.stats import stats, survey
-from cyrus_sync.common.stores.native.care.sweep import sweep
-from cyrus_sync.common.stores.native.care.verify import (
-    rebuild_registry,
-    recount,
-    verify,
-    verify_messages,
-    verify_store,
-)
 from cyrus_sync.common.stores.native.store import NativeStore
+
+if TYPE_CHECKING:
+    from cyrus_sync.common.stores.native.care.past import PastStore
 
 
 class NativeCare:
@@ -79,21 +71,33 @@ class NativeCare:
         return self._store.home.everybody()
 
     def survey(self) -> Iterator[Surveyed]:
+        from cyrus_sync.common.stores.native.care.stats import survey
+
         return survey(self._store)
 
     def expirable(self, retention: int, *, compact: bool = True) -> Iterator[Owner]:
+        from cyrus_sync.common.stores.native.care.expire import expirable
+
         return expirable(self._store, retention, compact=compact)
 
     def problems(self) -> Iterator[Problem]:
+        from cyrus_sync.common.stores.native.care.verify import verify_store
+
         return verify_store(self._store)
 
     def rebuild_registry(self) -> Registered:
+        from cyrus_sync.common.stores.native.care.verify import rebuild_registry
+
         return rebuild_registry(self._store)
 
     def sweep(self, stop: threading.Event | None = None) -> list[Owner]:
+        from cyrus_sync.common.stores.native.care.sweep import sweep
+
         return sweep(self._store, stop)
 
     def as_of(self, moment: int) -> PastStore:
+        from cyrus_sync.common.stores.native.care.past import PastStore
+
         return PastStore(self._store, moment)
 
     # -- of one owner
@@ -102,49 +106,77 @@ class NativeCare:
         return self._store.directory_of(owner) is not None
 
     def stats(self, owner: Owner) -> OwnerStats | None:
+        from cyrus_sync.common.stores.native.care.stats import stats
+
         return stats(self._store, owner)
 
     def verify(self, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+        from cyrus_sync.common.stores.native.care.verify import verify
+
         return verify(self._store, owner, messages=messages)
 
     def verify_messages(self, owner: Owner, after: str, octets: int) -> Scrubbed:
+        from cyrus_sync.common.stores.native.care.verify import verify_messages
+
         return verify_messages(self._store, owner, after, octets)
 
     def recount(self, owner: Owner) -> int:
+        from cyrus_sync.common.stores.native.care.verify import recount
+
         return recount(self._store, owner, PATIENCE)
 
     def expire(self, owner: Owner, retention: int, *, compact: bool = True) -> Expired:
+        from cyrus_sync.common.stores.native.care.expire import expire
+
         return expire(self._store, owner, retention, compact=compact, timeout=PATIENCE)
 
     def removed(self, owner: Owner) -> list[Removed]:
+        from cyrus_sync.common.stores.native.care.removed import removed_boxes
+
         with self._store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
             return removed_boxes(transaction)
 
     def undelete(self, owner: Owner, number: int, name: str) -> MailboxState:
+        from cyrus_sync.common.stores.native.care.removed import undelete
+
         with self._store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
             return undelete(transaction, number, name)
 
     def rename_user(self, old: str, new: str) -> None:
+        from cyrus_sync.common.stores.native.care.rename import rename_user
+
         rename_user(self._store, old, new, timeout=PATIENCE)
 
     # -- copies of an owner
 
     def stamp(self, owner: Owner) -> str:
+        from cyrus_sync.common.stores.native.care.photograph import stamp
+
         return stamp(self._store, owner)
 
     def photograph(self, owner: Owner, index: Path) -> AbstractContextManager[Photograph | None]:
+        from cyrus_sync.common.stores.native.care.photograph import photograph
+
         return photograph(self._store, owner, index)
 
     def put_back(self, owner: Owner, index: Path, packs: Mapping[int, PackPieces], partition: str) -> None:
+        from cyrus_sync.common.stores.native.care.photograph import put_back
+
         put_back(self._store, owner, index, packs, partition)
 
     # -- of one who is damaged or lost
 
     def is_unusable(self, owner: Owner) -> bool:
+        from cyrus_sync.common.stores.native.care.lost import is_unusable
+
         return is_unusable(self._store, owner)
 
     def give_up(self, owner: Owner) -> list[Path]:
+        from cyrus_sync.common.stores.native.care.lost import give_up
+
         return give_up(self._store, owner, PATIENCE)
 
     def reconstruct(self, owner: Owner, *, dry_run: bool = False) -> Reconstructed:
+        from cyrus_sync.common.stores.native.care.reconstruct import reconstruct
+
         return reconstruct(self._store, owner, dry_run=dry_run, timeout=PATIENCE)
