@@ -2,7 +2,8 @@
 
 Every statement is a transaction of its own, and nothing is remembered in a connection. So a pooler that
 works by transaction may stand between, and a server may be replaced by its standby at any time. A server
-that does not answer, or is a standby that may not be written to, is *away* (`errors.Away`).
+that does not answer, or is a standby that may not be written to, is *away* (`errors.Away`). After the first
+one who waited in vain nobody waits for it, until it answers again (`rest`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from psycopg import errors, waiting
 
 from cyrus_sync.common.stores.native.rows import storable
 from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.rest import Rest
 
 Row = tuple[Any, ...]
 
@@ -25,6 +27,8 @@ PATIENCE = 10.0
 """Seconds in which a statement has to be answered."""
 
 _CONNECTING = 5
+_LONG = 0.5
+"""Who has waited for so many seconds, and in vain, is the last one who does."""
 _MOST = 16
 """Connections of a process to one server."""
 
@@ -78,6 +82,7 @@ class Server:
         self._idle: list[_Line] = []
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST)
+        self._rest = Rest(self._answers)
 
     @property
     def name(self) -> str:
@@ -112,8 +117,11 @@ class Server:
                 return work(line)
             except _AWAY as error:
                 self._drop_all(line)
-                kind = Silent if isinstance(error, _NoAnswer) else Lost
-                raise kind(f"PostgreSQL at {self.name}: {_text(error)}") from error
+                text = f"PostgreSQL at {self.name}: {_text(error)}"
+                if isinstance(error, _NoAnswer):
+                    self._rest.begin(text)
+                    raise Silent(text) from error
+                raise Lost(text) from error
 
     @contextlib.contextmanager
     def _line(self) -> Iterator[_Line]:
@@ -139,22 +147,42 @@ class Server:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
+        if reason := self._rest.reason:
+            raise Away(reason)
+        begun = time.monotonic()
         try:
-            line = _Line.connect(
-                self.url, autocommit=True, prepare_threshold=None, connect_timeout=_CONNECTING,
-                target_session_attrs="read-write", application_name="cyrus-sync",
-            )  # fmt: skip
+            return self._connect()
         except psycopg.Error as error:
-            raise Away(f"PostgreSQL at {self.name}: {_text(error)}") from error
-        return line
+            text = f"PostgreSQL at {self.name}: {_text(error)}"
+            if time.monotonic() - begun > _LONG:
+                self._rest.begin(text)
+            raise Away(text) from error
+
+    def _connect(self) -> _Line:
+        return _Line.connect(
+            self.url, autocommit=True, prepare_threshold=None, connect_timeout=_CONNECTING,
+            target_session_attrs="read-write", application_name="cyrus-sync",
+        )  # fmt: skip
+
+    def _answers(self) -> bool:
+        """Whether it can be had again."""
+        try:
+            self._connect().close()
+        except psycopg.Error:
+            return False
+        return True
 
     def _drop_all(self, line: _Line) -> None:
         """A server that has ended one connection has ended the others too."""
         line.close()
-        self.close()
+        self._close_idle()
 
     def close(self) -> None:
-        """Close what nobody uses."""
+        """Nobody uses it any more."""
+        self._rest.close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
         for line in idle:

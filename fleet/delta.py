@@ -35,6 +35,7 @@ _HEAD = struct.Struct("<4sBIIIQI")
 _MAGIC = b"CSJ1"
 _WHOLE = 1
 _LEVEL = 3
+_USER_VERSION = 60
 
 
 class Change(NamedTuple):
@@ -65,6 +66,12 @@ class Image:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def format(self) -> int:
+        """The number of the index's format, where SQLite has it (file format 1.3.15)."""
+        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 (at every commit)
+            return int.from_bytes(os.pread(file.fileno(), 4, _USER_VERSION), "big")
 
     def encode(self, change: Change) -> tuple[bytes, list[tuple[int, bytes]]]:
         """`change` as a difference to this image, and what `write` makes of it."""

@@ -1,28 +1,20 @@
 """`FleetHome`: owners whose directories are copies (`native.homes.OwnerHome`). PostgreSQL says what counts.
 
 A change: the owner's lock on this node, a look whether the copy is up to date, the verbs on the copy, then
-`publish`: what SQLite has committed is read out of its log, and becomes one row of the journal if the
-owner's head is still what it was. Readers on this node wait at the gate meanwhile, which is as long as one
-statement of PostgreSQL's.
-
-Whatever interrupts that leaves the image as it was published last, and a state that says so. The next one
-makes a new generation of it. So no outcome has to be repaired, nor guessed.
+`publishing`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, tighten_all
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
@@ -32,59 +24,22 @@ from cyrus_sync.common.stores.native.homes import UNCOUNTED, Grown, Hold, OwnerD
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackWriter
-from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, directory_of, new_state
+from cyrus_sync.fleet.cache import CachedOwner, Phase, State, directory_of, new_state
 from cyrus_sync.fleet.counted import CountedObjects
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.farpacks import FarPacks, NearAndFar
 from cyrus_sync.fleet.figures import FleetFigures
 from cyrus_sync.fleet.holders import HoldersInPostgres
+from cyrus_sync.fleet.holding import FleetHold, Held, Holds
 from cyrus_sync.fleet.journal import Head, Journal, Newcomer, new_head
 from cyrus_sync.fleet.outgoing import Outgoing, new_place
+from cyrus_sync.fleet.publishing import PATIENCE, Publishing
 from cyrus_sync.fleet.refresh import Refresh
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.tallies import TALLIES, Tallies
-from cyrus_sync.fleet.wal import Position, read_log
+from cyrus_sync.fleet.wal import Position
 from cyrus_sync.objects.store import ObjectStore
-
-PATIENCE = 20.0
-"""Seconds to wait for somebody on this node who commits, or brings an owner here: longer than PostgreSQL is
-given."""
-
-_LONG_LOG = 4 * 1024 * 1024
-"""Octets of SQLite's log after which a writer begins with a new generation."""
-
-
-class FleetHold:
-    """An owner held on this node."""
-
-    def __init__(self, home: FleetHome, directory: OwnerDirectory, lock: FileLock, held: Held) -> None:
-        self.directory = directory
-        self.held = held
-        self._home = home
-        self._lock = lock
-
-    @property
-    def made(self) -> bool:
-        return self.held.head is None
-
-    def close(self) -> None:
-        try:
-            self._home.before_release(self)
-        finally:
-            self._lock.release()
-
-
-@dataclass
-class Held:
-    """What is known of an owner who is held."""
-
-    head: Head | None
-    """None: he is new."""
-    position: Position
-    partition: str = ""
-    place: str = ""
-    published: bool = False
 
 
 class FleetHome:
@@ -113,7 +68,8 @@ class FleetHome:
         self._figures: FleetFigures | None = None
         self._partitions = frozenset(partitions)
         self._default = defaultpartition
-        self._held: dict[Owner, tuple[int, FleetHold]] = {}
+        self._held = Holds()
+        self._publishing = Publishing(self.journal, self.objects, self.tallies)
 
     # -- the whole
 
@@ -170,7 +126,7 @@ class FleetHome:
         return CachedOwner(directory_of(self.cache, owner))
 
     def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
-        if (mine := self._mine(owner)) is not None:
+        if (mine := self._held.mine(owner)) is not None:
             return mine.directory
         cached = self.cached(owner)
         if known is None:
@@ -193,11 +149,6 @@ class FleetHome:
             refreshed = self._refresh(owner, cached, head)
         return _found(owner, cached, refreshed[0], known) if refreshed else None
 
-    def _mine(self, owner: Owner) -> FleetHold | None:
-        """What this thread holds of an owner."""
-        thread, hold = self._held.get(owner, (0, None))
-        return hold if thread == threading.get_ident() else None
-
     def _refresh(self, owner: Owner, cached: CachedOwner, head: Head | None) -> tuple[State, Head] | None:
         make_directories(self.notes)  # there once anything is stored, here or elsewhere
         return Refresh(owner, cached, self.journal, self.objects, self.tallies).run(PATIENCE, head)
@@ -206,7 +157,7 @@ class FleetHome:
         return {owner: self._stamp(owner, head) for owner, head in self.journal.heads().items()}
 
     def stamp(self, directory: OwnerDirectory) -> Stamp | None:
-        mine = self._mine(directory.owner)
+        mine = self._held.mine(directory.owner)
         head = mine.held.head if mine is not None else self.journal.head(directory.owner)
         return self._stamp(directory.owner, head) if head is not None else None
 
@@ -222,7 +173,12 @@ class FleetHome:
         if found is None:
             raise StoreError("not stored")
         with self.reading(found):
-            return schema.glance(found.path / INDEX, unlocked=False)
+            try:
+                return schema.glance(found.path / INDEX, unlocked=False)
+            except schema.OldVersion:
+                connection = schema.connect(found.path / INDEX, readonly=True)
+                connection.execute("BEGIN")
+                return connection
 
     def check_unknown(self, owner: Owner) -> bool:
         if owner != SERVER and self.registry.was_there(owner) and self.journal.head(owner) is None:
@@ -233,7 +189,14 @@ class FleetHome:
         return False
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
-        connection = schema.connect(directory.path / INDEX, readonly=False)
+        """An index of an older format is read as it is. Who holds the owner has one of the present format."""
+        path = directory.path / INDEX
+        try:
+            connection = schema.connect(path, readonly=False)
+        except schema.OldVersion:
+            if held:
+                raise
+            return schema.connect(path, readonly=True)
         connection.execute("PRAGMA synchronous = OFF")  # a copy need not outlive a power cut
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # what was changed is read out of the log
         return connection
@@ -278,28 +241,24 @@ class FleetHome:
             if refreshed is None:
                 lock.release()
                 return None
-            state = self._fit_for_writing(cached, refreshed[0])
-            return self._hold(_found(owner, cached, state, known), lock, Held(refreshed[1], state.position))
+            try:
+                state, head = self._publishing.fit_for_writing(owner, cached, *refreshed)
+            except StaleOwner:  # another node has upgraded the index
+                refreshed = self._refresh(owner, cached, None) or refreshed
+                state, head = self._publishing.fit_for_writing(owner, cached, *refreshed)
+            return self._hold(_found(owner, cached, state, known), lock, Held(head, state.position))
         except BaseException:
             lock.release()
             raise
 
     def _hold(self, directory: OwnerDirectory, lock: FileLock, held: Held) -> FleetHold:
-        hold = FleetHold(self, directory, lock, held)
-        self._held[directory.owner] = (threading.get_ident(), hold)
+        hold = FleetHold(directory, lock, held, self._before_release)
+        self._held.add(hold)
         return hold
 
-    def _fit_for_writing(self, cached: CachedOwner, state: State) -> State:
-        """A new generation where SQLite's log is not known to the end, or has become long."""
-        found = read_log(cached.generation(state.generation) / INDEX, state.position)
-        if found is not None:
-            octets = found[0].frames * (found[1].page if found[1] is not None else schema.SMALL_PAGE)
-            if octets < max(_LONG_LOG, cached.image.path.stat().st_size):
-                return state
-        with cached.gate(closed=True, timeout=PATIENCE) as gate:
-            state = state._replace(generation=cached.new_generation(), position=Position())
-            gate.state = state
-        return state
+    def _before_release(self, hold: FleetHold) -> None:
+        self._publishing.publish_rest(hold, self.cached(hold.directory.owner))
+        self._held.end(hold)
 
     def make(self, owner: Owner, partition: str, *, large: bool = False) -> Hold:
         partition = self.check_partition(partition)
@@ -353,96 +312,20 @@ class FleetHome:
 
     def publish(self, hold: Hold, commit: Callable[[], Grown | None]) -> None:
         assert isinstance(hold, FleetHold)
-        cached = self.cached(hold.directory.owner)
-        index = hold.directory.path / INDEX
-        with cached.gate(closed=True, timeout=PATIENCE) as gate:
-            before, inode = gate.state, _inode(index)
-            if before is not None:
-                gate.state = before._replace(phase=Phase.COMMITTING)
-            try:
-                grown = commit()
-            except BaseException:
-                if before is not None and read_log(index, before.position) == (before.position, None):
-                    gate.state = before
-                raise
-            if grown is None:
-                if before is not None:
-                    gate.state = before
-                return
-            try:
-                self._publish(hold, gate, before if _inode(index) == inode else None, grown)
-            except StaleOwner:
-                self.tallies.count("commits overtaken")
-                raise
-            except BaseException:
-                self.tallies.count("commits failed")
-                raise
-
-    def _publish(self, hold: FleetHold, gate: Gate, before: State | None, grown: Grown) -> None:
-        """What was committed in the directory since the state `before`; None: the index is another."""
-        begun = time.perf_counter()
-        owner, head = hold.directory.owner, hold.held.head
-        assert head is not None
-        cached, index = self.cached(owner), hold.directory.path / INDEX
-        logged = read_log(index, before.position) if before is not None else None
-        outgoing = Outgoing(cached.packs, self.objects, head.place, head.seq + 1)
-        outgoing.take(grown)
-        if logged is not None:
-            position, change = logged
-            if change is None:
-                assert before is not None
-                gate.state = before
-                return
-            difference, writes = cached.image.encode(change)
-            octets = change.total * change.page
-        else:
-            difference = encode_whole(index)
-            content = index.read_bytes()
-            position, writes, octets = Position(), [(0, content)], len(content)
-        data = outgoing.behind(difference)
-        new = new_head()
-        seq = self.journal.swap(owner, head, new, outgoing.pieces, data)
-        head = head._replace(head=new, seq=seq)
-        state = new_state(head, str(hold.directory.version))._replace(position=position)
-        gate.state = state._replace(phase=Phase.WRITING)
-        cached.image.write(writes, octets)
-        gate.state = state
-        hold.held = Held(head, position, published=True)
-        self.tallies.committed(time.perf_counter() - begun, len(data))
-
-    def before_release(self, hold: FleetHold) -> None:
-        """What was done in the directory behind the commit (the outbox was emptied) is published too, so
-        that no node takes its lines for lines that wait. If that fails, they are written twice."""
-        owner = hold.directory.owner
-        if hold.held.published:
-            with contextlib.suppress(CyrusSyncError, OSError, sqlite3.Error):
-                found = read_log(hold.directory.path / INDEX, hold.held.position)
-                if found is not None and found[1] is not None:
-                    self.publish(hold, dict)
-        if self._held.get(owner, (0, None))[1] is hold:
-            del self._held[owner]
+        self._publishing.publish(hold, self.cached(hold.directory.owner), commit)
 
     def abandon(self, hold: Hold) -> None:
         assert isinstance(hold, FleetHold)
-        owner, head = hold.directory.owner, hold.held.head
-        cached = self.cached(owner)
-        with cached.gate(closed=True, timeout=PATIENCE) as gate:
-            state = gate.state
-            if head is None:
-                cached.wipe()
-                gate.clear()
-            elif state is not None and state.phase is Phase.COMMITTING:
-                generation = cached.new_generation()
-                cached.trim(generation)
-                gate.state = state._replace(phase=Phase.CLEAN, generation=generation, position=Position())
-        if head is None:
+        owner = hold.directory.owner
+        self._publishing.abandon(hold, self.cached(owner))
+        if hold.made:
             with contextlib.suppress(Away):  # what was told of him is tentative, and misleads nobody
                 if self.journal.head(owner) is None:
                     self.registry.forget(owner)
 
     def remove(self, directory: OwnerDirectory) -> None:
         owner = directory.owner
-        mine = self._mine(owner)
+        mine = self._held.mine(owner)
         assert mine is not None
         assert mine.held.head is not None
         uniqueids = self.registry.held_by(owner)
@@ -504,10 +387,3 @@ def _found(owner: Owner, cached: CachedOwner, state: State, known: OwnerDirector
     if known is not None and known.version == state.generation:
         return known
     return OwnerDirectory(owner, cached.generation(state.generation), state.generation)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 (at every commit)
-    except FileNotFoundError:
-        return 0

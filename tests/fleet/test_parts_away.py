@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cyrus_sync.fleet.settler import Settler
 from tests.common.stores.conformance_nodes import append, uids
 from tests.common.stores.tools import ALICE, INBOX, Clock, bodies_in, message
 from tests.deadlines import scaled, until
+from tests.fleet.histories.wires import Way, Wire
 from tests.fleet.nodes import Fleet
 from tests.fleet.postgres import Postgres, new_postgres
 from tests.fleet.test_two_nodes import run_group
@@ -63,6 +65,30 @@ def test_while_postgresql_is_away_changes_are_deferred_and_reads_go_on(tmp_path,
     until(lambda: _tries(lambda: append(here, 5)), "it answers again")
     assert bodies_in(here)[:3] == [message(1), message(3), message(5)]
     here.close()
+
+
+@pytest.mark.covers("A fleet: losing a part of it", "3")
+def test_a_postgresql_that_never_answers_keeps_one_waiting_and_nobody_else(tmp_path, postgres, monkeypatch):
+    """A listener that takes connections and says nothing: as far as a node can see, packets are dropped."""
+    wire = Wire(("127.0.0.1", postgres.port))
+    url = postgres.database().replace(f":{postgres.port}/", f":{wire.port}/")
+    monkeypatch.setattr(databases, "_CONNECTING", 2)
+    here = node_on(tmp_path, url)
+    append(here, 1)
+    here.home.journal._servers.of(ALICE)._close_idle()
+    wire.turn(Way.STILL)
+    assert bodies_in(here) == [message(1)]
+    begun = time.monotonic()
+    for _ in range(20):
+        assert bodies_in(here) == [message(1)]
+        with pytest.raises(MailboxLocked, match="PostgreSQL"):
+            append(here, 2)
+    assert time.monotonic() - begun < scaled(2)
+    wire.turn(Way.OPEN)
+    until(lambda: _tries(lambda: append(here, 3)), "it is asked again")
+    assert bodies_in(here) == [message(1), message(3)]
+    here.close()
+    wire.close()
 
 
 def _signal(number: int, pids: list[int]) -> None:

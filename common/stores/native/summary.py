@@ -15,6 +15,7 @@ from cyrus_sync.common.model import Annotation, MailboxState, Quota
 from cyrus_sync.common.names import Owner, inbox_of, is_deleted
 from cyrus_sync.common.stores.native.reader import seen_of
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
+from cyrus_sync.common.stores.native.schema import WITH_HISTORY, stored_version
 from cyrus_sync.common.summary import user_digest
 
 NEVER = 2**62
@@ -74,8 +75,10 @@ _ONE = (
     " EXISTS (SELECT 1 FROM annotations WHERE mailbox = 0),"
     " (SELECT count(*) FROM messages WHERE guid NOT IN (SELECT guid FROM records WHERE unlinked = 0)),"
     " (SELECT count(*) FROM outbox),"
-    " (SELECT at FROM history ORDER BY seq LIMIT 1)"
 )
+_PAST = " (SELECT at FROM history ORDER BY seq LIMIT 1)"
+_NO_PAST = " NULL"
+"""Where the index is of a version that has no history yet, and is read as it is."""
 _PACKS = (
     "SELECT pack, length, (SELECT coalesce(sum(length), 0) FROM messages WHERE messages.pack = packs.pack)"
     " FROM packs WHERE length > 0 ORDER BY pack"
@@ -108,7 +111,9 @@ def summarise(owner: Owner, connection: sqlite3.Connection) -> Summary:
     quotas = [Quota(root, json.loads(limits)) for root, limits in query("SELECT root, limits FROM quotas")]
     subscriptions = [name for (name,) in query("SELECT mailbox FROM subscriptions")]
     seen = list(map(seen_of, query("SELECT uniqueid, lastread, lastuid, lastchange, seenuids FROM seen")))
-    expunged, oldest_expunged, tombstone, former, of_server, needless, waiting, past = query(_ONE).fetchone()
+    expunged, oldest_expunged, tombstone, former, of_server, needless, waiting, past = query(
+        _ONE + (_PAST if stored_version(connection) >= WITH_HISTORY else _NO_PAST)
+    ).fetchone()
     stored, stored_octets, needed = query(
         "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length), 0) FROM messages"
     ).fetchone()
