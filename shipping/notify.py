@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from email.message import EmailMessage
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.shipping.order import Order
@@ -60,6 +59,8 @@ def _by_program(program: str, addresses: list[str], subject: str, text: str) -> 
 
 
 def _by_sendmail(program: str, addresses: list[str], subject: str, text: str) -> None:
+    from email.message import EmailMessage  # takes long to load, and little is ever told
+
     message = EmailMessage()
     message["To"] = ", ".join(addresses)
     message["Subject"] = subject.encode("utf-8", "replace").decode()

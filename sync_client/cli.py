@@ -82,7 +82,7 @@ def _run(words: list[str]) -> int:
         time.sleep(arguments.startup_wait)
     if arguments.mode is Mode.DRAIN:
         from cyrus_sync.sync_client.drain import run_drain
-        from cyrus_sync.sync_client.start import Job
+        from cyrus_sync.sync_client.parts import Job
 
         return run_drain(Job(arguments, cfg, settings))
     if arguments.mode is Mode.ROLLING:
@@ -101,7 +101,8 @@ def _pull(arguments: Arguments, cfg: Config) -> int:
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     found, bad = _names(arguments, cfg)
     report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
-    from cyrus_sync.sync_client.start import Job, run_one_shot
+    from cyrus_sync.sync_client.parts import Job
+    from cyrus_sync.sync_client.start import run_one_shot
 
     job = Job(arguments, cfg, settings, found, bad)
     if arguments.mode is Mode.COMPARE:
@@ -124,7 +125,8 @@ def _roll_pulling(arguments: Arguments, cfg: Config) -> int:
 
 def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
     def roll(ready: Arguments) -> int:
-        from cyrus_sync.sync_client.start import Job, run_rolling
+        from cyrus_sync.sync_client.parts import Job
+        from cyrus_sync.sync_client.start_rolling import run_rolling
 
         def reload() -> Job:
             fresh = Config.load(ready.config, program="sync_client")

@@ -37,8 +37,8 @@ from cyrus_sync.sync_client.connecting import WireConnector
 from cyrus_sync.sync_client.engine import Options as EngineOptions
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.masters import look_at_master
+from cyrus_sync.sync_client.parts import Job
 from cyrus_sync.sync_client.report import Reporter, failure_lines, log
-from cyrus_sync.sync_client.start import Job
 from cyrus_sync.sync_client.until_done import until_done
 from cyrus_sync.sync_client.work import Item, Kind
 

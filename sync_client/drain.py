@@ -30,7 +30,7 @@ from cyrus_sync.common.wire.replica import WireReplica
 from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.masters import drain_master
-from cyrus_sync.sync_client.start import Job
+from cyrus_sync.sync_client.parts import Job
 from cyrus_sync.sync_client.until_done import until_done
 
 PATIENCE = 600.0

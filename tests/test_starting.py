@@ -22,6 +22,18 @@ HEAVY = (
     "http.client",
     "prometheus_client",
     "twisted.web",
+    "asyncio",
+    "ssl",
+    "email.header",
+)
+OTHER_MODES = (
+    "cyrus_sync.sync_client.rolling",
+    "cyrus_sync.sync_client.sources",
+    "cyrus_sync.sync_client.quarantine",
+    "cyrus_sync.sync_client.status",
+    "cyrus_sync.sync_client.comparing.findings",
+    "cyrus_sync.common.protocol.connection_server",
+    "cyrus_sync.common.stores.native.care.verify",
 )
 NATIVE = ("sqlite3", "zstandard", "cyrus_sync.common.stores.native")
 
@@ -59,6 +71,7 @@ def test_a_run_in_clear_loads_nothing_of_tls_nor_what_it_does_not_use(conf: Path
     assert "cyrus_sync.common.stores.native.store" in found
     assert "cyrus_sync.spool.master" not in found
     assert found.isdisjoint(HEAVY)
+    assert found.isdisjoint(OTHER_MODES)
 
 
 def test_beside_a_real_cyrus_nothing_of_our_own_store_is_loaded(conf: Path, tmp_path: Path) -> None:
@@ -76,6 +89,12 @@ def test_a_site_with_a_store_of_its_own_loads_nothing_of_a_real_cyrus(conf: Path
     assert found.isdisjoint(
         (*TLS, "cyrus_sync.spool.master", "cyrus_sync.csync", "cyrus_sync.common.wire.client")
     )
+
+
+@pytest.mark.parametrize("command", ["sync_client", "mailstore", "syncreplica"])
+def test_no_event_loop_but_twisteds_is_loaded_for_a_coroutines_type(command: str) -> None:
+    found = loaded(command, "-help" if command == "syncreplica" else "--help")
+    assert found.isdisjoint(("asyncio", "ssl", "email.header", "twisted.web"))
 
 
 @pytest.mark.parametrize("command", ["mailstore", "cyr_synclog", "sync_reset", "mkorder", "shipping_server"])
@@ -97,3 +116,20 @@ def test_the_modules_that_are_put_off_are_there_when_they_are_used() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "OpenSSL\n"
+
+
+def test_deferreds_and_futures_know_each_other_all_the_same() -> None:
+    code = (
+        "from cyrus_sync.common.lean import begin_lean\n"
+        "begin_lean()\n"
+        "import sys\n"
+        "from twisted.internet.defer import Deferred, succeed\n"
+        "assert 'asyncio' not in sys.modules\n"
+        "async def work():\n    return await succeed(1) + 1\n"
+        "got = []\nDeferred.fromCoroutine(work()).addCallback(got.append)\n"
+        "import asyncio\n"
+        "async def main():\n    return await succeed(3).asFuture(asyncio.get_running_loop())\n"
+        "print(got, asyncio.run(main()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[2] 3\n"

@@ -20,8 +20,10 @@ from cyrus_sync.sync_client import names
 from cyrus_sync.sync_client.arguments import parse
 from cyrus_sync.sync_client.channel import channel_warnings
 from cyrus_sync.sync_client.cli import _client_settings, _names, main
+from cyrus_sync.sync_client.parts import Job, engine_options
 from cyrus_sync.sync_client.report import Reporter
-from cyrus_sync.sync_client.start import Job, engine_options, rolling_settings, run_one_shot
+from cyrus_sync.sync_client.start import run_one_shot
+from cyrus_sync.sync_client.start_rolling import rolling_settings
 from cyrus_sync.sync_client.turn import part_bytes
 
 

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from cyrus_sync.common.errors import EX_SOFTWARE
-from cyrus_sync.sync_client import start
+from cyrus_sync.sync_client import start_rolling as start
 from tests.deadlines import scaled
 
 
