@@ -81,10 +81,10 @@ def give_to_owner_of(directory: Path, descriptor: int) -> None:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def make_directories(directory: Path, mode: int = 0o700) -> None:
-    """mkdir -p; every name that this makes lasts on return. `mode` is that of all that are made, under the
-    umask. Raises OSError as `Path.mkdir` does: `FileExistsError` where there is something else,
-    `NotADirectoryError` where that stands on the way."""
+def make_directories(directory: Path, mode: int = 0o700, *, lasting: bool = True) -> None:
+    """mkdir -p; every name that this makes lasts on return, unless none needs to (not `lasting`: a cache).
+    `mode` is that of all that are made, under the umask. Raises OSError as `Path.mkdir` does:
+    `FileExistsError` where there is something else, `NotADirectoryError` where that stands on the way."""
     if directory.is_dir():
         return
     try:
@@ -92,9 +92,10 @@ def make_directories(directory: Path, mode: int = 0o700) -> None:
     except FileNotFoundError:
         if directory.parent == directory:
             raise
-        make_directories(directory.parent, mode)
+        make_directories(directory.parent, mode, lasting=lasting)
         directory.mkdir(exist_ok=True, mode=mode)
-    sync_directory(directory.parent)
+    if lasting:
+        sync_directory(directory.parent)
 
 
 def private(path: str, flags: int) -> int:

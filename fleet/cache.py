@@ -81,7 +81,7 @@ class CachedOwner:
         """`MailboxLocked` after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
-            make_directories(self.path)
+            make_directories(self.path, lasting=False)
             with contextlib.suppress(Gone, FileNotFoundError):
                 return FileLock(self.path / LOCK, max(deadline - time.monotonic(), 0))
 

@@ -81,8 +81,11 @@ class CountedObjects:
             self._objects.delete(keys)
 
     def now(self) -> datetime:
-        with self._asked("get"):
-            return self._objects.now()
+        """Two requests, where there is a bucket: its clock is that of an object which was put just now."""
+        with self._asked("put"):
+            found = self._objects.now()
+        self._tallies.count("get ok")
+        return found
 
     def close(self) -> None:
         self._objects.close()

@@ -104,7 +104,7 @@ class Standing(NamedTuple):
     rows: int
     octets: int
     age: float
-    """Seconds since the last commit, by PostgreSQL's clock."""
+    """Seconds since the first of these commits, by PostgreSQL's clock."""
 
 
 def new_head() -> int:
@@ -278,7 +278,7 @@ class Journal:
         for server in self._servers.all():
             rows = server.ask(
                 "SELECT kind, name, count(*), sum(octet_length(data))::bigint,"
-                " extract(epoch FROM now() - max(made))::float8"
+                " extract(epoch FROM now() - min(made))::float8"
                 " FROM journal JOIN owners ON owners.id = owner GROUP BY kind, name, owners.id"
             )
             for kind, name, *rest in rows:

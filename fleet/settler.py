@@ -42,8 +42,9 @@ ENOUGH = 4 * 1024 * 1024
 MANY = 1000
 """So are so many rows: whoever opens the owner anew has to go through them."""
 
-IDLE = 24 * 3600
-"""Seconds after the last commit when an owner is settled, however little there is."""
+LONGEST = 24 * 3600
+"""Seconds after the first commit that is not settled when an owner is settled, however little there is: also
+one whose mail changes a little every day."""
 
 KEEP = 3600.0
 """Seconds for which objects stay that are not needed any more."""
@@ -74,7 +75,7 @@ class Settler:
         found = [
             standing.owner
             for standing in self._journal.standings()
-            if everybody or standing.octets >= ENOUGH or standing.rows >= MANY or standing.age >= IDLE
+            if everybody or standing.octets >= ENOUGH or standing.rows >= MANY or standing.age >= LONGEST
         ]
         random.shuffle(found)
         return found

@@ -1,9 +1,9 @@
 """fleet: look after a store of many machines: what is in it, settling it, moving users in and out.
 
 status tells what is in PostgreSQL and in this machine's cache, and how often the cache had what was wanted.
-settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or were
-not changed for a day (with --everybody: of all), and keeps this machine's cache within store_cache_size; run
-it every few minutes, on one machine or on all. move-in brings users out of the partitions of this machine
+settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or have
+had some for a day (with --everybody: of all), and keeps this machine's cache within store_cache_size; run it
+every few minutes, on one machine or on all. move-in brings users out of the partitions of this machine
 into the fleet, move-out back. Each is held meanwhile. What uses the other place does not know of them any
 more: docs/fleet.md says what to stop, and when."""
 

@@ -147,6 +147,9 @@ def _runs(pid: int) -> bool:
         return False
 
 
+DURABLE = ("fsync=on", "autovacuum=on", "shared_buffers=256MB", "max_wal_size=4GB", "max_connections=100")
+"""For `Postgres.start`: as a site has it."""
+
 _CHEAP = (
     "fsync=off",  # no test takes power away
     "shared_buffers=16MB",
@@ -161,11 +164,11 @@ def _who() -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def new_postgres(*, empty: bool = False) -> Iterator[Postgres]:
+def new_postgres(*, empty: bool = False, below: Path | None = None) -> Iterator[Postgres]:
     """A server whose files are made (unless it is to be `empty`: a standby), and which is not started; it is
-    ended and removed afterwards."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-", dir=memory))
+    ended and removed afterwards. Its files are in memory, or `below` a directory."""
+    memory = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    directory = Path(tempfile.mkdtemp(prefix="cyrus-sync-postgres-", dir=below or memory))
     if os.geteuid() == 0:
         entry = pwd.getpwnam(_USER)
         os.chown(directory, entry.pw_uid, entry.pw_gid)

@@ -14,6 +14,7 @@ from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, ObjectMissin
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet import settler as settling
+from cyrus_sync.fleet.database import Server
 from cyrus_sync.fleet.outgoing import LARGE
 from cyrus_sync.fleet.settler import Settler
 from tests.common.stores.conformance_nodes import append
@@ -220,14 +221,19 @@ def test_the_objects_of_who_is_gone_and_of_packs_that_were_compacted_go_too(flee
     assert keys(fleet) == []
 
 
-def test_who_has_enough_in_the_journal_is_due_and_so_is_who_is_idle(here, settler, monkeypatch):
+def test_who_has_enough_in_the_journal_is_due_and_so_is_whose_first_commit_waits_for_a_day(
+    here, settler, database, monkeypatch
+):
     append(here, 1)
     assert settler.due() == [] and settler.due(everybody=True) == [ALICE]
     monkeypatch.setattr(settling, "ENOUGH", 100)
     assert settler.due() == [ALICE]
     monkeypatch.undo()
-    monkeypatch.setattr(settling, "IDLE", 0)
-    assert settler.due() == [ALICE]
+    server = Server(database)
+    server.tell("UPDATE journal SET made = made - interval '25 hours' WHERE seq = 1")
+    server.close()
+    append(here, 2)
+    assert settler.due() == [ALICE], "who is changed a little every day is, too"
 
 
 @pytest.mark.covers("A fleet: losing a part of it", "5")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import ObjectsUnavailable
 from cyrus_sync.objects.s3 import Bucket, S3Objects
-from tests.deadlines import until
+from tests.deadlines import scaled, until
 from tests.ports import free_port
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "weed", "a secret of the tests", "mail"
@@ -68,6 +68,22 @@ class Seaweed:
             every=0.05,
         )
         until(lambda: _takes(self.endpoint), "SeaweedFS takes an object", 60, every=0.05)
+
+    def sync_each_object(self) -> None:
+        """From now on an object is acknowledged when it is on the disk; a SeaweedFS does not do that by
+        itself."""
+        weed, ports = program(), self._ports
+        assert weed
+        master, filer = (
+            f"-{name}=127.0.0.1:{ports[f'{name}.port']}.{ports[f'{name}.port.grpc']}"
+            for name in ("master", "filer")
+        )
+        said = subprocess.run(
+            [weed, "shell", master, filer],
+            input=f"fs.configure -locationPrefix=/buckets/{BUCKET}/ -fsync -apply\nexit\n",
+            capture_output=True, text=True, timeout=scaled(60), check=True,
+        ).stdout  # fmt: skip
+        assert '"fsync":  true' in said, said
 
     def kill(self) -> None:
         """As a crash does."""
