@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.sync_client import start
+from cyrus_sync.sync_client import start_rolling as start
 from cyrus_sync.sync_client.channel import ChannelBusy
 from cyrus_sync.sync_client.rivals import RIVALS_INTERVAL, Rival, refuse_rivals, rivals
 
