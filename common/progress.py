@@ -109,11 +109,11 @@ class Meter:
 
     def text(self) -> str:
         """``verifying: 120 of 20,000 owners (0 %), 40/s, 8 min left: alice``"""
-        done = _amount(self.done, self.unit)
-        parts = [f"{done} of {_amount(self.total, self.unit)}" if self.total else done]
+        done = amount(self.done, self.unit)
+        parts = [f"{done} of {amount(self.total, self.unit)}" if self.total else done]
         if self.unit != "octets":
             parts[0] += f" {self.unit}"
-        parts.append(f"{_amount(self.rate, self.unit)}/s")
+        parts.append(f"{amount(self.rate, self.unit)}/s")
         if self.total:
             parts[0] += f" ({min(100, int(100 * self.done / self.total))} %)"
         left = self.left()
@@ -209,7 +209,7 @@ def make_way() -> None:
         meter.hide()
 
 
-def _amount(count: float | None, unit: str) -> str:
+def amount(count: float | None, unit: str) -> str:
     """``1,234``, or ``12.5 MB`` of octets."""
     if count is None:
         return "?"

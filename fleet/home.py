@@ -20,7 +20,7 @@ from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
-from cyrus_sync.common.stores.native.homes import UNCOUNTED, Grown, Hold, OwnerDirectory, Stamp
+from cyrus_sync.common.stores.native.homes import UNCOUNTED, Arrival, Grown, Hold, OwnerDirectory, Stamp
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.packs import PackWriter
@@ -66,6 +66,7 @@ class FleetHome:
         self.objects: ObjectStore = CountedObjects(objects, self.tallies)
         self._servers = servers
         self._figures: FleetFigures | None = None
+        self.partitions_are_places = False
         self._partitions = frozenset(partitions)
         self._default = defaultpartition
         self._held = Holds()
@@ -346,6 +347,17 @@ class FleetHome:
         for path in packs.iterdir() if packs.is_dir() else ():
             if path.name not in known:
                 path.unlink(missing_ok=True)
+
+    # -- from one partition to another: partitions are names
+
+    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+        raise StoreError("nobody of a fleet is on a partition")
+
+    def moves_left(self) -> list[Path]:
+        return []
+
+    def clear_moves(self) -> list[Path]:
+        return []
 
     # -- one whose index cannot be used
 

@@ -228,6 +228,9 @@ class StoreCare(Protocol):
     def as_of(self, moment: int) -> PastStore:
         """The store as it was at a time (Unix seconds)."""
 
+    def clear_moves(self) -> list[Path]:
+        """Remove what moves between partitions have left that were interrupted. Returns what is gone."""
+
     # -- of one owner
 
     def is_stored(self, owner: Owner) -> bool:
@@ -263,6 +266,13 @@ class StoreCare(Protocol):
         """Make user `old` user `new`, with everything; a local change. What delayed delete has set aside
         stays with `old`. If it was interrupted, doing it again ends it. `MailboxNonexistent` if there is no
         such user, `UnknownFailure` if `new` is taken."""
+
+    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> bool:
+        """Bring an owner with everything to another partition, and have his mailboxes say so; a local change.
+        False if he was there. He is in use meanwhile, and held for the last of it; `told` is called with
+        octets that were copied just now, and may wait. If it was interrupted, he is whole where he was or
+        where he goes, and doing it again ends it. `PartitionUnknown`; `MailboxNonexistent`; `MailboxLocked`;
+        `StoreError` where the partition is away or was never used, has not enough room, or is but a name."""
 
     # -- copies of an owner
 

@@ -50,10 +50,9 @@ COMMANDS = {
     "copy": Subcommand("copy", "copy or move messages to another mailbox of the same owner", changes=True),
     "create": Subcommand("create", "make a mailbox; user/NAME makes a user", changes=True),
     "rename": Subcommand(
-        "rename",
-        "rename a mailbox with all that is below it, or a whole user; or move it to another partition",
-        changes=True,
+        "rename", "rename a mailbox with all that is below it, or a whole user", changes=True
     ),
+    "move": Subcommand("move", "bring users to another partition, while they are in use", changes=True),
     "delete": Subcommand(
         "delete", "delete a mailbox; user/NAME deletes the user with everything", changes=True
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, UsageError
-from cyrus_sync.common.names import is_inbox, owner_of
+from cyrus_sync.common.names import is_inbox, owner_of, root_of
 from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
 from cyrus_sync.mailstore.errors import BadInput
 from cyrus_sync.mailstore.folders import create_with_parents
@@ -20,7 +20,9 @@ _MOST_TOGETHER = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mailbox", metavar="MAILBOX", nargs="+")
-    parser.add_argument("-p", "--partition", metavar="NAME", default="", help="where it is stored")
+    parser.add_argument(
+        "-p", "--partition", metavar="NAME", default="", help="of a new user: where all of him is stored"
+    )
     parser.add_argument("--if-missing", action="store_true", help="no error if it is there already")
     parser.add_argument(
         "--acl",
@@ -75,6 +77,9 @@ class _Group:
         there = writer.mailbox(name)
         if there is not None and not there.intermediate and not args.if_missing:
             raise BadInput(f"there is a mailbox {typed} already")
+        top = writer.mailbox(root_of(owner))
+        if args.partition and top is not None and top.partition != args.partition:
+            raise BadInput(f"{context.external(top.name)} is on partition {top.partition} with all below it")
         with writer.savepoint():
             create_with_parents(writer, name, partition=args.partition, acl=self._acl)
 

@@ -2,7 +2,8 @@
 
 The one command that removes mail for good. What was expunged or deleted within the retention time can
 still be brought back (mailstore unexpunge, rename, undelete). Packs of which more than a quarter is waste
-are written anew. Run it once a day, on the master and on each replica."""
+are written anew. What interrupted moves between partitions have left is removed. Run it once a day, on the
+master and on each replica."""
 
 from __future__ import annotations
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             for name in ("records", "mailboxes", "messages", "packs", "bytes"):
                 setattr(total, name, getattr(total, name) + getattr(done, name))
     context.print(_text(total))
+    for path in [] if args.users else care.clear_moves():
+        context.print(f"removed {path}, which an interrupted move had left")
     return rounds.status
 
 

@@ -26,6 +26,8 @@ def test_rights_and_partition_can_be_given(alice: Site) -> None:
     mailbox = alice.mailbox("user.bob")
     assert (mailbox.acl, mailbox.partition) == ("bob\tlrs\tanyone\tp\t", "other")
     assert alice.run("create", "user/cy", "--partition", "nowhere").status != 0
+    refused = alice.run("create", "user/bob/Work", "--partition", "default")
+    assert refused.status == 65 and "user/bob is on partition other" in refused.err
     assert alice.run("create", "user/cy", "--acl", "nonsense").status == 64
 
 
@@ -80,9 +82,14 @@ def test_nothing_is_renamed_if_one_of_the_new_names_is_taken(alice: Site) -> Non
 
 
 @pytest.mark.covers("mailstore: commands and options", "rename -p")
-def test_a_partition_move_keeps_the_name(alice: Site) -> None:
-    alice.ok("rename", "user/alice/Work", "user/alice/Work", "--partition", "other")
+def test_a_rename_to_the_same_name_moves_a_user_as_cyradm_has_it(alice: Site) -> None:
+    alice.ok("create", "user/bob", "--partition", "other")
+    refused = alice.run("rename", "user/alice/Work", "user/alice/Work", "--partition", "other")
+    assert refused.status == 64 and "mailstore move alice" in refused.err
+    assert alice.run("rename", "user/alice/Work", "user/alice/Job", "--partition", "other").status == 64
+    alice.ok("rename", "user/alice", "user/alice", "--partition", "other")
     assert alice.mailbox("user.alice.Work").partition == "other"
+    assert list(alice.path.glob("other/users/*/alice")) and not list(alice.path.glob("spool/users/*/alice"))
 
 
 @pytest.mark.covers("mailstore: commands and options", "rename")

@@ -25,6 +25,7 @@ CHANGING = {
     "copy": ["user/alice", "1", "user/alice/Work"],
     "create": ["user/bob"],
     "rename": ["user/alice/Work", "user/alice/Play"],
+    "move": ["alice", "other"],
     "delete": ["user/alice/Work"],
     "undelete": ["alice"],
     "setacl": ["user/alice", "bob", "lr"],

@@ -78,6 +78,19 @@ class Hold(Protocol):
         """Let go."""
 
 
+class Arrival(Protocol):
+    """A directory on another partition in which a copy of an owner is made. Nobody looks there."""
+
+    path: Path
+
+    def settle(self, old: Path) -> None:
+        """The copy is complete. The caller holds the owner, who has been in the directory `old`: he is in the
+        new one from here on, and the old one is gone at `close`. Raises OSError."""
+
+    def close(self) -> None:
+        """Remove what is needless now: the copy, unless it was settled."""
+
+
 Grown = Mapping[int, tuple[int, int]]
 """What a commit added to packs: pack number → from which octet to which."""
 
@@ -121,6 +134,10 @@ class OwnerHome(Protocol):
 
     @property
     def registry(self) -> Holders: ...
+
+    @property
+    def partitions_are_places(self) -> bool:
+        """Whether an owner's files are on his partition; else it is but a name, which replication is told."""
 
     # -- the whole
 
@@ -234,6 +251,20 @@ class OwnerHome(Protocol):
 
     def drop_packs(self, directory: OwnerDirectory, keep: Collection[int]) -> None:
         """Remove all packs but these, which the index does not know any more. The caller holds the owner."""
+
+    # -- from one partition to another, where they are places
+
+    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+        """Begin to move an owner who is stored to another partition. He has so many `octets`. `to_new`: even
+        to one on which nobody ever was, which may be a disk that is not mounted. Raises `MailboxLocked`
+        where somebody else moves him; `StoreError` where the partition is not there, has not enough room or
+        has something in his place; OSError."""
+
+    def moves_left(self) -> Iterable[Path]:
+        """What moves have left that were interrupted."""
+
+    def clear_moves(self) -> list[Path]:
+        """Remove what interrupted moves have left. Returns what is gone. Raises `StoreError`, OSError."""
 
     # -- one whose index cannot be used
 

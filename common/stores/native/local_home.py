@@ -39,6 +39,7 @@ from cyrus_sync.common.stores.native.layout import (
     remains,
 )
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
+from cyrus_sync.common.stores.native.moves import Arrival, Moves
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
 from cyrus_sync.common.stores.native.registry import Registry
@@ -75,6 +76,9 @@ class LocalHome:
             layout, readonly=readonly, is_anybody_known=self.registry.is_anybody_known
         )
         self.check_partition = layout.check_partition
+        self.partitions_are_places = True
+        self.moves = Moves(layout, self._is_registered)
+        self.moves_left, self.clear_moves = self.moves.left, self.moves.clear
 
     # -- the whole
 
@@ -126,7 +130,8 @@ class LocalHome:
                     yield owner
 
     def userids(self) -> list[str]:
-        found = {_owner_at("user", path) for path in self.layout.directories("user")}
+        places = (*self.layout.directories("user"), *self.moves.places("user"))
+        found = {_owner_at("user", path) for path in places}
         return sorted(owner.name for owner in found if owner is not None)
 
     def stamps(self) -> Mapping[Owner, Stamp]:
@@ -174,7 +179,8 @@ class LocalHome:
             path = self.layout.directory(SERVER, "")
             found = path if (path / INDEX).exists() else None
         else:
-            found = self.layout.find(owner)
+            # Who goes to another partition may have been on neither when we came by: so two looks.
+            found = self.layout.find(owner) or self.layout.find(owner)
         if found is None:
             return None
         try:
@@ -185,7 +191,7 @@ class LocalHome:
     def check_unknown(self, owner: Owner) -> bool:
         if owner == SERVER:
             return False
-        if self._finish_making(owner):
+        if self._finish_making(owner) or self.moves.end(owner):
             return True
         for path in self.layout.places(owner):
             if (left := remains(path)) and self.layout.find(owner) is None:
@@ -194,7 +200,9 @@ class LocalHome:
         if known and any((_making(place) / INDEX).exists() for place in self.layout.places(owner)):
             return self._finish_making(owner)  # registered since we looked: he is about to be shown
         away = self.partitions.away()
-        if (not known and not away) or self.layout.find(owner) is not None:
+        if self.layout.find(owner) is not None:
+            return True
+        if not known and not away:
             return False
         there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
         if away:
@@ -218,7 +226,7 @@ class LocalHome:
         return _NOTHING
 
     def packs(self, directory: OwnerDirectory) -> PackFiles:
-        return PackFiles(directory.path)
+        return PackFiles(directory.path, lambda: self.layout.find(directory.owner))
 
     def pack_writer(
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
@@ -345,6 +353,25 @@ class LocalHome:
             path.unlink(missing_ok=True)
         if needless:
             sync_directory(directory.path)
+
+    # -- from one partition to another
+
+    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+        self.partitions.check()
+        if not to_new:
+            self.partitions.check_marked(partition)
+        self.partitions.mark(partition)
+        top = self.layout.partitions[partition]
+        found = os.statvfs(top)
+        free = found.f_bavail * found.f_frsize
+        if free < octets:
+            raise StoreError(
+                f"partition {partition}: {top} has room for {free:,} octets, and {octets:,} are to come"
+            )
+        return self.moves.begin(owner, partition)
+
+    def _is_registered(self, kind: str, encoded: str) -> bool:
+        return any(one.kind == kind and encode_name(one.name) == encoded for one in self.registry.owners())
 
     # -- one whose index cannot be used
 

@@ -147,6 +147,10 @@ class OpenOwner:
 
     def places_now(self, guids: Sequence[bytes]) -> dict[bytes, Stored]:
         """Where messages are in the index as it is now, whatever a snapshot says."""
+        now = self._home.find(self.directory.owner, self.directory)
+        if now is not None and now != self.directory:  # moved to another partition, or made anew
+            with contextlib.closing(self._home.open_index(now)) as connection:
+                return lookup(connection, guids)
         index = self.take()
         try:
             return lookup(index.connection, guids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -244,8 +244,10 @@ class PackFiles:
 
     _KEEP = 2
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, find: Callable[[], Path | None] | None = None) -> None:
+        """`find`: in which directory the owner is now, asked where a pack is missing."""
         self._directory = directory
+        self._find = find
         self._open: dict[int, int] = {}
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
@@ -259,7 +261,7 @@ class PackFiles:
         return f"{about.st_dev}.{about.st_ino}"
 
     def again(self) -> PackFiles:
-        return PackFiles(self._directory)
+        return PackFiles(self._directory, self._find)
 
     def name(self, pack: int) -> str:
         return str(self._directory / pack_name(pack))
@@ -267,11 +269,21 @@ class PackFiles:
     def _descriptor(self, pack: int) -> int:
         found = self._open.pop(pack, -1)
         if found < 0:
-            found = os.open(self._directory / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
+            found = self._opened(pack)
         self._open[pack] = found
         while len(self._open) > self._KEEP:
             os.close(self._open.pop(next(iter(self._open))))
         return found
+
+    def _opened(self, pack: int) -> int:
+        try:
+            return os.open(self._directory / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            now = self._find() if self._find is not None else None
+            if now is None or now == self._directory:
+                raise
+            self._directory = now  # moved to another partition, and the packs are what they were
+            return os.open(now / pack_name(pack), os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         while self._open:

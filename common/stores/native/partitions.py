@@ -71,6 +71,16 @@ class Partitions:
                 if self._layout.is_inhabited(name):
                     self.mark(name)
 
+    def check_marked(self, name: str) -> None:
+        """Raises `PartitionAway` where nothing was ever stored in a partition: for who brings much to a disk
+        that may not be mounted."""
+        root = self._layout.partitions[name]
+        if not (root / MARKER).exists():
+            raise PartitionAway(
+                f"partition {name}: {root} has no file {MARKER}: is it mounted? If it is the right one, and"
+                f" new: mkdir -p {root} && touch {root / MARKER}"
+            )
+
     def mark(self, name: str) -> None:
         """The partition is in use from now on. Raises OSError."""
         root = self._layout.partitions[name]

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.master import KnownUser
-from cyrus_sync.common.names import Owner, check_mailbox_name, owner_of
+from cyrus_sync.common.names import Owner, check_mailbox_name, owner_of, root_of
 from cyrus_sync.common.stores.mailstore import ChangesKept, StaleOwner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.changing import Change
@@ -150,8 +150,14 @@ class NativeStore:
             except BaseException as error:
                 self._end_reading(opened, index)
                 left -= 1
-                if not isinstance(error, StaleOwner) or not left:
+                if not left or not (isinstance(error, StaleOwner) or self._has_moved(directory, error)):
                     raise
+
+    def _has_moved(self, directory: OwnerDirectory, error: BaseException) -> bool:
+        """Whether a directory cannot be read since its owner has gone to another partition meanwhile."""
+        if not isinstance(error, (sqlite3.Error, OSError, StoreError)):
+            return False
+        return self.home.find(directory.owner, directory) != directory
 
     def _end_reading(self, opened: OpenOwner, index: OpenIndex | None) -> None:
         try:
@@ -253,6 +259,10 @@ class NativeStore:
         move = Move(old, new, partition, uidvalidity, log, without_inbox)
         source, target = owner_of(old), owner_of(new)
         if source == target:
+            if partition and self.home.partitions_are_places and old == root_of(source):
+                from cyrus_sync.common.stores.native.moving import move_files
+
+                move_files(self, source, partition, timeout)
             with self.transaction(source, create=False, timeout=timeout) as transaction:
                 rename_within(transaction, move)
             return

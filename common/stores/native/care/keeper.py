@@ -7,7 +7,7 @@ a care.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +146,17 @@ class NativeCare:
         from cyrus_sync.common.stores.native.care.rename import rename_user
 
         rename_user(self._store, old, new, timeout=PATIENCE)
+
+    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> bool:
+        from cyrus_sync.common.stores.native.care.move import move
+
+        return move(self._store, owner, partition, PATIENCE, told)
+
+    def clear_moves(self) -> list[Path]:
+        try:
+            return self._store.home.clear_moves()
+        except OSError as error:
+            raise StoreError(f"{error.filename}: {error.strerror}") from error
 
     # -- copies of an owner
 

@@ -40,6 +40,9 @@ def verify_store(store: NativeStore) -> Iterator[Problem]:
     try:
         for name, text in store.home.away().items():
             yield Problem("partition", name, text)
+        for path in store.home.moves_left():
+            text = "is left of a move that was interrupted: mailstore expire removes it"
+            yield Problem("partition", str(path), text)
         if damage := store.home.registry.damage():
             yield Problem("registry", "registry.sqlite", damage)
     except (sqlite3.Error, StoreError) as error:
