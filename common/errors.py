@@ -126,6 +126,13 @@ class ObjectDamaged(StoreError):
     text = "an object is damaged"
 
 
+class MessageUnavailable(StoreError):
+    """A message is in an object store that does not answer. It is not lost, nor known to be damaged: who asks
+    later gets it. guid= is in the address."""
+
+    text = "the message is unavailable for now"
+
+
 class SettlementRefused(CyrusSyncError):
     """Both sides of a replication changed a mailbox, and the master takes no changes from us: nothing was
     done. The message says what differs and what to do."""

@@ -47,7 +47,7 @@ from dataclasses import field
 from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.classes import dataclass
-from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
@@ -66,7 +66,7 @@ from cyrus_sync.common.names import Owner
 READ_ERRORS = (StoreError, MailboxLocked)
 """What a reader raises when one mailbox cannot be shown."""
 
-Unreadable = Callable[[bytes, StoreCorrupt], None]
+Unreadable = Callable[[bytes, StoreError], None]
 """Is told the GUID of a message that cannot be given, and why."""
 
 
@@ -121,7 +121,8 @@ class MasterReader(Protocol):
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:
         """The GUIDs of those of these messages, (uid, guid) of records of the mailbox, that are stored. A
-        record's word is enough; with `verify` each message is read, and compared with its GUID."""
+        record's word is enough; with `verify` each message is read, and compared with its GUID
+        (`MessageUnavailable` where that is not possible now)."""
 
     def damaged_guids(self) -> set[bytes]:
         """Messages whose stored copy was found damaged, by anybody, and has not been replaced yet. May always
@@ -326,8 +327,8 @@ class Master(Protocol):
 
         For a message that cannot be read, or that is gone by then, `unreadable` is called and it is left out:
         its record is not sent either, and everything else is. Without `unreadable`, `StoreCorrupt` is raised
-        with guid= in its address. The octets of others are what their GUIDs say, as far as the master can
-        tell: the replica compares them.
+        with guid= in its address. A message that is `MessageUnavailable` can be had later. The octets of
+        others are what their GUIDs say, as far as the master can tell: the replica compares them.
         """
 
     def settle(self, owner: Owner, settlement: Settlement) -> Sequence[int]:

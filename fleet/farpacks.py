@@ -13,10 +13,10 @@ from cyrus_sync.common.errors import ObjectMissing, StoreCorrupt
 from cyrus_sync.common.files import private
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles
 from cyrus_sync.fleet.base import get_about, get_range
 from cyrus_sync.fleet.cache import CachedOwner
-from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.journal import Journal, Piece
 from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.objects.store import PIECE, ObjectStore
@@ -109,6 +109,19 @@ class FarPacks:
             raise FileNotFoundError(2, "no such pack", pack_name(pack))
         return found[-1].piece.end
 
+    def identity(self, pack: int) -> str:
+        """The same as long as it is the same owner: numbers are never used again."""
+        head = self._journal.head(self._owner)
+        if head is None:
+            raise FileNotFoundError(2, "no such pack", pack_name(pack))
+        return f"fleet.{head.id}.{pack}"
+
+    def again(self) -> FarPacks:
+        return FarPacks(self._owner, self._journal, self._objects, self._tallies)
+
+    def name(self, pack: int) -> str:
+        return pack_name(pack)
+
     def fetch_all(self, directory: Path) -> None:
         """Every pack that there is, as a file of `directory`."""
         for pack, pieces in self.look().items():
@@ -118,49 +131,28 @@ class FarPacks:
                     file.write(self.read(pack, start, min(PIECE, end - start)))
 
 
-class NearAndFar:
-    """`native.packs.PackOctets` of a node. For one thread at a time."""
+class CountedFiles:
+    """The packs that a node has (`native.packs.PackOctets`), whose octets are counted as they are read."""
 
-    def __init__(
-        self, owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore, tallies: Tallies
-    ) -> None:
-        self._about = owner, cached, journal, objects, tallies
-        self._near = PackFiles(cached.packs)
-        self._far = FarPacks(owner, journal, objects, tallies)
+    def __init__(self, directory: Path, tallies: Tallies) -> None:
+        self._about = directory, tallies
+        self._files = PackFiles(directory)
         self._tallies = tallies
+        self.size, self.identity = self._files.size, self._files.identity
+        self.is_near, self.name, self.close = self._files.is_near, self._files.name, self._files.close
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
-        try:
-            data = self._near.read(pack, offset, length)
-        except FileNotFoundError:
-            data = b""
+        data = self._files.read(pack, offset, length)
         if len(data) == length:
             self._tallies.count("reads cache", length)
-            return data
-        return self._far.read(pack, offset, length)
+        return data
 
-    def size(self, pack: int) -> int:
-        try:
-            near = self._near.size(pack)
-        except FileNotFoundError:
-            return self._far.size(pack)
-        try:
-            return max(near, self._far.size(pack))
-        except (FileNotFoundError, Away):
-            return near
+    def again(self) -> CountedFiles:
+        return CountedFiles(*self._about)
 
-    def identity(self, pack: int) -> str:
-        owner, _, journal, *_ = self._about
-        head = journal.head(owner)
-        if head is None:
-            raise FileNotFoundError(2, "no such pack", pack_name(pack))
-        return f"fleet.{head.id}.{pack}"
 
-    def again(self) -> NearAndFar:
-        return NearAndFar(*self._about)
-
-    def name(self, pack: int) -> str:
-        return pack_name(pack)
-
-    def close(self) -> None:
-        self._near.close()
+def near_and_far(
+    owner: Owner, cached: CachedOwner, journal: Journal, objects: ObjectStore, tallies: Tallies
+) -> NearAndFar:
+    """The packs of an owner, as a node reads them."""
+    return NearAndFar(CountedFiles(cached.packs, tallies), FarPacks(owner, journal, objects, tallies))

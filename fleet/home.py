@@ -23,12 +23,13 @@ from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import UNCOUNTED, Arrival, Grown, Hold, OwnerDirectory, Stamp
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
+from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackWriter
 from cyrus_sync.fleet.cache import CachedOwner, Phase, State, directory_of, new_state
 from cyrus_sync.fleet.counted import CountedObjects
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
-from cyrus_sync.fleet.farpacks import FarPacks, NearAndFar
+from cyrus_sync.fleet.farpacks import FarPacks, near_and_far
 from cyrus_sync.fleet.figures import FleetFigures
 from cyrus_sync.fleet.holders import HoldersInPostgres
 from cyrus_sync.fleet.holding import FleetHold, Held, Holds
@@ -215,7 +216,7 @@ class FleetHome:
 
     def packs(self, directory: OwnerDirectory) -> NearAndFar:
         cached = self.cached(directory.owner)
-        return NearAndFar(directory.owner, cached, self.journal, self.objects, self.tallies)
+        return near_and_far(directory.owner, cached, self.journal, self.objects, self.tallies)
 
     def pack_writer(
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False

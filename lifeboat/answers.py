@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import MessageUnavailable, StoreCorrupt
 from cyrus_sync.common.model import MessageBody, Record
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.lifeboat.fetch import Item, answer
@@ -92,7 +92,7 @@ class Fetch:
             else:
                 part = parse(b"".join(pieces))
                 yield answer(index + 1, record, self._items, self._selected.flags, part)
-        except StoreCorrupt:
+        except (StoreCorrupt, MessageUnavailable):
             self.unread.append(record.uid)
             raise
 
@@ -159,5 +159,5 @@ def _parsed(body: MessageBody | None) -> Part | None:
         return None
     try:
         return parse(body.data if isinstance(body.data, bytes) else b"".join(body.data))
-    except StoreCorrupt:
+    except (StoreCorrupt, MessageUnavailable):
         return None

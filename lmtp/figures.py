@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_locks, places_of
+from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_far, add_locks, places_of
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.wire.certificates import ends, server_files
 from cyrus_sync.lmtp.server import Server
@@ -55,6 +55,7 @@ class LmtpFigures:
             sheet.histogram("lmtp_message_duration_seconds", text, took)
             service.add_figures(sheet)
             add_locks(sheet)
+            add_far(sheet, self.config)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(server_files(settings)))
 

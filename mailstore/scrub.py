@@ -147,7 +147,9 @@ class Scrubber:
 class StoreChecked:
     """Our store, in steps: what is read between two waits is one snapshot."""
 
-    def __init__(self, store: MailStore, care: StoreCare, rate: int) -> None:
+    def __init__(self, store: MailStore, care: StoreCare, rate: int, *, far: bool = True) -> None:
+        """`far`: messages in an object store are read, too."""
+        self._far = far
         self._store = store
         self._care = care
         self._step = min(max(rate, 64 << 10), 4 << 20) if rate else 4 << 20
@@ -159,7 +161,7 @@ class StoreChecked:
         if not after:
             yield from self._care.verify(owner, messages=False)
         while True:
-            step = self._care.verify_messages(owner, after, self._step)
+            step = self._care.verify_messages(owner, after, self._step, far=self._far)
             yield from step.problems
             read(step.messages, step.octets, step.after)
             if not step.after:

@@ -45,7 +45,9 @@ def run_scrub(args: argparse.Namespace, context: StoreContext, tell: Callable[[O
     if args.source == CYRUS:
         checked: StoreChecked | SpoolChecked = SpoolChecked(context.spool)
     else:
-        checked = StoreChecked(context.store(readonly=True), context.care(readonly=True), rate)
+        checked = StoreChecked(
+            context.store(readonly=True), context.care(readonly=True), rate, far=not args.no_far
+        )
     settings = _peer(args, context)
     with _alone(path.with_suffix(".lock")):
 
@@ -63,6 +65,8 @@ def run_scrub(args: argparse.Namespace, context: StoreContext, tell: Callable[[O
             status = await scrubber.go(threads, anew=args.anew, rate=rate)
             now = scrubber.state.now
             verdict = f"{now.problems} problems, {now.healed} healed" if now.problems else "nothing wrong"
+            if args.no_far:
+                context.print("messages in the object store were left out (--no-far)")
             over = "checked" if now.ended else "checked so far; the next one goes on"
             context.print(f"{now.owners} owners, {now.messages} messages {over}: {verdict}")
             return status

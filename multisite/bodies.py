@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import MailboxLocked, SnapshotLost, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import MailboxLocked, MessageUnavailable, SnapshotLost, StoreCorrupt, StoreError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
@@ -125,14 +125,14 @@ class Bodies:
                     left.pop(body.guid, None)
                 yield batch
             return
-        except StoreCorrupt as error:
+        except (StoreCorrupt, MessageUnavailable) as error:
             _log.error("a message cannot be read: %s", error)
         for guid in left:
             try:
                 for batch in reader.bodies([guid], PARTITION):
                     _check_large(batch)
                     yield batch
-            except StoreCorrupt:
+            except (StoreCorrupt, MessageUnavailable):
                 self.damaged.add(guid)
 
     def lacking(self, owner: Owner, guids: Sequence[bytes], places: Places | None = None) -> set[bytes]:
@@ -176,7 +176,7 @@ class Bodies:
             return set(guids)
 
 
-def _looked_for_elsewhere(guid: bytes, error: StoreCorrupt) -> None:
+def _looked_for_elsewhere(guid: bytes, error: StoreError) -> None:
     """Of a message that is not where it was."""
     _log.info("message %s: %s", guid.hex(), error)
 

@@ -5,7 +5,9 @@ A key is the path of its file. A file gets its name when it is whole and on the 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,12 +17,16 @@ from cyrus_sync.common.errors import ObjectMissing, ObjectsUnavailable
 from cyrus_sync.common.files import TEMPORARY, make_directories, sync_directory, temporary_in
 from cyrus_sync.objects.store import PIECE, Content, Counted, Listed, Put, check_back, check_key, in_pieces
 
+_UNFINISHED = 86400
+"""Seconds after which an object that is not whole will not become so."""
+
 
 class DirectoryObjects:
     """`ObjectStore` in a directory, which is made with the first object."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._tidied = False
 
     @property
     def place(self) -> str:
@@ -31,7 +37,8 @@ class DirectoryObjects:
         pieces = Counted(in_pieces(content))
         with self._trouble(key):
             make_directories(path.parent)
-            temporary = temporary_in(path.parent)
+            self._tidy()
+            temporary = temporary_in(self._directory)
         try:
             with self._trouble(key):
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -53,6 +60,16 @@ class DirectoryObjects:
         if check:
             check_back(self, key, pieces.total)
         return pieces.total
+
+    def _tidy(self) -> None:
+        """Remove what was not finished by somebody who was killed, once."""
+        if self._tidied:
+            return
+        self._tidied = True
+        for path in self._directory.glob(f"{TEMPORARY}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _UNFINISHED:
+                    path.unlink()
 
     def get(self, key: str) -> bytes:
         with self._trouble(key):

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import ProtocolError, ReplyError, StoreCorrupt
+from cyrus_sync.common.errors import ProtocolError, ReplyError, StoreError
 from cyrus_sync.common.identity import same_flags
 from cyrus_sync.common.model import MAX_UID, MailboxState, MessageBody
 from cyrus_sync.common.numbers import number_set
@@ -412,6 +412,6 @@ class _OtherUids(Exception):
         return "its UID is taken here"
 
 
-def _leave_out(guid: bytes, error: StoreCorrupt) -> None:
+def _leave_out(guid: bytes, error: StoreError) -> None:
     """Who asked notices that the message is not among those that came."""
     del guid, error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_locks, places_of
+from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_far, add_locks, places_of
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.wire.certificates import CertificateFile, ends
 from cyrus_sync.sync_client.engine.withheld import Withheld
@@ -113,6 +113,7 @@ class ClientFigures:
             sheet.histogram("client_cycle_latency_seconds", text, measures.latency)
             self.master(sheet)
             add_locks(sheet)
+            add_far(sheet, self.config)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(self.certificates()))
 

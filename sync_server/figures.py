@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_locks, places_of
+from cyrus_sync.common.metrics.shared import add_certificates, add_disks, add_far, add_locks, places_of
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.wire.certificates import ends, server_files
 from cyrus_sync.sync_server.measures import Measures
@@ -62,6 +62,7 @@ class ServerFigures:
             gauge("server_staged_bytes", text, sum(octets for _, _, octets in staged), place="disk")
             service.add_figures(sheet)
             add_locks(sheet)
+            add_far(sheet, self.config)
             add_disks(sheet, places_of(self.config))
             add_certificates(sheet, ends(server_files(settings)))
 

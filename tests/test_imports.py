@@ -14,7 +14,7 @@ HERE = Path(__file__).parent.parent
 PACKAGE = "cyrus_sync."
 ROOMS = (
     *("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite"),
-    *("fleet", "lifeboat", "lmtp", "objects", "pull", "tool", "web"),
+    *("fleet", "lifeboat", "lmtp", "objects", "pull", "tiering", "tool", "web"),
 )
 
 

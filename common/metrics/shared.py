@@ -1,7 +1,9 @@
-"""Figures that more than one program tells: room on disks, ends of certificates, locks waited for."""
+"""Figures that more than one program tells: room on disks, ends of certificates, locks waited for, packs that
+are in an object store."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from cyrus_sync.common import filelock
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.farfigures import FAILURES, FAR, REPORT, WHERE
 from cyrus_sync.common.metrics.sheet import Sheet
 
 CONFIGDIRECTORY = "(configdirectory)"
@@ -53,3 +56,26 @@ def add_locks(sheet: Sheet) -> None:
     sheet.counter("lock_waits_total", text, waits.count, **labels)
     sheet.counter("lock_wait_seconds_total", "Seconds waited for them.", waits.seconds, **labels)
     sheet.counter("lock_timeouts_total", "Of these, those given up.", waits.given_up, **labels)
+
+
+def add_far(sheet: Sheet, config: Config) -> None:
+    """Of packs in an object store; nothing where there never was one. Blocks."""
+    labels = {"program": sheet.program}
+    if any(FAR.blocks.values()) or any(FAR.failures.values()):
+        text = "Blocks of packs in the object store that were read, by where they were found."
+        for where in WHERE:
+            sheet.counter("far_blocks_total", text, FAR.blocks[where], found=where, **labels)
+        sheet.counter("far_fetched_bytes_total", "Octets fetched from it.", FAR.fetched, **labels)
+        text = "Requests for such blocks that failed, by why."
+        for why in FAILURES:
+            sheet.counter("far_failures_total", text, FAR.failures[why], why=why, **labels)
+    try:
+        report = json.loads((config.configdirectory / REPORT).read_bytes())
+        near, far, failed, ended = (float(report[name]) for name in ("near", "far", "failed", "ended"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    text = "Octets of packs, as the last mailstore tier -A found them."
+    sheet.gauge("tier_bytes", text, near, place="near", **labels)
+    sheet.gauge("tier_bytes", text, far, place="far", **labels)
+    sheet.gauge("tier_failed_owners", "Owners of whom it could not do all.", failed, **labels)
+    sheet.gauge("tier_last_end_timestamp_seconds", "When it ended.", ended, **labels)

@@ -16,10 +16,14 @@ from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
 
 if TYPE_CHECKING:
+    from cyrus_sync.common.stores.native.farpack import FarReader
     from cyrus_sync.common.stores.native.homes import OwnerHome
 
 FLEET = "cyrus_sync.fleet.opening"
-"""The one place where an inner room names an outer one: its `open_home` is called for ``store: fleet``."""
+"""Of two outer rooms that an inner one names: its `open_home` is called for ``store: fleet``."""
+
+TIERING = "cyrus_sync.tiering.opening"
+"""The other one: its `open_far` is called when a pack is read that is in an object store."""
 
 STORE_DIRECTORY = "store"
 """Below configdirectory: the registry of mailboxes, and the annotations of the server."""
@@ -85,7 +89,13 @@ def _home(cfg: Config, readonly: bool) -> OwnerHome:
                 " 'cyrus-sync[fleet,s3]'"
             ) from error
         return cast("OwnerHome", opening.open_home(cfg, notes, readonly=readonly))
+    from cyrus_sync.common.stores.native.farpack import FarLater
     from cyrus_sync.common.stores.native.layout import Layout
     from cyrus_sync.common.stores.native.local_home import LocalHome
 
-    return LocalHome(Layout(cfg.partitions, cfg.defaultpartition, notes), readonly=readonly)
+    layout = Layout(cfg.partitions, cfg.defaultpartition, notes)
+    return LocalHome(layout, readonly=readonly, far=FarLater(lambda: _far(cfg)))
+
+
+def _far(cfg: Config) -> FarReader:
+    return cast("FarReader", import_module(TIERING).open_far(cfg))

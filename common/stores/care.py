@@ -34,6 +34,8 @@ class Expired:
     packs: int = 0
     bytes: int = 0
     """Bytes by which the packs became smaller."""
+    left: list[str] = field(default_factory=list)
+    """What could not be done now, in sentences: a pack is in an object store that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class OwnerStats:
     packs: int
     index_bytes: int
     removed_mailboxes: int
+    far_bytes: int = -1
+    """Bytes of packs that are in an object store; -1: not counted."""
 
 
 class Surveyed(NamedTuple):
@@ -67,7 +71,7 @@ class Surveyed(NamedTuple):
 
 class Problem(NamedTuple):
     """Something that is wrong: `kind` is one of index, pack, message, crc, usage, header, orphan, quota,
-    registry, log, partition; `where` the mailbox, file or partition."""
+    registry, log, partition, unavailable; `where` the mailbox, file or partition."""
 
     kind: str
     where: str
@@ -128,7 +132,7 @@ class PackSource(Protocol):
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
         """`length` octets, fewer at the end. FileNotFoundError where there is no such pack (any more);
-        OSError."""
+        OSError; `StoreCorrupt` and `ObjectsUnavailable` for one that is in an object store."""
 
     def identity(self, pack: int) -> str:
         """What tells this pack from another one that has had its place. The same again is a hint that it is
@@ -239,11 +243,12 @@ class StoreCare(Protocol):
     def stats(self, owner: Owner) -> OwnerStats | None:
         """Figures of the owner; None for an owner that is not stored."""
 
-    def verify(self, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+    def verify(self, owner: Owner, *, messages: bool = True, far: bool = True) -> Iterator[Problem]:
         """Everything that is wrong with the owner, as it is found, and also that the owner is lost. Reads
-        every message (unless not `messages`), marks those that are damaged, and changes nothing else."""
+        every message (unless not `messages`; unless not `far`, those in an object store too), marks those
+        that are damaged, and changes nothing else. A pack that is unavailable for now is named."""
 
-    def verify_messages(self, owner: Owner, after: str, octets: int) -> Scrubbed:
+    def verify_messages(self, owner: Owner, after: str, octets: int, *, far: bool = True) -> Scrubbed:
         """The same for messages alone, those behind `after`, and no more of them than have about so many
         `octets`: no snapshot stays open while somebody who is in no hurry waits. What cannot be read of the
         owner at all is for `verify` to say, and is no message here."""

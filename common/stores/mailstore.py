@@ -104,11 +104,12 @@ class OwnerReader(MasterReader, Protocol):
         unreadable: Unreadable | None = None,
     ) -> MessageSource:
         """Messages in the order asked for; missing ones are left out. "zstd" gives stored frames, unread.
-        For one that cannot be read `unreadable` is called, and it is left out; without it `StoreCorrupt` is
-        raised (with guid= in its address). `partition` is only passed on."""
+        For one that cannot be read `unreadable` is called, and it is left out; without it `StoreCorrupt`, or
+        `MessageUnavailable`, is raised (with guid= in its address). `partition` is only passed on."""
 
     def body(self, guid: bytes) -> MessageBody | None:
-        """One message, None if it is not stored; `StoreCorrupt` if it cannot be read."""
+        """One message, None if it is not stored; `StoreCorrupt` if it cannot be read, `MessageUnavailable`
+        if not now."""
 
     def usage(self) -> list[QuotaUsage]:
         """What is used of every quota root, in the order of `quotas`."""
@@ -133,7 +134,7 @@ class MailReader(OwnerReader, Protocol):
 
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
         """Read these messages, as far as they are stored. Returns, and marks as damaged, those that cannot be
-        read or are not what their GUIDs say."""
+        read or are not what their GUIDs say. Returns, unmarked, those that are unavailable for now."""
 
     def highest_modseq(self) -> int:
         """The highest modseq that the owner has used, 0 for an owner that is not stored."""

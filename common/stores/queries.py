@@ -7,7 +7,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from cyrus_sync.common.errors import MailboxMoved, MailboxNonexistent, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import (
+    MailboxMoved,
+    MailboxNonexistent,
+    MessageUnavailable,
+    StoreCorrupt,
+    StoreError,
+)
 from cyrus_sync.common.master import Unreadable
 from cyrus_sync.common.model import (
     MailboxState,
@@ -99,8 +105,9 @@ def stage_stored(
     wanted = [guid for guid in guids if guid in stored]
     missing = [guid for guid in guids if guid not in stored]
 
-    def unreadable(guid: bytes, _: StoreCorrupt) -> None:
-        reader.note_damaged(guid)
+    def unreadable(guid: bytes, error: StoreError) -> None:
+        if not isinstance(error, MessageUnavailable):
+            reader.note_damaged(guid)
 
     for batch in reader.bodies(wanted, partition, "zstd", unreadable=unreadable):
         good = [body for body in batch if body.encoding == "zstd" and _frame_digest(body) == body.guid]

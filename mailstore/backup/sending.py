@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import zstandard
 
-from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, StoreError
+from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, StoreCorrupt, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import PackSource, Photograph, StoreCare
 from cyrus_sync.mailstore.backup.kept import Kept, kept_of
@@ -182,7 +182,7 @@ class _Run:
                             self._mend_part(pack.pack, part, photograph.packs)
 
     def _mend_part(self, number: int, part: Piece, packs: PackSource) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(OSError, EOFError, StoreCorrupt):
             if digest(_octets(packs, number, part.offset, part.end)) == (part.size, part.sha256):
                 self._put(part.key, _octets(packs, number, part.offset, part.end), part.size)
                 self._mended.add(part.key)
@@ -203,7 +203,7 @@ class _Run:
                     new += parts.pop().size
                 parts.append(self._part(number, length - new, length, packs))
             return PackCopy(number, length, identity, _edges(packs, number, length), tuple(parts))
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, StoreCorrupt) as error:
             if isinstance(error, FileNotFoundError) and self._is_gone(number):
                 raise  # Compacted since; the next photograph does without it.
             return self._lacking(known, number, length, str(error))

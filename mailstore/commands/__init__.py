@@ -56,6 +56,7 @@ COMMANDS = {
     "delete": Subcommand(
         "delete", "delete a mailbox; user/NAME deletes the user with everything", changes=True
     ),
+    "tier": Subcommand("tier", "move old packs into an object store, or bring them back"),
     "undelete": Subcommand(
         "undelete",
         "bring back a mailbox that was removed at once, as long as expire has not been there",

@@ -2,8 +2,9 @@
 
 The one command that removes mail for good. What was expunged or deleted within the retention time can
 still be brought back (mailstore unexpunge, rename, undelete). Packs of which more than a quarter is waste
-are written anew. What interrupted moves between partitions have left is removed. Run it once a day, on the
-master and on each replica."""
+are written anew; of those in an object store (mailstore tier), those of which more than half is. What
+interrupted moves between partitions have left is removed. Run it once a day, on the master and on each
+replica."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from cyrus_sync.common.config import values
-from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.errors import StoreError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Expired
 from cyrus_sync.mailstore.context import StoreContext
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             done = care.expire(owner, retention, compact=not args.no_compact)
             if args.verbose:
                 context.print(f"{context.owner_name(owner)}: {_text(done)}")
+            for text in done.left:
+                rounds.failed(owner, StoreError(text))
             for name in ("records", "mailboxes", "messages", "packs", "bytes"):
                 setattr(total, name, getattr(total, name) + getattr(done, name))
     context.print(_text(total))

@@ -7,6 +7,10 @@ mounted. Lines of the action log that an earlier change could not write are name
 rolling sync_client writes them. Nothing is changed; mailstore repair mends sums and registry, mailstore
 reconstruct an index. Exit status 1 if something is wrong.
 
+Messages that are in an object store (mailstore tier) are fetched and read like all others. With --no-far they
+are left out, and it is said how many octets that are. A pack that cannot be had now is a problem of the kind
+"unavailable": nothing in it is taken for damaged.
+
 With --background the store is scrubbed: everything the same, but at a rate, and whatever ends it (a signal, a
 power failure), the next one goes on where it was. A message that is damaged is fetched on the way from the
 other end of the replication (--server, or sync_host), as repair --from-peer does. It stays in the foreground,
@@ -58,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="no progress line",
     )
+    parser.add_argument("--no-far", action="store_true", help="leave out messages in an object store")
     background = parser.add_argument_group("scrubbing")
     background.add_argument("--background", action="store_true", help="at a rate, going on where it was")
     background.add_argument("--rate", metavar="SIZE", help="octets a second (5M)")
@@ -73,6 +78,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         return _backups(args, context)
     if args.quick:
         raise UsageError("verify: --quick is for a TARGET, such as s3:")
+    if args.no_far and args.source != NATIVE:
+        raise UsageError("verify: --no-far is of our own store")
     if args.background:
         if args.users:
             raise UsageError("verify: --background is for the whole store")
@@ -82,7 +89,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     _refuse_scrubbing(args)
     source = context.source(args.source)
     rounds = Rounds(context)
-    problems = owners = 0
+    problems = owners = far = 0
     if not args.users and args.source == NATIVE:
         for problem in context.care(readonly=True).problems():
             problems += 1
@@ -90,12 +97,15 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     for owner in rounds.watched("checking", rounds.owners(args.users, source), silent=args.no_progress):
         owners += 1
         with rounds.one(owner):
-            for text in _problems(args.source, owner, context):
+            far += _far_octets(owner, context) if args.no_far else 0
+            for text in _problems(args, owner, context):
                 problems += 1
                 context.print(f"{context.owner_name(owner)}: {text}")
     verdict = f"{problems} problems" if problems else "nothing wrong"
     if owners or not args.users:
         context.print(f"{owners} owners checked: {verdict}")
+    if far:
+        context.print(f"{far} octets in the object store were left out (--no-far)")
     return rounds.status or (EX_FAILURE if problems else EX_OK)
 
 
@@ -110,18 +120,24 @@ def _backups(args: argparse.Namespace, context: StoreContext) -> int:
     """What is wrong with the backups at a target."""
     from cyrus_sync.mailstore.commands.backup import verify_backups
 
-    if args.background or args.source != NATIVE:
-        raise UsageError("verify: neither --background nor --source goes with a TARGET")
+    if args.background or args.no_far or args.source != NATIVE:
+        raise UsageError("verify: neither --background, --no-far nor --source goes with a TARGET")
     _refuse_scrubbing(args)
     return verify_backups(args.users[0], args.users[1:], context, quick=args.quick)
 
 
-def _problems(source: str, owner: Owner, context: StoreContext) -> Iterator[str]:
+def _far_octets(owner: Owner, context: StoreContext) -> int:
+    stats = context.care(readonly=True).stats(owner)
+    return max(stats.far_bytes, 0) if stats is not None else 0
+
+
+def _problems(args: argparse.Namespace, owner: Owner, context: StoreContext) -> Iterator[str]:
     """What is wrong with an owner, a line each."""
+    source = args.source
     if source == CYRUS:
         yield from map(str, context.spool.problems(owner))
         return
-    for problem in context.care(readonly=True).verify(owner):
+    for problem in context.care(readonly=True).verify(owner, far=not args.no_far):
         yield _described(source, owner, problem, context)
 
 

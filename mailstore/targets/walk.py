@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import MessageUnavailable, StoreCorrupt, StoreError
 from cyrus_sync.common.model import MailboxState, Record
 from cyrus_sync.common.names import Owner, inbox_of, is_deleted
 from cyrus_sync.common.progress import Meter
@@ -107,7 +107,7 @@ def readable(
     def missing(record: Record) -> None:
         left_out(record, damaged.get(record.guid, "the message is missing"))
 
-    def unreadable(guid: bytes, error: StoreCorrupt) -> None:
+    def unreadable(guid: bytes, error: StoreError) -> None:
         damaged[guid] = f"the message {guid.hex()} cannot be read: {error.message}"
 
     waiting = iter(records)
@@ -119,7 +119,7 @@ def readable(
                     try:
                         for _ in content:  # to the end: nothing is written of what is damaged
                             pass
-                    except StoreCorrupt as error:
+                    except (StoreCorrupt, MessageUnavailable) as error:
                         unreadable(body.guid, error)
                         missing(record)
                         break

@@ -26,10 +26,12 @@ from cyrus_sync.common.errors import (
     ConnectionLost,
     CyrusSyncError,
     MailboxNonexistent,
+    MessageUnavailable,
     ProtocolError,
     ReplyError,
     SnapshotLost,
     StoreCorrupt,
+    StoreError,
     SyncBadSieve,
     SyncChanged,
     SyncChecksum,
@@ -128,7 +130,15 @@ class Sent:
             return sent
         unreadable: set[bytes] = set()
         may_withhold = context.options.withheld is not None
-        note: Unreadable | None = (lambda guid, _: unreadable.add(guid)) if may_withhold else None
+        note: Unreadable | None = None
+        if may_withhold:
+            uids = {guid: uid for uid, guid in prepared.upload}
+
+            def note(guid: bytes, error: StoreError) -> None:
+                if isinstance(error, MessageUnavailable):
+                    raise error.at(uid=str(uids[guid]))  # The mailbox waits for it: it keeps its UID.
+                unreadable.add(guid)
+
         for begin in range(0, len(prepared.upload), UPLOAD_BLOCK):
             block = prepared.upload[begin : begin + UPLOAD_BLOCK]
             encoding = "identity" if item.unfolded else context.encoding

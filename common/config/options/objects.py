@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.config.options.kinds import DURATION, STRING, Option
+from cyrus_sync.common.config.options.kinds import DURATION, SIZE, STRING, Option
 
 TITLE = "Object stores (S3)"
 OPTIONS = (
@@ -56,7 +56,9 @@ OPTIONS = (
         "s3_keep",
         DURATION,
         "30d",
-        "For how long mailstore prune keeps backups: every moment of that time can be restored.",
+        "For how long mailstore prune keeps backups: every moment of that time can be restored. And for how "
+        "long mailstore tier keeps the object of a pack that is not needed any more (a day at least): an "
+        "older copy of a partition that is put back still finds it.",
         unit="d",
         minimum=0,
         ours=True,
@@ -69,6 +71,36 @@ OPTIONS = (
         "With it, objects are encrypted before they leave this machine, in file: targets too, and only "
         "who has the key can read them: keep a copy of it elsewhere. Names (which say userids), sizes and "
         "times of objects are not hidden.",
+        ours=True,
+    ),
+    Option(
+        "s3_tier_after",
+        DURATION,
+        None,
+        "mailstore tier moves packs of the local store to which nothing was added for this time into the "
+        "object store, and leaves in their place word of where they are. Not set = none. What is there "
+        "already is read there all the same, and mailstore tier --back fetches it. docs/tiering.md.",
+        unit="d",
+        minimum=0,
+        ours=True,
+    ),
+    Option(
+        "s3_tier_objects",
+        STRING,
+        "s3:",
+        "The object store for these packs: s3: or s3:BUCKET/PREFIX, as s3_endpoint and the options beside it "
+        "say; or file:DIRECTORY.",
+        ours=True,
+    ),
+    Option(
+        "s3_tier_cache",
+        SIZE,
+        "1g",
+        "How much of these packs this machine keeps for who reads in them again, in "
+        "{configdirectory}/store/far, for all programs together. What was not used for the longest time goes "
+        "first. It may be lost at any time.",
+        unit="m",
+        minimum=0,
         ours=True,
     ),
 )

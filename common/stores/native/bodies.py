@@ -6,15 +6,17 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import MessageUnavailable, ObjectsUnavailable, StoreCorrupt, StoreError
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.stores import disk
 from cyrus_sync.common.stores.frames import LARGE, content_pieces, contents
 from cyrus_sync.common.stores.native.marks import Marks
 from cyrus_sync.common.stores.native.packs import PackReader, Place
 
-Unreadable = Callable[[bytes, StoreCorrupt], None]
-"""Told the GUID of a message that cannot be read, and why."""
+Unreadable = Callable[[bytes, StoreError], None]
+"""Told the GUID of a message that cannot be read, and why: `StoreCorrupt`, `MessageUnavailable`."""
+
+_TROUBLE = (StoreCorrupt, ObjectsUnavailable, OSError)
 
 _GUIDS_AT_ONCE = 500
 _BATCH = 1024 * 1024
@@ -94,14 +96,15 @@ class BodyReader:
         """The messages of a batch; where it cannot be read as a whole, those that can singly."""
         try:
             return self._bodies(batch, partition, encoding, careful=unreadable is not None)
-        except (StoreCorrupt, OSError) as error:
+        except _TROUBLE as error:
             found: list[MessageBody] = []
             for stored in batch:
                 try:
                     found += self._bodies([stored], partition, encoding, careful=unreadable is not None)
-                except (StoreCorrupt, OSError) as single:
-                    self.damaged.add(stored.guid)
+                except _TROUBLE as single:
                     trouble = _trouble(single).at(guid=stored.guid.hex())
+                    if isinstance(trouble, StoreCorrupt):
+                        self.damaged.add(stored.guid)
                     if unreadable is None:
                         raise trouble from error
                     unreadable(stored.guid, trouble)
@@ -140,7 +143,9 @@ class BodyReader:
         return MessageBody(partition, stored.guid, stored.size, pieces, encoding)
 
 
-def _trouble(error: StoreCorrupt | OSError) -> StoreCorrupt:
+def _trouble(error: StoreCorrupt | ObjectsUnavailable | OSError) -> StoreCorrupt | MessageUnavailable:
+    if isinstance(error, ObjectsUnavailable):
+        return MessageUnavailable(f"{MessageUnavailable.text}: {error}")
     return error if isinstance(error, StoreCorrupt) else StoreCorrupt(disk.why(error))
 
 
@@ -180,7 +185,7 @@ class LargeBody:
         self._damaged = damaged
 
     def check_place(self) -> None:
-        """Raise `StoreCorrupt` or OSError where the pack is not there, or too short."""
+        """Raise `StoreCorrupt` or OSError where the pack is not there, or too short; `ObjectsUnavailable`."""
         packs = self._packs.again()
         try:
             stored = self._place_now(packs)
@@ -205,8 +210,10 @@ class LargeBody:
         try:
             frame = packs.pieces(self._place_now(packs).place)
             yield from frame if self._encoding == "zstd" else content_pieces(frame)
-        except (StoreCorrupt, OSError) as error:
-            self._damaged.add(self._stored.guid)
-            raise _trouble(error).at(guid=self._stored.guid.hex()) from error
+        except _TROUBLE as error:
+            trouble = _trouble(error).at(guid=self._stored.guid.hex())
+            if isinstance(trouble, StoreCorrupt):
+                self._damaged.add(self._stored.guid)
+            raise trouble from error
         finally:
             packs.close()

@@ -53,14 +53,20 @@ def pack_name(number: int) -> str:
     return f"pack-{number:06d}.zst"
 
 
-def _group(name: str) -> str:
+def far_name(number: int) -> str:
+    """``pack-000001.far``: stands for a pack that is in an object store (`farpack`)."""
+    return f"pack-{number:06d}.far"
+
+
+def group(name: str) -> str:
+    """The two digits of the directory above an owner's."""
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()[:2]
 
 
 def is_place_of(path: Path, owner: Owner) -> bool:
     """Whether a directory, whatever partition it is on, is where `owner` would be."""
     text = str(path)
-    return text.endswith(f"/{KINDS[owner.kind]}/{_group(owner.name)}/{encode_name(owner.name)}")
+    return text.endswith(f"/{KINDS[owner.kind]}/{group(owner.name)}/{encode_name(owner.name)}")
 
 
 class Layout:
@@ -83,7 +89,7 @@ class Layout:
         """Where `owner` is, or would be, on `partition`."""
         if owner == SERVER:
             return self.home / "server"
-        return self.partitions[partition] / KINDS[owner.kind] / _group(owner.name) / encode_name(owner.name)
+        return self.partitions[partition] / KINDS[owner.kind] / group(owner.name) / encode_name(owner.name)
 
     def find(self, owner: Owner) -> Path | None:
         """The directory of `owner`, None if there is none. Raises OSError where that cannot be seen."""

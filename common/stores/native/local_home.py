@@ -20,11 +20,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import ConfigError, CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, sync_directory, sync_disk, sync_file, tighten_all
 from cyrus_sync.common.metrics.sheet import Sheet
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.farpack import FarFiles, FarLater, FarReader
 from cyrus_sync.common.stores.native.homes import Grown, Hold, OwnerDirectory, Stamp
 from cyrus_sync.common.stores.native.layout import (
     INDEX,
@@ -34,12 +35,14 @@ from cyrus_sync.common.stores.native.layout import (
     Layout,
     decode_name,
     encode_name,
+    far_name,
     is_place_of,
     pack_name,
     remains,
 )
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.moves import Arrival, Moves
+from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
 from cyrus_sync.common.stores.native.registry import Registry
@@ -67,8 +70,10 @@ class LocalHold(NamedTuple):
 class LocalHome:
     """The directories of a `Layout` (`homes.OwnerHome`)."""
 
-    def __init__(self, layout: Layout, *, readonly: bool = False) -> None:
+    def __init__(self, layout: Layout, *, readonly: bool = False, far: FarReader | None = None) -> None:
+        """`far` reads packs that are in an object store."""
         self.layout = layout
+        self._far = far or FarLater(_nowhere)
         self.readonly = readonly
         self.notes = layout.home
         self.registry = Registry(layout.home / "registry.sqlite", self._scan, readonly=readonly)
@@ -154,6 +159,7 @@ class LocalHome:
 
     def close(self) -> None:
         self.registry.close()
+        self._far.close()
 
     def _scan(self) -> Iterator[tuple[str, Owner]]:
         """Who holds which mailbox, as the indexes say that can be read."""
@@ -225,8 +231,11 @@ class LocalHome:
     def reading(self, directory: OwnerDirectory) -> AbstractContextManager[object]:
         return _NOTHING
 
-    def packs(self, directory: OwnerDirectory) -> PackFiles:
-        return PackFiles(directory.path, lambda: self.layout.find(directory.owner))
+    def packs(self, directory: OwnerDirectory) -> NearAndFar:
+        def find() -> Path | None:
+            return self.layout.find(directory.owner)
+
+        return NearAndFar(PackFiles(directory.path, find), FarFiles(directory.path, self._far, find))
 
     def pack_writer(
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
@@ -347,8 +356,13 @@ class LocalHome:
         shutil.rmtree(gone)
 
     def drop_packs(self, directory: OwnerDirectory, keep: Collection[int]) -> None:
-        known = {pack_name(number) for number in keep}
-        needless = [path for path in directory.path.glob("pack-*.zst") if path.name not in known]
+        known = {name(number) for number in keep for name in (pack_name, far_name)}
+        needless = [
+            path
+            for kind in ("pack-*.zst", "pack-*.far")
+            for path in directory.path.glob(kind)
+            if path.name not in known
+        ]
         for path in needless:
             path.unlink(missing_ok=True)
         if needless:
@@ -416,6 +430,10 @@ def _sync_all(directories: Sequence[Path], *, with_files: bool) -> None:
             if file.name != LOCK:
                 sync_file(file)
         sync_directory(path)
+
+
+def _nowhere() -> FarReader:
+    raise ConfigError("nothing says which")
 
 
 def _making(place: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.files import sync_directory
-from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.layout import far_name, pack_name
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ class PackWriter:
         try:
             found = path.stat().st_size
         except FileNotFoundError:
+            if (self._directory / far_name(self._pack)).exists():
+                return True
             found = 0
         if found < self._written:
             log.error("%s has %d octets, the index says %d: a new pack is begun", path, found, self._written)
@@ -133,7 +135,9 @@ class PackWriter:
 
     def _open(self) -> None:
         path = self._directory / pack_name(self._pack)
-        self._new_names = self._new_names or not path.exists()
+        if not path.exists():
+            self._new_names = True
+            (self._directory / far_name(self._pack)).unlink(missing_ok=True)  # of a pack that nobody knows
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         found = os.fstat(self._descriptor).st_size
         if found < self._written:
@@ -166,6 +170,8 @@ class PackWriter:
             self._sealed = self._sealed or self._is_short()
             if not self._sealed:
                 self._open()
+        else:
+            self._checked = False
 
     def _cut_buffer(self, end: int) -> None:
         kept = b"".join(self._buffer)[: end - self._written]
@@ -230,6 +236,9 @@ class PackOctets(Protocol):
         """What tells this pack from another one that has had its place; no proof. FileNotFoundError where
         there is no such pack; OSError."""
 
+    def is_near(self, pack: int) -> bool:
+        """Whether reading it costs no more than a disk of this machine does; also where it is lost."""
+
     def again(self) -> PackOctets:
         """The same packs, for another thread."""
 
@@ -259,6 +268,9 @@ class PackFiles:
     def identity(self, pack: int) -> str:
         about = os.fstat(self._descriptor(pack))
         return f"{about.st_dev}.{about.st_ino}"
+
+    def is_near(self, pack: int) -> bool:
+        return (self._directory / pack_name(pack)).exists() or not (self._directory / far_name(pack)).exists()
 
     def again(self) -> PackFiles:
         return PackFiles(self._directory, self._find)
@@ -300,6 +312,10 @@ class PackReader:
     def size(self, pack: int) -> int:
         """How many octets the pack has."""
         return self._octets.size(pack)
+
+    def is_near(self, pack: int) -> bool:
+        """Whether reading it costs no more than a disk does."""
+        return self._octets.is_near(pack)
 
     def again(self) -> PackReader:
         """A reader of the same packs for another thread."""

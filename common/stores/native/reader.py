@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from cyrus_sync.common import script_mail
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import MessageUnavailable, StoreCorrupt, StoreError
 from cyrus_sync.common.model import (
     Annotation,
     MailboxAnnotation,
@@ -29,7 +29,7 @@ from cyrus_sync.common.names import Owner, sort_key
 from cyrus_sync.common.protocol.crc import mailbox_crcs
 from cyrus_sync.common.stores.mailstore import QuotaUsage, Tally
 from cyrus_sync.common.stores.native import sievebox
-from cyrus_sync.common.stores.native.bodies import BodyReader
+from cyrus_sync.common.stores.native.bodies import BodyReader, Unreadable
 from cyrus_sync.common.stores.native.rows import (
     RECORD_COLUMNS,
     STATE_COLUMNS,
@@ -224,7 +224,7 @@ class Reader:
         partition: str = "",
         encoding: str = "identity",
         *,
-        unreadable: Callable[[bytes, StoreCorrupt], None] | None = None,
+        unreadable: Unreadable | None = None,
     ) -> MessageSource:
         reader = self.bodies_reader
         return reader.source(guids, partition, encoding, unreadable) if reader else ()
@@ -234,26 +234,47 @@ class Reader:
         return set(reader.damaged) if reader else set()
 
     def unsound(self, guids: Iterable[bytes]) -> set[bytes]:
+        bad, away = self._examined(guids)
+        return bad.union(away)
+
+    def _examined(self, guids: Iterable[bytes]) -> tuple[set[bytes], dict[bytes, MessageUnavailable]]:
+        """Those of these messages that are damaged, which is marked, and those that are unavailable."""
         wanted = list(dict.fromkeys(guids))
         bad: set[bytes] = set()
-        for batch in self.bodies(wanted, unreadable=lambda guid, _: bad.add(guid)):
+        away: dict[bytes, MessageUnavailable] = {}
+
+        def unreadable(guid: bytes, error: StoreError) -> None:
+            if isinstance(error, MessageUnavailable):
+                away[guid] = error
+            else:
+                bad.add(guid)
+
+        for batch in self.bodies(wanted, unreadable=unreadable):
             for body in batch:
-                if not _is_sound(body):
-                    bad.add(body.guid)
+                try:
+                    if not _is_sound(body):
+                        bad.add(body.guid)
+                except MessageUnavailable as error:
+                    away[body.guid] = error
         reader = self.bodies_reader
         if reader and wanted:
             for guid in bad:
                 reader.damaged.add(guid)
             # What is sound again (a pack that came back), or gone, is damaged no more.
-            reader.damaged.difference_update(guid for guid in wanted if guid not in bad)
-        return bad
+            reader.damaged.difference_update(guid for guid in wanted if guid not in bad and guid not in away)
+        return bad, away
 
     def readable(
         self, uniqueid: str, messages: Iterable[tuple[int, bytes]], *, verify: bool = False
     ) -> set[bytes]:
         del uniqueid  # a message is the owner's, whatever mailbox it is in
         stored = self.has_guids({guid for _, guid in messages})
-        return stored - self.unsound(stored) if verify and stored else stored
+        if not verify or not stored:
+            return stored
+        bad, away = self._examined(stored)
+        if away:
+            raise next(iter(away.values()))
+        return stored - bad
 
     def body(self, guid: bytes) -> MessageBody | None:
         for batch in self.bodies([guid]):

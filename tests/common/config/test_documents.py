@@ -56,7 +56,7 @@ def test_check_tells_what_is_not_in_step(
 
 ROOMS = (
     *("common", "spool", "csync", "sync_client", "sync_server", "mailstore", "shipping", "multisite"),
-    *("fleet", "lifeboat", "lmtp", "objects", "pull", "tool", "web"),
+    *("fleet", "lifeboat", "lmtp", "objects", "pull", "tiering", "tool", "web"),
 )
 
 

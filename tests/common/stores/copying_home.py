@@ -120,6 +120,9 @@ class VaultPacks:
             return self._far.size(pack)
         return self._near.size(pack)
 
+    def is_near(self, pack: int) -> bool:
+        return True
+
     def again(self) -> VaultPacks:
         return VaultPacks(self._vault, self._directory)
 

@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 
-from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.errors import ObjectsUnavailable, StoreError
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
-from cyrus_sync.common.stores.native.care.compact import move_pack, pack_shares
+from cyrus_sync.common.stores.native.care.compact import PackShare, move_pack, pack_shares
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
 from cyrus_sync.common.stores.native.history import begins_at, forget, what_is_spoken_of
 from cyrus_sync.common.stores.native.homes import UNCOUNTED
+from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.summary import NEVER
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
 from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.native.verbs.folders import delete
 
-WASTE = 0.25
-"""A pack of which more than this share is waste is compacted."""
+WASTE, WASTE_FAR = 0.25, 0.5
+"""A pack of which more than this share is waste is compacted: one that is near, and one that is in an object
+store, where room costs little and reading much."""
 
 _NOTHING: Mapping[int, Collection[int]] = {}
 
@@ -75,8 +77,14 @@ def expire(
         return done
     wasteful = [share for share in shares if share.length - share.live > WASTE * share.length]
     for share in wasteful if compact else ():
-        with store.transaction(owner, create=False, timeout=timeout) as transaction:
-            move_pack(transaction, share.pack)
+        try:
+            with store.transaction(owner, create=False, timeout=timeout) as transaction:
+                if not _is_worth_moving(transaction, share):
+                    continue
+                move_pack(transaction, share.pack)
+        except ObjectsUnavailable as error:
+            done.left.append(f"{pack_name(share.pack)} is not written anew now: {error}")
+            continue
         done.packs += 1
         done.bytes += share.length - share.live
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
@@ -102,6 +110,12 @@ def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> It
             or (compact and any(length - live > WASTE * length for _, length, live in summary.packs))
         ):
             yield owner
+
+
+def _is_worth_moving(transaction: Transaction, share: PackShare) -> bool:
+    bodies = transaction.reader.bodies_reader
+    assert bodies is not None
+    return share.length - share.live > WASTE_FAR * share.length or bodies.packs.is_near(share.pack)
 
 
 def _set_aside(name: str) -> int:

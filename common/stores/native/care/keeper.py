@@ -110,15 +110,15 @@ class NativeCare:
 
         return stats(self._store, owner)
 
-    def verify(self, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+    def verify(self, owner: Owner, *, messages: bool = True, far: bool = True) -> Iterator[Problem]:
         from cyrus_sync.common.stores.native.care.verify import verify
 
-        return verify(self._store, owner, messages=messages)
+        return verify(self._store, owner, messages=messages, far=far)
 
-    def verify_messages(self, owner: Owner, after: str, octets: int) -> Scrubbed:
+    def verify_messages(self, owner: Owner, after: str, octets: int, *, far: bool = True) -> Scrubbed:
         from cyrus_sync.common.stores.native.care.verify import verify_messages
 
-        return verify_messages(self._store, owner, after, octets)
+        return verify_messages(self._store, owner, after, octets, far=far)
 
     def recount(self, owner: Owner) -> int:
         from cyrus_sync.common.stores.native.care.verify import recount

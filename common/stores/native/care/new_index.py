@@ -18,8 +18,7 @@ from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage
 from cyrus_sync.common.stores.native.homes import OwnerDirectory
-from cyrus_sync.common.stores.native.layout import pack_name
-from cyrus_sync.common.stores.native.packs import PackFiles, PackReader, Place
+from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import box_sort
@@ -48,7 +47,8 @@ class NewIndex:
         self.owner, self.directory, _ = found
         self.done = done
         self.salvage = Salvage(self.owner, self.directory, scratch)
-        self.scan = PackScan(self.directory)
+        self._octets = store.home.packs(found)
+        self.scan = PackScan(self.directory, self._octets, scratch)
         self.top = root_of(self.owner)
         self.made: set[int] = set()
         """Mailboxes that are new: nobody's sums can be wrong."""
@@ -59,7 +59,10 @@ class NewIndex:
     def build(self, path: Path) -> list[str]:
         """Write the index to `path`, whole and synced; the uniqueids of its mailboxes."""
         make_private(path)
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with (
+            contextlib.closing(self._octets),
+            contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db,
+        ):
             self.db = db
             db.execute("PRAGMA synchronous = OFF")
             db.execute("PRAGMA temp_store = FILE")
@@ -94,6 +97,8 @@ class NewIndex:
             "INSERT OR IGNORE INTO temp.sound VALUES (?, ?, ?, ?, ?)",
             ((frame.guid, *frame.place, frame.size) for frame in self.scan.frames()),
         )
+        for text in self.scan.damaged:
+            self.doubt(text)
         if self.db.execute("SELECT 1 FROM owner").fetchone() is None:
             self.db.execute("INSERT INTO owner (one, kind, name) VALUES (1, ?, ?)", self.owner)
         self.db.execute("UPDATE owner SET known_since = ?", (self.store.now(),))
@@ -108,8 +113,10 @@ class NewIndex:
     def packs_are_sound(self) -> bool:
         """Whether every byte that should be in a pack was read."""
         lengths = dict(self.db.execute("SELECT pack, length FROM packs WHERE length > 0"))
-        return not any(self.scan.unreadable.values()) and all(
-            self.scan.sizes.get(pack, 0) >= length for pack, length in lengths.items()
+        return (
+            not any(self.scan.unreadable.values())
+            and not self.scan.damaged
+            and all(self.scan.sizes.get(pack, 0) >= length for pack, length in lengths.items())
         )
 
     # -- mailboxes
@@ -269,10 +276,10 @@ class NewIndex:
             (number,),
         ).fetchone()[0]
         modseq, now = self._next_modseq(), self.store.now()
-        with contextlib.closing(PackReader(PackFiles(self.directory))) as packs:
+        with contextlib.closing(PackReader(self._octets.again())) as packs:
             for guid, *place in found:
                 uid += 1
-                date = _date_of(packs, Place(*place)) or self._pack_date(place[0])
+                date = _date_of(packs, Place(*place)) or self.scan.modified[place[0]]
                 self.db.execute(
                     "INSERT INTO records (mailbox, uid, modseq, last_updated, flags, expunged, internaldate,"
                     " size, guid, thrid, savedate, createdmodseq) SELECT ?, ?, ?, ?, '', 0, ?, size, guid, 0,"
@@ -284,9 +291,6 @@ class NewIndex:
             f"{len(found)} messages had no record that could be read: they are in {name}, without flags"
             + ("" if listed else "; among them may be some that were removed long ago")
         )
-
-    def _pack_date(self, pack: int) -> int:
-        return int((self.directory / pack_name(pack)).stat().st_mtime)
 
     def _enter_messages(self) -> None:
         """The table of messages, and that of packs, as the packs themselves say."""

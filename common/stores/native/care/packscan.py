@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryFile
+from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.stores.frame_blocks import MAX_BLOCK, check_head
 from cyrus_sync.common.stores.frames import content_pieces
-from cyrus_sync.common.stores.native.packs import Place
+from cyrus_sync.common.stores.native.farpack import BLOCK, read_far
+from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.packs import PackOctets, Place
 
 _MAGIC = zstandard.FRAME_HEADER
 _HEADER = 18
 _PIECE = 256 * 1024
+_BROUGHT_AT_ONCE = 4 * 1024 * 1024
 _RLE, _RESERVED = 1, 3
 _CHECKSUM = 4
 
@@ -37,22 +42,67 @@ def pack_number(path: Path) -> int:
 
 
 class PackScan:
-    """The packs of one directory. After `frames` is through, `unreadable` says how many bytes of each pack
+    """The packs of one owner. After `frames` is through, `unreadable` says how many bytes of each pack
     are in no sound message."""
 
-    def __init__(self, directory: Path) -> None:
-        found = sorted((pack_number(path), path) for path in directory.glob("pack-*.zst") if path.is_file())
-        self._packs = [(number, path) for number, path in found if number]
-        self.sizes = {number: path.stat().st_size for number, path in self._packs}
+    def __init__(self, directory: Path, octets: PackOctets, scratch: Path) -> None:
+        """`octets` reads those that are far, which are brought to `scratch`, one at a time."""
+        self._directory = directory
+        self._octets = octets
+        self._scratch = scratch
+        near = {pack_number(path): path for path in directory.glob("pack-*.zst") if path.is_file()}
+        near.pop(0, None)
+        self.sizes = {number: path.stat().st_size for number, path in near.items()}
+        self.modified = {number: int(path.stat().st_mtime) for number, path in near.items()}
+        """When each pack was written to last, in Unix seconds."""
+        self.damaged: list[str] = []
+        """What is wrong with packs that should be far, in sentences."""
+        for path in directory.glob("pack-*.far"):
+            number = pack_number(path)
+            if number and number not in near:
+                try:
+                    far = read_far(path)
+                except StoreCorrupt as error:
+                    self.damaged.append(str(error))
+                    continue
+                self.sizes[number], self.modified[number] = far.octets, far.modified
         self.unreadable: dict[int, int] = {}
 
     def frames(self) -> Iterator[SoundFrame]:
-        """The messages in the order in which they came. Raises OSError."""
-        for number, path in self._packs:
-            if not self.sizes[number]:
-                continue
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from self._frames(number, data)
+        """The messages in the order in which they came. Raises OSError; `ObjectsUnavailable`."""
+        for number, size in sorted(self.sizes.items()):
+            if size:
+                with self._file(number) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    yield from self._frames(number, data)
+
+    @contextmanager
+    def _file(self, number: int) -> Iterator[BinaryIO]:
+        path = self._directory / pack_name(number)
+        if path.exists():
+            with path.open("rb") as near:
+                yield near
+            return
+        with TemporaryFile(dir=self._scratch) as far:
+            self._bring(number, cast(BinaryIO, far))
+            yield cast(BinaryIO, far)
+
+    def _bring(self, number: int, file: BinaryIO) -> None:
+        """Write a pack that is far into a file. What cannot be read of it is octets of 0."""
+        size = self.sizes[number]
+        for start in range(0, size, _BROUGHT_AT_ONCE):
+            length = min(_BROUGHT_AT_ONCE, size - start)
+            try:
+                file.write(self._octets.read(number, start, length))
+            except StoreCorrupt:
+                for at in range(start, start + length, BLOCK):
+                    file.write(self._readable(number, at, min(BLOCK, start + length - at)))
+        file.flush()
+
+    def _readable(self, number: int, start: int, length: int) -> bytes:
+        try:
+            return self._octets.read(number, start, length)
+        except StoreCorrupt:
+            return bytes(length)
 
     def _frames(self, number: int, data: mmap.mmap) -> Iterator[SoundFrame]:
         position = lost = 0

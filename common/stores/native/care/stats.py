@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from cyrus_sync.common.names import Owner
@@ -14,9 +15,10 @@ from cyrus_sync.common.stores.native.summary import Summary
 
 def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:
     """Figures of one owner, None if it is not stored."""
-    directory = store.directory_of(owner)
-    if directory is None:
+    found = store.find(owner)
+    if found is None:
         return None
+    directory = found.path
     with store.read(owner) as reader:
         query = reader.connection.execute
         mailboxes, messages, size = query(
@@ -27,10 +29,10 @@ def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:
         stored, raw, live = query(
             "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length), 0) FROM messages"
         ).fetchone()
-        packs, pack_bytes = query(
-            "SELECT count(*), coalesce(sum(length), 0) FROM packs WHERE length > 0"
-        ).fetchone()
+        lengths = dict(query("SELECT pack, length FROM packs WHERE length > 0"))
         (removed,) = query("SELECT count(*) FROM mailboxes WHERE deleted_at > 0").fetchone()
+    with contextlib.closing(store.home.packs(found)) as packs:
+        far = sum(length for pack, length in lengths.items() if not packs.is_near(pack))
     index = sum(path.stat().st_size for path in directory.glob(f"{INDEX}*"))
     return OwnerStats(
         directory=directory,
@@ -40,11 +42,12 @@ def stats(store: NativeStore, owner: Owner) -> OwnerStats | None:
         bytes=size,
         stored=stored,
         stored_bytes=raw,
-        pack_bytes=pack_bytes,
+        pack_bytes=sum(lengths.values()),
         live_pack_bytes=live,
-        packs=packs,
+        packs=len(lengths),
         index_bytes=index,
         removed_mailboxes=removed,
+        far_bytes=far,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from cyrus_sync.common.commands import reason
-from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import CyrusSyncError, ObjectsUnavailable, StoreCorrupt, StoreError
 from cyrus_sync.common.model import NULL_GUID
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
@@ -49,9 +49,9 @@ def verify_store(store: NativeStore) -> Iterator[Problem]:
         yield Problem("registry", "registry.sqlite", str(error))
 
 
-def verify(store: NativeStore, owner: Owner, *, messages: bool = True) -> Iterator[Problem]:
+def verify(store: NativeStore, owner: Owner, *, messages: bool = True, far: bool = True) -> Iterator[Problem]:
     """Everything that is wrong with one owner, as it is found, and also that the owner is lost; `messages`:
-    their octets, too."""
+    their octets, too; `far`: also of those in an object store."""
     try:
         directory = store.find(owner)
     except CyrusSyncError as error:
@@ -63,7 +63,7 @@ def verify(store: NativeStore, owner: Owner, *, messages: bool = True) -> Iterat
         with store.read(owner) as reader:
             check = _Check(store, owner, reader.connection, PackReader(store.home.packs(directory)))
             try:
-                yield from check.everything(messages=messages)
+                yield from check.everything(messages=messages, far=far)
             finally:
                 check.packs.close()
     except (sqlite3.Error, OSError) as error:
@@ -72,9 +72,11 @@ def verify(store: NativeStore, owner: Owner, *, messages: bool = True) -> Iterat
         yield Problem("index", str(directory.path), error.message)
 
 
-def verify_messages(store: NativeStore, owner: Owner, after: str, octets: int) -> Scrubbed:
+def verify_messages(
+    store: NativeStore, owner: Owner, after: str, octets: int, *, far: bool = True
+) -> Scrubbed:
     """The messages behind the place `after` (``pack:offset``, "" for the beginning), about so many
-    `octets`."""
+    `octets`; `far`: also those in an object store."""
     nothing = Scrubbed([], "", 0, 0)
     try:
         directory = store.find(owner)
@@ -83,7 +85,7 @@ def verify_messages(store: NativeStore, owner: Owner, after: str, octets: int) -
         with store.read(owner) as reader:
             check = _Check(store, owner, reader.connection, PackReader(store.home.packs(directory)))
             try:
-                return check.some_messages(after, octets)
+                return check.some_messages(after, octets, far=far)
             finally:
                 check.packs.close()
     except (sqlite3.Error, OSError, CyrusSyncError):
@@ -100,8 +102,10 @@ class _Check:
         self.owner = owner
         self.db = connection
         self.packs = packs
+        self._left_out: set[int] = set()
+        """Packs whose messages are not read."""
 
-    def everything(self, *, messages: bool) -> Iterator[Problem]:
+    def everything(self, *, messages: bool, far: bool) -> Iterator[Problem]:
         damaged = False
         for (text,) in self.db.execute("PRAGMA integrity_check"):
             if text != "ok":
@@ -113,7 +117,7 @@ class _Check:
         yield from self.mailboxes()
         yield from self.pack_files()
         if messages:
-            yield from self.messages()
+            yield from self.messages(far=far)
         yield from self.registry()
         yield from self.action_log()
 
@@ -216,27 +220,35 @@ class _Check:
             except FileNotFoundError:
                 yield Problem("pack", pack_name(pack), "is missing")
                 continue
-            except OSError:
+            except (OSError, StoreCorrupt):
                 continue  # The messages in it are named.
             if found < length:
                 yield Problem("pack", pack_name(pack), f"has {found} octets, should have {length}")
 
-    def messages(self) -> Iterator[Problem]:
+    def messages(self, *, far: bool) -> Iterator[Problem]:
+        self._leave_out(far=far)
         place = Place(0, -1, 0)
         while rows := self._stored(place):
             yield from self._read_all(rows)
             place = rows[-1][1]
 
-    def some_messages(self, after: str, octets: int) -> Scrubbed:
+    def _leave_out(self, *, far: bool) -> None:
+        if not far:
+            self._left_out.update(pack for pack in self._lengths if not self.packs.is_near(pack))
+
+    def some_messages(self, after: str, octets: int, *, far: bool) -> Scrubbed:
         """Until about so many `octets` are read."""
+        self._leave_out(far=far)
         pack, _, offset = after.partition(":")
         place = Place(int(pack or 0), int(offset or -1), 0)
         problems: list[Problem] = []
         messages = read = 0
         while rows := self._stored(place):
             for row in rows:
-                problems += self._read_all([row])
                 place = row[1]
+                if place.pack in self._left_out:
+                    continue
+                problems += self._read_all([row])
                 messages += 1
                 read += place.length
                 if read >= octets:
@@ -257,12 +269,19 @@ class _Check:
     def _read_all(self, rows: Sequence[tuple[bytes, Place, int]]) -> Iterator[Problem]:
         marks = self.store.marks.of(self.owner)
         for guid, place, size in rows:
+            if place.pack in self._left_out:
+                continue
             where = f"{pack_name(place.pack)} at {place.offset}"
             if place.offset + place.length > self._lengths.get(place.pack, 0):
                 marks.add(guid)
                 yield Problem("pack", where, f"message {guid.hex()} lies outside the pack")
                 continue
-            problem = self._message(guid, place, size)
+            try:
+                problem = self._message(guid, place, size)
+            except ObjectsUnavailable as error:
+                self._left_out.add(place.pack)
+                yield Problem("unavailable", pack_name(place.pack), f"cannot be read now: {error}")
+                continue
             if problem:
                 marks.add(guid)
                 yield Problem("message", where, problem)
