@@ -13,11 +13,13 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.model import MessageBody
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.bodies import Bodies, Places
 from cyrus_sync.multisite.errors import TooLate
 from cyrus_sync.multisite.family import Replica
@@ -304,18 +306,23 @@ class _Export:
     ) -> None:
         """The messages of an operation, found by `bodies`."""
         for batch in (bodies or self._bodies).batches(entry.owner, guids, places):
-            size = sum(body.size for body in batch)
-            if self._writer is not None and self._writer.fits(self._max, size + 128 * len(batch)):
-                self._writer.messages(batch)
-                self._in_packet += len(batch)
-            else:
-                for body in batch:
-                    self._room_for(body.size + 128, f"message {body.guid.hex()} of {entry.owner}")
-                    assert self._writer is not None
-                    self._writer.messages([body])
-                    self._in_packet += 1
+            self._write_messages(entry.owner, batch)
             self.exported.messages += len(batch)
-            self.exported.octets += size
+            self.exported.octets += sum(body.size for body in batch)
+
+    def _write_messages(self, owner: Owner, batch: Sequence[MessageBody]) -> None:
+        """As many of these messages as have room go into the open packet together."""
+        size = sum(body.size for body in batch)
+        if len(batch) == 1:
+            self._room_for(size + 128, f"message {batch[0].guid.hex()} of {owner}")
+        elif self._writer is None or not self._writer.surely_fits(self._max, size + 128 * len(batch)):
+            middle = len(batch) // 2
+            self._write_messages(owner, batch[:middle])
+            self._write_messages(owner, batch[middle:])
+            return
+        assert self._writer is not None
+        self._writer.messages(batch)
+        self._in_packet += len(batch)
 
     def _requested(self) -> None:
         """Write the messages for which the target has asked."""

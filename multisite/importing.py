@@ -60,6 +60,7 @@ from cyrus_sync.multisite.pruning import prune_held
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
+from cyrus_sync.multisite.replay.folding import Folding
 from cyrus_sync.multisite.replay.foreseen import warn_of_foreseen
 from cyrus_sync.multisite.replay.inboxes import give_inboxes, note_inboxless
 from cyrus_sync.multisite.replay.merging import merge_all, merge_twins
@@ -240,10 +241,11 @@ class Import:
             log.db.transaction(),
             self._replay() as (context, replay),
             member.progress(f"applying a packet of {header.sender_name}", total) as meter,
+            Folding(context.messages) as folding,
         ):
             for item in packet.items(member.staging):
                 if isinstance(item, Messages):
-                    context.messages.add(item.bodies)
+                    folding.add(item.bodies)
                     size += sum(body.size for body in item.bodies)
                 elif isinstance(item, Operation):
                     meter.advance()
@@ -253,7 +255,9 @@ class Import:
                         since += 1
                 if size > COMMIT_EVERY or since > COMMIT_OPERATIONS:
                     size = since = 0
+                    folding.settle()
                     self._carry_out(context, replay)
+            folding.settle()
             self._carry_out(context, replay)
             if header.number and not header.last and not goes_on:
                 context.messages.hold(context.messages.guids())

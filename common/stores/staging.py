@@ -8,6 +8,7 @@ for which it was sent is remembered with it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -28,6 +29,8 @@ _PREFIX = "staged-"
 _BATCH = 4 * 1024 * 1024
 _SPILL = 512
 """Frames that are moved into the file at once: all of them together would be in memory twice."""
+_AHEAD = 512 * 1024
+"""Octets that are read from the file at once where frames are asked for in their order."""
 
 
 class _Staged(NamedTuple):
@@ -37,6 +40,26 @@ class _Staged(NamedTuple):
     frame: bytes | None
     offset: int = 0
     length: int = 0
+
+
+class Made(NamedTuple):
+    """A message as it is staged: its frame, and whether that holds what the GUID says."""
+
+    body: MessageBody
+    frame: bytes
+    good: bool
+
+
+def make_all(bodies: Sequence[MessageBody]) -> list[Made]:
+    """Compress and hash messages that `is_small`, of less than a few MiB together. Needs nothing of a stage,
+    so that a thread may do it. Raises `ProtocolError` for a message of another length than announced."""
+    texts = [body.data for body in bodies if isinstance(body.data, bytes)]
+    made: list[Made] = []
+    for body, text, frame in zip(bodies, texts, compress_all(texts), strict=True):
+        if len(text) != body.size:
+            raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
+        made.append(Made(body, frame, hashlib.sha1(text).digest() == body.guid))
+    return made
 
 
 class Staging:
@@ -57,6 +80,8 @@ class Staging:
         self._resident: list[bytes] = []
         self._descriptor = -1
         self._end = 0
+        self._window = b""
+        self._window_start = self._read_up_to = 0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -83,40 +108,45 @@ class Staging:
         if the temporary file cannot be written.
         """
         refused: ProtocolError | None = None
-        try:
+        with self._writing():
             for batch in in_batches(bodies, _BATCH):
-                self._add_small([body for body in batch if _is_small(body)])
+                self._keep_all(make_all([body for body in batch if is_small(body)]))
                 for body in batch:
                     if body.encoding == "zstd":
                         try:
                             self._add_frame(body)
                         except ProtocolError as error:
                             refused = refused or error
-                    elif not _is_small(body):
+                    elif not is_small(body):
                         self._add_large(body, split(body.data) if isinstance(body.data, bytes) else body.data)
-        except OSError as error:
-            raise StoreError(f"cannot stage messages: {disk.why(error, str(self._directory))}") from error
         if refused is not None:
             raise refused
 
     def add_stored(self, bodies: Iterable[MessageBody]) -> None:
         """Stage frames out of a store, whose content has been checked."""
-        try:
+        with self._writing():
             for body in bodies:
                 if isinstance(body.data, bytes):
                     self._keep(body, body.data, True)
                 else:
                     self._spill_pieces(body)
                 self.reserved.add(body.guid)
+
+    def add_made(self, made: Iterable[Made]) -> None:
+        """Stage messages that are frames already. Raises `StoreError` as `add` does."""
+        with self._writing():
+            self._keep_all(made)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(f"cannot stage messages: {disk.why(error, str(self._directory))}") from error
 
-    def _add_small(self, bodies: Sequence[MessageBody]) -> None:
-        texts = [body.data for body in bodies if isinstance(body.data, bytes)]
-        for body, text, frame in zip(bodies, texts, compress_all(texts), strict=True):
-            if len(text) != body.size:
-                raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
-            self._keep(body, frame, hashlib.sha1(text).digest() == body.guid)
+    def _keep_all(self, made: Iterable[Made]) -> None:
+        for body, frame, good in made:
+            self._keep(body, frame, good)
 
     def _add_frame(self, body: MessageBody) -> None:
         """Stage a frame as it is. Nothing in it is believed: it is decompressed within bounds, and hashed."""
@@ -177,24 +207,24 @@ class Staging:
     def _spill(self) -> None:
         """Move all that is in memory into the file."""
         for start in range(0, len(self._resident), _SPILL):
-            position = self._end
+            begun = position = self._end
             moved: dict[bytes, _Staged] = {}
             frames: list[bytes] = []
             for guid in self._resident[start : start + _SPILL]:
-                staged = self._messages[guid]
-                if staged.frame is None or guid in moved:
+                partition, size, good, frame, _, _ = self._messages[guid]
+                if frame is None or guid in moved:
                     continue
-                length = len(staged.frame)
-                frames.append(staged.frame)
-                moved[guid] = staged._replace(frame=None, offset=position, length=length)
-                position += length
+                frames.append(frame)
+                moved[guid] = _Staged(partition, size, good, None, position, len(frame))
+                position += len(frame)
             self._write(b"".join(frames))
-            for guid, staged in moved.items():
-                self._set(guid, staged)
+            self._messages.update(moved)
+            self._in_memory -= position - begun
         self._resident.clear()
 
     def _write(self, data: bytes) -> None:
         """Append to the temporary file."""
+        self._window = b""
         if self._descriptor < 0:
             if self._make:
                 make_directories(self._directory)
@@ -224,13 +254,26 @@ class Staging:
         elif staged.length > LARGE:
             data = _Pieces(self._descriptor, staged.offset, staged.length)
         else:
-            data = os.pread(self._descriptor, staged.length, staged.offset)
-            if len(data) != staged.length:
-                raise StoreError("staged message is shorter than it was")
+            data = self._read(staged.offset, staged.length)
         return MessageBody(staged.partition, guid, staged.size, data, "zstd")
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """A frame out of the temporary file. What follows is read with it if frames are asked for in their
+        order."""
+        start = offset - self._window_start
+        if start < 0 or start + length > len(self._window):
+            more = _AHEAD if offset == self._read_up_to else 0
+            self._window = os.pread(self._descriptor, max(length, more), offset)
+            self._window_start, start = offset, 0
+        self._read_up_to = offset + length
+        data = self._window[start : start + length]
+        if len(data) != length:
+            raise StoreError("staged message is shorter than it was")
+        return data
 
     def clear(self) -> None:
         """Forget everything (RESTART)."""
+        self._window = b""
         self._messages.clear()
         self.reserved.clear()
         self._in_memory = 0
@@ -243,7 +286,8 @@ class Staging:
     close = clear
 
 
-def _is_small(body: MessageBody) -> bool:
+def is_small(body: MessageBody) -> bool:
+    """Whether a message is plain, and small enough to be compressed as a whole."""
     return body.encoding == "identity" and isinstance(body.data, bytes) and len(body.data) <= LARGE
 
 

@@ -170,7 +170,7 @@ class Operations:
             given = self._given.among(owner, entry.guids)
             self._db.executemany(
                 "INSERT OR IGNORE INTO introduced (owner, guid, seq) VALUES (?, ?, ?)",
-                [(owner, guid, seq) for guid in entry.guids if guid not in given],
+                [(owner, guid, seq) for guid in sorted(entry.guids) if guid not in given],
             )
             self._db.execute(
                 "INSERT INTO epochs (replica, origin, id) VALUES (?, ?, ?)"

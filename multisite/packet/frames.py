@@ -35,6 +35,8 @@ LEVEL = 3
 _LINE = re.compile(rb"frame ([1-9][0-9]{0,9}) ([1-9][0-9]{0,7}) ([0-9a-f]{64})\n")
 _END = re.compile(rb"(end ([1-9][0-9]{0,9}) (0|[1-9][0-9]{0,17}) )([0-9a-f]{64})\n")
 _LONGEST_LINE = 1024
+FRAME_LINE = 128
+"""Octets that stand around a frame, at most."""
 _own = threading.local()
 
 
@@ -58,7 +60,11 @@ class End(NamedTuple):
 
 def fold(content: bytes | bytearray, number: int, last: bool, key: ContentKey | None) -> bytes:
     """`content` as a frame with its line. May be called in several threads at once."""
-    octets = compress(content)
+    return framed(compress(content), number, last, key)
+
+
+def framed(octets: bytes, number: int, last: bool, key: ContentKey | None) -> bytes:
+    """What `compress` has made as a frame with its line."""
     if key is not None:
         octets = key.lock(octets, number, last)
     digest = hashlib.sha256(octets).hexdigest().encode()

@@ -23,6 +23,7 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.nameless import NamelessFile
 from cyrus_sync.common.protocol.dlist import MAX_FILE
 from cyrus_sync.multisite.packet import prologue, signature
+from cyrus_sync.multisite.packet.ahead import ahead
 from cyrus_sync.multisite.packet.errors import PacketDamaged, PacketError
 from cyrus_sync.multisite.packet.frames import Frames, Octets, unfold
 from cyrus_sync.multisite.packet.items import (
@@ -44,6 +45,9 @@ from cyrus_sync.multisite.packet.items import (
 from cyrus_sync.multisite.packet.keys import PublicKeys, SecretKeys
 from cyrus_sync.multisite.packet.sealing import ContentKey
 from cyrus_sync.multisite.packet.stream import Stream
+
+_FRAMES_AHEAD = 2
+"""Frames that a thread reads, opens and decompresses while the ones before are worked at."""
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -125,8 +129,7 @@ class PacketReader:
 
     def _contents(self, key: ContentKey | None) -> Iterator[bytes]:
         frames, total = Frames(self._behind_the_header()), 0
-        for frame in frames:
-            content = unfold(frame, key)
+        for content in ahead((unfold(frame, key) for frame in frames), _FRAMES_AHEAD):
             total += len(content)
             yield content
         if frames.end is None or frames.end.stream != total:

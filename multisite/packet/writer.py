@@ -27,7 +27,15 @@ from cyrus_sync.common.directory import Directory
 from cyrus_sync.common.files import named
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.multisite.packet import prologue, signature
-from cyrus_sync.multisite.packet.frames import FRAME, end_line, fold, folded_at_most
+from cyrus_sync.multisite.packet.frames import (
+    FRAME,
+    FRAME_LINE,
+    compress,
+    end_line,
+    fold,
+    folded_at_most,
+    framed,
+)
 from cyrus_sync.multisite.packet.header import Header
 from cyrus_sync.multisite.packet.items import (
     BEGIN,
@@ -49,6 +57,8 @@ _SECTION_HEAD = 64
 _LONGEST_END = 128
 _THREADS = 2
 _IN_FLIGHT = 3
+_WORTH_A_LOOK = 1 / 24
+"""Part of a packet that has to be gained before all that is pending is compressed together once more."""
 
 
 class PacketWriter:
@@ -85,6 +95,9 @@ class PacketWriter:
         self._small_bytes = 0
         self._pending = bytearray()
         self._measured: tuple[int, int] | None = None
+        """How many of the pending octets were compressed, piece by piece, and what they take at most."""
+        self._folded: tuple[int, bytes] | None = None
+        """How many of the pending octets were compressed together at last, and what came of it."""
         self._folding: deque[tuple[int, Future[bytes]]] = deque()
         self._folders = ThreadPoolExecutor(_THREADS, "packet")
         self._closed = False
@@ -155,6 +168,7 @@ class PacketWriter:
             pending = folded_at_most(waiting)
         else:
             known, pending = self._measured
+            pending += FRAME_LINE + (OVERHEAD if self._key else 0)
             if waiting > known:
                 # The more there is, the better it is compressed; a little is left for exceptions.
                 pending += folded_at_most(waiting - known) + (pending >> 5)
@@ -165,16 +179,39 @@ class PacketWriter:
         """Whether the file has at most `limit` octets if it is closed when `more` octets have been added:
         lines and messages before compression, and 256 for the head of each. Looks closely, and compresses
         what there is, only near the limit."""
-        added = folded_at_most(more) if more else 0
-        if self.size + added <= limit:
+        if self.surely_fits(limit, more):
             return True
         with self._all_or_nothing():
             self._end_section()
             self._collect(0)
-            if self._measured is None or self._measured[0] != len(self._pending):
-                folded = len(fold(self._pending, self._frames + 1, True, None))
-                self._measured = len(self._pending), folded + (OVERHEAD if self._key else 0)
-        return self.size + added <= limit
+            self._measure()
+            if not self.surely_fits(limit, more) and self._gain() > limit * _WORTH_A_LOOK:
+                self._fold()
+        return self.surely_fits(limit, more)
+
+    def _measure(self) -> None:
+        """See what is pending at most when it is compressed: what came last is compressed by itself."""
+        if self._measured is None:
+            self._fold()
+        elif self._measured[0] < len(self._pending):
+            known, octets = self._measured
+            self._measured = len(self._pending), octets + len(compress(self._pending[known:]))
+
+    def _gain(self) -> float:
+        """Octets by which all that is pending is likely to be smaller, together, than it was measured."""
+        if self._folded is None or self._measured is None:
+            return 0.0
+        together, octets = self._folded
+        return self._measured[1] - len(octets) * len(self._pending) / max(together, 1)
+
+    def _fold(self) -> None:
+        octets = compress(self._pending)
+        self._folded = len(self._pending), octets
+        self._measured = len(self._pending), len(octets)
+
+    def surely_fits(self, limit: int, more: int = 0) -> bool:
+        """`fits`, without a close look: False may be wrong."""
+        return self.size + (folded_at_most(more) if more else 0) <= limit
 
     # -- the end
 
@@ -259,11 +296,14 @@ class PacketWriter:
             view = view[taken:]
 
     def _cut(self, last: bool) -> None:
-        content, self._pending, self._measured = self._pending, bytearray(), None
         self._frames += 1
-        self._stream += len(content)
-        folding = self._folders.submit(fold, content, self._frames, last, self._key)
-        self._folding.append((len(content), folding))
+        self._stream += len(self._pending)
+        if self._folded is not None and self._folded[0] == len(self._pending):
+            made = self._folders.submit(framed, self._folded[1], self._frames, last, self._key)
+        else:
+            made = self._folders.submit(fold, self._pending, self._frames, last, self._key)
+        self._folding.append((len(self._pending), made))
+        self._pending, self._measured, self._folded = bytearray(), None, None
         self._collect(_IN_FLIGHT)
 
     def _collect(self, still: int) -> None:

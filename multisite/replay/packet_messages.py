@@ -21,11 +21,12 @@ class PacketMessages(Staging):
         self._held = held
 
     def __contains__(self, guid: object) -> bool:
-        return super().__contains__(guid) or guid in self._held
+        return guid in self._messages or guid in self._held
 
     def is_good(self, guid: bytes) -> bool:
         """Held frames were checked when they came."""
-        return super().is_good(guid) if super().__contains__(guid) else guid in self._held
+        staged = self._messages.get(guid)
+        return staged.good if staged is not None else guid in self._held
 
     def get(self, guid: bytes) -> MessageBody | None:
         """The message as a zstd frame; None if it is neither in the packet nor held."""
@@ -34,7 +35,7 @@ class PacketMessages(Staging):
     def own(self, guids: Iterable[bytes]) -> Iterator[MessageBody]:
         """Those of these messages that the packet itself brought, undamaged."""
         for guid in guids:
-            if super().__contains__(guid) and super().is_good(guid):
+            if guid in self._messages and super().is_good(guid):
                 body = super().get(guid)
                 if body is not None:
                     yield body

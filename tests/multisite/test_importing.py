@@ -555,7 +555,7 @@ def test_without_room_for_its_messages_a_packet_waits_for_better_times(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Staging, "add", no_space)
+        patched.setattr(Staging, "add_made", no_space)
         assert "No space left" in str(refusal(sanfran, path))
     assert sanfran.import_from([path]).refused == {}
     assert same_everywhere([boston, sanfran])
