@@ -36,6 +36,10 @@ def move_in(local: LocalHome, fleet: FleetHome, owner: Owner, timeout: float) ->
     if hold is None:
         raise StoreError("not stored on this machine").at(user=str(owner))
     with contextlib.closing(hold), tempfile.TemporaryDirectory(prefix="cyrus-sync-move.") as scratch:
+        if any(hold.directory.path.glob("pack-*.far")):
+            raise StoreError(
+                "some packs are in an object store already: mailstore tier --back brings them here first"
+            ).at(user=str(owner))
         index = Path(scratch) / INDEX
         with contextlib.closing(local.open_index(hold.directory, held=True)) as source:
             _copy(source, index)

@@ -75,7 +75,7 @@ class BlockCache:
         path = self._path(key, number)
         try:
             self._prepare()
-            make_directories(path.parent)
+            path.parent.mkdir(0o700, exist_ok=True)  # not synced: it may be lost
             with _locked(path.parent / _LOCK):
                 self._make_room(path.parent, len(data))
                 new = path.with_name(f"{path.name}.new")
@@ -113,7 +113,8 @@ class BlockCache:
         if self._ready:
             return
         self._ready = True
-        for other in self._top.iterdir() if self._top.is_dir() else ():
+        make_directories(self._directory)
+        for other in self._top.iterdir():
             if other != self._directory:
                 shutil.rmtree(other, ignore_errors=True)
 

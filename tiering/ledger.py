@@ -13,7 +13,7 @@ again.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,23 +43,25 @@ class Ledger:
         with self._open() as connection:
             connection.executemany("DELETE FROM objects WHERE key = ?", [(key,) for key in keys])
 
-    def look(self, named: Collection[str], now: int, keep: int) -> list[str]:
-        """`named` are needed and no others. Those that have been needless for `keep` seconds."""
+    def look(self, named: Iterable[str], now: int, keep: int) -> list[str]:
+        """`named` are needed and no others. Those that have been needless for `keep` seconds. Raises what
+        `named` raises; then nothing is noted."""
         with self._open() as connection:
-            known = dict(connection.execute("SELECT key, needless_since FROM objects"))
-            connection.executemany(
-                "INSERT OR REPLACE INTO objects (key) VALUES (?)",
-                [(key,) for key in named if known.get(key, 0) is not None],
+            query = connection.execute
+            query("CREATE TEMP TABLE named (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?)", ((key,) for key in named))
+            query("INSERT OR IGNORE INTO objects (key) SELECT key FROM temp.named")
+            query(
+                "UPDATE objects SET needless_since = NULL"
+                " WHERE needless_since IS NOT NULL AND key IN (SELECT key FROM temp.named)"
             )
-            connection.executemany(
-                "UPDATE objects SET needless_since = ? WHERE key = ?",
-                [(now, key) for key, since in known.items() if since is None and key not in named],
+            query(
+                "UPDATE objects SET needless_since = ?"
+                " WHERE needless_since IS NULL AND key NOT IN (SELECT key FROM temp.named)",
+                (now,),
             )
-        return [
-            key
-            for key, since in known.items()
-            if since is not None and since <= now - keep and key not in named
-        ]
+            due = query("SELECT key FROM objects WHERE needless_since <= ?", (now - keep,))
+            return [key for (key,) in due]
 
     def needed(self) -> int:
         """How many objects are not known to be needless."""

@@ -98,23 +98,21 @@ class Tiering:
     def forget_needless(self, keep: int) -> int:
         """Delete the objects that no owner's directory has named for `keep` seconds; how many. `StoreError`
         where that cannot be told of all: then none."""
-        named = self._named()
-        due = self._ledger.look(named, int(self._clock()), max(keep, LEAST_KEEP))
+        self._store.home.check()
+        due = self._ledger.look(self._named(), int(self._clock()), max(keep, LEAST_KEEP))
         if due:
             self.carrier.check_place()
             self._objects.delete(due)
             self._ledger.strike_out(due)
         return len(due)
 
-    def _named(self) -> set[str]:
+    def _named(self) -> Iterator[str]:
         """Every key that is named anywhere, also by who was set aside. `StoreError`, OSError."""
-        self._store.home.check()
-        found: set[str] = set()
         for kind in KINDS.values():
             for partition in self._layout.partitions.values():
                 for path in _directories(partition / kind):
-                    found.update(read_far(Path(entry.path)).key for entry in _far_files(path))
-        return found
+                    for entry in _far_files(path):
+                        yield read_far(Path(entry.path)).key
 
     def report(self, total: Tiered, failed: int) -> None:
         """Leave the figures of a run over everybody to those who tell them."""

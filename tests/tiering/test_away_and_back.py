@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.farpack import read_far
 from cyrus_sync.common.stores.native.moving import move_files
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.fleet.moving import move_in
 from cyrus_sync.objects.directory import DirectoryObjects
 from cyrus_sync.tiering.carrier import Tiered
 from cyrus_sync.tiering.names import MARKER
@@ -201,6 +203,7 @@ def test_nothing_is_deleted_where_it_cannot_be_told_who_is_there(store, tiering,
     append(store, 1)
     sent(tiering)
     (directory_of(store) / "pack-000001.far").write_text("no such thing")
+    assert [problem.kind for problem in NativeCare(store).verify(ALICE, far=False)] == ["pack"]
     with pytest.raises(StoreError, match="damaged"):
         tiering.forget_needless(0)
     (tmp_path / "default").rename(tmp_path / "unmounted")
@@ -292,6 +295,15 @@ def test_whoever_is_killed_at_any_act_loses_nothing_and_leaves_nothing(
         assert keys(objects) == named(store)
     assert kills > 20
     assert list(NativeCare(store).verify(ALICE)) == []
+
+
+def test_who_has_far_packs_is_not_moved_into_a_fleet(store, tiering):
+    append(store, 1)
+    sent(tiering)
+    fleet: Any = None
+    with pytest.raises(StoreError, match="tier --back brings them here first"):
+        move_in(store.home, fleet, ALICE, 10)
+    assert bodies_in(store) == [message(1)]
 
 
 def test_a_user_is_moved_to_another_partition_with_the_word_of_his_far_packs(store, tiering, objects, time):

@@ -29,10 +29,11 @@ class NearAndFar:
     def __init__(self, near: PackOctets, far: FarSide) -> None:
         self._near = near
         self._far = far
+        self._read_near = near.read
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
         try:
-            data = self._near.read(pack, offset, length)
+            data = self._read_near(pack, offset, length)
         except FileNotFoundError:
             return self._far.read(pack, offset, length)
         if len(data) == length:

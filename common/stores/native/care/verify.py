@@ -220,7 +220,10 @@ class _Check:
             except FileNotFoundError:
                 yield Problem("pack", pack_name(pack), "is missing")
                 continue
-            except (OSError, StoreCorrupt):
+            except StoreCorrupt as error:
+                yield Problem("pack", pack_name(pack), error.message)
+                continue
+            except OSError:
                 continue  # The messages in it are named.
             if found < length:
                 yield Problem("pack", pack_name(pack), f"has {found} octets, should have {length}")
