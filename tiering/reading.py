@@ -14,6 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, ObjectsUnavailable, StoreCorrupt
 from cyrus_sync.common.farfigures import AWAY, CACHE, DAMAGED, FAR, HIT, MISS, MISSING
@@ -36,6 +37,14 @@ _PAUSE = 5.0
 """Seconds for which a store that has not answered is not asked again."""
 
 
+class _Silence(NamedTuple):
+    """An object store has not answered: until when it is not asked again, and what was said of which key."""
+
+    until: float
+    of: str
+    said: str
+
+
 class BlockReader:
     """`native.farpack.FarReader`."""
 
@@ -49,7 +58,7 @@ class BlockReader:
         self._memory: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._streams: OrderedDict[str, tuple[int, int]] = OrderedDict()
         """By key: the block at which its reader would go on, and how many were fetched for him at last."""
-        self._silent: tuple[float, ObjectsUnavailable] | None = None
+        self._silent: _Silence | None = None
 
     def close(self) -> None:
         self._objects.close()
@@ -167,8 +176,8 @@ class BlockReader:
     def _ask(self, far: FarPack, offset: int, length: int) -> bytes:
         """`ObjectMissing` only of a store that has others of ours."""
         silent = self._silent
-        if silent is not None and self._clock() < silent[0]:
-            raise ObjectsUnavailable(str(silent[1]))
+        if silent is not None and self._clock() < silent.until:
+            raise ObjectsUnavailable(silent.said.replace(silent.of, far.key))
         try:
             try:
                 data = self._objects.get_range(far.key, offset, length)
@@ -179,7 +188,7 @@ class BlockReader:
                 raise nothing_there(self._objects) from None
         except ObjectsUnavailable as error:
             FAR.failed(AWAY)
-            self._silent = (self._clock() + _PAUSE, error)
+            self._silent = _Silence(self._clock() + _PAUSE, far.key, error.message)
             raise
         self._silent = None
         return data

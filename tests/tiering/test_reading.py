@@ -34,7 +34,7 @@ class Watched(DirectoryObjects):
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         self.asked.append((offset // BLOCK, -(-length // BLOCK)))
         if self.away:
-            raise ObjectsUnavailable("no answer")
+            raise ObjectsUnavailable(f"{key}: no answer")
         return super().get_range(key, offset, length)
 
 
@@ -196,6 +196,8 @@ def test_a_store_that_does_not_answer_is_asked_once_in_a_while(objects, far, cac
         with pytest.raises(ObjectsUnavailable, match="no answer"):
             one.read(far, 0, 10)
     assert len(objects.asked) == 1
+    with pytest.raises(ObjectsUnavailable, match="tier/other: no answer"):
+        one.read(far._replace(key="tier/other"), 0, 10)
     objects.away = False
     now[0] += 6
     assert one.read(far, 0, 10) == OCTETS[:10]
