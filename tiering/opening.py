@@ -114,15 +114,18 @@ class Tiering:
                     for entry in _far_files(path):
                         yield read_far(Path(entry.path)).key
 
-    def report(self, total: Tiered, failed: int) -> None:
-        """Leave the figures of a run over everybody to those who tell them."""
+    def report(self, total: Tiered, failed: int, *, over: bool) -> None:
+        """Leave the figures of a run over everybody to those who tell them; nothing if all is `over`."""
+        path = self._store.home.notes / Path(REPORT).name
+        if over:
+            path.unlink(missing_ok=True)
+            return
         document = {
             "ended": int(self._clock()),
             "near": total.near,
             "far": total.far,
             "failed": failed,
         }
-        path = self._store.home.notes / Path(REPORT).name
         with contextlib.suppress(OSError):
             write_over(path, json.dumps(document).encode() + b"\n")
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             context.warn(f"{left} more were not tried, as the object store does not answer")
         context.print(run.text())
         if args.everybody and not args.dry_run and not run.away:
-            tiering.report(run.total, run.failed)
+            tiering.report(run.total, run.failed, over=args.back and not run.failed)
             with rounds.naming("needless objects"):
                 if deleted := tiering.forget_needless(config.duration("s3_keep")):
                     context.print(f"deleted {deleted} objects that no pack needs any more")

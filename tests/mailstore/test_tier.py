@@ -172,6 +172,8 @@ def test_what_a_run_found_is_told_to_prometheus(alice: Site) -> None:
     assert f'cyrus_sync_tier_bytes{{place="far",program="sync_server"}} {report["far"]:.1f}' in told
     assert 'cyrus_sync_far_blocks_total{found="miss",program="sync_server"}' in told
     assert 'cyrus_sync_far_failures_total{program="sync_server",why="away"}' in told
+    alice.ok("tier", "-A", "--back")
+    assert not (alice.path / "conf/store/tier.json").exists(), "and nobody waits for the next one"
 
 
 def test_a_backup_knows_a_pack_again_that_is_far_now(alice: Site) -> None:
