@@ -17,6 +17,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.native.care.packscan import PackScan
 from cyrus_sync.common.stores.native.care.salvage import Salvage, Values
+from cyrus_sync.common.stores.native.packs import PackFiles
 from tests.mailstore.conftest import MESSAGE, Site
 from tests.mailstore.damage import KINDS, directory_of
 
@@ -53,7 +54,7 @@ def rich(site: Site) -> Site:
 
 def guids(directory: Path) -> set[bytes]:
     """Every message whose frame is sound."""
-    return {frame.guid for frame in PackScan(directory).frames()}
+    return {frame.guid for frame in PackScan(directory, PackFiles(directory), directory).frames()}
 
 
 def held(site: Site) -> dict[bytes, int]:

@@ -40,7 +40,7 @@ SOMETIMES = {
 ONLY_LOOKING = {
     *("passwd", "ls", "show", "dump", "verify", "export", "stats", "backup", "prune"),
     "restore",  # into another server; into this store it asks by itself
-    "fleet",  # says where what is stored is
+    *("fleet", "tier"),  # say where what is stored is
     *("repair", "reconstruct", "expire"),  # what is stored is mended, or cleaned up, as at every end
 }
 
