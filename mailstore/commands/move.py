@@ -1,4 +1,4 @@
-"""move: bring users, or shared:NAME, to another partition, while they are in use.
+"""move: bring users to another partition, while they are in use.
 
 A user is on one partition with everything: mailboxes, deleted ones too, and what can still be brought back.
 Mail is copied first, with nobody kept waiting; for the last of it the user is held, and whoever writes then

@@ -145,7 +145,9 @@ def test_what_ends_may_hold_apart_is_in_the_dump_only_when_asked(alice: Site) ->
     assert [(record["uid"], record.get("expunged")) for record in full] == [(1, True), (2, None)]
     alice.ok("expire", "--retention", "0")
     assert owner_of(alice) == plain
-    alice.ok("rename", "user/alice/Work", "user/alice/Work", "-p", "other")
+    (alice.path / "other").mkdir()
+    (alice.path / "other" / ".cyrus-sync-partition").touch()
+    alice.ok("move", "alice", "other")
     moved = owner_of(alice, "--no-partitions")
     assert "partition" not in moved["mailboxes"][0]
 

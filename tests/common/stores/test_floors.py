@@ -13,7 +13,7 @@ HERE = STORES / "native"
 
 FLOORS = (
     *("transaction", "opened", "summaries", "loglines"),
-    *("tables", "intake", "verbs", "writer", "changing", "together", "store", "care"),
+    *("tables", "intake", "verbs", "writer", "changing", "together", "moving", "store", "care"),
 )
 """From the bottom; what is named nowhere here (files, locks, the reader) is below all of them."""
 
