@@ -51,7 +51,7 @@ def move_in(local: LocalHome, fleet: FleetHome, owner: Owner, timeout: float) ->
             )
         local.registry.forget(owner)
         path = hold.directory.path
-        aside = path.with_name(f".moved-{time.strftime('%Y%m%dT%H%M%S')}-{path.name}"[:255])
+        aside = path.with_name(f".in-fleet-{time.strftime('%Y%m%dT%H%M%S')}-{path.name}"[:255])
         path.rename(aside)
         sync_directory(path.parent)
         return aside
