@@ -71,6 +71,8 @@ class Connection(imaplib.IMAP4):
         self.offered: frozenset[str] = frozenset()
         self.compressible = compressible
         self.octets = 0
+        """Of literals; those on the line are `received` and `sent`."""
+        self.received = self.sent = 0
         with self._trouble(connecting=True):
             super().__init__()
             self.is_readonly = True
@@ -118,6 +120,7 @@ class Connection(imaplib.IMAP4):
     def send(self, data: Any) -> None:
         if self._deflate is not None:
             data = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        self.sent += len(data)
         self.sock.sendall(data)
 
     def shutdown(self) -> None:
@@ -162,6 +165,23 @@ class Connection(imaplib.IMAP4):
         with suppress(imaplib.IMAP4.error, OSError, ValueError):
             self.sock.settimeout(2)
             self.logout()
+        with suppress(OSError):
+            self.shutdown()
+
+    def released(self) -> tuple[socket.socket, bytes]:
+        """The socket, which does not block any more, and what had come on it already. The connection is of no
+        more use; the socket is yours."""
+        self.sock.setblocking(False)
+        rest = b""
+        with suppress(OSError):  # nothing has come
+            rest = self._incoming.peek()
+        return self.sock, rest
+
+    def leave(self) -> None:
+        """Say goodbye, and go."""
+        with suppress(imaplib.IMAP4.error, OSError, ValueError):
+            self.sock.settimeout(2)
+            self.send(b"bye LOGOUT\r\n")
         with suppress(OSError):
             self.shutdown()
 
@@ -215,9 +235,14 @@ class _Incoming(io.RawIOBase):
         connection = self._connection
         inflate = connection.inflate
         if inflate is None:
-            return connection.sock.recv_into(buffer)
+            count = connection.sock.recv_into(buffer)
+            connection.received += count
+            return count
         while not self._waiting:
-            data = inflate.unconsumed_tail or connection.sock.recv(1 << 16)
+            data = inflate.unconsumed_tail
+            if not data:
+                data = connection.sock.recv(1 << 16)
+                connection.received += len(data)
             if not data:
                 return 0
             self._waiting = inflate.decompress(data, 1 << 20)

@@ -33,6 +33,10 @@ _ABOUT = frozenset(("SETACL", "DELETEACL", "SETMETADATA", "SETQUOTA"))
 _LISTED = frozenset(("CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE"))
 """Commands after which the list of folders is another one."""
 
+_CHANGING = frozenset(("STORE", "COPY", "MOVE", "EXPUNGE", "APPEND", "REPLACE", "CLOSE", "FETCH"))
+_READ = re.compile(r"\b(?:BODY\[|RFC822(?:\.TEXT)?(?: |\)|\Z))", re.IGNORECASE)
+"""Of FETCH, what sets \\Seen."""
+
 _TARGET = re.compile(r"[0-9:,*$]+ (?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<atom>[^ ()\"{<]+))")
 """The words of COPY and MOVE."""
 
@@ -44,9 +48,13 @@ def changes_of(body: bytes) -> list[Change]:
         told = [json.loads(body)]
     except ValueError:
         told = [json.loads(line) for line in body.splitlines() if line.strip()]
-    found = dict.fromkeys(change for event in _flat(told) for change in _change(event))
-    if not found:
-        raise ValueError("no user in it")
+    if not told:
+        raise ValueError("nothing in it")
+    found: dict[Change, None] = {}
+    for event in _flat(told):
+        change = _change(event)
+        if change is not None:
+            found[change] = None
     return list(found)
 
 
@@ -60,22 +68,27 @@ def _flat(told: Sequence[Any]) -> Iterator[dict[str, Any]]:
             raise ValueError("not an event")
 
 
-def _change(event: Mapping[str, Any]) -> Iterator[Change]:
+def _change(event: Mapping[str, Any]) -> Change | None:
+    """None for a command that has changed nothing: ours are among them."""
     for fields in (event.get("fields"), event):
         if isinstance(fields, dict) and (login := next(_texts(fields, _USER_KEYS), "")):
-            command = next(_texts(fields, ("cmd_name",)), "").upper()
+            command = next(_texts(fields, ("cmd_name",)), "").upper().removeprefix("UID ")
             if command in _ABOUT:
-                yield Change(login, about=True)
-            else:
-                yield Change(login, () if command in _LISTED else _folders(fields, command))
-            return
+                return Change(login, about=True)
+            if command in _LISTED:
+                return Change(login)
+            reads = command == "FETCH" and not _READ.search(next(_texts(fields, ("cmd_args",)), ""))
+            if reads or (command and command not in _CHANGING):
+                return None
+            return Change(login, _folders(fields, command))
+    raise ValueError("no user in it")
 
 
 def _folders(fields: Mapping[str, Any], command: str) -> tuple[str, ...]:
     """Those that have changed; none where not all of them are known. Dovecot's names are UTF-8, a client's
     words modified UTF-7."""
     found = [encode(name) for name in _texts(fields, ("mailbox", "folder"))][:1]
-    if found and command.removeprefix("UID ") in ("COPY", "MOVE"):
+    if found and command in ("COPY", "MOVE"):
         target = _TARGET.fullmatch(next(_texts(fields, ("cmd_args",)), ""))
         if target is None:
             return ()
@@ -116,7 +129,8 @@ class Events(Resource):
             request.setResponseCode(400)
             return b"no event\n"
         self.taken += 1
-        self._changed(found)
+        if found:
+            self._changed(found)
         return b"ok\n"
 
     render_PUT = render_POST

@@ -44,6 +44,8 @@ class Pulled:
     folders: int = 0
     besides: int = 0
     """Other things that changed: subscriptions, rights, annotations, quotas, scripts."""
+    alone: bool = False
+    """Whether single folders were looked at, and not the list of all."""
     troubles: list[str] = field(default_factory=list)
 
     @property

@@ -170,6 +170,12 @@ class Lister:
     # -- names
 
     def _namespaces(self) -> _Namespaces:
+        """They are asked for once a session."""
+        if not isinstance(self._session.prefixes, _Namespaces):
+            self._session.prefixes = self._asked_namespaces()
+        return self._session.prefixes
+
+    def _asked_namespaces(self) -> _Namespaces:
         session = self._session
         if session.offers("NAMESPACE"):
             for kinds in parsed(session.command("NAMESPACE").get("NAMESPACE", [])):

@@ -24,6 +24,7 @@ from cyrus_sync.pull.places import Place, Places
 from cyrus_sync.pull.renames import follow_names
 from cyrus_sync.pull.scripts import pull_scripts
 from cyrus_sync.pull.session import Session, sieve_of
+from cyrus_sync.pull.sessions import Sessions
 from cyrus_sync.pull.settings import ImapSettings
 
 _Done = TypeVar("_Done")
@@ -33,9 +34,10 @@ _SPARE = 1000
 
 
 class Puller:
-    """Pulls users, one connection each. `directory` holds what is remembered between pulls, and large
-    messages on their way; `say` hears once what is worth knowing of the server. Several threads may pull at
-    once, each another user."""
+    """Pulls users, one connection each, which stays open for `keep` seconds more (`sweep` ends it then,
+    `close` all of them). `directory` holds what is remembered between pulls, and large messages on their way;
+    `say` hears once what is worth knowing of the server. Several threads may pull at once, each another
+    user."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Puller:
         directory: Path,
         delayed: bool = True,
         say: Callable[[str], None] = lambda text: None,
+        keep: float = 0,
     ) -> None:
         load_lexer()
         self._settings = settings
@@ -57,6 +60,7 @@ class Puller:
         self._shared_locks: dict[Owner, threading.Lock] = {}
         self._shared_done: set[Owner] = set()
         self.places = Places()
+        self.sessions = Sessions(settings, directory, keep)
 
     def begin_round(self) -> None:
         """From now on shared folders are looked at again, by the first user who sees them."""
@@ -84,18 +88,29 @@ class Puller:
         make_directories(self._directory)
         login = login_of(userid)
         password = self._settings.password_of(login)
-        session = Session(self._settings, login, password, self._directory)
-        run = _Run(self, session, userid, stop)
+        thorough = thorough and not names
         try:
-            if not (names and run.alone(names)):
-                run.go(thorough and not names)
-            if thorough and not names and self._settings.sieve_port:
-                self._scripts(userid, login, password, run.done)
+            with self.sessions.session(login, password) as session:
+                done = self._pull(session, userid, names, thorough, stop)
+            if thorough and self._settings.sieve_port:
+                self._scripts(userid, login, password, done)
         except CyrusSyncError as error:
             raise error.at(user=login) from None
-        finally:
-            run.close()
-        return run.done
+        return done
+
+    def _pull(
+        self,
+        session: Session,
+        userid: str,
+        names: Collection[str],
+        thorough: bool,
+        stop: threading.Event | None,
+    ) -> Pulled:
+        with closing(_Run(self, session, userid, stop)) as run:
+            run.done.alone = bool(names) and run.alone(names)
+            if not run.done.alone:
+                run.go(thorough)
+            return run.done
 
     def _scripts(self, userid: str, login: str, password: str, done: Pulled) -> None:
         try:
@@ -253,7 +268,6 @@ class _Run:
         return self._memories[owner]
 
     def close(self) -> None:
-        self._session.close()
         for memory in self._memories.values():
             memory.close()
 

@@ -28,15 +28,28 @@ _MOST_CUTS = 40
 class Session:
     """`command` is the connection's. After `HungUp` `again` connects anew; what was open is closed then."""
 
-    def __init__(self, settings: ImapSettings, login: str, password: str, directory: Path) -> None:
-        """Connects and logs in. Raises `CannotConnect`, `TLSFailed`; `AuthenticationFailed` where this user
-        is refused; `ServerTrouble` where the server can let nobody in just now."""
+    def __init__(
+        self,
+        settings: ImapSettings,
+        login: str,
+        password: str,
+        directory: Path,
+        *,
+        waiting: bool = False,
+    ) -> None:
+        """Connects and logs in; `waiting`: for little else than hearing of changes, so nothing is compressed.
+        Raises `CannotConnect`, `TLSFailed`; `AuthenticationFailed` where this user is refused;
+        `ServerTrouble` where the server can let nobody in just now."""
         self._settings = settings
         self._login = login
         self._password = password
         self._directory = directory
+        self._waiting = waiting
         self._cuts = 0
         self._octets = 0
+        self._traffic = 0, 0
+        self.prefixes: object = None
+        """What `Lister` remembers of NAMESPACE."""
         self._begin()
 
     def _begin(self) -> None:
@@ -45,7 +58,7 @@ class Session:
         self.connection = Connection(
             functools.partial(_connected, settings, encrypt if settings.tls == "tls" else None),
             self._directory,
-            compressible=not settings.local,
+            compressible=not settings.local and not self._waiting,
             encrypt=encrypt if settings.tls == "starttls" else None,
         )
         try:
@@ -63,6 +76,8 @@ class Session:
         """Connect anew. Raises what the beginning does, and `HungUp` where that was needed too often."""
         self._cuts += 1
         self._octets += self.connection.octets
+        received, sent = self._traffic
+        self._traffic = received - self.connection.received, sent - self.connection.sent
         self.connection.close_now()
         if self._cuts > _MOST_CUTS:
             raise HungUp(f"the IMAP server has hung up {self._cuts} times")
@@ -82,9 +97,36 @@ class Session:
         """How many octets of literals came."""
         return self._octets + self.connection.octets
 
+    def traffic(self) -> tuple[int, int]:
+        """Octets that came and went on the line, since they were asked for the last time."""
+        before, self._traffic = self._traffic, (self.connection.received, self.connection.sent)
+        received, sent = self._traffic
+        return received - before[0], sent - before[1]
+
     def close(self) -> None:
         """Log out."""
         self.connection.close_now()
+
+    # -- one pull after the other
+
+    def is_of(self, login: str, password: str) -> bool:
+        """Whether this user is logged in, with this password."""
+        return (self._login, self._password) == (login, password)
+
+    def rest(self) -> bool:
+        """Nothing is open any more, so that what comes unasked is of no folder; False where the server cannot
+        do that."""
+        self._cuts = 0
+        if self.connection.state == "SELECTED":
+            if not self.offers("UNSELECT"):
+                return False
+            self.command("UNSELECT")
+            self.connection.state = "AUTH"
+        return True
+
+    def leave(self) -> None:
+        """Log out, and wait for nothing."""
+        self.connection.leave()
 
     # -- logging in
 

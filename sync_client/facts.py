@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cyrus_sync.common.classes import dataclass
@@ -56,6 +57,8 @@ class Facts:
     last_error_at: float | None = None
     last_error_over: float | None = None
     """Since when it is mended; None while it is not."""
+    besides: Callable[[], Mapping[str, int]] = dict
+    """What a rolling client of another kind counts beside all this."""
     _about_connection: bool = False
 
     def sent(self, messages: int, octets: int) -> None:

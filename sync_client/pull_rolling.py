@@ -13,8 +13,7 @@ import os
 import random
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,10 +25,11 @@ from twisted.python.failure import Failure
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.descriptors import raise_soft_limit
 from cyrus_sync.common.errors import EX_TEMPFAIL, ConfigError, CyrusSyncError
 from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
-from cyrus_sync.common.names import inbox_of
-from cyrus_sync.common.namespace import Namespace
+from cyrus_sync.common.metrics.settings import MetricsSettings
+from cyrus_sync.common.names import login_of
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores import KeptStore
 from cyrus_sync.common.stores.threads import ThreadRunner
@@ -39,7 +39,9 @@ from cyrus_sync.sync_client.arguments import Arguments
 from cyrus_sync.sync_client.channel import PULL, channel_directory
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine
-from cyrus_sync.sync_client.pulling import everybody, puller_of
+from cyrus_sync.sync_client.pull_counts import PullCounts
+from cyrus_sync.sync_client.pull_log import PullLog
+from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.quarantine import Quarantine
 from cyrus_sync.sync_client.report import Reporter, log
 from cyrus_sync.sync_client.rolling import Rolling
@@ -51,13 +53,18 @@ from cyrus_sync.sync_client.watch import FileWatch
 
 if TYPE_CHECKING:
     from cyrus_sync.pull.changes import Change
+    from cyrus_sync.pull.events import Events
     from cyrus_sync.pull.folder import Pulled
     from cyrus_sync.pull.puller import Puller
+    from cyrus_sync.pull.watcher import Watcher
+    from cyrus_sync.sync_client.pull_figures import PullFigures
 
 _NEVER = 1e9
 
-_ASK_AGAIN_SECONDS = 30.0
-"""Least time between two looks at who is pulled, for events of who was not."""
+_SWEEP_SECONDS = 5.0
+
+_OTHER_FILES = 256
+"""That a process has open besides connections that wait for events."""
 
 
 def settings_of(arguments: Arguments, cfg: Config) -> Settings:
@@ -89,82 +96,6 @@ def event_addresses(cfg: Config) -> tuple[Address, ...]:
     return found
 
 
-class PullLog:
-    """Writes into the log what is to be pulled. Blocks; safe between threads."""
-
-    def __init__(self, cfg: Config, log_file: SyncLog, kept: KeptStore, puller: Puller) -> None:
-        self._cfg = cfg
-        self._log = log_file
-        self._kept = kept
-        self._puller = puller
-        self._space = Namespace.from_config(cfg)
-        self._lock = threading.Lock()
-        self._known: frozenset[str] = frozenset()
-        self._asked = float("-inf")
-
-    def poll(self) -> int:
-        """A line for everybody; how many there are."""
-        self._puller.begin_round()
-        userids = self._everybody()
-        if userids:
-            self._log.append([("USER", userid) for userid in userids])
-        return len(userids)
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Lines for what has changed of those who are pulled at all."""
-        wanted = []
-        for change in changes:
-            try:
-                wanted.append((self._space.userid(change.login), change))
-            except CyrusSyncError as error:
-                log.warning("imap_events_listen: %s", error)
-        self._look_for_strangers(userid for userid, _ in wanted)
-        lines = [
-            line
-            for userid, change in wanted
-            if self._is_pulled(userid)
-            for line in self._lines(userid, change)
-        ]
-        if lines:
-            self._log.append(list(dict.fromkeys(lines)))
-
-    def _lines(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:
-        if change.about:
-            yield "USER", userid
-            return
-        places = [self._puller.place_of(userid, shown) for shown in change.folders]
-        if not places or None in places:
-            yield _all_of(userid)
-            return
-        for place in places:
-            if place is not None and place.name:
-                yield "MAILBOX", place.name
-            elif place is not None and self._is_pulled(place.userid):
-                yield _all_of(place.userid)
-
-    def _is_pulled(self, userid: str) -> bool:
-        with self._lock:
-            return userid in self._known
-
-    def _look_for_strangers(self, userids: Iterable[str]) -> None:
-        """Whoever is not known may be new: but not at each event."""
-        with self._lock:
-            late = time.monotonic() - self._asked > _ASK_AGAIN_SECONDS
-            strangers = not self._known.issuperset(userids)
-        if strangers and late:
-            self._everybody()
-
-    def _everybody(self) -> list[str]:
-        found = everybody(self._cfg, self._kept.mail.userids())
-        with self._lock:
-            self._known, self._asked = frozenset(found), time.monotonic()
-        return found
-
-
-def _all_of(userid: str) -> tuple[str, ...]:
-    return "SUB", userid, inbox_of(userid)
-
-
 def run_pull_rolling(arguments: Arguments, cfg: Config, reload: Callable[[], Config]) -> int:
     """Until a signal, or with ``-1`` until what is in the log is done. `reload` reads the configuration anew
     at SIGHUP."""
@@ -173,7 +104,9 @@ def run_pull_rolling(arguments: Arguments, cfg: Config, reload: Callable[[], Con
 
     def begin() -> tuple[Deferred[int], Callable[[], None]]:
         few_arenas()
-        puller, kept = puller_of(cfg)
+        from cyrus_sync.pull.sessions import KEEP_SECONDS
+
+        puller, kept = puller_of(cfg, KEEP_SECONDS)
         opened.append(kept)
         return _Parts(arguments, cfg, reactor, puller, kept, reload).begin()
 
@@ -199,8 +132,8 @@ class _Parts:
         cfg, reactor = self.cfg, self.reactor
         systemd = sdnotify.SystemdNotifier()
         few, stopped = ThreadRunner(reactor, 2, "sync_client"), threading.Event()
-        log_file = SyncLog(log_path(cfg, PULL))
-        rolling = self._rolling(few, log_file, stopped, systemd)
+        log_file, counts = SyncLog(log_path(cfg, PULL)), PullCounts()
+        rolling = self._rolling(few, log_file, stopped, systemd, counts)
 
         def hang_up() -> None:
             try:
@@ -220,13 +153,28 @@ class _Parts:
         log.info("rolling pull from %s begins", self.puller.server)
         if not self.arguments.once:
             work = PullLog(cfg, log_file, self.kept, self.puller)
-            _listen(reactor, event_addresses(cfg), lambda changes: _in_thread(few, work.changed, changes))
-            _poll(reactor, few, work, cfg.duration("imap_poll"))
+
+            from cyrus_sync.sync_client.pull_figures import PullFigures
+
+            def changed(changes: Sequence[Change]) -> None:
+                _in_thread(few, work.changed, changes)
+
+            events = _listen(reactor, event_addresses(cfg), changed)
+            watcher = self._watcher(changed)
+            _poll(reactor, few, work, cfg.duration("imap_poll"), watcher)
+            _sweep(reactor, few, self.puller)
+            figures = PullFigures(cfg, rolling, log_file.path, self.puller.sessions, counts, events, watcher)
+            self._tell_figures(rolling, figures, few)
         systemd.notify("READY=1")
         return rolling.run(), stop
 
     def _rolling(
-        self, few: ThreadRunner, log_file: SyncLog, stopped: threading.Event, systemd: Any
+        self,
+        few: ThreadRunner,
+        log_file: SyncLog,
+        stopped: threading.Event,
+        systemd: Any,
+        counts: PullCounts,
     ) -> Rolling:
         from cyrus_sync.pull.settings import ImapSettings
 
@@ -242,6 +190,7 @@ class _Parts:
 
         def pulled(one: Pulled) -> None:
             facts.sent(one.messages, one.octets)
+            counts.pulled(one)
             if one.changed:
                 reporter.operation(f"PULL {one.userid}")
 
@@ -269,19 +218,58 @@ class _Parts:
             random=random.random,
         )
 
+    def _watcher(self, changed: Callable[[Sequence[Change]], object]) -> Watcher | None:
+        """What waits for events of the server itself, if imapd.conf says so."""
+        most = self.cfg.integer("imap_watch_connections")
+        if not most:
+            return None
+        from cyrus_sync.pull.settings import ImapSettings
+        from cyrus_sync.pull.watcher import Watcher
+
+        settings = ImapSettings.from_config(self.cfg)
+        there = raise_soft_limit() - _OTHER_FILES
+        if most > there:
+            log.warning("imap_watch_connections: only %d fit (ulimit -n)", there)
+        watcher = Watcher(
+            self.reactor,
+            settings,
+            self.cfg.configdirectory / "pull",
+            min(most, there),
+            changed,
+            lambda text: log.warning("%s: %s", settings.server, text),
+        )
+        self.reactor.addSystemEventTrigger("before", "shutdown", watcher.end)
+        return watcher
+
+    def _tell_figures(self, rolling: Rolling, figures: PullFigures, few: ThreadRunner) -> None:
+        """To ``--status``; and to whoever watches, if imapd.conf says so."""
+        rolling.facts.besides = figures.briefly
+        metrics = MetricsSettings.from_config(self.cfg, "client", PULL)
+        if not metrics:
+            return
+        from cyrus_sync.common.metrics.exporter import Exporter
+
+        exporter = Exporter(self.reactor, few, metrics, figures.look, "sync_client", channel=PULL)
+        exporter.begin()
+        self.reactor.addSystemEventTrigger("before", "shutdown", exporter.end)
+
 
 def _in_thread(threads: ThreadRunner, act: Callable[..., object], *arguments: Any) -> Deferred[Any]:
     done = threads.run(act, *arguments)
     return done.addErrback(lambda failure: log.error("what is to be pulled is lost: %s", failure.value))
 
 
-def _poll(reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int) -> None:
-    """Now, and every so often."""
+def _poll(
+    reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int, watcher: Watcher | None
+) -> None:
+    """Now, and every so often; then is known who there is to watch."""
 
     def look() -> Deferred[Any]:
-        def found(count: int) -> None:
-            if not count:
+        def found(userids: list[str]) -> None:
+            if not userids:
                 log.warning("nobody to pull: imap_users names nobody, and there is nobody here")
+            if watcher is not None:
+                watcher.set_users(map(login_of, userids))
 
         def failed(failure: Failure) -> None:
             log.error("who is to be pulled cannot be found out: %s", failure.value)
@@ -294,12 +282,26 @@ def _poll(reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int) 
     reactor.addSystemEventTrigger("before", "shutdown", lambda: ticker.stop() if ticker.running else None)
 
 
+def _sweep(reactor: Reactor, threads: ThreadRunner, puller: Puller) -> None:
+    """Now and then close connections that nobody has used for a while; at the end all of them."""
+    ticker = LoopingCall(lambda: threads.run(puller.sessions.sweep))
+    ticker.clock = cast(Any, reactor)
+    ticker.start(_SWEEP_SECONDS, now=False)
+
+    def end() -> None:
+        if ticker.running:
+            ticker.stop()
+        puller.sessions.close()
+
+    reactor.addSystemEventTrigger("before", "shutdown", end)
+
+
 def _listen(
     reactor: Reactor, addresses: Sequence[Address], changed: Callable[[Sequence[Change]], object]
-) -> None:
+) -> Events | None:
     """Raises `ConfigError` where an address cannot be had."""
     if not addresses:
-        return
+        return None
     from cyrus_sync.pull.events import Events, site
 
     events = Events(changed)
@@ -310,3 +312,4 @@ def _listen(
             raise ConfigError(f"imap_events_listen: cannot listen on {address}: {why_not(error)}") from None
         log.info("events: listening on %s", describe(port))
         reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
+    return events

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from cyrus_sync.pull.puller import Puller
 
 
-def puller_of(cfg: Config) -> tuple[Puller, KeptStore]:
-    """The puller that `cfg` describes, and the store that it fills. Raises `ConfigError`, `StoreError`."""
+def puller_of(cfg: Config, keep: float = 0) -> tuple[Puller, KeptStore]:
+    """The puller that `cfg` describes, which keeps its connections for so many seconds, and the store that it
+    fills. Raises `ConfigError`, `StoreError`."""
     from cyrus_sync.pull.puller import Puller
     from cyrus_sync.pull.settings import ImapSettings
 
@@ -49,6 +50,7 @@ def puller_of(cfg: Config) -> tuple[Puller, KeptStore]:
         directory=cfg.configdirectory / "pull",
         delayed=cfg.string("delete_mode") == "delayed",
         say=lambda text: log.warning("%s: %s", settings.server, text),
+        keep=keep,
     )
     return puller, kept
 

@@ -67,7 +67,8 @@ class StatusFile:
         self._last, self._written = facts, now
         self._notify(_summary(facts, now))
         try:
-            written = {**facts, **self._rates(rolling, now), "updated": round(now, 1)}
+            besides = rolling.facts.besides()
+            written = {**facts, **besides, **self._rates(rolling, now), "updated": round(now, 1)}
             text = json.dumps(written, indent=1)
             replace_file(self._path, text.encode(), durable=False, mode=0o600)
         except (OSError, StoreError):

@@ -210,6 +210,11 @@ class Server:
         self._process.wait()
         self._process = None
 
+    @property
+    def process(self) -> int | None:
+        """The id of its first process, None while it is stopped."""
+        return self._process.pid if self._process is not None else None
+
     def restart(self) -> None:
         self.stop()
         self.start()

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,8 @@ COMMANDS = (
     "DELETE",
     "RENAME",
     "*SUBSCRIBE",
-    "*ACL",
+    "SETACL",
+    "DELETEACL",
     "SETMETADATA",
 )
 READ = '(cmd_name="*FETCH" AND cmd_args="*BODY[*")'
@@ -138,6 +140,33 @@ def ours(conf: Path, user: str) -> Folders:
         return folders_in(store, user)
 
 
+def figures(port: int) -> dict[str, float]:
+    """What is told to Prometheus, by the name without the channel."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=scaled(20)) as answer:
+        lines = answer.read().decode().splitlines()
+    told = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {name.replace('{channel="pull"}', ""): float(value) for name, _, value in told}
+
+
+def status(conf: Path) -> str:
+    command = [str(BIN / "sync_client"), "-C", str(conf), "--status", "-n", "pull"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    return done.stdout
+
+
+def told_of(port: int) -> None:
+    age = "cyrus_sync_client_oldest_change_age_seconds"
+    until(lambda: figures(port)[age] == 0, "nothing waits")
+    now = figures(port)
+    assert now["cyrus_sync_client_messages_sent_total"] >= 2
+    events = [value for name, value in now.items() if name.startswith("cyrus_sync_client_events_total")]
+    assert sum(events) > 20
+    folders = [value for name, value in now.items() if "client_pulls_total" in name and "folders" in name]
+    assert folders[0] > 0
+    kept = [value for name, value in now.items() if "imap_sessions_total" in name and "kept" in name]
+    assert kept[0] > 0
+
+
 @pytest.mark.covers("imapd.conf", "imap_events_listen")
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_changes_is_here_as_soon_as_it_is_told(release: str, tmp_path: Path) -> None:
@@ -146,7 +175,8 @@ def test_what_changes_is_here_as_soon_as_it_is_told(release: str, tmp_path: Path
         server.add_user("alice")
         with server.imap("alice") as imap:
             imap.append("INBOX", None, None, message(1))  # type: ignore[arg-type] # imaplib's types
-            conf = configured(tmp_path, server, port)
+            metrics = free_port()
+            conf = configured(tmp_path, server, port, f"pull_sync_metrics_listen: {metrics}")
             with rolling(conf) as client:
                 until(lambda: flags(conf, "alice") == [""], "the first pull is done")
                 imap.select("INBOX")
@@ -163,8 +193,30 @@ def test_what_changes_is_here_as_soon_as_it_is_told(release: str, tmp_path: Path
                 for number in range(10, 50):
                     operate(imap, rng, number)
                 until(lambda: ours(conf, "alice") == master_view(server, "alice"), "all of it is here")
+                told_of(metrics)
+                assert "pulls of folders: " in status(conf)
                 client.send_signal(signal.SIGTERM)
                 assert client.wait(scaled(20)) == 75
         log = (tmp_path / "log").read_text()
         assert took < scaled(10)  # without the event it would be a day
         assert "sync failed" not in log
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_without_events_the_server_tells_by_notify(release: str, tmp_path: Path) -> None:
+    with running_or_skipped(release) as server:
+        server.add_user("alice")
+        conf = configured(tmp_path, server, free_port(), "imap_watch_connections: 5")
+        with server.imap("alice") as imap, rolling(conf):
+            imap.append("INBOX", None, None, message(1))  # type: ignore[arg-type] # imaplib's types
+            until(lambda: "users watched: 1" in status(conf), "she is watched")
+            until(lambda: flags(conf, "alice") == [""], "the message is here")
+            imap.select("INBOX")
+            imap.uid("STORE", "1", "+FLAGS", "(\\Flagged)")
+            until(lambda: flags(conf, "alice") == ["\\Flagged"], "the flag is here")
+            imap.create("Work")
+            imap.uid("COPY", "1", "Work")
+            server.deliver("alice", message(2))
+            server.doveadm("flags", "add", "-u", "alice", "\\Answered", "mailbox", "INBOX", "1")
+            until(lambda: ours(conf, "alice") == master_view(server, "alice"), "all of it is here")
+        assert "sync failed" not in (tmp_path / "log").read_text()

@@ -8,7 +8,9 @@ from pathlib import Path
 from cyrus_sync.common.names import Owner
 from cyrus_sync.pull.puller import Puller
 from cyrus_sync.pull.settings import ImapSettings
+from tests.deadlines import until
 from tests.dovecot.pulling import Sidecar, message
+from tests.dovecot.test_rolling_pull import flags, rolling
 from tests.pull.fake import FakeImap
 
 from .cyrus import ADMIN, PASSWORD, Cyrus
@@ -84,7 +86,39 @@ def test_a_user_of_a_real_cyrus_is_pulled_by_imap(real_cyrus: None, tmp_path: Pa
         with sidecar.reader("alice") as reader:
             assert not any(one.name.startswith("DELETED.") for one in reader.mailboxes())
         assert not sidecar.pull("alice").changed
+        _on_one_line(cyrus, sidecar)
         sidecar.close()
+
+
+def _on_one_line(cyrus: Cyrus, sidecar: Sidecar) -> None:
+    """A session that is kept."""
+    puller = sidecar.fresh(keep=60)
+    for number in range(20, 23):
+        cyrus.deliver(message(number), "alice")
+        assert sidecar.pull("alice", names=["user.alice"]).messages == 1
+    assert (puller.sessions.use.made, puller.sessions.use.again) == (1, 2)
+    assert ours(sidecar) == theirs(cyrus, "INBOX")
+    puller.sessions.close()
+
+
+def test_a_real_cyrus_tells_of_inboxes_by_idle(real_cyrus: None, tmp_path: Path) -> None:
+    with Cyrus.running("watched", {"imapidlepoll": "1"}) as cyrus:
+        cyrus.create_user("alice")
+        conf = tmp_path / "imapd.conf"
+        conf.write_text(
+            f"configdirectory: {tmp_path}/conf\npartition-default: {tmp_path}/mail\nsync_source: imap\n"
+            f"imap_host: 127.0.0.1\nimap_port: {cyrus.ports['imap']}\nimap_tls: no\n"
+            f"imap_master_user: {ADMIN}\nimap_password: {PASSWORD}\nimap_sieve_port: 0\n"
+            "imap_users: alice\nimap_watch_connections: 5\n"
+        )
+        with rolling(conf):
+            until(lambda: "IDLE" in conf.with_name("log").read_text(), "she is watched")
+            cyrus.deliver(message(1), "alice")
+            until(lambda: flags(conf, "alice") == [""], "the message is here")
+            with cyrus.imap("alice") as imap:
+                imap.ok("SELECT", "INBOX")
+                imap.ok("UID", "STORE", "1", "+FLAGS", "(\\Flagged)")
+            until(lambda: flags(conf, "alice") == ["\\Flagged"], "the flag is here")
 
 
 def test_what_was_pulled_goes_on_to_a_real_cyrus_also_where_an_inbox_begins_anew(

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from itertools import count
 
 FULL = (
     "IMAP4rev1 AUTH=PLAIN ENABLE CONDSTORE QRESYNC ESEARCH LIST-EXTENDED LIST-STATUS SPECIAL-USE NAMESPACE"
-    " OBJECTID"
+    " OBJECTID UNSELECT"
 )
 PLAIN = "IMAP4rev1 AUTH=PLAIN"
 _ids = count(1)
@@ -92,6 +93,11 @@ class FakeImap:
         """Asked at each connection: after so many octets that we send it is cut."""
         self.said: list[str] = []
         self.connections = 0
+        self.open: set[socket.socket] = set()
+        self.talks: list[_Talk] = []
+        """Those that are under way."""
+        self.deaf = False
+        """NOOP is not answered."""
         self.port = 0
 
     def __enter__(self) -> FakeImap:
@@ -105,6 +111,10 @@ class FakeImap:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
+
+    def is_left(self) -> bool:
+        """Whether nobody is connected."""
+        return not self.talks
 
     def count(self, word: str) -> int:
         """How many commands had this word in them."""
@@ -123,8 +133,10 @@ class FakeImap:
             thread.join(10)
 
     def _serve(self, line: socket.socket) -> None:
+        self.open.add(line)
         with contextlib.suppress(OSError, ConnectionError, zlib.error), _Talk(self, line) as talk:
             talk.run()
+        self.open.discard(line)
 
 
 class _Cut(ConnectionError):
@@ -145,9 +157,11 @@ class _Talk:
         self.waiting = b""
 
     def __enter__(self) -> _Talk:
+        self.server.talks.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.server.talks.remove(self)
         self.line.close()
 
     def send(self, data: bytes) -> None:
@@ -213,6 +227,21 @@ class _Talk:
         self.send(b"+ \r\n")
         self.readline()
         return self.server.login_answer
+
+    def do_notify(self, words: str) -> str:
+        return "NO [BADEVENT (MessageNew)] not that" if "SubscriptionChange" in words else ""
+
+    def do_idle(self, words: str) -> str:
+        self.send(b"+ idling\r\n")
+        self.server.said.append(self.readline().decode())
+        return ""
+
+    def do_noop(self, words: str) -> None:
+        while self.server.deaf:
+            time.sleep(0.01)
+
+    def do_unselect(self, words: str) -> None:
+        self.box = None
 
     def do_login(self, words: str) -> str:
         return self.server.login_answer

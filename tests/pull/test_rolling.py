@@ -22,7 +22,8 @@ from cyrus_sync.pull.changes import Change
 from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
 from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine, UserTrouble
-from cyrus_sync.sync_client.pull_rolling import PullLog, event_addresses
+from cyrus_sync.sync_client.pull_log import PullLog
+from cyrus_sync.sync_client.pull_rolling import event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.turn import Turn
 from tests.deadlines import until
@@ -68,6 +69,11 @@ PUSH = b'{"user":"bob","event":"messageNew","folder":"INBOX","imap-uidvalidity":
         (event("RENAME", args="Old New"), [Change("alice")]),
         (event("SUBSCRIBE", args="New", box="New"), [Change("alice")]),
         (event("SETACL", args="INBOX bob lr"), [Change("alice", about=True)]),
+        (event("UID FETCH", args="1 (UID BODY[])", box="INBOX"), [Change("alice", ("INBOX",))]),
+        (event("FETCH", args="1 RFC822", box="INBOX"), [Change("alice", ("INBOX",))]),
+        (event("UID FETCH", args="1 (RFC822.SIZE BODY.PEEK[])", box="INBOX"), []),
+        (event("GETACL", args="INBOX"), []),
+        (event("EXAMINE", args="INBOX", box="INBOX"), []),
     ],
 )
 def test_events_name_their_users_and_folders(body: bytes, changes: list[Change]) -> None:
@@ -120,7 +126,7 @@ def test_a_poll_names_everybody_and_an_event_whoever_is_pulled(conf: Config, tmp
     try:
         work = PullLog(conf, log, kept, puller)
         work.changed([Change("alice"), Change("mallory"), Change("a/b")])  # before the first poll, too
-        assert work.poll() == 2
+        assert work.poll() == ["alice", "zoe.b"]
         work.changed([Change("zoe.b", ("INBOX",)), Change("mallory"), Change("alice", about=True)])
     finally:
         kept.close()

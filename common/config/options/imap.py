@@ -89,16 +89,27 @@ OPTIONS = (
         WORDS,
         None,
         "Where sync_client -r takes events by HTTP: a port of the loopback interface, host:port, [IPv6 "
-        "address]:port, or the path of a UNIX socket. Dovecot 2.4 sends them by event_exporter with "
-        "http-post, 2.3 by push_notification with the driver ox. Nobody logs in there: who can reach it can "
+        "address]:port, or the path of a UNIX socket. Dovecot sends them by event_exporter with http-post "
+        "(sync_client(8)). Nobody logs in there: who can reach it can "
         "have users looked at, no more. Not set = nowhere.",
+        ours=True,
+    ),
+    Option(
+        "imap_watch_connections",
+        INTEGER,
+        "0",
+        "For so many users sync_client -r keeps a connection on which the server itself tells what changes: "
+        "by NOTIFY, where it offers that, else of the INBOX alone by IDLE. For sites without events by HTTP; "
+        "users who find no place are named, and polled. The server has a process for each of them.",
+        minimum=0,
+        maximum=60000,
         ours=True,
     ),
     Option(
         "imap_connections",
         INTEGER,
         "4",
-        "So many users are pulled at once, on a connection each.",
+        "So many users are pulled at once, on a connection each. sync_client -r keeps so many open at most.",
         minimum=1,
         maximum=1000,
         ours=True,
