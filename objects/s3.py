@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyrus_sync.common.errors import ConfigError, ObjectMissing, ObjectsUnavailable, StoreError
+from cyrus_sync.common.extras import lacking
 from cyrus_sync.objects.store import (
     PIECE,
     Content,
@@ -272,10 +273,7 @@ def _library() -> Any:
     try:
         import obstore
     except ImportError:
-        raise ConfigError(
-            "s3: needs the Python package obstore: pip install 'cyrus-sync[s3]' in the environment of this"
-            " program"
-        ) from None
+        raise ConfigError(f"s3: {lacking('s3', 'obstore')}") from None
     return obstore
 
 

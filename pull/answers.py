@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.extras import lacking
 from cyrus_sync.common.model import MAX_UID
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.pull.connection import Large, Line
@@ -140,10 +141,7 @@ def load_lexer() -> None:
     try:
         import imapclient.response_parser  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            "sync_source: imap needs the Python package imapclient: pip install 'cyrus-sync[imap]' in the"
-            " environment of this program"
-        ) from error
+        raise ConfigError(f"sync_source: imap {lacking('imap', 'imapclient')}") from error
 
 
 def parsed(lines: Iterable[Line]) -> Iterator[tuple[Any, ...]]:

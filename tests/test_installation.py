@@ -184,10 +184,10 @@ def test_the_wheel_has_manual_pages_completions_units_examples_and_the_licence(
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ./install was done, twice."""
+    """Where ./install was done, twice, the first time with an extra."""
     prefix = tmp_path_factory.mktemp("install") / "prefix"
-    for _ in range(2):
-        done = run(ROOT / "install", "--prefix", prefix, PYTHON=sys.executable)
+    for with_extra in (["--with", "s3"], []):
+        done = run(ROOT / "install", "--prefix", prefix, *with_extra, PYTHON=sys.executable)
         assert done.returncode == 0, done.stderr
         assert f"Installed cyrus-sync {__version__} in {prefix}" in done.stdout
     return prefix
@@ -203,6 +203,8 @@ def test_install_brings_commands_pages_completions_and_units_and_takes_them_out_
     if man := shutil.which("man"):
         assert "sync_client.8" in run(man, "-w", "sync_client", MANPATH=str(prefix / "share/man")).stdout
     _verify_units(prefix)
+    python = prefix / "lib/cyrus-sync/current/bin/python"
+    assert run(python, "-c", "import obstore").returncode == 0, "an update keeps what was asked for before"
 
     mail = prefix / "lib/cyrus-sync/mail"
     mail.write_text("not ours")

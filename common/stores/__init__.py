@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.extras import lacking
 from cyrus_sync.common.role import RoleOf
 from cyrus_sync.common.stores.care import StoreCare
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -83,11 +84,8 @@ def _home(cfg: Config, readonly: bool) -> OwnerHome:
     if cfg.string("store") == "fleet":
         try:
             opening = import_module(FLEET)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{cfg.where('store')}fleet needs {error.name}, which is not installed: pip install"
-                " 'cyrus-sync[fleet,s3]'"
-            ) from error
+        except ImportError as error:
+            raise ConfigError(f"{cfg.where('store')}fleet {lacking('fleet', 'psycopg')}") from error
         return cast("OwnerHome", opening.open_home(cfg, notes, readonly=readonly))
     from cyrus_sync.common.stores.native.farpack import FarLater
     from cyrus_sync.common.stores.native.layout import Layout

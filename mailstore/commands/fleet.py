@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cyrus_sync.common.errors import UsageError
+from cyrus_sync.common.errors import ConfigError, UsageError
+from cyrus_sync.common.extras import lacking
 from cyrus_sync.common.names import Owner
 from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
@@ -36,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
-    from cyrus_sync.fleet.opening import open_fleet
+    try:
+        from cyrus_sync.fleet.opening import open_fleet
+    except ImportError as error:
+        raise ConfigError(f"fleet {lacking('fleet', 'psycopg')}") from error
 
     with open_fleet(context.config) as fleet:
         return _ACTIONS[args.action](args, context, fleet)

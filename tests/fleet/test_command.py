@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,13 @@ def test_the_commands_of_the_document_take_a_site_into_a_fleet_and_back(tmp_path
             node.ok(*words)
     node = Node(tmp_path / "here", database, tmp_path / "objects", store="local")
     assert node.ok("dump", "--expunged", "alice").out == mail
+
+
+@pytest.mark.parametrize("words", [("fleet", "status"), ("verify",)])
+def test_who_lacks_the_library_is_told_what_to_install(here, monkeypatch, words):
+    for name in [name for name in sys.modules if name.startswith("cyrus_sync.fleet")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    done = here.run(*words)
+    assert done.status == EX_CONFIG and "Traceback" not in done.err
+    assert f"{sys.executable} -m pip install 'psycopg[binary]>=3.2'" in done.err

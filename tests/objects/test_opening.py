@@ -63,7 +63,7 @@ def test_who_lacks_the_library_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ConfigError, match=r"pip install 'cyrus-sync\[s3\]'"):
+    with pytest.raises(ConfigError, match=r"-m pip install 'obstore>=0\.8' .*\./install --with s3"):
         open_objects(_config(tmp_path, "s3_bucket: mail"))
 
 

@@ -250,4 +250,4 @@ def test_without_imapclient_it_says_what_to_install(conf: Conf, server: FakeImap
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 78
-    assert "pip install 'cyrus-sync[imap]'" in done.stderr
+    assert f"{sys.executable} -m pip install 'imapclient>=3.0'" in done.stderr
