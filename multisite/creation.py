@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.admission import judged
 from cyrus_sync.multisite.errors import MultisiteError, NotApplied, WentBack
@@ -41,6 +42,7 @@ from cyrus_sync.multisite.packet.invitation import Invitation
 from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
 from cyrus_sync.multisite.restoring import ANSWER
+from cyrus_sync.multisite.vetting import SPECIAL
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -198,22 +200,28 @@ def replace_replica(
             # Each of them is to hear what this replica has now, even if there is nothing else to tell.
             if one.id != family.self_id:
                 member.log.request(one.id, [ANSWER])
-        Import(member, lambda _path: None, notice).run([])
+        importing = Import(member, lambda _path: None, notice)
+        if not unsure:
+            importing.after_restore(_told_apart(member))
+        importing.run([])
         return member.family
 
 
 def _is_unsure(member: Member, header: Header, *, force: bool) -> bool:
     """Whether this replica may have told more than its log and the snapshot know. Raises `NotApplied` where
-    it has told more than the snapshot knows, unless that is meant."""
+    it has told more than the snapshot knows, or has mail that it cannot tell of, unless that is meant."""
     log = member.log
-    if member.sealed:
-        return True
-    try:
-        if member.generation is not None:
-            member.generation.check()
-    except WentBack:
-        return True
+    if _went_back(member):
+        if force:
+            return True
+        raise NotApplied(
+            "this replica was restored from a backup, and cannot tell yet what mail it has got since: that"
+            " would be lost. End the restore first (multitool lsrestore); or -force, to lose it"
+        )
+    before = member.omissions
     bring_up_to_date(member, member.warn)
+    if member.omissions > before and not force:
+        raise NotApplied("what could not be recorded would be lost: mend that first; or -force, to lose it")
     last, known = log.operations.last(log.self_id), header.row.get(log.self_id, 0)
     if last > known and not force:
         raise NotApplied(
@@ -222,6 +230,22 @@ def _is_unsure(member: Member, header: Header, *, force: bool) -> bool:
             " made; or -force, to lose them"
         )
     return last > known
+
+
+def _told_apart(member: Member) -> set[Owner]:
+    """The owners whose master is here, and of whom the maker of the snapshot has what this replica has not
+    answered yet: it stands in the log as if all had taken it for the master's word."""
+    return {entry.owner for entry in member.log.operations.unsettled() if entry.verb not in SPECIAL}
+
+
+def _went_back(member: Member) -> bool:
+    """Whether this replica is being restored from a backup, or should be."""
+    try:
+        if member.generation is not None:
+            member.generation.check()
+    except WentBack:
+        return True
+    return member.sealed
 
 
 def _take_over(

@@ -16,7 +16,7 @@ from cyrus_sync.multisite import snapshot
 from cyrus_sync.multisite.errors import BadOperation
 from cyrus_sync.multisite.family import Replica, replica_from
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.apply_command import parse
+from cyrus_sync.multisite.oplog.apply_command import parse, without_records
 from cyrus_sync.multisite.oplog.held import Held
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState, owner_from
 from cyrus_sync.multisite.oplog.shadows import state_from, state_text
@@ -71,6 +71,7 @@ class Founding:
 
     def begin(self, header: Header) -> None:
         """The first part follows."""
+        self._log.forks.end()
         self._log.notes.put(_FOUNDING, header.logical)
 
     def part(self, packet: PacketReader) -> None:
@@ -106,6 +107,9 @@ class Founding:
             self._log.epochs.put(self._log.self_id, header.row)
             self._log.epochs.put(header.sender, header.row)
             self._log.heard.note(header.sender, header.sender_incarnation, header.row)
+            for owner in self._log.masters.of_replica(header.sender):
+                # What the maker has said as their master is in its state, and stands in no vector of its own.
+                self._log.masters.note_settled(owner, {header.sender: header.row.get(header.sender, 0)})
             heard, trimmed = self._log.heard.all(), self._log.trimmed.row()
             for one in self._member.family.living():
                 if one.id not in (self._log.self_id, header.sender):
@@ -172,11 +176,25 @@ class Founding:
         if said.name != "MAILBOX":
             apply_metadata(self._context, owner, said)
             return
+        lacking = self._nowhere(owner, list(said.messages))
+        if lacking:
+            # Its maker cannot read them. What is believed of the owner is told anew, and so they are found.
+            said = without_records(said, lacking)
+            self._log.forks.merge(owner)
         update = said.update
         state = replace(update.state, partition=self._context.partition(update.state.partition))
         writer = self._context.batch.writer(owner, sum(said.messages.values()))
         writer.apply_mailbox(replace(update, state=state, since=None), self._messages, without_inbox=True)
         self._consumed.update(said.messages)
+
+    def _nowhere(self, owner: Owner, guids: list[bytes]) -> list[bytes]:
+        """Those of these messages that the snapshot does not bring."""
+        sought = [guid for guid in guids if not self._messages.is_good(guid)]
+        if not sought:
+            return []
+        with self._context.batch.reader(owner) as reader:
+            stored = reader.has_guids(sought)
+        return [guid for guid in sought if guid not in stored]
 
     # -- operations
 

@@ -66,6 +66,8 @@ class Stamped(Protocol):
 
     def put_generation(self, text: str) -> None: ...
 
+    def rebuild_registry(self) -> object: ...
+
 
 class Generation:
     """The generation of one log and its store."""
@@ -110,8 +112,11 @@ class Generation:
         self._log.notes.put(_BEHIND, reason)
 
     def renew(self) -> None:
-        """Take log and store as they are, whatever was said of them."""
+        """Take log and store as they are, whatever was said of them. The registry of mailboxes may have
+        been restored with the log, and not with the mail: it is made anew."""
         self._log.notes.drop(_BEHIND)
+        if self._care is not None:
+            self._care.rebuild_registry()
         self._row = {}
         self.end()
 

@@ -45,7 +45,7 @@ from cyrus_sync.multisite.giving_up import expunge_lost
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.held import Held
 from cyrus_sync.multisite.oplog.objects import Object
-from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
+from cyrus_sync.multisite.oplog.operations import FAMILY, LogEntry, OperationState
 from cyrus_sync.multisite.packet import (
     CREATION,
     Header,
@@ -494,6 +494,10 @@ def bring_up_to_date(member: Member, notice: Callable[[str], None]) -> None:
         announce(member, member.family)
     if member.log.operations.begun():
         Import(member, lambda _path: None, notice).resume()
+    if not member.sealed and (anew := member.log.forks.told_anew() - {FAMILY}):
+        # A snapshot was not whole, or a process crashed at the end of a restore.
+        Import(member, lambda _path: None, notice).after_restore(anew)
+        member.log.forks.end()
     for error in member.record():
         member.omit(f"not all changes could be recorded: {error}")
 

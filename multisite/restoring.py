@@ -11,6 +11,7 @@ here meanwhile, and arbitrates what others have said of its owners.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
@@ -23,12 +24,13 @@ from cyrus_sync.multisite.mail import SiteReader
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.oplog.masters import Base
-from cyrus_sync.multisite.oplog.operations import FAMILY
+from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
+from cyrus_sync.multisite.oplog.operations import FAMILY, LogEntry
 from cyrus_sync.multisite.packet import Header
 from cyrus_sync.multisite.packet.header import MAX_OPERATION
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
+from cyrus_sync.multisite.vetting import read
 
 ANSWER = b""
 """Stands among the GUIDs for which a replica has asked, where it is owed a packet even without operations."""
@@ -64,10 +66,33 @@ def _roll_back(member: Member) -> set[Owner]:
     row = member.generation.older_row() if member.generation is not None else None
     if row is None:
         return set()
+    masters = [entry for entry in log.operations.lacking(row) if entry.verb == "MASTER"]
     owners = log.operations.roll_back(row) - {FAMILY}
+    for entry in reversed(masters):
+        _take_back_master(log, entry)
     log.masters.roll_back_settled(row)
     log.trimmed.lower_to(row)
     return owners
+
+
+def _take_back_master(log: Log, undone: LogEntry) -> None:
+    """An operation that is undone said who is an owner's master. Nobody may have heard of it,
+    and a reign that leaves out one before it is refused everywhere."""
+    said = read(undone).master
+    entries = log.operations.history(owner=undone.owner)
+    told = (read(entry).master for entry in entries if entry.verb == "MASTER")
+    left = [one for one in told if one is not None]
+    if left:
+        log.masters.put(undone.owner, functools.reduce(_prevailing, left))
+    elif said is not None and said.version:
+        # The operation of the master before was trimmed. It was he who has handed the owner over.
+        log.masters.put(undone.owner, Master(said.version - 1, undone.origin))
+    else:
+        log.masters.drop(undone.owner)
+
+
+def _prevailing(one: Master, other: Master) -> Master:
+    return other if prevails(other, one) else one
 
 
 def _behind(member: Member) -> set[Owner]:

@@ -24,7 +24,7 @@ GRAMMAR = Grammar(
         Option("rec/eive", "", "from the creation packets that have arrived in the storage bays"),
         Option("scl/ass", "class", "with -receive: in the bays of this storage class"),
         Option("repl/ace", "", "make this replica anew from a snapshot that was made for it"),
-        Option("fo/rce", "", "with -replace: even if what this replica has told is lost by that"),
+        Option("fo/rce", "", "with -replace: even if what this replica has told or got is lost by that"),
         Option("fing/erprint", "digits", "of the maker's keys, as multitool keys shows it there"),
         Option("sec/ret", "file", "with the passphrase with which the packets were made"),
         *COMMON_OPTIONS,

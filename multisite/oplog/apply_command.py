@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,6 +67,14 @@ def parse(line: bytes) -> ApplyCommand:
     except ReplyError as error:
         raise MultisiteError(f"an operation is not valid ({error}): {line[:120]!r}") from None
     return ApplyCommand(event.name, argument, tuple(records))
+
+
+def without_records(said: ApplyCommand, lacking: Collection[bytes]) -> ApplyCommand:
+    """A MAILBOX command without the live records of these messages, as if nobody had told of them."""
+    line: MailboxLine = said.argument
+    state = replace(line.state, sync_crc=0, sync_crc_annot=None)
+    kept = tuple(record for record in said.records if record.expunged or record.guid not in lacking)
+    return replace(said, argument=line._replace(state=state), records=kept)
 
 
 def without_messages(entry: LogEntry, gone: set[bytes]) -> LogEntry:

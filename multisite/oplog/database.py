@@ -23,7 +23,7 @@ from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.files import make_directories, make_private, sync_directory, sync_file, tighten
 from cyrus_sync.multisite.errors import SiteLocked
 
-VERSION = 6
+VERSION = 7
 FREE_AT_MOST = 4 << 20
 """Bytes of free pages that are left in the file for later."""
 
@@ -45,6 +45,7 @@ MIGRATIONS: Mapping[int, str] = {
         CREATE TABLE given (mark INTEGER PRIMARY KEY);
         CREATE TABLE earlier (uniqueid TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
     """,
+    6: "CREATE INDEX operations_on_mailbox ON operations (json_extract(attributes, '$.uniqueid'), seq);",
 }
 """SQL that takes a file of version N to N + 1, by N. Never changed once released."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -57,10 +57,10 @@ class Log:
         if self.masters.of(owner) is None:
             self.proclaim(owner, Master(0, self.self_id))
 
-    def proclaim(self, owner: Owner, master: Master) -> None:
-        """Append an operation that says who is the owner's master, and note it."""
+    def proclaim(self, owner: Owner, master: Master, more: Mapping[str, str] | None = None) -> None:
+        """Append an operation that says who is the owner's master, and note it. `more`: other attributes."""
         self.masters.put(owner, master)
-        attributes = {"version": str(master.version), "replica": master.replica}
+        attributes = {"version": str(master.version), "replica": master.replica, **(more or {})}
         self.operations.append(owner, b"APPLY MASTER %()\r\n", time=self.now(), attributes=attributes)
 
     def creator(self, uniqueid: str) -> str:

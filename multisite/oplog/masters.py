@@ -65,6 +65,10 @@ class Masters:
             (owner_text(owner), *master),
         )
 
+    def drop(self, owner: Owner) -> None:
+        """Note that the owner has no master."""
+        self._db.execute("DELETE FROM masters WHERE owner = ?", (owner_text(owner),))
+
     def of_replica(self, replica: str) -> list[Owner]:
         """All owners whose master is `replica` (id)."""
         rows = self._db.execute("SELECT owner FROM masters WHERE replica = ? ORDER BY owner", (replica,))
@@ -84,6 +88,10 @@ class Masters:
             " ON CONFLICT (owner, origin) DO UPDATE SET id = max(id, excluded.id)",
             [(owner_text(owner), origin, number) for origin, number in vector.items()],
         )
+
+    def forget_settled(self, owner: Owner) -> None:
+        """Note that nothing is known of what the master's state contains."""
+        self._db.execute("DELETE FROM settled WHERE owner = ?", (owner_text(owner),))
 
     def roll_back_settled(self, row: Mapping[str, int]) -> None:
         """Lower what is higher than in an epoch row."""

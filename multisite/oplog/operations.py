@@ -47,6 +47,8 @@ class OperationState(enum.IntEnum):
 
 
 _COLUMNS = "seq, origin, id, time, owner, attributes, line, guids, octets, reason"
+_ON_MAILBOX = "json_extract(attributes, '$.uniqueid') = ?"
+"""Word for word what stands in the index."""
 _MOST_LINE = 128 << 20
 _GUIDS_A_QUERY = 500
 
@@ -271,9 +273,22 @@ class Operations:
     def on_mailbox(self, owner: Owner, origin: str, uniqueid: str) -> Iterator[LogEntry]:
         """The operations of one origin on one mailbox, the last one first. Streams."""
         yield from self._select(
-            "WHERE owner = ? AND origin = ? AND instr(attributes, ?) ORDER BY seq DESC",
-            (owner_text(owner), origin, f'"uniqueid":"{uniqueid}"'),
+            f"WHERE {_ON_MAILBOX} AND owner = ? AND origin = ? ORDER BY seq DESC",
+            (uniqueid, owner_text(owner), origin),
         )
+
+    def unsettled(self) -> Iterator[LogEntry]:
+        """What others have said of owners whose master this replica is, and it has not taken in. Streams."""
+        yield from self._select(
+            "WHERE origin <> ?1 AND owner IN (SELECT owner FROM masters WHERE replica = ?1)"
+            " AND id > coalesce((SELECT s.id FROM settled s"
+            " WHERE s.owner = operations.owner AND s.origin = operations.origin), 0) ORDER BY seq",
+            (self.origin,),
+        )
+
+    def about(self, uniqueid: str) -> Iterator[LogEntry]:
+        """All operations of the log on one mailbox, in causal order. Streams."""
+        yield from self._select(f"WHERE {_ON_MAILBOX} ORDER BY seq", (uniqueid,))
 
     def history(
         self,

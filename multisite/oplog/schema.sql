@@ -16,6 +16,7 @@ CREATE TABLE operations (
     UNIQUE (origin, id)
 );
 CREATE INDEX operations_of_owner ON operations (owner, seq);
+CREATE INDEX operations_on_mailbox ON operations (json_extract(attributes, '$.uniqueid'), seq);
 CREATE INDEX operations_pending ON operations (owner, seq) WHERE state;
 
 -- The epoch matrix. The row of this replica is fact, the others are beliefs.

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
 from cyrus_sync.common.identity import Identity, identity
 from cyrus_sync.common.model import Annotation, MailboxState, Record
-from cyrus_sync.common.names import Owner, is_deleted, is_inbox, owner_of
+from cyrus_sync.common.names import is_deleted, is_inbox, owner_of
 from cyrus_sync.multisite.mail import SiteWriter
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.objects import Object
@@ -93,7 +93,7 @@ def merge(context: ReplayContext, thing: Object, holder: MailboxState, other: Ma
     log, owner = context.log, thing.owner
     writer = context.batch.writer(owner)
     with writer.savepoint():
-        count = _messages(writer, holder, other, again=_was_deleted(log, owner, other.uniqueid))
+        count = _messages(writer, holder, other, again=_was_deleted(log, other.uniqueid))
         _header(writer, holder, other)
         if log.shadows.get(other.uniqueid) is None:
             # Somebody may have it from a replica that was taken for the master: all are told that it is gone.
@@ -107,12 +107,9 @@ def merge(context: ReplayContext, thing: Object, holder: MailboxState, other: Ma
     )
 
 
-def _was_deleted(log: Log, owner: Owner, uniqueid: str) -> bool:
+def _was_deleted(log: Log, uniqueid: str) -> bool:
     """Whether somebody has deleted the mailbox before, as a merge does."""
-    return any(
-        entry.verb == "UNMAILBOX" and entry.attributes.get("uniqueid") == uniqueid
-        for entry in log.operations.of_owner(owner)
-    )
+    return any(entry.verb == "UNMAILBOX" for entry in log.operations.about(uniqueid))
 
 
 def _messages(writer: SiteWriter, holder: MailboxState, other: MailboxState, *, again: bool) -> int:

@@ -26,7 +26,12 @@ from cyrus_sync.multisite.errors import (
     MultisiteError,
     NotApplied,
 )
-from cyrus_sync.multisite.oplog.apply_command import ApplyCommand, parse, without_messages
+from cyrus_sync.multisite.oplog.apply_command import (
+    ApplyCommand,
+    parse,
+    without_messages,
+    without_records,
+)
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState, owner_from, owner_text
 from cyrus_sync.multisite.oplog.shadows import RESYNC, TOLD_ITEMS
@@ -37,6 +42,7 @@ from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.deletions import tell_deletions
 from cyrus_sync.multisite.replay.family_operations import note_replica
 from cyrus_sync.multisite.replay.foreseen import foresee
+from cyrus_sync.multisite.replay.proposing import propose, tell_what_is_here, what_is_here
 from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
@@ -161,13 +167,7 @@ class Replay:
             log.operations.set_state(entry.seq, OperationState.DONE)
             self._in_batch.append((self._context.batch.commits, entry))
         except MessagesMissing as error:
-            spared = self._without_expunged(entry, set(error.guids))
-            if spared is not None:
-                self._carry_out(spared, None, vetted=True)
-                return
-            self._wait(entry)
-            log.want(entry.owner, error.guids)
-            self._context.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+            self._lacks(entry, error)
         except (SyncChanged, SnapshotLost) as error:
             # Somebody was quicker, in mail that is not locked meanwhile: it is looked at anew.
             if attempts > 1:
@@ -182,11 +182,32 @@ class Replay:
         except StoreError:
             raise
         except CyrusSyncError as error:
-            self._set_aside(entry, str(error))
+            if damaged := self._damaged(entry):
+                self._lacks(entry, MessagesMissing(damaged))
+            else:
+                self._set_aside(entry, str(error))
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
             # `read` should have refused it, or the fault is ours: either way nobody else is stopped.
             _log.exception("operation %d of %s", entry.id, entry.origin)
             self._set_aside(entry, f"{type(error).__name__}: {error}")
+
+    def _lacks(self, entry: LogEntry, error: MessagesMissing) -> None:
+        """Have an operation wait for its messages, unless it can be carried out without them."""
+        spared = self._without_expunged(entry, set(error.guids))
+        if spared is not None:
+            self._carry_out(spared, None, vetted=True)
+            return
+        self._wait(entry)
+        self._context.log.want(entry.owner, error.guids)
+        self._context.notice(f"{entry.verb} of {entry.owner} waits: {error}")
+
+    def _damaged(self, entry: LogEntry) -> tuple[bytes, ...]:
+        """The messages of an operation whose copies here were found damaged: another one is needed."""
+        found = set[bytes]()
+        for owner in self._context.log.places(entry.owner):
+            with contextlib.suppress(StoreError), self._context.batch.reader(owner) as reader:
+                found |= reader.damaged_guids()
+        return tuple(guid for guid in entry.guids if guid in found)
 
     def _carry_out_again(self, entry: LogEntry, said: Said) -> None:
         """Carry out an operation that cannot be in the log. So it cannot wait there either: whatever is in
@@ -288,9 +309,15 @@ class Replay:
 
     def _merge(self, entry: LogEntry, said: ApplyCommand) -> None:
         """Take what an operation says into the store beside what is there: this store is older than the log
-        was, or this replica has said something else in its place. The owner is told anew in the end."""
+        was, or this replica has said something else in its place. The owner is told anew in the end; so
+        records of messages that are nowhere here need not be waited for: whoever has them tells of them."""
         self._context.log.forks.merge(entry.owner)
         self._context.merging.add(entry.owner)
+        try:
+            self._context.require(entry)
+        except MessagesMissing as error:
+            said = without_records(said, error.guids)
+            entry = replace(entry, guids=tuple(said.messages.keys() & set(entry.guids)))
         if arbitrate(self._context, entry, said, settles=False):
             self.consumed.update(entry.guids)
         else:
@@ -313,15 +340,19 @@ class Replay:
         log, owner = self._context.log, entry.owner
         before = log.masters.of(owner)
         if before is not None and not prevails(said, before):
+            if said == before:
+                propose(self._context, entry, said)
             return
         log.masters.put(owner, said)
         if before is None:
             return
         if said.replica == log.self_id:
-            self.promoted(owner)
+            self.promoted(owner, handed_over=not _is_new_beginning(entry, said, before))
         elif _is_new_beginning(entry, said, before):
             # The last master did not hand over to it: nothing here is built on its state. One that begins
-            # another reign was restored from a backup, and may have lost what it had said.
+            # another reign was restored from a backup, and may have lost what it had said. What the last one
+            # had taken in has to be settled again.
+            log.masters.forget_settled(owner)
             self._forget_bases(owner, said_by_us=before.replica == log.self_id)
 
     def _forget_bases(self, owner: Owner, *, said_by_us: bool) -> None:
@@ -334,9 +365,9 @@ class Replay:
             told_modseq = state.highestmodseq if said_by_us and told_id else 0
             log.masters.put_base(state.uniqueid, Base(0, 0, told_id, told_modseq))
 
-    def promoted(self, owner: Owner) -> None:
+    def promoted(self, owner: Owner, *, handed_over: bool = False) -> None:
         """Our word counts for an owner from now on. All of the owner is told anew; then what others have said
-        and the last master had not taken in is arbitrated."""
+        and the last master had not taken in is arbitrated. `handed_over`: by the last master."""
         log = self._context.log
         self._context.batch.commit()
         places = list(log.places(owner))
@@ -344,9 +375,12 @@ class Replay:
         tell_deletions(self._context, owner)
         settled = log.masters.settled(owner)
         log.masters.forget_bases(owner)
+        here = what_is_here(self._context, owner)
         for state in log.shadows.at_home(owner):
             log.shadows.drop(state.uniqueid)
         log.shadows.drop_items(owner)
+        if not handed_over:
+            tell_what_is_here(log, owner, here)
         self._context.to_capture.update(places)
         self.arbitrate_left(owner, settled)
 

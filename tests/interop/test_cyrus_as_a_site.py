@@ -381,3 +381,33 @@ def test_mail_that_comes_while_a_packet_is_applied_disturbs_nothing(changeable: 
     assert len(sites.everywhere(user)) == 1
     with sites.boston.imap(user) as imap:
         assert imap.status("INBOX")["MESSAGES"] == 3 + 60 + came
+
+
+def test_a_cyrus_that_was_away_for_too_long_is_made_anew_through_its_own_server(
+    changeable: Sites, user: str
+) -> None:
+    """Of a user whose master is the Cyrus, and of one whose master is another site."""
+    sites, one, other = changeable, changeable.others[0], f"{user}b"
+    fill_little(sites.boston, user)
+    sites.found()
+    with one.store.write(Owner("user", other)) as box:
+        fill_our_store(box, other)
+    assert round_of(sites) == [""] * 4
+    change_at(one, user)  # which the Cyrus has not answered yet
+    with one.store.write(Owner("user", other)) as box:
+        box.expunge(f"user.{other}", [2])
+    snapshot = sites.trip / "snapshot"
+    run(one, "multitool", "mkreplica", "-export", "-replace", "-out", snapshot, "boston").check()
+    said = run(sites.boston, "multitool", "mkreplica", "-import", "-replace", snapshot).check()
+    assert "boston@mail is made anew" in said.out and not said.err, said.describe()
+    assert [round_of(sites) for _ in range(2)][-1] == [""] * 4
+    texts = sites.everywhere(user, other)
+    assert len(texts) == 1
+    with sites.boston.imap(user) as imap:
+        assert {"INBOX", "INBOX/made", "INBOX/new"} <= set(imap.mailboxes())
+        imap.append("INBOX", message("life goes on"))
+    round_of(sites)
+    round_of(sites)
+    assert len(sites.everywhere(user, other)) == 1
+    assert hashlib.sha1(message("life goes on")).hexdigest() in one.dump(user)
+    assert "recon" not in sites.boston.tool("reconstruct", "-n", "-r", f"user/{user}").check().err

@@ -149,6 +149,29 @@ def test_a_damaged_message_is_left_out_named_and_asked_for(
     assert sanfran.dump() == bangalore.dump()
 
 
+def test_who_has_only_a_damaged_copy_asks_for_another_before_it_takes_a_word_that_needs_it(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    raw = message("bad at sanfran", 4000)
+    (bad,) = append(boston, "user.bob", raw)
+    create(boston, "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    damage(sanfran, raw)
+    with sanfran.store() as store, store.write(BOB) as writer:
+        assert writer.unsound([bad]) == {bad}
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.copy("user.bob", [1], "user.bob.Work")
+    carry(boston, sanfran, tmp_path / "t")
+    assert not [line for line in sanfran.heard if "is set aside" in line]
+    with sanfran.member() as member:
+        assert member.log.wanted() == (bad,)
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    with sanfran.store() as store, store.write(BOB) as writer:
+        assert writer.unsound([bad]) == set()
+
+
 def test_nobody_waits_for_a_damaged_message_that_was_expunged_since(
     sites: list[Site], tmp_path: Path
 ) -> None:

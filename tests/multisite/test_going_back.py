@@ -10,6 +10,7 @@ import pytest
 
 from cyrus_sync.common.stores.native.partitions import GENERATION
 from cyrus_sync.multisite.errors import Forked, WentBack
+from cyrus_sync.multisite.mastership import take_over
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin
 from tests.multisite.mail import BOB, append, create, delete, message, same_everywhere
@@ -153,6 +154,57 @@ def test_new_mail_in_what_was_deleted_meanwhile_is_new_whatever_was_there_before
     new = append(sanfran, "user.bob.Work", message("under a UID that was given away before"))
     restore(sanfran, sites, tmp_path)
     assert same_everywhere(sites) and have_all(sites, new)
+
+
+def test_the_registry_of_mailboxes_is_made_anew_where_the_configuration_alone_went_back(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    put_back = back_up(sanfran)
+    create(boston, "user.bob.Work")
+    exchange_until_quiet(sites, tmp_path)
+    put_back(LOG)
+    restore(sanfran, sites, tmp_path)
+    with sanfran.store() as store:
+        with store.read(BOB) as reader:
+            held = [state.uniqueid for state in reader.mailboxes()]
+        assert {store.owner_of_uniqueid(uniqueid) for uniqueid in held} == {BOB}
+    assert same_everywhere(sites)
+
+
+def test_a_reign_of_which_nobody_has_heard_goes_with_the_restore(tmp_path: Path) -> None:
+    """The next one follows the last that the others know; they would refuse any other."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    boston, sanfran, _ = sites
+    create(boston, "user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    put_back = back_up(sanfran)
+    with sanfran.member() as member:
+        take_over(member, BOB, member.family.myself, sanfran.heard.append)
+    put_back(STORE)
+    new = append(sanfran, "user.bob", message("came since"))
+    restore(sanfran, sites, tmp_path)
+    with sanfran.member() as member:
+        member.record()
+        take_over(member, BOB, member.family.myself, sanfran.heard.append)
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites) and have_all(sites, new)
+    for site in sites:
+        assert not [line for line in site.heard if "is set aside" in line]
+
+
+def test_what_a_restored_master_has_lost_whole_is_proposed_to_it(sites: list[Site], tmp_path: Path) -> None:
+    """A mailbox of which it never tells again, since it is not there any more."""
+    boston, sanfran, _ = sites
+    put_back = back_up(sanfran)
+    create(sanfran, "user.bob.Work")
+    first = append(sanfran, "user.bob.Work", message("first"))
+    carry(sanfran, boston, tmp_path / "t")
+    put_back(STORE)
+    for stamp in (sanfran.directory / STORE).rglob(GENERATION):
+        stamp.unlink()
+    restore(sanfran, sites, tmp_path)
+    assert same_everywhere(sites) and have_all(sites, first)
 
 
 def test_two_who_are_restored_at_once_help_each_other(sites: list[Site], tmp_path: Path) -> None:

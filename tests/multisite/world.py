@@ -17,6 +17,7 @@ from cyrus_sync.mailstore.canonical import write_yaml
 from cyrus_sync.mailstore.state import Scope, state_of
 from cyrus_sync.multisite.admission import Gap
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
+from cyrus_sync.multisite.errors import Forked
 from cyrus_sync.multisite.export import ExportOptions, export, packet_name
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
@@ -169,18 +170,20 @@ def exchange_until_quiet(sites: list[Site], directory: Path, most: int = 12) -> 
                 if source is not target:
                     paths = source.export_to(target, directory / "travel")
                     sent += len(paths)
-                    kept[target.name] = _imported(target, kept[target.name], paths)
+                    kept[target.name] = imported(target, kept[target.name], paths)
         if not sent:
             assert not any(kept.values()), kept
             return
     raise AssertionError(f"there is still something to tell after {most} rounds")
 
 
-def _imported(target: Site, kept: list[Path], paths: list[Path]) -> list[Path]:
-    """Import; what is left waiting. What was kept may have come to nothing: it has been sent again."""
+def imported(target: Site, kept: list[Path], paths: list[Path]) -> list[Path]:
+    """Import; what is left waiting. What was kept may have come to nothing: it has been sent again. Who has
+    heard one life of a restored replica waits for its word before it takes what builds on another."""
     with target.member() as member:
         sealed = member.sealed
     refused = target.import_from([*kept, *paths]).refused
-    waiting = [path for path, error in refused.items() if isinstance(error, Gap)]
-    assert (sealed or not waiting) and set(refused) <= {*waiting, *kept}, refused
+    waiting = [path for path, error in refused.items() if isinstance(error, Gap | Forked)]
+    gaps = [path for path, error in refused.items() if isinstance(error, Gap)]
+    assert (sealed or kept or not gaps) and set(refused) <= {*waiting, *kept}, refused
     return waiting

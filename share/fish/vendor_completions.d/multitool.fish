@@ -101,7 +101,7 @@ complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o help -d 'thi
 complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o version -d 'print the version and end'
 complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o import -d 'make this server a replica'
 complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o receive -d 'from the creation packets that have arrived in the storage bays'
-complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o force -d 'with -replace: even if what this replica has told is lost by that'
+complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o force -d 'with -replace: even if what this replica has told or got is lost by that'
 complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -o fingerprint -x -d 'of the maker\'s keys, as multitool keys shows it there'
 complete -c multitool -n '__fish_seen_subcommand_from mkreplica' -F
 complete -c multitool -n __fish_use_subcommand -a lsreplica -d 'list the replicas'
