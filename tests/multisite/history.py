@@ -1,44 +1,37 @@
 """Random lives of a family: everybody changes mail everywhere, packets suffer, importers die.
 
-A `History` is driven by one seed. It knows which messages were accepted and not given up by anybody, and says
-at the end whether all sites have them and hold the same.
+A `History` is driven by one seed. Each step draws from a chance of its own, and the clocks from another, so
+a step stays what it is, whatever happens in the ones before it. It knows which messages were accepted and not
+given up by anybody, and says at the end whether all sites have them and hold the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Self
 from unittest.mock import patch
 from uuid import UUID
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
-from cyrus_sync.common.model import MailboxState, Record, Seen
-from cyrus_sync.common.names import Owner, is_deleted, root_of
-from cyrus_sync.common.stores import open_kept
-from cyrus_sync.common.stores.mailstore import MailReader, MailStore, MailWriter
+from cyrus_sync.common.model import MailboxState
+from cyrus_sync.common.names import Owner, root_of
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.multisite.errors import WentBack
+from cyrus_sync.multisite.errors import TooLate, WentBack
 from cyrus_sync.multisite.export import ExportOptions
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.mastership import hand_over, take_over
-from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.database import Database
-from cyrus_sync.multisite.replay.names import give_back
-from cyrus_sync.multisite.restoring import begin
-from tests.multisite.world import Site, exchange_until_quiet, family_of
+from tests.multisite import disasters, settling
+from tests.multisite.acts import ACTS, FOLDERS, WAYS, in_use, lacks_root, leave, live, rename
+from tests.multisite.dying import Killed, dying
+from tests.multisite.world import Site, family_of
 
-FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "$Junk", "Label")
-FOLDERS = ("Work", "Play", "Work.Sub", "Old")
-
-
-class Killed(BaseException):
-    """The importer died here."""
+DAY = 86400
 
 
 @dataclass
@@ -55,23 +48,18 @@ class History:
     accepted: dict[bytes, str] = field(default_factory=dict)
     """GUID -> what it is, of every message that a site took and nobody has removed."""
     story: list[str] = field(default_factory=list)
-    lost: int = 0
-    killed: int = 0
-    damaged: int = 0
-    late: int = 0
-    twice: int = 0
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)
         self._seconds = 1_700_000_000.0
+        self._count = 0
         self._patches = ExitStack()
-        # Every site has one clock, on which a change takes anything from no time to seconds; and what is
-        # random otherwise comes of the seed, too.
+        self.draw("beginning")
         clock = patch.dict(NativeStore.__init__.__kwdefaults__, clock=self.clock)
-        ids = random.Random(self.seed)
         self._patches.enter_context(clock)
-        self._patches.enter_context(patch("secrets.choice", ids.choice))
-        self._patches.enter_context(patch("uuid.uuid4", lambda: UUID(int=ids.getrandbits(128), version=4)))
+        self._patches.enter_context(patch("secrets.choice", self._choice))
+        self._patches.enter_context(
+            patch("uuid.uuid4", lambda: UUID(int=self._ids.getrandbits(128), version=4))
+        )
         self.owners = [Owner("user", name) for name in self.users]
         self.owners += [Owner("shared", name) for name in self.shared]
         self.acts = [*ACTS, *(act for way in sorted(self.ways) for act in WAYS[way])]
@@ -79,13 +67,28 @@ class History:
         self.flying: list[tuple[Site, Path]] = []
         self.unaware: list[Site] = []
         """Sites that were restored from a backup, and nobody has said so yet."""
-        self._count = 0
-        self._now = 1_700_000_000
+        self.links = self._links()
         for owner in self.owners:
             self._born(self.chance.choice(self.sites), owner)
         if "born twice" in self.ways:
             for owner in self.owners:
                 self._provisioned(owner)
+
+    def draw(self, step: object) -> None:
+        """From here on chance is that of a step. The clocks and new ids have theirs."""
+        self.chance = Random(f"{self.seed} {step}")
+        self._moments = Random(f"moments {self.seed} {step}")
+        self._ids = Random(f"ids {self.seed} {step}")
+
+    def _choice(self, some: str) -> str:
+        """For new ids."""
+        return self._ids.choice(some)
+
+    def _links(self) -> list[tuple[Site, Site]]:
+        """From whom to whom packets go: a ring in which they go one way, or everybody to everybody."""
+        if "one way" in self.ways:
+            return list(zip(self.sites, [*self.sites[1:], self.sites[0]], strict=True))
+        return [(one, other) for one in self.sites for other in self.sites if one is not other]
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +102,13 @@ class History:
         return self._seconds
 
     def clock(self) -> float:
-        self._seconds += self.chance.choice((0, 0, 0.3, 1, 3))
+        """Every site has one clock, on which a change takes anything from no time to seconds."""
+        self._seconds += self._moments.choice((0, 0, 0.3, 1, 3))
         return self._seconds
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self._seconds)
 
     def _born(self, site: Site, owner: Owner) -> None:
         with site.store() as store, store.write(owner) as writer:
@@ -124,10 +132,19 @@ class History:
 
     # -- one step
 
-    def step(self) -> None:
+    def play(self, steps: Iterable[int]) -> list[str]:
+        """All of it; what is wrong in the end."""
+        for step in steps:
+            self.step(step)
+        self.finish()
+        return self.check()
+
+    def step(self, number: int) -> None:
         """Something happens somewhere."""
+        self.draw(number)
+        self.story.append(f"-- {number}")
         if self.unaware and self.chance.random() < 0.15:
-            self._restore(self.unaware.pop(0))
+            disasters.restore(self, self.unaware.pop(0))
         what = self.chance.random()
         if what < 0.6:
             self.change(self.chance.choice(self.sites))
@@ -137,14 +154,30 @@ class History:
             self.arrive()
 
     def change(self, site: Site) -> None:
-        """A user of the site does something."""
+        """Something happens at a site; mostly a user does something."""
         owner = self.chance.choice(self.owners)
-        if "going back" in self.ways and self.chance.random() < 0.06:
-            self._go_back(site)
-            return
-        if "handing over" in self.ways and self.chance.random() < 0.12:
+        if self._happens("time passing", 0.05):
+            days = self.chance.choice((1, 10, 40, 40, 400))
+            self._seconds += days * DAY
+            self.story.append(f"{days} days pass")
+        elif self._happens("going back", 0.06):
+            disasters.go_back(self, site)
+        elif self._happens("made anew", 0.03):
+            disasters.make_anew(
+                self, site, self.chance.choice([one for one in self.sites if one is not site])
+            )
+        elif self._happens("rotting", 0.04):
+            disasters.rot(self, site, owner)
+        elif self._happens("handing over", 0.12):
             self._hand_over(site, owner)
-            return
+        else:
+            self._act(site, owner)
+
+    def _happens(self, way: str, how_often: float) -> bool:
+        """Draws also where that is no way of this history: the rest goes on the same."""
+        return self.chance.random() < how_often and way in self.ways
+
+    def _act(self, site: Site, owner: Owner) -> None:
         with site.store() as store:
             with store.read(owner) as reader:
                 mailboxes = in_use(reader)
@@ -157,15 +190,17 @@ class History:
             act = self.chance.choice(self.acts)
             self.story.append(f"{site.name}: {act.__name__} {mailbox.name}")
             try:
-                if act is _rename:
+                if act is rename:
                     self._rename(store, owner, mailbox)
-                elif act is _leave:
+                elif act is leave:
                     self._leave(store, owner)
                 else:
                     with store.write(owner) as writer:
                         act(self, writer, mailbox, records)
-            except StoreError:
-                raise
+            except StoreError as error:
+                if "rotting" not in self.ways:
+                    raise
+                self.story.append(f"   {error}")
             except CyrusSyncError as error:
                 self.story.append(f"   {error}")
 
@@ -187,49 +222,6 @@ class History:
                     self.accepted.pop(record.guid, None)
             writer.delete(root_of(owner), delayed=self.delayed())
         self.story.append(f"   {owner} is gone")
-
-    def _go_back(self, site: Site) -> None:
-        """A backup is made; or the site burns down, and comes back from the one that there is."""
-        backup = site.directory.with_name(f"{site.name}.backup")
-        if not backup.exists():
-            shutil.copytree(site.directory, backup)
-            self.story.append(f"{site.name}: backup")
-            return
-        if site in self.unaware:
-            return
-        parts = self.chance.choice((("conf", "spool"), ("conf", "spool"), ("conf",), ("spool",)))
-        for part in parts:
-            shutil.rmtree(site.directory / part, ignore_errors=True)
-            if (backup / part).exists():
-                (backup / part).rename(site.directory / part)
-            elif part == "spool":
-                # The backup is of before the first mail: the administrator says that the partition is right.
-                (site.directory / part).mkdir()
-                (site.directory / part / ".cyrus-sync-partition").touch()
-        shutil.rmtree(backup)
-        with closing(open_kept(site.config)) as kept:
-            # Who is known to have been made since is not there: the administrator lets him go.
-            for owner in kept.care.everybody():
-                if kept.care.is_unusable(owner):
-                    kept.care.give_up(owner)
-        others = [one for one in self.sites if one is not site]
-        heard = set().union(*(all_known(one, self.accepted) for one in others))
-        with site.store() as store:
-            heard |= {guid for owner in store.owners() for guid in site.guids_of(owner)}
-        for guid in set(self.accepted) - heard:
-            del self.accepted[guid]
-        self.story.append(f"{site.name}: {' and '.join(parts)} back from backup")
-        if "forgetting" in self.ways and self.chance.random() < 0.6:
-            self.unaware.append(site)
-        else:
-            self._restore(site)
-
-    def _restore(self, site: Site) -> None:
-        """The administrator says that the site was restored from a backup."""
-        others = [one for one in self.sites if one is not site]
-        with site.member(went_back=True) as member:
-            begin(member, [member.family.find(one.name) for one in others])
-        self.story.append(f"{site.name}: restorereplica")
 
     def delayed(self) -> bool:
         """Whether the next deletion is a delayed one."""
@@ -259,22 +251,29 @@ class History:
                 self.story.append(f"{site.name}: {owner} is given to {to.name}")
 
     def message(self) -> tuple[bytes, int, str]:
+        """One that nobody has."""
         self._count += 1
         raw = f"Subject: {self._count}\r\n\r\n{self.chance.random()}\r\n".encode()
-        return raw, self._now + self._count, ""
+        return raw, self.now(), ""
 
     def accept(self, raw: bytes, where: str) -> None:
+        """From now on it may not be lost."""
         self.accepted[hashlib.sha1(raw).digest()] = f"{where} {raw[:20]!r}"
 
     # -- packets
 
     def send(self) -> None:
-        source, target = self.chance.sample(self.sites, 2)
+        """A site tells another one what that lacks."""
+        source, target = self.chance.choice(self.links)
         options = ExportOptions(max_size=self.chance.choice((0, 0, 3000, 6000)))
         try:
             paths = source.export_to(target, self.directory / "flying", options)
         except WentBack as error:
             self.story.append(f"{source.name}: {error}")
+            return
+        except TooLate as error:
+            self.story.append(f"{source.name}: {error}")
+            disasters.make_anew(self, target, source)
             return
         self.story.append(f"{source.name} -> {target.name}: {[p.name for p in paths]}")
         self.flying += [(target, path) for path in paths]
@@ -283,9 +282,7 @@ class History:
         """One of the packets that are under way meets its fate."""
         if not self.flying:
             return
-        place = self.chance.randrange(len(self.flying))
-        self.late += place > 0
-        target, path = self.flying.pop(place)
+        target, path = self.flying.pop(self.chance.randrange(len(self.flying)))
         if not path.exists():  # the importer died after it had done its work
             return
         fate = self.chance.random()
@@ -295,7 +292,6 @@ class History:
             self.damage(target, path)
             self.flying.append((target, path))
         elif fate < 0.32:
-            self.twice += 1
             copy = path.with_name(path.name + ".copy")
             shutil.copy(path, copy)
             self.flying.append((target, copy))
@@ -306,6 +302,7 @@ class History:
             self.deliver(target, path)
 
     def deliver(self, target: Site, path: Path) -> None:
+        """The packet is imported, or kept."""
         try:
             result = target.import_from([path])
         except WentBack as error:
@@ -318,7 +315,6 @@ class History:
 
     def lose(self, target: Site, path: Path) -> None:
         """The packet is gone; the sender is told one day, and sends again."""
-        self.lost += 1
         path.unlink()
         name = path.name.split("_")[1]
         source = next(site for site in self.sites if site.name == name)
@@ -331,7 +327,6 @@ class History:
 
     def damage(self, target: Site, path: Path) -> None:
         """A damaged copy arrives first: nothing of it may be applied."""
-        self.damaged += 1
         bad = path.with_name(path.name + ".bad")
         octets = bytearray(path.read_bytes())
         if self.chance.random() < 0.5:
@@ -353,7 +348,6 @@ class History:
 
     def kill(self, target: Site, path: Path) -> None:
         """The importer dies somewhere in the middle."""
-        self.killed += 1
         self.story.append(f"at {target.name}: {path.name} killed")
         with dying(self.chance.randrange(1, 40)):
             try:
@@ -365,59 +359,16 @@ class History:
 
     def finish(self) -> None:
         """Every packet arrives or is forgotten, everybody tells everybody, conflicts are settled."""
+        self.draw("end")
+        self.story.append("-- end")
         for site in self.unaware:
-            self._restore(site)
+            disasters.restore(self, site)
         for target, path in self.flying:
             if path.exists():
                 target.import_from([path])
                 path.unlink(missing_ok=True)
         self.flying.clear()
-        for source in self.sites:
-            self._forget_beliefs(source)
-        exchange_until_quiet(self.sites, self.directory)
-        for _ in range(12):
-            if not self._settle_names():
-                break
-            exchange_until_quiet(self.sites, self.directory)
-
-    def _forget_beliefs(self, source: Site) -> None:
-        """Whatever was lost is sent again."""
-        for target in self.sites:
-            if target is source:
-                continue
-            with target.member() as member:
-                row = member.log.epochs.row(member.family.self_id)
-            with source.member() as member, member.log.db.transaction():
-                member.log.epochs.put(member.family.find(target.name).id, row)
-
-    def _settle_names(self) -> bool:
-        """Rename one mailbox in conflict, at the site that made it, to a name that nobody has."""
-        for site in self.sites:
-            with site.member() as member:
-                things = member.log.objects.in_conflict()
-            if not things:
-                continue
-            thing = things[0]
-            for other in self.sites:
-                with other.member() as member:
-                    mine = member.family.self_id == thing.creator
-                if mine:
-                    with other.store() as store:
-                        owner = store.owner_of_uniqueid(thing.uniqueid) or thing.owner
-                        with store.read(owner) as reader:
-                            state = reader.mailbox_by_id(thing.uniqueid)
-                    if state is None:
-                        continue
-                    new = f"{thing.wanted}_{other.name}_{thing.uniqueid[:4]}"
-                    if state.name == root_of(owner):
-                        new = f"{state.name}.former_{other.name}_{thing.uniqueid[:4]}"
-                    with other.store() as store:
-                        store.rename(state.name, new, log=True)
-                    with other.member() as member:
-                        member.record()
-                        with_names(member)
-                    return True
-        return False
+        settling.settle(self)
 
     def check(self) -> list[str]:
         """What is wrong, nothing if all is well."""
@@ -438,181 +389,3 @@ class History:
                 if guid not in have:
                     found.append(f"{site.name} lacks {what} {guid.hex()[:8]}")
         return found
-
-
-def with_names(member: Member) -> None:
-    """Give back the names that a rename here has freed."""
-    importing = Import(member, lambda _path: None, lambda _line: None)
-    importing.run([])
-
-
-__all__ = ["History", "give_back"]
-
-
-# -- what users do
-
-
-def _append(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    messages = [history.message() for _ in range(history.chance.randint(1, 3))]
-    writer.append(mailbox.name, messages)
-    for raw, _, _ in messages:
-        history.accept(raw, mailbox.name)
-
-
-def _flag(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    if records:
-        uid = history.chance.choice(records).uid
-        flag = history.chance.choice(FLAGS)
-        if history.chance.random() < 0.6:
-            writer.set_flags(mailbox.name, [uid], add=[flag])
-        else:
-            writer.set_flags(mailbox.name, [uid], remove=[flag])
-
-
-def _expunge(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    if records:
-        record = history.chance.choice(records)
-        writer.expunge(mailbox.name, [record.uid])
-        history.accepted.pop(record.guid, None)
-
-
-def _copy(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    if records:
-        target = history.chance.choice(in_use(writer))
-        move = history.chance.random() < 0.3 and target.name != mailbox.name
-        writer.copy(mailbox.name, [history.chance.choice(records).uid], target.name, move=move)
-
-
-def _create(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    writer.create(f"{root_of(writer.owner)}.{history.chance.choice(FOLDERS)}")
-
-
-def _delete(history: History, writer: MailWriter, mailbox: MailboxState, records: list[Record]) -> None:
-    if mailbox.name != root_of(writer.owner):
-        writer.delete(mailbox.name, delayed=history.delayed())
-        for record in records:
-            history.accepted.pop(record.guid, None)
-
-
-def _expire(history: History, writer: MailWriter, _: MailboxState, __: list[Record]) -> None:
-    """What was set aside is removed for good."""
-    aside = [state for state in writer.mailboxes() if is_deleted(state.name)]
-    if aside:
-        gone = history.chance.choice(aside)
-        for record in live(writer, gone):
-            history.accepted.pop(record.guid, None)
-        writer.delete(gone.name, delayed=False)
-
-
-def _leave(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    raise AssertionError("is done by the history")
-
-
-def _rename(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    raise AssertionError("is done by the history")
-
-
-def _meta(history: History, writer: MailWriter, mailbox: MailboxState, _: list[Record]) -> None:
-    chance = history.chance
-    match chance.choice((1, 2, 3)) if writer.owner.kind == "shared" else chance.randrange(6):
-        case 0:
-            writer.subscribe(mailbox.name, chance.random() < 0.6)
-        case 1:
-            writer.set_acl(mailbox.name, chance.choice(("al", "zoe")), chance.choice(("lrs", "lr", "")))
-        case 2:
-            writer.annotate(mailbox.name, "/comment", "", str(chance.random()).encode())
-        case 3:
-            writer.set_quota(root_of(writer.owner), {"STORAGE": chance.randrange(1000, 9000)})
-        case 4:
-            writer.put_script(chance.choice(("main", "holiday")), b"# %d\r\nkeep;\r\n" % chance.randrange(99))
-        case 5:
-            writer.set_seen(Seen("f" * 24, 1, chance.randrange(1, 9), history._now, "1:3"))
-
-
-ACTS: tuple[Callable[[History, MailWriter, MailboxState, list[Record]], None], ...] = (
-    _append,
-    _append,
-    _append,
-    _flag,
-    _flag,
-    _expunge,
-    _copy,
-    _create,
-    _delete,
-    _rename,
-    _meta,
-)
-
-WAYS = {
-    "handing over": (),
-    "going back": (_append,),
-    "forgetting": (),
-    "born twice": (_append, _append),
-    "setting aside": (_append, _delete, _expire),
-    "leaving": (_append, _append, _leave),
-    "moving away": (_append, _append, _rename, _rename, _rename),
-}
-"""What may happen in a history besides, and the acts that come with it. "forgetting" is of "going back"."""
-
-
-def lacks_root(store: MailStore, owner: Owner) -> bool:
-    """Whether a user has mailboxes and no INBOX."""
-    with store.read(owner) as reader:
-        names = [state.name for state in in_use(reader)]
-    return owner.kind == "user" and bool(names) and root_of(owner) not in names
-
-
-def all_known(site: Site, guids: Iterable[bytes]) -> set[bytes]:
-    """Those of the messages that a site has heard of."""
-    with site.member(went_back=True) as member:
-        return {guid for guid in guids if member.log.operations.introducers(guid)}
-
-
-def in_use(reader: MailReader) -> list[MailboxState]:
-    """The mailboxes that people see."""
-    return [
-        state
-        for state in reader.mailboxes()
-        if not is_deleted(state.name) and "#sieve" not in state.name and not state.intermediate
-    ]
-
-
-def live(reader: MailReader, mailbox: MailboxState) -> list[Record]:
-    """Its messages."""
-    return [one for batch in reader.records(mailbox.uniqueid) for one in batch if not one.expunged]
-
-
-# -- sudden death
-
-
-class dying:
-    """Within it the process dies, so to speak, at the n-th write to the log or end of a store transaction."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-        self._execute = Database.execute
-        self._commit = Database.commit
-
-    def __enter__(self) -> None:
-        def count() -> None:
-            self._left -= 1
-            if self._left == 0:
-                raise Killed
-
-        execute, commit = self._execute, self._commit
-
-        def dying_execute(db: Database, statement: str, values: object = ()) -> object:
-            if statement.startswith(("INSERT", "DELETE", "UPDATE")):
-                count()
-            return execute(db, statement, values)  # type: ignore[arg-type]
-
-        def dying_commit(db: Database) -> None:
-            count()
-            commit(db)
-
-        Database.execute = dying_execute  # type: ignore[method-assign,assignment]
-        Database.commit = dying_commit  # type: ignore[method-assign,assignment]
-
-    def __exit__(self, *_: object) -> None:
-        Database.execute = self._execute  # type: ignore[method-assign]
-        Database.commit = self._commit  # type: ignore[method-assign]

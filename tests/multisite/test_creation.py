@@ -106,7 +106,7 @@ def test_a_name_that_is_taken(boston: Site, tmp_path: Path) -> None:
 def test_an_import_that_was_cut_short_may_be_made_again(
     boston: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.multisite.history import Killed, dying
+    from tests.multisite.dying import Killed, dying
 
     paths = made_for(boston, "sanfran", tmp_path / "t", ExportOptions(max_size=6000))
     for at in (3, 9, 17):

@@ -24,7 +24,7 @@ from cyrus_sync.multisite.oplog.operations import OperationState
 from cyrus_sync.multisite.packet import PacketForged, PacketSealed, PacketTooNew, Range
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.replay.replay import Replay
-from tests.multisite.history import Killed, dying
+from tests.multisite.dying import Killed, dying
 from tests.multisite.mail import (
     BOB,
     append,
