@@ -16,7 +16,13 @@ from dataclasses import field
 from twisted.internet.defer import Deferred, fail
 
 from cyrus_sync.common.classes import dataclass
-from cyrus_sync.common.errors import CyrusSyncError, MailboxMoved, MailboxNonexistent, ReplyError
+from cyrus_sync.common.errors import (
+    CyrusSyncError,
+    MailboxMoved,
+    MailboxNonexistent,
+    RemoteDenied,
+    ReplyError,
+)
 from cyrus_sync.common.master import READ_ERRORS
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, sort_key
@@ -40,6 +46,9 @@ from cyrus_sync.sync_client.engine.survey import Survey, Surveyor
 ROUNDS = 3
 """How often the replica is asked, at most, when mailboxes have to be renamed."""
 
+_NO_CODE = "Unknown error"
+"""What a real server says behind NO where the protocol has no code."""
+
 WAVE = 1000
 """Mailboxes that are compared and sent together."""
 
@@ -53,6 +62,8 @@ class FolderRun:
     """By mailbox name."""
     given_up: set[str] = field(default_factory=set)
     """Uniqueids of mailboxes whose rename failed."""
+    unmoved: set[str] = field(default_factory=set)
+    """Uniqueids of mailboxes that the replica does not bring to another partition."""
     moved: list[Item] = field(default_factory=list)
     """Mailboxes that the replica refused because it has them under another name or id."""
     elsewhere: list[MailboxState] = field(default_factory=list)
@@ -166,7 +177,7 @@ def _survey(
         may_settle=not context.options.no_copyback,
         withheld=context.options.withheld,
     )
-    return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached))
+    return surveyor.survey(run.wanted, remote, run.given_up, frozenset(cached), run.unmoved)
 
 
 async def _delete(context: EngineContext, run: FolderRun, deletes: Sequence[MailboxState]) -> set[str]:
@@ -190,7 +201,7 @@ async def _delete(context: EngineContext, run: FolderRun, deletes: Sequence[Mail
 async def _rename(
     context: EngineContext, run: FolderRun, survey: Survey, remote: Sequence[MailboxState], deleted: set[str]
 ) -> bool:
-    """Carry out the renames; True if any was done."""
+    """Carry out the renames; True if the replica has to be asked again."""
     if not survey.renames:
         return False
     sources = {rename.old for rename in survey.renames}
@@ -214,11 +225,27 @@ async def _rename(
     await context.forget([name for rename, _ in answers for name in (rename.old, rename.new)])
     done = 0
     for (rename, _), result in zip(answers, results, strict=True):
-        if isinstance(result, Failed):
+        if isinstance(result, Failed) and _is_left_there(rename, result.error):
+            name = context.options.external(rename.new)
+            context.options.remark(
+                f"the replica does not bring {name} to partition {rename.partition}: it is left where it is,"
+                f" and has everything. To move it there by hand: cyradm, rename {name} {name}"
+                f" {rename.partition}"
+            )
+            run.unmoved.add(rename.uniqueid)
+            done += 1
+        elif isinstance(result, Failed):
             _note(run, rename.new, rename.uniqueid, result.error, "RENAME")
         else:
             done += 1
     return bool(done)
+
+
+def _is_left_there(rename: Rename, error: BaseException) -> bool:
+    """Whether a mailbox that was to go to another partition is as well where it is. The csync server of Cyrus
+    3.12 takes the rename of an INBOX to its own name for one to a name that is taken, and knows no code for
+    that."""
+    return rename.old == rename.new and isinstance(error, RemoteDenied) and error.message == _NO_CODE
 
 
 def _put_rename(context: EngineContext, rename: Rename) -> Deferred[None]:

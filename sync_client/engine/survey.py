@@ -69,6 +69,7 @@ class Surveyor:
         self._partition = partition
         self._sieve_mailbox = sieve_mailbox
         self._may_settle = may_settle
+        self._unmoved: frozenset[str] = frozenset()
         self._doubles: dict[str, MailboxState] = {}
         """By uniqueid: what a rename from one owner to another left behind when the replica was killed.
         To be renamed once more, which ends it."""
@@ -79,9 +80,12 @@ class Surveyor:
         remote: Sequence[MailboxState],
         given_up: Collection[str] = (),
         cached: Collection[str] = (),
+        unmoved: Collection[str] = (),
     ) -> Survey:
         """`wanted` names mailboxes by owner, None = all of the owner's. `given_up` are uniqueids that
-        are left as they are, `cached` names whose remote state was not asked for just now."""
+        are left as they are, `cached` names whose remote state was not asked for just now, `unmoved`
+        uniqueids that stay on the partition where the replica has them."""
+        self._unmoved = frozenset(unmoved)
         found = Survey(replica_names=[state.name for state in remote])
         by_id: dict[str, MailboxState] = {}
         for state in remote:
@@ -128,6 +132,8 @@ class Surveyor:
         cached: bool,
     ) -> None:
         target = self._partition or local.partition
+        if theirs is not None and local.uniqueid in self._unmoved:
+            target = theirs.partition
         if theirs is not None and theirs.name == local.name:
             theirs = self._doubles.get(local.uniqueid, theirs)
         if theirs is not None and _misplaced(local, theirs, target):

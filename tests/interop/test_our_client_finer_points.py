@@ -22,6 +22,7 @@ JANUARY = 1704103200
 def ours(real_cyrus: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
     """Our store, and our sync_server to ask what it holds."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / ".cyrus-sync-partition").touch()
     with Ours.installed("master", {"partition-elsewhere": f"{elsewhere}"}) as installation:
         yield installation
         installation.verify()
@@ -135,3 +136,26 @@ def test_a_real_server_with_conversations_and_an_archive_takes_everything(ours: 
             )
         with modern.imap(user) as imap:
             assert imap.status("INBOX/copies")["MESSAGES"] == 2
+
+
+@pytest.mark.every_release
+def test_a_user_who_is_moved_to_another_partition_is_moved_at_a_real_server(ours: Ours, user: str) -> None:
+    inbox, owner = f"user.{user}", Owner("user", user)
+    with Cyrus.running("disks", {"partition-elsewhere": "{root}/elsewhere"}) as disks:
+        with ours.store.write(owner) as box:
+            for name in (inbox, f"{inbox}.a"):
+                box.create(name)
+                box.append(name, [(message(f"in {name}"), JANUARY, "")])
+        replicate(ours, disks, user)
+        ours.mailstore("move", user, "elsewhere").check()
+        with ours.store.write(owner) as box:
+            box.append(inbox, [(message("behind it"), JANUARY, "")])
+        done = ours.sync_client("-u", user, to=disks.csync)
+        places = {name: one["PARTITION"] for name, one in state_of(disks.csync, user)["mailboxes"].items()}
+        assert places[f"{inbox}.a"] == b"elsewhere" and places[inbox] in (b"elsewhere", b"default")
+        # 3.12 moves no INBOX: it has everything all the same, and an administrator hears of it.
+        left = places[inbox] == b"default"
+        assert (done.status, "does not bring" in done.err) == ((1, True) if left else (0, False))
+        assert list(state_of(disks.csync, user)["mailboxes"][inbox]["RECORD"]) == [1, 2]
+        with disks.imap(user) as imap:
+            assert imap.status("INBOX")["MESSAGES"] == 2 and imap.status("INBOX/a")["MESSAGES"] == 1

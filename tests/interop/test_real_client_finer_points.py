@@ -137,3 +137,29 @@ def test_a_partition_that_we_have_not_is_named_in_our_answer(server: Server, use
         assert [line for line in answers if line.startswith("NO ") and "artition" in line], answers
         assert "fast" in server.log.read_text()
     assert state_of(server.csync, user)["mailboxes"] == {}
+
+
+def test_files_of_a_user_whom_cyrus_has_moved_to_another_partition_move_here_too(
+    real_cyrus: None, user: str
+) -> None:
+    disk = {"partition-fast": "{root}/fast"}
+    with Ours.installed("disks", {}, serving=False) as ours:
+        text = f"{ours.config.read_text()}partition-fast: {ours.root}/fast\n"
+        ours.config.write_text(text)
+        ours.start()
+        with Cyrus.running("moving", disk) as master:
+            master.create_user(user)
+            with master.imap(user) as imap:
+                imap.append("INBOX", message("before"))
+            same_after(master, ours, user)
+            with master.imap() as admin:
+                admin.ok("RENAME", f"user/{user}", f"user/{user}", "fast")
+            same_after(master, ours, user)
+        (found,) = ours.root.glob(f"*/users/*/{user}")
+        assert found.is_relative_to(ours.root / "fast")
+        ours.verify(user)
+
+
+def same_after(master: Cyrus, ours: Ours, user: str) -> None:
+    master.sync_client("-u", user, to=ours.csync).check()
+    same(master, ours, user)

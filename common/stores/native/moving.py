@@ -101,10 +101,14 @@ def move_files(
 
 
 def _extent(store: Store, owner: Owner, path: Path) -> tuple[dict[int, int], int]:
-    """The lengths of the packs, and how many octets there are with the index."""
+    """The lengths of the packs, and how many octets there are with the index. Packs may be elsewhere."""
     with store.read(owner) as reader:
         lengths = _lengths(reader.connection)
-    return lengths, sum(lengths.values()) + (path / INDEX).stat().st_size
+    octets = (path / INDEX).stat().st_size
+    for number in lengths:
+        with contextlib.suppress(FileNotFoundError):
+            octets += (path / pack_name(number)).stat().st_size
+    return lengths, octets
 
 
 def _lengths(connection: sqlite3.Connection) -> dict[int, int]:
@@ -136,13 +140,13 @@ class _Copy:
     def _append(self, name: str, begin: int, end: int) -> int:
         """Copy octets of a file, as far as it has them; how many. A pack that was lost is lost there, too."""
         path = self._target / name
-        if not (self._source / name).exists():
-            return 0
-        with (
-            (self._source / name).open("rb", buffering=0) as source,
-            open(path, "ab", buffering=0, opener=private) as target,
-            named(path),
-        ):
+        with contextlib.ExitStack() as stack:
+            try:
+                source = stack.enter_context((self._source / name).open("rb", buffering=0))
+            except FileNotFoundError:
+                return 0
+            target = stack.enter_context(open(path, "ab", buffering=0, opener=private))
+            stack.enter_context(named(path))
             position = begin
             while position < end:
                 piece = os.pread(source.fileno(), min(_PIECE, end - position), position)
