@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
@@ -314,6 +314,16 @@ def what_is_spoken_of(connection: sqlite3.Connection) -> SpokenOf:
             )
         )
     return found
+
+
+def unreadable(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """Rows that cannot be read, and why."""
+    for seq, was in connection.execute("SELECT seq, was FROM history ORDER BY seq"):
+        try:
+            for entry in decode(was):
+                _look_at(entry, {}, SpokenOf({}, set(), set()))
+        except (ValueError, TypeError, IndexError, AttributeError, zlib.error) as error:
+            yield seq, str(error)
 
 
 def _look_at(entry: Entry, records: dict[int, set[int]], found: SpokenOf) -> None:

@@ -95,6 +95,8 @@ DAMAGE = {
     "orphan records": (sql(f"UPDATE records SET mailbox = 77 WHERE uid = 2 AND mailbox IN {LIVE}"), "orphan"),
     "orphan annotations": (sql("UPDATE annotations SET uid = 77 WHERE uid = 1"), "orphan"),
     "annotations of nothing": (sql("UPDATE annotations SET mailbox = 77 WHERE uid = 0"), "orphan"),
+    "a row of the history": (sql("UPDATE history SET was = x'5b31' WHERE seq = 1"), "index"),
+    "an entry of the history": (sql("UPDATE history SET was = '[[\"r\", 1]]' WHERE seq = 1"), "index"),
     "an index overwritten": (lambda path: _overwrite(path / "index.sqlite"), "index"),
     "an index that is none": (lambda path: (path / "index.sqlite").write_bytes(b"x" * 9000), "index"),
 }  # fmt: skip

@@ -19,10 +19,12 @@ from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.stores.care import PATIENCE, Problem, Registered, Scrubbed
 from cyrus_sync.common.stores.frames import content_pieces, contents
 from cyrus_sync.common.stores.native.care.sweep import waiting
+from cyrus_sync.common.stores.native.history import unreadable
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.reader import Records
 from cyrus_sync.common.stores.native.rows import STATE_COLUMNS, state_of
+from cyrus_sync.common.stores.native.schema import WITH_HISTORY, stored_version
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.tables.boxes import box_sort, get_box_by_id, set_columns
 from cyrus_sync.common.stores.native.tables.quotas import assign_quotaroots
@@ -115,11 +117,17 @@ class _Check:
             return
         yield from self.orphans()
         yield from self.mailboxes()
+        yield from self.history()
         yield from self.pack_files()
         if messages:
             yield from self.messages(far=far)
         yield from self.registry()
         yield from self.action_log()
+
+    def history(self) -> Iterator[Problem]:
+        for seq, why in unreadable(self.db) if stored_version(self.db) >= WITH_HISTORY else ():
+            text = f"row {seq} of the history cannot be read ({why}): mailstore reconstruct begins a new one"
+            yield Problem("index", "index.sqlite", text)
 
     def orphans(self) -> Iterator[Problem]:
         queries = {
