@@ -21,6 +21,8 @@ from cyrus_sync.common.threads import Threads
 from cyrus_sync.common.wire.certificates import read_again
 from cyrus_sync.common.wire.sasl.passwd import PasswordFile
 from cyrus_sync.common.wire.tls import TLSMemoryBIOFactory, server_context
+from cyrus_sync.mailstore.backup.figures import add_backups
+from cyrus_sync.mailstore.standby.standing import add_standings
 from cyrus_sync.multisite.figures import add_packets
 from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.shipping.figures import add_bays
@@ -130,6 +132,8 @@ class Web:
             add_bays(sheet, Site.from_config(config))
             if facts is not None:
                 add_scrub(sheet, facts)
+            add_standings(sheet, config.configdirectory)
+            add_backups(sheet, config.configdirectory)
 
         return fill
 

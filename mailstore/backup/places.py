@@ -54,9 +54,19 @@ def place_of(configdirectory: Path, objects: ObjectStore) -> Place:
     """What is known of the place of `objects`."""
     name = sha256(objects.place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = configdirectory / "backup" / f"{name}.json"
+    return _read(path) or Place(path, objects.place)
+
+
+def places(configdirectory: Path) -> list[Place]:
+    """All that are known."""
+    found = map(_read, sorted((configdirectory / "backup").glob("*.json")))
+    return [place for place in found if place is not None]
+
+
+def _read(path: Path) -> Place | None:
     try:
         note = json.loads(path.read_bytes())
         times = [None if note[key] is None else float(note[key]) for key in ("first", "everybody")]
+        return Place(path, str(note["place"]), *times)
     except (OSError, ValueError, KeyError, TypeError):
-        return Place(path, objects.place)
-    return Place(path, objects.place, *times)
+        return None

@@ -29,6 +29,7 @@ from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.mailstore.backup.checking import Checked, check
 from cyrus_sync.mailstore.backup.crowd import all_of
 from cyrus_sync.mailstore.backup.fetching import scratch_of
+from cyrus_sync.mailstore.backup.figures import write_backups
 from cyrus_sync.mailstore.backup.kept import Kept, folders, kept_of, owner_in
 from cyrus_sync.mailstore.backup.places import place_of
 from cyrus_sync.mailstore.backup.sending import Sender
@@ -120,7 +121,17 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
             place.backed_up(began, everybody=args.everybody and status == EX_OK)
         except OSError as error:
             context.warn(f"{place.path}: {error.strerror}; the next backup will not know of this one")
+        else:
+            _tell(context)
     return status
+
+
+def _tell(context: StoreContext) -> None:
+    """Prometheus. The backup is there, whatever becomes of that."""
+    try:
+        write_backups(context.config)
+    except OSError as error:
+        context.warn(f"sync_metrics_file: cannot write {error.filename}: {error.strerror}")
 
 
 # -- looking

@@ -23,6 +23,7 @@ from cyrus_sync.mailstore.errors import NoSuchUser
 from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.standby.follower import Follower, Trees, hint
 from cyrus_sync.mailstore.standby.places import check_pattern, place_of
+from cyrus_sync.mailstore.standby.standing import told
 
 CHANNEL = "standby"
 KEEP = "7d"
@@ -171,7 +172,8 @@ def _follow(
         signal.signal(signal.SIGHUP, lambda _number, _frame: setattr(follower, "sweep_now", True))
         systemd.notify("READY=1")
         _log.info("following the channel %s", channel)
-        follower.run()
+        with told(follower.standing, config, log_path(config, channel).parent):
+            follower.run()
         systemd.notify("STOPPING=1")
     for owner, trouble in follower.troubles.items():
         _log.error("%s was not in step at the end: %s", owner, trouble.reason)

@@ -7,8 +7,10 @@ which is done at the start and once a day. The run file is given up when all tha
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +25,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.mailstore.standby.aside import purge
+from cyrus_sync.mailstore.standby.standing import Standing
 from cyrus_sync.mailstore.standby.tree import Tree, WrittenTo
 
 _log = logging.getLogger(__name__)
@@ -52,11 +55,12 @@ def owners_of(lines: Iterable[LogLine]) -> list[Owner]:
 
 
 class Trouble(NamedTuple):
-    """An owner who is not in step: why, how often in a row, and when he is tried again."""
+    """An owner who is not in step: why, how often in a row, when he is tried again, and since when."""
 
     reason: str
     tries: int
     due: float
+    since: float
 
 
 @dataclass
@@ -100,7 +104,29 @@ class Follower:
     status: Callable[[str], None] = lambda _text: None
     troubles: dict[Owner, Trouble] = field(default_factory=dict)
     sweep_now: bool = True
+    brought: int = 0
+    """Owners who were brought in step, and times that this failed."""
+    failures: int = 0
     _swept: float = 0.0
+    _sweeping: bool = False
+    _waiting: int = 0
+    _looked: float | None = None
+    """When the log was last found empty, or begun to be worked on: what is in it is younger."""
+    _behind: float | None = None
+    """Since when something may wait that the log names."""
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def standing(self) -> Standing:
+        """How far it is. May be asked in any thread."""
+        troubles = list(self.troubles.values())
+        since = [trouble.since for trouble in troubles]
+        if self._behind is not None:
+            since.append(self._behind)
+        return Standing(
+            updated=self.trees.clock(), pid=os.getpid(), brought=self.brought, failures=self.failures,
+            waiting=self._waiting, not_in_step=len(troubles), oldest=min(since, default=None),
+            swept=self._swept, sweeping=self._sweeping,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Go on until `stop` is set."""
@@ -111,9 +137,10 @@ class Follower:
                 now = self.trees.clock()
                 if not under_way and (self.sweep_now or now > self._swept + SWEEP_SECONDS):
                     sweep, under_way, self.sweep_now = iter(list(self.everybody())), True, False
+                self._sweeping = under_way
                 chunk = list(itertools.islice(sweep, _CHUNK)) if under_way else []
                 if under_way and not chunk:
-                    under_way, self._swept = False, now
+                    under_way, self._swept, self._sweeping = False, now, False
                     self.status(self._told())
                 busy = self._once(chunk)
             except StoreError as error:
@@ -129,26 +156,41 @@ class Follower:
     def _once(self, sweep: list[Owner]) -> bool:
         """The log, who is due, and a part of the sweep; False if there was nothing. Raises `StoreError` where
         the log cannot be read, or its run file not removed."""
+        before = self._looked if self._looked is not None else self._left_over()
+        self._looked = self.trees.clock()
         claimed = self.log.claim()
+        if claimed:
+            self._behind = before
         try:
             lines = parse_lines(claimed.read(), _bad_line) if claimed else []
             now = self.trees.clock()
             named = [owner for owner in owners_of(lines) if self.follows(owner)]
             due = [owner for owner, trouble in self.troubles.items() if trouble.due <= now]
             owners = list(dict.fromkeys((*named, *due, *sweep)))
+            self._waiting = len(owners)
             list(self.pool.map(self._one, owners))
             if sweep:
                 list(self.pool.map(self._purge, sweep))
             if claimed and not self.stop.is_set():
                 claimed.finish()
+                self._behind = None
         except OSError as error:
             raise StoreError(f"{error.filename or self.log.run_path}: {error.strerror}") from error
         finally:
+            self._waiting = 0
             if claimed:
                 claimed.release()
         if owners and not sweep:
             self.status(self._told())
         return bool(owners)
+
+    def _left_over(self) -> float:
+        """At the start: when the lines that are there were written, at the latest."""
+        times = [self.trees.clock()]
+        for path in (self.log.path, self.log.run_path):
+            with contextlib.suppress(OSError):
+                times.append(path.stat().st_mtime)
+        return min(times)
 
     def _one(self, owner: Owner) -> None:
         if self.stop.is_set():
@@ -161,6 +203,8 @@ class Follower:
             _log.exception("%s", owner)
             self._failed(owner, error)
         else:
+            with self._counting:
+                self.brought += 1
             if self.troubles.pop(owner, None):
                 _log.info("%s is in step again", owner)
 
@@ -172,10 +216,14 @@ class Follower:
 
     def _failed(self, owner: Owner, error: Exception) -> None:
         before = self.troubles.get(owner)
+        with self._counting:
+            self.failures += 1
+        now = self.trees.clock()
         tries = before.tries + 1 if before else 1
         pause = min(FIRST_PAUSE * 2 ** min(tries - 1, 16), LONGEST_PAUSE)
         reason = str(error)
-        self.troubles[owner] = Trouble(reason, tries, self.trees.clock() + pause)
+        since = before.since if before else min(now, self._behind or now)
+        self.troubles[owner] = Trouble(reason, tries, now + pause, since)
         if before is None or before.reason != reason:
             _log.error("%s is not in step: %s%s", owner, reason, hint(error))
 

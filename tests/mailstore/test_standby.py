@@ -24,6 +24,7 @@ from cyrus_sync.mailstore.standby.dotlock import dot_locked
 from cyrus_sync.mailstore.standby.follower import Follower, Trees
 from cyrus_sync.mailstore.standby.ledger import Ledger
 from cyrus_sync.mailstore.standby.places import place_of
+from cyrus_sync.mailstore.standby.standing import read_standing
 from tests.deadlines import scaled, until
 from tests.forking import fork
 from tests.mailstore.conftest import MESSAGE, Result, Site
@@ -386,11 +387,16 @@ def test_who_is_named_in_the_log_is_followed_and_a_failure_is_tried_again(alice:
         alice.deliver("bruno", 1)
         until(lambda: len(list((alice.path / "vmail/bruno/cur").iterdir())) == 1, "bruno is followed")
         until(lambda: Owner("user", "alice") in one.troubles, "alice is in trouble")
+        until(lambda: one.standing().waiting == 0, "nobody is looked at")
+        standing = one.standing()
+        assert standing.not_in_step == 1 and standing.failures >= 1 and standing.brought >= 3
+        assert standing.swept and standing.oldest is not None and standing.oldest <= clock[0]
         (root(alice) / "cur" / "1.x.h:2,").unlink()
         clock[0] += 3600
         until(lambda: not one.troubles, "alice is tried again")
         assert_in_step(alice)
         until(lambda: not (alice.path / "conf/sync/standby/log-run").exists(), "the log is done")
+        until(lambda: one.standing().oldest is None, "all is written")
     finally:
         one.stop.set()
         thread.join()
@@ -435,6 +441,9 @@ def test_the_command_follows_until_a_signal(alice: Site) -> None:
         "-c",
         "import sys; from cyrus_sync.mailstore.cli import main; sys.exit(main())",
     ]
+    (alice.path / "node").mkdir()
+    with alice.conf.open("a") as conf:
+        conf.write(f"sync_metrics_file: {alice.path}/node\n")
     words = ["-C", str(alice.conf), "export", "--follow", "-e", "-v", "-j", "2", str(alice.path / "vmail/%u")]
     process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE)
     try:
@@ -449,6 +458,11 @@ def test_the_command_follows_until_a_signal(alice: Site) -> None:
         process.kill()
         process.communicate()
     assert_in_step(alice)
+    told = (alice.path / "node/cyrus_sync_standby-standby.prom").read_text()
+    assert 'cyrus_sync_standby_oldest_change_age_seconds{channel="standby"} 0.0' in told
+    assert "alice" not in told
+    found = read_standing(alice.path / "conf/sync/standby/standby.json")
+    assert found is not None and found.brought >= 1 and found.oldest is None
 
 
 @pytest.mark.parametrize(

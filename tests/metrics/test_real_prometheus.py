@@ -13,14 +13,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from cyrus_sync.mailstore.backup.places import place_of
 from cyrus_sync.mailstore.scrub_state import FILE as SCRUB_FILE
 from cyrus_sync.mailstore.scrub_state import Scrub, ScrubState
+from cyrus_sync.mailstore.standby.standing import Standing
+from cyrus_sync.objects.directory import DirectoryObjects
 from tests.common.wire.kit import issue
 from tests.deadlines import scaled, until
 from tests.fleet.postgres import new_postgres
@@ -140,6 +144,7 @@ def watched(
         pair.master.add(f"sync_metrics_listen: {client_port}")
         pair.rolling("-d", "1")
         scrubbed(boston)
+        backed_up_and_followed(boston, root / "backup")
         page = [BIN / "cyrus-sync", "-C", boston.directory / "imapd.conf", "web", "--listen", str(web_port)]
         web = stack.enter_context(subprocess.Popen(page, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
         stack.callback(web.terminate)
@@ -187,6 +192,17 @@ def scrubbed(site: Site) -> None:
     state.last = Scrub(ended=time.time() - 60, problems=1, healed=1)
     state.now = Scrub(begun=time.time(), owners=5, of=10, running=True)
     state.write()
+
+
+def backed_up_and_followed(site: Site, place: Path) -> None:
+    """Everybody was backed up, and somebody keeps Maildirs in step."""
+    note = place_of(site.directory / "conf", DirectoryObjects(place))
+    note.backed_up(time.time(), everybody=True)
+    directory = site.directory / "conf/sync/standby"
+    directory.mkdir(parents=True)
+    now = time.time()
+    standing = Standing(now, 1, 7, 1, 2, 1, oldest=now - 5, swept=now, sweeping=False)
+    (directory / "standby.json").write_text(json.dumps(asdict(standing)))
 
 
 def refuse_something(socket_path: Path) -> None:
