@@ -33,7 +33,8 @@ from cyrus_sync.common.stores.native.layout import INDEX, LOCK, Layout, pack_nam
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.unlogged import boot_id
 from cyrus_sync.fleet.delta import Image
-from cyrus_sync.fleet.journal import Head, Piece
+from cyrus_sync.fleet.finding import Head
+from cyrus_sync.fleet.journal import Piece
 from cyrus_sync.fleet.wal import Position
 
 _STATE_OCTETS = 512

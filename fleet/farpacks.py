@@ -17,6 +17,7 @@ from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles
 from cyrus_sync.fleet.base import get_about, get_range
 from cyrus_sync.fleet.cache import CachedOwner
+from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.journal import Journal, Piece
 from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.objects.store import PIECE, ObjectStore
@@ -39,7 +40,7 @@ class FarPacks:
         self._owner = owner
         self._journal = journal
         self._objects = objects
-        self._number = 0
+        self._head: Head | None = None
         self._pieces: dict[int, list[Far]] | None = None
 
     def look(self) -> dict[int, list[Far]]:
@@ -57,9 +58,9 @@ class FarPacks:
                 continue
             for piece in settled:
                 found.setdefault(piece.pack, []).append(Far(0, piece))
-            for seq, piece in self._journal.pieces(self._owner, head.id, head.base_seq):
+            for seq, piece in self._journal.pieces(head):
                 found.setdefault(piece.pack, []).append(Far(seq, piece))
-            self._number, self._pieces = head.id, found
+            self._head, self._pieces = head, found
             break
         return found
 
@@ -95,7 +96,8 @@ class FarPacks:
                     return None
                 self._tallies.count("reads objects", count)
                 continue
-            octets = self._journal.octets(self._owner, self._number, seq, begin, count)
+            assert self._head is not None
+            octets = self._journal.octets(self._head, seq, begin, count)
             if octets is None:
                 return None
             self._tallies.count("reads journal", count)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.homes import OwnerDirectory
 from cyrus_sync.common.stores.native.locks import FileLock
-from cyrus_sync.fleet.journal import Head
+from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.wal import Position
 
 

@@ -31,13 +31,14 @@ from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.farpacks import FarPacks, near_and_far
 from cyrus_sync.fleet.figures import FleetFigures
+from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.holders import HoldersInPostgres
 from cyrus_sync.fleet.holding import FleetHold, Held, Holds
-from cyrus_sync.fleet.journal import Head, Journal, Newcomer, new_head
+from cyrus_sync.fleet.journal import Journal, Newcomer, new_head
 from cyrus_sync.fleet.outgoing import Outgoing, new_place
 from cyrus_sync.fleet.publishing import PATIENCE, Publishing
 from cyrus_sync.fleet.refresh import Refresh
-from cyrus_sync.fleet.servers import Servers
+from cyrus_sync.fleet.servers import Servers, Unnamed
 from cyrus_sync.fleet.tallies import TALLIES, Tallies
 from cyrus_sync.fleet.wal import Position
 from cyrus_sync.objects.store import ObjectStore
@@ -65,7 +66,7 @@ class FleetHome:
         self.cache = cache
         self.tallies = Tallies(cache / TALLIES)
         self.objects: ObjectStore = CountedObjects(objects, self.tallies)
-        self._servers = servers
+        self.servers = servers
         self._figures: FleetFigures | None = None
         self.partitions_are_places = False
         self._partitions = frozenset(partitions)
@@ -111,7 +112,7 @@ class FleetHome:
 
     def add_figures(self, sheet: Sheet) -> None:
         if self._figures is None:
-            self._figures = FleetFigures(self._servers, self.tallies, self.cache)
+            self._figures = FleetFigures(self.servers, self.tallies, self.cache)
         self._figures.add(sheet)
 
     def close(self) -> None:
@@ -136,6 +137,8 @@ class FleetHome:
         for _ in range(2):  # a commit of this node may come between the two answers
             try:
                 head = self.journal.head(owner)
+            except Unnamed:
+                raise  # other nodes can tell: what this one has seen last is not to be believed
             except Away:
                 state = cached.state(PATIENCE)
                 if state is None or state.phase is not Phase.CLEAN:
@@ -300,10 +303,10 @@ class FleetHome:
             newcomers.append(Newcomer(owner, new_head(), held.partition, held.place, outgoing.pieces, data))
         with self.registry.tentative([one.owner for one in newcomers]):
             note()
-            numbers = self.journal.found(newcomers)
+            heads = self.journal.found(newcomers)
         for (hold, _), one in zip(made, newcomers, strict=True):
             assert isinstance(hold, FleetHold)
-            head = Head(numbers[one.owner], one.head, 1, 0, "", one.partition, one.place)
+            head = heads[one.owner]
             cached = self.cached(one.owner)
             shutil.copyfile(hold.directory.path / INDEX, cached.image.path)
             cached.image.path.chmod(0o600)

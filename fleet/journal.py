@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
-from cyrus_sync.fleet.database import Lost, Row, Server, fits
+from cyrus_sync.fleet.database import Lost, Row, Server
 from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.finding import Finder, Head, OtherLayout
+from cyrus_sync.fleet.layout import Layout, key_of
 from cyrus_sync.fleet.servers import Servers
 
 _AT_ONCE = 16
 """Rows of the journal that are fetched together."""
-
-_HEAD = "SELECT id, head, seq, base_seq, base, partition, place FROM owners WHERE kind = %s AND name = %s"
 
 _SWAP = """
 WITH u AS (UPDATE owners SET head = %s, seq = seq + 1 WHERE id = %s AND head = %s RETURNING id, seq)
@@ -29,8 +29,8 @@ INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, seq, %s, %s
 """
 
 _FOUND = """
-WITH o AS (
-    INSERT INTO owners (kind, name, head, seq, partition, place) VALUES (%s, %s, %s, 1, %s, %s)
+WITH f AS (SELECT 1 FROM fleet WHERE epoch = %s FOR SHARE), o AS (
+    INSERT INTO owners (kind, name, head, seq, partition, place) SELECT %s, %s, %s, 1, %s, %s FROM f
     ON CONFLICT DO NOTHING RETURNING id
 )
 INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, 1, %s, 0, %s, %b FROM o RETURNING owner
@@ -49,20 +49,6 @@ WITH u AS (
 )
 DELETE FROM journal USING u WHERE owner = u.id AND journal.seq <= u.base_seq
 """
-
-
-class Head(NamedTuple):
-    """What the row of an owner says."""
-
-    id: int
-    head: int
-    seq: int
-    base_seq: int
-    base: str
-    """The key of an object, "" while there is none."""
-    partition: str
-    place: str
-    """What the keys of all of the owner's objects begin with."""
 
 
 class Piece(NamedTuple):
@@ -125,17 +111,16 @@ class Journal:
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
+        self._finder = Finder(servers)
 
     def head(self, owner: Owner) -> Head | None:
         """As it is now; None for an owner that is not stored."""
-        if not fits(owner.name):
-            return None
-        rows = self._servers.of(owner).ask(_HEAD, *owner)
-        return Head(*rows[0]) if rows else None
+        return self._finder.find(owner)
 
-    def since(self, owner: Owner, number: int, seq: int, up_to: int) -> Iterator[Entry]:
-        """What was committed after `seq`, in order, as far as it is in the journal."""
-        server = self._servers.of(owner)
+    def since(self, known: Head, seq: int) -> Iterator[Entry]:
+        """What was committed after `seq`, in order, as far as it is in the journal, up to the known head."""
+        server = self._servers.at(known.server)
+        number, up_to = known.id, known.seq
         while seq < up_to:
             rows = server.ask(
                 "SELECT seq, head, prev, packs, data FROM journal WHERE owner = %s AND seq > %s AND seq <= %s"
@@ -148,81 +133,100 @@ class Journal:
             if not rows:
                 return
 
-    def pieces(self, owner: Owner, number: int, seq: int) -> list[tuple[int, Piece]]:
-        """The pieces of packs that commits after `seq` have brought, each with its commit's number."""
-        rows = self._servers.of(owner).ask(
+    def pieces(self, known: Head) -> list[tuple[int, Piece]]:
+        """The pieces of packs that commits after the base have brought, each with its commit's number."""
+        rows = self._servers.at(known.server).ask(
             "SELECT seq, packs FROM journal WHERE owner = %s AND seq > %s AND packs <> '' ORDER BY seq",
-            number,
-            seq,
+            known.id,
+            known.base_seq,
         )
         return [(found, piece) for found, packs in rows for piece in decode(packs)]
 
-    def octets(self, owner: Owner, number: int, seq: int, offset: int, length: int) -> bytes | None:
+    def octets(self, known: Head, seq: int, offset: int, length: int) -> bytes | None:
         """A range of one row's data; None where the row has been settled meanwhile."""
-        rows = self._servers.of(owner).ask(
+        rows = self._servers.at(known.server).ask(
             "SELECT substring(data FROM %s FOR %s) FROM journal WHERE owner = %s AND seq = %s",
-            offset + 1, length, number, seq,
+            offset + 1, length, known.id, seq,
         )  # fmt: skip
         return bytes(rows[0][0]) if rows else None
 
     def swap(self, owner: Owner, known: Head, new: int, pieces: Sequence[Piece], data: bytes) -> int:
         """One commit: the head becomes `new` if it is the known one; its number. `StaleOwner` if it is not.
         `Away`: nobody knows."""
-        server = self._servers.of(owner)
+        server = self._servers.at(known.server)
         values = (new, known.id, known.head, new, known.head, encode(pieces), data)
         try:
             rows = server.tell(_SWAP, *values)
         except Lost:
             rows = server.tell(_SWAP, *values)
-            if not rows and self._has(owner, known.id, known.seq + 1, new):
+            if not rows and self._has(owner, known.seq + 1, new):
                 return known.seq + 1
         if not rows:
             raise StaleOwner()
         return int(rows[0][0])
 
-    def _has(self, owner: Owner, number: int, seq: int, head: int) -> bool:
-        """Whether commit `seq` is the one that made this head, even if others have committed upon it. `Away`
-        where nobody can tell any more, since it was settled together with a later one."""
-        rows = self._servers.of(owner).ask(
+    def _has(self, owner: Owner, seq: int, head: int) -> bool:
+        """Whether commit `seq` is the one that made this head, even if others have committed upon it, or the
+        owner has moved with it. `Away` where nobody can tell any more, since it was settled together with a
+        later one."""
+        now = self.head(owner)
+        if now is None:
+            return False
+        rows = self._servers.at(now.server).ask(
             "SELECT seq, head, (SELECT head FROM journal WHERE owner = id AND journal.seq = %s)"
             " FROM owners WHERE id = %s",
-            seq, number,
+            seq, now.id,
         )  # fmt: skip
-        if not rows:
-            return False
-        ((last, newest, there),) = rows
+        last, newest, there = rows[0] if rows else (seq + 1, 0, None)
         if there is None and last > seq:
             raise Away("the answer to a commit was lost, and it may have been carried out").at(
                 user=str(owner)
             )
         return bool((newest if last == seq else there) == head)
 
-    def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
-        """New owners, all of one server or none: their numbers. `StaleOwner` if one of them is there
+    def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, Head]:
+        """New owners, all of one server or none: what there is of them. `StaleOwner` if one of them is there
         already."""
-        numbers: dict[Owner, int] = {}
-        by_server: dict[int, list[Newcomer]] = {}
-        for one in newcomers:
-            by_server.setdefault(self._servers.number_of(one.owner), []).append(one)
-        for together in by_server.values():
-            server = self._servers.of(together[0].owner)
+        heads: dict[Owner, Head] = {}
+        for last in (False, True):
+            layout = self._servers.layout()
             try:
-                numbers.update(_found(server, together))
+                self._found_in(layout, [one for one in newcomers if one.owner not in heads], heads)
+                return heads
+            except (StaleOwner, OtherLayout) as error:
+                if last or self._servers.look() == layout:
+                    raise StaleOwner() from error
+        raise StaleOwner()
+
+    def _found_in(self, layout: Layout, newcomers: Sequence[Newcomer], heads: dict[Owner, Head]) -> None:
+        """New owners come to the new place only. The old one is asked behind the beginning of a rebalance: he
+        who is not there then never comes there."""
+        by_server: dict[str, list[Newcomer]] = {}
+        for one in newcomers:
+            if layout.moving and self._finder.find_in(layout, one.owner) is not None:
+                raise StaleOwner()
+            by_server.setdefault(layout.places(key_of(one.owner))[1], []).append(one)
+        for number, together in by_server.items():
+            server = self._servers.at(number)
+            try:
+                numbers = _found(server, layout, together)
             except (Lost, StaleOwner) as error:
-                numbers.update(self._found_again(server, together, error))
-        return numbers
+                numbers = self._found_again(server, layout, together, error)
+            for one in together:
+                first = Head(numbers[one.owner], one.head, 1, 0, "", one.partition, one.place, number)
+                heads[one.owner] = first
 
     def _found_again(
-        self, server: Server, newcomers: Sequence[Newcomer], error: Exception
+        self, server: Server, layout: Layout, newcomers: Sequence[Newcomer], error: Exception
     ) -> dict[Owner, int]:
         """After an answer that was lost."""
         if isinstance(error, Lost):
             try:
-                return _found(server, newcomers)
+                return _found(server, layout, newcomers)
             except StaleOwner:
                 numbers = {one.owner: now.id for one in newcomers if (now := self.head(one.owner))}
                 ours = (
-                    one.owner in numbers and self._has(one.owner, numbers[one.owner], 1, one.head)
+                    one.owner in numbers and self._has(one.owner, 1, one.head)
                     for one in newcomers
                 )  # fmt: skip
                 if all(ours):
@@ -232,7 +236,7 @@ class Journal:
 
     def remove(self, owner: Owner, known: Head) -> None:
         """The owner is no more. `StaleOwner` if the head is not the known one."""
-        server = self._servers.of(owner)
+        server = self._servers.at(known.server)
         try:
             rows = server.tell(_REMOVE, known.id, known.head)
         except Lost:
@@ -242,16 +246,19 @@ class Journal:
 
     def set_aside(self, owner: Owner, stamp: str) -> str | None:
         """Give the owner's row a name that nobody has; None where there is no row."""
-        rows = self._servers.of(owner).tell(
-            "UPDATE owners SET kind = 'aside-' || kind, name = name || %s WHERE kind = %s AND name = %s"
+        head = self.head(owner)
+        if head is None:
+            return None
+        rows = self._servers.at(head.server).tell(
+            "UPDATE owners SET kind = 'aside-' || kind, name = name || %s WHERE id = %s"
             " RETURNING kind || '/' || name",
-            f" {stamp}", *owner,
+            f" {stamp}", head.id,
         )  # fmt: skip
         return str(rows[0][0]) if rows else None
 
     def settle(self, owner: Owner, known: Head, base: str, seq: int) -> bool:
         """All up to `seq` is in the object `base`; False if somebody else has settled meanwhile."""
-        server = self._servers.of(owner)
+        server = self._servers.at(known.server)
         with_base = (base, seq, known.id, known.base_seq, seq)
         try:
             server.tell(_SETTLE, *with_base)
@@ -262,14 +269,14 @@ class Journal:
 
     def owners(self) -> list[Owner]:
         """Everybody who is stored, in no order."""
-        return [owner for server in self._servers.all() for owner in _owners(server)]
+        return list({owner: None for server in self._servers.swept() for owner in _owners(server)})
 
     def heads(self) -> Mapping[Owner, Head]:
         """Of everybody."""
         query = "SELECT kind, name, id, head, seq, base_seq, '', partition, place FROM owners"
         return {
-            Owner(kind, name): Head(*rest)
-            for server in self._servers.all()
+            Owner(kind, name): Head(*[*rest, ""])
+            for server in self._servers.swept()
             for kind, name, *rest in server.ask(query)
         }
 
@@ -291,12 +298,13 @@ class Journal:
             "SELECT (SELECT count(*) FROM owners WHERE kind IN ('user', 'shared')),"
             " (SELECT count(*) FROM owners WHERE seq > base_seq), count(*),"
             " coalesce(sum(octet_length(data)), 0)::bigint,"
-            " coalesce(extract(epoch FROM now() - min(made)), 0)::bigint FROM journal"
+            " coalesce(extract(epoch FROM now() - min(made)), 0)::bigint"
+            " FROM journal JOIN owners ON owners.id = owner"
         )
         names = ("owners", "not_settled", "commits", "octets", "oldest_seconds")
         return [
-            {"name": server.name, **dict(zip(names, server.ask(query)[0], strict=True))}
-            for server in self._servers.all()
+            {"name": server.name, "id": number, **dict(zip(names, server.ask(query)[0], strict=True))}
+            for number, server in zip(self._servers.layout().everyone, self._servers.all(), strict=True)
         ]
 
     def gone(self, seconds: float) -> Iterator[tuple[Server, str]]:
@@ -325,15 +333,21 @@ class Journal:
 
 
 def _owners(server: Server) -> list[Owner]:
-    return [Owner(kind, name) for kind, name in server.ask("SELECT kind, name FROM owners")]
+    """Those too who are on their way to another one."""
+    query = (
+        "SELECT kind, name FROM owners"
+        " UNION SELECT kind, name FROM moved, fleet WHERE moved.epoch = fleet.epoch AND NOT done"
+    )
+    return [Owner(kind, name) for kind, name in server.ask(query)]
 
 
-def _found(server: Server, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
+def _found(server: Server, layout: Layout, newcomers: Sequence[Newcomer]) -> dict[Owner, int]:
     def work(line: object) -> list[Row]:
         numbers: list[Row] = []
         with line.transaction():  # type: ignore[attr-defined]
             for one in newcomers:
                 values = (
+                    layout.epoch,
                     *one.owner,
                     one.head,
                     one.partition,

@@ -12,13 +12,19 @@
 ``gone``
     places in the object store of owners who are no more, to be emptied.
 ``fleet``
-    one row: which server of how many this is, so that a list in another order is noticed.
+    one row: `id`, the server's name for itself, and the `layout` of the fleet, with its `epoch` (`layout`).
+``arriving``
+    copies of owners that a rebalance makes here. None of them counts yet (`rebalance`).
+``moved``
+    who was here and is at server `target` now, as `arriving` number `number`, and what there was of him. The
+    rows of the journal stay for as long. `done`: he is an owner there.
 
 Owners are spread over the servers by their names, holders by uniqueids.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import psycopg
@@ -63,6 +69,43 @@ CREATE TABLE gone (place text PRIMARY KEY, since timestamptz NOT NULL DEFAULT no
 ALTER TABLE fleet ADD COLUMN position integer, ADD COLUMN servers integer,
     ADD COLUMN generation text NOT NULL DEFAULT '';
 """,
+    2: """
+ALTER TABLE fleet ADD COLUMN id text NOT NULL DEFAULT '', ADD COLUMN epoch bigint NOT NULL DEFAULT 0,
+    ADD COLUMN layout text NOT NULL DEFAULT '';
+UPDATE fleet SET id = (position + 1)::text, epoch = 1, layout = (
+    SELECT json_build_object('fleet', '', 'servers', json_agg(n::text), 'next', json_agg(n::text))
+    FROM generate_series(1, servers) AS n
+) WHERE position IS NOT NULL;
+CREATE TABLE arriving (
+    id bigint PRIMARY KEY DEFAULT nextval(pg_get_serial_sequence('owners', 'id')),
+    kind text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    head bigint NOT NULL,
+    seq bigint NOT NULL,
+    base_seq bigint NOT NULL,
+    base text NOT NULL,
+    partition text NOT NULL,
+    place text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE moved (
+    kind text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    target text NOT NULL,
+    number bigint NOT NULL,
+    done boolean NOT NULL DEFAULT false,
+    since timestamptz NOT NULL DEFAULT now(),
+    id bigint NOT NULL,
+    head bigint NOT NULL,
+    seq bigint NOT NULL,
+    base_seq bigint NOT NULL,
+    base text NOT NULL,
+    partition text NOT NULL,
+    place text NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+""",
 }
 """What takes the tables from the version before to this one. Never changed once released."""
 
@@ -72,41 +115,25 @@ _LOCK = 0x63797273
 """Held, until the end of the transaction, by whoever takes a step."""
 
 
-def migrate(server: Server, position: int, servers: int) -> None:
-    """Bring a server's tables up to date; it is the one at `position` (from 0) of so many. Raises `Misfit`
-    where it is not, or knows newer tables than this program; `Away`."""
-    found = _state(server)
-    if found is None or found[0] != VERSION:
-        server.run(lambda line: _step(line, position, servers))
-        found = _state(server)
-    assert found is not None
-    version, place, count = found
+def migrate(server: Server) -> None:
+    """Bring a server's tables up to date. Raises `Misfit` where they are newer than this program; `Away`."""
+    version = _version(server)
+    if version < VERSION:
+        server.run(_step)
+        version = _version(server)
     if version > VERSION:
         raise Misfit(
             f"{server.name}: tables of version {version} are newer than this program knows ({VERSION})"
         )
-    if place != position:
-        raise Misfit(
-            f"{server.name} is number {place + 1} of the servers in store_journal, and stands there as number"
-            f" {position + 1}: the order counts"
-        )
-    if count != servers:
-        raise Misfit(f"{server.name} is one of {count} servers, and store_journal names {servers}")
 
 
-def _state(server: Server) -> tuple[int, int, int] | None:
+def _version(server: Server) -> int:
     if not server.ask("SELECT to_regclass('fleet') IS NOT NULL")[0][0]:
-        return None
-    (version,) = server.ask("SELECT version FROM fleet")[0]
-    if version < 1:
-        return None
-    place, count = server.ask("SELECT position, servers FROM fleet")[0]
-    return version, place, count
+        return 0
+    return int(server.ask("SELECT version FROM fleet")[0][0])
 
 
-def _step(
-    line: psycopg.Connection[tuple[object, ...]], position: int, servers: int
-) -> list[tuple[object, ...]]:
+def _step(line: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
     with line.transaction():
         line.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         line.execute("CREATE TABLE IF NOT EXISTS fleet (version integer NOT NULL)")
@@ -117,6 +144,5 @@ def _step(
         for number in range(found + 1, VERSION + 1):
             line.execute(_STEPS[number].encode())
             line.execute("UPDATE fleet SET version = %s", (number,))
-        if not found:
-            line.execute("UPDATE fleet SET position = %s, servers = %s", (position, servers))
+        line.execute("UPDATE fleet SET id = %s WHERE id = ''", (secrets.token_hex(8),))
     return []

@@ -16,6 +16,7 @@ from cyrus_sync.common.stores.native.layout import Layout
 from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.moving import everybody_here, move_in, move_out
+from cyrus_sync.fleet.rebalance import Rebalance
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.settler import Settler
 from cyrus_sync.fleet.tallies import COPIES, READS, Spent
@@ -65,6 +66,8 @@ class Opened:
         self._layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
         self._most = cfg.size("store_cache_size")
         self.settler = Settler(home.journal, home.objects)
+        self._servers = home.servers
+        self.rebalance = Rebalance(home.servers)
 
     def status(self) -> dict[str, Any]:
         """Figures, by server and of this machine's cache. `Away`."""
@@ -75,7 +78,20 @@ class Opened:
             "counted_since": round(since), "asked_for": _sums(counts, "copies", COPIES),
             "messages_read": _sums(counts, "reads", READS),
         }  # fmt: skip
-        return {"servers": self._home.journal.figures(), "cache": cache}
+        return {**self._placing(), "servers": self._home.journal.figures(), "cache": cache}
+
+    def _placing(self) -> dict[str, Any]:
+        """Servers that are named and have nothing, and how far a rebalance is."""
+        apart = [
+            {"name": self._servers.at(number).name, "id": number, "drained": drained}
+            for number, drained in self._servers.apart().items()
+        ]
+        layout = self._servers.layout()
+        if not layout.moving:
+            return {"apart": apart, "rebalance": None}
+        left = sum(1 for _ in self.rebalance.misplaced(layout))
+        onto = [self._servers.at(number).name for number in layout.following]
+        return {"apart": apart, "rebalance": {"onto": onto, "users_to_move": left}}
 
     def trim(self) -> tuple[int, int]:
         """Keep the cache within its size: how many went, and how many octets."""

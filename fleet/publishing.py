@@ -24,8 +24,9 @@ from cyrus_sync.common.stores.native.homes import Grown
 from cyrus_sync.common.stores.native.layout import INDEX
 from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, new_state
 from cyrus_sync.fleet.delta import encode_whole
+from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.holding import FleetHold, Held
-from cyrus_sync.fleet.journal import Head, Journal, new_head
+from cyrus_sync.fleet.journal import Journal, new_head
 from cyrus_sync.fleet.outgoing import Outgoing
 from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.fleet.wal import Position, read_log

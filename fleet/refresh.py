@@ -15,7 +15,8 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.fleet.base import decode_base, get_object
 from cyrus_sync.fleet.cache import CachedOwner, Gate, Phase, State, new_state
-from cyrus_sync.fleet.journal import Head, Journal
+from cyrus_sync.fleet.finding import Head
+from cyrus_sync.fleet.journal import Journal
 from cyrus_sync.fleet.tallies import Tallies
 from cyrus_sync.objects.store import ObjectStore
 
@@ -125,7 +126,7 @@ class Refresh:
             seq, at = known.seq, known.head
             if seq > head.seq:
                 raise _OtherHistory
-        for entry in self._journal.since(self._owner, head.id, seq, head.seq):
+        for entry in self._journal.since(head, seq):
             if entry.seq != seq + 1:
                 raise _Moved
             if entry.prev != at:

@@ -30,7 +30,8 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.fleet.base import About, encode_base, get_base, get_object
 from cyrus_sync.fleet.cache import pack_lengths
 from cyrus_sync.fleet.delta import Image
-from cyrus_sync.fleet.journal import Entry, Head, Journal, Piece
+from cyrus_sync.fleet.finding import Head
+from cyrus_sync.fleet.journal import Entry, Journal, Piece
 from cyrus_sync.fleet.outgoing import MOST, new_key
 from cyrus_sync.objects.store import ObjectStore
 
@@ -128,7 +129,7 @@ class Settler:
             at = about.head
             gathering.begin(about)
         expected = head.base_seq + 1
-        for entry in self._journal.since(owner, head.id, head.base_seq, head.seq):
+        for entry in self._journal.since(head, head.base_seq):
             if entry.seq != expected or entry.prev != at:
                 self._check_moved(owner, head)
                 return None

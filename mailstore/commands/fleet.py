@@ -1,11 +1,13 @@
-"""fleet: look after a store of many machines: what is in it, settling it, moving users in and out.
+"""fleet: look after a store of many machines: what is in it, settling it, moving users in, out and about.
 
 status tells what is in PostgreSQL and in this machine's cache, and how often the cache had what was wanted.
 settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or have
 had some for a day (with --everybody: of all), and keeps this machine's cache within store_cache_size; run it
 every few minutes, on one machine or on all. move-in brings users out of the partitions of this machine
 into the fleet, move-out back. Each is held meanwhile. What uses the other place does not know of them any
-more: docs/fleet.md says what to stop, and when."""
+more: docs/fleet.md says what to stop, and when. rebalance spreads users over all servers that store_journal
+names, but for those that are to be drained, or were, while mail is served. One that was cut off is gone on
+with by the same command; several at once do no harm; status says how far it is."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cyrus_sync.common.errors import ConfigError, UsageError
+from cyrus_sync.common.errors import EX_TEMPFAIL, ConfigError, CyrusSyncError, UsageError
 from cyrus_sync.common.extras import lacking
 from cyrus_sync.common.names import Owner
 from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
@@ -24,15 +26,25 @@ from cyrus_sync.mailstore.rounds import Rounds
 if TYPE_CHECKING:
     from cyrus_sync.fleet.opening import Opened
 
-ACTIONS = ("status", "settle", "move-in", "move-out")
+ACTIONS = ("status", "settle", "rebalance", "move-in", "move-out")
+
+_ROUNDS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", metavar="ACTION", choices=ACTIONS, help="status, settle, move-in or move-out"
+        "action", metavar="ACTION", choices=ACTIONS, help="status, settle, rebalance, move-in or move-out"
     )
     parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME; for settle and the moves")
     parser.add_argument("--everybody", action="store_true", help="all users, and all that is shared")
+    parser.add_argument(
+        "--drain", metavar="SERVER", action="append", default=[],
+        help="for rebalance: a server that is to have nobody any more, as status names it, or its id",
+    )  # fmt: skip
+    parser.add_argument(
+        "--add", metavar="SERVER", action="append", default=[],
+        help="for rebalance: a server that was drained, and is to have users again",
+    )  # fmt: skip
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of status")
 
 
@@ -55,6 +67,12 @@ def _status(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> i
         return 0
     for server in found["servers"]:
         context.print(f"{server['name']}: " + _figures(server))
+    for server in found["apart"]:
+        how = f"--add {server['id']} takes it in again" if server["drained"] else "takes it in"
+        context.print(f"{server['name']}: has nobody; mailstore fleet rebalance {how}")
+    if found["rebalance"]:
+        onto, left = ", ".join(found["rebalance"]["onto"]), found["rebalance"]["users_to_move"]
+        context.print(f"rebalance onto {onto}: {left} users have to move")
     cache = found["cache"]
     context.print("cache of this machine: " + _figures({word: cache[word] for word in _SIZES}))
     if cache["counted_since"]:
@@ -92,12 +110,39 @@ def _settle(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> i
             rows += done.rows if done is not None else 0
             octets += done.octets if done is not None else 0
     gone = fleet.settler.empty_gone()
+    fleet.rebalance.forget()
     trimmed, freed = fleet.trim()
     context.print(
         f"settled {rows} commits with {octets} octets of messages, emptied {gone} places of who is no more;"
         f" {trimmed} users with {freed} octets went out of this machine's cache"
     )
     return rounds.status
+
+
+def _rebalance(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
+    if args.users or args.everybody:
+        raise UsageError("fleet rebalance: it is of the whole fleet")
+    rebalance, rounds, moved = fleet.rebalance, Rounds(context), 0
+    layout = rebalance.begin(args.drain, args.add)
+    if not layout.moving:
+        context.print("everybody is where he is to be")
+        return 0
+    rebalance.mend(layout)
+    ended = False
+    for _ in range(_ROUNDS):
+        places = list(rebalance.misplaced(layout))
+        outcomes = rebalance.move_all(layout, places)
+        for owner in rounds.watched("moving", [owner for _, owner in places]):
+            with rounds.one(owner):
+                outcome = next(outcomes)
+                if isinstance(outcome, CyrusSyncError):
+                    raise outcome
+                moved += outcome
+        ended = not rounds.status and rebalance.end(layout)
+        if rounds.status or ended:
+            break
+    context.print(f"moved {moved} users; " + ("everybody is where he is to be" if ended else "not ended"))
+    return rounds.status or (0 if ended else EX_TEMPFAIL)
 
 
 def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
@@ -122,6 +167,7 @@ def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int
 _ACTIONS: dict[str, Callable[[argparse.Namespace, StoreContext, Opened], int]] = {
     "status": _status,
     "settle": _settle,
+    "rebalance": _rebalance,
     "move-in": _move,
     "move-out": _move,
 }

@@ -21,9 +21,10 @@ OPTIONS = (
         WORDS,
         None,
         "With store: fleet, the PostgreSQL databases that decide which commits count, as "
-        "postgresql://user@host:5432/database. Users are spread over them by their names, so all machines "
-        "name the same ones in the same order. Two hosts of one address (postgresql://user@one,two/database) "
-        "are a server and its standby: whichever may be written to is used.",
+        "postgresql://user@host:5432/database. Users are spread over them by their names; the order does not "
+        "matter. One that is added gets users by mailstore fleet rebalance. Two hosts of one address "
+        "(postgresql://user@one,two/database) are a server and its standby: whichever may be written to is "
+        "used.",
         ours=True,
     ),
     Option(

@@ -164,6 +164,8 @@ complete -c mailstore -n '__fish_seen_subcommand_from stats' -l format -x -a 'te
 complete -c mailstore -n __fish_use_subcommand -a fleet -d 'look after a store of many machines: what is in it, settling it, moving users in and out'
 complete -c mailstore -n '__fish_seen_subcommand_from fleet' -s h -l help -d 'show this help message and exit'
 complete -c mailstore -n '__fish_seen_subcommand_from fleet' -l everybody -d 'all users, and all that is shared'
+complete -c mailstore -n '__fish_seen_subcommand_from fleet' -l drain -x -d 'for rebalance: a server that is to have nobody any more, as status names it, or its id'
+complete -c mailstore -n '__fish_seen_subcommand_from fleet' -l add -x -d 'for rebalance: a server that was drained, and is to have users again'
 complete -c mailstore -n '__fish_seen_subcommand_from fleet' -l format -x -a 'text json' -d 'of status'
 complete -c mailstore -s h -l help -d 'show this help message and exit'
 complete -c mailstore -s C -r -F -d 'imapd.conf to read'

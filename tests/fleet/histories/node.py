@@ -1,6 +1,6 @@
 """A node of a fleet as a process of its own.
 
-``python -m tests.fleet.histories.node DIRECTORY OBJECTS SKEW URL``
+``python -m tests.fleet.histories.node DIRECTORY OBJECTS SKEW URLS``
 OBJECTS is a directory, or the address of an S3 server with a prefix behind it.
 It listens on ``DIRECTORY/socket``. A request is a line of JSON, and so is its answer: what was asked for, or
 ``error``, and ``kind``: ``overtaken`` says that nothing was done, ``unknown`` says nothing.
@@ -21,6 +21,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader, MailWriter, StaleOwner
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet.home import FleetHome
+from cyrus_sync.fleet.rebalance import Rebalance
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.settler import Settler
 from cyrus_sync.objects.directory import DirectoryObjects
@@ -50,7 +51,8 @@ class Node:
     def __init__(self, directory: Path, objects: str, skew: float, url: str) -> None:
         """`skew`: seconds by which this node's clock is wrong."""
         self._objects = _objects_at(objects)
-        self._home = FleetHome(Servers([url]), self._objects, directory / "cache", notes=directory / "notes")
+        self._servers = Servers(url.split())
+        self._home = FleetHome(self._servers, self._objects, directory / "cache", notes=directory / "notes")
         self._store = NativeStore(self._home, action_log=None, clock=lambda: time.time() + skew)
 
     def append(self, user: str, number: int, size: int) -> Answer:
@@ -106,6 +108,21 @@ class Node:
         settled = [str(owner) for owner, _ in settler.run(settler.due(everybody=True))]
         settler.empty_gone()
         return {"settled": settled}
+
+    def rebalance(self, which: int) -> Answer:
+        """One of the servers leaves, or comes back. What another one has begun is gone on with."""
+        work = Rebalance(self._servers)
+        layout = self._servers.look()
+        number = self._servers.number_of(which)
+        if layout.moving:
+            layout = work.begin()
+        elif number not in layout.servers:
+            layout = work.begin(back=[number])
+        elif len(layout.servers) > 1:
+            layout = work.begin([number])
+        work.mend(layout)
+        moved = sum(work.move(layout, *place) for place in list(work.misplaced(layout)))
+        return {"moved": moved, "ended": work.end(layout)}
 
     def answer(self, request: Answer) -> Answer:
         what = request.pop("do")

@@ -23,6 +23,8 @@ from tests.fleet.postgres import Postgres
 from tests.objects.seaweed import Seaweed
 
 HOUR = 3600.0
+SERVERS = 3
+"""Databases over which users are spread. All are on one PostgreSQL."""
 
 
 class NoAnswer(Exception):
@@ -108,7 +110,7 @@ class Parts:
         self.seaweed = seaweed
         self.objects = directory / "objects"
         self.objects.mkdir()
-        url = postgres.database()
+        url = " ".join(postgres.database() for _ in range(SERVERS))
         self.nodes = [
             NodeProcess(directory / f"node{number}", self, url, skew)
             for number, skew in enumerate((0.0, HOUR, -HOUR))
@@ -220,6 +222,17 @@ class Parts:
         self.node_is_killed(node, 0.0)
         thread.join()
 
+    def servers_change(self, node: NodeProcess, seconds: float) -> None:
+        with contextlib.suppress(NoAnswer):
+            node.ask(do="rebalance", which=int(seconds * 1000) % SERVERS)
+
+    def change_of_servers_is_killed(self, node: NodeProcess, seconds: float) -> None:
+        thread = threading.Thread(target=self.servers_change, args=(node, seconds), daemon=True)
+        thread.start()
+        time.sleep(seconds / 8)
+        self.node_is_killed(node, 0.0)
+        thread.join()
+
     def _disturb(self, node: NodeProcess, way: Way, seconds: float) -> None:
         self.disturbed[node] = float("inf")
         node.wire.turn(way)
@@ -241,7 +254,7 @@ RESTING = 1.5
 TROUBLES = (
     *("node_is_killed", "node_loses_its_cache", "node_is_stopped", "node_is_cut_off"),
     *("answers_are_lost", "line_stands_still", "postgres_crashes", "objects_are_away"),
-    *("journal_is_settled", "settler_is_killed"),
+    *("journal_is_settled", "settler_is_killed", "servers_change", "change_of_servers_is_killed"),
 )
 
 TROUBLES_OF_S3 = (
