@@ -39,6 +39,7 @@ class Told:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     hosts = dict(zip(("boston", "bangalore", "hub"), ADDRESSES, strict=True))
+    hosts["sydney"] = "127.0.0.4"  # nobody listens there
     world = World(tmp_path_factory.mktemp("hosts"), hosts, free_port())
     try:
         yield Told(world)
