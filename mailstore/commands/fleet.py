@@ -1,4 +1,4 @@
-"""fleet: look after a store of many machines: what is in it, settling it, moving users in, out and about.
+"""fleet: look after a store of many machines: what is in it, settling it, moving users in and out.
 
 status tells what is in PostgreSQL and in this machine's cache, and how often the cache had what was wanted.
 settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or have
