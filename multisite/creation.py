@@ -29,6 +29,7 @@ from cyrus_sync.multisite.importing import Import, bring_up_to_date
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.multisite.membership import change_keys
 from cyrus_sync.multisite.opening import is_spool
+from cyrus_sync.multisite.oplog.operations import FAMILY
 from cyrus_sync.multisite.packet import (
     CREATION,
     BadKeys,
@@ -201,8 +202,9 @@ def replace_replica(
             if one.id != family.self_id:
                 member.log.request(one.id, [ANSWER])
         importing = Import(member, lambda _path: None, notice)
-        if not unsure:
-            importing.after_restore(_told_apart(member))
+        if not member.sealed:  # it may be from a run that was interrupted
+            importing.after_restore(member.log.forks.told_anew() - {FAMILY})
+            member.log.forks.end()
         importing.run([])
         return member.family
 
@@ -269,7 +271,7 @@ def _take_over(
                     empty(member)
             founding.part(packet)
             header = packet.header
-    founding.end(header)
+    founding.end(header, _told_apart(member) if anew and not member.sealed else ())
 
 
 def _pinned(header: Header, pin: Pin) -> tuple[SecretKeys, Succession]:

@@ -7,7 +7,7 @@ be repeated: an import that was interrupted begins anew with the first part.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -101,9 +101,12 @@ class Founding:
             self._context.batch.roll_back()
             raise
 
-    def end(self, header: Header) -> None:
-        """All parts are taken over: this replica has what their maker has."""
+    def end(self, header: Header, told_anew: Iterable[Owner] = ()) -> None:
+        """All parts are taken over: this replica has what their maker has. The owners `told_anew` are still
+        to be told; if that is interrupted, the next command does it."""
         with self._log.db.transaction():
+            for owner in told_anew:
+                self._log.forks.merge(owner)
             self._log.epochs.put(self._log.self_id, header.row)
             self._log.epochs.put(header.sender, header.row)
             self._log.heard.note(header.sender, header.sender_incarnation, header.row)

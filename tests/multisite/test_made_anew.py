@@ -16,6 +16,8 @@ from cyrus_sync.multisite.creation import import_replica, make_replica, replace_
 from cyrus_sync.multisite.errors import NotApplied
 from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.founding import Founding
+from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.mastership import hand_over
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
@@ -216,6 +218,51 @@ def test_what_a_master_has_not_answered_is_told_to_all_although_the_snapshot_has
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert set(new) <= bangalore.guids_of(BOB)
+
+
+def test_that_is_told_by_the_next_exchange_where_the_end_of_it_was_interrupted(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, sanfran, bangalore = sites
+    with boston.member() as member:
+        hand_over(member, BOB, member.family.find("sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    create(boston, "user.bob.Work")
+    new = append(boston, "user.bob.Work", message("not answered yet"))
+    carry(sanfran, boston, tmp_path / "t")
+    with monkeypatch.context() as dying:
+        dying.setattr(Import, "after_restore", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remade(sanfran, snapshot(boston, sanfran, tmp_path / "t"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= bangalore.guids_of(BOB)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_sealed_replica_that_is_made_anew_once_more_tells_nothing(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, sanfran, _ = sites
+    with boston.member() as member:
+        hand_over(member, BOB, member.family.find("sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    create(boston, "user.bob.Work")
+    carry(sanfran, boston, tmp_path / "t")
+    append(sanfran, "user.bob", message("told to nobody"))
+    paths = snapshot(boston, sanfran, tmp_path / "t")
+    with monkeypatch.context() as dying:
+        dying.setattr(Founding, "end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remade(sanfran, paths, force=True)
+    remade(sanfran, paths, force=True)
+    with sanfran.member() as member, boston.member() as other:
+        assert member.sealed
+        mine = member.log.self_id
+        assert member.log.operations.last(mine) <= other.log.operations.last(mine)
 
 
 def test_what_the_maker_of_a_snapshot_has_said_as_master_counts_as_settled(
