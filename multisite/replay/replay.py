@@ -177,6 +177,8 @@ class Replay:
         except CannotBeSaid as error:
             way = f"multitool chmaster -force {self._context.family.myself.name} {entry.owner}"
             self._set_aside(entry, f"{error}; as the master this site can settle it: {way}")
+        except BadOperation as error:
+            self._set_aside(entry, str(error))
         except StoreCorrupt as error:
             self._set_owner_aside(entry, error)
         except StoreError:
