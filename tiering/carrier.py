@@ -125,7 +125,7 @@ class Carrier:
         if not length:
             return  # Nobody knows of it: `expire` removes it.
         if file.octets < length:
-            done.left += (f"{pack_name(number)} has {file.octets} octets, the index says {length}",)
+            done.left += (_too_short(number, file.octets, length),)
             return
         if not dry_run:
             if self._keep_scripts(owner, number):
@@ -214,8 +214,12 @@ class Carrier:
             if not dry_run:
                 self._tidy(owner, directory, back=True)
             for number, far in self._far(directory, done):
-                if (directory / pack_name(number)).exists():
-                    continue
+                if (path := directory / pack_name(number)).exists():
+                    near, length = _octets(path), self._length(owner, number)
+                    if near < length != far.octets:
+                        done.left += (f"{_too_short(number, near, length)}, and {far.key} {far.octets}",)
+                    if near >= length or far.octets != length:
+                        continue
                 if not dry_run and not self._bring(owner, directory, number, far, done):
                     continue
                 done.packs += 1
@@ -232,11 +236,14 @@ class Carrier:
                 done.left += (f"{pack_name(number)}: {error}",)
                 return False
             os.utime(temporary, (far.modified, far.modified))
-            with self._store.transaction(owner, create=False, timeout=PATIENCE):
-                path = directory / far_name(number)
+            with self._store.transaction(owner, create=False, timeout=PATIENCE) as transaction:
+                path, near = directory / far_name(number), directory / pack_name(number)
                 if self._directory(owner) != directory or not path.exists() or read_far(path) != far:
                     return False
-                temporary.replace(directory / pack_name(number))
+                length = _length(transaction, number)
+                if near.exists() and (_octets(near) >= length or far.octets != length):
+                    return False
+                temporary.replace(near)
                 sync_directory(directory)
                 path.unlink()
                 sync_directory(directory)
@@ -262,7 +269,9 @@ class Carrier:
     # -- what one who was killed has left
 
     def _tidy(self, owner: Owner, directory: Path, *, back: bool) -> None:
-        """Where a pack is in both places, leave one; and remove what came, or was written, in part."""
+        """Where a pack is in both places, leave one that is whole; and remove what came, or was written, in
+        part. A file that is shorter than the index says, as an older copy that was put back, is no reason to
+        forget the object."""
         both = [number for number, _ in self._near(directory) if (directory / far_name(number)).exists()]
         parts = [entry for entry in os.scandir(directory) if _UNFINISHED.match(entry.name)]
         if not both and not parts:
@@ -272,8 +281,11 @@ class Carrier:
                 Path(part.path).unlink(missing_ok=True)
             for number in both:
                 far, near = directory / far_name(number), directory / pack_name(number)
-                is_needless = not back and self._has_all(far, _length(transaction, number))
-                (near if is_needless else far).unlink(missing_ok=True)
+                length = _length(transaction, number)
+                if not back and self._has_all(far, length):
+                    near.unlink(missing_ok=True)
+                elif _octets(near) >= length and near.exists():
+                    far.unlink(missing_ok=True)
                 sync_directory(directory)
 
     def _has_all(self, path: Path, length: int) -> bool:
@@ -319,3 +331,15 @@ class Carrier:
 def _length(transaction: Transaction, number: int) -> int:
     row = transaction.db.execute("SELECT length FROM packs WHERE pack = ?", (number,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def _octets(path: Path) -> int:
+    """0 for a file that is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _too_short(number: int, octets: int, length: int) -> str:
+    return f"{pack_name(number)} has {octets} octets, the index says {length}"

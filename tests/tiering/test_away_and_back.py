@@ -168,6 +168,24 @@ def test_sieve_scripts_stay(store, tiering, objects, tmp_path):
             reader.body(guid_of(message(1)))
 
 
+def test_an_older_copy_of_a_pack_that_was_put_back_is_replaced_by_the_whole_one(store, tiering, objects):
+    append(store, 1)
+    near = directory_of(store) / "pack-000001.zst"
+    older = near.read_bytes()
+    append(store, 2)
+    sent(tiering)
+    near.write_bytes(older)
+    (kept,) = keys(objects)
+    whole = objects.get(kept)
+    objects.delete([kept])
+    assert "pack-000001.zst" in tiering.carrier.bring_back(ALICE).left[0]
+    assert sent(tiering).left[0].startswith(f"pack-000001.zst has {len(older)} octets, the index says")
+    assert names(store) == ["pack-000001.far", "pack-000001.zst"], "neither is all there is"
+    objects.put(kept, whole)
+    assert tiering.carrier.bring_back(ALICE).packs == 1
+    assert names(store) == ["pack-000001.zst"] and bodies_in(store) == [message(1), message(2)]
+
+
 # -- objects that nobody needs
 
 
