@@ -232,13 +232,18 @@ class StoreCare(Protocol):
     def as_of(self, moment: int) -> PastStore:
         """The store as it was at a time (Unix seconds)."""
 
-    def clear_moves(self) -> list[Path]:
-        """Remove what moves between partitions have left that were interrupted. Returns what is gone."""
+    def clear_moves(self) -> Iterator[Path]:
+        """Remove what moves between partitions have left that were interrupted. What is gone; then
+        `StoreError` for all that could not be removed."""
 
     # -- of one owner
 
     def is_stored(self, owner: Owner) -> bool:
         """Whether anything of the owner is stored, alive or not. `StoreError` for an owner that is lost."""
+
+    def partition_of(self, owner: Owner) -> str | None:
+        """On which partition the owner is, readable or not; None for one that is not stored. `StoreError` for
+        an owner that is lost."""
 
     def stats(self, owner: Owner) -> OwnerStats | None:
         """Figures of the owner; None for an owner that is not stored."""

@@ -62,8 +62,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             for name in ("records", "mailboxes", "messages", "packs", "bytes"):
                 setattr(total, name, getattr(total, name) + getattr(done, name))
     context.print(_text(total))
-    for path in [] if args.users else care.clear_moves():
-        context.print(f"removed {path}, which an interrupted move had left")
+    with rounds.naming("what interrupted moves have left"):
+        for path in () if args.users else care.clear_moves():
+            context.print(f"removed {path}, which an interrupted move had left")
     return rounds.status
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from cyrus_sync.common.config import values
 from cyrus_sync.common.errors import UsageError
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     rate = _rate(args.rate)
     context.check_changes()
     care, rounds = context.care(), Rounds(context)
-    wanted = _named(args.users, context, rounds) if args.users else _inhabitants(args.left, context)
-    for owner in list(wanted):
+    wanted = _named(args.users, context, rounds) if args.users else _inhabitants(args.left, context, rounds)
+    for owner in wanted:
         with rounds.one(owner):
             stats = care.stats(owner)
             octets = stats.pack_bytes + stats.index_bytes if stats is not None else 0
@@ -65,16 +65,16 @@ def _named(typed: list[str], context: StoreContext, rounds: Rounds) -> list[Owne
     return owners
 
 
-def _inhabitants(partition: str, context: StoreContext) -> Iterator[Owner]:
+def _inhabitants(partition: str, context: StoreContext, rounds: Rounds) -> list[Owner]:
     """Everybody whose files are on a partition."""
-    top = context.config.partitions.get(partition)
-    if top is None:
+    if partition not in context.config.partitions:
         raise UsageError(f"move: --from: there is no partition {partition}")
-    care = context.care()
+    care, owners = context.care(), []
     for owner in care.everybody():
-        stats = care.stats(owner)
-        if stats is not None and stats.directory.is_relative_to(top):
-            yield owner
+        with rounds.naming(owner):
+            if care.partition_of(owner) == partition:
+                owners.append(owner)
+    return owners
 
 
 def _told(meter: Meter, rate: int) -> Callable[[int], None]:

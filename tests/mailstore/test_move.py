@@ -65,6 +65,24 @@ def test_a_partition_can_be_emptied_at_a_rate(disks: Site) -> None:
     assert not list((disks.path / "spool").glob("*/*/*"))
 
 
+def test_a_damaged_user_is_named_and_everybody_else_leaves_the_partition(disks: Site) -> None:
+    disks.ok("create", "user/aaron")
+    (index,) = disks.path.glob("spool/users/*/aaron/index.sqlite")
+    index.write_bytes(b"damage" * 100)
+    moved = disks.run("move", "--from", "default", "other")
+    assert moved.status == 1 and "aaron" in moved.err and where(disks, "alice") == "other"
+
+
+def test_what_expire_cannot_remove_of_a_move_is_named_behind_all_else(disks: Site) -> None:
+    groups = disks.path / "spool" / "users" / "52"
+    stuck, left = groups / ".moved-aaron", groups / ".moving-carol"
+    for path in (stuck, left):
+        path.mkdir(parents=True)
+    expired = disks.run("expire")
+    assert expired.status == 1 and ".moved-aaron: what it was moved to is not there" in expired.err
+    assert f"removed {left}" in expired.out and "messages removed" in expired.out and stuck.exists()
+
+
 @pytest.mark.covers("mailstore: commands and options", "move")
 def test_what_an_interrupted_move_has_left_is_named_and_goes_with_expire(disks: Site) -> None:
     left = disks.path / "other" / "users" / "52" / ".moving-alice"

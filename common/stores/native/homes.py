@@ -26,7 +26,7 @@ trouble with a disk, sqlite3.Error for an index; the store puts them into words.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -263,8 +263,11 @@ class OwnerHome(Protocol):
     def moves_left(self) -> Iterable[Path]:
         """What moves have left that were interrupted."""
 
-    def clear_moves(self) -> list[Path]:
-        """Remove what interrupted moves have left. Returns what is gone. Raises `StoreError`, OSError."""
+    def clear_moves(self) -> Iterator[Path]:
+        """Remove what interrupted moves have left: what is gone; then `StoreError` for the rest. OSError."""
+
+    def clear_moves_of(self, owner: Owner) -> bool:
+        """The same for one owner; whether there was anything. Raises `StoreError`, OSError, sqlite3.Error."""
 
     # -- one whose index cannot be used
 

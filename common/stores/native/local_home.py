@@ -83,7 +83,8 @@ class LocalHome:
         self.check_partition = layout.check_partition
         self.partitions_are_places = True
         self.moves = Moves(layout, self._is_registered)
-        self.moves_left, self.clear_moves = self.moves.left, self.moves.clear
+        self.moves_left = self.moves.left
+        self.clear_moves, self.clear_moves_of = self.moves.clear, self.moves.clear_of
 
     # -- the whole
 

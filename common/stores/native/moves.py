@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -139,14 +140,30 @@ class Moves:
             if path.parents[1].name == KINDS[kind]:
                 yield path.with_name(moving_name(path.name))
 
-    def clear(self) -> list[Path]:
-        """End or remove what `left` finds, but for what somebody is at; what is gone."""
+    def clear(self) -> Iterator[Path]:
+        """End or remove what `left` finds, but for what somebody is at; what is gone. Trouble with one keeps
+        no other: `StoreError` at the end names them all."""
         if not (found := list(self.left())):
-            return []
+            return
+        troubles: dict[str, None] = {}
         with self._alone():
             for path in found:
-                self._clear(self._places_beside(path))
-        return [path for path in found if not path.exists()]
+                try:
+                    self._clear(self._places_beside(path))
+                except (StoreError, OSError, sqlite3.Error) as error:
+                    troubles[str(error)] = None
+        yield from (path for path in found if not path.exists())
+        if troubles:
+            raise StoreError("; ".join(troubles))
+
+    def clear_of(self, owner: Owner) -> bool:
+        """The same for one owner; whether anything is gone. Raises `StoreError`, OSError, sqlite3.Error."""
+        places = self._layout.places(owner)
+        found = [path for place in places for path in (_moving(place), _moved(place)) if path.is_dir()]
+        if found:
+            with self._alone():
+                self._clear(places)
+        return any(not path.exists() for path in found)
 
     def _places_beside(self, path: Path) -> list[Path]:
         """Where the owner may be of whom one of these is."""
@@ -160,8 +177,8 @@ class Moves:
                 if path.is_dir():
                     try:
                         stack.enter_context(FileLock(path / LOCK, timeout=0))
-                    except MailboxLocked:
-                        return False
+                    except (MailboxLocked, Gone, FileNotFoundError):
+                        return False  # or has just come to an end
             if not any((place / INDEX).exists() for place in places):
                 kind = next(name for name, top in KINDS.items() if top == places[0].parents[1].name)
                 if any(_moved(place).is_dir() for place in places):

@@ -365,8 +365,11 @@ class CopyingHome:
     def moves_left(self) -> list[Path]:
         return []
 
-    def clear_moves(self) -> list[Path]:
-        return []
+    def clear_moves(self) -> Iterator[Path]:
+        return iter(())
+
+    def clear_moves_of(self, owner: Owner) -> bool:
+        return False
 
     # -- one whose index cannot be used
 

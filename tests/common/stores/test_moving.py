@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import pytest
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreError
 from cyrus_sync.common.stores.native import moves
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
+from cyrus_sync.common.stores.native.locks import Gone
 from cyrus_sync.common.stores.native.partitions import MARKER
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.store import NativeStore
@@ -169,7 +171,7 @@ def test_nobody_is_moved_twice_at_a_time(store: NativeStore, tmp_path: Path) -> 
             return  # he has moved
         with pytest.raises(MailboxLocked, match="being moved"):
             move(other)
-        assert NativeCare(other).clear_moves() == [] and problems(other) == []
+        assert list(NativeCare(other).clear_moves()) == [] and problems(other) == []
 
     assert move(store, told=told) and len(asked) == 2
     other.close()
@@ -217,6 +219,53 @@ def test_what_is_there_already_is_not_overwritten(store: NativeStore, tmp_path: 
     with pytest.raises(StoreError, match="in the way"):
         move(store)
     assert stranger.read_bytes() == b"older mail" and problems(store) == []
+
+
+def moved_away(path: Path, name: str) -> Path:
+    """What a move has left whose other half was on a disk that is gone."""
+    left = path / "default" / "users" / "52" / f".moved-{name}"
+    left.mkdir(parents=True)
+    (left / "pack-000001.zst").write_bytes(b"mail")
+    return left
+
+
+def test_what_moves_of_others_have_left_is_no_part_of_a_move(store: NativeStore, tmp_path: Path) -> None:
+    assert move(store)
+    foreign, stuck = tmp_path / "default" / "users" / "52" / ".moving-bob", moved_away(tmp_path, "carol")
+    foreign.mkdir()
+    assert not move(store) and foreign.exists() and stuck.exists()
+    own = tmp_path / "default" / "users" / "52" / ".moved-alice"
+    own.mkdir()
+    assert move(store) and not own.exists()
+
+
+def test_what_cannot_be_cleared_keeps_nothing_else(store: NativeStore, tmp_path: Path) -> None:
+    stuck = [moved_away(tmp_path, name) for name in ("aaron", "carol")]
+    foreign = stuck[0].with_name(".moving-bob")
+    foreign.mkdir()
+    gone = list[Path]()
+    with pytest.raises(StoreError, match=r"moved-aaron.*not there; \.moved-carol.*not there"):
+        for path in NativeCare(store).clear_moves():
+            gone.append(path)
+    assert gone == [foreign] and all(one.exists() for one in stuck)
+
+
+@pytest.mark.parametrize("error", [Gone, FileNotFoundError])
+def test_a_move_that_comes_to_its_end_just_now_is_no_trouble(
+    store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    left = tmp_path / "default" / "users" / "52" / ".moving-bob"
+    left.mkdir()
+
+    class Vanishing:
+        def __init__(self, path: Path, timeout: float) -> None:
+            raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.home.moves, "_alone", contextlib.nullcontext)  # type: ignore[attr-defined]
+        patched.setattr(moves, "FileLock", Vanishing)
+        assert list(NativeCare(store).clear_moves()) == []
+    assert list(NativeCare(store).clear_moves()) == [left]
 
 
 # -- killed
@@ -268,7 +317,7 @@ def test_a_move_that_was_killed_anywhere_leaves_the_owner_whole_and_is_ended_by_
         if number % 3 == 0:  # what is left over is named, and cleared up by expire
             left = [one for one in places(tmp_path) if "/." in one]
             assert len(problems(again)) == len(left)
-            assert len(care.clear_moves()) == len(left) and held(again) == before
+            assert len(list(care.clear_moves())) == len(left) and held(again) == before
             assert places(tmp_path) == here
         move(again)
         assert places(tmp_path) == ["other/users/52/alice"]

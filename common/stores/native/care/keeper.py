@@ -30,6 +30,7 @@ from cyrus_sync.common.stores.care import (
     Surveyed,
 )
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.common.stores.trouble import reporting
 
 if TYPE_CHECKING:
     from cyrus_sync.common.stores.native.care.past import PastStore
@@ -105,6 +106,11 @@ class NativeCare:
     def is_stored(self, owner: Owner) -> bool:
         return self._store.directory_of(owner) is not None
 
+    def partition_of(self, owner: Owner) -> str | None:
+        with reporting(owner):
+            directory = self._store.find(owner)
+            return None if directory is None else self._store.home.partition_of(directory)
+
     def stats(self, owner: Owner) -> OwnerStats | None:
         from cyrus_sync.common.stores.native.care.stats import stats
 
@@ -152,9 +158,9 @@ class NativeCare:
 
         return move(self._store, owner, partition, PATIENCE, told)
 
-    def clear_moves(self) -> list[Path]:
+    def clear_moves(self) -> Iterator[Path]:
         try:
-            return self._store.home.clear_moves()
+            yield from self._store.home.clear_moves()
         except OSError as error:
             raise StoreError(f"{error.filename}: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.moving import Told, check_places, move_files
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.verbs.rename import Move, rename_within
+from cyrus_sync.common.stores.trouble import reporting
 
 
 def move(store: NativeStore, owner: Owner, partition: str, timeout: float, told: Told) -> bool:
@@ -16,7 +17,10 @@ def move(store: NativeStore, owner: Owner, partition: str, timeout: float, told:
     check_places(store.home)
     if reason := store.refuses_changes():
         raise StoreError(reason).at(user=str(owner))
-    moved = move_files(store, owner, partition, timeout, told, to_new=False) or bool(store.home.clear_moves())
+    moved = move_files(store, owner, partition, timeout, told, to_new=False)
+    if not moved:
+        with reporting(owner):
+            moved = store.home.clear_moves_of(owner)
     with store.transaction(owner, create=False, timeout=timeout) as transaction:
         for state in transaction.reader.mailboxes():
             if state.partition != partition and not state.intermediate:
