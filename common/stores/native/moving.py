@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cyrus_sync.common.errors import MailboxNonexistent, StoreError
-from cyrus_sync.common.files import begin_writing_back, make_private, named, private
+from cyrus_sync.common.files import TEMPORARY, begin_writing_back, make_private, named, private
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
@@ -164,10 +164,12 @@ class _Copy:
         return position - begin
 
     def rest(self) -> None:
-        """Copy what else there is: indexes that were put by, and what stands for packs that are elsewhere."""
+        """Copy what else there is: indexes that were put by, and what stands for packs that are elsewhere;
+        not what somebody is about to write there, who does not hold the owner for it."""
         for path in sorted(self._source.iterdir()):
             ours = path.name in (LOCK, INDEX, f"{INDEX}-wal", f"{INDEX}-shm") or path.suffix == ".zst"
-            if path.is_file() and not ours:
+            unfinished = path.name.startswith(TEMPORARY) or path.suffix == ".new"
+            if not ours and not unfinished and path.is_file():
                 self._append(path.name, 0, path.stat().st_size)
 
     def index(self, connection: sqlite3.Connection) -> None:

@@ -89,6 +89,16 @@ def test_everything_goes_to_the_other_partition_and_replication_is_told(
     assert held(store) == [*before, message(77)]
 
 
+def test_what_somebody_is_about_to_write_there_is_not_copied(store: NativeStore, tmp_path: Path) -> None:
+    here = tmp_path / "default" / "users" / "52" / "alice"
+    unfinished = (".ms_tmp_0123", ".pack-000001.far.77.new")
+    for name in (*unfinished, "pack-000009.far"):
+        (here / name).write_bytes(b"octets")
+    assert move(store)
+    found = {path.name for path in (tmp_path / "other" / "users" / "52" / "alice").iterdir()}
+    assert "pack-000009.far" in found and found.isdisjoint(unfinished)
+
+
 def test_who_replicates_a_partition_has_the_files_there_too(store: NativeStore, tmp_path: Path) -> None:
     """Cyrus tells a replica of it by a rename to the same name, mailbox by mailbox."""
     store.rename(WORK, WORK, partition="other", log=False)
