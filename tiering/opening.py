@@ -6,17 +6,16 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError, MailboxLocked
+from cyrus_sync.common.errors import ConfigError, MailboxLocked, StoreError
 from cyrus_sync.common.farfigures import REPORT
 from cyrus_sync.common.files import make_directories, private, write_over
-from cyrus_sync.common.stores import STORE_DIRECTORY
+from cyrus_sync.common.stores import STORE_DIRECTORY, disk
 from cyrus_sync.common.stores.native.farpack import read_far
 from cyrus_sync.common.stores.native.layout import KINDS, Layout
 from cyrus_sync.common.stores.native.local_home import LocalHome
@@ -107,12 +106,13 @@ class Tiering:
         return len(due)
 
     def _named(self) -> Iterator[str]:
-        """Every key that is named anywhere, also by who was set aside. `StoreError`, OSError."""
-        for kind in KINDS.values():
-            for partition in self._layout.partitions.values():
-                for path in _directories(partition / kind):
-                    for entry in _far_files(path):
-                        yield read_far(Path(entry.path)).key
+        """Every key that is named anywhere, also by who was set aside. `StoreError`."""
+        tops = [top / kind for kind in KINDS.values() for top in self._layout.partitions.values()]
+        with _seeing():
+            for path in (path for top in tops for path in _directories(top)):
+                for file in _listed(path):
+                    if file.suffix == ".far":
+                        yield from _key(file)
 
     def report(self, total: Tiered, failed: int, *, over: bool) -> None:
         """Leave the figures of a run over everybody to those who tell them; nothing if all is `over`."""
@@ -132,17 +132,28 @@ class Tiering:
 
 def _directories(top: Path) -> Iterator[Path]:
     """Where owners are, or were. Raises OSError."""
-    if not top.is_dir():
-        return
-    for group in top.iterdir():
-        for path in group.iterdir() if group.is_dir() else ():
-            if path.is_dir():
-                yield path
+    for group in _listed(top):
+        yield from (path for path in _listed(group) if path.is_dir())
 
 
-def _far_files(path: Path) -> Iterator[os.DirEntry[str]]:
+def _listed(directory: Path) -> list[Path]:
+    """Nothing for what is gone, or called otherwise since: that is looked at the next time. OSError."""
     try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
-        return  # Gone, or called otherwise since: who has gone is looked at the next time.
-    yield from (entry for entry in entries if entry.name.endswith(".far"))
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _key(path: Path) -> Iterator[str]:
+    """Of a far pack, which may have come back meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        yield read_far(path).key
+
+
+@contextmanager
+def _seeing() -> Iterator[None]:
+    """Let trouble say what could not be seen."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(disk.why(error)) from error

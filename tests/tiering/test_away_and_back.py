@@ -230,6 +230,22 @@ def test_nothing_is_deleted_where_it_cannot_be_told_who_is_there(store, tiering,
     assert len(keys(objects)) == 1
 
 
+def test_a_pack_that_comes_back_while_all_are_looked_at_is_no_trouble(store, tiering, objects):
+    append(store, 1)
+    sent(tiering)
+    (directory_of(store) / "pack-000002.far").symlink_to("gone")
+    assert tiering.forget_needless(0) == 0 and len(keys(objects)) == 1
+
+
+def test_what_cannot_be_looked_at_is_named(store, tiering):
+    append(store, 1)
+    far = directory_of(store) / "pack-000002.far"
+    far.mkdir()
+    with pytest.raises(StoreError) as caught:
+        tiering.forget_needless(0)
+    assert str(far) in str(caught.value) and "tier.sqlite" not in str(caught.value)
+
+
 @pytest.mark.covers("Old mail in an object store: what is lost when", "3")
 def test_an_empty_mount_point_is_not_taken_for_an_object_store(store, tiering, objects, tmp_path):
     append(store, 1)
