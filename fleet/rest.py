@@ -7,8 +7,11 @@ node has, and changes are refused, until a probe that runs beside has been answe
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 PAUSE = 1.0
 """Seconds between an attempt that failed and the next one."""
@@ -18,7 +21,7 @@ class Rest:
     """Of one server. Safe for several threads."""
 
     def __init__(self, probe: Callable[[], bool]) -> None:
-        """`probe` says whether the server answers again. It may take its time."""
+        """`probe` says whether the server answers again. It may take its time. If it raises, it does not."""
         self._probe = probe
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -35,11 +38,27 @@ class Rest:
             if self._reason or self._ended.is_set():
                 return
             self._reason = reason
-        threading.Thread(target=self._watch, name="postgresql-probe", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, name="postgresql-probe", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:  # too many threads: nobody would ever end the rest
+            log.warning("a database that does not answer is asked by everybody: %s", error)
+            self._end()
 
     def _watch(self) -> None:
-        while not self._ended.is_set() and not self._probe():
-            self._ended.wait(PAUSE)
+        try:
+            while not self._ended.is_set() and not self._answers():
+                self._ended.wait(PAUSE)
+        finally:
+            self._end()
+
+    def _answers(self) -> bool:
+        try:
+            return self._probe()
+        except Exception as error:
+            log.warning("cannot see whether a database answers again: %s: %s", type(error).__name__, error)
+            return False
+
+    def _end(self) -> None:
         with self._lock:
             self._reason = ""
 
