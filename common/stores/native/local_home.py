@@ -82,7 +82,7 @@ class LocalHome:
         )
         self.check_partition = layout.check_partition
         self.partitions_are_places = True
-        self.moves = Moves(layout, self._is_registered)
+        self.moves = Moves(layout, self._is_registered, readonly=readonly)
         self.moves_left = self.moves.left
         self.clear_moves, self.clear_moves_of = self.moves.clear, self.moves.clear_of
 

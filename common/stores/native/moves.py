@@ -8,8 +8,8 @@ Once it is complete and synced::
     what has his old mail is removed
 
 So he is whole at one place at any time. Between the first two he is at no place that is his: whoever looks
-for him then, after a crash too, does the second (`end`). A copy that was given up and what is left of an old
-directory are removed by the next move of the same owner, and by `clear`.
+for him then, after a crash too, does the second (`end`); who only reads waits for it. A copy that was given
+up and what is left of an old directory are removed by the next move of the same owner, and by `clear`.
 """
 
 from __future__ import annotations
@@ -85,9 +85,13 @@ class Arrival:
 class Moves:
     """The moves of a `Layout`'s owners. Safe for several threads and processes."""
 
-    def __init__(self, layout: Layout, is_known: Callable[[str, str], bool]) -> None:
-        """`is_known`: whether the registry names anybody of this kind whose directory has this name."""
+    def __init__(
+        self, layout: Layout, is_known: Callable[[str, str], bool], *, readonly: bool = False
+    ) -> None:
+        """`is_known`: whether the registry names anybody of this kind whose directory has this name.
+        `readonly`: nobody is brought to his place."""
         self._layout = layout
+        self._readonly = readonly
         self._is_known = is_known
 
     def begin(self, owner: Owner, partition: str) -> Arrival:
@@ -109,10 +113,18 @@ class Moves:
 
     def end(self, owner: Owner) -> bool:
         """Whether the owner, who was not found, has just been moved, or a crash came between the two
-        renames: he has his place then. Raises `MailboxLocked`, OSError."""
+        renames: he has his place then. Raises `MailboxLocked`, OSError; `StoreError` where a crash came and
+        all is `readonly`."""
         places = self._layout.places(owner)
         if not any(_moved(place).is_dir() for place in places):
             return False
+        if self._readonly:
+            copies = [_moving(place) for place in places]
+            if any(_is_held(path, _PATIENCE) for path in copies):
+                raise MailboxLocked(f"{owner} is being moved")
+            if self._layout.find(owner) is None and any((path / INDEX).exists() for path in copies):
+                raise StoreError("is between two partitions: the next who writes ends the interrupted move")
+            return self._layout.find(owner) is not None
         for place in places:
             path = _moving(place)
             with contextlib.suppress(Gone, FileNotFoundError), FileLock(path / LOCK, _PATIENCE):
@@ -214,14 +226,14 @@ def _moved(place: Path) -> Path:
     return place.with_name(MOVED + place.name)
 
 
-def _is_held(path: Path) -> bool:
-    """Whether somebody has the lock of a directory, which may not be there."""
+def _is_held(path: Path, patience: float = 0) -> bool:
+    """Whether somebody has the lock of a directory, which may not be there, for `patience` seconds yet."""
     try:
         descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return not lock_within(descriptor, 0)
+        return not lock_within(descriptor, patience)
     finally:
         os.close(descriptor)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -272,7 +272,7 @@ def test_a_move_that_comes_to_its_end_just_now_is_no_trouble(
             raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.home.moves, "_alone", contextlib.nullcontext)  # type: ignore[attr-defined]
+        patched.setattr(store.home.moves, "_alone", nullcontext)  # type: ignore[attr-defined]
         patched.setattr(moves, "FileLock", Vanishing)
         assert list(NativeCare(store).clear_moves()) == []
     assert list(NativeCare(store).clear_moves()) == [left]
@@ -283,7 +283,6 @@ def test_a_move_that_comes_to_its_end_just_now_is_no_trouble(
 _INSIDE = {"os.remove", "os.rmdir"}
 """What is named within an open directory, too."""
 _ACTS = {*_INSIDE, "os.rename", "os.mkdir", "open", "os.utime", "shutil.rmtree", "sqlite3.connect"}
-
 
 
 def dies_at(path: Path, number: int) -> bool:
@@ -310,13 +309,22 @@ def dies_at(path: Path, number: int) -> bool:
 def test_a_move_that_was_killed_anywhere_leaves_the_owner_whole_and_is_ended_by_another(
     store: NativeStore, tmp_path: Path
 ) -> None:
-    before, seen = held(store), set[str]()
+    before, seen, between = held(store), set[str](), 0
     store.close()
     for number in range(1, 200):
         if not dies_at(tmp_path, number):
             break
         again = native_store(tmp_path, log=Log(), readonly=bool(number % 2))
         assert list(again.owners()) == [ALICE] and again.userids() == ["alice"]
+        if again.home.layout.find(ALICE) is None:
+            between += 1
+            again.close()
+            with closing(native_store(tmp_path, readonly=True)) as reading:
+                now = places(tmp_path)
+                with pytest.raises(StoreError, match="between two partitions"):
+                    held(reading)
+                assert places(tmp_path) == now, "who only reads changes nothing"
+            again = native_store(tmp_path, log=Log())
         assert held(again) == before
         here = [one for one in places(tmp_path) if "/." not in one]
         seen.update(one for one in places(tmp_path) if "/." in one)
@@ -335,13 +343,15 @@ def test_a_move_that_was_killed_anywhere_leaves_the_owner_whole_and_is_ended_by_
         assert mailbox_in(again).partition == "other"
         assert move(again, "default")
         again.close()
-    assert number > 25 and seen == {"other/users/52/.moving-alice", "default/users/52/.moved-alice"}
+    assert number > 25 and between > 0
+    assert seen == {"other/users/52/.moving-alice", "default/users/52/.moved-alice"}
 
 
+@pytest.mark.parametrize("readonly", [False, True])
 def test_while_the_owner_is_between_two_places_he_is_waited_for(
-    store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readonly: bool
 ) -> None:
-    before, elsewhere, found = held(store), native_store(tmp_path), list[list[bytes]]()
+    before, elsewhere, found = held(store), native_store(tmp_path, readonly=readonly), list[list[bytes]]()
     assert held(elsewhere) == before
     sync = moves.sync_directory
     threads = [threading.Thread(target=lambda: found.append(held(elsewhere))) for _ in range(2)]
