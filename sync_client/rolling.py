@@ -60,7 +60,11 @@ BUSY = 0.05
 """A run that has taken so much of `delay` goes on with what comes in the next moment, which lasts as long
 as it took: a burst begins with one line, and the rest of it need not wait."""
 
-OPEN = 0.5
+BUSY_AFTER_QUIET = 0.01
+"""The same for a run that came after a quiet time; but what comes is gathered for `BUSY` of `delay` first.
+Where mail is delivered slowly the first run of a burst has a few messages only."""
+
+OPEN = 0.9
 """So much of `delay` may be gone, from its start, when a run goes on."""
 
 TROUBLE_PAUSE = 1.0
@@ -129,7 +133,11 @@ class Rolling:
     """When the present run began; it may go on with another one, which began at `_last_start`."""
     _open_until: float = float("-inf")
     """What comes until then goes with the run that has just ended."""
+    _resume: float = float("-inf")
+    """When it goes on, at the earliest."""
     _goes_on: bool = False
+    _after_quiet: bool = False
+    """The present run, or the one with which it goes on, had nothing before it for `delay` or longer."""
     _pause: float = 0
     _careful: bool = False
     _asking: bool = False
@@ -322,7 +330,11 @@ class Rolling:
         spacing = max(self.settings.delay, self._pause)
         now = self.clock.seconds()
         self._goes_on = now <= self._open_until
-        due = now if self._goes_on else self._last_start + spacing
+        if self._goes_on:
+            due = self._resume
+        else:
+            due = self._last_start + spacing
+            self._after_quiet = due <= now
         self._later(max(GATHER_SECONDS, due - now))
 
     def _start_run(self) -> None:
@@ -358,9 +370,11 @@ class Rolling:
     def _open_end(self, taken: float) -> float:
         """Until when a run that began at `taken`, and has just ended, goes on with what comes."""
         now, delay = self.clock.seconds(), self.settings.delay
-        if now - taken < BUSY * delay:
+        took, busy = now - taken, BUSY * delay
+        if took < (BUSY_AFTER_QUIET * delay if self._after_quiet else busy):
             return float("-inf")
-        return min(2 * now - taken, self._last_start + OPEN * delay)
+        self._resume = now if took >= busy else now + busy
+        return min(now + max(took, busy), self._last_start + OPEN * delay)
 
     def _tell_what_is_left(self, outcome: Outcome | None = None) -> None:
         """The replica knows by it, should this end be gone, whether it has everything."""
