@@ -91,8 +91,8 @@ class OneShot:
     ask_anyway: bool = False
     """Whether that is asked although there is nobody here."""
     digests: Mapping[str, bytes] = field(default_factory=dict)
-    """With ``-A``: of the master's users, as far as they are known. Whom the replica has just so is left
-    out."""
+    """Of the master's users, as far as they are known and it is worth while. Whom the replica has just so is
+    left out."""
     _run: Run | None = None
     _waiting: Deferred[Any] | None = None
     _stopped: bool = False

@@ -11,7 +11,8 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from cyrus_sync.common.errors import EX_SOFTWARE
-from cyrus_sync.sync_client import start_rolling as start
+from cyrus_sync.sync_client import start, start_rolling
+from cyrus_sync.sync_client.arguments import Mode
 from tests.deadlines import scaled
 
 
@@ -41,7 +42,7 @@ def behind_sweep(parts: Any, **arguments: Any) -> list[str]:
         return succeed(0)
 
     job: Any = SimpleNamespace(arguments=SimpleNamespace(**{"once": False, "input_file": None, **arguments}))
-    start._behind_sweep(job, parts, run)
+    start_rolling._behind_sweep(job, parts, run)
     return ran
 
 
@@ -76,3 +77,18 @@ def test_what_fails_before_anything_began_ends_the_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=scaled(60))
     assert done.returncode == EX_SOFTWARE
+
+
+def test_many_users_by_name_are_compared_by_their_digests_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "MANY", 2)
+    known = {"alice": SimpleNamespace(digest=b"1"), "carol": SimpleNamespace(digest=b"3")}
+    master: Any = SimpleNamespace(known_users=lambda: known)
+
+    def digests(*names: str) -> dict[str, bytes]:
+        job: Any = SimpleNamespace(arguments=SimpleNamespace(mode=Mode.USERS), names=list(names))
+        items, found = start._items(job, master)
+        assert [item.owner.name for item in items] == list(names), "all of them are done"
+        return found
+
+    assert digests("alice", "bob") == {"alice": b"1"}
+    assert digests("alice") == {}, "one or two are looked at"
