@@ -15,10 +15,12 @@ _YOUNG, _MIDDLE, _OLD = 20_000, 20, 20
 
 
 def look_rarely() -> None:
-    """To be called when a process begins, before it loads much."""
+    """To be called when a process begins, before it loads much. Until `keep_what_is_loaded` nobody looks."""
+    gc.disable()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
 
 
 def keep_what_is_loaded() -> None:
     """Nothing that there is by now is looked at again, not even at the end of the process."""
     gc.freeze()
+    gc.enable()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyrus_sync.common import syslog
 from cyrus_sync.common.commands import complain, run_command
@@ -22,10 +23,12 @@ from cyrus_sync.common.config.kept import tighten_kept
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, EX_SOFTWARE, CyrusSyncError, UsageError
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.printable import printable
-from cyrus_sync.common.wire.settings import ClientSettings
-from cyrus_sync.sync_client import names, report
+from cyrus_sync.sync_client import names
 from cyrus_sync.sync_client.arguments import Arguments, Mode, parse, parser
 from cyrus_sync.sync_client.channel import PULL, ChannelLock, channel_directory, check_known
+
+if TYPE_CHECKING:
+    from cyrus_sync.common.wire.settings import ClientSettings
 
 
 class NoServer(CyrusSyncError):
@@ -91,6 +94,8 @@ def _run(words: list[str]) -> int:
 
 
 def _pull(arguments: Arguments, cfg: Config) -> int:
+    from cyrus_sync.sync_client import report
+
     found, bad = _names(arguments, cfg)
     report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
     from cyrus_sync.sync_client.pulling import run_pull
@@ -99,6 +104,8 @@ def _pull(arguments: Arguments, cfg: Config) -> int:
 
 
 def _once(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
+    from cyrus_sync.sync_client import report
+
     found, bad = _names(arguments, cfg)
     report.set_up(cfg, stderr=True, operations=arguments.verbose_logging, briefly=True)
     from cyrus_sync.sync_client.parts import Job
@@ -146,6 +153,7 @@ def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], 
         shutdown_file=stop and str(Path(stop).absolute()),
     )
     from cyrus_sync.common.metrics.settings import MetricsSettings
+    from cyrus_sync.sync_client import report
     from cyrus_sync.sync_client.background import go_to_background, is_supervised
     from cyrus_sync.sync_client.rivals import refuse_rivals
 
@@ -212,6 +220,8 @@ def _has_server(arguments: Arguments, cfg: Config) -> bool:
 
 
 def _client_settings(arguments: Arguments, cfg: Config) -> ClientSettings:
+    from cyrus_sync.common.wire.settings import ClientSettings
+
     channel = arguments.channel or None
     if not _has_server(arguments, cfg):
         raise NoServer(f"{cfg.path}: sync_host not defined, and no server given with -S")

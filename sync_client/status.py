@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreError
@@ -20,7 +20,9 @@ from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld
 from cyrus_sync.sync_client.quarantine_file import owner_key, read_listing, replace_file
-from cyrus_sync.sync_client.rolling import Rolling
+
+if TYPE_CHECKING:
+    from cyrus_sync.sync_client.rolling import Rolling
 
 HEARTBEAT = 10
 """Seconds after which the file is written even if nothing changed."""

@@ -91,6 +91,13 @@ def test_a_site_with_a_store_of_its_own_loads_nothing_of_a_real_cyrus(conf: Path
     )
 
 
+def test_help_loads_no_engine_and_status_no_rolling_client(conf: Path) -> None:
+    found = loaded("sync_client", "-C", str(conf), "--help")
+    assert found.isdisjoint((*HEAVY, *NATIVE, "twisted", "cyrus_sync.sync_client.engine"))
+    found = loaded("sync_client", "-C", str(conf), "--status")
+    assert found.isdisjoint((*HEAVY, "twisted.internet.reactor", "cyrus_sync.sync_client.rolling"))
+
+
 @pytest.mark.parametrize("command", ["sync_client", "mailstore", "syncreplica"])
 def test_no_event_loop_but_twisteds_is_loaded_for_a_coroutines_type(command: str) -> None:
     found = loaded(command, "-help" if command == "syncreplica" else "--help")
