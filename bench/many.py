@@ -127,6 +127,25 @@ def everybody(host: Host) -> Iterable[Row]:
         yield Row(name, len(host.users), done.seconds, done.cpu, server)
 
 
+def names(host: Host) -> Iterable[Row]:
+    """Everybody by name, out of a file, nothing changed; then as after a fire, to a server that has all."""
+    listed = host.master.root / "names"
+    listed.write_text("".join(f"{user}\n" for user in host.users))
+    done, server = host.sync_client("-u", "-f", str(listed))
+    yield Row("-u -f NAMES", len(host.users), done.seconds, done.cpu, server, _memory(done))
+    host.server.start()
+    to = "{}:{}".format(*host.replica.csync)
+    words = ["-C", str(host.client_conf), "restore", "--everybody", "--yes", "--to", to]
+    done = _well(run([str(BIN / "mailstore"), *words], {}))
+    yield Row(
+        "restore --everybody", len(host.users), done.seconds, done.cpu, host.server.cpu(), _memory(done)
+    )
+
+
+def _memory(done: Ran) -> str:
+    return f"{done.rss / 1e6:.0f} MB"
+
+
 def log(host: Host) -> Iterable[Row]:
     """Every user's INBOX three times in the log, nothing of it changed."""
     lines = "".join(f"MAILBOX user.{user}\n" for _ in range(3) for user in host.users)
@@ -141,6 +160,7 @@ WORK: dict[str, Callable[[Host], Iterable[Row]]] = {
     "fill": fill,
     "look": look,
     "everybody": everybody,
+    "names": names,
     "log": log,
 }
 

@@ -46,6 +46,22 @@ def test_the_real_cyrus_can_be_measured_too(pair: str) -> None:
     assert "initial sync" in done.stdout
 
 
+def test_what_starting_costs_and_many_users_are_measured_too() -> None:
+    for module, *words in (("bench.start", "--rounds", "1"), ("bench.many", "--users", "3")):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=scaled(110),
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (
+            "sync_client -u, refused" if module == "bench.start" else "restore --everybody"
+        ) in done.stdout
+
+
 def test_the_mail_is_the_same_every_time_and_of_the_size_asked_for() -> None:
     first, again = list(Post(7).alike(50)), list(Post(7).alike(50))
     assert first == again
