@@ -285,6 +285,29 @@ def test_expire_writes_a_far_pack_anew_when_most_of_it_is_waste(world):
     assert list(NativeCare(world.master).verify(ALICE)) == []
 
 
+def test_what_expire_needs_of_a_far_pack_is_fetched_while_nobody_is_held(world, monkeypatch):
+    with write(world.master) as writer:
+        writer.append(INBOX, [(os.urandom(100_000), 1, "") for _ in range(6)])
+        uids = writer.live_uids(writer.mailbox(INBOX).uniqueid)[-6:]
+    world.tier()
+    with write(world.master) as writer:
+        writer.expunge(INBOX, uids[1:5])
+    fetched, get = list[str](), world.objects.get_range
+
+    def get_range(key, offset, length):
+        with (
+            closing(NativeStore(LocalHome(world.master.home.layout))) as other,
+            other.write(ALICE, timeout=0),
+        ):
+            fetched.append(key)
+        return get(key, offset, length)
+
+    monkeypatch.setattr(world.objects, "get_range", get_range)
+    done = NativeCare(world.master).expire(ALICE, -1)
+    assert done.packs == 1 and not done.left and fetched
+    assert list(NativeCare(world.master).verify(ALICE)) == []
+
+
 def test_a_user_is_renamed_with_his_far_messages(world):
     NativeCare(world.master).rename_user("alice", "bert")
     assert live(world.master, "user.bert", "bert").keys() == {1, 2, 3}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
 from cyrus_sync.common.stores.native.bodies import BodyReader, Stored
 from cyrus_sync.common.stores.native.packs import Place
+from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.tables.messages import enter_messages
 from cyrus_sync.common.stores.native.transaction import Transaction
 
@@ -38,10 +40,7 @@ def move_pack(transaction: Transaction, number: int) -> None:
     places, and the pack its length: it may come back."""
     packs, bodies = transaction.packs, transaction.reader.bodies_reader
     assert bodies is not None
-    rows = transaction.db.execute(
-        "SELECT guid, pack, offset, length, size FROM messages WHERE pack = ? ORDER BY offset", (number,)
-    ).fetchall()
-    moved = [Stored(guid, Place(pack, offset, length), size) for guid, pack, offset, length, size in rows]
+    moved = _needed(transaction.db, number)
     if moved:
         packs.next_pack()
     entries = []
@@ -54,6 +53,23 @@ def move_pack(transaction: Transaction, number: int) -> None:
     enter_messages(transaction, entries)
     if len(entries) == len(moved):
         transaction.db.execute("UPDATE packs SET length = 0 WHERE pack = ?", (number,))
+
+
+def fetch_pack(reader: Reader, number: int) -> None:
+    """Read what is needed of a pack that is far, before its owner is held: most of it is here then. What is
+    wrong with it is seen by `move_pack`. Raises `ObjectsUnavailable`."""
+    bodies = reader.bodies_reader
+    assert bodies is not None
+    for stored in _needed(reader.connection, number):
+        _is_there(bodies, stored)
+
+
+def _needed(connection: sqlite3.Connection, number: int) -> list[Stored]:
+    """The messages in a pack, in their order there."""
+    rows = connection.execute(
+        "SELECT guid, pack, offset, length, size FROM messages WHERE pack = ? ORDER BY offset", (number,)
+    )
+    return [Stored(guid, Place(pack, offset, length), size) for guid, pack, offset, length, size in rows]
 
 
 def _is_there(bodies: BodyReader, stored: Stored) -> bool:

@@ -14,11 +14,12 @@ from collections.abc import Collection, Iterator, Mapping
 from cyrus_sync.common.errors import ObjectsUnavailable, StoreError
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
-from cyrus_sync.common.stores.native.care.compact import PackShare, move_pack, pack_shares
+from cyrus_sync.common.stores.native.care.compact import PackShare, fetch_pack, move_pack, pack_shares
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
 from cyrus_sync.common.stores.native.history import begins_at, forget, what_is_spoken_of
 from cyrus_sync.common.stores.native.homes import UNCOUNTED
 from cyrus_sync.common.stores.native.layout import pack_name
+from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.summary import NEVER
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
@@ -78,8 +79,11 @@ def expire(
     wasteful = [share for share in shares if share.length - share.live > WASTE * share.length]
     for share in wasteful if compact else ():
         try:
+            with store.read(owner) as reader:
+                if not _is_near(reader, share) and _is_worth_moving(reader, share):
+                    fetch_pack(reader, share.pack)
             with store.transaction(owner, create=False, timeout=timeout) as transaction:
-                if not _is_worth_moving(transaction, share):
+                if not _is_worth_moving(transaction.reader, share):
                     continue
                 move_pack(transaction, share.pack)
         except ObjectsUnavailable as error:
@@ -112,10 +116,14 @@ def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> It
             yield owner
 
 
-def _is_worth_moving(transaction: Transaction, share: PackShare) -> bool:
-    bodies = transaction.reader.bodies_reader
+def _is_worth_moving(reader: Reader, share: PackShare) -> bool:
+    return share.length - share.live > WASTE_FAR * share.length or _is_near(reader, share)
+
+
+def _is_near(reader: Reader, share: PackShare) -> bool:
+    bodies = reader.bodies_reader
     assert bodies is not None
-    return share.length - share.live > WASTE_FAR * share.length or bodies.packs.is_near(share.pack)
+    return bodies.packs.is_near(share.pack)
 
 
 def _set_aside(name: str) -> int:
