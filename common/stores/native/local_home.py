@@ -41,7 +41,7 @@ from cyrus_sync.common.stores.native.layout import (
     remains,
 )
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
-from cyrus_sync.common.stores.native.moves import Arrival, Moves
+from cyrus_sync.common.stores.native.moves import Arrival, Moves, is_held
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
@@ -275,6 +275,8 @@ class LocalHome:
             if self.find(owner) is not None or self.check_unknown(owner):
                 raise MailboxLocked().at(user=str(owner))
             if owner != SERVER:
+                if any(is_held(_making(place)) for place in self.layout.places(owner)):
+                    raise MailboxLocked().at(user=str(owner))  # another makes him, on another partition
                 self.partitions.check()
                 self.partitions.mark(partition)
             path = _making(self.layout.directory(owner, partition))

@@ -120,7 +120,7 @@ class Moves:
             return False
         if self._readonly:
             copies = [_moving(place) for place in places]
-            if any(_is_held(path, _PATIENCE) for path in copies):
+            if any(is_held(path, _PATIENCE) for path in copies):
                 raise MailboxLocked(f"{owner} is being moved")
             if self._layout.find(owner) is None and any((path / INDEX).exists() for path in copies):
                 raise StoreError("is between two partitions: the next who writes ends the interrupted move")
@@ -136,7 +136,7 @@ class Moves:
     def left(self) -> Iterator[Path]:
         """What moves have left behind that were interrupted."""
         for path in self._all():
-            if not any(_is_held(_moving(place)) for place in self._places_beside(path)):
+            if not any(is_held(_moving(place)) for place in self._places_beside(path)):
                 yield path
 
     def _all(self) -> Iterator[Path]:
@@ -226,7 +226,7 @@ def _moved(place: Path) -> Path:
     return place.with_name(MOVED + place.name)
 
 
-def _is_held(path: Path, patience: float = 0) -> bool:
+def is_held(path: Path, patience: float = 0) -> bool:
     """Whether somebody has the lock of a directory, which may not be there, for `patience` seconds yet."""
     try:
         descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.care.verify import verify_store
 from cyrus_sync.common.stores.native.partitions import MARKER, PartitionAway, Partitions
@@ -179,3 +180,16 @@ def test_who_is_made_while_somebody_looks_is_not_taken_for_lost(
     with store.read(ALICE) as reader:
         assert [state.name for state in reader.mailboxes()] == ["user.alice"]
     other.close()
+
+
+def test_one_who_is_being_made_on_a_partition_is_not_made_on_another(
+    store: NativeStore, tmp_path: Path
+) -> None:
+    """Both would be shown, and only one of them found: the other's mail would be lost."""
+    with closing(native_store(tmp_path)) as other, closing(store.home.make(ALICE, "default")) as hold:
+        with pytest.raises(MailboxLocked):
+            other.home.make(ALICE, "other")
+        store.home.abandon(hold)
+    create(store, partition="other")
+    with store.read(ALICE) as reader:
+        assert [state.partition for state in reader.mailboxes()] == ["other"]

@@ -88,7 +88,7 @@ def readonly(world: World) -> Pair:
 
 ON_ANY_STORE = ("healing.", "threads.", "turns.", "disk")
 """Modules of the store's room that know of no store."""
-PULLING = ("sync_client/pulling.py", "sync_client/pull_rolling.py")
+PULLING = ("sync_client/pulling.py", "sync_client/pull_rolling.py", "sync_client/pull_log.py")
 """Mail of an IMAP server comes *into* our store."""
 
 
