@@ -107,7 +107,7 @@ class FolderPull:
         delta = self._delta(mailbox, known, now, said)
         self._apply(mailbox, delta)
         tried = self._known.missing if self._known is not None else frozenset()
-        late = sorted(delta.unknown | tried.intersection(self._still(tried)))
+        late = sorted(delta.unknown | self._lacking(mailbox, tried.intersection(self._still(tried))))
         distrusted = self._known.distrusted if self._known is not None else False
         if late and self._late(mailbox, late):
             distrusted |= bool(delta.unknown - tried - self._expunged)
@@ -245,6 +245,14 @@ class FolderPull:
     def _still(self, uids: Iterable[int]) -> list[int]:
         wanted = sorted(uids)
         return search(self._session, b"UID " + number_set(wanted)) if wanted else []
+
+    def _lacking(self, mailbox: MailboxState, uids: frozenset[int]) -> frozenset[int]:
+        """Those of them that are not here: one that was not given may have come by another pull."""
+        if not uids:
+            return uids
+        with self._store.read(self._folder.owner) as reader:
+            here = (record for batch in reader.records(mailbox.uniqueid) for record in batch)
+            return uids.difference(record.uid for record in here if not record.expunged)
 
     # -- into our mailbox
 

@@ -155,11 +155,8 @@ class Memory:
         self._do("DELETE FROM contents WHERE guid = ?", [(guid,) for guid in known - stored(known)])
 
     def close(self) -> None:
-        """Keep what was put. What cannot be kept is forgotten: that costs time."""
         with self._lock:
             if self._db is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.commit()
                 self._db.close()
                 self._db = None
 
@@ -173,19 +170,24 @@ class Memory:
         return []
 
     def _do(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Kept at once: others may look at the same owner meanwhile."""
         with self._lock, self._forgiving():
-            self._opened().executemany(statement, rows)
+            db = self._opened()
+            db.executemany(statement, rows)
+            db.commit()
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
-        """A damaged file is begun anew."""
+        """A damaged file is begun anew. What cannot be kept is forgotten: that costs time."""
         try:
             yield
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError) as error:
             if self._db is not None:
                 self._db.close()
             self._db = None
             self._known = None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return  # it is another's just now
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, ReplyError
+from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, MailboxLocked, ReplyError
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, login_of, owner_of
@@ -59,6 +59,7 @@ class Puller:
         self._lock = threading.Lock()
         self._shared_locks: dict[Owner, threading.Lock] = {}
         self._shared_done: set[Owner] = set()
+        self._pulling: set[str] = set()
         self.places = Places()
         self.sessions = Sessions(settings, directory, keep)
 
@@ -84,19 +85,34 @@ class Puller:
 
         Raises `CannotConnect`, `TLSFailed` (the server), `AuthenticationFailed` (this user), `ServerTrouble`
         and `HungUp` for what ended the pull in the middle, when `stop` is set too; `StoreError`,
-        `MailboxLocked`. What was done until then stays, and the next pull goes on from there."""
+        `MailboxLocked`, also where another thread is at him. What was done until then stays, and the next
+        pull goes on from there."""
         make_directories(self._directory)
         login = login_of(userid)
         password = self._settings.password_of(login)
         thorough = thorough and not names
         try:
-            with self.sessions.session(login, password) as session:
+            with self._only_one(userid), self.sessions.session(login, password) as session:
                 done = self._pull(session, userid, names, thorough, stop)
             if thorough and self._settings.sieve_port:
                 self._scripts(userid, login, password, done)
         except CyrusSyncError as error:
             raise error.at(user=login) from None
         return done
+
+    @contextmanager
+    def _only_one(self, userid: str) -> Iterator[None]:
+        """A shared folder is pulled by one who sees it, beside him: two would bring the same messages. Raises
+        `MailboxLocked`."""
+        with self._lock:
+            if userid in self._pulling:
+                raise MailboxLocked()
+            self._pulling.add(userid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pulling.discard(userid)
 
     def _pull(
         self,

@@ -83,11 +83,15 @@ class PullLog:
 
     def _look_for_strangers(self, userids: Iterable[str]) -> None:
         """Whoever is not known may be new: but not at each event."""
+        now = time.monotonic()
         with self._lock:
-            late = time.monotonic() - self._asked > _ASK_AGAIN_SECONDS
-            strangers = not self._known.issuperset(userids)
-        if strangers and late:
+            if self._known.issuperset(userids) or now - self._asked <= _ASK_AGAIN_SECONDS:
+                return
+            self._asked = now
+        try:
             self._everybody()
+        except CyrusSyncError as error:  # those who are known are not meant
+            log.error("who is to be pulled cannot be found out: %s", error)
 
     def _everybody(self) -> list[str]:
         found = everybody(self._cfg, self._kept.mail.userids())

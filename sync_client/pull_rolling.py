@@ -63,6 +63,9 @@ _NEVER = 1e9
 
 _SWEEP_SECONDS = 5.0
 
+_SOON_SECONDS = 60.0
+"""Until everybody is looked at where that failed."""
+
 _OTHER_FILES = 256
 """That a process has open besides connections that wait for events."""
 
@@ -134,6 +137,7 @@ class _Parts:
         few, stopped = ThreadRunner(reactor, 2, "sync_client"), threading.Event()
         log_file, counts = SyncLog(log_path(cfg, PULL)), PullCounts()
         rolling = self._rolling(few, log_file, stopped, systemd, counts)
+        polling: _Polling | None = None
 
         def hang_up() -> None:
             try:
@@ -142,6 +146,8 @@ class _Parts:
                 log.error("%s: going on with what was read before", error)
             else:
                 rolling.reconfigure(settings_of(self.arguments, fresh))
+            if polling is not None:
+                polling.look()
             rolling.hurry()
 
         def stop() -> None:
@@ -156,12 +162,10 @@ class _Parts:
 
             from cyrus_sync.sync_client.pull_figures import PullFigures
 
-            def changed(changes: Sequence[Change]) -> None:
-                _in_thread(few, work.changed, changes)
-
-            events = _listen(reactor, event_addresses(cfg), changed)
-            watcher = self._watcher(changed)
-            _poll(reactor, few, work, cfg.duration("imap_poll"), watcher)
+            polling = _Polling(reactor, few, work, cfg.duration("imap_poll"))
+            events = _listen(reactor, event_addresses(cfg), polling.changed)
+            watcher = self._watcher(polling.changed)
+            polling.begin(watcher)
             _sweep(reactor, few, self.puller)
             figures = PullFigures(cfg, rolling, log_file.path, self.puller.sessions, counts, events, watcher)
             self._tell_figures(rolling, figures, few)
@@ -254,32 +258,54 @@ class _Parts:
         self.reactor.addSystemEventTrigger("before", "shutdown", exporter.end)
 
 
-def _in_thread(threads: ThreadRunner, act: Callable[..., object], *arguments: Any) -> Deferred[Any]:
-    done = threads.run(act, *arguments)
-    return done.addErrback(lambda failure: log.error("what is to be pulled is lost: %s", failure.value))
+class _Polling:
+    """Who there is, and a line for everybody: now, and every so often; soon, where that failed or something
+    of which the server has told was lost."""
 
+    def __init__(self, reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int) -> None:
+        self._reactor = reactor
+        self._threads = threads
+        self._work = work
+        self._seconds = seconds
+        self._watcher: Watcher | None = None
+        self._soon: Any = None
 
-def _poll(
-    reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int, watcher: Watcher | None
-) -> None:
-    """Now, and every so often; then is known who there is to watch."""
+    def begin(self, watcher: Watcher | None) -> None:
+        """`watcher` is told who there is to watch."""
+        self._watcher = watcher
+        ticker = LoopingCall(self.look)
+        ticker.clock = cast(Any, self._reactor)
+        ticker.start(self._seconds, now=True)
+        self._reactor.addSystemEventTrigger(
+            "before", "shutdown", lambda: ticker.stop() if ticker.running else None
+        )
 
-    def look() -> Deferred[Any]:
+    def changed(self, changes: Sequence[Change]) -> None:
+        """The server has told of these."""
+
+        def lost(failure: Failure) -> None:
+            log.error("what the server told is lost, so everybody is looked at soon: %s", failure.value)
+            self._look_soon()
+
+        self._threads.run(self._work.changed, changes).addErrback(lost)
+
+    def look(self) -> Deferred[Any]:
         def found(userids: list[str]) -> None:
             if not userids:
                 log.warning("nobody to pull: imap_users names nobody, and there is nobody here")
-            if watcher is not None:
-                watcher.set_users(map(login_of, userids))
+                self._look_soon()
+            if self._watcher is not None:
+                self._watcher.set_users(map(login_of, userids))
 
         def failed(failure: Failure) -> None:
             log.error("who is to be pulled cannot be found out: %s", failure.value)
+            self._look_soon()
 
-        return threads.run(work.poll).addCallbacks(found, failed)
+        return self._threads.run(self._work.poll).addCallbacks(found, failed)
 
-    ticker = LoopingCall(look)
-    ticker.clock = cast(Any, reactor)
-    ticker.start(seconds, now=True)
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: ticker.stop() if ticker.running else None)
+    def _look_soon(self) -> None:
+        if self._soon is None or not self._soon.active():
+            self._soon = self._reactor.callLater(min(_SOON_SECONDS, self._seconds), self.look)
 
 
 def _sweep(reactor: Reactor, threads: ThreadRunner, puller: Puller) -> None:

@@ -455,6 +455,30 @@ def test_what_was_expunged_here_comes_back_and_the_server_is_believed_as_before(
     assert sidecar.folders("alice")[()].uidnext == 7
 
 
+def test_a_message_that_was_not_given_and_came_by_another_pull_begins_no_mailbox_anew(
+    server: FakeImap, beside: Beside
+) -> None:
+    server.boxes["INBOX"].add(b"Subject: a\r\n\r\nx\r\n")
+    sidecar = beside(server)
+    sidecar.puller.pull("alice")
+    with sidecar.store.read(Owner("user", "alice")) as reader:
+        before = reader.mailbox("user.alice")
+    with contextlib.closing(sidecar.puller.memory_of(Owner("user", "alice"))) as memory:
+        memory.put(memory.folders()["INBOX"]._replace(missing=frozenset({1})))
+    sidecar.puller.pull("alice")
+    with sidecar.store.read(Owner("user", "alice")) as reader:
+        assert reader.mailbox("user.alice") == before
+
+
+def test_two_who_look_at_one_owner_wait_for_nobody_and_keep_what_the_other_knows(tmp_path: Path) -> None:
+    one, other = (Memory(tmp_path, "host", Owner("user", "alice")) for _ in range(2))
+    with contextlib.closing(one), contextlib.closing(other):
+        one.put_guids({number.to_bytes(4, "big") * 8: bytes(20) for number in range(30_000)})
+        assert other.knows_contents()
+        other.put_guids({b"x": b"y"})
+        assert one.guids([b"x"]) == {b"x": b"y"}
+
+
 def test_a_memory_of_which_nothing_is_asked_has_no_file(tmp_path: Path) -> None:
     memory = Memory(tmp_path, "server", Owner("user", "alice"))
     memory.forget([])

@@ -7,14 +7,16 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.web.test.requesthelper import DummyRequest
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import CannotConnect, CyrusSyncError
+from cyrus_sync.common.errors import CannotConnect, ConfigError, CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
@@ -23,7 +25,7 @@ from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
 from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine, UserTrouble
 from cyrus_sync.sync_client.pull_log import PullLog
-from cyrus_sync.sync_client.pull_rolling import event_addresses
+from cyrus_sync.sync_client.pull_rolling import _Polling, event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.turn import Turn
 from tests.deadlines import until
@@ -155,6 +157,81 @@ def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
         *("MAILBOX user.alice", "MAILBOX user.alice.Work", "SUB alice user.alice", "MAILBOX News"),
         "SUB zoe.b user.zoe^b",
     ]
+
+
+def test_an_event_of_one_who_is_known_counts_though_nobody_can_say_who_else_there_is(
+    conf: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller, kept = puller_of(conf)
+    log, asked = SyncLog(tmp_path / "pull.log"), list[object]()
+
+    def fails(*said: object) -> list[str]:
+        asked.append(said)
+        raise ConfigError("imap_users: the command has failed")
+
+    try:
+        work = PullLog(conf, log, kept, puller)
+        work.poll()
+        log.path.unlink()
+        monkeypatch.setattr("cyrus_sync.sync_client.pull_log.everybody", fails)
+        monkeypatch.setattr("cyrus_sync.sync_client.pull_log._ASK_AGAIN_SECONDS", 0.0)
+        work.changed([Change("mallory"), Change("alice")])
+        monkeypatch.setattr("cyrus_sync.sync_client.pull_log._ASK_AGAIN_SECONDS", 1000.0)
+        work.changed([Change("mallory")])
+    finally:
+        kept.close()
+    assert log.path.read_text().splitlines() == ["SUB alice user.alice"]
+    assert len(asked) == 1, "and it is not asked at every event"
+
+
+class Unsure:
+    """Stands for `PullLog`: knows who there is, or fails."""
+
+    def __init__(self) -> None:
+        self.polls = 0
+        self.trouble: Exception | None = ConfigError("imap_users: the command has failed")
+
+    def poll(self) -> list[str]:
+        self.polls += 1
+        if self.trouble is not None:
+            raise self.trouble
+        return ["alice"]
+
+    def changed(self, changes: object) -> None:
+        raise StoreError("No space left on device")
+
+
+def test_who_there_is_is_asked_again_soon_where_that_failed_or_an_event_was_lost() -> None:
+    clock, work = Clock(), Unsure()
+    threads: Any = SimpleNamespace(run=maybeDeferred)
+    polling = _Polling(
+        cast(
+            Any,
+            SimpleNamespace(
+                seconds=clock.seconds, callLater=clock.callLater, addSystemEventTrigger=lambda *_: None
+            ),
+        ),
+        threads,
+        cast(Any, work),
+        86400,
+    )
+    polling.begin(None)
+    clock.pump([30, 31])
+    assert work.polls == 2
+    work.trouble = None
+    clock.pump([60, 60, 60])
+    assert work.polls == 3
+    polling.changed([Change("alice")])
+    polling.changed([Change("alice")])
+    clock.pump([60, 60])
+    assert work.polls == 4
+
+
+def test_one_user_is_pulled_by_one_thread_at_a_time(loop: Loop, server: FakeImap) -> None:
+    puller = loop.engine._puller
+    with puller._only_one("alice"), pytest.raises(MailboxLocked):
+        loop.do(loop.engine.user("alice"))
+    loop.do(loop.engine.user("alice"))
 
 
 @pytest.mark.parametrize("said", ["mail.example.org", "/run/no:port", ":x", "1:2:3"])
