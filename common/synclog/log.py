@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from cyrus_sync.common.synclog.lines import format_line
 
 ATTEMPTS = 64
 """How often a writer opens the log again because a reader has just taken it away."""
+
+_AT_ONCE = 16
+"""So often without a pause; then readers are given more and more time to come to an end, two seconds in all."""
 
 _WRITE_LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _UNLOCK = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
@@ -140,7 +144,9 @@ class SyncLog:
         return ClaimedLog(self.run_path, fd, lock_fd, reprocessing)
 
     def _open_locked(self) -> int:
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt > _AT_ONCE:
+                time.sleep(attempt / 1000)
             fd = self._open()
             try:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _WRITE_LOCK)
