@@ -26,7 +26,7 @@ ATTEMPTS = 64
 """How often a writer opens the log again because a reader has just taken it away."""
 
 _AT_ONCE = 16
-"""So often without a pause; then readers are given more and more time to come to an end, two seconds in all."""
+"""So often without a pause; then readers are given ever more time to come to an end, two seconds in all."""
 
 _WRITE_LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _UNLOCK = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
