@@ -8,6 +8,7 @@ import pytest
 
 from tests.absent import skip_without
 from tests.fleet.postgres import Postgres, new_postgres, why_unavailable
+from tests.reactors import new_reactor
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,3 +36,9 @@ def postgres(real_postgres: None) -> Iterator[Postgres]:
 def database(postgres: Postgres) -> str:
     """The address of a database in which there is nothing."""
     return postgres.database()
+
+
+@pytest.fixture(autouse=True)
+def _a_reactor_for_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in the process of the tests, and a reactor runs once."""
+    monkeypatch.setattr("cyrus_sync.mailstore.reactor.installed", new_reactor)

@@ -17,6 +17,7 @@ from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.mailstore.cli import main
+from tests.reactors import new_reactor
 
 MESSAGE = b"From: a@example.org\r\nSubject: hello\r\n\r\nhi\r\n"
 
@@ -131,3 +132,9 @@ def later(site: Site, seconds: int, user: str = "alice", *, dated: bool = False)
                 connection.execute(
                     f"UPDATE {table} SET deleted_at = deleted_at - ? WHERE deleted_at > 0", (seconds,)
                 )
+
+
+@pytest.fixture(autouse=True)
+def _a_reactor_for_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in the process of the tests, and a reactor runs once."""
+    monkeypatch.setattr("cyrus_sync.mailstore.reactor.installed", new_reactor)
