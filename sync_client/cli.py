@@ -126,12 +126,14 @@ def _roll_pulling(arguments: Arguments, cfg: Config) -> int:
     return _behind_lock(
         replace(arguments, channel=PULL),
         cfg,
-        lambda ready: run_pull_rolling(ready, cfg, lambda: Config.load(ready.config, program="sync_client")),
+        lambda ready, works: run_pull_rolling(
+            ready, cfg, lambda: Config.load(ready.config, program="sync_client"), works
+        ),
     )
 
 
 def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
-    def roll(ready: Arguments) -> int:
+    def roll(ready: Arguments, works: Works) -> int:
         from cyrus_sync.sync_client.parts import Job
         from cyrus_sync.sync_client.start_rolling import run_rolling
 
@@ -139,12 +141,16 @@ def _roll(arguments: Arguments, cfg: Config, settings: ClientSettings) -> int:
             fresh = Config.load(ready.config, program="sync_client")
             return Job(ready, fresh, _client_settings(ready, fresh))
 
-        return run_rolling(Job(ready, cfg, settings), reload)
+        return run_rolling(Job(ready, cfg, settings), reload, works)
 
     return _behind_lock(arguments, cfg, roll)
 
 
-def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], int]) -> int:
+Works = Callable[[], None]
+"""Called when a rolling client works: all that it needs is there."""
+
+
+def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments, Works], int]) -> int:
     """`roll` as the only one on the channel, in the background unless that is not wanted."""
     stop = arguments.shutdown_file
     arguments = replace(  # a daemon works in /
@@ -165,22 +171,27 @@ def _behind_lock(arguments: Arguments, cfg: Config, roll: Callable[[Arguments], 
     elif arguments.input_file != "-" and not Path(arguments.input_file).is_file():
         raise UsageError(f"there is no file {arguments.input_file}")
     foreground = arguments.foreground or arguments.input_file is not None or is_supervised(os.environ)
-    if not foreground:
-        if absence := syslog.absence():
-            complain("sync_client", f"{absence}: what the background process has to say waits for one")
-        go_to_background()
+    if not foreground and (absence := syslog.absence()):
+        complain("sync_client", f"{absence}: what the background process has to say waits for one")
+    starting = None if foreground else go_to_background("sync_client")
     report.set_up(cfg, stderr=foreground, operations=arguments.verbose_logging)
+    status = EX_SOFTWARE
     try:
         if lock is not None:
             lock.write_pid()
         tighten_kept(cfg)
-        return roll(arguments)
+        status = roll(arguments, starting.over if starting is not None else lambda: None)
+    except CyrusSyncError as error:
+        report.log.critical("%s", error)
+        status = error.exit_status
     except Exception:  # there may be nobody left who would see a traceback
         report.log.critical("internal error", exc_info=True)
-        return EX_SOFTWARE
     finally:
         if lock is not None:
             lock.release()
+        if starting is not None:
+            starting.over(status)
+    return status
 
 
 def _status(arguments: Arguments, cfg: Config) -> int:

@@ -99,9 +99,11 @@ def event_addresses(cfg: Config) -> tuple[Address, ...]:
     return found
 
 
-def run_pull_rolling(arguments: Arguments, cfg: Config, reload: Callable[[], Config]) -> int:
+def run_pull_rolling(
+    arguments: Arguments, cfg: Config, reload: Callable[[], Config], works: Callable[[], None]
+) -> int:
     """Until a signal, or with ``-1`` until what is in the log is done. `reload` reads the configuration anew
-    at SIGHUP."""
+    at SIGHUP. `works` is called once it does."""
     reactor = installed()
     opened: list[KeptStore] = []
 
@@ -111,7 +113,7 @@ def run_pull_rolling(arguments: Arguments, cfg: Config, reload: Callable[[], Con
 
         puller, kept = puller_of(cfg, KEEP_SECONDS)
         opened.append(kept)
-        return _Parts(arguments, cfg, reactor, puller, kept, reload).begin()
+        return _Parts(arguments, cfg, reactor, puller, kept, reload, works).begin()
 
     try:
         return until_done(reactor, begin)
@@ -130,6 +132,7 @@ class _Parts:
     puller: Puller
     kept: KeptStore
     reload: Callable[[], Config]
+    works: Callable[[], None]
 
     def begin(self) -> tuple[Deferred[int], Callable[[], None]]:
         cfg, reactor = self.cfg, self.reactor
@@ -170,6 +173,7 @@ class _Parts:
             figures = PullFigures(cfg, rolling, log_file.path, self.puller.sessions, counts, events, watcher)
             self._tell_figures(rolling, figures, few)
         systemd.notify("READY=1")
+        self.works()
         return rolling.run(), stop
 
     def _rolling(

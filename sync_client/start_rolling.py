@@ -51,8 +51,8 @@ def rolling_settings(job: Job) -> Settings:
     )
 
 
-def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
-    """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP."""
+def run_rolling(job: Job, reload: Callable[[], Job], works: Callable[[], None]) -> int:
+    """``-r`` and ``-R``. `reload` reads the configuration anew at SIGHUP. `works` is called once it does."""
     reactor = installed()
     systemd = sdnotify.SystemdNotifier()
 
@@ -114,6 +114,7 @@ def run_rolling(job: Job, reload: Callable[[], Job]) -> int:
             _look_for_rivals(job, parts)
             _tell_figures(job, parts, rolling)
         systemd.notify("READY=1")
+        works()
         path = job.arguments.input_file
         if isinstance(source, FileSource) and path is not None:
             file = source

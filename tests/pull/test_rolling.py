@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,14 +24,16 @@ from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.pull.changes import Change
 from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
+from cyrus_sync.sync_client.channel import PULL, lock_holder
 from cyrus_sync.sync_client.engine.errors import GaveWay
 from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine, UserTrouble
 from cyrus_sync.sync_client.pull_log import PullLog
 from cyrus_sync.sync_client.pull_rolling import _Polling, event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.turn import Turn
-from tests.deadlines import until
+from tests.deadlines import scaled, until
 from tests.dovecot.pulling import Sidecar
+from tests.interop.ours import BIN, environment
 from tests.ports import free_port
 from tests.pull.fake import Box, FakeImap
 from tests.reactors import make_reactor
@@ -245,6 +249,22 @@ def test_where_events_are_taken_is_an_address_with_a_port(said: str, conf: Confi
         return
     with pytest.raises(CyrusSyncError, match="imap_events_listen"):
         event_addresses(Config.load(path))
+
+
+@pytest.mark.covers("sync_client: options", "-r")
+def test_a_daemon_that_cannot_listen_is_no_success_and_the_reason_is_seen(
+    conf: Config, tmp_path: Path
+) -> None:
+    path = tmp_path / "imapd.conf"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path.write_text(path.read_text() + f"imap_events_listen: {taken.getsockname()[1]}\n")
+        words = [str(BIN / "sync_client"), "-C", str(path), "-r"]
+        done = subprocess.run(
+            words, check=False, capture_output=True, text=True, env=environment(), timeout=scaled(30)
+        )
+    assert done.returncode == 78
+    assert "sync_client: imap_events_listen: cannot listen on" in done.stderr
+    assert lock_holder(tmp_path / "conf" / "sync" / PULL) is None, "a second try is not refused"
 
 
 class Loop:

@@ -77,25 +77,50 @@ from cyrus_sync.sync_client.background import go_to_background
 from cyrus_sync.sync_client.channel import ChannelLock
 directory = pathlib.Path(sys.argv[1])
 lock = ChannelLock(directory).acquire()
-go_to_background()
+starting = go_to_background("sync_client")
+time.sleep(0.3)  # whoever does not wait for it is back by now
 lock.write_pid()
-(directory / "said.new").write_text(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.isatty(1)}")
-(directory / "said.new").rename(directory / "said")
+(directory / "said").write_text(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.isatty(1)}")
+starting.over()
 while not (directory / "stop").exists():
     time.sleep(0.01)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=scaled(20))
     assert done.returncode == 0
     try:
-        wait_for(tmp_path / "said")
         pid, session, directory, tty = (tmp_path / "said").read_text().split()
         assert directory == "/" and tty == "False"
         assert session not in (pid, str(os.getsid(0)))
-        assert lock_holder(tmp_path) == int(pid)
+        assert lock_holder(tmp_path) == int(pid), "whoever started it finds it when the prompt is back"
     finally:
         (tmp_path / "stop").touch()
         until(lambda: lock_holder(tmp_path) is None, "it has seen that")
 
 
-def wait_for(path: Path, seconds: float = 10) -> None:
-    until(path.exists, f"{path} appears", seconds)
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("starting.over(75)", 75, "sync_client: the disk is away\n"),
+        (
+            "os._exit(0)",
+            70,
+            "sync_client: the disk is away\nsync_client: the process in the background ended ",
+        ),
+        ("os.kill(os.getpid(), 9)", 70, "sync_client: the disk is away\nsync_client: the process in the "),
+    ],
+)
+def test_a_daemon_that_never_works_is_no_success_and_its_reason_is_seen(end: str, status: int, said: str):
+    code = f"""
+import logging, os
+from cyrus_sync.sync_client.background import go_to_background
+starting = go_to_background("sync_client")
+logging.error("the disk is away")
+{end}
+logging.error("nobody waits any more")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, timeout=scaled(20), capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert done.stderr.startswith(said)
+    assert "nobody waits" not in done.stderr and done.stdout == ""
