@@ -294,6 +294,11 @@ class StoreCare(Protocol):
         docs/store-format.md describes it, without a log beside it. None for an owner that is not stored.
         Nobody is kept waiting by it."""
 
+    def turn_back(self, index: Path, moment: int) -> None:
+        """Make such a copy, which is of a later time, what the owner's index was at the end of the second
+        `moment`: by the history in it. `NotRemembered` where that does not go back so far; then the copy is
+        as it was. `StoreCorrupt`."""
+
     def put_back(self, owner: Owner, index: Path, packs: Mapping[int, PackPieces], partition: str) -> None:
         """Make an owner that is not stored, with everything, from such a copy and his packs by number; a
         local change. What is not among `packs` is lost. Raises what reading them raises; then he is not

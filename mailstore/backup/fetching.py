@@ -23,18 +23,33 @@ CONF = "imapd.conf"
 """In a directory into which owners are brought back."""
 
 
-def bring_back(kept: Kept, manifest: Manifest, care: StoreCare, scratch: Path, partition: str) -> list[str]:
-    """Make the owner in a store that does not have him, as `manifest` says. Returns what is wrong with
-    objects of his packs, in sentences: messages in them may be damaged, all others are there. `ObjectDamaged`
-    and `ObjectMissing` for the index, `ObjectsUnavailable`: then he is not made."""
+def bring_back(
+    kept: Kept,
+    manifest: Manifest,
+    care: StoreCare,
+    partition: str,
+    *,
+    moment: int | None = None,
+    dry_run: bool = False,
+) -> list[str]:
+    """Make the owner in a store that does not have him, or has lost him, as `manifest` says; with `moment`
+    (Unix seconds) as he was at the end of that second, by the history in the index. Returns what is wrong
+    with objects of his packs, in sentences: messages in them may be damaged, all others are there. `dry_run`:
+    only the index is looked at. `ObjectDamaged`, `ObjectMissing` and `StoreCorrupt` for the index,
+    `NotRemembered`, `ObjectsUnavailable`: then he is not made."""
     wrong: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="backup.", dir=scratch) as directory:
+    with tempfile.TemporaryDirectory(prefix="backup.", dir=scratch_of(care)) as directory:
         index = Path(directory) / "index.sqlite"
         fetch_index(kept, manifest, index)
-        packs: Mapping[int, PackPieces] = {
-            pack.pack: _whole(kept, pack, wrong) for pack in manifest.packs if pack.parts
-        }
-        care.put_back(manifest.owner, index, packs, partition)
+        if moment is not None:
+            care.turn_back(index, moment)
+        if not dry_run:
+            if care.is_unusable(manifest.owner):
+                care.give_up(manifest.owner)
+            packs: Mapping[int, PackPieces] = {
+                pack.pack: _whole(kept, pack, wrong) for pack in manifest.packs if pack.parts
+            }
+            care.put_back(manifest.owner, index, packs, partition)
     return wrong
 
 

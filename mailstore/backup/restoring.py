@@ -12,14 +12,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectDamaged, ObjectMissing, StoreError, UsageError
+from cyrus_sync.common.errors import (
+    EX_FAILURE,
+    EX_OK,
+    NotRemembered,
+    ObjectDamaged,
+    ObjectMissing,
+    StoreCorrupt,
+    StoreError,
+    UsageError,
+)
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.stores import KeptStore, open_kept
 from cyrus_sync.common.wire.client import ClientSettings
-from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store, scratch_of
-from cyrus_sync.mailstore.backup.kept import Kept, as_of, folders, kept_of
+from cyrus_sync.mailstore.backup.fetching import bring_back, make_mini_store
+from cyrus_sync.mailstore.backup.kept import Kept, folders, kept_of
 from cyrus_sync.mailstore.backup.manifest import Manifest
 from cyrus_sync.mailstore.backup.names import ManifestName
 from cyrus_sync.mailstore.context import StoreContext
@@ -68,6 +78,13 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("restore: --everybody goes into this store, or with --into")
 
 
+class _Choice(NamedTuple):
+    """A backup; with `moment` (Unix seconds) turned back to that, by its history."""
+
+    name: ManifestName
+    moment: int | None = None
+
+
 class _Backup:
     """An object store with backups, as of a moment."""
 
@@ -86,54 +103,87 @@ class _Backup:
     def in_folder(self, folder: str) -> Kept:
         return Kept(self._objects, folder)
 
-    def manifests(self, kept: Kept, name: str) -> list[ManifestName]:
-        """Those of the moment or before, the newest first. `NoSuchUser`, `StoreError`."""
+    def _choices(self, kept: Kept, name: str) -> Iterator[_Choice]:
+        """What may tell of the moment, the best first: the first backup after it, by its history, or the next
+        one if it is damaged; then the newest of that moment or before. `NoSuchUser`."""
         complete = kept.complete()
-        newest = as_of(complete, self._moment)
-        if newest is not None:
-            return complete[complete.index(newest) :: -1]
-        where = f"{self._objects.place}: {name}"
-        if complete:
-            first = shown(complete[0].taken)
-            raise StoreError(f"{where}: there is no backup that old; the first one is of {first}")
-        raise NoSuchUser(f"{where}: there is no backup")
+        if not complete:
+            raise NoSuchUser(f"{self._objects.place}: {name}: there is no backup")
+        if self._moment is None:
+            yield from (_Choice(one) for one in reversed(complete))
+            return
+        moment = self._moment
+        yield from (_Choice(one, moment) for one in complete if one.taken > moment)
+        yield from (_Choice(one) for one in reversed(complete) if one.taken <= moment)
 
     def bring(
         self, kept: Kept, there: KeptStore, partition: str, *, name: str = "", dry_run: bool = False
     ) -> bool:
         """Bring an owner into a store that does not have him: as he was in the newest backup whose index can
-        be read. Whether nothing is wrong with it; what is, is said."""
+        be read, or at the moment that is wanted. Whether nothing is wrong with it; what is, is said."""
         sound = True
         name = name or kept.folder
-        manifests = self.manifests(kept, name)
-        for one in manifests:
+        unknown: NotRemembered | None = None
+        choices = list(self._choices(kept, name))
+        for choice in choices:
+            if choice.moment is not None and unknown is not None:
+                continue  # the history of a later one begins no earlier
+            one = choice.name
             try:
                 manifest = kept.read(one)
                 name = self._context.owner_name(manifest.owner)
                 if not _is_absent(there, manifest.owner):
                     raise StoreError(f"{name} is there already: nothing was changed")
-                wrong = [] if dry_run else self._make(kept, manifest, there, partition)
-            except (ObjectDamaged, ObjectMissing) as error:
-                if one == manifests[-1]:
+                wrong = self._make(kept, manifest, there, partition, choice.moment, dry_run=dry_run)
+            except (ObjectDamaged, ObjectMissing, StoreCorrupt) as error:
+                if choice is choices[-1]:
                     raise
                 self._context.warn(f"{name}: the backup of {shown(one.taken)} is damaged: {error.message}")
                 sound = False
                 continue
-            self._context.print(f"{name}: the backup of {shown(manifest.taken)}")
+            except NotRemembered as error:
+                unknown = error
+                continue
+            self._say_what_it_is(name, manifest.taken, choice.moment, unknown)
             for text in (*manifest.lacks, *wrong):
                 self._context.warn(f"{name}: damaged in the backup: {text}")
             if not dry_run and (manifest.lacks or wrong):
                 self._say_what_is_damaged(there, manifest.owner, name)
             return sound and not manifest.lacks and not wrong
-        raise AssertionError
+        first = shown(kept.complete()[0].taken)
+        why = f", and of it {unknown.message}" if unknown is not None else ""
+        raise StoreError(
+            f"{self._objects.place}: {name}: there is no backup that old: the first one is of {first}{why}"
+        )
 
-    def _make(self, kept: Kept, manifest: Manifest, there: KeptStore, partition: str) -> list[str]:
-        if there.care.is_unusable(manifest.owner):
-            there.care.give_up(manifest.owner)
+    def _say_what_it_is(
+        self, name: str, taken: int, moment: int | None, unknown: NotRemembered | None
+    ) -> None:
+        if moment is not None:
+            text = f"as of {shown(moment)}, by the history in the backup of {shown(taken)}"
+            self._context.print(f"{name}: {text}")
+            return
+        self._context.print(f"{name}: the backup of {shown(taken)}")
+        if unknown is not None and self._moment is not None and self._moment > taken:
+            text = f"what was changed from then until {shown(self._moment)} is lacking"
+            self._context.warn(f"{name}: {text}: of the next backup {unknown.message}")
+
+    def _make(
+        self,
+        kept: Kept,
+        manifest: Manifest,
+        there: KeptStore,
+        partition: str,
+        moment: int | None,
+        *,
+        dry_run: bool,
+    ) -> list[str]:
+        if dry_run and moment is None:
+            return []
         wanted = partition or (
             manifest.partition if manifest.partition in self._context.config.partitions else ""
         )
-        return bring_back(kept, manifest, there.care, scratch_of(there.care), wanted)
+        return bring_back(kept, manifest, there.care, wanted, moment=moment, dry_run=dry_run)
 
     def _say_what_is_damaged(self, there: KeptStore, owner: Owner, name: str) -> None:
         """Name the messages that cannot be read, and mark them, so that another server can give them back."""

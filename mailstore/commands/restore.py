@@ -19,12 +19,15 @@ everything as it was, restore to another name (--as), or to an empty server. A u
 deleted since comes back in this way. mailstore dump --as-of shows it before.
 
 With --from TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the mail is that of a
-backup: the newest one, or with --as-of TIME the newest of that time or before. It goes into this store: a
-USER who is not here, or is lost, comes back as he was, in everything; to one who is here is added what he
-lacks, as said above. With --to HOST it goes to a csync server. With --into DIR it goes into a store of its
-own there, to be looked at, or exported from: mailstore -C DIR/imapd.conf. With --everybody all who are in the
-backup come back, into this store or DIR, but for those who are there already. What is damaged in the backup
-is named, and keeps nothing else from coming back; if it is an index, the backup before is taken.
+backup: the newest one, or with --as-of TIME that of this time. A backup has the history of its time in it: so
+a time between two backups is told by the later one, as far back as expire's retention went when it was made.
+Where no history reaches, and for a time after the last backup, it is the newest backup before; what is
+lacking then is said. It goes into this store: a USER who is not here, or is lost, comes back as he was, in
+everything; to one who is here is added what he lacks, as said above. With --to HOST it goes to a csync
+server. With --into DIR it goes into a store of its own there, to be looked at, or exported from: mailstore -C
+DIR/imapd.conf. With --everybody all who are in the backup come back, into this store or DIR, but for those
+who are there already. What is damaged in the backup is named, and keeps nothing else from coming back; if it
+is an index, the next best backup is taken.
 
 With --everybody, all of this store goes to the server, as after a fire: users and shared mailboxes, --jobs of
 them at a time. Who fails is named, and holds up nobody; the exit status is 1 then. Done again, it goes on

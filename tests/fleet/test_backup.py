@@ -28,9 +28,9 @@ def back_up(store: NativeStore, objects: DirectoryObjects, scratch: Path) -> boo
     return Sender(NativeCare(store), objects, scratch, "test").send(ALICE).changed
 
 
-def bring(objects: DirectoryObjects, store: NativeStore, scratch: Path) -> list[str]:
+def bring(objects: DirectoryObjects, store: NativeStore) -> list[str]:
     kept = kept_of(objects, ALICE)
-    return bring_back(kept, kept.read(kept.complete()[-1]), NativeCare(store), scratch, "default")
+    return bring_back(kept, kept.read(kept.complete()[-1]), NativeCare(store), "default")
 
 
 def test_a_user_of_a_fleet_goes_into_a_backup_and_into_directories_and_back(
@@ -43,7 +43,7 @@ def test_a_user_of_a_fleet_goes_into_a_backup_and_into_directories_and_back(
         filled(one, *range(3, 9))
         assert back_up(one, objects, tmp_path)
         before = records_in(one, INBOX), bodies_in(one, INBOX)
-        assert bring(objects, plain, tmp_path) == []
+        assert bring(objects, plain) == []
         assert (records_in(plain, INBOX), bodies_in(plain, INBOX)) == before
 
 
@@ -52,7 +52,7 @@ def test_a_user_comes_into_a_fleet_and_another_node_has_him_at_once(database: st
     with closing(native_store(tmp_path / "plain")) as plain, closing(fleet.node("one")) as one:
         filled(plain, *range(1, 6))
         assert back_up(plain, objects, tmp_path)
-        assert bring(objects, one, tmp_path) == []
+        assert bring(objects, one) == []
         with closing(fleet.node("two")) as two:
             assert bodies_in(two, INBOX) == bodies_in(plain, INBOX)
             assert records_in(two, INBOX) == records_in(plain, INBOX)

@@ -56,14 +56,14 @@ def pack(site: Site, number: int = 1) -> Path:
     return site.path / "spool" / FOLDER / f"pack-{number:06}.zst"
 
 
-def dump_of_backup(site: Site, target: str, *argv: str, user: str = "alice") -> str:
+def dump_of_backup(site: Site, target: str, *argv: str, user: str = "alice", expunged: bool = True) -> str:
     """What the backup holds, as `mailstore dump` tells it."""
     name = f"out{len(list(site.path.glob('out*')))}"
     site.ok("restore", "--from", target, *argv, "--into", str(site.path / name), user)
     other = Site.__new__(Site)
     other.path, other.conf = site.path, site.path / name / "imapd.conf"
     assert "nothing wrong" in other.ok("verify").out
-    return other.ok("dump", "--expunged", user).out
+    return other.ok("dump", *(["--expunged"] if expunged else []), user).out
 
 
 # -- what is sent

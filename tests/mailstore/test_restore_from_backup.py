@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cyrus_sync.mailstore.backup.kept import kept_of
+from cyrus_sync.objects.opening import open_objects
 from tests.interop.ours import Ours
 
-from .conftest import Site
-from .test_backup import arrive, kept, newest
+from .conftest import Site, later
+from .test_backup import ALICE, arrive, dump_of_backup, newest
 from .test_restore_command import Source
 from .test_restore_command import target as server
 
@@ -59,27 +63,107 @@ def test_to_one_who_is_there_what_he_lacks_is_added(alice: Site, target: str) ->
     assert alice.log() == []
 
 
-@pytest.mark.covers("mailstore: commands and options", "restore --as-of")
-def test_as_of_takes_the_newest_backup_of_that_time(alice: Site, target: str) -> None:
-    arrive(alice, 1)
-    alice.ok("backup", target, "alice")
-    first = alice.ok("dump", "--expunged", "alice").out
-    arrive(alice, 1)
-    alice.ok("backup", target, "alice")
-    # Both may be of the same second: the first one is made older.
-    from .test_prune import _iso, _rewrite
+HOUR = 3600
 
-    _rewrite(kept(alice), 2)
-    name = kept(alice).complete()[0]
+
+def hour_goes_by(site: Site, target: str) -> None:
+    """All that was done so far, backups too, was done an hour ago."""
+    later(site, HOUR)
+    with contextlib.closing(open_objects(site.config(), target, patience=10)) as place:
+        found = kept_of(place, ALICE)
+        for name in found.manifests:
+            manifest = found.read(name)
+            older, data = replace(manifest, taken=manifest.taken - HOUR).written()
+            place.put(f"{found.folder}/{older.key}", data)
+            place.delete([f"{found.folder}/{name.key}"])
+
+
+@pytest.fixture(params=["directory", "s3"])
+def three_states(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Site, str, list[str]]:
+    """A site, where its backups are, and what alice had from -3h, -2h and -1h on. There are a backup of the
+    first state, made at -3h, and one of the third, made now."""
+    target, lines = f"file:{tmp_path}/backup", ""
+    if request.param == "s3":
+        target, lines = (
+            "s3:",
+            request.getfixturevalue("s3_server").lines(f"asof/{os.getpid()}-{id(tmp_path)}"),
+        )
+    site = Site(tmp_path, lines)
+    site.ok("create", "user/alice", "user/alice/Work")
+    site.ok("sieve", "put", "alice", "main", stdin=b"keep;\n")
+    arrive(site, 3)
+    states = [site.ok("dump", "alice").out]
+    site.ok("backup", target, "alice")
+    hour_goes_by(site, target)
+    site.ok("rename", "user/alice/Work", "user/alice/Play")
+    site.ok("flag", "user/alice", "2", "--add", r"\Seen")
+    site.ok("setacl", "user/alice", "bob", "lrs")
+    arrive(site, 1)
+    states.append(site.ok("dump", "alice").out)
+    hour_goes_by(site, target)
+    site.ok("delete", "user/alice/Play")
+    site.ok("expunge", "user/alice", "1,4")
+    site.ok("sieve", "delete", "alice", "main")
+    site.ok("expire", "--retention", "1d")
+    states.append(site.ok("dump", "alice").out)
+    hour_goes_by(site, target)
+    site.ok("backup", target, "alice")
+    return site, target, states
+
+
+@pytest.mark.covers("mailstore: commands and options", "restore --as-of", "restore --from")
+def test_a_time_between_two_backups_is_told_by_the_history_of_the_later_one(
+    three_states: tuple[Site, str, list[str]],
+) -> None:
+    site, target, states = three_states
+    for ago, state in zip(("150m", "90m", "30m"), states, strict=True):
+        assert dump_of_backup(site, target, "--as-of", ago, expunged=False) == state, ago
+    lose(site)
+    shown = site.ok("restore", "--from", target, "--as-of", "90m", "--dry-run", "alice").out
+    assert re.search(r"^alice: as of 20.*, by the history in the backup of 20", shown), shown
+    assert site.run("ls", "alice").status != 0, "nothing was done"
+    site.ok("restore", "--from", target, "--as-of", "90m", "alice")
+    assert site.ok("dump", "alice").out == states[1]
+    assert "nothing wrong" in site.ok("verify").out
+    too_old = site.run(
+        "restore", "--from", target, "--as-of", "9d", "--into", str(site.path / "old"), "alice"
+    )
+    assert too_old.status == 75
+    assert "there is no backup that old: the first one is of 20" in too_old.err
+    assert site.run("restore", "--from", target, "--as-of", "soon", "alice").status == 64
+
+
+def test_where_no_history_reaches_the_backup_before_is_taken_and_what_lacks_is_said(
+    alice: Site, target: str
+) -> None:
+    arrive(alice, 1)
+    first = alice.ok("dump", "--expunged", "alice").out
+    alice.ok("backup", target, "alice")
+    hour_goes_by(alice, target)
+    arrive(alice, 1)
+    alice.ok("reconstruct", "alice")  # begins a new history
+    alice.ok("backup", target, "alice")
     lose(alice)
-    done = alice.run("restore", "--from", target, "--as-of", "9d", "alice")
-    assert done.status == 75
-    assert "no backup that old" in done.err
-    assert alice.run("restore", "--from", target, "--as-of", "soon", "alice").status == 64
-    latest = kept(alice).complete()[-1]
-    if latest.taken > name.taken:
-        alice.ok("restore", "--from", target, "--as-of", _iso(name.taken), "alice")
-        assert alice.ok("dump", "--expunged", "alice").out == first
+    done = alice.run("restore", "--from", target, "--as-of", "30m", "alice")
+    assert done.status == 0 and re.search("^alice: the backup of 20", done.out)
+    assert re.search(
+        "alice: what was changed from then until 20.* is lacking: .*the history begins at 20", done.err
+    )
+    assert alice.ok("dump", "--expunged", "alice").out == first
+
+
+def test_to_one_who_is_there_is_added_what_he_had_between_two_backups(source: Source, tmp_path: Path) -> None:
+    user = source.user
+    later(source, HOUR, user)
+    source.ok("expunge", f"user/{user}", "1:2")
+    source.ok("rename", f"user/{user}/Work", f"user/{user}/Play")
+    source.ok("backup", f"file:{tmp_path}/second", "--everybody")
+    words = ["--from", f"file:{tmp_path}/second", "--as-of", "30m", "--yes", user]
+    done = source.restore(*words).check()
+    assert f"{user}: as of 20" in done.out and "add 2 messages" in done.out
+    assert len(source.records(f"user.{user}")) == 3
+    assert f"user.{user}.Work" in source.mailboxes(f"user.{user}")
+    assert "nothing to do at this store" in source.restore(*words).check().out
 
 
 @pytest.mark.covers("mailstore: commands and options", "restore --into", "restore --everybody")

@@ -176,6 +176,11 @@ class NativeCare:
 
         return photograph(self._store, owner, index)
 
+    def turn_back(self, index: Path, moment: int) -> None:
+        from cyrus_sync.common.stores.native.care.past import turn_back
+
+        turn_back(index, moment)
+
     def put_back(self, owner: Owner, index: Path, packs: Mapping[int, PackPieces], partition: str) -> None:
         from cyrus_sync.common.stores.native.care.photograph import put_back
 

@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cyrus_sync.common.errors import NotRemembered, StoreCorrupt, StoreError
@@ -220,6 +221,24 @@ def copied(connection: sqlite3.Connection, moment: int) -> sqlite3.Connection:
         copy.close()
         raise
     return copy
+
+
+def turn_back(index: Path, moment: int) -> None:
+    """Make a copy of an index, in a file that nobody else has open, what the owner's was at the end of the
+    second `moment`, to make the owner from it: what was deleted or had another name only later, has not been.
+    Raises `NotRemembered`, and then it is as it was; `StoreCorrupt`."""
+    try:
+        with contextlib.closing(sqlite3.connect(index, isolation_level=None)) as connection:
+            since = begins(connection)
+            if since > moment:
+                raise NotRemembered(since)
+            connection.execute("PRAGMA journal_mode = MEMORY")  # whoever crashes begins with another copy
+            if changed_after(connection, moment):
+                roll_back(connection, moment)
+            connection.execute("DELETE FROM tombstones WHERE deleted_at > ?", (moment,))
+            connection.execute("DELETE FROM former_names WHERE renamed_at > ?", (moment,))
+    except sqlite3.Error as error:
+        raise StoreCorrupt(f"the copy of an index cannot be read: {error}") from error
 
 
 # -- the store of that time
