@@ -21,11 +21,12 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.admission import judged
+from cyrus_sync.multisite.cutting import Exported, ExportOptions, Place
 from cyrus_sync.multisite.errors import MultisiteError, NotApplied, WentBack
-from cyrus_sync.multisite.export import Exported, ExportOptions, Place, export
+from cyrus_sync.multisite.export import export
 from cyrus_sync.multisite.family import FILE, Family, Replica, check_replica_name, new_id
 from cyrus_sync.multisite.founding import Founding, empty, is_founding
-from cyrus_sync.multisite.importing import Import, bring_up_to_date
+from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.multisite.membership import change_keys
 from cyrus_sync.multisite.opening import is_spool
@@ -44,6 +45,7 @@ from cyrus_sync.multisite.packet.succession import Succession
 from cyrus_sync.multisite.replay.family_operations import announce, tell_replica
 from cyrus_sync.multisite.restoring import ANSWER
 from cyrus_sync.multisite.vetting import SPECIAL
+from cyrus_sync.multisite.working import Work, bring_up_to_date
 
 
 def create_family(config: Config, family_name: str, name: str, host: str) -> Family:
@@ -201,11 +203,10 @@ def replace_replica(
             # Each of them is to hear what this replica has now, even if there is nothing else to tell.
             if one.id != family.self_id:
                 member.log.request(one.id, [ANSWER])
-        importing = Import(member, lambda _path: None, notice)
         if not member.sealed:  # it may be from a run that was interrupted
-            importing.after_restore(member.log.forks.told_anew() - {FAMILY})
+            Work(member, notice).after_restore(member.log.forks.told_anew() - {FAMILY})
             member.log.forks.end()
-        importing.run([])
+        Import(member, lambda _path: None, notice).run([])
         return member.family
 
 

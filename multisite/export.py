@@ -9,82 +9,28 @@ arrive.
 
 from __future__ import annotations
 
-import functools
 import os
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from cyrus_sync.common.errors import CyrusSyncError
-from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.bodies import Bodies, Places
+from cyrus_sync.multisite.cutting import Exported, ExportOptions, LogicalPacket, Place
 from cyrus_sync.multisite.errors import TooLate
 from cyrus_sync.multisite.family import Replica
-from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
-from cyrus_sync.multisite.oplog.apply_command import parse, without_messages
+from cyrus_sync.multisite.oplog.apply_command import without_messages
 from cyrus_sync.multisite.oplog.epochs import Row
-from cyrus_sync.multisite.oplog.operations import LogEntry, owner_text
-from cyrus_sync.multisite.packet import (
-    CREATION,
-    UPDATE,
-    Header,
-    Operation,
-    PacketWriter,
-    PublicKeys,
-    Range,
-    State,
-    Target,
-)
-from cyrus_sync.multisite.packet.frames import folded_at_most
+from cyrus_sync.multisite.oplog.operations import LogEntry
+from cyrus_sync.multisite.packet import CREATION, State
 from cyrus_sync.multisite.restoring import ANSWER
 from cyrus_sync.multisite.scrubbing import remake, scrub_if_due
 from cyrus_sync.multisite.signing import retell
 from cyrus_sync.multisite.snapshot import write_snapshot
+from cyrus_sync.multisite.working import bring_up_to_date
 
-NO_LIMIT = 1 << 62
 SHOW_EVERY = 7 * 86400
 """Seconds after which a packet without operations says what this replica has got meanwhile."""
 _SHOWN = "shown "
-_HEADS = 4096
-"""Octets of a packet's header, and of what stands at its end."""
-_BESIDE = 256
-"""Octets that stand beside a message or an operation in a packet, at most."""
-
-Place = Callable[[int, int], Path]
-"""``place(n, octets)``: the path of physical packet number n, which will have about `octets` bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """How to export. `max_size`: octets in a physical packet, 0 = one packet for all. `limit`: how many
-    physical packets at most, 0 = all."""
-
-    max_size: int = 0
-    limit: int = 0
-    comment: str = ""
-    kind: str = UPDATE
-    invitation: str = ""
-    """Of a creation packet (`multisite.packet.invitation`)."""
-    adopt: Callable[[Path, int], object] | None = None
-    """``adopt(path, descriptor)`` gives the open file of a packet its owner, group and mode."""
-
-
-@dataclass(slots=True)
-class Exported:
-    """What an export wrote: physical packets, with so many operations and messages of so many `octets`. `row`
-    is what the target has once it has imported all of it. `complete` is false where `limit` was reached."""
-
-    target: Replica
-    paths: list[Path] = field(default_factory=list)
-    row: Row = field(default_factory=dict)
-    operations: int = 0
-    messages: int = 0
-    octets: int = 0
-    complete: bool = True
 
 
 def packet_name(prefix: str, replica: str, when: float, number: int) -> str:
@@ -112,7 +58,7 @@ def export(member: Member, target: Replica, place: Place, options: ExportOptions
     bring_up_to_date(member, member.warn)
     scrub_if_due(member)
     made = _Export(member, target, place, options)
-    done = made.exported
+    done = made.packet.exported
     try:
         made.write()
         if done.paths:
@@ -124,7 +70,7 @@ def export(member: Member, target: Replica, place: Place, options: ExportOptions
                 log.fulfilled(target.id)
                 log.notes.put(_SHOWN + target.id, log.epochs.row(log.self_id))
     except BaseException:
-        made.give_up()
+        made.packet.abort()
         raise
     return done
 
@@ -134,76 +80,57 @@ class _Export:
         self._member = member
         self._log = member.log
         self._target = target
-        self._place = place
         self._options = options
-        self._max = options.max_size or NO_LIMIT
-        self._logical = str(uuid.uuid4())
         self._bodies = Bodies(member.store, member.log, member.by_place)
-        self._known = {} if options.kind == CREATION else self._log.epochs.row(target.id)
-        self._mine = self._log.epochs.row(self._log.self_id)
-        self._heads = self._log.forks.heads(self._mine)
-        if member.sealed:
-            # It may be wrong, and is not to be believed: the trail says what it has.
-            self._heads.pop(self._log.self_id, None)
-        self._trail = self._log.forks.trail(self._log.self_id) if member.sealed else {}
-        self._writer: PacketWriter | None = None
-        self._ranges: dict[str, Range] = {}
-        self._in_packet = 0
-        """Messages and pieces of state in the open packet."""
-        self._alone = ""
-        """What may be too large for the open packet, and so stands alone in it."""
-        self._covered: Row = dict(self._known)
-        self._begun: Row = dict(self._known)
-        """What the target has when it has imported all packets before the one that is being written."""
-        self.exported = Exported(target, row=dict(self._known))
+        self.packet = LogicalPacket(member, target, place, options)
 
     def write(self) -> None:
         if self._options.kind == CREATION:
             self._snapshot()
             return
-        self._check_not_late()
+        known = self._log.epochs.row(self._target.id)
+        self._check_not_late(known)
         if self._member.sealed:
             # A request: its header tells the others what this replica has after its restore. Who is being
             # restored, too, is sent what this replica has of old: nobody else may have it.
-            self._open()
+            self.packet.begin()
             if ANSWER not in self._log.requested(self._target.id):
-                self._close(last=True)
+                self.packet.end()
                 return
         if self._log.requested(self._target.id):
-            self._open()
+            self.packet.begin()
         self._requested()
-        total = self._log.operations.count_lacking(self._known)
+        total = self._log.operations.count_lacking(known)
         with self._member.progress(f"exporting to {self._target.name}", total) as meter:
-            for entry in self._log.operations.lacking(self._known):
-                if self._is_enough(entry):
-                    self.exported.complete = False
+            for entry in self._log.operations.lacking(known):
+                if self.packet.is_enough(entry):
+                    self.packet.exported.complete = False
                     break
                 self._entry(entry)
                 meter.advance()
-        if self._writer is None and not self.exported.paths and (self._log.wanted() or self._is_to_show()):
-            self._open()
-        if self._writer is not None:
-            self._close(last=True)
+        if not self.packet.begun and (self._log.wanted() or self._is_to_show()):
+            self.packet.begin()
+        self.packet.end()
 
     def _is_to_show(self) -> bool:
         """Whether it is time to show what has come here, although there is nothing to tell: others cannot
         trim their logs before they know."""
         shown, last = self._log.notes.get(_SHOWN + self._target.id), self._log.epochs.exports(self._target.id)
-        if shown == self._mine or not last:
+        if shown == self._log.epochs.row(self._log.self_id) or not last:
             return False
         every = min(SHOW_EVERY, self._member.config.duration("multisite_keep") // 4)
         return not last[-1].time <= self._log.now() < last[-1].time + every
 
-    def _check_not_late(self) -> None:
+    def _check_not_late(self, known: Row) -> None:
         """Raises `TooLate`. A replica that is being restored asks for what it can get."""
-        gone = self._log.trimmed.beyond(self._known)
+        gone = self._log.trimmed.beyond(known)
         if not gone or self._member.sealed:
             return
         family, name = self._member.family, self._target.name
         origin, number = min(gone.items())
         raise TooLate(
             f"{name} is believed to lack operations that are not in the log any more: of"
-            f" {family.name_of(origin)} it has {self._known.get(origin, 0)}, and those up to {number} were"
+            f" {family.name_of(origin)} it has {known.get(origin, 0)}, and those up to {number} were"
             " trimmed. It is made anew from a snapshot. Let it tell what it has first (there: syncreplica"
             f" -export {family.myself.name}; here: syncreplica -import), then:"
             f" {remake(family, self._target.id)}. If it has them: multitool chepoch {name}"
@@ -211,49 +138,9 @@ class _Export:
 
     def _snapshot(self) -> None:
         """State and recent operations, for a new replica."""
-        self._open()
+        self.packet.begin()
         write_snapshot(self._member, self, f"exporting to {self._target.name}")
-        self._covered = dict(self._mine)
-        self._close(last=True)
-
-    def state(self, state: State) -> None:
-        """A piece of a snapshot."""
-        self._room_for(len(state.data) + 512, f"the {state.kind} of a snapshot")
-        assert self._writer is not None
-        self._writer.state(state)
-        self._in_packet += 1
-
-    def _is_enough(self, following: LogEntry) -> bool:
-        """Whether the packets that may still be written have no room for one more operation with its
-        messages. Messages count as if they could not be compressed. At least one operation always goes."""
-        if not self._options.limit or not self.exported.operations:
-            return False
-        left = self._options.limit - len(self.exported.paths)
-        return self._packets_for(following) > left
-
-    def _packets_for(self, entry: LogEntry) -> int:
-        """How many packets from the open one on an operation needs at most. Its messages go in their order,
-        none is cut, and one that is larger than a packet has its own."""
-        whole = entry.octets + len(entry.line) + _BESIDE * (len(entry.guids) + 2)
-        packets, left = 0, 0
-        if self._writer is not None:
-            if self._writer.fits(self._max, whole):
-                return 1
-            packets, left = 1, self._max - self._writer.size
-        sizes = parse(entry.line).messages.values() if entry.guids else ()
-        for size in (*sizes, len(entry.line) + _BESIDE):
-            folded = folded_at_most(size + _BESIDE)
-            if folded > left:
-                packets, left = packets + 1, self._max - _HEADS
-            left -= folded
-        return packets
-
-    def give_up(self) -> None:
-        """Remove everything that this export has written."""
-        if self._writer is not None:
-            self._writer.abort()
-        for path in self.exported.paths:
-            path.unlink(missing_ok=True)
+        self.packet.end(self._log.epochs.row(self._log.self_id))
 
     # -- one operation
 
@@ -271,18 +158,13 @@ class _Export:
                 self.left_out(entry, guid)
         self.operation(entry)
 
+    def state(self, state: State) -> None:
+        """A piece of a snapshot."""
+        self.packet.state(state)
+
     def operation(self, entry: LogEntry) -> None:
         """An operation, behind its messages."""
-        told = Operation(
-            entry.origin, entry.id, entry.time, owner_text(entry.owner), entry.line, entry.attributes
-        )
-        self._room_for(len(entry.line) + 512, f"operation {entry.id} on {entry.owner}")
-        assert self._writer is not None
-        self._writer.operation(told)
-        known = self._ranges.get(entry.origin)
-        self._ranges[entry.origin] = Range(known.start if known else entry.id, entry.id)
-        self._covered[entry.origin] = entry.id
-        self.exported.operations += 1
+        self.packet.operation(entry)
 
     def _spared(self, entry: LogEntry, missing: set[bytes]) -> LogEntry:
         """The operation as it can go without these messages. Records of messages that were cleaned up here
@@ -306,142 +188,24 @@ class _Export:
     ) -> None:
         """The messages of an operation, found by `bodies`."""
         for batch in (bodies or self._bodies).batches(entry.owner, guids, places):
-            self._write_messages(entry.owner, batch)
-            self.exported.messages += len(batch)
-            self.exported.octets += sum(body.size for body in batch)
-
-    def _write_messages(self, owner: Owner, batch: Sequence[MessageBody]) -> None:
-        """As many of these messages as have room go into the open packet together."""
-        size = sum(body.size for body in batch)
-        if len(batch) == 1:
-            self._room_for(size + 128, f"message {batch[0].guid.hex()} of {owner}")
-        elif self._writer is None or not self._writer.surely_fits(self._max, size + 128 * len(batch)):
-            middle = len(batch) // 2
-            self._write_messages(owner, batch[:middle])
-            self._write_messages(owner, batch[middle:])
-            return
-        assert self._writer is not None
-        self._writer.messages(batch)
-        self._in_packet += len(batch)
+            self.packet.messages(entry.owner, batch)
+            self.packet.exported.messages += len(batch)
+            self.packet.exported.octets += sum(body.size for body in batch)
 
     def _requested(self) -> None:
         """Write the messages for which the target has asked."""
         given_up = self._log.given_up.guids()
         for guid in self._log.requested(self._target.id):
             owners = self._log.operations.introducers(guid)
-            for owner in owners:
-                sent = self._in_packet, len(self.exported.paths)
-                for batch in self._bodies.batches(owner, [guid]):
-                    self._room_for(sum(body.size for body in batch), "a message that was asked for")
-                    assert self._writer is not None
-                    self._writer.messages(batch)
-                    self._in_packet += len(batch)
-                if sent != (self._in_packet, len(self.exported.paths)):
-                    break
-            else:  # it is not here, either
-                if owners and guid not in given_up:
-                    self._log.want(owners[0], [guid])
+            if any(self._found(owner, guid) for owner in owners) or guid in given_up:
+                continue
+            if owners:  # it is not here, either
+                self._log.want(owners[0], [guid])
 
-    # -- physical packets
-
-    def _room_for(self, octets: int, what: str) -> None:
-        """Make sure that the open packet has room. What is larger than a packet gets a packet of its own."""
-        if self._writer is not None and not self._empty() and not self._writer.fits(self._max, octets):
-            self._close(last=False)
-        if self._writer is None:
-            self._open()
-        assert self._writer is not None
-        if self._empty() and not self._writer.fits(self._max, octets):
-            self._alone = what
-
-    def _empty(self) -> bool:
-        return not self._ranges and not self._in_packet
-
-    def _open(self) -> None:
-        number = len(self.exported.paths) + 1
-        path = self._place(number, min(self._max, 1 << 20))
-        secret = self._member.secret()
-        self._writer = PacketWriter(
-            path,
-            self._header(number, last=False, widest=True),
-            signing=secret,
-            seal_to=self._seal_to(),
-            adopt=functools.partial(self._options.adopt, path) if self._options.adopt else None,
-        )
-
-    def _seal_to(self) -> Mapping[str, PublicKeys] | None:
-        if not self._member.config.switch("multisite_seal") or self._options.kind == CREATION:
-            return None
-        history = self._target.key_history
-        if history is None:
-            raise CyrusSyncError(
-                f"{self._target.name} has no public keys in the family file, and multisite_seal is set"
-            )
-        return {self._target.id: history.current}
-
-    def _close(self, *, last: bool) -> None:
-        assert self._writer is not None
-        number = len(self.exported.paths) + 1
-        path = self._writer.close(self._header(number, last=last))
-        self._writer = None
-        # Only now is it known: most messages are much smaller in a packet.
-        if path.stat().st_size > self._max:
-            self._member.warn(
-                f"{self._alone} is larger than -maxsize and goes in a packet of its own"
-                if self._alone
-                else f"{path} is larger than -maxsize: its header alone is"
-            )
-        self._alone = ""
-        self._ranges = {}
-        self._begun = dict(self._covered)
-        self._in_packet = 0
-        self.exported.paths.append(path)
-        self.exported.row = dict(self._covered)
-
-    def _heard(self) -> dict[str, tuple[int, ...]]:
-        """What others have shown, for the header."""
-        living = {one.id for one in self._member.family.living()} - {self._log.self_id}
-        return {
-            replica: (heard.incarnation, *(heard.row.get(origin, 0) for origin in sorted(self._mine)))
-            for replica, heard in self._log.heard.all().items()
-            if replica in living
-        }
-
-    def _header(self, number: int, *, last: bool, widest: bool = False) -> Header:
-        """`widest`: with all origins, for the room that it takes."""
-        family, myself = self._member.family, self._member.myself
-        begun = {origin: self._begun.get(origin, 0) for origin in self._mine}
-        ranges = {
-            origin: self._ranges.get(origin, Range(last_before + 1, last_before))
-            for origin, last_before in begun.items()
-            if widest or origin in self._ranges or last_before
-        }
-        if self._member.sealed and not self._ranges and not widest:
-            ranges = {}  # a request builds on nothing
-        return Header(
-            kind=self._options.kind,
-            family=family.id,
-            family_name=family.name,
-            sender=myself.id,
-            sender_name=myself.name,
-            sender_incarnation=myself.incarnation,
-            targets=(Target(self._target.id, self._target.name, self._target.incarnation),),
-            logical=self._logical,
-            number=number,
-            last=last,
-            created=self._log.now(),
-            ranges=ranges,
-            row=self._mine,
-            names={one: family.name_of(one) for one in {*self._mine, *ranges}},
-            comment=self._options.comment,
-            wanted=self._log.wanted(),
-            keys=history.text() if (history := myself.key_history) else "",
-            invitation=self._options.invitation if number == 1 else "",
-            heads=self._heads,
-            trail=self._trail,
-            forked={one.id: one.forked for one in family.replicas.values() if one.forked},
-            trimmed=self._log.trimmed.row(),
-            heard=self._heard(),
-            given_up=tuple(sorted(self._log.given_up.guids())),
-            snapshot=self._options.kind == CREATION,
-        )
+    def _found(self, owner: Owner, guid: bytes) -> bool:
+        """Write a message that one of an owner's operations has brought, if it is here."""
+        found = False
+        for batch in self._bodies.batches(owner, [guid]):
+            self.packet.asked_for(batch)
+            found = True
+        return found

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import MultisiteError, NotMaster
 from cyrus_sync.multisite.family import Replica
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base, Master
+from cyrus_sync.multisite.working import Work
 
 
 def hand_over(member: Member, owner: Owner, to: Replica) -> None:
@@ -55,7 +55,7 @@ def take_over(member: Member, owner: Owner, to: Replica, notice: Callable[[str],
             with log.db.transaction():
                 _hand_over(log, home, said)
         elif master.replica != to.id:
-            _Claim(member, lambda path: None, notice).claim(home, said)
+            _claim(member, home, said, notice)
 
 
 def _recorded_homes(member: Member, owner: Owner) -> dict[Owner, Master]:
@@ -69,14 +69,12 @@ def _recorded_homes(member: Member, owner: Owner) -> dict[Owner, Master]:
     return homes
 
 
-class _Claim(Import):
-    """Does without a packet what an import does when it meets a claim."""
-
-    def claim(self, owner: Owner, said: Master) -> None:
-        log = self._member.log
-        with log.db.transaction(), self._replay() as (context, replay):
-            log.proclaim(owner, said)
-            if said.replica == log.self_id:
-                replay.promoted(owner)
-            self._commit(context, replay)
-        self._afterwards()
+def _claim(member: Member, owner: Owner, said: Master, notice: Callable[[str], None]) -> None:
+    """Do without a packet what an import does when it meets a claim."""
+    log, work = member.log, Work(member, notice)
+    with log.db.transaction(), work.replay() as (context, replay):
+        log.proclaim(owner, said)
+        if said.replica == log.self_id:
+            replay.promoted(owner)
+        work.commit(context, replay)
+    work.afterwards()

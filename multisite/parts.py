@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.replay.packet_messages import PacketMessages
+from cyrus_sync.multisite.working import Work
 
 
 class Waiting(NamedTuple):
@@ -31,25 +31,18 @@ class Waiting(NamedTuple):
 class Parts:
     """What was applied and not confirmed yet, and the messages that it brought."""
 
-    def __init__(
-        self,
-        make: Callable[[], PacketMessages],
-        hold: Callable[[PacketMessages], object],
-        confirm: Callable[[Path, list[Waiting]], object],
-    ) -> None:
-        """`make` gives an empty stage, `hold` has the log hold what is left in one, and `confirm` is called
-        with each part that has been applied and what of it waits for masters."""
-        self._make = make
-        self._hold = hold
+    def __init__(self, work: Work, confirm: Callable[[Path, list[Waiting]], object]) -> None:
+        """`work` is given what they bring. `confirm` is called with each part that has been applied, and what
+        of it waits."""
+        self._work = work
         self._confirm = confirm
         self._done: list[tuple[Path, list[Waiting]]] = []
         self._goes_on = False
-        self.messages: PacketMessages | None = None
 
     def begin(self) -> None:
         """A part is about to be applied."""
-        if self.messages is None:
-            self.messages = self._make()
+        if self._work.messages is None:
+            self._work.messages = self._work.no_messages()
 
     def done(self, path: Path, waiting: list[Waiting], *, goes_on: bool) -> None:
         """A part has been applied. `goes_on`: operations of the next part need messages of this one."""
@@ -60,8 +53,8 @@ class Parts:
         """No further part follows at once: what was brought for operations that have not come is held in the
         log. Returns the parts that are confirmed by that."""
         done, self._done = self._done, []
-        if self.messages is not None and done and self._goes_on:
-            self._hold(self.messages)
+        if done and self._goes_on:
+            self._work.hold_messages()
         self.close()
         for path, waiting in done:
             self._confirm(path, waiting)
@@ -69,6 +62,6 @@ class Parts:
 
     def close(self) -> None:
         """Let go of all messages."""
-        if self.messages is not None:
-            self.messages.close()
-            self.messages = None
+        if self._work.messages is not None:
+            self._work.messages.close()
+            self._work.messages = None

@@ -128,7 +128,7 @@ def _restored_base(log: Log, owner: Owner, state: MailboxState) -> Base:
 def open_again(member: Member, after_restore: Callable[[Collection[Owner]], object]) -> None:
     """Open a sealed replica, whether or not everybody has answered (``-override``). `after_restore` tells
     anew what was merged, and arbitrates what others have said meanwhile
-    (`multisite.importing.Import.after_restore`)."""
+    (`multisite.working.Work.after_restore`)."""
     log = member.log
     myself = replace(member.myself, version=member.myself.version + 1)
     anew = log.forks.told_anew() - {FAMILY}

@@ -11,8 +11,8 @@ from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.rows import parse_entries, row_lines
 from cyrus_sync.multisite.family import Replica
-from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.working import bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool chepoch",

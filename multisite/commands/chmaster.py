@@ -8,9 +8,9 @@ from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.family import Replica
-from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.mastership import hand_over, take_over
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.working import bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool chmaster",

@@ -7,8 +7,8 @@ from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.giving_up import Lost, lost
-from cyrus_sync.multisite.importing import Import, bring_up_to_date
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.working import Work, bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool giveup",
@@ -37,7 +37,7 @@ def run(context: Context) -> int:
         for one in found:
             _say(context, member, naming, one, gone=one in gone and "n" not in options)
         if gone and "n" not in options:
-            Import(member, lambda _path: None, context.notice).give_up(one.guid for one in gone)
+            Work(member, context.notice).give_up(one.guid for one in gone)
     if not found:
         context.print("no message is lacking")
     return EX_OK if len(gone) == len(found) else EX_FAILURE

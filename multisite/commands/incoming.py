@@ -8,8 +8,8 @@ from pathlib import Path
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.files import TEMPORARY
 from cyrus_sync.common.one_dash import Parsed
+from cyrus_sync.multisite.candidates import packets_in
 from cyrus_sync.multisite.commands.context import Context
-from cyrus_sync.multisite.importing import packets_in
 from cyrus_sync.shipping.bays import Bay
 from cyrus_sync.shipping.conf import DEFAULT_CLASS
 from cyrus_sync.shipping.site import Site

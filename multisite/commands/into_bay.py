@@ -15,8 +15,8 @@ from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.commands import unsent
 from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.commands.unsent import Unsent
+from cyrus_sync.multisite.cutting import Exported, Place
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import Exported, Place
 from cyrus_sync.multisite.family import DEFAULT_CLASS
 from cyrus_sync.multisite.member import Member, directory_of
 from cyrus_sync.shipping.bays import choose_bay, free_name

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyrus_sync.multisite.commands.context import Context
+from cyrus_sync.multisite.cutting import Exported, Place
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import Exported, Place
 from cyrus_sync.multisite.member import Member
 
 

@@ -8,8 +8,8 @@ from cyrus_sync.common.one_dash import Grammar
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.errors import MultisiteError, NotMaster
-from cyrus_sync.multisite.importing import Import, bring_up_to_date
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.working import Work, bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool merge",
@@ -30,14 +30,14 @@ def run(context: Context) -> int:
     with context.member() as member:
         member.check_unsealed()
         bring_up_to_date(member, context.notice)
-        importing = Import(member, lambda path: None, context.notice)
+        work = Work(member, context.notice)
         for typed in context.options.operands:
             name = naming.internal(typed)
             things = [one for one in member.log.objects.in_conflict() if name in (one.wanted, one.local)]
             if not things:
                 raise MultisiteError(f"{typed} is in no conflict (multitool conflicts)")
             _check_master(member, typed, name)
-            if not importing.merge(things):
+            if not work.merge(things):
                 raise MultisiteError(f"{typed}: the two are not of one user and one kind, and stay two")
             context.log.info(f"merged {', '.join(one.local for one in things)} into {things[0].wanted}")
             context.print(f"merged into {naming.external(things[0].wanted)}")

@@ -12,8 +12,9 @@ from cyrus_sync.multisite.commands.keys import fingerprint_of
 from cyrus_sync.multisite.commands.passphrase import passphrase_of
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
 from cyrus_sync.multisite.creation import make_replica, snapshot_for
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import ExportOptions, packet_prefix
+from cyrus_sync.multisite.export import packet_prefix
 from cyrus_sync.multisite.family import check_replica_name
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import remove_replica

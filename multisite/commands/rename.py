@@ -9,9 +9,10 @@ from cyrus_sync.common.stores import role_of
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.errors import MultisiteError, NotMaster
-from cyrus_sync.multisite.importing import Import, bring_up_to_date
+from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import rename_replica
+from cyrus_sync.multisite.working import bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool rename",

@@ -8,9 +8,9 @@ from cyrus_sync.multisite.commands.agreeing import agreed
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.lsrestore import awaited, unheard_of, what_to_do
 from cyrus_sync.multisite.errors import MultisiteError, WentBack
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin, open_again
+from cyrus_sync.multisite.working import Work
 
 GRAMMAR = Grammar(
     "multitool restorereplica",
@@ -69,7 +69,7 @@ def _override(context: Context, member: Member) -> int:
     missing = ", ".join(awaited(member.family)) or "nobody"
     if not _may(context, f"What only these have would not be known here: {missing}.\nEnd the restore?"):
         return EX_FAILURE
-    open_again(member, Import(member, lambda path: None, context.notice).after_restore)
+    open_again(member, Work(member, context.notice).after_restore)
     context.warn(f"ended the restore without the answers of {missing}: this replica is open again")
     return EX_OK
 

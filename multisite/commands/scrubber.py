@@ -9,9 +9,9 @@ from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.health import span
-from cyrus_sync.multisite.importing import bring_up_to_date
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.scrubbing import Ages, Scrubbed, remake, scrub
+from cyrus_sync.multisite.working import bring_up_to_date
 
 GRAMMAR = Grammar(
     "multitool scrubber",

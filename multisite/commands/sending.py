@@ -13,7 +13,7 @@ from cyrus_sync.multisite.commands.context import Context
 from cyrus_sync.multisite.commands.into_bay import IntoBay
 from cyrus_sync.multisite.commands.into_file import IntoFile
 from cyrus_sync.multisite.commands.sizes import parse_count, parse_size
-from cyrus_sync.multisite.export import Exported, ExportOptions, Place
+from cyrus_sync.multisite.cutting import Exported, ExportOptions, Place
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.shipping.conf import check_address
 from cyrus_sync.shipping.mkorder import COMMENT_OPTIONS, read_comment

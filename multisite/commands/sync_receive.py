@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cyrus_sync.common.errors import EX_OK
 from cyrus_sync.common.one_dash import Grammar, Option
+from cyrus_sync.multisite.candidates import looks_like_packet
 from cyrus_sync.multisite.commands.context import EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.scheduled import (
     SCHEDULED_OPTIONS,
@@ -22,7 +23,6 @@ from cyrus_sync.multisite.commands.scheduled import (
     quietness,
 )
 from cyrus_sync.multisite.commands.turns import turn
-from cyrus_sync.multisite.importing import looks_like_packet
 from cyrus_sync.multisite.member import directory_of
 from cyrus_sync.shipping.run import deliver
 

@@ -8,8 +8,9 @@ from cyrus_sync.common.errors import EX_FAILURE, EX_OK, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context, others
 from cyrus_sync.multisite.commands.sending import SENDING_OPTIONS, Outlet, check_sending, outlet_of
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import ExportOptions, export, packet_prefix
+from cyrus_sync.multisite.export import export, packet_prefix
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.member import Member
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_kept
 from cyrus_sync.multisite.creation import replace_replica, snapshot_for
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError, TooLate, WentBack
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.restoring import begin
 from tests.multisite.world import Site
 

@@ -23,8 +23,8 @@ from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, root_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.stores.native.store import NativeStore
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import TooLate, WentBack
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.mastership import hand_over, take_over
 from tests.multisite import disasters, settling
 from tests.multisite.acts import ACTS, FOLDERS, WAYS, in_use, lacks_root, leave, live, rename

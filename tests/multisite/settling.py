@@ -15,6 +15,7 @@ from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.objects import Object
 from cyrus_sync.multisite.replay.merging import may_merge
+from cyrus_sync.multisite.working import Work
 from tests.multisite.disasters import Struck, make_anew
 from tests.multisite.world import Site, imported
 
@@ -79,7 +80,7 @@ def _give_up(history: Ending, site: Site) -> None:
     with site.member() as member:
         gone = [one.guid for one in lost(member) if not one.silent]
         if gone and not member.sealed:
-            Import(member, lambda _path: None, site.heard.append).give_up(gone)
+            Work(member, site.heard.append).give_up(gone)
             history.story.append(f"{site.name} gives up {[guid.hex()[:8] for guid in gone]}")
 
 
@@ -90,8 +91,8 @@ def _settle_at(history: Ending, site: Site) -> bool:
         if not things:
             return False
         thing = things[0]
-        importing = Import(member, lambda _path: None, site.heard.append)
-        if history.chance.random() < 0.5 and may_merge(member.log, thing) and importing.merge([thing]):
+        work = Work(member, site.heard.append)
+        if history.chance.random() < 0.5 and may_merge(member.log, thing) and work.merge([thing]):
             history.story.append(f"{site.name} merges {thing.local}")
             return True
     return any(_rename(other, thing) for other in history.sites)

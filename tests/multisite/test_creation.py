@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.multisite.creation import create_family, import_replica, make_replica
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.importing import NotApplied
 from tests.multisite.mail import append, create, message, same_everywhere
 from tests.multisite.world import TRUSTING, Site, carry

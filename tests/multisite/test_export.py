@@ -10,7 +10,8 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.stores.native.care.expire import expire
-from cyrus_sync.multisite.export import ExportOptions, export
+from cyrus_sync.multisite.cutting import ExportOptions
+from cyrus_sync.multisite.export import export
 from cyrus_sync.multisite.packet import PacketWriter
 from tests.multisite.mail import (
     BOB,

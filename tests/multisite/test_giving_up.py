@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.multisite.giving_up import lost
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import remove_replica
+from cyrus_sync.multisite.working import Work
 from tests.multisite.mail import append, create, header_of, leaving_out, message, rewritten, same_everywhere
 from tests.multisite.test_export import damage
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
@@ -36,7 +36,7 @@ def give_up(site: Site, *, force: bool = False) -> int:
     """``multitool giveup``; how many messages."""
     with site.member() as member:
         gone = [one.guid for one in lost(member) if force or not one.silent]
-        Import(member, lambda _path: None, site.heard.append).give_up(gone)
+        Work(member, site.heard.append).give_up(gone)
     return len(gone)
 
 

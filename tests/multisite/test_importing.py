@@ -14,10 +14,11 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.stores.staging import Staging
-from cyrus_sync.multisite import importing
+from cyrus_sync.multisite import applying
 from cyrus_sync.multisite.admission import Gap, Need
+from cyrus_sync.multisite.candidates import packets_in
 from cyrus_sync.multisite.creation import make_replica
-from cyrus_sync.multisite.importing import Import, packets_in
+from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.membership import remove_replica
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.operations import OperationState
@@ -487,7 +488,7 @@ def test_what_a_long_packet_brings_is_safe_before_its_end(
         carried_out(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(importing, "COMMIT_OPERATIONS", 2)
+        patched.setattr(applying, "COMMIT_OPERATIONS", 2)
         patched.setattr(Replay, "carry_out_taken", dies_in_the_third_turn)
         with pytest.raises(Killed):
             sanfran.import_from([path])

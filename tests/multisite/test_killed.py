@@ -21,10 +21,10 @@ import pytest
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.care.verify import verify
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.packet import PacketReader
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.replay import Replay
+from cyrus_sync.multisite.working import Work
 from tests.multisite.world import Site, exchange_until_quiet, family_of
 
 KILLS = int(os.environ.get("MULTISITE_KILLS", "8"))
@@ -33,7 +33,7 @@ MESSAGES = 320
 JANUARY = 1704103200
 TRIP = "trip"
 
-SMALL_STEPS = "import multisite.importing as i; i.COMMIT_EVERY, i.COMMIT_OPERATIONS = 1 << 14, 2;"
+SMALL_STEPS = "import cyrus_sync.multisite.applying as i; i.COMMIT_EVERY, i.COMMIT_OPERATIONS = 1 << 14, 2;"
 """Commits often, so that it is killed between commits, too."""
 PROGRAM = (
     "import sys; from cyrus_sync.multisite.multitool import syncreplica;"
@@ -211,17 +211,17 @@ class Killed(BaseException):
 
 def import_killed(site: Site, packet: Path, moment: str) -> None:
     """Import and die, before the mail store is committed, or after it and before the log is."""
-    unchanged = Import._commit
+    unchanged = Work.commit
 
-    def commit(importing: Import, context: ReplayContext, replay: Replay) -> None:
+    def commit(work: Work, context: ReplayContext, replay: Replay) -> None:
         if replay.consumed or moment == "before":
             if moment == "after":
                 context.batch.commit()
             raise Killed
-        unchanged(importing, context, replay)
+        unchanged(work, context, replay)
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Import, "_commit", commit)
+        patched.setattr(Work, "commit", commit)
         site.import_from([packet])
 
 

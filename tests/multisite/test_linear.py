@@ -13,7 +13,7 @@ import pytest
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.creation import import_replica, make_replica
-from cyrus_sync.multisite.export import ExportOptions
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.packet import Messages, writer
 
 from .mail import append, create, items_of, message, same_everywhere

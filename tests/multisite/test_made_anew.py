@@ -13,15 +13,15 @@ from unittest.mock import patch
 import pytest
 
 from cyrus_sync.multisite.creation import import_replica, make_replica, replace_replica, snapshot_for
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import NotApplied
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.founding import Founding
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.mastership import hand_over
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.replay.batch_writer import BatchWriter
 from cyrus_sync.multisite.restoring import begin
+from cyrus_sync.multisite.working import Work
 from tests.multisite.mail import append, create, message, same_everywhere
 from tests.multisite.test_export import BOB, damage
 from tests.multisite.world import TRUSTING, Site, carry, exchange_until_quiet, family_of
@@ -231,7 +231,7 @@ def test_that_is_told_by_the_next_exchange_where_the_end_of_it_was_interrupted(
     new = append(boston, "user.bob.Work", message("not answered yet"))
     carry(sanfran, boston, tmp_path / "t")
     with monkeypatch.context() as dying:
-        dying.setattr(Import, "after_restore", interrupted)
+        dying.setattr(Work, "after_restore", interrupted)
         with pytest.raises(KeyboardInterrupt):
             remade(sanfran, snapshot(boston, sanfran, tmp_path / "t"))
     exchange_until_quiet(sites, tmp_path)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import NotApplied
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.rescuing import rescue
 from tests.multisite.mail import BOB, append, create, message, rewritten, same_everywhere
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of

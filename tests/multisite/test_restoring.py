@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError, SiteSealed
-from cyrus_sync.multisite.export import ExportOptions
-from cyrus_sync.multisite.importing import Import
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import begin, open_again
+from cyrus_sync.multisite.working import Work
 from tests.multisite.mail import (
     append,
     create,
@@ -157,7 +157,7 @@ def test_where_nobody_else_answers_the_administrator_opens_it(sites: list[Site],
     carry(sanfran, boston, tmp_path / "t")
     assert sealed(boston)
     with boston.member() as member:
-        open_again(member, Import(member, print, print).after_restore)
+        open_again(member, Work(member, print).after_restore)
     assert not sealed(boston)
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)

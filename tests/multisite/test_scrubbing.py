@@ -10,8 +10,8 @@ import pytest
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.creation import import_replica, make_replica, replace_replica, snapshot_for
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import NotApplied, TooLate
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.founding import Founding
 from cyrus_sync.multisite.mastership import take_over
 from cyrus_sync.multisite.scrubbing import Ages, Scrubbed, scrub

@@ -11,8 +11,8 @@ import pytest
 
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import BadOperation, NotApplied, UnknownSender
-from cyrus_sync.multisite.export import ExportOptions
 from cyrus_sync.multisite.family import Replica
 from cyrus_sync.multisite.importing import drop_set_aside
 from cyrus_sync.multisite.membership import new_keys, remove_replica

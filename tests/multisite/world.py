@@ -17,8 +17,9 @@ from cyrus_sync.mailstore.canonical import write_yaml
 from cyrus_sync.mailstore.state import Scope, state_of
 from cyrus_sync.multisite.admission import Gap
 from cyrus_sync.multisite.creation import Pin, create_family, import_replica, make_replica
+from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import Forked
-from cyrus_sync.multisite.export import ExportOptions, export, packet_name
+from cyrus_sync.multisite.export import export, packet_name
 from cyrus_sync.multisite.importing import Import, Result
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import set_inbox_policy

@@ -271,7 +271,7 @@ def test_a_packet_that_nobody_believes_in_is_removed_after_a_kill(
     with monkeypatch.context() as patch:
         patch.setattr("cyrus_sync.multisite.oplog.epochs.Epochs.exported", die)
         # What crashed tidies nothing up.
-        patch.setattr("cyrus_sync.multisite.export._Export.give_up", lambda _: None)
+        patch.setattr("cyrus_sync.multisite.cutting.LogicalPacket.abort", lambda _: None)
         with pytest.raises(Killed):
             bangalore.syncreplica("-export", "-ship", "boston_hub")
     assert len(bangalore.outgoing()) == 1
