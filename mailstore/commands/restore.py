@@ -14,9 +14,9 @@ With --expunged, messages come back that were expunged here and have not expired
 that were moved to another mailbox are expunged in the first one, and come back there, too.
 
 With --as-of, what is brought back is what was here at that time: mailboxes under the names that they had
-then, with the flags and rights of then where they are made. What the target has is not changed: to see
-everything as it was, restore to another name (--as), or to an empty server. A user or mailbox that was
-deleted since comes back in this way. mailstore dump --as-of shows it before.
+then, with the flags and rights of then where they are made. What the target has is not changed, and is named
+where it is not as it was: to see everything as it was, restore to another name (--as), or to an empty server.
+A user or mailbox that was deleted since comes back in this way. mailstore dump --as-of shows it before.
 
 With --from TARGET (s3:, s3:BUCKET/PREFIX or file:DIRECTORY, as in mailstore backup) the mail is that of a
 backup: the newest one, or with --as-of TIME that of this time. A backup has the history of its time in it: so
@@ -288,7 +288,7 @@ class _Restore:
 
     async def _decide(self, plan: RestorePlan, carrier: Carrier) -> int:
         context, args = self._context, self._args
-        for line in described(plan, context.external):
+        for line in described(plan, context.external, stays=args.as_of is not None):
             context.print(line)
         status = EX_FAILURE if any(box.trouble or box.absent for box in plan.boxes) else EX_OK
         if plan.idle:

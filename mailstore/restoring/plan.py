@@ -13,7 +13,7 @@ What was expunged comes back under new UIDs: those who saw it go must see it com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -44,11 +44,24 @@ class Addition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """What the target has under a name: the mailbox, the GUIDs that are alive in it, its true CRCs."""
+    """What the target has under a name: the mailbox, the flags of what is alive in it, by GUID (None: of two
+    messages that are the same), and its true CRCs."""
 
     state: MailboxState
-    guids: Collection[bytes]
+    flags: Mapping[bytes, str | None]
     crcs: tuple[int, int]
+
+
+class Stays(NamedTuple):
+    """What a mailbox at the target has otherwise, and keeps: messages with other flags, messages that are not
+    wished for, and whether its rights are others."""
+
+    flags: int = 0
+    messages: int = 0
+    rights: bool = False
+
+
+NOTHING_STAYS = Stays()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,9 @@ class BoxPlan:
     """UIDs of live records whose messages this store does not have (any more)."""
     additions: tuple[Addition, ...] = ()
     annotations: tuple[Annotation, ...] = ()
+    elsewhere: str = ""
+    """What the target calls the mailbox of which a copy is made."""
+    stays: Stays = NOTHING_STAYS
     trouble: str = ""
     """Why this mailbox cannot be restored; then nothing is done."""
 
@@ -85,11 +101,11 @@ class BoxPlan:
 
 
 def plan_creation(
-    reader: OwnerReader, wish: Wish, revive: Revive | None, *, partition: str, id_in_use: bool, now: int
+    reader: OwnerReader, wish: Wish, revive: Revive | None, *, partition: str, elsewhere: str, now: int
 ) -> BoxPlan:
-    """Make the mailbox anew. `id_in_use`: the target has its uniqueid elsewhere."""
+    """Make the mailbox anew. `elsewhere`: the name under which the target has its uniqueid."""
     state = replace(wish.state, name=wish.target, acl=wish.acl, partition=partition, quotaroot="")
-    if wish.renamed or id_in_use:
+    if wish.renamed or elsewhere:
         state = replace(state, uniqueid=new_uniqueid(), uidvalidity=max(now, state.uidvalidity + 1))
     if state.intermediate:
         return BoxPlan(wish, state, create=True)
@@ -123,6 +139,7 @@ def plan_creation(
         crcs=crcs,
         absent=frozenset(absent),
         additions=_numbered(back, state.last_uid),
+        elsewhere=elsewhere,
     )
 
 
@@ -165,12 +182,17 @@ def plan_addition(
     if _kind(wish.state.mbtype) != _kind(state.mbtype):
         return BoxPlan(wish, state, create=False, trouble="it is a mailbox of another type there")
     same_box = (wish.state.uniqueid, wish.state.uidvalidity) == (state.uniqueid, state.uidvalidity)
-    known = {*there.guids, *skip}
+    known = {*there.flags, *skip}
+    ours: set[bytes] = set()
+    other_flags = 0
     kept: list[Record] = []
     renumbered: list[Record] = []
     gone: dict[bytes, Record] = {}
     absent: set[int] = set()
     for batch in reader.records(wish.state.uniqueid):
+        live = [record for record in batch if not record.expunged]
+        ours.update(record.guid for record in live)
+        other_flags += sum(_has_other_flags(record, there.flags.get(record.guid)) for record in live)
         wanted = [
             r for r in batch if r.guid not in known and (not r.expunged or (revive and revive.wants(r)))
         ]
@@ -199,7 +221,12 @@ def plan_addition(
             *_numbered(renumbered, last_uid),
         ),
         annotations=lacking_annotations(wish.state.annotations, state.annotations),
+        stays=Stays(other_flags, len(there.flags.keys() - ours), wish.acl != state.acl),
     )
+
+
+def _has_other_flags(record: Record, theirs: str | None) -> bool:
+    return theirs not in (None, record.flags) and set(str(theirs).split()) != set(record.flags.split())
 
 
 def _kind(mbtype: str) -> str:

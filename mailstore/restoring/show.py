@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.mailstore.restoring.everybody import Tally
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
 from cyrus_sync.mailstore.restoring.survey import MetaPlan, RestorePlan
 
 
-def described(plan: RestorePlan, external: Callable[[str], str]) -> Iterator[str]:
-    """What `plan` does, or why a part of it does nothing. `external` makes a mailbox name readable."""
+def described(plan: RestorePlan, external: Callable[[str], str], *, stays: bool = False) -> Iterator[str]:
+    """What `plan` does, or why a part of it does nothing. `external` makes a mailbox name readable. `stays`:
+    also what the target has otherwise, and keeps."""
     for box in plan.boxes:
-        text = _box(box)
+        text = "; ".join(filter(None, [_box(box, external), _stays(box) if stays else ""]))
         if text:
             name = external(box.wish.state.name)
             if box.wish.renamed:
                 name += f" -> {external(box.wish.target)}"
             yield f"{name}: {text}"
+    for name in plan.besides if stays else ():
+        yield f"{external(name)}: stays as it is: it is not among what is restored"
     if plan.meta is not None:
-        yield from _meta(plan.meta, external)
+        yield from _meta(plan.meta, external, stays=stays)
 
 
 def summary(plan: RestorePlan) -> str:
@@ -48,7 +52,24 @@ def _messages(number: int) -> str:
     return _count(number, "message", "messages")
 
 
-def _box(box: BoxPlan) -> str:
+def _held(box: BoxPlan, number: int, which: str = "") -> str:
+    """So many of what a mailbox holds."""
+    one = f"{which} script" if is_sieve(box.wish.state) else f"{which} message"
+    return _count(number, one.strip(), f"{one.strip()}s")
+
+
+def _stays(box: BoxPlan) -> str:
+    """ "" if there is nothing that stays."""
+    flags, others, rights = box.stays
+    said = [_held(box, others, "other")] if others else []
+    if flags:
+        said.append(f"other flags of {_held(box, flags)}")
+    if rights:
+        said.append("other rights")
+    return f"stays as it is there: {', '.join(said)}" if said else ""
+
+
+def _box(box: BoxPlan, external: Callable[[str], str]) -> str:
     """ "" if there is nothing to say."""
     if box.trouble:
         return f"cannot be restored: {box.trouble}"
@@ -56,23 +77,27 @@ def _box(box: BoxPlan) -> str:
     if box.create and box.state.intermediate:
         said.append("create the name")
     elif box.create:
-        said.append(f"create with {_messages(box.messages)}")
+        said.append(f"create with {_held(box, box.messages)}")
         if box.new_identity:
-            said.append("as a copy with a new uniqueid")
+            there = f" (there it is {external(box.elsewhere)})" if box.elsewhere else ""
+            said.append(f"as a copy with a new uniqueid{there}")
     revived = sum(one.revived for one in box.additions)
     added = len(box.additions) - revived
     if added:
-        said.append(f"add {_messages(added)}")
+        said.append(f"add {_held(box, added)}")
     if revived:
-        said.append(f"bring back {_count(revived, 'expunged message', 'expunged messages')}")
+        said.append(f"bring back {_held(box, revived, 'expunged')}")
     if box.annotations and not box.create:
         said.append(f"add {_count(len(box.annotations), 'annotation', 'annotations')}")
     if box.absent:
-        said.append(f"{_messages(len(box.absent))} cannot be restored: not stored here")
+        said.append(f"{_held(box, len(box.absent))} cannot be restored: not stored here")
     return "; ".join(said)
 
 
-def _meta(meta: MetaPlan, external: Callable[[str], str]) -> Iterator[str]:
+def _meta(meta: MetaPlan, external: Callable[[str], str], *, stays: bool) -> Iterator[str]:
+    for name in meta.stays if stays else ():
+        what = f"script {name}" if name.endswith(".script") else f"quota {external(name)}"
+        yield f"{meta.userid}: {what}: stays as it is there: it is another one"
     for quota in meta.quotas:
         limits = ", ".join(f"{name} {limit}" for name, limit in quota.limits.items())
         yield f"quota {external(quota.root)}: {limits}"

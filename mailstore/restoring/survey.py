@@ -18,7 +18,7 @@ from cyrus_sync.common.model import (
     SieveScript,
     UserState,
 )
-from cyrus_sync.common.names import Owner, inbox_of, is_inbox, owner_of
+from cyrus_sync.common.names import Owner, inbox_of, is_deleted, is_inbox, owner_of
 from cyrus_sync.common.protocol.crc import ANNOT_SEED, mailbox_crcs
 from cyrus_sync.common.replica import Replica
 from cyrus_sync.common.sieve import from_message
@@ -40,6 +40,8 @@ class MetaPlan:
     scripts: tuple[SieveScript, ...] = ()
     """Only where scripts travel by commands."""
     activate: str = ""
+    stays: tuple[str, ...] = ()
+    """Scripts by file name, and quota roots, of which the target has others; it keeps them."""
 
     @property
     def idle(self) -> bool:
@@ -54,6 +56,8 @@ class RestorePlan:
     meta: MetaPlan | None = None
     source: str = ""
     """The user here whose scripts `meta` speaks of."""
+    besides: list[str] = field(default_factory=list)
+    """Mailboxes of the user at the target that are not wished for, and stay."""
 
     @property
     def idle(self) -> bool:
@@ -95,7 +99,13 @@ class TargetSurvey:
             for one in wish.mailboxes
             if self._sieve_mailbox or not is_sieve(one.state)
         ]
-        return RestorePlan(boxes, self._plan_meta(wish, there), source)
+        wished = {one.target for one in wish.mailboxes}
+        besides = [
+            state.name
+            for state in there.mailboxes
+            if state.name not in wished and not (state.intermediate or is_deleted(state.name))
+        ]
+        return RestorePlan(boxes, self._plan_meta(wish, there), source, besides)
 
     async def plan_mailbox(self, wish: Wish) -> BoxPlan:
         """One mailbox alone. The user whose it will be has to exist at the target."""
@@ -138,10 +148,10 @@ class TargetSurvey:
         if wish.state.intermediate and found is not None:
             return BoxPlan(wish, found, create=False)
         if found is None or found.intermediate:
-            in_use = not wish.renamed and await self._id_in_use(wish, known)
+            elsewhere = "" if wish.renamed else await self._elsewhere(wish, known)
             inbox = next((state for state in known if is_inbox(state.name)), None)
             partition = self._partition or (inbox or wish.state).partition
-            return await self._threads.run(self._creation, wish, partition, in_use)
+            return await self._threads.run(self._creation, wish, partition, elsewhere)
         if same(wish, found) and self._revive is None:
             return BoxPlan(wish, found, create=False)
         state, records = await self.replica.get_full_mailbox(wish.target)
@@ -149,18 +159,20 @@ class TargetSurvey:
         skip = await self._scripts_not_wanted(wish, state, records) if is_sieve(wish.state) else set()
         return await self._threads.run(self._addition, wish, there, skip)
 
-    async def _id_in_use(self, wish: Wish, known: Sequence[MailboxState]) -> bool:
+    async def _elsewhere(self, wish: Wish, known: Sequence[MailboxState]) -> str:
+        """Under which other name the target has a mailbox of this uniqueid, "" if it has none."""
         uniqueid = wish.state.uniqueid
-        if any(state.uniqueid == uniqueid and state.name != wish.target for state in known):
-            return True
+        found = [state.name for state in known if state.uniqueid == uniqueid]
         with suppress(ReplyError):  # releases before 3.6 cannot be asked so
-            return any(state.name != wish.target for state in await self.replica.get_uniqueids([uniqueid]))
-        return False
+            found += [state.name for state in await self.replica.get_uniqueids([uniqueid])]
+        return next((name for name in found if name != wish.target), "")
 
-    def _creation(self, wish: Wish, partition: str, in_use: bool) -> BoxPlan:
+    def _creation(self, wish: Wish, partition: str, elsewhere: str) -> BoxPlan:
         now = int(self._clock())
         with self._store.read(wish.owner) as reader:
-            return plan_creation(reader, wish, self._revive, partition=partition, id_in_use=in_use, now=now)
+            return plan_creation(
+                reader, wish, self._revive, partition=partition, elsewhere=elsewhere, now=now
+            )
 
     def _addition(self, wish: Wish, there: There, skip: set[bytes]) -> BoxPlan:
         with self._store.read(wish.owner) as reader:
@@ -191,16 +203,17 @@ class TargetSurvey:
         return found
 
     def _plan_meta(self, wish: UserWish, there: UserState) -> MetaPlan:
-        roots = {quota.root for quota in there.quotas}
+        roots = {quota.root: quota.limits for quota in there.quotas}
         seen = {one.uniqueid for one in there.meta.seen}
         subscribed = set(there.meta.subscriptions)
         scripts: tuple[SieveScript, ...] = ()
         activate = ""
+        stays = [q.root for q in wish.quotas if roots.get(q.root, q.limits) != q.limits]
         if not self._sieve_mailbox:
-            names = {script.filename for script in there.meta.sieve}
-            scripts = tuple(
-                s for s in wish.meta.sieve if s.filename.endswith(".script") and s.filename not in names
-            )
+            names = {script.filename: script.guid for script in there.meta.sieve}
+            mine = [s for s in wish.meta.sieve if s.filename.endswith(".script")]
+            stays += [s.filename for s in mine if names.get(s.filename, s.guid) != s.guid]
+            scripts = tuple(s for s in mine if s.filename not in names)
             if not any(script.active for script in there.meta.sieve):
                 activate = next((s.filename for s in wish.meta.sieve if s.active), "")
         return MetaPlan(
@@ -210,16 +223,19 @@ class TargetSurvey:
             seen=tuple(one for one in wish.meta.seen if one.uniqueid not in seen),
             scripts=scripts,
             activate=activate,
+            stays=tuple(stays),
         )
 
 
 def _there(state: MailboxState, records: RecordSource, deleted_stay: bool) -> There:
-    guids: set[bytes] = set()
+    flags: dict[bytes, str | None] = {}
     crcs = (0, ANNOT_SEED)
     for batch in records:
         crcs = mailbox_crcs(batch, crcs)
-        guids.update(record.guid for record in batch if deleted_stay or not record.expunged)
-    return There(state, guids, crcs)
+        for record in batch:
+            if deleted_stay or not record.expunged:
+                flags[record.guid] = None if record.guid in flags else record.flags
+    return There(state, flags, crcs)
 
 
 def _live(records: RecordSource) -> list[Record]:

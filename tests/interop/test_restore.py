@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.names import Owner
+from tests.mailstore.past import time_goes_by
 
 from .csync import differences, scripts_of, state_of
 from .cyrus import Cyrus
-from .fill import fill_everything, message
+from .fill import change_everything, fill_everything, message
 from .imap import quote
 from .ours import BIN, Ours
 from .proxy import Proxy
@@ -27,13 +28,17 @@ def ours(real_cyrus: None) -> Iterator[Ours]:
         installation.verify()
 
 
+def mailstore(ours: Ours, to: Cyrus, *command: str) -> Finished:
+    """Run a command with the server `to` in its configuration."""
+    config = ours.client_config(to.csync)
+    return ours._run([str(BIN / "mailstore"), "-C", str(config), *command], 120).check()
+
+
 def restore(ours: Ours, to: Cyrus, *args: str) -> Finished:
     """Run the command with --yes; a second run must have nothing to do."""
-    config = ours.client_config(to.csync)
-    command = ["restore", "--yes", *args]
-    done = ours._run([str(BIN / "mailstore"), "-C", str(config), *command], 120).check()
-    again = ours._run([str(BIN / "mailstore"), "-C", str(config), *command], 120).check()
-    assert again.out.startswith("nothing to do at "), again.out
+    done = mailstore(ours, to, "restore", "--yes", *args)
+    again = mailstore(ours, to, "restore", "--yes", *args)
+    assert "nothing to do at " in again.out and "to be done" not in again.out, again.out
     return done
 
 
@@ -120,6 +125,69 @@ def test_expunged_messages_come_back_into_a_folder_apart(master: Cyrus, ours: Ou
         assert imap.status("INBOX/Found")["MESSAGES"] == 3
         imap.append("INBOX/Found", message("goes on"))
     master.sync_client("-u", user, to=ours.csync).check()
+
+
+@pytest.mark.every_release
+@pytest.mark.covers("mailstore: commands and options", "restore --as-of", "restore --dry-run")
+def test_a_state_of_yesterday_comes_to_an_empty_server_and_to_one_where_the_user_lives_on(
+    master: Cyrus, fresh_replica: Cyrus, ours: Ours, user: str
+) -> None:
+    other = f"{user}b"
+    fill_everything(master, user, other)
+    master.sync_client("-u", user, other, to=ours.csync).check()
+    yesterday, seen, scripts = (
+        state_of(master.csync, user),
+        view(master, user),
+        scripts_of(master.csync, user),
+    )
+    time_goes_by(ours.root, 86400, user)
+    change_everything(master, user, other)
+    with master.imap(user) as imap, master.sieve(user) as sieve:
+        imap.select("INBOX")
+        imap.store("2,3", "+FLAGS", "\\Deleted")
+        imap.ok("EXPUNGE")
+        imap.ok("CREATE", quote("INBOX/of today"))
+        imap.append("INBOX/of today", message("today"))
+        sieve.ok(b'DELETESCRIPT "spare"')
+    master.sync_client("-u", user, other, to=ours.csync).check()
+    today, seen_today = state_of(master.csync, user), view(master, user)
+    as_of = [user, "--as-of", "12h"]
+
+    def dry_run(to: Cyrus) -> str:
+        return mailstore(ours, to, "restore", "--dry-run", *as_of).out
+
+    shown = dry_run(fresh_replica)
+    assert f"user/{user}/lists/cyrus: create with " in shown and f"user/{user}/dotted.name: create " in shown
+    assert "moved" not in shown and "of today" not in shown
+    with fresh_replica.imap() as admin:
+        assert admin.mailboxes() == [], "a dry run changes nothing"
+    restore(ours, fresh_replica, *as_of)
+    assert differences(yesterday, state_of(fresh_replica.csync, user)) == []
+    assert view(fresh_replica, user) == seen
+    assert scripts_of(fresh_replica.csync, user) == scripts
+
+    shown = dry_run(master)
+    assert differences(today, state_of(master.csync, user)) == [], "a dry run changes nothing"
+    told = restore(ours, master, *as_of).out
+    assert told.startswith(shown), "the dry run has said all of it"
+    assert f"user/{user}: add 3 messages; stays as it is there: other flags of 1 message\n" in told
+    assert re.search(
+        r"#sieve: add 1 script; stays as it is there: 1 other script$|main.script: stays as", told, re.M
+    )
+    assert f"{user}: quota user/{user}: stays as it is there: it is another one\n" in told
+    copy = f"create with 4 messages; as a copy with a new uniqueid (there it is user/{user}/lists/moved)"
+    assert f"user/{user}/lists/cyrus: {copy}\n" in told
+    assert f"user/{user}/dotted.name: create with 1 message" in told
+    assert f"user/{user}/of today: stays as it is: it is not among what is restored\n" in told
+    assert f"{user}: subscribe to user/{user}/with space\n" in told
+    now = view(master, user)
+    for name, box in seen_today.mailboxes.items():
+        assert {uid: now.mailboxes[name].messages[uid] for uid in box.messages} == box.messages, name
+    for name, box in seen.mailboxes.items():
+        assert subjects(box) <= subjects(now.mailboxes[name]), name
+    found = scripts_of(master.csync, user)
+    assert found["spare"] == scripts["spare"], "the script that he deleted is there again"
+    assert found["main"] == (b"discard;\r\n", True), "and the one that he has changed is his"
 
 
 def test_another_user_gets_a_copy_that_is_his_own(

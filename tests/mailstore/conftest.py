@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ from cyrus_sync.common.names import owner_of
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.mailstore.cli import main
+from tests.mailstore.past import time_goes_by
 from tests.reactors import new_reactor
 
 MESSAGE = b"From: a@example.org\r\nSubject: hello\r\n\r\nhi\r\n"
@@ -120,18 +119,7 @@ def alice(site: Site) -> Iterator[Site]:
 
 def later(site: Site, seconds: int, user: str = "alice", *, dated: bool = False) -> None:
     """Let what was done so far have been done so much earlier. `dated`: what is dumped says so, too."""
-    (index,) = Path(site.path).glob(f"*/users/*/{user}/index.sqlite")
-    with closing(sqlite3.connect(index, isolation_level=None)) as connection:
-        connection.execute("UPDATE history SET at = at - ?", (seconds,))
-        connection.execute("UPDATE owner SET known_since = known_since - ?", (seconds,))
-        if dated:
-            connection.execute(
-                "UPDATE records SET last_updated = last_updated - ? WHERE expunged = 1", (seconds,)
-            )
-            for table in ("mailboxes", "tombstones"):
-                connection.execute(
-                    f"UPDATE {table} SET deleted_at = deleted_at - ? WHERE deleted_at > 0", (seconds,)
-                )
+    time_goes_by(site.path, seconds, user, dated=dated)
 
 
 @pytest.fixture(autouse=True)
