@@ -23,6 +23,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,21 +78,24 @@ class CachedOwner:
         self.path = path
         self.image = Image(path / "image")
         self.packs = path / "packs"
+        self._state, self._lock = str(path / "state"), path / LOCK
 
     def lock(self, timeout: float) -> FileLock:
         """`MailboxLocked` after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
-            make_directories(self.path, lasting=False)
-            with contextlib.suppress(Gone, FileNotFoundError):
-                return FileLock(self.path / LOCK, max(deadline - time.monotonic(), 0))
+            with contextlib.suppress(Gone):
+                try:
+                    return FileLock(self._lock, max(deadline - time.monotonic(), 0))
+                except FileNotFoundError:
+                    make_directories(self.path, lasting=False)
 
     @contextlib.contextmanager
     def gate(self, *, closed: bool, timeout: float) -> Iterator[Gate]:
         """Readers come through together, and whoever has `closed` it is alone. `MailboxLocked` after
         `timeout` seconds; FileNotFoundError where nothing is here of the owner."""
         flags = (os.O_RDWR | os.O_CREAT) if closed else os.O_RDONLY
-        descriptor = os.open(self.path / "state", flags | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._state, flags | os.O_CLOEXEC, 0o600)
         try:
             if not _flock(descriptor, fcntl.LOCK_EX if closed else fcntl.LOCK_SH, timeout):
                 raise MailboxLocked()
@@ -110,7 +114,7 @@ class CachedOwner:
     def touch(self) -> None:
         """Somebody has asked for the owner: it is not the first one to go."""
         with contextlib.suppress(FileNotFoundError):
-            os.utime(self.path / "state")
+            os.utime(self._state)
 
     def generation(self, name: str) -> Path:
         return self.path / name
@@ -225,6 +229,12 @@ def pack_lengths(index: Path) -> dict[int, int]:
         return dict(connection.execute("SELECT pack, length FROM packs"))
 
 
-def directory_of(cache: Path, owner: Owner) -> Path:
+@lru_cache(maxsize=4096)
+def cached_owner(cache: Path, owner: Owner) -> CachedOwner:
     """Where the cache has an owner: as a partition would."""
-    return Layout({"": cache}, "", cache).directory(owner, "")
+    return CachedOwner(Layout({"": cache}, "", cache).directory(owner, ""))
+
+
+def directory_of(cache: Path, owner: Owner) -> Path:
+    """The path of `cached_owner`."""
+    return cached_owner(cache, owner).path

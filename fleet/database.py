@@ -1,9 +1,9 @@
 """PostgreSQL servers as a node uses them: a few connections each, single statements, and a time limit.
 
-Every statement is a transaction of its own, and nothing is remembered in a connection. So a pooler that
-works by transaction may stand between, and a server may be replaced by its standby at any time. A server
-that does not answer, or is a standby that may not be written to, is *away* (`errors.Away`). After the first
-one who waited in vain nobody waits for it, until it answers again (`rest`).
+Every statement is a transaction of its own, and nothing has to be remembered in a connection (`prepared`). So
+a pooler that works by transaction may stand between, and a server may be replaced by its standby at any time.
+A server that does not answer, or is a standby that may not be written to, is *away* (`errors.Away`). After
+the first one who waited in vain nobody waits for it, until it answers again (`rest`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from psycopg import errors, waiting
 
 from cyrus_sync.common.stores.native.rows import storable
 from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.prepared import NoAnswer, PreparedStatements, Statement
 from cyrus_sync.fleet.rest import Rest
 
 Row = tuple[Any, ...]
@@ -47,13 +48,17 @@ class Silent(Lost):
     """No answer came in time. There is no use in asking once more at once."""
 
 
-class _NoAnswer(psycopg.OperationalError):
-    pass
-
-
 class _Line(psycopg.Connection[Row]):
     """A connection that does not wait for ever: a server that was stopped, or cut off, is no error of
     TCP's."""
+
+    _statements: PreparedStatements | None = None
+
+    def prepared(self, statement: Statement, values: Sequence[object]) -> list[Row] | None:
+        """`PreparedStatements.execute`."""
+        if self._statements is None:
+            self._statements = PreparedStatements(self.pgconn)
+        return self._statements.execute(statement, values, PATIENCE)
 
     def wait(self, gen: Any, *arguments: Any, **more: Any) -> Any:
         return super().wait(_within(gen, time.monotonic() + PATIENCE), *arguments, **more)
@@ -66,7 +71,7 @@ def _within(work: Generator[Any, Any, Any], deadline: float) -> Generator[Any, A
         while True:
             ready = yield state
             if ready == waiting.Ready.NONE and time.monotonic() > deadline:
-                raise _NoAnswer(f"no answer within {PATIENCE:g} s")
+                raise NoAnswer(f"no answer within {PATIENCE:g} s")
             state = work.send(ready)
     except StopIteration as done:
         return done.value
@@ -90,7 +95,7 @@ class Server:
         known: Mapping[str, Any] = psycopg.conninfo.conninfo_to_dict(self.url)
         return f"{known.get('host', '')}:{known.get('port', 5432)}/{known.get('dbname', '')}"
 
-    def ask(self, query: str, *values: object) -> list[Row]:
+    def ask(self, query: str | Statement, *values: object) -> list[Row]:
         """A query that changes nothing; asked once more where a connection had died meanwhile."""
         try:
             return self.run(lambda line: _fetch(line, query, values))
@@ -99,7 +104,7 @@ class Server:
         except Lost:
             return self.run(lambda line: _fetch(line, query, values))
 
-    def tell(self, query: str, *values: object) -> list[Row]:
+    def tell(self, query: str | Statement, *values: object) -> list[Row]:
         """One statement that changes something; what it returns. `Lost`: it may have been carried out."""
         return self.run(lambda line: _fetch(line, query, values))
 
@@ -118,7 +123,7 @@ class Server:
             except _AWAY as error:
                 self._drop_all(line)
                 text = f"PostgreSQL at {self.name}: {_text(error)}"
-                if isinstance(error, _NoAnswer):
+                if isinstance(error, NoAnswer):
                     self._rest.begin(text)
                     raise Silent(text) from error
                 raise Lost(text) from error
@@ -133,9 +138,7 @@ class Server:
                 yield line
             finally:
                 with self._lock:
-                    keep = (
-                        not line.closed and line.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-                    )
+                    keep = line.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
                     if keep:
                         self._idle.append(line)
                 if not keep:
@@ -194,7 +197,12 @@ def fits(text: str) -> bool:
     return storable(text) and "\0" not in text
 
 
-def _fetch(line: _Line, query: str, values: Sequence[object]) -> list[Row]:
+def _fetch(line: _Line, query: str | Statement, values: Sequence[object]) -> list[Row]:
+    if isinstance(query, Statement):
+        rows = line.prepared(query, values)
+        if rows is not None:
+            return rows
+        query = query.query
     cursor = line.cursor(binary=True)
     cursor.execute(query.encode(), values or None)
     return cursor.fetchall() if cursor.description else []

@@ -19,8 +19,10 @@ that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +38,9 @@ _MAGIC = b"CSJ1"
 _WHOLE = 1
 _LEVEL = 3
 _USER_VERSION = 60
+
+_mine = threading.local()
+"""What only one thread may use at a time, and takes longer to make than to use."""
 
 
 class Change(NamedTuple):
@@ -70,18 +75,18 @@ class Image:
     @property
     def format(self) -> int:
         """The number of the index's format, where SQLite has it (file format 1.3.15)."""
-        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 (at every commit)
-            return int.from_bytes(os.pread(file.fileno(), 4, _USER_VERSION), "big")
+        with self._opened(os.O_RDONLY) as file:
+            return int.from_bytes(os.pread(file, 4, _USER_VERSION), "big")
 
     def encode(self, change: Change) -> tuple[bytes, list[tuple[int, bytes]]]:
         """`change` as a difference to this image, and what `write` makes of it."""
         numbers = sorted(change.pages)
         digest = xxhash.xxh64()
         differences, writes = [], []
-        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 (at every commit)
+        with self._opened(os.O_RDONLY) as file:
             for first, count in runs(numbers):
                 new = b"".join(change.pages[number] for number in range(first, first + count))
-                old = os.pread(file.fileno(), len(new), (first - 1) * change.page)
+                old = os.pread(file, len(new), (first - 1) * change.page)
                 digest.update(new)
                 differences.append(_xor(new, old))
                 writes.append(((first - 1) * change.page, new))
@@ -91,10 +96,20 @@ class Image:
 
     def write(self, writes: Sequence[tuple[int, bytes]], octets: int) -> None:
         """Make the image what `encode` has described; it has so many octets then."""
-        with open(self.path, "r+b", buffering=0) as file:  # noqa: PTH123 (at every commit)
+        with self._opened(os.O_RDWR) as file:
             for offset, data in writes:
-                os.pwrite(file.fileno(), data, offset)
-            os.ftruncate(file.fileno(), octets)
+                os.pwrite(file, data, offset)
+            if os.fstat(file).st_size != octets:
+                os.ftruncate(file, octets)
+
+    @contextlib.contextmanager
+    def _opened(self, flags: int) -> Iterator[int]:
+        """A descriptor, which is all that is needed at each commit."""
+        descriptor = os.open(self.path, flags | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def apply(self, data: bytes) -> None:
         """Do what a row of the journal says of the index. `StoreCorrupt` where it does
@@ -145,7 +160,10 @@ def page_size(head: bytes) -> int:
 
 def _packed(numbers: Sequence[int], pages: Sequence[bytes]) -> bytes:
     listed = struct.pack(f"<{len(numbers)}I", *numbers)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join([listed, *pages]))
+    packer: zstandard.ZstdCompressor | None = getattr(_mine, "packer", None)
+    if packer is None:
+        packer = _mine.packer = zstandard.ZstdCompressor(level=_LEVEL)
+    return packer.compress(b"".join([listed, *pages]))
 
 
 def _unpacked(body: bytes, count: int, page: int) -> tuple[Sequence[int], bytes]:

@@ -19,11 +19,12 @@ from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.fleet.database import fits
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.layout import Layout, key_of
+from cyrus_sync.fleet.prepared import Statement
 from cyrus_sync.fleet.servers import Servers, tell
 
 _LOOKS = 5
 
-_HEAD = (
+_HEAD = Statement.of(
     "SELECT epoch, owners.id, head, seq, base_seq, base, partition, place"
     " FROM fleet LEFT JOIN owners ON kind = %s AND name = %s"
 )

@@ -23,6 +23,8 @@ class Held:
     partition: str = ""
     place: str = ""
     published: bool = False
+    log_end: int = -1
+    """How long SQLite's log is if nothing was written behind `position`; -1: look into it."""
 
 
 class FleetHold:

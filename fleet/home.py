@@ -7,6 +7,7 @@ A change: the owner's lock on this node, a look whether the copy is up to date, 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -25,7 +26,7 @@ from cyrus_sync.common.stores.native.layout import INDEX, KINDS, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackWriter
-from cyrus_sync.fleet.cache import CachedOwner, Phase, State, directory_of, new_state
+from cyrus_sync.fleet.cache import CachedOwner, Phase, State, cached_owner, directory_of, new_state
 from cyrus_sync.fleet.counted import CountedObjects
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
@@ -72,6 +73,7 @@ class FleetHome:
         self._partitions = frozenset(partitions)
         self._default = defaultpartition
         self._held = Holds()
+        self._noted = False
         self._publishing = Publishing(self.journal, self.objects, self.tallies)
 
     # -- the whole
@@ -126,7 +128,7 @@ class FleetHome:
 
     def cached(self, owner: Owner) -> CachedOwner:
         """Where this node has the owner."""
-        return CachedOwner(directory_of(self.cache, owner))
+        return cached_owner(self.cache, owner)
 
     def find(self, owner: Owner, known: OwnerDirectory | None = None) -> OwnerDirectory | None:
         if (mine := self._held.mine(owner)) is not None:
@@ -155,7 +157,9 @@ class FleetHome:
         return _found(owner, cached, refreshed[0], known) if refreshed else None
 
     def _refresh(self, owner: Owner, cached: CachedOwner, head: Head | None) -> tuple[State, Head] | None:
-        make_directories(self.notes)  # there once anything is stored, here or elsewhere
+        if not self._noted:
+            make_directories(self.notes)  # there once anything is stored, here or elsewhere
+            self._noted = True
         return Refresh(owner, cached, self.journal, self.objects, self.tallies).run(PATIENCE, head)
 
     def stamps(self) -> Mapping[Owner, Stamp]:
@@ -225,11 +229,10 @@ class FleetHome:
         self, directory: OwnerDirectory, lengths: Mapping[int, int], *, new: bool = False
     ) -> PackWriter:
         packs = self.cached(directory.owner).packs
-        packs.mkdir(0o700, exist_ok=True)
-        if lengths:
-            last = max(lengths)
-            path = packs / pack_name(last)
-            if not path.exists() or path.stat().st_size < lengths[last]:
+        last = max(lengths, default=0)
+        if _octets(packs / pack_name(last)) < max(lengths.get(last, 0), 1):
+            packs.mkdir(0o700, exist_ok=True)
+            if last:
                 lengths = {**lengths, last: 0}  # its octets are elsewhere: a new one is begun
         return PackWriter(packs, lengths, apart=True)
 
@@ -400,6 +403,14 @@ class FleetHome:
             name = self.journal.set_aside(owner, time.strftime("%Y%m%dT%H%M%S"))
         self.registry.forget(owner)
         return [Path(f"postgresql:{name}")] if name else []
+
+
+def _octets(path: Path) -> int:
+    """0 for a file that is not there."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (at every commit)
+    except FileNotFoundError:
+        return 0
 
 
 def _found(owner: Owner, cached: CachedOwner, state: State, known: OwnerDirectory | None) -> OwnerDirectory:

@@ -18,15 +18,16 @@ from cyrus_sync.fleet.database import Lost, Row, Server
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.finding import Finder, Head, OtherLayout
 from cyrus_sync.fleet.layout import Layout, key_of
+from cyrus_sync.fleet.prepared import Statement
 from cyrus_sync.fleet.servers import Servers
 
 _AT_ONCE = 16
 """Rows of the journal that are fetched together."""
 
-_SWAP = """
+_SWAP = Statement.of("""
 WITH u AS (UPDATE owners SET head = %s, seq = seq + 1 WHERE id = %s AND head = %s RETURNING id, seq)
 INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, seq, %s, %s, %s, %b FROM u RETURNING seq
-"""
+""")
 
 _FOUND = """
 WITH f AS (SELECT 1 FROM fleet WHERE epoch = %s FOR SHARE), o AS (

@@ -12,9 +12,12 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.names import Owner
@@ -29,7 +32,7 @@ from cyrus_sync.fleet.holding import FleetHold, Held
 from cyrus_sync.fleet.journal import Journal, new_head
 from cyrus_sync.fleet.outgoing import Outgoing
 from cyrus_sync.fleet.tallies import Tallies
-from cyrus_sync.fleet.wal import Position, read_log
+from cyrus_sync.fleet.wal import Position, end_of, log_size, read_log
 from cyrus_sync.objects.store import ObjectStore
 
 PATIENCE = 20.0
@@ -40,22 +43,40 @@ _LONG_LOG = 4 * 1024 * 1024
 """Octets of SQLite's log after which a writer begins with a new generation."""
 
 
+_KNOWN = 256
+"""Owners of whom it is remembered what this process has left of them."""
+
+
+class _Fit(NamedTuple):
+    """A generation of the present format whose log ends where it was published: `log_end` is its size."""
+
+    generation: str
+    position: Position
+    log_end: int
+
+
 class Publishing:
-    """What a node commits."""
+    """What a node commits. Safe for several threads."""
 
     def __init__(self, journal: Journal, objects: ObjectStore, tallies: Tallies) -> None:
         self._tallies = tallies
         self._journal = journal
         self._objects = objects
+        self._lock = threading.Lock()
+        self._fit: OrderedDict[Owner, _Fit] = OrderedDict()
 
     def fit_for_writing(
         self, owner: Owner, cached: CachedOwner, state: State, head: Head
     ) -> tuple[State, Head]:
         """A new generation where SQLite's log is not known to the end, or has become long; an index of the
         present format. The caller has the owner's lock. `StaleOwner`, `StoreError`."""
+        fit = self._fit.get(owner, _Fit("", Position(), -1))
+        index = cached.generation(state.generation) / INDEX
+        if fit == (state.generation, state.position, log_size(index)) and fit.log_end < _LONG_LOG:
+            return state, head
         if cached.image.format < schema.VERSION:
             return self._upgrade(owner, cached, head)
-        found = read_log(cached.generation(state.generation) / INDEX, state.position)
+        found = read_log(index, state.position)
         if found is not None:
             octets = found[0].frames * (found[1].page if found[1] is not None else schema.SMALL_PAGE)
             if octets < max(_LONG_LOG, cached.image.path.stat().st_size):
@@ -124,11 +145,11 @@ class Publishing:
                 gate.state = before
                 return
             difference, writes = cached.image.encode(change)
-            octets = change.total * change.page
+            octets, log_end = change.total * change.page, end_of(position, change.page)
         else:
             difference = encode_whole(index)
             content = index.read_bytes()
-            position, writes, octets = Position(), [(0, content)], len(content)
+            position, writes, octets, log_end = Position(), [(0, content)], len(content), -1
         data = outgoing.behind(difference)
         new = new_head()
         seq = self._journal.swap(hold.directory.owner, head, new, outgoing.pieces, data)
@@ -137,14 +158,24 @@ class Publishing:
         gate.state = state._replace(phase=Phase.WRITING)
         cached.image.write(writes, octets)
         gate.state = state
-        hold.held = Held(head, position, published=True)
+        hold.held = Held(head, position, published=True, log_end=log_end)
+        self._remember(hold.directory.owner, _Fit(state.generation, position, log_end))
         self._tallies.committed(time.perf_counter() - begun, len(data))
+
+    def _remember(self, owner: Owner, fit: _Fit) -> None:
+        with self._lock:
+            self._fit[owner] = fit
+            self._fit.move_to_end(owner)
+            if len(self._fit) > _KNOWN:
+                self._fit.popitem(last=False)
 
     def publish_rest(self, hold: FleetHold, cached: CachedOwner) -> None:
         """What was done in the directory behind the commit (the outbox was emptied) is published too, so
         that no node takes its lines for lines that wait. If that fails, they are written twice."""
         if hold.held.published:
             with contextlib.suppress(CyrusSyncError, OSError, sqlite3.Error):
+                if log_size(hold.directory.path / INDEX) == hold.held.log_end:
+                    return
                 found = read_log(hold.directory.path / INDEX, hold.held.position)
                 if found is not None and found[1] is not None:
                     self.publish(hold, cached, dict)

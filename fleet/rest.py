@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -16,16 +17,22 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0
 """Seconds between an attempt that failed and the next one."""
 
+SAID_AGAIN = 300.0
+"""Seconds for which trouble with asking is not said again, as long as it is of one kind."""
+
 
 class Rest:
     """Of one server. Safe for several threads."""
 
-    def __init__(self, probe: Callable[[], bool]) -> None:
+    def __init__(self, probe: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
         """`probe` says whether the server answers again. It may take its time. If it raises, it does not."""
         self._probe = probe
+        self._clock = clock
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._reason = ""
+        self._said, self._quiet_until = "", 0.0
+        """The kind of trouble that was said last; only the probe's thread looks at it."""
 
     @property
     def reason(self) -> str:
@@ -55,8 +62,14 @@ class Rest:
         try:
             return self._probe()
         except Exception as error:
-            log.warning("cannot see whether a database answers again: %s: %s", type(error).__name__, error)
+            self._say(type(error).__name__, error)
             return False
+
+    def _say(self, kind: str, error: Exception) -> None:
+        now = self._clock()
+        if kind != self._said or now >= self._quiet_until:
+            self._said, self._quiet_until = kind, now + SAID_AGAIN
+            log.warning("cannot see whether a database answers again: %s: %s", kind, error)
 
     def _end(self) -> None:
         with self._lock:

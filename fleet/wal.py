@@ -29,6 +29,19 @@ class Position(NamedTuple):
     frames: int = 0
 
 
+def end_of(place: Position, page: int) -> int:
+    """How many octets a log has in which nothing follows the place."""
+    return _LOG_HEAD.size + place.frames * (_FRAME_HEAD.size + page)
+
+
+def log_size(index: Path) -> int:
+    """How many octets the log has; 0 where there is none."""
+    try:
+        return os.stat(f"{index}-wal").st_size  # noqa: PTH116 (at every commit)
+    except FileNotFoundError:
+        return 0
+
+
 def read_log(index: Path, after: Position) -> tuple[Position, Change | None] | None:
     """The end of the last commit, and what was changed since the place `after` (`Position()`: there was no
     log then); no change where there was none. None where the log does not go on from there."""
