@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -285,6 +286,25 @@ def test_expire_writes_a_far_pack_anew_when_most_of_it_is_waste(world):
     assert list(NativeCare(world.master).verify(ALICE)) == []
 
 
+def test_expire_does_not_open_a_user_for_waste_that_is_well_where_it_is(world):
+    with write(world.master) as writer:
+        writer.append(INBOX, [(os.urandom(1000), 1, "") for _ in range(6)])
+        uids = writer.live_uids(writer.mailbox(INBOX).uniqueid)[-6:]
+    world.tier()
+    with write(world.master) as writer:
+        writer.expunge(INBOX, uids[:2])
+    world.clock.now += 10
+    care = NativeCare(world.master)
+    assert care.expire(ALICE, 5).messages == 2
+    assert ALICE not in care.expirable(5), "a third of a far pack is waste"
+    with write(world.master) as writer:
+        writer.expunge(INBOX, uids[2:4])
+    world.clock.now += 10
+    care.expire(ALICE, 5, compact=False)
+    assert ALICE in care.expirable(5) and ALICE not in care.expirable(5, compact=False)
+    assert care.expire(ALICE, 5).packs == 1 and ALICE not in care.expirable(5)
+
+
 def test_what_expire_needs_of_a_far_pack_is_fetched_while_nobody_is_held(world, monkeypatch):
     with write(world.master) as writer:
         writer.append(INBOX, [(os.urandom(100_000), 1, "") for _ in range(6)])
@@ -292,7 +312,7 @@ def test_what_expire_needs_of_a_far_pack_is_fetched_while_nobody_is_held(world, 
     world.tier()
     with write(world.master) as writer:
         writer.expunge(INBOX, uids[1:5])
-    fetched, get = list[str](), world.objects.get_range
+    fetched, snapshots, get = list[str](), list[bool](), world.objects.get_range
 
     def get_range(key, offset, length):
         with (
@@ -300,12 +320,19 @@ def test_what_expire_needs_of_a_far_pack_is_fetched_while_nobody_is_held(world, 
             other.write(ALICE, timeout=0),
         ):
             fetched.append(key)
+        snapshots.append(_is_read(world.master))
         return get(key, offset, length)
 
     monkeypatch.setattr(world.objects, "get_range", get_range)
     done = NativeCare(world.master).expire(ALICE, -1)
-    assert done.packs == 1 and not done.left and fetched
+    assert done.packs == 1 and not done.left and fetched and not any(snapshots)
     assert list(NativeCare(world.master).verify(ALICE)) == []
+
+
+def _is_read(store: NativeStore) -> bool:
+    """Whether anybody has a snapshot of the index: then its log cannot become shorter."""
+    with closing(sqlite3.connect(directory(store) / "index.sqlite", timeout=0)) as connection:
+        return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
 
 def test_a_user_is_renamed_with_his_far_messages(world):

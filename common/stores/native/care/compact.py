@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cyrus_sync.common.errors import StoreCorrupt
-from cyrus_sync.common.stores.native.bodies import BodyReader, Stored
-from cyrus_sync.common.stores.native.packs import Place
-from cyrus_sync.common.stores.native.reader import Reader
+from cyrus_sync.common.stores.native.bodies import Stored
+from cyrus_sync.common.stores.native.packs import PackReader, Place
 from cyrus_sync.common.stores.native.tables.messages import enter_messages
 from cyrus_sync.common.stores.native.transaction import Transaction
 
@@ -40,12 +40,12 @@ def move_pack(transaction: Transaction, number: int) -> None:
     places, and the pack its length: it may come back."""
     packs, bodies = transaction.packs, transaction.reader.bodies_reader
     assert bodies is not None
-    moved = _needed(transaction.db, number)
+    moved = needed_of(transaction.db, number)
     if moved:
         packs.next_pack()
     entries = []
     for stored in moved:
-        if not _is_there(bodies, stored):
+        if not _is_there(bodies.packs, stored):
             transaction.reader.note_damaged(stored.guid)
             continue
         place = packs.append_pieces(bodies.packs.pieces(stored.place, COPY_AT_ONCE))
@@ -55,16 +55,14 @@ def move_pack(transaction: Transaction, number: int) -> None:
         transaction.db.execute("UPDATE packs SET length = 0 WHERE pack = ?", (number,))
 
 
-def fetch_pack(reader: Reader, number: int) -> None:
-    """Read what is needed of a pack that is far, before its owner is held: most of it is here then. What is
+def fetch(packs: PackReader, needed: Sequence[Stored]) -> None:
+    """Read what is `needed` of a pack that is far, before its owner is held: most of it is here then. What is
     wrong with it is seen by `move_pack`. Raises `ObjectsUnavailable`."""
-    bodies = reader.bodies_reader
-    assert bodies is not None
-    for stored in _needed(reader.connection, number):
-        _is_there(bodies, stored)
+    for stored in needed:
+        _is_there(packs, stored)
 
 
-def _needed(connection: sqlite3.Connection, number: int) -> list[Stored]:
+def needed_of(connection: sqlite3.Connection, number: int) -> list[Stored]:
     """The messages in a pack, in their order there."""
     rows = connection.execute(
         "SELECT guid, pack, offset, length, size FROM messages WHERE pack = ? ORDER BY offset", (number,)
@@ -72,9 +70,9 @@ def _needed(connection: sqlite3.Connection, number: int) -> list[Stored]:
     return [Stored(guid, Place(pack, offset, length), size) for guid, pack, offset, length, size in rows]
 
 
-def _is_there(bodies: BodyReader, stored: Stored) -> bool:
+def _is_there(packs: PackReader, stored: Stored) -> bool:
     try:
-        for _ in bodies.packs.pieces(stored.place, COPY_AT_ONCE):
+        for _ in packs.pieces(stored.place, COPY_AT_ONCE):
             pass
     except (StoreCorrupt, OSError):
         return False

@@ -8,20 +8,27 @@ transaction of its own, so that the owner is locked only for as long as one pack
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 
 from cyrus_sync.common.errors import ObjectsUnavailable, StoreError
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores.care import PATIENCE, Expired
-from cyrus_sync.common.stores.native.care.compact import PackShare, fetch_pack, move_pack, pack_shares
+from cyrus_sync.common.stores.native.care.compact import (
+    PackShare,
+    fetch,
+    move_pack,
+    needed_of,
+    pack_shares,
+)
 from cyrus_sync.common.stores.native.care.removed import removed_boxes
 from cyrus_sync.common.stores.native.history import begins_at, forget, what_is_spoken_of
-from cyrus_sync.common.stores.native.homes import UNCOUNTED
+from cyrus_sync.common.stores.native.homes import UNCOUNTED, OwnerDirectory
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.common.stores.native.summary import NEVER
+from cyrus_sync.common.stores.native.summary import NEVER, Summary
 from cyrus_sync.common.stores.native.tables.boxes import purge_box, set_columns
 from cyrus_sync.common.stores.native.transaction import Transaction
 from cyrus_sync.common.stores.native.verbs.folders import delete
@@ -76,12 +83,10 @@ def expire(
         _remove(store, owner, timeout)
         done.bytes, done.packs = sum(share.length for share in shares), len(shares)
         return done
-    wasteful = [share for share in shares if share.length - share.live > WASTE * share.length]
+    wasteful = [share for share in shares if _wastes(share, WASTE)]
     for share in wasteful if compact else ():
         try:
-            with store.read(owner) as reader:
-                if not _is_near(reader, share) and _is_worth_moving(reader, share):
-                    fetch_pack(reader, share.pack)
+            _fetch(store, owner, share)
             with store.transaction(owner, create=False, timeout=timeout) as transaction:
                 if not _is_worth_moving(transaction.reader, share):
                     continue
@@ -111,13 +116,39 @@ def expirable(store: NativeStore, retention: int, *, compact: bool = True) -> It
             or summary.oldest_history <= before
             or NEVER > summary.oldest_history > store.now()
             or stamp.packs not in (UNCOUNTED, len(summary.packs))
-            or (compact and any(length - live > WASTE * length for _, length, live in summary.packs))
+            or (compact and _has_waste(store, OwnerDirectory(owner, stamp.directory, None), summary))
         ):
             yield owner
 
 
+def _has_waste(store: NativeStore, directory: OwnerDirectory, summary: Summary) -> bool:
+    """Whether a pack is worth moving."""
+    wasteful = [share for share in map(PackShare._make, summary.packs) if _wastes(share, WASTE)]
+    if not wasteful:
+        return False
+    with contextlib.closing(store.home.packs(directory)) as packs:
+        return any(_wastes(share, WASTE_FAR) or packs.is_near(share.pack) for share in wasteful)
+
+
+def _fetch(store: NativeStore, owner: Owner, share: PackShare) -> None:
+    """Of a far pack that is worth it, have here what is needed. Nobody is held meanwhile, and no snapshot is
+    open: what is changed then need not be kept in the index's log."""
+    with store.read(owner) as reader:
+        if _is_near(reader, share) or not _is_worth_moving(reader, share):
+            return
+        assert reader.bodies_reader is not None
+        packs, needed = reader.bodies_reader.packs.again(), needed_of(reader.connection, share.pack)
+    with contextlib.closing(packs):
+        fetch(packs, needed)
+
+
 def _is_worth_moving(reader: Reader, share: PackShare) -> bool:
-    return share.length - share.live > WASTE_FAR * share.length or _is_near(reader, share)
+    return _wastes(share, WASTE_FAR) or _is_near(reader, share)
+
+
+def _wastes(share: PackShare, limit: float) -> bool:
+    """Whether more than this share of a pack is waste."""
+    return share.length - share.live > limit * share.length
 
 
 def _is_near(reader: Reader, share: PackShare) -> bool:
