@@ -3,10 +3,11 @@
 A master and its replica, with metrics; beside the master the web page, LMTP, the lifeboat and the receiving
 side of shipping. Round after round there is the same load in the same order, then all comes to rest. The load
 is mail to many users, folders that are made, renamed and deleted, a user who comes and goes, users who read
-over IMAP, what `mailstore expire` removes at both ends beside them, connections to each daemon that stay silent or say
-nonsense, connections to sync_server that ask for everything, and pages and metrics that are looked at. At
-rest the log is empty and all these connections are closed. There the memory, the descriptors and the threads
-of each daemon are counted: what grows from round to round although nothing is left over grows for ever.
+over IMAP, what `mailstore expire` removes beside them at both ends, connections to each daemon that stay
+silent or say nonsense, connections to sync_server that ask for everything, and pages and metrics that are
+looked at. At rest the log is empty and all these connections are closed. There the memory, the descriptors
+and the threads of each daemon are counted: what grows from round to round although nothing is left over grows
+for ever.
 
 The first half of the rounds is warming up. Of the other half, no daemon may have more in each of the last
 rounds than it had in any of the first ones. The daemons may open few files, so that what they keep open for
