@@ -63,6 +63,7 @@ TOO_LONG = Answer(500, "5.5.2", "Line too long")
 CANCELLED = Answer(501, "5.7.0", "Authentication cancelled")
 BAD_PATH = Answer(501, "5.5.4", "Syntax error in parameters")
 BAD_PARAMETER = Answer(501, "5.5.4", "Unrecognized parameters")
+BAD_PART = Answer(501, "5.5.4", "BDAT wants a number of octets, and LAST or nothing")
 BAD_BODY = Answer(501, "5.5.4", "Unrecognized BODY type")
 BAD_SIZE = Answer(501, "5.5.2", "SIZE requires a value")
 NESTED = Answer(503, "5.5.1", "Nested MAIL command")
@@ -90,6 +91,11 @@ NO_MAIL_MAILBOX = Answer(451, "4.2.0", "Operation is not supported on mailbox")
 HAS_NUL = Answer(554, "5.6.0", "Message contains NUL characters")
 HAS_8BIT = Answer(554, "5.6.0", "Message contains non-ASCII characters in headers")
 BAD_HEADER = Answer(554, "5.6.0", "Message contains invalid header")
+
+
+def part_taken(octets: int) -> Answer:
+    """A part of a message is here, and others come."""
+    return Answer(250, "2.0.0", f"{octets} octets received")
 
 
 def too_large(size: int, most: int) -> Answer:

@@ -83,6 +83,12 @@ class LmtpConnection(Protocol):
             await self._more()
         return piece
 
+    async def counted(self) -> bytes:
+        """The next octets of a part that has a length, `END` behind the last. Raises `Gone`."""
+        while (piece := self.octets.counted()) is None:
+            await self._more()
+        return piece
+
     def _more(self) -> Deferred[None]:
         waiter: Deferred[None] = Deferred()
         if self._over:

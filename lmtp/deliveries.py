@@ -22,6 +22,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
 from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.lmtp.answers import INTERNAL, Answer, Refused, of_error
+from cyrus_sync.lmtp.autocreate import Autocreate
 from cyrus_sync.lmtp.duplicates import Duplicates, Seen
 from cyrus_sync.lmtp.placing import Placing, Posting
 
@@ -73,13 +74,21 @@ class Delivery:
     placing: Placing
     duplicates: Duplicates | None
     success: Answer
-    founds: bool = False
+    autocreate: Autocreate | None = None
 
     @property
     def owner(self) -> Owner:
         return self.posting.recipient.owner
 
+    @property
+    def founds(self) -> bool:
+        return self.posting.founds
+
     def carry_out(self, writer: MailWriter, now: int, seen: list[Seen]) -> Answer:
+        if self.founds and self.autocreate is not None:
+            inbox = writer.mailbox(self.posting.recipient.inbox)
+            if inbox is None or inbox.tombstone or inbox.intermediate:
+                self.autocreate.make(writer, self.posting.recipient.inbox)
         placed = self.placing.place(writer, self.posting)
         if isinstance(placed, Answer):
             return placed

@@ -27,7 +27,7 @@ class Envelope:
     client: str
     session: str
     protocol: str = "LMTP"
-    """LMTP, with an S under TLS and an A after a login (RFC 3848)."""
+    """LMTP, or UTF8LMTP (RFC 6531, 4.3); with an S under TLS and an A after a login (RFC 3848)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def envelope_fields(envelope: Envelope) -> bytes:
         f"X-Envelope-From: <{envelope.sender}>\r\n"
         f"X-Envelope-To: {recipients}\r\n"
         f"X-Envelope-Client: {envelope.helo} ({envelope.client})\r\n"
-    ).encode("ascii", "replace")
+    ).encode("utf-8", "replace")
 
 
 class _Behind:

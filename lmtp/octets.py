@@ -1,4 +1,4 @@
-"""`Octets`: what a client has sent, as lines or as a message. No I/O.
+"""`Octets`: what a client has sent, as lines, as a message, or as a part of one that has a length. No I/O.
 
 A message ends with CRLF . CRLF and nothing else. A real lmtpd takes LF . LF, too; then a message that has it
 in it ends early, and its rest is read as commands. For the same reason a dot is taken away behind CRLF alone.
@@ -20,7 +20,7 @@ PIECE = 64 * 1024
 """Octets that are waited for before a part of a message is given away."""
 
 END = b""
-"""What `Octets.piece` gives where the message is over."""
+"""What `Octets.piece` and `Octets.counted` give where the message, or the part of one, is over."""
 
 _STOP = b"\r\n.\r\n"
 _LONE_CR = re.compile(rb"\r(?!\n)")
@@ -32,7 +32,8 @@ class LineTooLong(Exception):
 
 
 class Octets:
-    """Lines, until `begin_message`; then the pieces of one message, until `END`."""
+    """Lines, until `begin_message`; then the pieces of one message, until `END`. After `begin_part` so many
+    octets as they are, until `END`."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -41,6 +42,8 @@ class Octets:
         self._too_long = False
         self._virtual = 0
         """Octets in front of a message that nobody has sent: its first line begins behind CRLF, too."""
+        self._left = 0
+        """Octets that are still to come of a part that has a length."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -108,7 +111,56 @@ class Octets:
         """`raw` begins with the end of a line, or in the midst of one, and no CRLF is cut in two."""
         kept = raw.replace(b"\r\n.", b"\r\n")[self._virtual :]
         self._virtual = 0
-        lines = kept.count(b"\n")
-        if kept.count(b"\r\n") != lines or kept.count(b"\r") != lines:
-            kept = _LONE_LF.sub(b"\r\n", _LONE_CR.sub(b"", kept))
+        return _with_line_ends(kept)
+
+    # -- a part of a message, with its length (RFC 3030)
+
+    def begin_part(self, size: int) -> None:
+        """What comes now are `size` octets of a message."""
+        self._left = size
+        self._looked = 0
+
+    def counted(self) -> bytes | None:
+        """The next octets of the part as they are; `END` behind the last; None if more is needed."""
+        if not self._left:
+            return END
+        if not self._held:
+            return None
+        raw = bytes(self._held[: min(self._left, PIECE)])
+        del self._held[: len(raw)]
+        self._left -= len(raw)
+        return raw
+
+
+class LineEnds:
+    """A message that comes in parts, as a store keeps it: what `Octets.piece` does for one that comes as
+    lines. Its last line has an end, too.
+
+    >>> ends = LineEnds(); ends.add(b"a\\r"), ends.add(b"\\nb\\n"), ends.add(b"c"), ends.end()
+    (b'a', b'\\r\\nb\\r\\n', b'c', b'\\r\\n')
+    """
+
+    def __init__(self) -> None:
+        self._cr = b""
+        """A CR at the end of what has come: whether an LF follows is not known yet."""
+        self._last = b"\n"
+
+    def add(self, raw: bytes) -> bytes:
+        """What is kept of it; what is left may come with the next."""
+        raw = self._cr + raw
+        self._cr = b"\r" if raw.endswith(b"\r") else b""
+        kept = _with_line_ends(raw.removesuffix(b"\r"))
+        self._last = kept[-1:] or self._last
         return kept
+
+    def end(self) -> bytes:
+        """What the message still lacks."""
+        return b"" if self._last == b"\n" else b"\r\n"
+
+
+def _with_line_ends(raw: bytes) -> bytes:
+    """No CRLF is cut in two at either end of it."""
+    lines = raw.count(b"\n")
+    if raw.count(b"\r\n") != lines or raw.count(b"\r") != lines:
+        return _LONE_LF.sub(b"\r\n", _LONE_CR.sub(b"", raw))
+    return raw

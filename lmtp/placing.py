@@ -25,12 +25,14 @@ _BLANKS = str.maketrans("-_", "  ")
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """What is asked for a recipient. `login` is who submitted the message, "" for nobody that is known."""
+    """What is asked for a recipient. `login` is who submitted the message, "" for nobody that is known;
+    `founds`: the user comes into being with it."""
 
     recipient: Recipient
     octets: int
     login: str = ""
     ignore_quota: bool = False
+    founds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

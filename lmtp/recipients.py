@@ -2,7 +2,8 @@
 
 ``alice+Work/2026@example.org``: what stands before the plus is the user, behind it a folder of his (with the
 separator of imapd.conf). A domain counts where `virtdomains` is set, but for `defaultdomain`. The user of
-`postuser` (nobody: ``+projects``) stands for shared mailboxes.
+`postuser` (nobody: ``+projects``) stands for shared mailboxes. Letters beyond ASCII (RFC 6531) stand in
+folders; a domain with them is known by its name in the DNS (RFC 5891).
 
 >>> found = Addresses(Namespace(virtdomains=False)).recipient("Alice+Work/2026@example.org")
 >>> found.inbox, found.mailbox, found.owner.name
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Self
+from unicodedata import normalize
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.names import BadName, Owner, check_userid, inbox_of, join_userid, owner_of, owner_user
@@ -55,9 +57,11 @@ class Addresses:
 
     def recipient(self, address: str) -> Recipient:
         """The recipient of an address. Raises `BadName` where it can be nobody's."""
-        local, at, domain = address.rpartition("@")
+        local, at, domain = normalize("NFC", address).rpartition("@")
         if not at:
-            local, domain = address, ""
+            local, domain = domain, ""
+        if not domain.isascii():
+            domain = _in_dns(domain)
         if not self.virtdomains or domain == self.defaultdomain:
             domain = ""
         user, plus, detail = local.partition("+")
@@ -85,6 +89,16 @@ class Addresses:
         if owner_user(name):
             raise BadName("a shared mailbox is wanted")
         return Recipient(owner_of(name), name)
+
+
+def _in_dns(domain: str) -> str:
+    """``bücher.example`` as ``xn--bcher-kva.example``. Raises `BadName`."""
+    import idna  # few need it
+
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise BadName(f"Invalid domain: {error}") from None
 
 
 def catchall(namespace: Namespace, typed: str) -> Recipient:

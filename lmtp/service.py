@@ -28,6 +28,7 @@ from cyrus_sync.common.wire.sasl.server import SaslServer
 from cyrus_sync.common.wire.tls import ServerTLS, server_context
 from cyrus_sync.lmtp.answers import UNKNOWN, Answer, of_error
 from cyrus_sync.lmtp.arriving import Arriving, Message
+from cyrus_sync.lmtp.autocreate import Autocreate
 from cyrus_sync.lmtp.commands import Mail, Rcpt
 from cyrus_sync.lmtp.deliveries import Deliveries, Delivery
 from cyrus_sync.lmtp.duplicates import Duplicates
@@ -95,6 +96,7 @@ class Service:
         self._scratch = scratch
         self._addresses = Addresses.from_config(config)
         self._placing = Placing.from_config(config)
+        self._autocreate = Autocreate.from_config(config)
         self._journal = Journal.from_config(config)
         self._duplicates = duplicates
 
@@ -104,6 +106,7 @@ class Service:
         tls = server_context(config)
         sasl = SaslServer.from_config(config, reactor)
         Journal.from_config(config)
+        Autocreate.from_config(config)
         store, care = open_kept(config)
         try:
             duplicates = Duplicates(config.configdirectory) if settings.duplicates else None
@@ -160,6 +163,9 @@ class Service:
         except CyrusSyncError as error:
             log.error("RCPT: %s", error.at(user=str(recipient.owner)))
             return of_error(error)
+        made = self._autocreate is not None and self._autocreate.may_make(recipient.inbox)
+        if refused is UNKNOWN and made:
+            return replace(posting, founds=True)
         return posting if refused is None else refused
 
     # -- messages
@@ -185,7 +191,9 @@ class Service:
     def deliver(self, message: Message, posting: Posting, success: Answer) -> Deferred[Answer]:
         """Fires with the recipient's answer."""
         actual = replace(posting, octets=message.size)
-        return self.deliveries.deliver(Delivery(message, actual, self._placing, self._duplicates, success))
+        return self.deliveries.deliver(
+            Delivery(message, actual, self._placing, self._duplicates, success, self._autocreate)
+        )
 
     def now(self) -> float:
         """Unix seconds."""

@@ -10,7 +10,6 @@ import logging
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 from cyrus_sync.common.errors import CyrusSyncError
@@ -20,13 +19,13 @@ from cyrus_sync.common.wire.policy import Layer
 from cyrus_sync.common.wire.sasl.server import Challenge, Outcome, Success
 from cyrus_sync.lmtp import answers
 from cyrus_sync.lmtp.answers import Answer, Refused
-from cyrus_sync.lmtp.arriving import Arriving, Message
-from cyrus_sync.lmtp.commands import Mail, Rcpt
+from cyrus_sync.lmtp.commands import Mail, Rcpt, part_of
 from cyrus_sync.lmtp.connection import Gone, LmtpConnection
 from cyrus_sync.lmtp.header import Envelope
 from cyrus_sync.lmtp.octets import END, LineTooLong
 from cyrus_sync.lmtp.placing import Posting
 from cyrus_sync.lmtp.service import Service
+from cyrus_sync.lmtp.transaction import Transaction
 
 log = logging.getLogger("lmtp")
 
@@ -38,14 +37,6 @@ _MOST_ERRORS = 100
 """On one connection; then it ends."""
 
 _FAILED_LOGINS = 5
-
-
-@dataclass(slots=True)
-class Transaction:
-    """A message that is announced: from MAIL to the end of DATA."""
-
-    mail: Mail
-    postings: list[tuple[Rcpt, Posting]] = field(default_factory=list)
 
 
 class Session:
@@ -70,14 +61,17 @@ class Session:
         self._trusted = self.service.settings.trusts(self.connection.host)
         self._new_id()
         self.say(Answer(220, "", f"{self.service.banner} server ready"))
-        while not self._closing:
-            self._expect_within(IDLE_SECONDS)
-            try:
-                line = await self.connection.line()
-            except LineTooLong:
-                self._complain(answers.TOO_LONG)
-                continue
-            await self._handle(line)
+        try:
+            while not self._closing:
+                self._expect_within(IDLE_SECONDS)
+                try:
+                    line = await self.connection.line()
+                except LineTooLong:
+                    self._complain(answers.TOO_LONG)
+                    continue
+                await self._handle(line)
+        finally:
+            self._forget()
 
     def over(self) -> None:
         """The connection is lost."""
@@ -133,7 +127,10 @@ class Session:
         self._helo = answers.printable(arguments.decode("latin-1"))[:250]
         self._forget()
         most = self.service.settings.announced
-        words = ["8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING", f"SIZE {most}" if most else "SIZE"]
+        words = ["8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING", "CHUNKING"]
+        words.append(f"SIZE {most}" if most else "SIZE")
+        if self.service.settings.utf8:
+            words.append("SMTPUTF8")
         if self.service.tls is not None and not self.connection.tls and self.connection.host is not None:
             words.append("STARTTLS")
         mechanisms = self.service.sasl.mechanisms(self._layer()) if not self._trusted else ()
@@ -166,12 +163,12 @@ class Session:
         if self._transaction is not None:
             raise Refused(answers.NESTED)
         settings = self.service.settings
-        mail = Mail.read(arguments, settings.announced, lenient=settings.lenient)
+        mail = Mail.read(arguments, settings.announced, lenient=settings.lenient, utf8=settings.utf8)
         reason = self.service.refuses_changes()
         if reason:
             self.say(answers.takes_nothing(reason))
             return
-        self._transaction = Transaction(mail)
+        self._transaction = Transaction(self.service, mail)
         self.say(answers.SENDER_OK)
 
     async def _rcpt(self, arguments: bytes) -> None:
@@ -183,14 +180,15 @@ class Session:
             except LineTooLong:
                 commands.append(b"")
         transaction = self._transaction
-        if transaction is None:
+        if transaction is None or transaction.begun:
             for _ in commands:
-                self._complain(answers.NEED_MAIL)
+                self._complain(answers.NEED_MAIL if transaction is None else answers.NOT_NOW)
             return
         wanted: list[Rcpt | Answer] = []
         for one in commands:
             try:
-                wanted.append(Rcpt.read(one, lenient=self.service.settings.lenient))
+                lenient = self.service.settings.lenient
+                wanted.append(Rcpt.read(one, lenient=lenient, utf8=transaction.mail.utf8))
             except Refused as refused:
                 wanted.append(refused.answer)
         found = await self.service.look_up([one for one in wanted if isinstance(one, Rcpt)], transaction.mail)
@@ -207,70 +205,75 @@ class Session:
             self.service.measures.refused[found.code] += 1
             log.info("refused: <%s> %d %s %s", rcpt.address, found.code, found.status, self._address())
             return found
-        if len(transaction.postings) >= _MOST_RECIPIENTS:
+        if len(transaction.recipients) >= _MOST_RECIPIENTS:
             return answers.MANY_RECIPIENTS
-        transaction.postings.append((rcpt, found))
+        transaction.add(rcpt, found)
         return answers.RECIPIENT_OK
 
     async def _data(self, arguments: bytes) -> None:
         transaction = self._transaction
         if arguments:
             raise Refused(answers.SYNTAX)
-        if transaction is None or not transaction.postings:
+        if transaction is None or not transaction.recipients:
             raise Refused(answers.NO_RECIPIENTS)
-        begun = self.service.reactor.seconds()
-        envelope = self._envelope(transaction)
-        arriving = self.service.arriving(envelope)
+        if transaction.begun:
+            raise Refused(answers.NOT_NOW)
+        transaction.begin(self._envelope(transaction))
         self.connection.octets.begin_message()
         self.say(answers.GO_AHEAD)
+        while (piece := await self.connection.piece()) != END:
+            await transaction.take(piece)
+            self._expect_within(IDLE_SECONDS)
+        await self._deliver(transaction)
+
+    async def _bdat(self, arguments: bytes) -> None:
+        """A part of a message (RFC 3030). Its octets come whether it is taken or not."""
         try:
-            while (piece := await self.connection.piece()) != END:
-                await arriving.add(piece)
-                self._expect_within(IDLE_SECONDS)
-            self._stop_timer()
-            self._in_data = True
-            message = await arriving.finish(len(transaction.postings))
-            await self._deliver(transaction, envelope, message, arriving)
-            self.service.measures.took.observe(self.service.reactor.seconds() - begun)
+            size, last = part_of(arguments)
+        except Refused as refused:
+            self.stop(refused.answer)  # nobody knows where the next command begins
+            return
+        transaction = self._transaction
+        if transaction is not None and transaction.recipients and not transaction.begun:
+            transaction.begin(self._envelope(transaction), in_parts=True)
+        if transaction is not None and not transaction.in_parts:
+            transaction = None
+        self.connection.octets.begin_part(size)
+        while (piece := await self.connection.counted()) != END:
+            if transaction is not None:
+                await transaction.take_part(piece)
+            self._expect_within(IDLE_SECONDS)
+        if transaction is None:
+            raise Refused(answers.NO_RECIPIENTS)
+        if last:
+            await self._deliver(transaction)
+        elif transaction.problem is not None:
+            # One answer for all; what comes of the message behind it is refused.
+            self._complain(transaction.refusals(transaction.problem)[0])
+            self._forget()
+        else:
+            self.say(answers.part_taken(size))
+
+    async def _deliver(self, transaction: Transaction) -> None:
+        """Each recipient has his answer when this ends."""
+        self._stop_timer()
+        self._in_data = True
+        try:
+            async for answer in transaction.answers(Answer(250, "2.1.5", f"Ok SESSIONID=<{self._id}>")):
+                self.say(answer)
         finally:
             self._in_data = False
-            arriving.close()
             self._forget()
             if self._closing:
                 self.connection.close()
 
-    async def _deliver(
-        self, transaction: Transaction, envelope: Envelope, message: Message | None, arriving: Arriving
-    ) -> None:
-        """Each recipient has his answer when this ends."""
-        postings = [posting for _, posting in transaction.postings]
-        self.service.measures.arrived(arriving.size)
-        if message is None:
-            problem = arriving.problem or answers.BAD_HEADER
-            log.info("refused: message from <%s>: %s %s", envelope.sender, problem.text, self._address())
-            for _ in postings:
-                self._answer(problem)
-            return
-        success = Answer(250, "2.1.5", f"Ok SESSIONID=<{self._id}>")
-        journalled = await self.service.journalled(message, envelope, success)
-        if not journalled.good:
-            for _ in postings:
-                self._answer(journalled)
-            return
-        waiting = [self.service.deliver(message, posting, success) for posting in postings]
-        for one in waiting:
-            self._answer(await one)
-
-    def _answer(self, answer: Answer) -> None:
-        self.service.measures.answered[answer.result] += 1
-        self.say(answer)
-
     def _envelope(self, transaction: Transaction) -> Envelope:
-        protocol = "LMTP" + "S" * self.connection.tls + "A" * bool(self._login or self._trusted)
+        kind = "UTF8LMTP" if transaction.mail.utf8 else "LMTP"
+        protocol = kind + "S" * self.connection.tls + "A" * bool(self._login or self._trusted)
         host = self.connection.host
         return Envelope(
             sender=transaction.mail.sender,
-            recipients=tuple(rcpt.address for rcpt, _ in transaction.postings),
+            recipients=tuple(transaction.recipients),
             helo=self._helo,
             client="unix socket" if host is None else f"[IPv6:{host}]" if ":" in host else f"[{host}]",
             session=self._id,
@@ -279,7 +282,9 @@ class Session:
 
     def _forget(self) -> None:
         """The message that is announced, if there is one; what comes is another's."""
-        self._transaction = None
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            transaction.close()
         self._new_id()
 
     def _new_id(self) -> None:
@@ -367,6 +372,7 @@ _COMMANDS: dict[str, _Handler] = {
     "MAIL": Session._mail,
     "RCPT": Session._rcpt,
     "DATA": Session._data,
+    "BDAT": Session._bdat,
     "RSET": Session._rset,
     "NOOP": Session._noop,
     "VRFY": Session._vrfy,

@@ -55,6 +55,12 @@ class Settings:
         )
 
     @property
+    def utf8(self) -> bool:
+        """Whether addresses and headers with other letters than ASCII's may be announced (SMTPUTF8): where no
+        header with them is refused or changed."""
+        return not (self.rules.reject_8bit or self.rules.munge_8bit)
+
+    @property
     def announced(self) -> int:
         """The largest SIZE, 0 for any."""
         return 0 if self.most == MAX_SIZE else self.most

@@ -124,8 +124,13 @@ class Config:
 
     def directories(self, prefix: str) -> dict[str, Path]:
         """What the options that begin with `prefix` say, by the rest of their names, in the file's order."""
+        return {name: Path(value) for name, value in self.beginning_with(prefix).items()}
+
+    def beginning_with(self, prefix: str) -> dict[str, str]:
+        """The texts of the options that begin with `prefix`, by the rest of their names, in the file's
+        order."""
         return {
-            key.removeprefix(prefix): Path(self._expand(setting.value))
+            key.removeprefix(prefix): self._expand(setting.value)
             for key, setting in self._settings.items()
             if key.startswith(prefix)
         }

@@ -10,12 +10,25 @@ from typing import NamedTuple
 
 import pytest
 
+from cyrus_sync.common.names import Owner
 from tests.lmtp.kit import BOB, HEADER, MESSAGE, Client, Lmtp, code
 
 from .cyrus import Cyrus
-from .imap import Imap
+from .imap import Imap, parse
 
-SETTINGS = {"duplicatesuppression": "no", "munge8bit": "no", "maxmessagesize": "20000"}
+SETTINGS = {
+    "duplicatesuppression": "no",
+    "munge8bit": "no",
+    "maxmessagesize": "20000",
+    "autocreate_post": "yes",
+    "autocreate_quota": "100",
+    "autocreate_quota_messages": "50",
+    "autocreate_inbox_folders": "Junk | Plus|Archive | Archive.2026 | a%b",
+    "autocreate_subscribe_folders": "Plus | Archive.2026 | Nothing",
+    "autocreate_acl": "Plus anyone p",
+    "autocreate_users": "carol",
+    "xlist-junk": "Junk",
+}
 ACLS = {"user/alice/Open": "p", "user/alice/Closed": None, "shared": "l", "shared/in": "lp", "hidden": ""}
 FRONT = re.compile(rb"\AReturn-Path: ([^\r]*)\r\nReceived: [^\r]*\r\n(?:\t[^\r]*\r\n)*")
 ADDED = re.compile(rb"^X-(?:Cyrus-Session-Id|Sieve): [^\r]*\r\n", re.MULTILINE)
@@ -106,7 +119,7 @@ def both(cyrus: Cyrus, tmp_path: Path) -> Iterator[Both]:
 COMMANDS = (
     *(b"EHLO x", b"HELO x", b"NOOP", b"VRFY alice", b"HELP", b"", b"RCPT TO:<alice>", b"DATA"),
     *(b"MAIL FROM:a@b", b"MAIL FROM: <a@b>", b"MAIL FROM:<a@b> SIZE=", b"MAIL FROM:<a@b> SIZE=99999"),
-    *(b"MAIL FROM:<a@b> BODY=BINARYMIME", b"MAIL FROM:<a@b> SMTPUTF8", b"MAIL FROM:<a> "),
+    *(b"MAIL FROM:<a@b> BODY=BINARYMIME", b"MAIL FROM:<a> "),
     *(b"MAIL FROM:<a@[192.0.2.1]> BODY=8BITMIME SIZE=100 AUTH=<>", b"MAIL FROM:<a@b>", b"DATA"),
     *(b"RCPT TO:" + path for path in (
         *(b"<alice>", b"<ALICE@anywhere>", b"alice", b"<nobody@x>", b"<>", b"<alice+Open@x>"),
@@ -168,6 +181,36 @@ def test_a_quota_refuses_the_same_mail(both: Both) -> None:
 def test_a_message_that_is_too_large_is_refused_with_the_same_words(both: Both) -> None:
     assert both.same_delivery(HEADER + b"x" * 25_000 + b"\r\n", b"alice") == ["552 5.2.3"]
     both.same(b"RSET")
+
+
+def test_a_user_who_is_made_by_his_first_message_is_the_same(both: Both) -> None:
+    assert both.same_delivery(MESSAGE, b"carol+Plus", b"nobody", b"carol") == ["250 2.1.5"] * 2
+    with both.lmtp.store.read(Owner("user", "carol")) as reader:
+        boxes = {box.name: box for box in reader.mailboxes() if not box.intermediate}
+        subscribed = reader.meta(with_sieve=False).subscriptions
+        quota = reader.quota("user.carol")
+    with both.cyrus.imap() as admin:
+        names = [parse(line)[-1].decode() for line in admin.ok("LIST", '""', '"user/carol*"')]
+        assert {name.replace("/", ".") for name in names} == set(boxes)
+        for name in names:
+            who = parse(admin.ok("GETACL", name)[0])[3:]
+            acl = "".join(f"{word.decode()}\t" for word in who)
+            assert boxes[name.replace("/", ".")].acl == acl, name
+        (line,) = admin.ok("GETQUOTA", "user/carol")
+        told = parse(line)[3]
+    assert quota is not None
+    assert quota.limits == {told[at].decode(): int(told[at + 2]) for at in range(0, len(told), 3)}
+    with both.cyrus.imap("carol") as carol:
+        lines = [parse(line) for line in carol.ok("LIST", '""', '"*"', "RETURN", "(SUBSCRIBED SPECIAL-USE)")]
+    theirs = {words[-1].decode(): {flag.lower() for flag in words[2]} for words in lines}
+
+    def ours(name: str) -> str:
+        return "user.carol" + ("" if name == "INBOX" else "." + name.replace("/", ".").removeprefix("INBOX."))
+
+    assert {ours(name) for name, flags in theirs.items() if b"\\subscribed" in flags} == set(subscribed)
+    assert {ours(name) for name, flags in theirs.items() if b"\\junk" in flags} == {
+        name for name, box in boxes.items() if any(one.value == b"\\Junk" for one in box.annotations)
+    }
 
 
 def stored(both: Both, folder: str) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cyrus_sync.lmtp.octets import END, MAX_LINE, PIECE, LineTooLong, Octets
+from cyrus_sync.lmtp.octets import END, MAX_LINE, PIECE, LineEnds, LineTooLong, Octets
 
 SENT = b"DATA\r\nA: 1\r\n\r\n..dot\r\n...\r\nbare\nlf\n.no dot of ours\nlone\rcr\r\r\nend\r\n.\r\nQUIT\r\n"
 KEPT = b"A: 1\r\n\r\n.dot\r\n..\r\nbare\r\nlf\r\n.no dot of ours\r\nlonecr\r\nend\r\n"
@@ -86,4 +86,29 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_is_read() -> None:
     octets.add(b"\r\nNOOP\r\n")
     with pytest.raises(LineTooLong):
         octets.line()
+    assert octets.line() == b"NOOP"
+
+
+# -- parts that have lengths
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_message_in_parts_is_kept_as_one_that_comes_as_lines(cut: int) -> None:
+    text = b"A: 1\r\n\r\n.a\nb\r\r\nc\rd\r\n.\r\nNOOP\r\n"
+    as_lines = read(b"DATA\r\n" + text.replace(b"\r\n.", b"\r\n..") + b".\r\n")[1]
+    ends = LineEnds()
+    assert b"".join(ends.add(text[at : at + cut]) for at in range(0, len(text), cut)) + ends.end() == as_lines
+
+
+def test_a_part_has_the_octets_that_were_announced_and_what_follows_is_a_command() -> None:
+    octets = Octets()
+    octets.begin_part(3 * PIECE)
+    octets.add(b"x" * PIECE)
+    assert octets.counted() == b"x" * PIECE
+    assert octets.counted() is None
+    octets.add(b"\r\n.\r\n" + b"y" * (2 * PIECE - 5) + b"NOOP\r\n")
+    rest = b""
+    while piece := octets.counted():
+        rest += piece
+    assert rest == b"\r\n.\r\n" + b"y" * (2 * PIECE - 5)
     assert octets.line() == b"NOOP"

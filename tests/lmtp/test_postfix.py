@@ -33,7 +33,8 @@ def real_postfix() -> None:
 def site(tmp_path: Path, real_postfix: None) -> Iterator[tuple[Path, Postfix]]:
     """A store with LMTP, and a Postfix that delivers into it all that is for example.org."""
     port = free_port()
-    conf = configured(tmp_path, f"lmtp_listen: 127.0.0.1:{port}", "lmtp_journal: journal")
+    autocreate = ("autocreate_post: yes", "autocreate_quota: 0", "autocreate_users: new")
+    conf = configured(tmp_path, f"lmtp_listen: 127.0.0.1:{port}", "lmtp_journal: journal", *autocreate)
     make_users(conf)
     lines = (
         "virtual_mailbox_domains = example.org",
@@ -78,6 +79,17 @@ def test_what_a_postfix_takes_is_in_the_store_or_comes_back_or_waits(site: tuple
     journal = mailbox(conf, Owner("shared", "journal"), "journal")
     assert len(journal) == 2
     assert b"<user2+Folder@example.org>" in journal[0].partition(b"Return-Path:")[0]
+
+    with smtplib.SMTP("127.0.0.1", mta.port) as smtp:
+        words = ["SMTPUTF8", "BODY=8BITMIME"]
+        smtp.sendmail(
+            "jö@example.org", ["new+Entwürfe@example.org"], "Subject: Grüße\r\n".encode() + HEADER, words
+        )
+    new = Owner("user", "new")
+    until(lambda: mailbox(conf, new, "user.new") and not mta.waiting, "letters beyond ASCII are delivered")
+    (message,) = mailbox(conf, new, "user.new")
+    assert message.startswith("Return-Path: <jö@example.org>\r\n".encode())
+    assert "\r\nSubject: Grüße\r\n".encode() in message
 
     role = RoleOf(conf.parent / "conf", replicaonly=False, conf="")
     role.become(Role.DRAINING, "a test", 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyrus_sync.common.config.options.kinds import SIZE, STRING, SWITCH, WORDS, Option
+from cyrus_sync.common.config.options.kinds import INTEGER, SIZE, STRING, SWITCH, WORDS, Option
 
 TITLE = "Delivery into the store by LMTP"
 OPTIONS = (
@@ -83,6 +83,56 @@ OPTIONS = (
         None,
         "The localpart that stands for shared mailboxes: with bb, bb+projects/2026 is one. Not set = "
         "an empty one: +projects/2026. anyone (or who has submitted it, AUTH=) needs the right to post (p).",
+    ),
+    Option(
+        "autocreate_post",
+        SWITCH,
+        "no",
+        "A user who is not here is made with his first message. autocreate_quota has to be set, too. Nobody "
+        "is made of the admins.",
+        old_names=("createonpost",),
+    ),
+    Option(
+        "autocreate_quota",
+        SIZE,
+        "-1",
+        "The storage limit of a user who is made, in KiB (or 2g). 0 = no limit; -1 = nobody is made.",
+        unit="k",
+        old_names=("autocreatequota",),
+    ),
+    Option(
+        "autocreate_quota_messages",
+        INTEGER,
+        "-1",
+        "How many messages a user who is made may have. 0 or -1 = any number.",
+        old_names=("autocreatequotamsg",),
+    ),
+    Option(
+        "autocreate_inbox_folders",
+        STRING,
+        None,
+        "Folders that a user who is made has: Drafts | Sent | Junk | Trash. xlist-junk: Junk gives one its "
+        "special use (RFC 6154). A dot in a name stands between two levels.",
+        old_names=("autocreateinboxfolders",),
+    ),
+    Option(
+        "autocreate_subscribe_folders",
+        STRING,
+        None,
+        "Those of autocreate_inbox_folders to which he is subscribed, as he is to the INBOX.",
+        old_names=("autosubscribeinboxfolders",),
+    ),
+    Option(
+        "autocreate_acl",
+        STRING,
+        None,
+        "Rights to one of autocreate_inbox_folders besides those of the user: Plus anyone p.",
+    ),
+    Option(
+        "autocreate_users",
+        WORDS,
+        "anyone",
+        "Who may be made so.",
     ),
     Option(
         "duplicatesuppression",
