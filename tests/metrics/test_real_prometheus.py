@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
 import re
 import shutil
 import smtplib
@@ -33,7 +34,7 @@ from tests.metrics.prometheus import RULES, Prometheus, prometheus, promtool
 from tests.multisite.world import Site, carry, family_of
 from tests.ports import free_port
 from tests.shipping.kit import Host
-from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, paired
+from tests.sync_client.real import BIN, ENVIRONMENT, Pair, Replica, Side, paired
 
 DASHBOARD = RULES.with_name("grafana-dashboard.json")
 pytestmark = pytest.mark.usefixtures("real_prometheus")
@@ -114,8 +115,8 @@ def node_exporter(directory: Path) -> Iterator[str]:
 def watched(
     tmp_path_factory: pytest.TempPathFactory, real_prometheus: None, real_postgres: None
 ) -> Iterator[Watched]:
-    """A master and its replica, two sites that exchange packets, a host that receives files, and a node of a
-    fleet that takes mail."""
+    """A master, some of whose mail is in an object store, and its replica; two sites that exchange packets, a
+    host that receives files, and a node of a fleet that takes mail."""
     root = tmp_path_factory.mktemp("watched")
     files = root / "node"
     files.mkdir()
@@ -142,6 +143,7 @@ def watched(
         host.packet("file", b"data", "127.0.0.9")
         pair = stack.enter_context(paired(root, replica))
         pair.master.add(f"sync_metrics_listen: {client_port}")
+        old_mail(pair.master, root / "objects")
         pair.rolling("-d", "1")
         scrubbed(boston)
         backed_up_and_followed(boston, root / "backup")
@@ -203,6 +205,17 @@ def backed_up_and_followed(site: Site, place: Path) -> None:
     now = time.time()
     standing = Standing(now, 1, 7, 1, 2, 1, oldest=now - 5, swept=now, sweeping=False)
     (directory / "standby.json").write_text(json.dumps(asdict(standing)))
+
+
+def old_mail(side: Side, objects: Path) -> None:
+    """A user's mail is in an object store, from where it has to be read for the replica."""
+    objects.mkdir()
+    side.add("s3_tier_after: 1d", f"s3_tier_objects: file:{objects}")
+    side.create("old")
+    side.deliver("old", os.urandom(100_000).hex())
+    for pack in (side.root / "mail").rglob("pack-*.zst"):
+        os.utime(pack, (0, 0))
+    subprocess.run([BIN / "mailstore", "-C", side.conf, "tier", "-A"], check=True, env=ENVIRONMENT)
 
 
 def refuse_something(socket_path: Path) -> None:
