@@ -2,7 +2,8 @@
 
 Blocks that lie together are fetched by one request. Who reads on where he stopped gets more than he asked
 for, twice as much each time: a first synchronisation takes few requests, a message that is looked at takes
-one. Whoever copies a whole pack displaces nothing.
+one. Who has read on for long enough is expected to go on: what comes next is fetched while he is at what he
+has (`ahead`), never more than he has read by then. Whoever copies a whole pack displaces nothing.
 
 An object store that does not answer is left alone for a moment: a thousand messages are refused at once, and
 not after a thousand times the patience of a request.
@@ -20,6 +21,7 @@ from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, ObjectsUnavai
 from cyrus_sync.common.farfigures import AWAY, CACHE, DAMAGED, FAR, HIT, MISS, MISSING
 from cyrus_sync.common.stores.native.farpack import FarPack, block_sum
 from cyrus_sync.objects.store import ObjectStore
+from cyrus_sync.tiering.ahead import Ahead
 from cyrus_sync.tiering.cache import BlockCache
 from cyrus_sync.tiering.names import MARKER, nothing_there
 
@@ -32,9 +34,29 @@ _COPY = 16
 _FURTHEST = 16
 """Blocks that are fetched at once at most, unless more are asked for."""
 
+_LINE = 4
+"""Times `_FURTHEST` that are fetched in advance for one reader: at 50 ms a request, 160 MB/s."""
+
 _STREAMS = 256
 _PAUSE = 5.0
 """Seconds for which a store that has not answered is not asked again."""
+
+
+class _Stream(NamedTuple):
+    """Somebody who reads an object: the block at which he would go on, how many were fetched for him at last,
+    and how many he has read on end."""
+
+    next: int = 0
+    fetched: int = 0
+    read: int = 0
+
+    def reading(self, first: int, end: int) -> _Stream:
+        """What he is when he comes to these blocks: one who goes on, or another one."""
+        return self if first <= self.next <= end else _Stream(first)
+
+    def on(self, end: int) -> _Stream:
+        """He has read up to this block."""
+        return self._replace(next=end, read=self.read + max(end - self.next, 0))
 
 
 class _Silence(NamedTuple):
@@ -56,11 +78,12 @@ class BlockReader:
         self._clock = clock
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._streams: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        """By key: the block at which its reader would go on, and how many were fetched for him at last."""
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._ahead = Ahead(self._proved)
         self._silent: _Silence | None = None
 
     def close(self) -> None:
+        self._ahead.close()
         self._objects.close()
 
     def read(self, far: FarPack, offset: int, length: int) -> bytes:
@@ -79,17 +102,27 @@ class BlockReader:
     def _blocks(self, far: FarPack, first: int, end: int) -> list[bytes]:
         found = {number: data for number in range(first, end) if (data := self._here(far, number))}
         FAR.had(HIT, len(found))
+        with self._lock:
+            known = self._streams.get(far.key, _Stream())
+        stream = known.reading(first, end)
+        if stream is not known:
+            self._ahead.leave(far)
         number = first
         while number < end:
             if number in found:
                 number += 1
                 continue
             behind = next((one for one in range(number, end) if one in found), end)
-            for one, data in enumerate(self._fetch_ahead(far, number, behind), number):
+            blocks = self._fetch_ahead(far, number, behind, stream)
+            for one, data in enumerate(blocks, number):
                 found[one] = data
                 self._keep(far, one, data)
+            stream = stream.on(min(number + len(blocks), end))._replace(fetched=len(blocks))
         with self._lock:
-            self._go_on(far.key, end, self._streams.get(far.key, (0, 0))[1])
+            self._streams[far.key] = stream.on(end)
+            self._streams.move_to_end(far.key)
+            if len(self._streams) > _STREAMS:
+                self._streams.popitem(last=False)
         return [found[number] for number in range(first, end)]
 
     # -- here
@@ -123,15 +156,17 @@ class BlockReader:
 
     # -- far
 
-    def _fetch_ahead(self, far: FarPack, first: int, end: int) -> list[bytes]:
+    def _fetch_ahead(self, far: FarPack, first: int, end: int, stream: _Stream) -> list[bytes]:
         """Blocks that are not here, and some of those behind them where somebody reads on."""
-        with self._lock:
-            expected, before = self._streams.get(far.key, (0, 0))
-            wanted = end - first
-            if before and first == expected:
-                most = max(min(_FURTHEST, self._cache.most_blocks // 4), 1)
-                wanted = max(wanted, min(before * 2, most))
-            self._go_on(far.key, first, wanted)
+        wanted = end - first
+        if stream.fetched and first >= stream.next:
+            most = max(min(_FURTHEST, self._cache.most_blocks // 4), 1)
+            wanted = max(wanted, min(stream.fetched * 2, most))
+            window = self._ahead.take(far, first)
+            behind = window.end if window is not None else first + wanted
+            self._ahead.go_on(far, behind, most, min(stream.read // most, _LINE))
+            if window is not None and (blocks := window.await_from(first)):
+                return blocks
         further = min(first + wanted, far.blocks)
         try:
             return self._fetch(far, first, further)
@@ -139,12 +174,6 @@ class BlockReader:
             if further == end:
                 raise
         return self._fetch(far, first, end)  # What is damaged was perhaps not asked for.
-
-    def _go_on(self, key: str, number: int, fetched: int) -> None:
-        self._streams[key] = (number, fetched)
-        self._streams.move_to_end(key)
-        if len(self._streams) > _STREAMS:
-            self._streams.popitem(last=False)
 
     def _fetch(self, far: FarPack, first: int, end: int) -> list[bytes]:
         """Blocks from the object store, proved. What came wrong is asked for once more."""
