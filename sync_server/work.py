@@ -23,7 +23,7 @@ from cyrus_sync.sync_server.bulk import Records
 from cyrus_sync.sync_server.measures import Measures
 from cyrus_sync.sync_server.restore import restore
 
-MOST_IN_FLIGHT = 4 * 1024 * 1024
+MOST_IN_FLIGHT = 8 * 1024 * 1024
 """Bytes of messages that may be on their way to the staging area before the connection waits."""
 
 _OVERHEAD = 256

@@ -40,6 +40,15 @@ def check_head(frame: bytes, size: int) -> None:
         raise StoreCorrupt("frame needs too much memory")
 
 
+def is_one_block(frame: bytes) -> bool:
+    """Whether `frame` is a head, one block, a checksum, and nothing else, as frames of small messages are.
+    What the head and the block say is not looked at."""
+    begin = zstandard.frame_header_size(frame)
+    number = int.from_bytes(frame[begin : begin + 3], "little")
+    last, kind, length = bool(number & 1), number >> 1 & 3, number >> 3
+    return last and kind not in (_RLE, _RESERVED) and len(frame) == begin + 3 + length + 4
+
+
 class _Octets:
     """The frame's pieces, to be taken in other portions."""
 

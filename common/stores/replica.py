@@ -46,7 +46,7 @@ from cyrus_sync.common.stores.queries import (
     user_state,
     verify_stored,
 )
-from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging
+from cyrus_sync.common.stores.staging import DEFAULT_MEMORY, Staging, is_small, make_all
 from cyrus_sync.common.stores.threads import OrderedQueue, ThreadRunner
 from cyrus_sync.common.waiting import Waiting, WaitingFile
 
@@ -84,6 +84,7 @@ class StoreReplica:
         self.capabilities = capabilities
         self.store = store
         self.staging = Staging(staging_dir, staging_memory, make=make_staging_dir)
+        self._threads = threads
         self._partitions = frozenset(partitions)
         self._forced = False
         self._put_off: dict[str, MailboxUpdate] = {}
@@ -233,11 +234,19 @@ class StoreReplica:
         return self._session(stage)
 
     def message(self, messages: MessageSource) -> Deferred[None]:
+        """Small messages that are in memory, in a list of batches, are compressed or checked while verbs
+        before are still carried out."""
+        at_hand = isinstance(messages, list) and all(is_small(body) for batch in messages for body in batch)
+        makings = [self._threads.ahead(make_all, batch) for batch in messages] if at_hand else []
+
         def stage(_: Scope) -> None:
-            for batch in messages:
+            for number, batch in enumerate(messages):
                 for partition in {body.partition for body in batch}:
                     self._check_partition(partition)
-                self.staging.add(batch)
+                if at_hand:
+                    self.staging.add_made(makings[number]())
+                else:
+                    self.staging.add(batch)
 
         return self._session(stage)
 

@@ -22,7 +22,14 @@ from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.stores import disk
-from cyrus_sync.common.stores.frames import LARGE, compress_all, pass_frame, split, whole_frame, write_frame
+from cyrus_sync.common.stores.frames import (
+    LARGE,
+    compress_all,
+    pass_frame,
+    split,
+    whole_frames,
+    write_frame,
+)
 
 DEFAULT_MEMORY = 4 * 1024 * 1024
 _PREFIX = "staged-"
@@ -50,16 +57,39 @@ class Made(NamedTuple):
     good: bool
 
 
-def make_all(bodies: Sequence[MessageBody]) -> list[Made]:
-    """Compress and hash messages that `is_small`, of less than a few MiB together. Needs nothing of a stage,
-    so that a thread may do it. Raises `ProtocolError` for a message of another length than announced."""
-    texts = [body.data for body in bodies if isinstance(body.data, bytes)]
+class Making(NamedTuple):
+    """Messages that were made into frames, and what was wrong with one that was not."""
+
+    made: list[Made]
+    refused: ProtocolError | None
+
+
+def make_all(bodies: Sequence[MessageBody]) -> Making:
+    """Compress or decompress, and hash, messages that are `is_small`, of less than a few MiB together. Needs
+    nothing of a stage, so that a thread may do it.
+
+    Refused is a message of another length than announced, and a frame that does not hold just what it should.
+    """
     made: list[Made] = []
-    for body, text, frame in zip(bodies, texts, compress_all(texts), strict=True):
-        if len(text) != body.size:
-            raise ProtocolError("message is not of the announced size").at(guid=body.guid.hex())
-        made.append(Made(body, frame, hashlib.sha1(text).digest() == body.guid))
-    return made
+    refused: ProtocolError | None = None
+    plain = [(body, body.data) for body in bodies if body.encoding != "zstd" and isinstance(body.data, bytes)]
+    for (body, text), frame in zip(plain, compress_all([text for _, text in plain]), strict=True):
+        if len(text) == body.size:
+            made.append(Made(body, frame, hashlib.sha1(text).digest() == body.guid))
+        else:
+            refused = refused or _refused("message is not of the announced size", body)
+    framed = [body for body in bodies if body.encoding == "zstd"]
+    checked = whole_frames((body.data, body.size) for body in framed if isinstance(body.data, bytes))
+    for body, whole in zip(framed, checked, strict=True):
+        if whole is not None and whole.digest == body.guid:
+            made.append(Made(body, whole.frame, True))
+        else:
+            refused = refused or _refused("frame does not hold its message", body)
+    return Making(made, refused)
+
+
+def _refused(why: str, body: MessageBody) -> ProtocolError:
+    return ProtocolError(why).at(guid=body.guid.hex())
 
 
 class Staging:
@@ -108,17 +138,17 @@ class Staging:
         if the temporary file cannot be written.
         """
         refused: ProtocolError | None = None
-        with self._writing():
-            for batch in in_batches(bodies, _BATCH):
-                self._keep_all(make_all([body for body in batch if is_small(body)]))
+        for batch in in_batches(bodies, _BATCH):
+            making = make_all([body for body in batch if is_small(body)])
+            refused = refused or making.refused
+            with self._writing():
+                self._keep_all(making.made)
                 for body in batch:
-                    if body.encoding == "zstd":
+                    if not is_small(body):
                         try:
-                            self._add_frame(body)
+                            self._add_frame(body) if body.encoding == "zstd" else self._add_large(body)
                         except ProtocolError as error:
                             refused = refused or error
-                    elif not is_small(body):
-                        self._add_large(body, split(body.data) if isinstance(body.data, bytes) else body.data)
         if refused is not None:
             raise refused
 
@@ -132,10 +162,12 @@ class Staging:
                     self._spill_pieces(body)
                 self.reserved.add(body.guid)
 
-    def add_made(self, made: Iterable[Made]) -> None:
-        """Stage messages that are frames already. Raises `StoreError` as `add` does."""
+    def add_made(self, making: Making) -> None:
+        """Stage what `make_all` has made. Raises as `add` does."""
         with self._writing():
-            self._keep_all(made)
+            self._keep_all(making.made)
+        if making.refused is not None:
+            raise making.refused
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -149,35 +181,29 @@ class Staging:
             self._keep(body, frame, good)
 
     def _add_frame(self, body: MessageBody) -> None:
-        """Stage a frame as it is. Nothing in it is believed: it is decompressed within bounds, and hashed."""
-        data = body.data
-        if isinstance(data, bytes) and body.size <= LARGE:
-            whole = whole_frame(data, body.size)
-            if whole is None or whole.digest != body.guid:
-                raise ProtocolError("frame does not hold its message").at(guid=body.guid.hex())
-            self._keep(body, whole.frame, True)
-            return
+        """Stage a large frame as it is. Nothing in it is believed: it is decompressed within bounds, and
+        hashed."""
         start = self._end
         try:
-            length, digest = pass_frame([data] if isinstance(data, bytes) else data, body.size, self._write)
+            length, digest = pass_frame(_pieces(body), body.size, self._write)
             if digest != body.guid:
                 raise StoreCorrupt("frame holds another message")
         except StoreCorrupt as error:
             self._end = start
-            raise ProtocolError(error.message).at(guid=body.guid.hex()) from error
+            raise _refused(error.message, body) from error
         except BaseException:
             self._end = start
             raise
         self._set(body.guid, _Staged(body.partition, body.size, True, None, start, length))
 
-    def _add_large(self, body: MessageBody, pieces: Iterable[bytes]) -> None:
+    def _add_large(self, body: MessageBody) -> None:
         """Compress into the file, piece by piece."""
         start = self._end
         try:
-            length, digest = write_frame(pieces, body.size, self._write)
+            length, digest = write_frame(_pieces(body), body.size, self._write)
         except ValueError as error:
             self._end = start
-            raise ProtocolError(str(error)).at(guid=body.guid.hex()) from error
+            raise _refused(str(error), body) from error
         except BaseException:
             self._end = start
             raise
@@ -287,8 +313,12 @@ class Staging:
 
 
 def is_small(body: MessageBody) -> bool:
-    """Whether a message is plain, and small enough to be compressed as a whole."""
-    return body.encoding == "identity" and isinstance(body.data, bytes) and len(body.data) <= LARGE
+    """Whether a message is in memory, and small enough to be made as a whole."""
+    return isinstance(body.data, bytes) and max(body.size, len(body.data)) <= LARGE
+
+
+def _pieces(body: MessageBody) -> Iterable[bytes]:
+    return split(body.data) if isinstance(body.data, bytes) else body.data
 
 
 class _Pieces:

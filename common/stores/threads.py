@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
@@ -17,6 +17,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from cyrus_sync.common.reactor import Reactor
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 JobT = TypeVar("JobT")
@@ -35,6 +38,7 @@ class ThreadRunner:
         self._pool = ThreadPool(0, size, name)
         self._trigger: Any = None
         self._stopped = False
+        self._ahead: ThreadPoolExecutor | None = None
 
     def run(self, function: Callable[..., T], *arguments: Any, **keywords: Any) -> Deferred[T]:
         """Call `function` in a thread; its result, or its exception, in the reactor's thread."""
@@ -42,6 +46,17 @@ class ThreadRunner:
         reactor: Any = self.reactor
         result: Deferred[T] = deferToThreadPool(reactor, self._pool, function, *arguments, **keywords)
         return result
+
+    def ahead(self, function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+        """Have `function`, which waits for nobody, called in a thread that does only such work. What is
+        returned gives another thread the result: it waits for it, or calls `function` itself where nobody
+        has come to that yet."""
+        if self._ahead is None:
+            from concurrent.futures import ThreadPoolExecutor  # few need it
+
+            self._ahead = ThreadPoolExecutor(1, "ahead")
+        begun = self._ahead.submit(function, *arguments)
+        return lambda: function(*arguments) if begun.cancel() else begun.result()
 
     def _start(self) -> None:
         if not self._pool.started and not self._stopped:
@@ -56,6 +71,8 @@ class ThreadRunner:
             self._trigger = None
         if self._pool.started:
             self._pool.stop()
+        if self._ahead is not None:
+            self._ahead.shutdown(cancel_futures=True)
 
 
 class Outcome(Generic[JobT]):

@@ -44,6 +44,9 @@ MAX_CALLS = 128
 """Calls under way above which `ready` waits, until half of them are answered."""
 MAX_QUEUED = 4 * 1024 * 1024
 """Bytes of commands waiting to be written above which `ready` waits."""
+MAX_STREAMS = 4
+"""Commands whose pieces are still to be made, above which `ready` waits: whoever would prepare more takes the
+processor from those who make them."""
 DRAIN_AT = 256 * 1024
 """After so many bytes the writer waits until the transport has taken them."""
 EXIT_SECONDS = 10.0
@@ -88,6 +91,7 @@ class Pipeline:
         self._asked: deque[tuple[_Call, bool]] = deque()
         """A reply each, in order; (call, False) marks the end of a call without one of its own."""
         self._queued = 0
+        self._streams = 0
         self._calls = 0
         self._written = 0
         self._sending = False
@@ -114,6 +118,7 @@ class Pipeline:
         call = _Call(pieces, collector, address)
         self._calls += 1
         self._queued += call.size
+        self._streams += not isinstance(pieces, bytes)
         self._waiting.append(call)
         if not self._sending:
             self._send()
@@ -121,7 +126,9 @@ class Pipeline:
 
     def ready(self) -> Deferred[None]:
         """Fires when another call may be made without queueing more than the bounds."""
-        if self._lost is not None or (self._calls < MAX_CALLS and self._queued < MAX_QUEUED):
+        if self._lost is not None or (
+            self._calls < MAX_CALLS and self._queued < MAX_QUEUED and self._streams < MAX_STREAMS
+        ):
             return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._ready.append(waiting)
@@ -173,6 +180,7 @@ class Pipeline:
                     if self._lost is not None:
                         return
                     self._waiting.popleft()
+                    self._streams -= 1
                     self._asked.append((call, False))
                     self._finish_answered()
                 self._send()
@@ -310,7 +318,12 @@ class Pipeline:
 
     def _let_in(self) -> None:
         if self._ready and (
-            self._lost or (self._calls <= MAX_CALLS // 2 and self._queued <= MAX_QUEUED // 2)
+            self._lost
+            or (
+                self._calls <= MAX_CALLS // 2
+                and self._queued <= MAX_QUEUED // 2
+                and self._streams <= MAX_STREAMS // 2
+            )
         ):
             ready, self._ready = self._ready, []
             for waiting in ready:
@@ -338,7 +351,7 @@ class Pipeline:
         calls = [call for call, _ in self._asked] + list(self._waiting)
         self._asked.clear()
         self._waiting.clear()
-        self._queued = 0
+        self._queued = self._streams = 0
         for call in calls:
             if not call.fired:
                 call.fired = True

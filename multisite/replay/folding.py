@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from cyrus_sync.common.model import MessageBody
-from cyrus_sync.common.stores.staging import Made, Staging, is_small, make_all
+from cyrus_sync.common.stores.staging import Making, Staging, is_small, make_all
 
 _AT_ONCE = 3
 """Sections of messages, each of a few MiB at most, that wait for the thread."""
@@ -22,7 +22,7 @@ class Folding:
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
         self._thread = ThreadPoolExecutor(1, "folding")
-        self._waiting: deque[Future[list[Made]]] = deque()
+        self._waiting: deque[Future[Making]] = deque()
 
     def __enter__(self) -> Self:
         return self

@@ -33,6 +33,7 @@ from cyrus_sync.common.model import (
     UserState,
 )
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores import staging
 from cyrus_sync.common.stores.native import local_home
 from cyrus_sync.common.stores.native.changing import Change
 from cyrus_sync.common.stores.replica import StoreReplica
@@ -120,6 +121,22 @@ def test_a_mailbox_is_uploaded_and_read_back(replica, call):
 
 
 @pytest.mark.covers("GET, APPLY, RESTORE", "APPLY RESERVE")
+def test_messages_are_compressed_while_verbs_before_them_are_carried_out(replica, call, store, monkeypatch):
+    """A MAILBOX that takes its time does not hold up the making of frames for the next; all come in order."""
+    made, seen = threading.Event(), []
+    compress = staging.compress_all
+    monkeypatch.setattr(staging, "compress_all", lambda texts: (compress(texts), made.set())[0])
+
+    def send():
+        slow = replica.change(ALICE, lambda writer: seen.append(made.wait(scaled(10))))
+        sent = replica.message(bodies(*BOTH))
+        return DeferredList([slow, sent, replica.restart(), replica.message([[bodies(BOTH[0])[0][0]]])])
+
+    assert all(done for done, _ in call(send))
+    assert seen == [True]
+    assert [guid_of(raw) in replica.staging for raw in BOTH] == [True, False]
+
+
 def test_reserve_stages_what_another_owner_has(replica, call, store):
     apply(store, update_of("user.bob", RECORDS), Stage(*BOTH))
     wanted = [RECORDS[0].guid, guid_of(message(9)), RECORDS[1].guid]

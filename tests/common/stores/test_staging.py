@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+import zstandard
 
 from cyrus_sync.common.errors import ProtocolError, StoreError
 from cyrus_sync.common.model import MessageBody
-from cyrus_sync.common.stores.frames import frame_content, make_frame
+from cyrus_sync.common.stores.frames import frame_content, make_frame, whole_frame, whole_frames
 from cyrus_sync.common.stores.staging import Staging, remove_left_overs
 from tests.common.stores.tools import guid_of, message, text_of
 
@@ -89,6 +90,37 @@ def test_frames_are_taken_as_they_are_if_they_are_sound(tmp_path):
             staging.add([body_of(raw, data=bad, encoding="zstd"), body_of(message(3))])
         assert guid_of(raw) not in staging
         assert staging.is_good(guid_of(message(3)))
+
+
+def test_many_frames_at_once_are_looked_at_as_each_alone_is():
+    """One in fifty is something else than a frame of ours that holds what was announced."""
+    unsized = zstandard.ZstdCompressor(write_checksum=True, write_content_size=False)
+    unchecked = zstandard.ZstdCompressor()
+    sound = [message(number, 3000) for number in range(12)] + [os.urandom(200_000), b"x"]
+    good = [(make_frame(raw).frame, len(raw)) for raw in sound]
+    frame, size = good[0]
+    block = frame[:4] + b"\x24\x64" + (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"a" * 5
+    strange = [
+        (frame[:-1], size),
+        (frame + b"x", size),
+        (frame + frame, size),
+        (frame[:9] + bytes([frame[9] ^ 1]) + frame[10:], size),
+        (frame[:-1] + bytes([frame[-1] ^ 1]), size),
+        (frame, size + 1),
+        (frame, 0),
+        (b"", 1),
+        (b"junk", 4),
+        (unsized.compress(sound[0]), size),
+        (unchecked.compress(sound[0]), size),
+        (block, 100),
+        (block[:6] + (1000 << 3 | 1 << 1 | 1).to_bytes(3, "little") + bytes(1004), 100),
+        (b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + frame, size),
+    ]
+    for one in strange:
+        mixed = [*good, one, *good]
+        assert whole_frames(mixed) == [whole_frame(*each) for each in mixed], one
+    assert whole_frames([]) == []
+    assert None not in whole_frames(good)
 
 
 def test_clearing_forgets_everything_and_the_stage_goes_on(tmp_path):

@@ -101,3 +101,26 @@ def test_two_queues_run_side_by_side(reactor, call):
     results = call(lambda: DeferredList([queue.submit(meet.wait) for queue in queues]))
     assert sorted(place for _, place in results) == [0, 1]
     runner.close()
+
+
+def test_what_is_begun_ahead_is_done_once_by_whoever_comes_first(reactor):
+    """The thread that does such work is held up by the first; whoever asks for the second does it alone."""
+    runner = ThreadRunner(reactor)
+    begun, go, ran = threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        go.wait(scaled(10))
+        ran.append("slow")
+        return threading.get_ident()
+
+    first, second = runner.ahead(slow), runner.ahead(lambda: ran.append("second") or threading.get_ident())
+    failing = runner.ahead(lambda: 1 // 0)
+    assert begun.wait(scaled(10))
+    assert second() == threading.get_ident()
+    go.set()
+    assert first() != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert ran == ["second", "slow"]
+    runner.close()

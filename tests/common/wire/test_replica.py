@@ -47,7 +47,7 @@ from cyrus_sync.common.protocol.events import (
     Refused,
     SessionCommand,
 )
-from cyrus_sync.common.wire.pipeline import MAX_CALLS
+from cyrus_sync.common.wire.pipeline import MAX_CALLS, MAX_STREAMS
 from cyrus_sync.common.wire.replica import FEW, WireReplica
 from tests.common.wire.pair import ConnectionPair, LateThreads
 
@@ -418,6 +418,20 @@ def test_ready_waits_while_too_much_is_under_way() -> None:
     waiting = Outcome(replica.ready())
     assert not waiting.fired
     pair.run()
+    assert waiting.fired
+
+
+def test_ready_waits_while_the_pieces_of_many_commands_are_still_to_be_made() -> None:
+    """Otherwise a mailbox is prepared for sending while those before it wait for the same processor."""
+    pair, threads = ConnectionPair(), LateThreads()
+    replica = replica_of(pair, threads=threads)
+    for number in range(MAX_STREAMS):
+        assert Outcome(replica.ready()).fired, number
+        replica.message([[BODY]])
+    waiting = Outcome(replica.ready())
+    assert not waiting.fired
+    while threads.step():
+        pass
     assert waiting.fired
 
 
