@@ -174,12 +174,13 @@ class Session:
         self.condstore = self.qresync or "CONDSTORE" in offered
         self.utf8 = "UTF8=ACCEPT" in enabled
         self.folder_item = self.message_item = b""
-        self.names_when_open = False
+        self.names_when_open = self.is_dovecot = False
         if "OBJECTID" in offered:
             self.message_item = b"EMAILID"
             self.names_when_open = "X-REPLICATION" in offered  # STATUS of a Cyrus 3.6 tells freed memory
             self.folder_item = b"" if self.names_when_open else b"MAILBOXID"
-        elif self._is_dovecot():
+        elif self._says_dovecot():
+            self.is_dovecot = True
             self.folder_item = self.message_item = b"X-GUID"
         elif "X-GM-EXT-1" in offered:
             self.message_item = b"X-GM-MSGID"
@@ -188,7 +189,7 @@ class Session:
         """Whether all these capabilities are offered."""
         return self.connection.offered.issuperset(words)
 
-    def _is_dovecot(self) -> bool:
+    def _says_dovecot(self) -> bool:
         """Whether the items by which Dovecot names contents may be asked for (it does not offer them)."""
         if not self.offers("ID"):
             return False

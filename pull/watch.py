@@ -41,11 +41,15 @@ _TAGGED = re.compile(rb"w\d+ (OK|NO|BAD)\b")
 
 
 class Begun(NamedTuple):
-    """A connection that waits. `way` is `NOTIFY` or `IDLE`; `rest` what had come already."""
+    """A connection that waits. `way` is `NOTIFY` or `IDLE`; `rest` what had come already. `utf8`: names of
+    which it tells are UTF-8, also those in which nothing but ASCII is. `refusal`: why the server refuses the
+    NOTIFY that it offers."""
 
     sock: socket.socket
     way: str
     rest: bytes
+    utf8: bool = False
+    refusal: str = ""
 
 
 def begin(settings: ImapSettings, login: str, password: str, directory: Path) -> Begun:
@@ -53,7 +57,8 @@ def begin(settings: ImapSettings, login: str, password: str, directory: Path) ->
     server offers neither way."""
     session = Session(settings, login, password, directory, waiting=True)
     try:
-        if session.offers("NOTIFY") and _asked(session):
+        refusal = _asked(session) if session.offers("NOTIFY") else None
+        if refusal == "":
             way = NOTIFY
         elif session.offers("IDLE"):
             session.command("EXAMINE", b'"INBOX"')
@@ -65,7 +70,8 @@ def begin(settings: ImapSettings, login: str, password: str, directory: Path) ->
     except BaseException:
         session.close()
         raise
-    return Begun(sock, way, rest)
+    # A Dovecot's NOTIFY has names as they are, whether UTF8=ACCEPT is enabled or not.
+    return Begun(sock, way, rest, session.utf8 or session.is_dovecot, refusal or "")
 
 
 def _keep_alive(sock: socket.socket) -> None:
@@ -77,14 +83,16 @@ def _keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _asked(session: Session) -> bool:
+def _asked(session: Session) -> str:
+    """Why the server refuses it; "" if it does not."""
+    refusal = ""
     for events in _WANTED:
         try:
             session.command("NOTIFY", b"SET", b"(PERSONAL " + events + b")")
-            return True
-        except Refused:
-            continue
-    return False
+            return ""
+        except Refused as error:
+            refusal = error.message
+    return refusal
 
 
 class Watch:
@@ -100,6 +108,7 @@ class Watch:
         "_reactor",
         "_sock",
         "_tag",
+        "_utf8",
         "asked",
         "login",
         "since",
@@ -117,6 +126,7 @@ class Watch:
         self._reactor = reactor
         self._sock = begun.sock
         self._pending = begun.rest
+        self._utf8 = begun.utf8
         self._changed = changed
         self._lost = lost
         self._tag = 0
@@ -209,7 +219,7 @@ class Watch:
             quoted = status["quoted"]
             name = status["atom"] if quoted is None else re.sub(rb"\\(.)", rb"\1", quoted)
             shown = name.decode("utf-8", "surrogateescape")
-            return Change(self.login, (shown if shown.isascii() else encode(shown),))
+            return Change(self.login, (encode(shown) if self._utf8 or not shown.isascii() else shown,))
         elif _LISTED.match(line):
             return Change(self.login)
         elif self.way == IDLE and _SELECTED.match(line):

@@ -39,15 +39,28 @@ LONGEST_PAUSE = 300.0
 NAMED = 20
 """Users whom one line names."""
 
+SAY_SECONDS = 1.0
+"""So long what is to be said of single users is gathered: where it is said of all, that is one line."""
+
+_LOSSES = 3
+"""Connections of a user that are lost in a row, none of which has lasted, until that is said."""
+
+_NOT_WATCHED = "is not watched, trying again"
+_CUT_OFF = "is cut off again and again, and watched anew each time"
+_WATCHED_AGAIN = "is watched again"
+
 
 @dataclass(slots=True)
 class _User:
-    """`failures` in a row; `told`: it was said that he is not watched."""
+    """`failures` in a row, and how many of them were `losses` of a connection; `told`: it was said that he is
+    not watched, `cut_off`: that he is not for long."""
 
     watch: Watch | None = None
     connecting: bool = False
     failures: int = 0
+    losses: int = 0
     told: bool = False
+    cut_off: bool = False
     timer: Any = None
 
 
@@ -77,6 +90,8 @@ class Watcher:
     _timers: dict[str, Timer] = field(default_factory=dict)
     _to_list: dict[str, float] = field(default_factory=dict)
     """Whose folders are to be listed, and from when on."""
+    _to_say: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What is to be said, of whom, and why."""
 
     def __post_init__(self) -> None:
         self._threads = ThreadRunner(self.reactor, THREADS, "watch")
@@ -142,12 +157,13 @@ class Watcher:
             self._connect()
             return
         if begun.way == IDLE:
+            why = f"refuses NOTIFY ({begun.refusal})" if begun.refusal else "offers no NOTIFY"
             self._say_once(
-                "the IMAP server offers no NOTIFY: of INBOXes it tells at once (IDLE), other folders are"
+                f"the IMAP server {why}: of INBOXes it tells at once (IDLE), other folders are"
                 " looked at every imap_poll"
             )
         if user.told:
-            self.say(f"{login} is watched again")
+            self._say_of(login, _WATCHED_AGAIN)
         self._unreachable = user.told = False
         user.watch = Watch(self.reactor, login, begun, self._heard, self._lost)
         user.watch.start()
@@ -166,7 +182,7 @@ class Watcher:
                     self.say(f"nobody can be watched, trying again: {reason}")
             elif not user.told:
                 user.told = True
-                self.say(f"{login} is not watched, trying again: {reason}")
+                self._say_of(login, _NOT_WATCHED, reason)
             self._later(login, user)
         self._connect()
 
@@ -175,9 +191,20 @@ class Watcher:
         if user is None or user.watch is not watch:
             return
         user.watch = None
-        if self.reactor.seconds() - watch.since > LONGEST_PAUSE:
-            user.failures = 0
+        self._lasts(watch, user)
+        user.losses += 1
+        if user.losses >= _LOSSES and not user.cut_off:
+            user.cut_off = True
+            self._say_of(watch.login, _CUT_OFF, reason)
         self._later(watch.login, user)
+
+    def _lasts(self, watch: Watch, user: _User) -> None:
+        """Whether it does is seen after a while only."""
+        if self.reactor.seconds() - watch.since > LONGEST_PAUSE:
+            user.failures = user.losses = 0
+            if user.cut_off:
+                user.cut_off = False
+                self._say_of(watch.login, _WATCHED_AGAIN)
 
     def _later(self, login: str, user: _User) -> None:
         """Try again, and not all at the same moment."""
@@ -202,6 +229,23 @@ class Watcher:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
+
+    def _say_of(self, login: str, what: str, reason: str = "") -> None:
+        if not self._to_say:
+            self._timers["say"] = self.reactor.callLater(SAY_SECONDS, self._say_now)
+        self._to_say.setdefault(what, {})[login] = reason
+
+    def _say_now(self) -> None:
+        told, self._to_say = self._to_say, {}
+        for what, reasons in told.items():
+            users = [f"{login} ({reason})" if reason else login for login, reason in reasons.items()]
+            if len(users) == 1:
+                (login, reason), *_ = reasons.items()
+                self.say(f"{login} {what}" + (f": {reason}" if reason else ""))
+            else:
+                more = f" and {len(users) - NAMED} more" if len(users) > NAMED else ""
+                what = what.replace("is ", "are ", 1)
+                self.say(f"{len(users)} users {what}: {', '.join(users[:NAMED])}{more}")
 
     # -- what is told
 
@@ -232,6 +276,7 @@ class Watcher:
             watch = user.watch
             if watch is None:
                 continue
+            self._lasts(watch, user)
             if watch.is_asking:
                 if now - watch.asked > ANSWER_SECONDS:
                     watch.give_up("no answer in time")

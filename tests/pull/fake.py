@@ -88,6 +88,8 @@ class FakeImap:
         """UIDs of messages that are not given, and how: ``NO``, ``drop``, ``nothing``, ``cut``."""
         self.refused: set[str] = set()
         """Folders that cannot be selected."""
+        self.holding: dict[str, threading.Event] = {}
+        """Folders that are opened as soon as the event is set."""
         self.login_answer = "OK logged in"
         self.cut_after: Callable[[], int | None] = lambda: None
         """Asked at each connection: after so many octets that we send it is cut."""
@@ -96,6 +98,10 @@ class FakeImap:
         self.open: set[socket.socket] = set()
         self.talks: list[_Talk] = []
         """Those that are under way."""
+        self.notify_answer = ""
+        self.identity = "NIL"
+        self.tells_at_once = ""
+        """Lines in one piece with the answer to NOTIFY or IDLE."""
         self.deaf = False
         """NOOP is not answered."""
         self.port = 0
@@ -198,7 +204,8 @@ class _Talk:
                 name, _, words = words.partition(" ")
                 name = f"uid_{name}"
             answer = getattr(self, f"do_{name.lower()}")(words)
-            self.send(f"{tag} {answer or 'OK done'}\r\n".encode())
+            more = self.server.tells_at_once if name == "NOTIFY" and not answer else ""
+            self.send(f"{tag} {answer or 'OK done'}\r\n{more}".encode())
             if name == "LOGOUT":
                 return
             if name == "STARTTLS" and self.server.context:
@@ -229,10 +236,15 @@ class _Talk:
         return self.server.login_answer
 
     def do_notify(self, words: str) -> str:
-        return "NO [BADEVENT (MessageNew)] not that" if "SubscriptionChange" in words else ""
+        if "SubscriptionChange" in words:
+            return "NO [BADEVENT (MessageNew)] not that"
+        return self.server.notify_answer
+
+    def do_id(self, words: str) -> None:
+        self.untagged(f"ID {self.server.identity}")
 
     def do_idle(self, words: str) -> str:
-        self.send(b"+ idling\r\n")
+        self.send(b"+ idling\r\n" + self.server.tells_at_once.encode())
         self.server.said.append(self.readline().decode())
         return ""
 
@@ -280,6 +292,8 @@ class _Talk:
 
     def do_examine(self, words: str) -> str:
         name = words.split('"')[1]
+        if name in self.server.holding:
+            self.server.holding[name].wait(60)
         if name in self.server.refused:
             return "NO [SERVERBUG] this folder is broken"
         box = self.server.boxes.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from cyrus_sync.pull import watcher as watching
 from cyrus_sync.pull.changes import Change
 from cyrus_sync.pull.settings import ImapSettings
 from cyrus_sync.pull.watcher import Watcher
+from tests.common.wire.kit import issue
 from tests.deadlines import until
 from tests.ports import free_port
 from tests.pull.fake import FULL, FakeImap
@@ -67,7 +69,8 @@ def server() -> Iterator[FakeImap]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
+    monkeypatch.setattr(watching, "SAY_SECONDS", 0.02)
     made: list[Watched] = []
 
     def watched(server: FakeImap, **settings: Any) -> Watched:
@@ -78,6 +81,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
     for one in made:
         one.watcher.end()
         one.until(one.server.is_left, "all hang up")
+        one.watcher._threads.close()  # or the process would wait for them
 
 
 @pytest.mark.covers("imapd.conf", "imap_watch_connections")
@@ -172,11 +176,98 @@ def test_whoever_is_refused_is_named_once_and_tried_again(
     watched = make(server)
     server.login_answer = "NO [AUTHENTICATIONFAILED] no"
     watched.watcher.set_users(["alice"])
-    watched.until(lambda: server.count("AUTHENTICATE") > 2, "it is tried again")
+    watched.until(lambda: server.count("AUTHENTICATE") > 2 and watched.said, "it is tried again")
     assert len(watched.said) == 1 and watched.said[0].startswith("alice is not watched")
     server.login_answer = "OK in"
+    watched.until(lambda: watched.said[1:] == ["alice is watched again"], "she is watched")
+    server.login_answer = "NO [AUTHENTICATIONFAILED] no"
+    watched.watcher.set_users(["bob", "carol"])
+    watched.until(lambda: len(watched.said) == 3, "of two there is one line")
+    assert watched.said[2].startswith("2 users are not watched, trying again: bob (login of bob refused: ")
+
+
+def test_why_a_watch_is_lost_again_and_again_is_said_once_and_that_it_lasts(
+    server: FakeImap, make: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = make(server)
+    monkeypatch.setattr(watching.random, "random", lambda: -1.0)  # it tries again at once
+    watched.watcher.set_users(["alice"])
+    for number in range(5):
+        watched.until(lambda: watched.watcher.watched == 1, "she is watched")
+        assert len(watched.said) == 0 or number > 2
+        server.talks[-1].send(b"* BYE too many of you\r\n")
+        watched.until(lambda before=number + 1: server.connections > before, "it is begun again")
+        watched.until(lambda: len(server.talks) == 1, "the old one is gone")
+    reason = "the server says BYE too many of you"
+    assert watched.said == [f"alice is cut off again and again, and watched anew each time: {reason}"]
     watched.until(lambda: watched.watcher.watched == 1, "she is watched")
-    assert watched.said[1:] == ["alice is watched again"]
+    monkeypatch.setattr(watching, "LONGEST_PAUSE", 0.0)
+    watched.watcher._look()
+    watched.until(lambda: watched.said[1:] == ["alice is watched again"], "it has lasted")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wire"), [(WITH_NOTIFY, "R&-D"), (f"{WITH_NOTIFY} UTF8=ACCEPT", "R&D")]
+)
+def test_a_name_in_which_an_ampersand_is_names_that_folder(
+    capabilities: str, wire: str, make: Callable[..., Watched]
+) -> None:
+    with FakeImap(capabilities) as server:
+        watched = make(server)
+        watched.begins("alice")
+        watched.hears(f'* STATUS "{wire}" (MESSAGES 1)', Change("alice", ("R&-D",)))
+        watched.watcher.end()
+
+
+def test_a_dovecot_tells_of_names_as_they_are(make: Callable[..., Watched]) -> None:
+    with FakeImap(f"{WITH_NOTIFY.replace(' OBJECTID', '')} ID") as server:
+        server.identity = '("name" "Dovecot")'
+        watched = make(server)
+        watched.begins("alice")
+        watched.hears("* STATUS R&D (MESSAGES 1)", Change("alice", ("R&-D",)))
+        watched.watcher.end()
+
+
+def test_where_notify_is_refused_it_is_said_why(make: Callable[..., Watched]) -> None:
+    with FakeImap(WITH_NOTIFY) as server:
+        server.notify_answer = "NO [NOPERM] not for you"
+        watched = make(server)
+        watched.begins("alice")
+        assert watched.said[0].startswith("the IMAP server refuses NOTIFY ([NOPERM] not for you): of INBOXes")
+        watched.watcher.end()
+
+
+@pytest.mark.parametrize("how", ["tls", "starttls"])
+@pytest.mark.parametrize("capabilities", [WITH_NOTIFY, f"{FULL} IDLE"])
+def test_on_a_line_that_is_encrypted(
+    how: str, capabilities: str, make: Callable[..., Watched], tls: tuple[ssl.SSLContext, Path]
+) -> None:
+    context, cert = tls
+    with FakeImap(f"{capabilities} STARTTLS", context) as server:
+        server.implicit = how == "tls"
+        # The first thing that it tells comes in one piece with its answer.
+        server.tells_at_once = "* STATUS INBOX (MESSAGES 1)\r\n* 1 EXISTS\r\n"
+        watched = make(server, host="localhost", tls=how, ca_file=str(cert))
+        watched.watcher.set_users(["alice"])
+        watched.until(lambda: set(watched.told) == {Change("alice"), inbox("alice")}, "what was told")
+        watched.told.clear()
+        watched.hears("* STATUS INBOX (MESSAGES 1)\r\n* 3 EXISTS", inbox("alice"))
+        large = "* OK " + "x" * 40000  # several records, and more than is read at once
+        watched.hears(f"{large}\r\n* STATUS INBOX (MESSAGES 1)\r\n* 3 EXISTS", inbox("alice"))
+        server.talks[0].line.shutdown(socket.SHUT_RDWR)
+        watched.until(lambda: server.connections == 2 and watched.watcher.watched == 1, "it is begun again")
+        watched.watcher.end()
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """A server's context for localhost, and who vouches for it."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = issue(directory, "authority", ca=True)
+    server = issue(directory, "server", authority, hosts=("localhost",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.cert, server.key)
+    return context, authority.cert
 
 
 def test_a_server_that_is_down_is_told_of_once(
