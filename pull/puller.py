@@ -8,7 +8,13 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from cyrus_sync.common.errors import CannotConnect, CyrusSyncError, MailboxLocked, ReplyError
+from cyrus_sync.common.errors import (
+    AuthenticationFailed,
+    CannotConnect,
+    CyrusSyncError,
+    MailboxLocked,
+    ReplyError,
+)
 from cyrus_sync.common.files import make_directories
 from cyrus_sync.common.model import MailboxState
 from cyrus_sync.common.names import Owner, login_of, owner_of
@@ -74,9 +80,11 @@ class Puller:
         *,
         names: Collection[str] = (),
         thorough: bool = True,
+        own: bool = True,
         stop: threading.Event | None = None,
     ) -> Pulled:
-        """Bring `userid` up to date; what was left out is in `troubles` of what comes back.
+        """Bring `userid` up to date; what was left out is in `troubles` of what comes back. Without `own`
+        only the shared folders that he is shown.
 
         With `names` (mailboxes of his, or shared ones that he is shown) these alone are looked at, as long as
         that does: a folder that is new, gone or another one needs the list of all, so then he is pulled
@@ -93,8 +101,8 @@ class Puller:
         thorough = thorough and not names
         try:
             with self._only_one(userid), self.sessions.session(login, password) as session:
-                done = self._pull(session, userid, names, thorough, stop)
-            if thorough and self._settings.sieve_port:
+                done = self._pull(session, userid, names, thorough=thorough, own=own, stop=stop)
+            if thorough and own and self._settings.sieve_port:
                 self._scripts(userid, login, password, done)
         except CyrusSyncError as error:
             raise error.at(user=login) from None
@@ -119,18 +127,23 @@ class Puller:
         session: Session,
         userid: str,
         names: Collection[str],
+        *,
         thorough: bool,
+        own: bool,
         stop: threading.Event | None,
     ) -> Pulled:
         with closing(_Run(self, session, userid, stop)) as run:
             run.done.alone = bool(names) and run.alone(names)
             if not run.done.alone:
-                run.go(thorough)
+                run.go(thorough, own)
             return run.done
 
     def _scripts(self, userid: str, login: str, password: str, done: Pulled) -> None:
         try:
             told = sieve_of(self._settings, login, password)
+        except AuthenticationFailed as error:
+            self.say_once(f"no Sieve scripts of {login}: {error.message}")
+            return
         except CannotConnect as error:
             self.say_once(f"no Sieve scripts: port {self._settings.sieve_port}: {error.message}")
             return
@@ -140,7 +153,7 @@ class Puller:
         pull_scripts(self._store, userid, told, done)
 
     def say_once(self, text: str) -> None:
-        """Of the server, not of a user."""
+        """What is worth knowing, and no trouble of a single pull."""
         with self._lock:
             if text in self._said:
                 return
@@ -171,7 +184,7 @@ class Puller:
         return Place(userid, was.name) if was is not None else self.places.find(userid, shown)
 
     def login_for(self, owner: Owner) -> str:
-        """The user by whom a shared owner can be looked at; "" where nobody was shown it yet."""
+        """The userid by whom a shared owner can be looked at; "" where nobody was shown it yet."""
         return self._settings.shared_user or self.places.seen_by(owner)
 
     def shared_lock(self, owner: Owner) -> threading.Lock:
@@ -185,11 +198,11 @@ class Puller:
             self._shared_done.discard(owner)
 
     @contextmanager
-    def shared_turn(self, owner: Owner, login: str) -> Iterator[bool]:
-        """Whether `login` is the one who pulls a shared owner now, held until then: he may, and nobody has in
-        this round yet. Where he fails, the next one who sees it may."""
+    def shared_turn(self, owner: Owner, userid: str) -> Iterator[bool]:
+        """Whether `userid` is the one who pulls a shared owner now, held until then: he may, and nobody has
+        in this round yet. Where he fails, the next one who sees it may."""
         with self._lock:
-            turn = self._settings.shared_user in ("", login) and owner not in self._shared_done
+            turn = self._settings.shared_user in ("", userid) and owner not in self._shared_done
             if turn:
                 self._shared_done.add(owner)
         if not turn:
@@ -204,7 +217,7 @@ class Puller:
 
     @property
     def shared_user(self) -> str:
-        """Who is known to see all shared folders, if anybody is."""
+        """The userid of who is known to see all shared folders, "" if nobody is."""
         return self._settings.shared_user
 
 
@@ -221,22 +234,23 @@ class _Run:
 
         self._lister = Lister(session, userid, self._trouble)
 
-    def go(self, thorough: bool) -> None:
-        """All of him."""
+    def go(self, thorough: bool, own: bool) -> None:
+        """All of him, or without his `own` folders what he is shown."""
         session = self._session
         self._say_what_is_slow()
         listing = self._resuming(self._listing)
         owner = Owner("user", self._userid)
-        mine = [folder for folder in listing.folders if folder.owner == owner]
         about = About(session, self._puller.store, self._userid, self.done)
-        self._owner(owner, mine, about, thorough)
-        self._resuming(lambda: about.subscriptions(listing))
-        if thorough:
-            self._resuming(about.quota)
+        if own:
+            mine = [folder for folder in listing.folders if folder.owner == owner]
+            self._owner(owner, mine, about, thorough)
+            self._resuming(lambda: about.subscriptions(listing))
+            if thorough:
+                self._resuming(about.quota)
         shared = [folder for folder in listing.folders if folder.owner != owner]
         self._puller.places.learn(self._userid, shared, listing.others)
         for one in sorted({folder.owner for folder in shared}):
-            with self._puller.shared_turn(one, login_of(self._userid)) as turn:
+            with self._puller.shared_turn(one, self._userid) as turn:
                 if turn:
                     theirs = [folder for folder in shared if folder.owner == one]
                     self._owner(one, theirs, about, thorough)

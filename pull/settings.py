@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import AuthenticationFailed, ConfigError
+from cyrus_sync.common.errors import AuthenticationFailed, ConfigError, CyrusSyncError
+from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.wire.policy import is_loopback
 
 IMAPS_PORT = 993
@@ -22,7 +23,8 @@ _WILD = frozenset("*?[")
 class ImapSettings:
     """`tls` is "tls" (at once), "starttls" or "no". `master` logs in for everybody: with ``%u`` in it, it is
     the login name once the user stands there; without, it is the one who proves himself, and the user is whom
-    he acts for (SASL PLAIN). `passwords` are those of single users, by login name."""
+    he acts for (SASL PLAIN). `passwords` are those of single users, by login name. `shared_user` is a
+    userid."""
 
     host: str
     port: int = 143
@@ -81,7 +83,7 @@ class ImapSettings:
             passwords=Path(passwords) if passwords else None,
             users=tuple(cfg.words("imap_users")),
             connections=cfg.integer("imap_connections"),
-            shared_user=cfg.string("imap_shared_user") or "",
+            shared_user=_userid_of(cfg, "imap_shared_user"),
             sieve_port=cfg.integer("imap_sieve_port"),
         )
 
@@ -122,6 +124,15 @@ class ImapSettings:
             else:
                 found[word] = None
         return list(found)
+
+
+def _userid_of(cfg: Config, option: str) -> str:
+    """Of the login name that an option has; "" where it is not set. Raises `ConfigError`."""
+    login = cfg.string(option) or ""
+    try:
+        return Namespace.from_config(cfg).userid(login) if login else ""
+    except CyrusSyncError as error:
+        raise ConfigError(f"{cfg.where(option)}{login}: {error}") from None
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ it go away, and it never stops anybody else's work.
 | SEEN | META; USER when the mailbox is that user's own |
 | SUB | META |
 | META | USER |
+| any, `LeftOut` or `OwnersTrouble` | given up until the next try |
 | USER, UNMAILBOX, UNUSER, one shared mailbox, the server's annotations | given up until the next try |
 
 Where Cyrus would abort the whole run, the one item is given up; its owner is set aside if that goes on.
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import InvalidUser, MailboxLocked
 from cyrus_sync.common.names import Owner, owner_of
-from cyrus_sync.sync_client.engine.errors import ItemsFailed
+from cyrus_sync.sync_client.engine.errors import ItemsFailed, LeftOut, OwnersTrouble
 from cyrus_sync.sync_client.work import Item, Kind
 
 
@@ -57,6 +58,8 @@ def promote(item: Item, error: Exception, owner_of_uniqueid: OwnerOfUniqueid = l
     """What to do about `item`, which failed with `error`."""
     if isinstance(error, MailboxLocked):
         return Deferred(item)
+    if isinstance(error, (LeftOut, OwnersTrouble)):
+        return GivenUp(item)
     if isinstance(error, ItemsFailed):
         item = _only_failed(item, error)
         if all(isinstance(single, MailboxLocked) for _, single in error.failures):

@@ -13,11 +13,14 @@ from cyrus_sync.common.names import inbox_of
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.stores import KeptStore
 from cyrus_sync.common.synclog.log import SyncLog
-from cyrus_sync.sync_client.pulling import everybody
+from cyrus_sync.sync_client.pull_engine import Told
+from cyrus_sync.sync_client.pulling import everybody, with_shared_user
 from cyrus_sync.sync_client.report import log
+from cyrus_sync.sync_client.sources import owner_of_line
 
 if TYPE_CHECKING:
     from cyrus_sync.pull.changes import Change
+    from cyrus_sync.pull.places import Place
     from cyrus_sync.pull.puller import Puller
 
 _ASK_AGAIN_SECONDS = 30.0
@@ -27,11 +30,15 @@ _ASK_AGAIN_SECONDS = 30.0
 class PullLog:
     """Writes into the log what is to be pulled. Blocks; safe between threads."""
 
-    def __init__(self, cfg: Config, log_file: SyncLog, kept: KeptStore, puller: Puller) -> None:
+    def __init__(
+        self, cfg: Config, log_file: SyncLog, kept: KeptStore, puller: Puller, told: Told | None = None
+    ) -> None:
+        """`told` counts what is written."""
         self._cfg = cfg
         self._log = log_file
         self._kept = kept
         self._puller = puller
+        self._told = told or Told()
         self._space = Namespace.from_config(cfg)
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
@@ -42,26 +49,41 @@ class PullLog:
         self._puller.begin_round()
         userids = self._everybody()
         if userids:
-            self._log.append([("USER", userid) for userid in userids])
+            self._write(("USER", userid) for userid in with_shared_user(self._puller, userids))
         return userids
 
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Lines for what has changed of those who are pulled at all."""
-        wanted = []
+    def changed(self, changes: Sequence[Change]) -> list[Change]:
+        """Lines for what has changed of those who are pulled at all. Events of who is not come back: he may
+        be new (`of_strangers`)."""
+        lines: list[tuple[str, ...]] = []
+        strangers = []
         for change in changes:
             try:
-                wanted.append((self._space.userid(change.login), change))
+                userid = self._space.userid(change.login)
             except CyrusSyncError as error:
                 log.warning("an event of a user who is none: %s", error)
+                continue
+            if self._is_pulled(userid):
+                lines += self._lines(userid, change)
+            else:
+                lines += self._lines_of_others(userid, change)
+                strangers.append(change)
+        self._write(lines)
+        return strangers
+
+    def of_strangers(self, changes: Sequence[Change]) -> None:
+        """Lines for what has changed of those who are pulled since lately. Who there is is asked for, which
+        may take its time."""
+        wanted = [(self._space.userid(change.login), change) for change in changes]
         self._look_for_strangers(userid for userid, _ in wanted)
-        lines = [
-            line
-            for userid, change in wanted
-            if self._is_pulled(userid)
-            for line in self._lines(userid, change)
-        ]
-        if lines:
-            self._log.append(list(dict.fromkeys(lines)))
+        new = [(userid, change) for userid, change in wanted if self._is_pulled(userid)]
+        self._write(line for userid, change in new for line in self._lines(userid, change))
+
+    def _write(self, lines: Iterable[tuple[str, ...]]) -> None:
+        wanted = list(dict.fromkeys(lines))
+        if wanted:
+            self._told.note([owner_of_line(line) for line in wanted])
+            self._log.append(wanted)
 
     def _lines(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:
         if change.about:
@@ -71,6 +93,13 @@ class PullLog:
         if not places or None in places:
             yield _all_of(userid)
             return
+        yield from self._lines_at(places)
+
+    def _lines_of_others(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:
+        """Where one who is not pulled has changed shared folders, or those of one who is."""
+        yield from self._lines_at([self._puller.places.find(userid, shown) for shown in change.folders])
+
+    def _lines_at(self, places: Iterable[Place | None]) -> Iterator[tuple[str, ...]]:
         for place in places:
             if place is not None and place.name:
                 yield "MAILBOX", place.name

@@ -38,10 +38,11 @@ from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.sync_client.arguments import Arguments
 from cyrus_sync.sync_client.channel import PULL, channel_directory
 from cyrus_sync.sync_client.facts import Facts, Settings
-from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine
+from cyrus_sync.sync_client.pull_connection import PullConnector
 from cyrus_sync.sync_client.pull_counts import PullCounts
+from cyrus_sync.sync_client.pull_engine import PullEngine, Told, is_whole
 from cyrus_sync.sync_client.pull_log import PullLog
-from cyrus_sync.sync_client.pulling import puller_of
+from cyrus_sync.sync_client.pulling import everybody, puller_of
 from cyrus_sync.sync_client.quarantine import Quarantine
 from cyrus_sync.sync_client.report import Reporter, log
 from cyrus_sync.sync_client.rolling import Rolling
@@ -138,8 +139,8 @@ class _Parts:
         cfg, reactor = self.cfg, self.reactor
         systemd = sdnotify.SystemdNotifier()
         few, stopped = ThreadRunner(reactor, 2, "sync_client"), threading.Event()
-        log_file, counts = SyncLog(log_path(cfg, PULL)), PullCounts()
-        rolling = self._rolling(few, log_file, stopped, systemd, counts)
+        log_file, counts, told = SyncLog(log_path(cfg, PULL)), PullCounts(), Told()
+        rolling = self._rolling(few, log_file, stopped, systemd, counts=counts, told=told)
         polling: _Polling | None = None
 
         def hang_up() -> None:
@@ -161,11 +162,12 @@ class _Parts:
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
         log.info("rolling pull from %s begins", self.puller.server)
         if not self.arguments.once:
-            work = PullLog(cfg, log_file, self.kept, self.puller)
+            work = PullLog(cfg, log_file, self.kept, self.puller, told)
 
             from cyrus_sync.sync_client.pull_figures import PullFigures
 
-            polling = _Polling(reactor, few, work, cfg.duration("imap_poll"))
+            asking, writing = ThreadRunner(reactor, 1, "asking"), ThreadRunner(reactor, 1, "events")
+            polling = _Polling(reactor, asking, writing, work, cfg.duration("imap_poll"))
             events = _listen(reactor, event_addresses(cfg), polling.changed)
             watcher = self._watcher(polling.changed)
             polling.begin(watcher)
@@ -182,7 +184,9 @@ class _Parts:
         log_file: SyncLog,
         stopped: threading.Event,
         systemd: Any,
+        *,
         counts: PullCounts,
+        told: Told,
     ) -> Rolling:
         from cyrus_sync.pull.settings import ImapSettings
 
@@ -202,7 +206,20 @@ class _Parts:
             if one.changed:
                 reporter.operation(f"PULL {one.userid}")
 
-        engine = PullEngine(self.puller, ThreadRunner(reactor, settings.width, "pull"), turn, stopped, pulled)
+        def is_pulled(userid: str) -> bool:
+            return userid in everybody(self.cfg, self.kept.mail.userids())
+
+        threads = ThreadRunner(reactor, settings.width, "pull")
+        engine = PullEngine(
+            self.puller,
+            threads,
+            turn,
+            stopped,
+            pulled,
+            is_pulled=is_pulled,
+            told=told,
+            most_whole=max(1, settings.width - 1),
+        )
         quarantine = Quarantine(directory, reactor.seconds, owner_of_line)
         quarantine.load()
         return Rolling(
@@ -221,6 +238,8 @@ class _Parts:
             ),
             facts=facts,
             turn=turn,
+            rank=engine.rank,
+            can_wait=is_whole,
             report=reporter.failure,
             say=lambda text: log.error("%s", text),
             random=random.random,
@@ -264,13 +283,20 @@ class _Parts:
 
 class _Polling:
     """Who there is, and a line for everybody: now, and every so often; soon, where that failed or something
-    of which the server has told was lost."""
+    of which the server has told was lost. Who there is may take long to say: what the server tells of those
+    who are known does not wait for that."""
 
-    def __init__(self, reactor: Reactor, threads: ThreadRunner, work: PullLog, seconds: int) -> None:
+    def __init__(
+        self, reactor: Reactor, asking: ThreadRunner, writing: ThreadRunner, work: PullLog, seconds: int
+    ) -> None:
         self._reactor = reactor
-        self._threads = threads
+        self._asking = asking
+        self._writing = writing
         self._work = work
         self._seconds = seconds
+        self._told: list[Change] = []
+        """What waits while lines are written."""
+        self._is_writing = False
         self._watcher: Watcher | None = None
         self._soon: Any = None
 
@@ -286,12 +312,30 @@ class _Polling:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """The server has told of these."""
+        self._told += changes
+        if not self._is_writing:
+            self._write()
+
+    def _write(self) -> None:
+        """All that has been told meanwhile at once."""
+        if not self._told:
+            return
+        changes, self._told = self._told, []
+        self._is_writing = True
 
         def lost(failure: Failure) -> None:
             log.error("what the server told is lost, so everybody is looked at soon: %s", failure.value)
             self._look_soon()
 
-        self._threads.run(self._work.changed, changes).addErrback(lost)
+        def written(strangers: list[Change]) -> None:
+            if strangers:
+                self._asking.run(self._work.of_strangers, strangers).addErrback(lost)
+
+        def goes_on(_: object) -> None:
+            self._is_writing = False
+            self._write()
+
+        self._writing.run(self._work.changed, changes).addCallbacks(written, lost).addBoth(goes_on)
 
     def look(self) -> Deferred[Any]:
         def found(userids: list[str]) -> None:
@@ -305,7 +349,7 @@ class _Polling:
             log.error("who is to be pulled cannot be found out: %s", failure.value)
             self._look_soon()
 
-        return self._threads.run(self._work.poll).addCallbacks(found, failed)
+        return self._asking.run(self._work.poll).addCallbacks(found, failed)
 
     def _look_soon(self) -> None:
         if self._soon is None or not self._soon.active():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -65,7 +65,10 @@ def run_pull(arguments: Arguments, cfg: Config, names: Sequence[str]) -> int:
         if not userids:
             log.error("nobody to pull: imap_users names nobody, and there is nobody here")
             return EX_FAILURE
-        return _pull_all(puller, list(dict.fromkeys(userids)), cfg, arguments)
+        users = dict.fromkeys(userids, True)
+        if arguments.mode is Mode.ALL and not names:
+            users = {userid: userid in users for userid in with_shared_user(puller, userids)}
+        return _pull_all(puller, users, cfg, arguments)
     finally:
         kept.close()
 
@@ -88,7 +91,13 @@ def everybody(cfg: Config, here: Sequence[str], prefix: str = "") -> list[str]:
     return found
 
 
-def _pull_all(puller: Puller, userids: Sequence[str], cfg: Config, arguments: Arguments) -> int:
+def with_shared_user(puller: Puller, userids: Sequence[str]) -> list[str]:
+    """These, and imap_shared_user behind them: if he is none of them, for shared folders alone."""
+    return list(dict.fromkeys([*userids, *([puller.shared_user] if puller.shared_user else [])]))
+
+
+def _pull_all(puller: Puller, users: Mapping[str, bool], cfg: Config, arguments: Arguments) -> int:
+    """Of each user is said whether his own mail is wanted, too."""
     stop = threading.Event()
     down: list[CyrusSyncError] = []
     status = EX_OK
@@ -98,19 +107,19 @@ def _pull_all(puller: Puller, userids: Sequence[str], cfg: Config, arguments: Ar
         if stop.is_set():
             return None
         try:
-            return puller.pull(userid, stop=stop)
+            return puller.pull(userid, own=users[userid], stop=stop)
         except CannotConnect as error:
             if not isinstance(error, AuthenticationFailed):
                 down.append(error)
                 stop.set()
             raise
 
-    count = min(cfg.integer("imap_connections"), len(userids))
+    count = min(cfg.integer("imap_connections"), len(users))
     with (
         _stopping(stop) as signalled,
         progress(
             "pulling",
-            total=len(userids),
+            total=len(users),
             unit="users",
             stream=sys.stderr,
             log=lambda text: log.info("%s", text),
@@ -118,7 +127,7 @@ def _pull_all(puller: Puller, userids: Sequence[str], cfg: Config, arguments: Ar
         ) as meter,
         ThreadPoolExecutor(count, "pull") as threads,
     ):
-        futures: dict[Future[Pulled | None], str] = {threads.submit(pull, one): one for one in userids}
+        futures: dict[Future[Pulled | None], str] = {threads.submit(pull, one): one for one in users}
         for future in as_completed(futures):
             meter.advance()
             userid = futures[future]

@@ -37,7 +37,7 @@ from cyrus_sync.sync_client.facts import Facts, NotGranted, Settings, reason_of
 from cyrus_sync.sync_client.machine import Action, Event, RollingState, step
 from cyrus_sync.sync_client.measures import Measures
 from cyrus_sync.sync_client.promote import OwnerOfUniqueid
-from cyrus_sync.sync_client.run import Outcome, ReportFailure, Run, say_nothing
+from cyrus_sync.sync_client.run import Outcome, Rank, ReportFailure, Run, by_kind, say_nothing, waits
 from cyrus_sync.sync_client.sources import Batch, Source
 from cyrus_sync.sync_client.turn import Turn
 from cyrus_sync.sync_client.uplink import Uplink
@@ -124,6 +124,8 @@ class Rolling:
     measures: Measures = field(default_factory=Measures)
     exit_status: int = EX_OK
     turn: Turn = field(default_factory=Turn)
+    rank: Rank = by_kind
+    can_wait: Callable[[Item], bool] = waits
     _uplink: Uplink = field(init=False)
     _timer: Timer | None = None
     _ticker: Any = None
@@ -225,7 +227,7 @@ class Rolling:
     def _ask_to_give_way(self, run: Run) -> None:
         self._asking = False
         if run is self._run and self.state is RollingState.RUNNING:
-            self.turn.wanted = True
+            self.turn.ask()
             run.give_way()
 
     def _note_work(self) -> None:
@@ -389,7 +391,7 @@ class Rolling:
         assert connection is not None
         if batch.reprocessing:
             _log.info("Reprocessing the left-over run file of an interrupted run")
-        self.turn.wanted = False
+        self.turn.begin()
         self.facts.last_run = taken
         self.facts.runs += 1
         agreeing = await self._agreeing(connection) if len(batch.plan.items) >= MANY else ()
@@ -398,7 +400,10 @@ class Rolling:
             batch.plan,
             connection,
             width=1 if self._careful else self.settings.width,
+            rank=self.rank,
+            can_wait=self.can_wait,
             owner_of_uniqueid=self.owner_of_uniqueid,
+            known=batch.retried,
             report=self.report,
             agreeing=agreeing,
             finished=meter.advance,

@@ -15,6 +15,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import field
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -30,7 +31,7 @@ from cyrus_sync.common.errors import (
 )
 from cyrus_sync.common.names import Owner
 from cyrus_sync.sync_client.connection import EngineConnection, perform
-from cyrus_sync.sync_client.engine.errors import GaveWay
+from cyrus_sync.sync_client.engine.errors import GaveWay, LeftOut, OwnersTrouble
 from cyrus_sync.sync_client.merge import WorkPlan
 from cyrus_sync.sync_client.promote import Decision, OwnerOfUniqueid, Promoted, promote
 from cyrus_sync.sync_client.promote import Deferred as PutOff
@@ -92,6 +93,20 @@ ReportFailure = Callable[[Item, Exception, str], None]
 """Called for every failure with what happens next."""
 
 
+Rank = Callable[[Item], Any]
+"""What is less goes first; among equals the order of the plan."""
+
+
+def by_kind(item: Item) -> Kind:
+    return item.kind
+
+
+def waits(item: Item) -> bool:
+    """Whether an item can be left to the next run, if this one is to give way: any can."""
+    del item
+    return True
+
+
 def say_nothing(item: Item, error: Exception, following: str) -> None:
     del item, error, following
 
@@ -118,31 +133,38 @@ class Run:
         connection: EngineConnection,
         *,
         width: int = 1,
+        rank: Rank = by_kind,
+        can_wait: Callable[[Item], bool] = waits,
         owner_of_uniqueid: OwnerOfUniqueid = lambda _id: None,
         decide: Decide = promote,
         refusals: int | None = REFUSALS,
+        known: Collection[Owner] = (),
         report: ReportFailure = say_nothing,
         agreeing: Collection[str] = (),
         finished: Callable[[], object] = lambda: None,
     ) -> None:
-        """`agreeing`: users whom both ends have alike, so that what is to be done for them is done.
-        `finished` is called for each item that is done, or will not be."""
+        """`known`: owners who have failed before, so that they fail again says nothing of the server.
+        `agreeing`: users whom both ends have alike, so that what is to be done for them is done. `finished`
+        is called for each item that is done, or will not be."""
         self.outcome = Outcome()
         self._finished = finished
         self._plan = plan
         self._connection = connection
         self._width = width
+        self._rank = rank
+        self._can_wait = can_wait
         self._owner_of_uniqueid = owner_of_uniqueid
         self._decide = decide
         self._refusals = refusals
+        self._known = known
         self._report = report
         self._numbers = itertools.count()
-        self._ready: list[tuple[int, int, Item]] = []
+        self._ready: list[tuple[Any, int, Item]] = []
         self._parked: dict[Owner, deque[Item]] = {}
         self._queued: set[Item] = set()
         self._active: dict[Owner, Item] = {}
         self._refused: set[Owner] = set()
-        self._stopping = False
+        self._stopping = self._giving_way = False
         self._wake: Deferred[None] | None = None
         for item in plan.items:
             if agreeing and is_covered(item, agreeing):
@@ -160,21 +182,17 @@ class Run:
         self._stopping = True
 
     def give_way(self) -> None:
-        """End after the items that are under way: others come first."""
-        self.outcome.gave_way = True
-        self._stopping = True
+        """End after the items that are under way, and those that cannot wait: others come first."""
+        self.outcome.gave_way = self._giving_way = True
 
     async def go(self) -> Outcome:
         """Until everything is done or the run broke. Does not raise for what an item meets."""
-        while True:
+        self._launch()
+        while self._active:
+            self._wake = Deferred()
+            await self._wake
+            self._wake = None
             self._launch()
-            if self._active:
-                self._wake = Deferred()
-                await self._wake
-                self._wake = None
-                continue
-            if self._stopping or not self._ready:
-                break
         self._collect()
         return self.outcome
 
@@ -183,10 +201,12 @@ class Run:
     def _push(self, item: Item) -> None:
         if item not in self._queued:
             self._queued.add(item)
-            heapq.heappush(self._ready, (item.kind, next(self._numbers), item))
+            heapq.heappush(self._ready, (self._rank(item), next(self._numbers), item))
 
     def _launch(self) -> None:
         while self._ready and not self._stopping and len(self._active) < self._width:
+            if self._giving_way and self._can_wait(self._ready[0][2]):
+                return
             item = heapq.heappop(self._ready)[2]
             lane = self._plan.lane(item.owner)
             if lane in self._active:
@@ -200,7 +220,7 @@ class Run:
         parked = self._parked.get(lane)
         if parked:
             item = parked.popleft()
-            heapq.heappush(self._ready, (item.kind, next(self._numbers), item))
+            heapq.heappush(self._ready, (self._rank(item), next(self._numbers), item))
         if self._wake is not None and not self._wake.called:
             self._wake.callback(None)
 
@@ -235,7 +255,8 @@ class Run:
         else:
             self.outcome.failed.append(Failure(decision.item, error))
             self._report(item, error, "given up for now")
-            self._refused.add(item.owner)
+            if not isinstance(error, (LeftOut, OwnersTrouble)) and item.owner not in self._known:
+                self._refused.add(item.owner)
             if self._refusals is not None and len(self._refused) >= self._refusals:
                 self._break(ServerRefuses())
 

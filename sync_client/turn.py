@@ -8,6 +8,9 @@ for itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import field
+
 from cyrus_sync.common.classes import dataclass
 
 LEAST_SECONDS = 0.3
@@ -37,6 +40,20 @@ class Turn:
     """Whether the present run is to end as soon as it can."""
     overhead: float = 0.0
     """Seconds for taking work from the log and putting back what is left, the last time."""
+    asked: list[Callable[[], None]] = field(default_factory=list)
+    """Called once each when the present run is to end, for what waits meanwhile."""
+
+    def begin(self) -> None:
+        """A run begins."""
+        self.wanted = False
+        self.asked.clear()
+
+    def ask(self) -> None:
+        """End as soon as you can."""
+        self.wanted = True
+        waiting, self.asked = self.asked, []
+        for wake in waiting:
+            wake()
 
     def is_wanted(self) -> bool:
         return self.wanted

@@ -49,6 +49,19 @@ class EngineFault(CyrusSyncError):
     text = "internal error"
 
 
+class OwnersTrouble(CyrusSyncError):
+    """An owner could not be done, and that says nothing of the other end: it serves others."""
+
+    text = "it is this owner's trouble alone"
+
+
+class LeftOut(ItemsFailed):
+    """All that could be done for an owner was done, and these items of his could not: nothing bigger is left
+    to try, and it says nothing of the other end."""
+
+    text = "some items were left out"
+
+
 class FoldersFailed(ItemsFailed):
     """Some mailboxes failed; `failures` names them by mailbox (other items of a user by command and name)."""
 

@@ -34,6 +34,7 @@ event_exporter cyrus_sync {{
   format_args = time-rfc3339
   transport = http-post
   transport_args = http://127.0.0.1:{port}/
+  transport_timeout = 1 min
 }}
 metric cyrus_sync_commands {{
   exporter = cyrus_sync
@@ -50,6 +51,7 @@ metric cyrus_sync_deliveries {{
 event_exporter cyrus_sync {{
   driver = http-post
   http_post_url = http://127.0.0.1:{port}/
+  http_client_request_absolute_timeout = 1 min
   format = json
   time_format = rfc3339
 }}

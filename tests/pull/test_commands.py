@@ -18,7 +18,7 @@ from cyrus_sync.sync_client.cli import main
 from tests.common.wire.kit import issue
 from tests.dovecot.pulling import message
 from tests.ports import free_port
-from tests.pull.fake import FULL, PLAIN, FakeImap
+from tests.pull.fake import FULL, PLAIN, Box, FakeImap
 
 
 class Conf:
@@ -130,6 +130,25 @@ def test_everybody_is_whom_the_configuration_names(
     conf.write(server, single)
     assert conf.run("-u", "nobody") == 1
     assert "has no password of nobody" in capsys.readouterr().err
+
+
+def test_who_sees_shared_folders_is_pulled_for_these_alone_if_nobody_names_him(
+    conf: Conf, server: FakeImap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Public/News": Box(3)}
+    for box in server.boxes.values():
+        box.add(message(1))
+    conf.write(
+        server, *MASTER, "imap_users: alice", "imap_shared_user: boss@internal", "defaultdomain: internal"
+    )
+    assert conf.run("-v", "-A") == 0
+    log = (conf.path.parent / "conf/sync/log").read_text()
+    assert "APPEND user.alice\n" in log and "APPEND News\n" in log and "user.boss" not in log
+    assert conf.run("-v", "-u", "boss") == 0, "who is named is meant"
+    assert "APPEND user.boss\n" in (conf.path.parent / "conf/sync/log").read_text()
+    conf.write(server, *MASTER, "imap_shared_user: a/b")
+    assert conf.run("-A") == 78 and "imap_shared_user: a/b" in capsys.readouterr().err
 
 
 def test_passwords_are_read_once_and_again_when_they_have_changed(

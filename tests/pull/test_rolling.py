@@ -7,7 +7,8 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,18 +22,23 @@ from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CannotConnect, ConfigError, CyrusSyncError, MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.threads import ThreadRunner
+from cyrus_sync.common.synclog.lines import LogLine
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.pull.changes import Change
 from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
 from cyrus_sync.sync_client.channel import PULL, lock_holder
-from cyrus_sync.sync_client.engine.errors import GaveWay
-from cyrus_sync.sync_client.pull_connection import PullConnector, PullEngine, UserTrouble
+from cyrus_sync.sync_client.engine.errors import GaveWay, LeftOut
+from cyrus_sync.sync_client.merge import merge
+from cyrus_sync.sync_client.promote import GivenUp, promote
+from cyrus_sync.sync_client.pull_connection import PullConnector
+from cyrus_sync.sync_client.pull_engine import LoginRefused, PullEngine, Told, UserTrouble, is_whole
 from cyrus_sync.sync_client.pull_log import PullLog
 from cyrus_sync.sync_client.pull_rolling import _Polling, event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.turn import Turn
+from cyrus_sync.sync_client.work import Item
 from tests.deadlines import scaled, until
-from tests.dovecot.pulling import Sidecar
+from tests.dovecot.pulling import Sidecar, message
 from tests.interop.ours import BIN, environment
 from tests.ports import free_port
 from tests.pull.fake import Box, FakeImap
@@ -131,7 +137,8 @@ def test_a_poll_names_everybody_and_an_event_whoever_is_pulled(conf: Config, tmp
     log = SyncLog(tmp_path / "pull.log")
     try:
         work = PullLog(conf, log, kept, puller)
-        work.changed([Change("alice"), Change("mallory"), Change("a/b")])  # before the first poll, too
+        strangers = work.changed([Change("alice"), Change("mallory"), Change("a/b")])
+        work.of_strangers(strangers)  # before the first poll, too
         assert work.poll() == ["alice", "zoe.b"]
         work.changed([Change("zoe.b", ("INBOX",)), Change("mallory"), Change("alice", about=True)])
     finally:
@@ -151,16 +158,23 @@ def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
     try:
         puller.pull("alice")
         work = PullLog(conf, log, kept, puller)
+        work.poll()
+        log.path.unlink()
         work.changed([Change("alice", ("INBOX", "Work")), Change("alice", ("Work",))])
         work.changed([Change("alice", ("Work", "New"))])
         work.changed([Change("alice", (name,)) for name in ("Public/News", "Other/zoe.b/x", "Other/eve/x")])
         assert puller.login_for(Owner("shared", "News")) == "alice"
+        # Mallory is not pulled, but where she has changed something of others, that is looked at.
+        log.path.rename(log.path.with_suffix(".first"))
+        for name in ("INBOX", "Public/News", "Other/alice/x", "Other/eve/x"):
+            work.changed([Change("mallory", (name,))])
     finally:
         kept.close()
-    assert log.path.read_text().splitlines() == [
+    assert log.path.with_suffix(".first").read_text().splitlines() == [
         *("MAILBOX user.alice", "MAILBOX user.alice.Work", "SUB alice user.alice", "MAILBOX News"),
         "SUB zoe.b user.zoe^b",
     ]
+    assert log.path.read_text().splitlines() == ["MAILBOX News", "SUB alice user.alice"]
 
 
 def test_an_event_of_one_who_is_known_counts_though_nobody_can_say_who_else_there_is(
@@ -179,9 +193,9 @@ def test_an_event_of_one_who_is_known_counts_though_nobody_can_say_who_else_ther
         log.path.unlink()
         monkeypatch.setattr("cyrus_sync.sync_client.pull_log.everybody", fails)
         monkeypatch.setattr("cyrus_sync.sync_client.pull_log._ASK_AGAIN_SECONDS", 0.0)
-        work.changed([Change("mallory"), Change("alice")])
+        work.of_strangers(work.changed([Change("mallory"), Change("alice")]))
         monkeypatch.setattr("cyrus_sync.sync_client.pull_log._ASK_AGAIN_SECONDS", 1000.0)
-        work.changed([Change("mallory")])
+        work.of_strangers(work.changed([Change("mallory")]))
     finally:
         kept.close()
     assert log.path.read_text().splitlines() == ["SUB alice user.alice"]
@@ -216,6 +230,7 @@ def test_who_there_is_is_asked_again_soon_where_that_failed_or_an_event_was_lost
             ),
         ),
         threads,
+        threads,
         cast(Any, work),
         86400,
     )
@@ -229,6 +244,48 @@ def test_who_there_is_is_asked_again_soon_where_that_failed_or_an_event_was_lost
     polling.changed([Change("alice")])
     clock.pump([60, 60])
     assert work.polls == 4
+
+
+class Slow:
+    """Stands for `PullLog`: whoever is asked who there is takes long."""
+
+    def __init__(self) -> None:
+        self.written: list[Sequence[Change]] = []
+        self.asked: list[Sequence[Change]] = []
+
+    def poll(self) -> list[str]:
+        return ["alice"]
+
+    def changed(self, changes: Sequence[Change]) -> list[Change]:
+        self.written.append(changes)
+        return [one for one in changes if one.login == "new"]
+
+    def of_strangers(self, changes: Sequence[Change]) -> None:
+        self.asked.append(changes)
+
+
+def test_what_is_told_while_lines_are_written_is_written_together_and_waits_for_no_question() -> None:
+    work, hanging = Slow(), list[tuple[Deferred[Any], Any]]()
+
+    def run(function: Any, *arguments: Any) -> Deferred[Any]:
+        hanging.append((Deferred(), lambda: function(*arguments)))
+        return hanging[-1][0]
+
+    def done(at: int) -> None:
+        waiting, act = hanging.pop(at)
+        waiting.callback(act())
+
+    threads: Any = SimpleNamespace(run=run)
+    polling = _Polling(cast(Any, Clock()), threads, threads, cast(Any, work), 86400)
+    for login in ("alice", "new", "bob"):
+        polling.changed([Change(login)])
+    done(0)
+    assert work.written == [[Change("alice")]]
+    done(0)
+    assert work.written[1:] == [[Change("new"), Change("bob")]]
+    polling.changed([Change("carol")])
+    done(1)
+    assert work.written[2:] == [[Change("carol")]] and not work.asked, "while somebody is asked for new"
 
 
 def test_one_user_is_pulled_by_one_thread_at_a_time(loop: Loop, server: FakeImap) -> None:
@@ -276,17 +333,29 @@ class Loop:
         self.turn = Turn()
         self.stop = threading.Event()
         self.pulled: list[Any] = []
-        self.engine = PullEngine(sidecar.puller, self.threads, self.turn, self.stop, self.pulled.append)
+        self.told = Told()
+        self.engine = PullEngine(
+            sidecar.puller, self.threads, self.turn, self.stop, self.pulled.append, told=self.told
+        )
 
-    def do(self, work: Any) -> Any:
+    def begin(self, work: Any) -> list[Any]:
+        """What comes of it will be in there."""
         done: list[Any] = []
         Deferred.fromCoroutine(work).addBoth(done.append)
+        return done
 
-        def over() -> bool:
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        def holds() -> object:
             self.reactor.iterate(0.005)
-            return bool(done)
+            return condition()
 
-        until(over, "it is done")
+        until(holds, what)
+
+    def do(self, work: Any) -> Any:
+        return self.end(self.begin(work))
+
+    def end(self, done: list[Any]) -> Any:
+        self.until(lambda: done, "it is done")
         if hasattr(done[0], "raiseException"):
             done[0].raiseException()
         return done[0]
@@ -309,7 +378,8 @@ def test_whatever_line_names_a_user_he_is_pulled(loop: Loop, server: FakeImap) -
 def test_lines_of_folders_look_at_these_alone(loop: Loop, server: FakeImap) -> None:
     server.namespace = '(("" "/")) NIL (("Public/" "/"))'
     server.boxes |= {"Work": Box(), "Public/News": Box()}
-    loop.do(loop.engine.mailboxes(["News"]))  # nobody is known yet who sees it
+    with pytest.raises(UserTrouble, match="nobody is known yet who sees"):
+        loop.do(loop.engine.mailboxes(["News"]))
     loop.do(loop.engine.user("alice"))
     for box in server.boxes.values():
         box.add(b"Subject: a\r\n\r\nx\r\n")
@@ -326,15 +396,160 @@ def test_a_login_that_is_refused_is_the_users_trouble_and_not_the_servers(
     loop: Loop, server: FakeImap
 ) -> None:
     server.login_answer = "NO [AUTHENTICATIONFAILED] no"
-    with pytest.raises(UserTrouble) as failed:
+    with pytest.raises(LoginRefused) as failed:
         loop.do(loop.engine.user("alice"))
     assert not isinstance(failed.value, CannotConnect)
+    server.login_answer = "OK in"
+    loop.do(loop.engine.user("bob"))
+    server.login_answer = "NO [AUTHENTICATIONFAILED] no"
+    with pytest.raises(UserTrouble):  # the server is well, as bob shows
+        loop.do(loop.engine.user("alice"))
+
+
+def test_what_is_left_out_is_named_and_sets_nothing_else_aside(loop: Loop, server: FakeImap) -> None:
+    for number in range(30):
+        server.boxes["INBOX"].add(message(number))
+        server.bad[number + 1] = "NO"
+    with pytest.raises(LeftOut) as failed:
+        loop.do(loop.engine.user("alice"))
+    assert {what for what, _ in failed.value.failures} == {"INBOX", "and more"}
+    assert str(failed.value.failures[0][1]).startswith("uid 1 is left out: [SERVERBUG]")
+    item = Item.user("alice")
+    assert promote(item, failed.value) == GivenUp(item)
 
 
 def test_a_long_run_gives_way_to_what_is_new(loop: Loop) -> None:
     loop.turn.wanted = True
     with pytest.raises(GaveWay):
         loop.do(loop.engine.user("alice"))
+
+
+def held(server: FakeImap, name: str) -> threading.Event:
+    """A folder that nobody can open before the event is set."""
+    event, box = threading.Event(), server.boxes[name]
+    server.holding[name] = event
+    box.add(message(99))
+    return event
+
+
+def test_who_has_much_to_bring_goes_on_in_the_next_runs_and_is_not_asked_for_twice(
+    loop: Loop, server: FakeImap
+) -> None:
+    goes_on = held(server, "INBOX")
+    first = loop.begin(loop.engine.user("alice"))
+    loop.until(lambda: server.count("EXAMINE"), "she is looked at")
+    loop.turn.ask()
+    with pytest.raises(GaveWay):
+        loop.end(first)
+    loop.turn.begin()
+    again = loop.begin(loop.engine.user("alice"))
+    loop.turn.ask()
+    with pytest.raises(GaveWay):
+        loop.end(again)
+    loop.turn.begin()
+    last = loop.begin(loop.engine.user("alice"))
+    goes_on.set()
+    loop.end(last)
+    assert [one.messages for one in loop.pulled] == [1] and server.count("EXAMINE") == 1
+
+
+def test_what_is_told_of_him_meanwhile_is_looked_at_behind(loop: Loop, server: FakeImap) -> None:
+    goes_on = held(server, "INBOX")
+    first = loop.begin(loop.engine.user("alice"))
+    loop.until(lambda: server.count("EXAMINE"), "she is looked at")
+    loop.turn.ask()
+    with pytest.raises(GaveWay):
+        loop.end(first)
+    loop.told.note([Owner("user", "alice")])
+    loop.turn.begin()
+    again = loop.begin(loop.engine.user("alice"))
+    goes_on.set()
+    loop.end(again)
+    assert [one.messages for one in loop.pulled] == [1, 0]
+
+
+def test_of_a_pull_that_fails_after_its_run_the_next_run_hears(loop: Loop, server: FakeImap) -> None:
+    goes_on = held(server, "INBOX")
+    server.bad = {1: "NO"}
+    first = loop.begin(loop.engine.user("alice"))
+    loop.until(lambda: server.count("EXAMINE"), "she is looked at")
+    loop.turn.ask()
+    with pytest.raises(GaveWay):
+        loop.end(first)
+    goes_on.set()
+    loop.turn.begin()
+    with pytest.raises(LeftOut):
+        loop.do(loop.engine.user("alice"))
+
+
+def test_a_connection_is_left_for_what_the_server_tells_of(loop: Loop, server: FakeImap) -> None:
+    server.boxes |= {"Work": Box()}
+    loop.do(loop.engine.user("bob"))
+    goes_on = held(server, "INBOX")
+    whole = [loop.begin(loop.engine.user(user)) for user in ("alice", "carol")]
+    loop.until(lambda: server.count("EXAMINE") > 1, "one of them is looked at")
+    server.boxes["Work"].add(message(1))
+    loop.do(loop.engine.mailboxes(["user.bob.Work"]))
+    assert loop.pulled[-1].messages == 1 and not any(whole)
+    goes_on.set()
+    for one in whole:
+        loop.end(one)
+
+
+def test_who_has_waited_for_longest_is_first_and_whole_users_come_behind(loop: Loop) -> None:
+    lines = [("USER", "alice"), ("MAILBOX", "user.bob"), ("SUB", "carol", "user.carol")]
+    items = {line[0]: merge([LogLine(line[0], line[1:])]).items[0] for line in lines}
+    ranks = {name: loop.engine.rank(item) for name, item in items.items()}
+    new = loop.engine.rank(merge([LogLine("MAILBOX", ("user.dave",))]).items[0])
+    assert ranks["MAILBOX"] < ranks["SUB"] < new < ranks["USER"]
+    assert loop.engine.rank(items["SUB"]) == ranks["SUB"], "also in the next run"
+    assert [is_whole(item) for item in items.values()] == [True, False, False]
+
+
+def test_by_a_user_who_is_pulled_shared_folders_are_looked_at_behind_him(
+    loop: Loop, server: FakeImap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Public/News": Box()}
+    loop.do(loop.engine.user("alice"))
+    goes_on = held(server, "INBOX")
+    whole = loop.begin(loop.engine.user("alice"))
+    loop.until(lambda: server.count("EXAMINE") > 2, "she is looked at")
+    server.boxes["Public/News"].add(message(1))
+    shared = loop.begin(loop.engine.mailboxes(["News"]))
+    goes_on.set()
+    loop.end(whole)
+    loop.end(shared)
+    assert [one.userid for one in loop.pulled] == ["alice"] * 3
+
+
+def test_by_who_sees_shared_folders_nothing_of_his_own_is_brought(
+    server: FakeImap, beside: Callable[[FakeImap], Sidecar]
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Public/News": Box()}
+    sidecar = beside(server)
+    sidecar.settings = replace(sidecar.settings, shared_user="boss")
+    sidecar.fresh()
+    loop = Loop(sidecar)
+    loop.engine = PullEngine(
+        sidecar.puller,
+        loop.threads,
+        loop.turn,
+        loop.stop,
+        loop.pulled.append,
+        is_pulled=lambda userid: userid == "alice",
+    )
+    try:
+        loop.do(loop.engine.user("boss"))
+        assert len(sidecar.folders(Owner("shared", "News"))) == 1 and not sidecar.folders("boss")
+        server.boxes |= {"Public/News/New": Box()}
+        loop.do(loop.engine.mailboxes(["News", "News.New"]))
+        assert len(sidecar.folders(Owner("shared", "News"))) == 2 and not sidecar.folders("boss")
+        loop.do(loop.engine.user("alice"))
+        assert sidecar.folders("alice")
+    finally:
+        loop.threads.close()
 
 
 def test_a_pull_that_is_stopped_is_nobodys_trouble(loop: Loop, server: FakeImap) -> None:

@@ -19,16 +19,17 @@ from cyrus_sync.common.errors import (
     SyncChecksum,
 )
 from cyrus_sync.common.names import Owner
-from cyrus_sync.sync_client.engine.errors import FoldersFailed
+from cyrus_sync.sync_client.engine.errors import FoldersFailed, LeftOut, OwnersTrouble
 from cyrus_sync.sync_client.run import Outcome, Run, ServerRefuses
+from cyrus_sync.sync_client.work import Kind
 from tests.sync_client.fakes import FakeConnection, plan_of
 
 
-def run(*lines: str, answers=None, width=1, reports=None) -> tuple[list[str], Outcome]:
+def run(*lines: str, answers=None, width=1, reports=None, known=()) -> tuple[list[str], Outcome]:
     events: list[str] = []
     report = reports.append if reports is not None else (lambda _: None)
     connection = FakeConnection(events, answers or {})
-    made = Run(plan_of(*lines), connection, width=width, report=lambda *what: report(what))
+    made = Run(plan_of(*lines), connection, width=width, known=known, report=lambda *what: report(what))
     outcomes: list[Outcome] = []
     Deferred.fromCoroutine(made.go()).addCallback(outcomes.append)
     (outcome,) = outcomes
@@ -135,6 +136,38 @@ def test_five_bad_users_among_good_ones_are_just_bad_users():
     events, outcome = run(*(f"USER u{i}" for i in range(20)), answers=answers)
     assert len(events) == 20
     assert outcome.broken is None and len(outcome.failed) == 10 and outcome.done == 10
+
+
+@pytest.mark.parametrize("error", [LeftOut([("INBOX", RemoteDenied())]), OwnersTrouble()])
+def test_five_owners_with_a_trouble_of_their_own_say_nothing_of_the_server(error):
+    events, outcome = run(*(f"USER u{i}" for i in range(9)), answers={f"USER u{i}": error for i in range(9)})
+    assert len(events) == 9 and outcome.broken is None and len(outcome.failed) == 9
+
+
+def test_owners_who_are_known_to_fail_say_nothing_of_the_server():
+    lines = [f"USER u{i}" for i in range(9)]
+    known = [Owner("user", f"u{i}") for i in range(6)]
+    events, outcome = run(*lines, answers=dict.fromkeys(lines, RemoteDenied()), known=known)
+    assert len(events) == 9 and outcome.broken is None
+    _, outcome = run(*lines, answers=dict.fromkeys(lines, RemoteDenied()), known=known[:4])
+    assert isinstance(outcome.broken, ServerRefuses)
+
+
+def test_a_run_that_gives_way_does_what_cannot_wait():
+    first: Deferred[None] = Deferred()
+    events: list[str] = []
+    lines = ("MAILBOX user.a", "MAILBOX user.b", "SUB c user.c", "USER d")
+    made = Run(
+        plan_of(*lines),
+        FakeConnection(events, {"MAILBOXES user.a": first}),
+        can_wait=lambda item: item.kind is Kind.USER,
+    )
+    done: list[Outcome] = []
+    Deferred.fromCoroutine(made.go()).addCallback(done.append)
+    made.give_way()
+    first.callback(None)
+    assert events == ["MAILBOXES user.a", "MAILBOXES user.b", "SUB c user.c"]
+    assert [str(item) for item in done[0].remaining] == ["USER d"] and done[0].gave_way
 
 
 def test_items_of_different_owners_overlap_and_those_of_one_do_not():
