@@ -357,7 +357,7 @@ class FleetHome:
 
     # -- from one partition to another: partitions are names
 
-    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+    def begin_move(self, owner: Owner, partition: str, index: int, packs: int, *, to_new: bool) -> Arrival:
         raise StoreError("nobody of a fleet is on a partition")
 
     def moves_left(self) -> list[Path]:

@@ -153,6 +153,13 @@ class Photograph(NamedTuple):
     packs: PackSource
 
 
+class Moved(NamedTuple):
+    """Octets that were copied, and those of packs that were on the disk already."""
+
+    copied: int
+    linked: int
+
+
 class PastStore(Protocol):
     """The mail of everybody as it was at one time, for reading."""
 
@@ -277,9 +284,9 @@ class StoreCare(Protocol):
         stays with `old`. If it was interrupted, doing it again ends it. `MailboxNonexistent` if there is no
         such user, `UnknownFailure` if `new` is taken."""
 
-    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> bool:
+    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> Moved | None:
         """Bring an owner with everything to another partition, and have his mailboxes say so; a local change.
-        False if he was there. He is in use meanwhile, and held for the last of it; `told` is called with
+        None if he was there. He is in use meanwhile, and held for the last of it; `told` is called with
         octets that were copied just now, and may wait. If it was interrupted, he is whole where he was or
         where he goes, and doing it again ends it. `PartitionUnknown`; `MailboxNonexistent`; `MailboxLocked`;
         `StoreError` where the partition is away or was never used, has not enough room, or is but a name."""

@@ -4,9 +4,10 @@ A user is on one partition with everything: mailboxes, deleted ones too, and wha
 Mail is copied first, with nobody kept waiting; for the last of it the user is held, and whoever writes then
 waits for that moment (or is told to try again: IMAP_MAILBOX_LOCKED). Killed at any moment, the user is whole
 where he was or where he goes; the same command again ends it, and expire removes what is left over. The new
-partition needs room for all of the user. A replica is told, as cyradm's rename of a user to another
-partition tells it: it needs a partition of that name, and brings its copy there too, unless its sync_client
-has -p. A folder cannot be on another partition than its user."""
+partition needs room for all of the user; where both are on one disk messages are not copied, and only the
+index needs room. A replica is told, as cyradm's rename of a user to another partition tells it: it needs a
+partition of that name, and brings its copy there too, unless its sync_client has -p. A folder cannot be on
+another partition than its user."""
 
 from __future__ import annotations
 
@@ -45,11 +46,14 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             begun = time.monotonic()
             with context.progress("moving", total=octets, unit="octets") as meter:
                 meter.at(context.owner_name(owner))
-                if not care.move(owner, args.partition, _told(meter, rate)):
+                moved = care.move(owner, args.partition, _told(meter, rate))
+                if moved is None:
                     raise BadInput(f"is on partition {args.partition} already")
-                done, seconds = amount(meter.done, "octets"), time.monotonic() - begun
-            speed = meter.done / max(seconds, 0.001) / 1e6
-            what = f"{done} in {seconds:.1f} s ({speed:.1f} MB/s)"
+            seconds = time.monotonic() - begun
+            speed = moved.copied / max(seconds, 0.001) / 1e6
+            what = f"{amount(moved.copied, 'octets')} in {seconds:.1f} s ({speed:.1f} MB/s)"
+            if moved.linked:
+                what += f", and {amount(moved.linked, 'octets')} without a copy: it is the same disk"
             context.print(f"{context.owner_name(owner)}: on {args.partition} now, {what}")
     return rounds.status
 

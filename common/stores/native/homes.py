@@ -254,11 +254,12 @@ class OwnerHome(Protocol):
 
     # -- from one partition to another, where they are places
 
-    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
-        """Begin to move an owner who is stored to another partition. He has so many `octets`. `to_new`: even
-        to one on which nobody ever was, which may be a disk that is not mounted. Raises `MailboxLocked`
-        where somebody else moves him; `StoreError` where the partition is not there, has not enough room or
-        has something in his place; OSError."""
+    def begin_move(self, owner: Owner, partition: str, index: int, packs: int, *, to_new: bool) -> Arrival:
+        """Begin to move an owner who is stored to another partition. His index and his packs have so many
+        octets; the packs need room only on another disk. `to_new`: even to a partition on which nobody ever
+        was, which may be a disk that is not mounted. Raises `MailboxLocked` where somebody else moves him;
+        `StoreError` where the partition is not there, has not enough room or has something in his place;
+        OSError."""
 
     def moves_left(self) -> Iterable[Path]:
         """What moves have left that were interrupted."""

@@ -373,7 +373,7 @@ class LocalHome:
 
     # -- from one partition to another
 
-    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+    def begin_move(self, owner: Owner, partition: str, index: int, packs: int, *, to_new: bool) -> Arrival:
         self.partitions.check()
         if not to_new:
             self.partitions.check_marked(partition)
@@ -381,6 +381,8 @@ class LocalHome:
         top = self.layout.partitions[partition]
         found = os.statvfs(top)
         free = found.f_bavail * found.f_frsize
+        old = self.layout.find(owner)
+        octets = index if old is not None and old.stat().st_dev == top.stat().st_dev else index + packs
         if free < octets:
             raise StoreError(
                 f"partition {partition}: {top} has room for {free:,} octets, and {octets:,} are to come"

@@ -1,8 +1,9 @@
 """An owner's files copied to another partition while he is in use.
 
 Packs are only appended to, so they are copied first, with nobody kept waiting, and once more what has come
-meanwhile. The owner is held for the last of it: what is new in the packs, and the index. Then the copy takes
-the place of the original (`moves`).
+meanwhile. Between two partitions of one disk a pack needs no copy: it gets a second name there, and what is
+appended to it is in both places. The owner is held for the last of it: what is new in the packs, and the
+index. Then the copy takes the place of the original (`moves`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 from cyrus_sync.common.errors import MailboxNonexistent, StoreError
 from cyrus_sync.common.files import TEMPORARY, begin_writing_back, make_private, named, private
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.care import Moved
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
 from cyrus_sync.common.stores.native.layout import INDEX, LOCK, pack_name
@@ -32,6 +34,9 @@ Told = Callable[[int], object]
 _PIECE = 1024 * 1024
 _LITTLE = 4 * _PIECE
 """So much is copied while the owner is held."""
+link = os.link
+"""Gives a file a second name, on the same disk."""
+
 _ROUNDS = 8
 """So often what has come meanwhile is copied before, however much that is."""
 
@@ -65,8 +70,8 @@ def move_files(
     told: Told = lambda octets: None,
     *,
     to_new: bool = True,
-) -> bool:
-    """Bring all that is stored of an owner to another partition; False if it is there already. What
+) -> Moved | None:
+    """Bring all that is stored of an owner to another partition; None if it is there already. What
     replication is told stays as it is. `to_new`: as in `begin_move`. Raises `PartitionUnknown`, `StoreError`;
     `MailboxNonexistent` for an owner that is not stored; `MailboxLocked` where the owner is not had within
     `timeout` seconds, or is being moved."""
@@ -77,9 +82,11 @@ def move_files(
         if directory is None:
             raise MailboxNonexistent().at(user=str(owner))
         if store.home.partition_of(directory) == partition:
-            return False
-        lengths, octets = _extent(store, owner, directory.path)
-        with contextlib.closing(store.home.begin_move(owner, partition, octets, to_new=to_new)) as arrival:
+            return None
+        lengths, packs = _extent(store, owner, directory.path)
+        index = (directory.path / INDEX).stat().st_size
+        begun = store.home.begin_move(owner, partition, index, packs, to_new=to_new)
+        with contextlib.closing(begun) as arrival:
             copy = _Copy(directory.path, arrival.path, told)
             for _ in range(_ROUNDS):
                 if copy.catch_up(lengths) < _LITTLE:
@@ -92,19 +99,19 @@ def move_files(
                     raise StoreError("has become another while it was copied: move it again")
                 copy.catch_up(_lengths(transaction.db))
                 copy.rest()
-                with contextlib.closing(store.home.open_index(directory, held=True)) as index:
-                    copy.index(index)  # SQLite copies no connection that is about to write
+                with contextlib.closing(store.home.open_index(directory, held=True)) as opened:
+                    copy.index(opened)  # SQLite copies no connection that is about to write
                 arrival.settle(directory.path)
                 store.open.forget(owner)
         told(sum(late))
-    return True
+    return Moved(copy.copied, copy.linked)
 
 
 def _extent(store: Store, owner: Owner, path: Path) -> tuple[dict[int, int], int]:
-    """The lengths of the packs, and how many octets there are with the index. Packs may be elsewhere."""
+    """The lengths of the packs, and how many octets of them are here. Packs may be elsewhere."""
     with store.read(owner) as reader:
         lengths = _lengths(reader.connection)
-    octets = (path / INDEX).stat().st_size
+    octets = 0
     for number in lengths:
         with contextlib.suppress(FileNotFoundError):
             octets += (path / pack_name(number)).stat().st_size
@@ -120,22 +127,49 @@ class _Copy:
 
     def __init__(self, source: Path, target: Path, told: Told) -> None:
         self.told = told
+        self.copied = 0
         self._source = source
         self._target = target
         self._done: dict[int, int] = {}
+        self._linked: dict[int, int] = {}
+        self._one_disk = True
+
+    @property
+    def linked(self) -> int:
+        """Octets of the packs that needed no copy."""
+        return sum(self._linked.values())
 
     def catch_up(self, lengths: Mapping[int, int]) -> int:
         """Copy what the packs have now, and forget those that are gone; how many octets that was."""
-        for number in set(self._done).difference(lengths):
+        for number in {*self._linked, *self._done}.difference(lengths):
             (self._target / pack_name(number)).unlink(missing_ok=True)
-            del self._done[number]
+            self._done.pop(number, None)
+            self._linked.pop(number, None)
         copied = 0
         for number, length in lengths.items():
+            if self._link(number):
+                self._linked[number] = length
+                continue
             begin = self._done.get(number, 0)
             if begin < length:
                 self._done[number] = begin + self._append(pack_name(number), begin, length)
                 copied += self._done[number] - begin
         return copied
+
+    def _link(self, number: int) -> bool:
+        """Whether a pack is the same file in both places."""
+        if number in self._linked:
+            return True
+        if number in self._done or not self._one_disk:
+            return False
+        try:
+            link(self._source / pack_name(number), self._target / pack_name(number))
+        except FileNotFoundError:  # a pack that was lost, or is elsewhere
+            return False
+        except OSError:  # another disk, or one that knows no second names
+            self._one_disk = False
+            return False
+        return True
 
     def _append(self, name: str, begin: int, end: int) -> int:
         """Copy octets of a file, as far as it has them; how many. A pack that was lost is lost there, too."""
@@ -157,6 +191,7 @@ class _Copy:
                     view = view[target.write(view) :]
                 begin_writing_back(target.fileno(), position, len(piece))
                 position += len(piece)
+                self.copied += len(piece)
                 self.told(len(piece))
             os.fsync(target.fileno())
             about = os.fstat(source.fileno())
@@ -181,4 +216,5 @@ class _Copy:
             connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
         schema.seal(self._target)
+        self.copied += path.stat().st_size
         self.told(path.stat().st_size)

@@ -359,7 +359,7 @@ class CopyingHome:
 
     # -- from one partition to another: partitions are names
 
-    def begin_move(self, owner: Owner, partition: str, octets: int, *, to_new: bool) -> Arrival:
+    def begin_move(self, owner: Owner, partition: str, index: int, packs: int, *, to_new: bool) -> Arrival:
         raise AssertionError("nobody is on a partition")
 
     def moves_left(self) -> list[Path]:

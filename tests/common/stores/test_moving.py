@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.errors import MailboxLocked, PartitionUnknown, StoreError
-from cyrus_sync.common.stores.native import moves
+from cyrus_sync.common.stores.care import Moved
+from cyrus_sync.common.stores.native import moves, moving
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.locks import Gone
 from cyrus_sync.common.stores.native.partitions import MARKER
@@ -30,8 +32,12 @@ def log() -> Log:
     return Log()
 
 
-@pytest.fixture
-def store(tmp_path: Path, log: Log) -> Iterator[NativeStore]:
+@pytest.fixture(params=["another disk", "the same disk"])
+def store(
+    tmp_path: Path, log: Log, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NativeStore]:
+    if request.param == "another disk":
+        monkeypatch.setattr(moving, "link", _to_another_disk)
     opened = native_store(tmp_path, log=log)
     with opened.write(ALICE) as writer:
         writer.create(INBOX)
@@ -44,7 +50,11 @@ def store(tmp_path: Path, log: Log) -> Iterator[NativeStore]:
     opened.close()
 
 
-def move(store: NativeStore, partition: str = "other", told: Callable[[int], object] = id) -> bool:
+def _to_another_disk(source: Path, target: Path) -> None:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(target))
+
+
+def move(store: NativeStore, partition: str = "other", told: Callable[[int], object] = id) -> Moved | None:
     return NativeCare(store).move(ALICE, partition, told)
 
 
@@ -87,6 +97,20 @@ def test_everything_goes_to_the_other_partition_and_replication_is_told(
     assert move(store, "default") and places(tmp_path) == ["default/users/52/alice"]
     deliver(store, 77)
     assert held(store) == [*before, message(77)]
+
+
+def test_between_partitions_of_one_disk_packs_are_not_copied_and_appended_to_as_ever(
+    store: NativeStore, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    pack = next(tmp_path.glob("default/users/*/alice/pack-*.zst"))
+    inode, size = pack.stat().st_ino, pack.stat().st_size
+    moved = move(store)
+    (pack,) = tmp_path.glob("*/users/*/alice/pack-*.zst")
+    same = "the same disk" in request.node.name
+    assert moved is not None and moved.linked == (size if same else 0)
+    assert (pack.stat().st_ino == inode) is same and pack.stat().st_nlink == 1
+    deliver(store, 77)
+    assert pack.stat().st_size > size and held(store)[-1] == message(77) and problems(store) == []
 
 
 def test_what_somebody_is_about_to_write_there_is_not_copied(store: NativeStore, tmp_path: Path) -> None:
@@ -172,6 +196,7 @@ def test_who_writes_at_the_end_of_it_waits_or_is_told_that_the_owner_is_locked(
     elsewhere.close()
 
 
+@pytest.mark.parametrize("store", ["another disk"], indirect=True)
 def test_nobody_is_moved_twice_at_a_time(store: NativeStore, tmp_path: Path) -> None:
     other, asked = native_store(tmp_path), list[int]()
 
@@ -206,13 +231,28 @@ def test_where_nobody_can_go_nothing_is_begun(
 def test_a_partition_without_enough_room_is_refused_before_anything_is_copied(
     store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = os.statvfs(tmp_path)
+    full, stat = os.statvfs(tmp_path), Path.stat
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*full[:4], 1, *full[5:])))
-    with pytest.raises(StoreError, match=r"has room for 4,096 octets, and [0-9,]+ are to come"):
+    with pytest.raises(StoreError, match=r"has room for 4,096 octets, and ([0-9,]+) are to come") as one_disk:
         move(store)
+
+    def elsewhere(path: Path, **options: bool) -> os.stat_result:
+        found = stat(path, **options)
+        return os.stat_result((*found[:2], -1, *found[3:])) if path == tmp_path / "other" else found
+
+    monkeypatch.setattr(Path, "stat", elsewhere)
+    with pytest.raises(
+        StoreError, match=r"has room for 4,096 octets, and ([0-9,]+) are to come"
+    ) as two_disks:
+        move(store)
+    needed = [
+        int(str(one.value).split("and ")[1].split()[0].replace(",", "")) for one in (one_disk, two_disks)
+    ]
+    assert needed[0] < needed[1], "the packs need room on another disk only"
     assert places(tmp_path) == ["default/users/52/alice"]
 
 
+@pytest.mark.parametrize("store", ["another disk"], indirect=True)
 def test_a_disk_that_fills_up_under_way_leaves_nothing_there(store: NativeStore, tmp_path: Path) -> None:
     def told(octets: int) -> None:
         raise OSError(28, "No space left on device", str(tmp_path))

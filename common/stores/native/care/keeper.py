@@ -19,6 +19,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import (
     PATIENCE,
     Expired,
+    Moved,
     OwnerStats,
     PackPieces,
     Photograph,
@@ -153,7 +154,7 @@ class NativeCare:
 
         rename_user(self._store, old, new, timeout=PATIENCE)
 
-    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> bool:
+    def move(self, owner: Owner, partition: str, told: Callable[[int], object]) -> Moved | None:
         from cyrus_sync.common.stores.native.care.move import move
 
         return move(self._store, owner, partition, PATIENCE, told)

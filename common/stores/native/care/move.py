@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from cyrus_sync.common.errors import StoreError
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.care import Moved
 from cyrus_sync.common.stores.native.moving import Told, check_places, move_files
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.common.stores.native.verbs.rename import Move, rename_within
 from cyrus_sync.common.stores.trouble import reporting
 
 
-def move(store: NativeStore, owner: Owner, partition: str, timeout: float, told: Told) -> bool:
+def move(store: NativeStore, owner: Owner, partition: str, timeout: float, told: Told) -> Moved | None:
     """Move the files of an owner to another partition, then have all his mailboxes say so: a local change,
-    of which a replica learns as from a real Cyrus (a rename to the same name). False if he, and all of them,
+    of which a replica learns as from a real Cyrus (a rename to the same name). None if he, and all of them,
     were there already. Doing it again ends what was interrupted. Raises as `StoreCare.move`."""
     check_places(store.home)
     if reason := store.refuses_changes():
         raise StoreError(reason).at(user=str(owner))
-    moved = move_files(store, owner, partition, timeout, told, to_new=False)
+    files = move_files(store, owner, partition, timeout, told, to_new=False)
+    moved = files is not None
     if not moved:
         with reporting(owner):
             moved = store.home.clear_moves_of(owner)
@@ -28,4 +30,4 @@ def move(store: NativeStore, owner: Owner, partition: str, timeout: float, told:
                 moved = True
         if moved:  # what was deleted comes back where everything is
             transaction.db.execute("UPDATE mailboxes SET partition = ? WHERE deleted_at > 0", (partition,))
-    return moved
+    return files or (Moved(0, 0) if moved else None)
