@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cyrus_sync.common.names import Owner
-from cyrus_sync.multisite.admission import fork_of, forked_up_to
+from cyrus_sync.multisite.admission import Gap, Need, fork_of, forked_up_to
 from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import NotApplied
 from cyrus_sync.multisite.member import Member
@@ -14,7 +14,7 @@ from cyrus_sync.multisite.parts import Waiting
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.folding import Folding
 from cyrus_sync.multisite.replay.replay import Replay
-from cyrus_sync.multisite.restoring import note_answer, note_restore, open_again, where_they_part
+from cyrus_sync.multisite.restoring import note_answer, note_restore, note_row, open_again
 from cyrus_sync.multisite.working import Work
 
 COMMIT_EVERY = 64 << 20
@@ -65,10 +65,8 @@ class Applying:
             if header.number and not header.last and not goes_on:
                 context.messages.hold(context.messages.guids())
             self._wanted(context, replay)
-            if note_restore(member, context, header):
-                log.epochs.put(header.sender, where_they_part(log, header))
-            else:
-                log.epochs.raise_to(header.sender, header.row)
+            if not note_restore(member, context, header):
+                note_row(log, header)
                 self._note_heard(header)
             for origin, there in header.ranges.items():
                 # An origin has what it did itself, unless it was ever restored: then it has what it says.
@@ -111,8 +109,9 @@ class Applying:
     def _is_new(self, header: Header, operation: Operation, replay: Replay) -> bool:
         """Whether an operation of a packet is the next of its origin, and not one that is here already.
 
-        Raises `NotApplied` where operations before it are lacking, although the header promises them; and
-        `Forked`. A replica that is being restored takes what it has said before it went back."""
+        Raises `NotApplied` where operations before it are lacking, although the header promises them; `Gap`
+        where those are of a life that this replica had before it went back; and `Forked`. A replica that is
+        being restored takes what it has said before it went back."""
         log, origin = self._member.log, operation.origin
         last = log.operations.last(origin)
         if operation.id > last + 1:
@@ -125,6 +124,8 @@ class Applying:
         if not log.forks.fits(origin, operation.id, operation.attributes, after=after):
             if origin != log.self_id or not self._member.sealed:
                 raise fork_of(self._member, origin, operation.id)
+            if not log.forks.goes_on(operation.id, operation.attributes):
+                raise Gap((Need(origin, operation.id - 1, log.forks.taken_before(operation.id)),))
             replay.noted_fork(operation)
             if operation.id <= last:
                 replay.take(operation, again=True)

@@ -89,6 +89,7 @@ class LogicalPacket:
             # It may be wrong, and is not to be believed: the trail says what it has.
             self._heads.pop(self._log.self_id, None)
         self._trail = self._log.forks.trail(self._log.self_id) if member.sealed else {}
+        self._taken = self._log.forks.taken() if member.sealed else {}
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._in_packet = 0
@@ -288,6 +289,7 @@ class LogicalPacket:
             invitation=self._options.invitation if number == 1 else "",
             heads=self._heads,
             trail=self._trail,
+            taken=self._taken,
             forked={one.id: one.forked for one in family.replicas.values() if one.forked},
             trimmed=self._log.trimmed.row(),
             heard=self._heard(),

@@ -145,35 +145,45 @@ def open_again(member: Member, after_restore: Callable[[Collection[Owner]], obje
 
 def where_they_part(log: Log, header: Header) -> Row:
     """What a replica has that was restored: its header's row. Of its own operations it has only those that
-    are the same here; what comes behind them, it has said anew."""
-    numbers = [
-        number
-        for text, link in header.trail.items()
-        if (number := int(text)) <= header.row.get(header.sender, 0)
-        and log.forks.has(header.sender, number, link)
-    ]
+    are the same here, and those of before that it has got back; what comes behind them, it has said anew."""
     if not header.trail:
         return dict(header.row)
-    mine = log.operations.last(header.sender)
     said = header.row.get(header.sender, 0)
+    trail = ((int(text), link) for text, link in header.trail.items())
+    told = [(number, link) for number, link in trail if number <= said]
+    told += [(number, link) for link, number in header.taken.items()]
+    numbers = [number for number, link in told if log.forks.has(header.sender, number, link)]
+    mine = log.operations.last(header.sender)
     return {**header.row, header.sender: max(numbers, default=0 if mine else said)}
 
 
 def note_restore(member: Member, context: ReplayContext, header: Header) -> bool:
     """Whether the sender of a packet was restored since we heard of it last. If so, that is noted, and the
     sender is owed an answer."""
-    known = context.family.replicas.get(header.sender)
+    log, known = member.log, context.family.replicas.get(header.sender)
     if known is None or header.sender_incarnation <= known.incarnation:
         return False
     context.family = context.family.with_replica(replace(known, incarnation=header.sender_incarnation))
-    member.log.request(header.sender, [ANSWER])
+    log.epochs.put(header.sender, where_they_part(log, header))
+    log.request(header.sender, [ANSWER])
     context.notice(f"{known.name} was restored from a backup: it is sent what it lacks with the next export")
     return True
 
 
+def note_row(log: Log, header: Header) -> None:
+    """Note what a packet proves its sender to have. While the sender is being restored, its own operations
+    are not those that are here under the same numbers: until it has got these back, they are sent again."""
+    has = where_they_part(log, header)
+    log.epochs.raise_to(header.sender, has)
+    own = has.get(header.sender, 0)
+    if own < header.row.get(header.sender, 0):
+        log.epochs.put(header.sender, {**log.epochs.row(header.sender), header.sender: own})
+
+
 def note_answer(member: Member, header: Header) -> bool:
     """Note that the sender of a packet has answered a restore; True if all siblings that were asked have
-    now."""
+    now. It has not if it has an operation of this replica that has not come back: that got lost, or comes
+    later."""
     family = member.family
     if header.sender not in family.restoring or not header.last:
         return False
@@ -184,6 +194,9 @@ def note_answer(member: Member, header: Header) -> bool:
     member.log.epochs.put(header.sender, header.row)
     mine = member.log.epochs.row(family.self_id)
     if any(mine.get(origin, 0) < number for origin, number in header.row.items()):
+        return False
+    head = header.heads.get(family.self_id, "")
+    if head and not member.log.forks.is_known(header.row.get(family.self_id, 0), head):
         return False
     left = {one: number for one, number in family.restoring.items() if one != header.sender}
     if left:

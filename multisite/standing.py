@@ -23,13 +23,15 @@ FILE = "epochs.yaml"
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The replica with the id `replica`, called `name`, has the operations of each origin up to those in
-    `row`."""
+    `row`. While it is being restored (`restoring`), its own may be others than those of the same numbers
+    elsewhere."""
 
     family: str
     replica: str
     name: str
     incarnation: int
     row: Mapping[str, int]
+    restoring: bool = False
 
     def text(self) -> bytes:
         """YAML, which `parse_standing` reads."""
@@ -40,13 +42,15 @@ class Standing:
             "incarnation": self.incarnation,
             "row": dict(sorted(self.row.items())),
         }
+        if self.restoring:
+            values["restoring"] = True
         return yaml.safe_dump(values, sort_keys=False).encode()
 
 
 def standing_of(family: Family, row: Mapping[str, int]) -> Standing:
     """The standing of the replica that has this family file and this own row."""
     myself = family.myself
-    return Standing(family.id, myself.id, myself.name, myself.incarnation, row)
+    return Standing(family.id, myself.id, myself.name, myself.incarnation, row, bool(family.restoring))
 
 
 def parse_standing(text: bytes) -> Standing:
@@ -60,6 +64,7 @@ def parse_standing(text: bytes) -> Standing:
             str(values["name"]),
             _count(values["incarnation"]),
             row,
+            values.get("restoring") is True,
         )
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise MultisiteError(f"the answer is not about epochs: {error}") from None

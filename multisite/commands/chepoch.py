@@ -57,6 +57,9 @@ def _actual(context: Context, member: Member, target: Replica) -> bool:
         return False
     believed = member.log.epochs.row(target.id)
     wanted = {origin: standing.row.get(origin, 0) for origin in {*standing.row, *believed}}
+    if standing.restoring:
+        context.warn(f"{target.name} is being restored from a backup: its packets say what it has of its own")
+        wanted.pop(target.id, None)
     if "raise_only" in context.options:
         wanted = {origin: number for origin, number in wanted.items() if number > believed.get(origin, 0)}
     _change(context, member, target, wanted)

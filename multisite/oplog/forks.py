@@ -10,6 +10,8 @@ everything in them has been told anew by then.
 
 While the restored replica is sealed, it takes its own operations of the first life back. What they say is
 *merged* into its store, as if another replica had said it, and its whole owner is told anew in the end.
+Numbers do not say whether a sibling's operations of it have come: both lives have the same. So it remembers
+the links of what it has *taken*. A sibling whose last operation of it is not among them has not answered yet.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from cyrus_sync.multisite.oplog.operations import (
 
 _FORK = "fork"
 _MERGED = "merged"
+_TAKEN = "taken "
 UNLINKED = "0" * LINK_DIGITS
 """Stands for the link of an operation that has none, or is not known."""
 
@@ -89,14 +92,41 @@ class Forks:
     def begin(self, merged: Iterable[Owner] = ()) -> None:
         """A restore begins. `merged`: the owners whose mail is older than the log was."""
         self._notes.drop(_FORK)
+        self._forget_taken()
         self._notes.put(_MERGED, sorted(map(owner_text, merged)))
 
     def note(self, entry: LogEntry) -> None:
         """This replica has said something else under the number of this operation of its own, or before."""
+        if link := link_of(entry.attributes):
+            self._notes.put(f"{_TAKEN}{entry.id}:{link}", True)
         known = self.first
         if known is None or entry.id < known:
             self._notes.put(_FORK, entry.id)
         self.merge(entry.owner)
+
+    def goes_on(self, number: int, attributes: Mapping[str, str]) -> bool:
+        """Whether the operation before this one of another life has come: it is here, or was taken."""
+        before = link_before(attributes)
+        return number <= 1 or not before or self.is_known(number - 1, before)
+
+    def is_known(self, number: int, link: str) -> bool:
+        """Whether an operation of this replica is here, or was taken."""
+        taken = self._notes.get(f"{_TAKEN}{number}:{link}", False)
+        return taken or self.has(self._operations.origin, number, link)
+
+    def taken(self) -> dict[str, int]:
+        """Link -> number of some operations of other lives that were taken, close together at the last ones
+        and ever farther apart before."""
+        return {link: number for at, (number, link) in enumerate(self._taken(), 1) if at.bit_count() == 1}
+
+    def taken_before(self, number: int) -> int:
+        """The last operation of another life that was taken before operation `number`; 0 if none was."""
+        return next((taken for taken, _ in self._taken() if taken < number), 0)
+
+    def _taken(self) -> list[tuple[int, str]]:
+        """Number and link, the last one first."""
+        pairs = (text.partition(":") for text in self._notes.keys(_TAKEN))
+        return sorted(((int(number), link) for number, _, link in pairs), reverse=True)
 
     @property
     def first(self) -> int | None:
@@ -125,6 +155,11 @@ class Forks:
         """The restore has ended, and everything has been told."""
         self._notes.drop(_FORK)
         self._notes.drop(_MERGED)
+        self._forget_taken()
+
+    def _forget_taken(self) -> None:
+        for text in self._notes.keys(_TAKEN):
+            self._notes.drop(_TAKEN + text)
 
 
 def _agree(one: str, other: str) -> bool:

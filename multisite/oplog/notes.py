@@ -26,6 +26,11 @@ class Notes:
                 "INSERT OR REPLACE INTO notes (key, value) VALUES (?, ?)", (key, json.dumps(value))
             )
 
+    def keys(self, prefix: str) -> list[str]:
+        """What was put under keys that begin so, without the prefix."""
+        found = self._db.execute("SELECT key FROM notes WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        return [key[len(prefix) :] for (key,) in found.fetchall()]
+
     def drop(self, key: str) -> None:
         """Forget a value."""
         self._db.execute("DELETE FROM notes WHERE key = ?", (key,))

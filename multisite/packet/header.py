@@ -97,6 +97,8 @@ class Header:
     """Origin -> the link of its last operation in `row` (`multisite.oplog.forks`)."""
     trail: Mapping[str, str] = field(default_factory=dict)
     """Number -> link of operations of a sender that was restored from a backup."""
+    taken: Mapping[str, int] = field(default_factory=dict)
+    """Link -> number of operations that such a sender has said before it went back, and has got back."""
     forked: Mapping[str, int] = field(default_factory=dict)
     """Origin -> up to which number its operations may differ from site to site."""
     trimmed: Mapping[str, int] = field(default_factory=dict)
@@ -155,8 +157,11 @@ class Header:
         for name, links in (("heads", self.heads), ("trail", self.trail)):
             _check_count(name, links, MOST_REPLICAS)
             _check_ids(name, *links)
-            if not all(isinstance(link, str) and _LINK.fullmatch(link) for link in links.values()):
-                raise ValueError(f"{name} has something that is no link")
+            _check_links(name, *links.values())
+        _check_count("taken", self.taken, MOST_REPLICAS)
+        _check_links("taken", *self.taken)
+        for number in self.taken.values():
+            _check_number("taken", number, low=1, high=MAX_OPERATION)
         if not all(_NUMBER.fullmatch(number) for number in self.trail):
             raise ValueError("trail has something that is no number")
         _check_count("forked", self.forked, MOST_REPLICAS)
@@ -215,6 +220,8 @@ class Header:
         for name, links in (("heads", self.heads), ("trail", self.trail)):
             if links:
                 yield from _mapping(name, {key: quote(link) for key, link in links.items()})
+        if self.taken:
+            yield from _mapping("taken", {link: str(number) for link, number in self.taken.items()})
         if self.forked:
             yield from _mapping("forked", {key: str(last) for key, last in self.forked.items()})
         if self.trimmed:
@@ -244,6 +251,7 @@ class Header:
             targets=tuple(target._replace(incarnation=MAX_ID) for target in self.targets),
             ranges=dict.fromkeys(self.ranges, Range(MAX_ID, MAX_OPERATION)),
             row=dict.fromkeys(self.row, MAX_OPERATION),
+            taken=dict.fromkeys(self.taken, MAX_OPERATION),
             forked=dict.fromkeys(self.forked, MAX_OPERATION),
             trimmed=dict.fromkeys(self.trimmed, MAX_OPERATION),
             heard=dict.fromkeys(self.heard, (MAX_OPERATION,) * (len(self.row) + 1)),
@@ -346,6 +354,7 @@ _MAPPINGS: Mapping[str, Callable[[Any, str], Any]] = {
     "sealed": _sealed_of,
     "heads": _text_of,
     "trail": _text_of,
+    "taken": _number_of,
     "forked": _number_of,
     "trimmed": _number_of,
     "heard": _numbers_of,
@@ -371,6 +380,12 @@ def _check_names(name: str, *values: Any) -> None:
     for value in values:
         if not isinstance(value, str) or len(value) > LONGEST_NAME or _CONTROL.search(value):
             raise ValueError(f"{name}: something is not a name (no controls, at most {LONGEST_NAME})")
+
+
+def _check_links(name: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, str) or not _LINK.fullmatch(value):
+            raise ValueError(f"{name} has something that is no link")
 
 
 def _check_number(name: str, value: Any, low: int = 0, high: int = MAX_ID) -> None:

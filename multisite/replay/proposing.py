@@ -5,11 +5,15 @@ have something of which it never says a word: it was restored from a backup, or 
 it ends with a list of what it has (`HAS`, of one more operation that says who is master). Whoever has more
 tells that as unknown, and the master arbitrates it. It tells first what was deleted (`deletions`), so nothing
 comes back of whose deletion it knows.
+
+Who is not the master, and has lost something with a restore, says likewise what it has: the master tells it
+the rest.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.errors import BadOperation
@@ -26,7 +30,8 @@ _MAILBOX = "mailbox"
 
 
 def tell_what_is_here(log: Log, owner: Owner, here: str) -> None:
-    """End what this replica tells as the new master of an owner. `here` is what `what_is_here` gave."""
+    """End what this replica tells as the new master of an owner, or begin what it tells to the master.
+    `here` is what `what_is_here` or `mailboxes_here` gave."""
     master = log.masters.of(owner)
     assert master is not None
     log.proclaim(owner, master, {HAS: here})
@@ -35,24 +40,40 @@ def tell_what_is_here(log: Log, owner: Owner, here: str) -> None:
 def what_is_here(context: ReplayContext, owner: Owner) -> str:
     """The value of `HAS` for what the log tells of an owner now and the store has: a mailbox that went with a
     restore has left no trace there."""
-    log, store = context.log, context.batch.store
-    has = {kind: [key for key, _ in log.shadows.items(owner, kind)] for kind in TOLD_ITEMS}
-    told = [state.uniqueid for state in log.shadows.at_home(owner)]
-    has[_MAILBOX] = [uniqueid for uniqueid in told if store.owner_of_uniqueid(uniqueid) is not None]
+    log = context.log
+    items = {kind: [key for key, _ in log.shadows.items(owner, kind)] for kind in TOLD_ITEMS}
+    return _text({_MAILBOX: _mailboxes(context, owner), **items})
+
+
+def mailboxes_here(context: ReplayContext, owner: Owner) -> str:
+    """The same without anything but mailboxes: whether the store has what the log tells besides is not
+    known."""
+    return _text({_MAILBOX: _mailboxes(context, owner)})
+
+
+def _mailboxes(context: ReplayContext, owner: Owner) -> list[str]:
+    told = [state.uniqueid for state in context.log.shadows.at_home(owner)]
+    return [uniqueid for uniqueid in told if context.batch.store.owner_of_uniqueid(uniqueid) is not None]
+
+
+def _text(has: Mapping[str, list[str]]) -> str:
     return json.dumps({kind: keys for kind, keys in has.items() if keys}, separators=(",", ":"))
 
 
 def propose(context: ReplayContext, entry: LogEntry, said: Master) -> None:
-    """Have told as unknown what is here and not with the master, who has said what he has. Raises
-    `BadOperation`."""
+    """Have told as unknown what is here and not with the master, who has said what he has; or, if the master
+    is here, what somebody lacks who has lost it. Raises `BadOperation`."""
     log, owner = context.log, entry.owner
-    if HAS not in entry.attributes or entry.origin != said.replica or said.replica == log.self_id:
+    if HAS not in entry.attributes or entry.origin == log.self_id:
         return
+    if log.self_id != said.replica != entry.origin:
+        return  # it is for the master
     has = _read(entry.attributes[HAS])
     for state in log.shadows.at_home(owner):
         if state.uniqueid not in has.get(_MAILBOX, ()):
             log.shadows.drop(state.uniqueid)
-            log.masters.put_base(state.uniqueid, Base())
+            if said.replica != log.self_id:
+                log.masters.put_base(state.uniqueid, Base())
     for kind in TOLD_ITEMS:
         for key, _ in log.shadows.items(owner, kind):
             if key not in has.get(kind, ()):

@@ -42,7 +42,7 @@ from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.deletions import tell_deletions
 from cyrus_sync.multisite.replay.family_operations import note_replica
 from cyrus_sync.multisite.replay.foreseen import foresee
-from cyrus_sync.multisite.replay.proposing import propose, tell_what_is_here, what_is_here
+from cyrus_sync.multisite.replay.proposing import mailboxes_here, propose, tell_what_is_here, what_is_here
 from cyrus_sync.multisite.vetting import SPECIAL, Said, check_right, read
 
 _log = logging.getLogger(__name__)
@@ -388,7 +388,8 @@ class Replay:
 
     def tell_anew(self, owner: Owner) -> None:
         """A restore has merged what is said of an owner. If its master is here, a new reign begins; else all
-        of it is told to the master as unknown, and the master is asked to tell all that it has."""
+        of it is told to the master as unknown, and the master is asked to tell all that it has, and what is
+        not here at all."""
         log = self._context.log
         master = log.masters.of(owner)
         if master is None:
@@ -397,6 +398,7 @@ class Replay:
             log.proclaim(owner, Master(master.version + 1, log.self_id))
             self.promoted(owner)
             return
+        tell_what_is_here(log, owner, mailboxes_here(self._context, owner))
         there = {state.uniqueid for state in log.shadows.at_home(owner)}
         for uniqueid in sorted(there.union(log.masters.forget_bases(owner))):
             log.shadows.put_item(owner, RESYNC, uniqueid, True)

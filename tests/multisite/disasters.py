@@ -70,12 +70,16 @@ def _come_back(history: Struck, site: Site) -> None:
             (site.directory / part).mkdir()
             (site.directory / part / ".cyrus-sync-partition").touch()
     shutil.rmtree(backup)
+    let_go(site)
+    history.story.append(f"{site.name}: {' and '.join(parts)} back from backup")
+
+
+def let_go(site: Site) -> None:
+    """Who is known to have been made since the backup is not there: the administrator lets him go."""
     with closing(open_kept(site.config)) as kept:
-        # Who is known to have been made since is not there: the administrator lets him go.
         for owner in kept.care.everybody():
             if kept.care.is_unusable(owner):
                 kept.care.give_up(owner)
-    history.story.append(f"{site.name}: {' and '.join(parts)} back from backup")
 
 
 def _forget_unheard(history: Struck, struck: list[Site]) -> None:

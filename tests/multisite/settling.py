@@ -70,9 +70,12 @@ def _forget_beliefs(history: Ending, source: Site) -> None:
         if target is source:
             continue
         with target.member() as member:
-            row = member.log.epochs.row(member.family.self_id)
+            row, sealed = member.log.epochs.row(member.family.self_id), member.sealed
         with source.member() as member, member.log.db.transaction():
-            member.log.epochs.put(member.family.find(target.name).id, row)
+            replica = member.family.find(target.name).id
+            if sealed:  # its own operations may be others than those of the same numbers
+                row[replica] = min(row.get(replica, 0), member.log.epochs.row(replica).get(replica, 0))
+            member.log.epochs.put(replica, row)
 
 
 def _give_up(history: Ending, site: Site) -> None:

@@ -13,6 +13,7 @@ from cyrus_sync.multisite.errors import Forked, WentBack
 from cyrus_sync.multisite.mastership import take_over
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.restoring import begin
+from tests.multisite.disasters import let_go
 from tests.multisite.mail import BOB, append, create, delete, message, same_everywhere
 from tests.multisite.world import Site, carry, exchange_until_quiet, family_of
 
@@ -205,6 +206,30 @@ def test_what_a_restored_master_has_lost_whole_is_proposed_to_it(sites: list[Sit
         stamp.unlink()
     restore(sanfran, sites, tmp_path)
     assert same_everywhere(sites) and have_all(sites, first)
+
+
+def test_what_was_lost_whole_is_told_again_by_its_master(tmp_path: Path) -> None:
+    """The log of who was restored tells of all of it; the store has nothing that could be told as less."""
+    sites = family_of(tmp_path, "boston", "sanfran", "bangalore")
+    boston, sanfran, _ = sites
+    create(boston, "user.bob")
+    exchange_until_quiet(sites, tmp_path)
+    put_back = back_up(sanfran)
+    create(boston, "projects", "user.bob.Work")
+    mail = append(boston, "user.bob.Work", message("at work"))
+    append(boston, "projects", message("shared"))
+    with boston.store() as store, store.write(BOB) as writer:
+        writer.subscribe("user.bob.Work", True)
+        writer.set_quota("user.bob", {"STORAGE": 5000})
+        writer.put_script("holiday", b"keep;\r\n")
+    exchange_until_quiet(sites, tmp_path)
+    put_back(STORE)
+    for stamp in (sanfran.directory / STORE).rglob(GENERATION):
+        stamp.unlink()
+    let_go(sanfran)
+    restore(sanfran, sites, tmp_path)
+    assert same_everywhere(sites) and have_all(sites, mail)
+    assert "holiday" in sanfran.dump() and "5000" in sanfran.dump() and "shared" in sanfran.dump()
 
 
 def test_two_who_are_restored_at_once_help_each_other(sites: list[Site], tmp_path: Path) -> None:

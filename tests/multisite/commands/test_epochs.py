@@ -180,6 +180,20 @@ def test_actual_asks_the_sibling_over_the_line(in_step: Pair, tmp_path: Path, ca
     assert boston_hub.dump() == bangalore.dump()
 
 
+def test_actual_leaves_open_which_of_its_own_somebody_has_who_is_being_restored(
+    in_step: Pair, capfd: Capture
+) -> None:
+    """They may be others than those of the same numbers here."""
+    bangalore, boston_hub = in_step
+    boston_hub.start()
+    assert boston_hub.multitool("restorereplica", "-force") == 0
+    assert bangalore.multitool("chepoch", "-force", "boston_hub", "boston_hub=0", "bangalore=0") == 0
+    capfd.readouterr()
+    assert bangalore.multitool("chepoch", "-force", "-actual", "boston_hub") == 0
+    assert "boston_hub is being restored" in capfd.readouterr().err
+    assert set(row(bangalore, "boston_hub")) == {"bangalore"}
+
+
 def test_actual_of_one_who_does_not_answer_is_said(in_step: Pair, capfd: Capture) -> None:
     bangalore, _ = in_step
     assert bangalore.multitool("lsepoch", "-actual") == 1

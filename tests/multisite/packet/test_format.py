@@ -81,7 +81,8 @@ def test_the_beginning_can_be_read_by_a_person(packet: Path) -> None:
 def test_every_key_of_the_header_is_explained_in_its_order() -> None:
     table = DOCS.split("| key | what it is |")[1].split("\n\n")[0]
     explained = [key for row in table.split("\n")[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])]
-    links = {"heads": {BOSTON: "0" * 12}, "trail": {"1": "0" * 12}, "forked": {BOSTON: 1}}
+    link = "0" * 12
+    links = {"heads": {BOSTON: link}, "trail": {"1": link}, "taken": {link: 1}, "forked": {BOSTON: 1}}
     full = header(sealed={"a": bytes(80)}, keys="k", invitation="i", **links)
     assert explained == re.findall(r"^(\w+):", full.text(), re.MULTILINE)
 
