@@ -80,7 +80,9 @@ def _well(done: Ran) -> Ran:
 
 
 def create(host: Host) -> Iterable[Row]:
-    done = host.mailstore("create", *(f"user/{user}" for user in host.users))
+    listed = host.master.root / "users"
+    listed.write_text("".join(f"user/{user}\n" for user in host.users))
+    done = host.mailstore("create", "-f", str(listed))
     octets, files = _on_disk(host.master.root / "mail")
     note = (
         f"{octets / len(host.users) / 1024:.1f} KiB and {files / len(host.users):.1f} files of an empty user"

@@ -1,16 +1,18 @@
 """create: make a mailbox; user/NAME makes a user.
 
 Levels that are missing between it and the user's INBOX are made too. Without --acl the rights are those
-of the mailbox above; a new user has all rights to his own."""
+of the mailbox above; a new user has all rights to his own. Empty lines of a file (-f), and lines that begin
+with #, are passed over."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, UsageError
 from cyrus_sync.common.names import is_inbox, owner_of, root_of
 from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
-from cyrus_sync.mailstore.errors import BadInput
+from cyrus_sync.mailstore.errors import BadInput, NoInput
 from cyrus_sync.mailstore.folders import create_with_parents
 from cyrus_sync.mailstore.rounds import Rounds
 
@@ -19,7 +21,10 @@ _MOST_TOGETHER = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mailbox", metavar="MAILBOX", nargs="+")
+    parser.add_argument("mailbox", metavar="MAILBOX", nargs="*")
+    parser.add_argument(
+        "-f", "--input-file", metavar="FILE", help="make the mailboxes that it names, one a line; - is stdin"
+    )
     parser.add_argument(
         "-p", "--partition", metavar="NAME", default="", help="of a new user: where all of him is stored"
     )
@@ -34,11 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
     acl = None if args.acl is None else "".join(_entry(item) for item in args.acl)
+    if not args.mailbox and args.input_file is None:
+        raise UsageError("create: no MAILBOX is named, and no file of names (-f)")
+    named = [] if args.input_file is None else _names(args.input_file, context)
     group = _Group(context, acl, args)
-    for typed in args.mailbox:
+    for typed in [*args.mailbox, *named]:
         group.create(typed)
     group.end()
     return group.rounds.status
+
+
+def _names(path: str, context: StoreContext) -> list[str]:
+    """The names in a file. Raises `NoInput`."""
+    try:
+        octets = context.stdin.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise NoInput(f"{path}: {error.strerror}") from None
+    lines = (line.strip() for line in octets.decode("utf-8", "surrogateescape").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 class _Group:

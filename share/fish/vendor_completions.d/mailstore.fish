@@ -32,6 +32,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from copy' -s h -l help -d 'sho
 complete -c mailstore -n '__fish_seen_subcommand_from copy' -l move -d 'and expunge them here'
 complete -c mailstore -n __fish_use_subcommand -a create -d 'make a mailbox; user/NAME makes a user'
 complete -c mailstore -n '__fish_seen_subcommand_from create' -s h -l help -d 'show this help message and exit'
+complete -c mailstore -n '__fish_seen_subcommand_from create' -s f -l input-file -r -F -d 'make the mailboxes that it names, one a line; - is stdin'
 complete -c mailstore -n '__fish_seen_subcommand_from create' -s p -l partition -x -d 'of a new user: where all of him is stored'
 complete -c mailstore -n '__fish_seen_subcommand_from create' -l if-missing -d 'no error if it is there already'
 complete -c mailstore -n '__fish_seen_subcommand_from create' -l acl -x -d 'rights instead of inherited ones (may be repeated)'
