@@ -41,6 +41,10 @@ to `PIECE` octets over a line that may be slow."""
 _LITTLE = 256 * 1024
 """Octets."""
 
+_CHUNK = 1024 * 1024
+"""Octets of an object that are handed on as they come: more is slower, as a processor's cache does not hold
+it."""
+
 _DELETE_AT_ONCE = 1000
 """Keys in one request, S3's limit."""
 
@@ -146,30 +150,50 @@ class S3Objects:
         return b"".join(self.pieces(key))
 
     def pieces(self, key: str) -> Iterator[bytes]:
-        offset = 0
-        while data := self.get_range(key, offset, PIECE):
+        offset, left = 0, 0
+        while not left:
+            left = PIECE
+            for data in self._stream(key, offset):
+                yield data
+                offset += len(data)
+                left -= len(data)
+
+    def _stream(self, key: str, offset: int) -> Iterator[bytes]:
+        """Up to `PIECE` octets as they come. What breaks off in the middle is asked for once more."""
+        end = offset + PIECE
+        try:
+            with self._trouble(key):
+                answer = self._ranged(self._obstore.get, key, PIECE, options={"range": (offset, end)})
+                stream = iter(answer.stream(min_chunk_size=_CHUNK)) if answer is not None else iter(())
+            while True:
+                with self._trouble(key):
+                    found = self._ask(next, stream, None)
+                if found is None:
+                    return
+                data = bytes(found)
+                yield data
+                offset += len(data)
+        except ObjectsUnavailable:
+            if offset == end - PIECE:
+                raise
+        if data := self.get_range(key, offset, end - offset):
             yield data
-            if len(data) < PIECE:
-                return
-            offset += len(data)
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         if not length:
             return b""
         with self._trouble(key):
-            try:
-                found = self._ask(
-                    self._obstore.get_range,
-                    self._client(length),
-                    self._full(key),
-                    start=offset,
-                    length=length,
-                )
-            except Exception as error:
-                if "416" in str(error).partition("\n")[0]:
-                    return b""  # Behind the end.
-                raise
-            return bytes(found)
+            found = self._ranged(self._obstore.get_range, key, length, start=offset, length=length)
+            return bytes(found) if found is not None else b""
+
+    def _ranged(self, call: Callable[..., Any], key: str, octets: int, **more: Any) -> Any:
+        """What the store says of a range; None for one behind the end."""
+        try:
+            return self._ask(call, self._client(octets), self._full(key), **more)
+        except Exception as error:
+            if "416" in str(error).partition("\n")[0]:
+                return None
+            raise
 
     def size(self, key: str) -> int:
         with self._trouble(key):

@@ -116,12 +116,17 @@ def in_pieces(content: Content) -> Iterator[bytes]:
         for start in range(0, len(content), PIECE):
             yield content[start : start + PIECE] if len(content) > PIECE else content
         return
-    waiting = bytearray()
+    waiting: bytes | bytearray = b""  # A piece that comes in the right size is handed on, and not copied.
     for piece in content:
-        waiting += piece
+        if not waiting:
+            waiting = piece
+        elif isinstance(waiting, bytearray):
+            waiting += piece
+        else:
+            waiting = bytearray(waiting) + piece
         while len(waiting) >= PIECE:
-            yield bytes(waiting[:PIECE])
-            del waiting[:PIECE]
+            yield bytes(waiting[:PIECE]) if len(waiting) > PIECE else bytes(waiting)
+            waiting = waiting[PIECE:]
     if waiting:
         yield bytes(waiting)
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.metrics.settings import FILE, text_file
 from cyrus_sync.common.metrics.sheet import Sheet, plain_text
-from cyrus_sync.common.metrics.textfile import write_text_file
 from cyrus_sync.mailstore.backup.places import places
 
 NAME = "backup"
@@ -28,8 +26,11 @@ def add_backups(sheet: Sheet, configdirectory: Path) -> None:
 
 def write_backups(config: Config) -> None:
     """The file, where imapd.conf names a directory for such. Raises OSError."""
-    said = config.string(FILE)
+    said = config.string("sync_metrics_file")
     if said and Path(said).is_dir():
+        from cyrus_sync.common.metrics.settings import text_file
+        from cyrus_sync.common.metrics.textfile import write_text_file
+
         sheet = Sheet("mailstore")
         add_backups(sheet, config.configdirectory)
         write_text_file(text_file(Path(said), NAME), plain_text(sheet))

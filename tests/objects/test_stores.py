@@ -13,10 +13,12 @@ import pytest
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ObjectDamaged, ObjectMissing, ObjectsUnavailable
+from cyrus_sync.objects import s3
 from cyrus_sync.objects.opening import open_objects
+from cyrus_sync.objects.s3 import S3Objects
 from cyrus_sync.objects.sealed import SealedObjects
-from cyrus_sync.objects.store import PIECE, ObjectStore, Put, check_key, pieces_of
-from tests.objects.seaweed import Seaweed
+from cyrus_sync.objects.store import PIECE, ObjectStore, Put, check_key, in_pieces, pieces_of
+from tests.objects.seaweed import Seaweed, bucket
 
 LARGE = os.urandom(1024 * 1024) * 18 + b"the end"
 
@@ -64,6 +66,43 @@ def test_a_large_object_passes_in_pieces(objects: ObjectStore) -> None:
     assert max(map(len, pieces)) <= PIECE
     assert b"".join(pieces) == LARGE
     assert objects.get_range("large", PIECE - 5, 10) == LARGE[PIECE - 5 : PIECE + 5]
+
+
+@pytest.mark.parametrize("sizes", [(PIECE,), (5,), (PIECE, PIECE, 7), (3, PIECE, 2 * PIECE + 1), (0, 9, 0)])
+def test_pieces_have_one_size_whatever_they_come_in(sizes: tuple[int, ...]) -> None:
+    given = [os.urandom(1) * size for size in sizes]
+    found = list(in_pieces(given))
+    assert b"".join(found) == b"".join(given)
+    assert all(len(piece) == PIECE for piece in found[:-1]) and all(found)
+    if len(given[0]) == PIECE:
+        assert found[0] is given[0], "it is not copied"
+
+
+def test_an_object_that_breaks_off_on_its_way_is_asked_for_once_more(
+    s3_server: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = S3Objects(bucket(s3_server.endpoint, "broken"), patience=1)
+    objects.put("large", LARGE)
+    get, broken = objects._obstore.get, []
+
+    class Broken:
+        def __init__(self, stream: Iterator[bytes]) -> None:
+            self._stream = stream
+
+        def stream(self, min_chunk_size: int) -> Iterator[bytes]:
+            yield next(self._stream)
+            broken.append(True)
+            raise OSError("the line is dead")
+
+    def breaking(*words: object, **more: object) -> Broken:
+        return Broken(iter(get(*words, **more).stream(min_chunk_size=100_000)))
+
+    monkeypatch.setattr(objects._obstore, "get", breaking)
+    assert objects.get("large") == LARGE and len(broken) == 3
+    with s3_server.stopped(), pytest.raises(ObjectsUnavailable):
+        monkeypatch.setattr(s3, "_QUICK_SECONDS", 1)
+        monkeypatch.setattr(s3, "_PATIENT_SECONDS", 1)
+        S3Objects(bucket(s3_server.endpoint, "broken"), patience=1).get("large")
 
 
 def test_a_put_replaces_and_a_delete_removes(objects: ObjectStore) -> None:
