@@ -47,6 +47,7 @@ _WAIT_EVERY = 10.0
 def job_of(greeted: Greeted) -> dict[str, Any]:
     """The job to take a file; with it goes the connection. It is answered with what `arrivals` reads."""
     return {
+        "family": greeted.proofs.key.hex(),
         "client": greeted.proofs.client,
         "server": greeted.proofs.server,
         "layer": greeted.layer,
@@ -58,7 +59,9 @@ def receive_job(site: Site, job: dict[str, Any], connection: int) -> list[Any]:
     """Do it, by what the configuration says now. `ConfigError`."""
     site.renew()
     to_server, to_client = (bytes.fromhex(key) for key in job["keys"])
-    greeted = Greeted(Proofs(site.key, job["client"], job["server"]), job["layer"], (to_server, to_client))
+    # The key with which the two have greeted, whatever is in its file now.
+    proofs = Proofs(bytes.fromhex(job["family"]), job["client"], job["server"])
+    greeted = Greeted(proofs, job["layer"], (to_server, to_client))
     return [_said(arrived) for arrived in receive(site, connection, greeted)]
 
 

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +17,7 @@ from cyrus_sync.common.directory import Directory, Tampered
 from cyrus_sync.common.wire.tls_settings import ClientTLSSettings, ServerTLSSettings
 from cyrus_sync.shipping.bays import INCOMING, OUTGOING, Bay
 from cyrus_sync.shipping.conf import ShippingConf, load_conf, with_environment
+from cyrus_sync.shipping.errors import ShippingError
 from cyrus_sync.shipping.key import load_key
 from cyrus_sync.shipping.log import ShippingLog
 from cyrus_sync.shipping.names import check_host, same_host
@@ -41,6 +41,7 @@ class Site:
     config: Config
     import_on_arrival: bool = False
     clock: Callable[[], float] = field(default=time.time)
+    _key: tuple[tuple[Path, int, int, int], bytes] | None = field(default=None, repr=False)
 
     @classmethod
     def from_config(cls, config: Config, program: str = "shipping_server") -> Self:
@@ -63,18 +64,35 @@ class Site:
         )
 
     def renew(self) -> None:
-        """Read imapd.conf, shipping.conf and the family key anew. `ConfigError`: all stays as it was."""
+        """Read imapd.conf and shipping.conf anew. `ConfigError`: all stays as it was."""
         config = Config(self.config.path, self.config.program, read_settings(self.config.path))
         fresh = type(self).from_config(config, self.log.program)
         for one in fields(self):
-            if one.name not in ("clock", "log"):
+            if one.name not in ("clock", "log", "_key"):
                 setattr(self, one.name, getattr(fresh, one.name))
-        self.__dict__.pop("key", None)
 
-    @cached_property
+    @property
     def key(self) -> bytes:
-        """The family key; `ShippingError` if there is none that may be used."""
-        return load_key(self.key_file)
+        """The family key as its file has it now. A file that cannot be used any more leaves the key as it
+        was, and is complained of once; `ShippingError` if there never was one."""
+        stamp = self._key_stamp()
+        if self._key is None or self._key[0] != stamp:
+            try:
+                self._key = stamp, load_key(self.key_file)
+            except ShippingError as error:
+                if self._key is None:
+                    raise
+                self._key = stamp, self._key[1]
+                self.log.error(f"the family key stays as it was: {error}")
+        return self._key[1]
+
+    def _key_stamp(self) -> tuple[Path, int, int, int]:
+        """What tells one state of the key's file from another."""
+        try:
+            state = self.key_file.stat()
+        except OSError:
+            return self.key_file, 0, 0, 0
+        return self.key_file, state.st_ino, state.st_mtime_ns, state.st_ctime_ns
 
     @property
     def config_path(self) -> Path:

@@ -39,7 +39,26 @@ def test_the_receipt_handler_is_the_one_that_shipping_conf_names_by_then(pair: P
     wait_until(said.exists)
 
 
-def test_at_sighup_the_key_is_read_again(pair: Pair) -> None:
+def test_a_key_that_was_replaced_counts_at_once(pair: Pair) -> None:
+    boston, hub = pair
+    (boston.root / "key").write_text("6b" * 32)
+    boston.packet("one", b"1", hub.name)
+    assert boston.shipping_server("-poll") == 1, "the other one has the old key still"
+    (hub.root / "key").write_text("6b" * 32)
+    assert boston.shipping_server("-poll") == 0
+    assert hub.incoming() == {"one": b"1"}
+
+
+def test_a_key_that_makes_no_sense_changes_nothing(pair: Pair) -> None:
+    boston, hub = pair
+    (hub.root / "key").write_text("no key")
+    boston.packet("one", b"1", hub.name)
+    assert boston.shipping_server("-poll") == 0
+    assert hub.incoming() == {"one": b"1"}
+    assert hub.log().count("the family key stays as it was: ") == 1
+
+
+def test_at_sighup_all_is_read_again(pair: Pair) -> None:
     boston, hub = pair
     for host in (boston, hub):
         (host.root / "key").write_text("6b" * 32)
