@@ -57,6 +57,13 @@ class History:
         clock = patch.dict(NativeStore.__init__.__kwdefaults__, clock=self.clock)
         self._patches.enter_context(clock)
         self._patches.enter_context(patch("secrets.choice", self._choice))
+        # Whoever was made first is not always first.
+        self._patches.enter_context(
+            patch(
+                "cyrus_sync.multisite.creation.new_id",
+                lambda: UUID(int=self._ids.getrandbits(128), version=4).hex,
+            )
+        )
         self._patches.enter_context(
             patch("uuid.uuid4", lambda: UUID(int=self._ids.getrandbits(128), version=4))
         )
