@@ -9,6 +9,7 @@ from cyrus_sync.multisite.admission import Gap, Need, fork_of, forked_up_to
 from cyrus_sync.multisite.contacts import Contact, note_contact
 from cyrus_sync.multisite.errors import NotApplied
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.oplog.stuck import stuck
 from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, heard_in
 from cyrus_sync.multisite.parts import Waiting
 from cyrus_sync.multisite.replay.context import ReplayContext
@@ -29,7 +30,7 @@ class Applying:
         self._member = member
         self._work = work
         self.waiting: list[Waiting] = []
-        """What of the packet that was applied last waits for masters."""
+        """What of the packet that was applied last waits, and for whom."""
 
     def apply(self, packet: PacketReader, *, goes_on: bool = False) -> int:
         """Apply a packet that has been verified and fits. `goes_on`: the next part of the same logical packet
@@ -81,7 +82,7 @@ class Applying:
         note_contact(member.directory, header.sender, Contact(log.now(), header.created))
         if answered:
             open_again(member, self._work.after_restore)
-        self.waiting = list(self._waiting(replay.left_to_masters))
+        self.waiting = [*self._unanswered(replay.left_to_masters), *self._stuck(header)]
         return count
 
     def take_wanted(self, packet: PacketReader) -> None:
@@ -145,7 +146,7 @@ class Applying:
             log.heard.note(replica, incarnation, row)
             log.epochs.raise_to(replica, row)
 
-    def _waiting(self, left: Mapping[tuple[Owner, str], Sequence[int]]) -> Iterator[Waiting]:
+    def _unanswered(self, left: Mapping[tuple[Owner, str], Sequence[int]]) -> Iterator[Waiting]:
         """What of the operations that were left to masters is still not answered. An answer may have come
         with the same packet."""
         masters = self._member.log.masters
@@ -158,4 +159,15 @@ class Applying:
             if master := masters.of(owner):
                 ours = master.replica == self._member.log.self_id
                 name = "the end of the restore" if ours else self._member.family.name_of(master.replica)
-                yield Waiting(owner, changes, name)
+                yield Waiting(owner, changes, f"for {name}")
+
+    def _stuck(self, header: Header) -> Iterator[Waiting]:
+        """What of a packet's operations waits for messages, or behind something that is stuck."""
+        for one in stuck(self._member.log, ranges=ranges_of(header)):
+            if one.waiting:
+                yield Waiting(one.owner, one.waiting, one.why)
+
+
+def ranges_of(header: Header) -> dict[str, tuple[int, int]]:
+    """Origin -> the first and the last number of the operations in a packet."""
+    return {origin: (there.start, there.end) for origin, there in header.ranges.items()}

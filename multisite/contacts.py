@@ -1,4 +1,5 @@
-"""When packets of each sibling were last applied here: a small file for whoever watches.
+"""When packets of each sibling were last applied here, in a small file for whoever watches; and how often one
+has to come.
 
 Nothing depends on it. It says that a line between two sites is alive, also where packets bring nothing new.
 """
@@ -11,11 +12,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.commands import reason
+from cyrus_sync.common.config import Config
 from cyrus_sync.common.files import write_over
 
 FILE = "contacts.json"
 
 _log = logging.getLogger(__name__)
+
+
+SHOW_EVERY = 7 * 86400
+"""Seconds after which a packet without operations says what a replica has got meanwhile, at most."""
+
+
+def show_every(config: Config) -> int:
+    """Seconds after which an export that has nothing to tell shows what this replica has: often enough for
+    the others to trim their logs."""
+    return min(SHOW_EVERY, config.duration("multisite_keep") // 4)
 
 
 class Contact(NamedTuple):

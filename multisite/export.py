@@ -14,6 +14,7 @@ import time
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.bodies import Bodies, Places
+from cyrus_sync.multisite.contacts import show_every
 from cyrus_sync.multisite.cutting import Exported, ExportOptions, LogicalPacket, Place
 from cyrus_sync.multisite.errors import TooLate
 from cyrus_sync.multisite.family import Replica
@@ -28,8 +29,6 @@ from cyrus_sync.multisite.signing import retell
 from cyrus_sync.multisite.snapshot import write_snapshot
 from cyrus_sync.multisite.working import bring_up_to_date
 
-SHOW_EVERY = 7 * 86400
-"""Seconds after which a packet without operations says what this replica has got meanwhile."""
 _SHOWN = "shown "
 
 
@@ -118,7 +117,7 @@ class _Export:
         shown, last = self._log.notes.get(_SHOWN + self._target.id), self._log.epochs.exports(self._target.id)
         if shown == self._log.epochs.row(self._log.self_id) or not last:
             return False
-        every = min(SHOW_EVERY, self._member.config.duration("multisite_keep") // 4)
+        every = show_every(self._member.config)
         return not last[-1].time <= self._log.now() < last[-1].time + every
 
     def _check_not_late(self, known: Row) -> None:
@@ -170,14 +169,26 @@ class _Export:
         """The operation as it can go without these messages. Records of messages that were cleaned up here
         are told as expunged. Any other message is damaged, and the target will ask for it."""
         damaged = self._bodies.live(entry, missing)
-        for guid in sorted(damaged):
-            self.left_out(entry, guid)
+        if damaged and entry.origin != self._log.self_id and self._log.operations.is_pending(entry):
+            self._not_here(entry, len(damaged))
+        else:
+            for guid in sorted(damaged):
+                self.left_out(entry, guid)
         gone = missing - damaged
         if not gone:
             return entry
         told = without_messages(entry, gone)
         secret = self._member.secret() if self._member.signs else None
         return retell(self._member.family.id, told, self._log.self_id, secret) if secret else told
+
+    def _not_here(self, entry: LogEntry, count: int) -> None:
+        """Say that the operation waits here, too, for messages that no packet has brought. Nothing is left
+        out that this replica ever had."""
+        what, them = ("1 message", "it") if count == 1 else (f"{count} messages", "them")
+        self._member.warn(
+            f"{what} of {entry.owner} {'has' if count == 1 else 'have'} not come here yet:"
+            f" {self._target.name} is told of {them}, and asks for {them}, too"
+        )
 
     def left_out(self, entry: LogEntry, guid: bytes) -> None:
         """Say that a message cannot be read."""

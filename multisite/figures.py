@@ -18,6 +18,8 @@ from cyrus_sync.multisite.contacts import read_contacts
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.database import Database
 from cyrus_sync.multisite.oplog.epochs import Epochs
+from cyrus_sync.multisite.oplog.heard import Hearsay
+from cyrus_sync.multisite.oplog.on_the_way import on_the_way
 from cyrus_sync.multisite.oplog.operations import Operations, OperationState
 
 NAME = "packets"
@@ -39,6 +41,7 @@ def add_packets(sheet: Sheet, directory: Path) -> None:
 
 def _add(sheet: Sheet, directory: Path, family: Family, database: Database) -> None:
     operations, epochs = Operations(database, family.self_id), Epochs(database)
+    heard = Hearsay(database)
     contacts = read_contacts(directory)
     exports = {export.target: export.time for export in epochs.exports()}
     labels = {"family": family.name, "replica": family.myself.name}
@@ -58,6 +61,11 @@ def _add(sheet: Sheet, directory: Path, family: Family, database: Database) -> N
         text = "Operations that a sibling has not been told, as far as is known here."
         untold = operations.count_lacking(epochs.row(sibling.id))
         sheet.gauge("packets_untold_operations", text, untold, **named)
+        way = on_the_way(epochs, heard, sibling.id, sibling.incarnation)
+        text = "Operations that exports have told a sibling, and that it has not shown to have."
+        sheet.gauge("packets_on_the_way_operations", text, way.operations, **named)
+        text = "When the first packet was exported that a sibling of whom we hear has not shown to have got."
+        sheet.gauge("packets_on_the_way_timestamp_seconds", text, way.since if way.heard else None, **named)
     counts = operations.count_pending()
     for state in (OperationState.WAITS, OperationState.BEGUN, OperationState.SET_ASIDE):
         text = "Operations that are here and not carried out: a message is missing, or they failed."

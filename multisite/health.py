@@ -1,8 +1,9 @@
 """How this replica stands with its siblings, for people and for monitoring: who is behind, and what waits.
 
 Everything is as it is known here. A sibling's row is belief until it sends a packet, so *to send* counts
-what no export has told yet, and a packet that was lost is not among it. *Lacking* counts what a sibling is
-known to have and this replica has not. Times are Unix seconds, ages seconds.
+what no export has told yet, and *on the way* what exports have told and the sibling has not shown to have: a
+packet that was lost is among that. *Lacking* counts what a sibling is known to have and this replica has not.
+Times are Unix seconds, ages seconds.
 
 The judgement fits Nagios: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 """
@@ -17,11 +18,13 @@ from pathlib import Path
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.synclog.writer import log_path
-from cyrus_sync.multisite.contacts import read_contacts
+from cyrus_sync.multisite.contacts import SHOW_EVERY, read_contacts
 from cyrus_sync.multisite.family import Family, Replica
 from cyrus_sync.multisite.oplog.epochs import merged
 from cyrus_sync.multisite.oplog.log import Log
+from cyrus_sync.multisite.oplog.on_the_way import on_the_way
 from cyrus_sync.multisite.oplog.operations import OperationState
+from cyrus_sync.multisite.oplog.stuck import stuck
 from cyrus_sync.multisite.oplog.unanswered import unanswered
 from cyrus_sync.multisite.packet import PacketError, PacketReader
 from cyrus_sync.shipping.errors import BadOrder
@@ -32,6 +35,8 @@ from cyrus_sync.shipping.site import Site
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
+NAMED = 5
+"""Owners whose operations wait for messages that a judgement names."""
 MOST_FILES = 5000
 """Files of a bay that are looked into."""
 
@@ -40,12 +45,14 @@ MOST_FILES = 5000
 class Thresholds:
     """Age in seconds of what a sibling has not been told, or since a sibling was heard of, that is a warning
     or critical. `expiry`: seconds before an order expires. `master`: seconds after which it is said how to
-    do without a master that does not answer."""
+    do without a master that does not answer. `show_every`: seconds after which even a sibling that has
+    nothing to tell shows what it has."""
 
     warning: int
     critical: int
     expiry: int = 86400
     master: int = 7 * 86400
+    show_every: int = SHOW_EVERY
 
 
 @dataclass(slots=True)
@@ -62,10 +69,16 @@ class Sibling:
     to_send: int
     """Operations that no export has told it."""
     to_send_since: int | None
+    on_the_way: int
+    """Operations that exports have told it, and that it has not shown to have."""
+    on_the_way_since: int | None
+    """When the first of those packets was written."""
     lacking: int
     """Operations that it is known to have and this replica has not."""
     packets: int = 0
     """Its packets that wait in the bays here."""
+    heard: bool = True
+    """Whether anything was ever heard of it, by itself or by others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,17 @@ class Waiting:
 
     owner: str
     master: str
+    operations: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingHere:
+    """Operations on an owner (as people read it) that wait for messages, or behind what is set aside; `why`
+    says which. The oldest `since` then."""
+
+    owner: str
+    why: str
     operations: int
     since: int
 
@@ -106,6 +130,7 @@ class Health:
     """Lines of the action log that are not in the operations log yet."""
     siblings: list[Sibling]
     waiting: list[Waiting]
+    waiting_here: list[WaitingHere]
     pending: dict[str, int]
     """Operations that wait for a message, were begun, or are set aside, by state."""
     wanted: int
@@ -142,6 +167,11 @@ def look(config: Config, family: Family, log: Log, site: Site, thresholds: Thres
             Waiting(owner_name(one.owner), family.name_of(one.master), one.operations, one.since)
             for one in unanswered(log, sealed=bool(family.restoring))
         ],
+        waiting_here=[
+            WaitingHere(owner_name(one.owner), one.why, one.waiting, one.since)
+            for one in stuck(log)
+            if one.waiting
+        ],
         pending={state.name.lower(): pending.get(state, 0) for state in OperationState if state},
         wanted=len(log.wanted(1 << 30)),
         bays=bays,
@@ -159,6 +189,7 @@ def _sibling(
     contact = read_contacts(config.configdirectory / "multisite").get(one.id)
     exports = log.epochs.exports(one.id)
     waiting = arrived.get(one.id, [])
+    way = on_the_way(log.epochs, log.heard, one.id, one.incarnation)
     known = row
     for other in waiting:
         known = merged(known, other)
@@ -169,8 +200,11 @@ def _sibling(
         made=contact.made if contact else None,
         to_send=0 if family.restoring else log.operations.count_lacking(row),
         to_send_since=None if family.restoring else log.operations.oldest_lacking(row),
+        on_the_way=way.operations,
+        on_the_way_since=way.since,
         lacking=sum(max(0, number - mine.get(origin, 0)) for origin, number in known.items()),
         packets=len(waiting),
+        heard=way.heard,
     )
 
 
@@ -241,6 +275,11 @@ def _judge(found: Health, thresholds: Thresholds) -> Iterator[tuple[int, str]]:
         if bad := level(age):
             count = f"{one.to_send} operations" if one.to_send else "changes"
             yield bad, f"{one.name} has not been told {count}, the oldest of {ago(age)}"
+        # Who has nothing to tell shows only now and then what has come.
+        quiet = max(0, (found.age(one.on_the_way_since) or 0) - thresholds.show_every)
+        if one.heard and (bad := level(quiet)):
+            text = f"{one.name} has not shown to have {one.on_the_way} operations of packets for it"
+            yield bad, f"{text}, the first of {ago(found.age(one.on_the_way_since))}"
         if bad := level(found.age(one.received)):
             yield bad, f"nothing has come from {one.name} for {span(found.age(one.received))}"
         if one.lacking:
@@ -255,11 +294,10 @@ def _judge(found: Health, thresholds: Thresholds) -> Iterator[tuple[int, str]]:
             )
     if found.pending["set_aside"]:
         yield WARNING, f"{found.pending['set_aside']} operations are set aside (multitool setaside)"
-    if found.pending["waits"]:
-        yield (
-            WARNING,
-            f"{found.pending['waits']} operations wait for {found.wanted} messages that are missing",
-        )
+    for stopped in found.waiting_here[:NAMED]:
+        yield WARNING, here_text(stopped)
+    if found.waiting_here[NAMED:]:
+        yield WARNING, f"operations on {len(found.waiting_here) - NAMED} others wait for messages, too"
     if found.sealed:
         yield WARNING, "this replica is being restored (multitool lsrestore)"
     if found.bays.troubled:
@@ -273,9 +311,16 @@ def _judge(found: Health, thresholds: Thresholds) -> Iterator[tuple[int, str]]:
 
 def wait_text(waiting: Waiting) -> str:
     """What waits for whom."""
-    many = f"{waiting.operations} operations on {waiting.owner} wait"
-    one = f"1 operation on {waiting.owner} waits"
-    return f"{many if waiting.operations > 1 else one} for {waiting.master}"
+    return f"{_wait(waiting.operations, waiting.owner)} for {waiting.master}"
+
+
+def here_text(waiting: WaitingHere) -> str:
+    """What waits for what."""
+    return f"{_wait(waiting.operations, waiting.owner)} {waiting.why}"
+
+
+def _wait(operations: int, owner: str) -> str:
+    return f"{operations} operations on {owner} wait" if operations > 1 else f"1 operation on {owner} waits"
 
 
 def _way_out(found: Health, waiting: Waiting, thresholds: Thresholds) -> str:

@@ -23,11 +23,12 @@ from pathlib import Path
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.multisite.admission import Gap, OldSender, check, check_heads, check_own, gap, judged
-from cyrus_sync.multisite.applying import Applying
+from cyrus_sync.multisite.applying import Applying, ranges_of
 from cyrus_sync.multisite.candidates import follows, head_of, in_order
 from cyrus_sync.multisite.errors import Forked, NotApplied, UnknownSender, WentBack
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.operations import LogEntry, OperationState
+from cyrus_sync.multisite.oplog.stuck import Stuck, stuck
 from cyrus_sync.multisite.packet import CREATION, PacketError, PacketReader
 from cyrus_sync.multisite.parts import Parts, Waiting
 from cyrus_sync.multisite.scrubbing import scrub_if_due
@@ -44,6 +45,8 @@ class Result:
     creation: list[Path] = field(default_factory=list)
     """Creation packets that were met and left alone."""
     operations: int = 0
+    left: list[Stuck] = field(default_factory=list)
+    """What of the operations in the applied packets could not be carried out in the end."""
 
 
 class Import:
@@ -61,6 +64,8 @@ class Import:
         self._work = Work(member, notice)
         self._applying = Applying(member, self._work)
         self._parts = Parts(self._work, self._confirm)
+        self._ranges: dict[str, tuple[int, int]] = {}
+        """Origin -> the first and the last operation of all packets that were applied."""
 
     def run(self, paths: Iterable[Path]) -> Result:
         """Apply what can be applied, in the right order, whatever the order of `paths`.
@@ -74,6 +79,7 @@ class Import:
         finally:
             self._parts.close()
         self._work.afterwards()
+        result.left = stuck(self._member.log, ranges=self._ranges)
         scrub_if_due(self._member)
         self._member.log.db.shrink()
         return result
@@ -145,6 +151,9 @@ class Import:
                 raise lacking
             member.set_family(learn(member.family, header.sender, verdict.history, member.warn))
             result.operations += self.apply(packet, goes_on=goes_on)
+            for origin, (first, last) in ranges_of(header).items():
+                known = self._ranges.get(origin, (first, last))
+                self._ranges[origin] = min(first, known[0]), max(last, known[1])
         self._parts.done(path, self._applying.waiting, goes_on=goes_on)
         if not goes_on:
             result.applied += self._parts.end()

@@ -16,16 +16,16 @@ from cyrus_sync.multisite.working import Work
 
 
 class Waiting(NamedTuple):
-    """So many `changes` of an owner are in the log, and are not seen here before the `master` answers: a
-    replica's name, or what keeps this replica from it."""
+    """So many `changes` of an owner are in the log, and are not seen here yet. `why` says what is awaited:
+    ``for`` the master's answer, ``for`` a message, or ``behind`` another change."""
 
     owner: Owner
     changes: int
-    master: str
+    why: str
 
     def __str__(self) -> str:
         many = f"{self.changes} changes of {self.owner} wait"
-        return f"{many if self.changes > 1 else f'1 change of {self.owner} waits'} for {self.master}"
+        return f"{many if self.changes > 1 else f'1 change of {self.owner} waits'} {self.why}"
 
 
 class Parts:

@@ -172,6 +172,7 @@ def _packets(facts: Facts) -> Tag:
             _age(one.received, facts.now),
             _age(one.sent, facts.now),
             f"{one.to_send:,}",
+            f"{one.on_the_way:,}",
             f"{one.lacking:,}",
             f"{one.packets:,}",
         ]
@@ -184,7 +185,7 @@ def _packets(facts: Facts) -> Tag:
         "packets",
         f"Packets: {printable(health.replica)} of the family {printable(health.family)}",
         _table(
-            ("Sibling", "Heard of", "Told", "To be told", "Lacking here", "Packets here"),
+            ("Sibling", "Heard of", "Told", "To be told", "On the way", "Lacking here", "Packets here"),
             rows,
             "Siblings, and how old the news of them are",
         ),

@@ -13,6 +13,8 @@ from cyrus_sync.multisite.commands.naming import Naming
 from cyrus_sync.multisite.commands.rows import row_lines
 from cyrus_sync.multisite.errors import UnknownReplica
 from cyrus_sync.multisite.family import Replica
+from cyrus_sync.multisite.oplog.on_the_way import on_the_way
+from cyrus_sync.multisite.oplog.stuck import Stuck, stuck
 from cyrus_sync.multisite.oplog.unanswered import Unanswered, unanswered
 
 GRAMMAR = Grammar(
@@ -66,6 +68,14 @@ def _operations(waiting: Unanswered) -> str:
     )
 
 
+def _stuck(one: Stuck) -> Iterator[str]:
+    if one.waiting:
+        count = f"{one.waiting} operation{'s' if one.waiting > 1 else ''} since {when(one.since)}"
+        yield f"  waiting:       {count} on {one.owner}, {one.why}"
+    if one.set_aside:
+        yield f"  set aside:     {one.set_aside} operation{'s' if one.set_aside > 1 else ''} on {one.owner}"
+
+
 def _replica(view: View, one: Replica) -> Iterator[str]:
     yield from replica_lines(view.family, one)
     owners = view.log.masters.of_replica(one.id)
@@ -74,6 +84,14 @@ def _replica(view: View, one: Replica) -> Iterator[str]:
     for waiting in _waiting(view):
         if waiting.master == one.id:
             yield f"  waiting:       {_operations(waiting)} on {waiting.owner}"
+    if one.id == view.log.self_id:
+        for stopped in stuck(view.log)[:LAST_EXPORTS]:
+            yield from _stuck(stopped)
+    else:
+        way = on_the_way(view.log.epochs, view.log.heard, one.id, one.incarnation)
+        if way.operations:
+            since = f" since {when(way.since)}" if way.since else ""
+            yield f"  on the way:    {way.operations} operation{'s' if way.operations > 1 else ''}{since}"
     for export in view.log.epochs.exports(one.id)[-LAST_EXPORTS:]:
         comment = f": {export.comment}" if export.comment else ""
         yield f"  exported to:   {when(export.time)} {export.packet}{comment}"
@@ -96,6 +114,8 @@ def _mailbox(view: View, naming: Naming, name: str) -> Iterator[str]:
     for waiting in _waiting(view, log.home(state.uniqueid, name)):
         who = family.name_of(waiting.master)
         yield f"  waiting:       {_operations(waiting)} on {waiting.owner}, for {who}"
+    for one in stuck(log, log.home(state.uniqueid, name)):
+        yield from _stuck(one)
     if state.intermediate:
         return
     yield f"  last UID:      {state.last_uid} (UIDVALIDITY {state.uidvalidity})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.one_dash import Grammar, Option
@@ -11,6 +12,7 @@ from cyrus_sync.multisite.commands.asking import ask_standing
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, EXIT_STATUS, Context
 from cyrus_sync.multisite.commands.rows import row_lines
 from cyrus_sync.multisite.commands.status import STATUS_OPTIONS
+from cyrus_sync.multisite.oplog.stuck import Stuck, stuck
 from cyrus_sync.multisite.oplog.unanswered import unanswered
 
 GRAMMAR = Grammar(
@@ -43,6 +45,7 @@ def run(context: Context) -> int:
         waiting = Counter[str]()
         for one in unanswered(log, sealed=bool(family.restoring)):
             waiting[one.master] += one.operations
+        stopped = stuck(log)
     named, well = context.named(family)
     chosen = [one.id for one in named]
     if not context.options.operands:
@@ -62,8 +65,21 @@ def run(context: Context) -> int:
                 continue
         for line in row_lines(family, replica, row):
             context.print(line)
+        if replica == family.self_id:
+            for line in _stopped(stopped):
+                context.print(line)
         if waiting[replica]:
             context.print(
                 f"waiting for the answer of {family.name_of(replica)}: {waiting[replica]} operations"
             )
     return EX_OK if well else EX_FAILURE
+
+
+def _stopped(stopped: Sequence[Stuck]) -> Iterator[str]:
+    """What of the operations in this replica's own row has not been carried out here."""
+    if messages := sum(one.waiting for one in stopped if one.messages):
+        yield f"waiting for messages that have not come: {messages} operations"
+    if behind := sum(one.waiting for one in stopped if not one.messages):
+        yield f"waiting behind what is set aside: {behind} operations"
+    if aside := sum(one.set_aside for one in stopped):
+        yield f"set aside: {aside} operations"

@@ -12,7 +12,18 @@ from cyrus_sync.common.numbers import decimal
 from cyrus_sync.common.one_dash import Grammar, Option
 from cyrus_sync.multisite.commands.context import COMMON_OPTIONS, Context
 from cyrus_sync.multisite.commands.lsreplica import when
-from cyrus_sync.multisite.health import UNKNOWN, WORDS, Health, Thresholds, do_without, look, span, wait_text
+from cyrus_sync.multisite.contacts import show_every
+from cyrus_sync.multisite.health import (
+    UNKNOWN,
+    WORDS,
+    Health,
+    Thresholds,
+    do_without,
+    here_text,
+    look,
+    span,
+    wait_text,
+)
 
 STATUS_OPTIONS = (
     Option("json", "", "as JSON, with times in Unix seconds"),
@@ -22,9 +33,10 @@ STATUS_OPTIONS = (
 
 STATUS_ABOUT = """\
 For each sibling: when the last packet was written for it, when the last one came from it, how many
-operations it has not been told and how old the oldest is, and how many it has that are not here. Then what
-waits for the masters of users, what is set aside, and the orders in the bays. All as it is known here:
-packets that were lost on the way are not among it."""
+operations it has not been told and how old the oldest is, how many were told it by packets that it has not
+shown to have got, and how many it has that are not here. Then what waits for the masters of users, or for
+messages, what is set aside, and the orders in the bays. All as it is known here: a packet that was lost stays
+on the way until its operations are exported anew."""
 
 EXIT_STATUS = """\
 exit status:
@@ -43,7 +55,7 @@ GRAMMAR = Grammar(
 )
 
 WAITING = 20
-"""How many users that wait for their masters are named."""
+"""How many users are named that wait for their masters, or for messages."""
 
 
 def run(context: Context) -> int:
@@ -55,6 +67,7 @@ def run(context: Context) -> int:
         hours["warning"] * 3600,
         hours["critical"] * 3600,
         master=context.config.integer("multisite_master_days") * 86400,
+        show_every=show_every(context.config),
     )
     try:
         with context.look_at_log() as (family, log):
@@ -93,26 +106,27 @@ def _lines(found: Health, thresholds: Thresholds) -> Iterator[str]:
     said = "; ".join(found.reasons) or f"{siblings}, nobody is behind"
     yield f"PACKETS {found.result} - {found.replica}@{found.family}: {said}"
     yield ""
-    rows = [("sibling", "last sent", "last received", "to send", "lacking")]
+    rows = [("sibling", "last sent", "last received", "to send", "on the way", "lacking")]
     for one in found.siblings:
         behind = f"{one.to_send} ({span(found.age(one.to_send_since))})" if one.to_send else "0"
+        way = f"{one.on_the_way} ({span(found.age(one.on_the_way_since))})" if one.on_the_way else "0"
         lacking = f"{one.lacking} ({one.packets} packets wait here)" if one.packets else str(one.lacking)
-        rows.append((one.name, _when(one.sent), _when(one.received), behind, lacking))
+        rows.append((one.name, _when(one.sent), _when(one.received), behind, way, lacking))
     yield from _table(rows)
     yield ""
     if found.unrecorded:
         yield f"changes that no export has recorded yet: {found.unrecorded} lines of the action log"
     for waiting in found.waiting[:WAITING]:
         age = found.age(waiting.since) or 0
-        way = f" ({do_without(waiting, found.replica)})" if age >= thresholds.master else ""
-        yield f"{wait_text(waiting)}, the oldest for {span(age)}{way}"
+        without = f" ({do_without(waiting, found.replica)})" if age >= thresholds.master else ""
+        yield f"{wait_text(waiting)}, the oldest for {span(age)}{without}"
     if len(found.waiting) > WAITING:
         yield f"… and of {len(found.waiting) - WAITING} others"
-    for state, text in (
-        ("waits", "wait for messages"),
-        ("begun", "were begun"),
-        ("set_aside", "are set aside"),
-    ):
+    for stopped in found.waiting_here[:WAITING]:
+        yield f"{here_text(stopped)}, the oldest for {span(found.age(stopped.since))}"
+    if len(found.waiting_here) > WAITING:
+        yield f"… and of {len(found.waiting_here) - WAITING} others"
+    for state, text in (("begun", "were begun"), ("set_aside", "are set aside")):
         if found.pending[state]:
             yield f"operations that {text}: {found.pending[state]}"
     bays = found.bays

@@ -39,7 +39,7 @@ GRAMMAR = Grammar(
 )
 
 NAMED = 5
-"""How many users that wait for their masters are named, behind a packet."""
+"""How many users of whom something waits are named, behind a packet."""
 
 
 def run(context: Context) -> int:
@@ -57,7 +57,7 @@ def run(context: Context) -> int:
         if comments and result.applied:
             context.log.info(f"comment: {' '.join(comments)}")
         tell_of_creation_packets(context, member, result.creation)
-        well = say_refused(context, member, _troubles(context, result))
+        well = say_refused(context, member, _troubles(context, result)) and not result.left
     if not (result.applied or result.refused or "receive" in options):
         context.print("No packets found.")
     return EX_OK if well else EX_FAILURE
@@ -94,6 +94,7 @@ def _import(context: Context, member: Member) -> Result:
         whole.creation += [path for path in result.creation if path not in whole.creation]
         whole.operations += result.operations
         whole.refused = result.refused
+        whole.left = result.left
         if "receive" not in context.options:
             break
     return whole

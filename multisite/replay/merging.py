@@ -15,6 +15,7 @@ the other mailbox, and is taken over. Only what came by an earlier merge of the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 from cyrus_sync.common.errors import ReplyError, StoreCorrupt
@@ -34,14 +35,29 @@ SPECIAL_USE = "/specialuse"
 def merge_twins(context: ReplayContext) -> None:
     """Merge what the policy of the family merges, of the users whose master is here."""
     for thing in context.log.objects.in_conflict():
-        if context.family.inbox_policy != "merge" or not may_merge(context.log, thing):
-            continue
         try:
-            holder, other = _both(context, thing)
-            if holder and other and (is_inbox(thing.wanted) or _is_one_use(holder, other)):
-                merge(context, thing, holder, other)
+            if twins := _twins(context, thing):
+                merge(context, thing, *twins)
         except (ReplyError, StoreCorrupt) as error:
             context.notice(f"{context.external(thing.local)} cannot be merged: {error}")
+
+
+def is_to_be_merged(context: ReplayContext, thing: Object) -> bool:
+    """Whether `merge_twins` is about to merge a mailbox into the one that has its name."""
+    with contextlib.suppress(ReplyError, StoreCorrupt):
+        return _twins(context, thing) is not None
+    return False
+
+
+def _twins(context: ReplayContext, thing: Object) -> tuple[MailboxState, MailboxState] | None:
+    """The mailbox that has the name, and the one that wants it, where the policy of the family is to merge
+    them and this replica is the one that does it."""
+    if context.family.inbox_policy != "merge" or not may_merge(context.log, thing):
+        return None
+    holder, other = _both(context, thing)
+    if holder and other and (is_inbox(thing.wanted) or _is_one_use(holder, other)):
+        return holder, other
+    return None
 
 
 def merge_all(context: ReplayContext, things: Iterable[Object]) -> int:

@@ -13,6 +13,7 @@ from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.oplog.clashes import CLASH
 from cyrus_sync.multisite.oplog.objects import Object, generated_name
 from cyrus_sync.multisite.replay.context import ReplayContext
+from cyrus_sync.multisite.replay.merging import is_to_be_merged
 
 WARNING = 'multitool: Warning: To avoid name conflict,\ngenerated name "{name}" ...'
 """Word for word what MultiSite says, with the name as people type it here."""
@@ -38,13 +39,16 @@ def place(context: ReplayContext, uniqueid: str, wanted: str, creator: str) -> s
 
 def warn_of_generated(context: ReplayContext) -> None:
     """Warn of the names that were generated since the last time. A name that a later operation of the same
-    packet made unnecessary is left out."""
+    packet made unnecessary is left out, and so is that of a mailbox that is about to be merged here."""
     generated, context.generated = context.generated, {}
     for uniqueid, name in generated.items():
         known = context.log.objects.get(uniqueid)
         if known is None or not known.wanted or known.local != name:
             continue
-        if not _was_foreseen(context, known, name):
+        foreseen = _was_foreseen(context, known, name)
+        if is_to_be_merged(context, known):
+            continue  # at the end of this very import, which says so
+        if not foreseen:
             context.warn(WARNING.format(name=context.external(name)))
         context.notice(
             f"the mailbox {uniqueid} of {context.family.name_of(known.creator)} wants the name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ def test_where_everybody_has_everything_it_is_ok(sites: Three, capfd: Capture) -
     assert lines[0] == "PACKETS OK - boston_hub@mail: 2 siblings, nobody is behind"
     assert lines[2].split("  ")[0] == "sibling"
     assert [line.split()[0] for line in lines[3:5]] == ["bangalore", "sanfran_hub"]
-    assert all(line.split()[-2:] == ["0", "0"] for line in lines[3:5])
+    columns = re.split(" {2,}", lines[2])
+    for line in lines[3:5]:
+        cells = dict(zip(columns, re.split(" {2,}", line), strict=True))
+        assert (cells["to send"], cells["lacking"]) == ("0", "0")
     assert lines[-1] == "bays: 0 packets to apply, 0 orders, 0 came back"
 
 
@@ -79,6 +83,32 @@ def test_what_a_sibling_has_not_been_told_is_counted_with_its_age(sites: Three, 
     code, lines = status(boston, capfd)
     assert code == 2
     assert lines[0].startswith("PACKETS CRITICAL - boston_hub@mail: bangalore has not been told 1 operations")
+
+
+def test_what_lies_on_a_stick_for_a_month_is_on_the_way(sites: Three, tmp_path: Path, capfd: Capture) -> None:
+    boston, sanfran, _ = sites
+    send(sanfran, boston, tmp_path)
+    before = sibling(as_json(boston, capfd), "sanfran_hub")["on_the_way"]
+    for number in (1, 2):
+        boston.deliver("bob", str(number))
+        assert boston.syncreplica("-export", "-out", tmp_path / f"stick{number}", "sanfran_hub") == 0
+    found = as_json(boston, capfd)
+    assert sibling(found, "sanfran_hub")["on_the_way"] == before + 2 and found["result"] == "OK"
+    grow_old(boston, 31)
+    found = as_json(boston, capfd)
+    assert sibling(found, "sanfran_hub")["to_send"] == 0
+    said = f"sanfran_hub has not shown to have {before + 2} operations of packets for it"
+    assert found["result"] == "CRITICAL" and f"{said}, the first of 31 days ago" in found["reasons"]
+    _, lines = status(boston, capfd)
+    assert re.search(rf"^sanfran_hub .*  {before + 2} \(31 days\)  0$", "\n".join(lines), re.MULTILINE)
+    assert boston.multitool("describe", "sanfran_hub") == 0
+    assert f"  on the way:    {before + 2} operations since " in capfd.readouterr().out
+    assert sanfran.syncreplica("-import", tmp_path) == 0
+    sanfran.deliver("bob", "an answer")
+    send(sanfran, boston, tmp_path)
+    found = as_json(boston, capfd)
+    assert sibling(found, "sanfran_hub")["on_the_way"] == 0
+    assert not any("sanfran_hub has not shown" in reason for reason in found["reasons"])
 
 
 def test_what_has_arrived_and_is_not_applied_is_lacking(sites: Three, capfd: Capture) -> None:

@@ -131,6 +131,17 @@ def two_inboxes(sites: list[Site], directory: Path) -> tuple[list[bytes], tuple[
     return mail, (master, second), "user.bob", masters
 
 
+def test_the_master_does_not_warn_of_a_name_that_the_same_import_makes_needless(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    mail, (master, second), _, _ = two_inboxes(sites, tmp_path)
+    carry(second, master, tmp_path / "t")
+    assert set(mail) == master.guids_of(BOB) and names(master) == ["user.bob"]
+    assert not any("generated name" in line for line in master.heard)
+    assert any("was made at two sites: 1 messages" in line for line in master.heard)
+    assert sum("generated name" in line for line in second.heard) == 1, "there are two as long as it waits"
+
+
 def test_the_family_may_keep_both(tmp_path: Path) -> None:
     sites = family_of(tmp_path, *THREE, inbox="rename")
     for site in sites[:2]:
