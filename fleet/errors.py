@@ -23,5 +23,14 @@ def away() -> Iterator[None]:
         raise Away(str(error)) from error
 
 
+class Elsewhere(MailboxLocked):
+    """An owner is in the directories of a machine whose users go into the fleet, or have come out of it. A
+    client defers, and is served by that machine."""
+
+    def __init__(self, machine: str) -> None:
+        """`machine`: its word for itself (`machine`)."""
+        super().__init__(f"is on {machine.partition(' ')[0]}, and not in the fleet")
+
+
 class Misfit(StoreError):
     """What PostgreSQL, the object store and the configuration say does not go together."""

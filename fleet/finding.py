@@ -25,14 +25,15 @@ from cyrus_sync.fleet.servers import Servers, tell
 _LOOKS = 5
 
 _HEAD = Statement.of(
-    "SELECT epoch, owners.id, head, seq, base_seq, base, partition, place"
+    "SELECT epoch, owners.id, head, seq, base_seq, base, partition, place, machine"
     " FROM fleet LEFT JOIN owners ON kind = %s AND name = %s"
 )
 _MOVED = "SELECT number, head FROM moved WHERE kind = %s AND name = %s AND target = %s AND epoch = %s"
 ARRIVE = """
 WITH a AS (DELETE FROM arriving WHERE id = %s AND kind = %s AND name = %s AND head = %s RETURNING *)
-INSERT INTO owners (id, kind, name, head, seq, base_seq, base, partition, place) OVERRIDING SYSTEM VALUE
-SELECT id, kind, name, head, seq, base_seq, base, partition, place FROM a ON CONFLICT DO NOTHING
+INSERT INTO owners (id, kind, name, head, seq, base_seq, base, partition, place, machine)
+OVERRIDING SYSTEM VALUE
+SELECT id, kind, name, head, seq, base_seq, base, partition, place, machine FROM a ON CONFLICT DO NOTHING
 """
 
 
@@ -48,6 +49,8 @@ class Head(NamedTuple):
     partition: str
     place: str
     """What the keys of all of the owner's objects begin with."""
+    machine: str
+    """In whose directories he is, so not in the fleet (`claims`); "" for one who is."""
     server: str
     """Which one says it."""
 

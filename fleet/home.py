@@ -27,6 +27,7 @@ from cyrus_sync.common.stores.native.locks import FileLock
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackWriter
 from cyrus_sync.fleet.cache import CachedOwner, Phase, State, cached_owner, directory_of, new_state
+from cyrus_sync.fleet.claims import Claims
 from cyrus_sync.fleet.counted import CountedObjects
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.errors import Away
@@ -58,9 +59,12 @@ class FleetHome:
         partitions: Collection[str] = ("default",),
         defaultpartition: str = "default",
         readonly: bool = False,
+        machine: Callable[[], str] = lambda: "",
     ) -> None:
-        """`cache` is this node's own. `notes`: hints of this machine."""
-        self.journal = Journal(servers)
+        """`cache` is this node's own. `notes`: hints of this machine. `machine`: its word for itself, if
+        owners in its partitions count (`claims`)."""
+        self.journal = Journal(servers, machine)
+        self.claims = Claims(servers, machine)
         self.registry = HoldersInPostgres(servers)
         self.readonly = readonly
         self.notes = notes
@@ -343,6 +347,10 @@ class FleetHome:
         except StaleOwner:
             self.registry.note([(uniqueid, owner) for uniqueid in uniqueids], owner)
             raise
+        self.drop_copy(owner)
+
+    def drop_copy(self, owner: Owner) -> None:
+        """Nothing of an owner who is held, and in the fleet no more, is left on this node."""
         cached = self.cached(owner)
         with cached.gate(closed=True, timeout=PATIENCE) as gate:
             gate.clear()

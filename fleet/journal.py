@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.fleet.database import Lost, Row, Server
-from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.errors import Away, Elsewhere
 from cyrus_sync.fleet.finding import Finder, Head, OtherLayout
 from cyrus_sync.fleet.layout import Layout, key_of
 from cyrus_sync.fleet.prepared import Statement
@@ -110,13 +110,21 @@ def decode(text: str) -> list[Piece]:
 class Journal:
     """Everything that a node asks PostgreSQL, and tells it, about owners. Raises `Away`."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, machine: Callable[[], str] = lambda: "") -> None:
+        """`machine`: the word of this one for itself, if its directories have owners who count (`claims`)."""
         self._servers = servers
         self._finder = Finder(servers)
+        self._machine = machine
 
     def head(self, owner: Owner) -> Head | None:
-        """As it is now; None for an owner that is not stored."""
-        return self._finder.find(owner)
+        """As it is now; None for an owner that is not stored in the fleet. `Elsewhere` for one who is in the
+        directories of another machine."""
+        found = self._finder.find(owner)
+        if found is None or not found.machine:
+            return found
+        if found.machine != self._machine():
+            raise Elsewhere(found.machine).at(user=str(owner))
+        return None
 
     def since(self, known: Head, seq: int) -> Iterator[Entry]:
         """What was committed after `seq`, in order, as far as it is in the journal, up to the known head."""
@@ -214,7 +222,9 @@ class Journal:
             except (Lost, StaleOwner) as error:
                 numbers = self._found_again(server, layout, together, error)
             for one in together:
-                first = Head(numbers[one.owner], one.head, 1, 0, "", one.partition, one.place, number)
+                first = Head(
+                    numbers[one.owner], one.head, 1, 0, "", one.partition, one.place, "", number
+                )  # fmt: skip
                 heads[one.owner] = first
 
     def _found_again(
@@ -269,12 +279,15 @@ class Journal:
         return now is not None and now.id == known.id and now.base == base
 
     def owners(self) -> list[Owner]:
-        """Everybody who is stored, in no order."""
+        """Everybody who is stored, in the fleet or on a machine, in no order."""
         return list({owner: None for server in self._servers.swept() for owner in _owners(server)})
 
     def heads(self) -> Mapping[Owner, Head]:
-        """Of everybody."""
-        query = "SELECT kind, name, id, head, seq, base_seq, '', partition, place FROM owners"
+        """Of everybody who is in the fleet."""
+        query = (
+            "SELECT kind, name, id, head, seq, base_seq, '', partition, place, machine FROM owners"
+            " WHERE machine = ''"
+        )
         return {
             Owner(kind, name): Head(*[*rest, ""])
             for server in self._servers.swept()
@@ -296,7 +309,7 @@ class Journal:
         """What is on each server: owners, commits and octets that are not settled, seconds since the oldest
         of these; who is in need of settling is told by `standings`."""
         query = (
-            "SELECT (SELECT count(*) FROM owners WHERE kind IN ('user', 'shared')),"
+            "SELECT (SELECT count(*) FROM owners WHERE kind IN ('user', 'shared') AND machine = ''),"
             " (SELECT count(*) FROM owners WHERE seq > base_seq), count(*),"
             " coalesce(sum(octet_length(data)), 0)::bigint,"
             " coalesce(extract(epoch FROM now() - min(made)), 0)::bigint"

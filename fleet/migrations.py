@@ -2,7 +2,8 @@
 
 ``owners``
     who there is. `head` is a random number that changes with every commit, `seq` counts them. All that was
-    committed up to `base_seq` is in the object `base`; what came after it is in ``journal``.
+    committed up to `base_seq` is in the object `base`; what came after it is in ``journal``. `machine`: who
+    is in the directories of a machine, and not in the fleet (`claims`).
 ``journal``
     one row a commit: the pages of the index that it has changed, and what it added to packs. `prev` is the
     head on which it was made, `packs` says which octets of packs it brings, and where they are (`delta`).
@@ -105,6 +106,11 @@ CREATE TABLE moved (
     place text NOT NULL,
     PRIMARY KEY (kind, name)
 );
+""",
+    3: """
+ALTER TABLE owners ADD COLUMN machine text NOT NULL DEFAULT '';
+ALTER TABLE arriving ADD COLUMN machine text NOT NULL DEFAULT '';
+ALTER TABLE moved ADD COLUMN machine text NOT NULL DEFAULT '';
 """,
 }
 """What takes the tables from the version before to this one. Never changed once released."""

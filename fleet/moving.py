@@ -1,154 +1,413 @@
-"""Bringing owners from the partitions of a machine into the fleet, and back.
+"""Owners who go from the partitions of this machine into the fleet, or come back, while they are in use.
 
-An owner is held where it comes from until it is where it goes. It is complete there before it goes here: a
-move that was cut off leaves it in both places, and is ended by the same command. The directory from which an
-owner came is not deleted: it gets another name, and stands beside its place until somebody removes it.
+`register` is the beginning, once: PostgreSQL learns who is here (`claims`), and from then on no node makes
+anybody of that name. Each owner then goes by himself:
+
+    in                                            out
+    packs are put into the object store           packs are copied from the fleet (``.fetching-``)
+    he is held on this machine;                   he is held in the fleet;
+        the rest of the packs, and the index          the rest of the packs, and the index, synced
+        alice becomes ``.leaving-alice``              the copy becomes ``.coming-alice``
+        one statement: he is in the fleet             one statement: he is on this machine
+        ``.leaving-alice`` becomes ``.in-fleet-…``    ``.coming-alice`` becomes alice
+
+The statement decides. It is carried out only if nothing has changed since: of one who goes in nothing can,
+for he is locked, and who breaks that lock by killing the mover gives his claim another head before he
+changes anything; of one who comes out the head says so. Before it a reader finds him where he was, behind
+it where he is now (`moving_home`). So he is whole at one place at any time, and the same command ends what
+was cut off:
+
+* before the renaming: everything is as it was. Objects that were put are below his place, and go when he is
+  settled there; a copy in the making is begun anew.
+* between the renaming and the statement: he is where he was. Whoever changes him first renames him back, or
+  (out) nobody does: the next move out takes the copy if the head is still the same.
+* behind the statement: he is where he goes. Who is leaving has another name at the next move; who is coming
+  has his own as soon as somebody changes him.
+
+What he was in the partition is not deleted. Who has begun to read there reads on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cyrus_sync.common.errors import MailboxLocked, StoreError
-from cyrus_sync.common.files import sync_directory
+from cyrus_sync.common.files import make_directories, private, sync_directory, sync_file
 from cyrus_sync.common.names import SERVER, Owner
-from cyrus_sync.common.stores.native.layout import INDEX
-from cyrus_sync.common.stores.native.local_home import LocalHome
-from cyrus_sync.common.stores.native.summary import summarise
+from cyrus_sync.common.stores.mailstore import StaleOwner
+from cyrus_sync.common.stores.native import schema
+from cyrus_sync.common.stores.native.homes import OwnerDirectory
+from cyrus_sync.common.stores.native.layout import INDEX, KINDS, LOCK, MAKING, pack_name
+from cyrus_sync.common.stores.native.locks import FileLock, Gone
+from cyrus_sync.common.stores.native.moves import is_held
+from cyrus_sync.common.stores.native.packs import PackOctets
+from cyrus_sync.fleet.between import COMING, FETCHING, OF_HEAD, is_leaving, place_of
 from cyrus_sync.fleet.cache import immutable, pack_lengths
 from cyrus_sync.fleet.delta import encode_whole
-from cyrus_sync.fleet.farpacks import FarPacks
-from cyrus_sync.fleet.home import FleetHome
+from cyrus_sync.fleet.finding import Head
+from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.journal import Newcomer, new_head
-from cyrus_sync.fleet.outgoing import Outgoing, new_place
+from cyrus_sync.fleet.moving_home import MovingHome
+from cyrus_sync.fleet.outgoing import Outgoing
+from cyrus_sync.objects.store import PIECE
+
+_LITTLE = 4 * 1024 * 1024
+"""So many octets are copied while the owner is held."""
+_ROUNDS = 8
+"""So often what has come meanwhile is copied before, however much that is."""
+_TRIES = 10
+_AT_ONCE = 2000
+_PATIENCE = 20.0
 
 
-def move_in(local: LocalHome, fleet: FleetHome, owner: Owner, timeout: float) -> Path:
-    """Bring an owner of this machine into the fleet; where its directory is now. Raises `StoreError` where
-    there is none, or the fleet has another one of that name; `MailboxLocked`, `Away`."""
-    hold = local.hold(owner, timeout)
-    if hold is None:
-        raise StoreError("not stored on this machine").at(user=str(owner))
-    with contextlib.closing(hold), tempfile.TemporaryDirectory(prefix="cyrus-sync-move.") as scratch:
-        if any(hold.directory.path.glob("pack-*.far")):
-            raise StoreError(
-                "some packs are in an object store already: mailstore tier --back brings them here first"
-            ).at(user=str(owner))
-        index = Path(scratch) / INDEX
-        with contextlib.closing(local.open_index(hold.directory, held=True)) as source:
-            _copy(source, index)
-        if fleet.journal.head(owner) is None:
-            _bring(fleet, owner, hold.directory.path, index, _partition(local, owner, hold.directory.path))
-        elif _digest(fleet, owner) != _digest_of(index, owner):
+def register(home: MovingHome) -> int:
+    """Tell the fleet who is on this machine, unless it knows; how many they are. `StoreError` where it has
+    somebody else of one of these names, or a rebalance is under way; `Away`."""
+    if home.machine.ready:
+        return 0
+    home.machine.begin(home.local.layout)
+    for partition in home.local.layout.partitions.values():
+        for kind in KINDS.values():
+            for path in (partition / kind).glob(f"*/{MAKING}*"):
+                if is_held(path, _PATIENCE):
+                    raise MailboxLocked("somebody new is being made on this machine: once more")
+    everybody = [*([SERVER] if home.local.find(SERVER) is not None else []), *home.local.everybody()]
+    held: dict[Owner, list[str]] = {}
+    for uniqueid, owner in home.local.registry.entries():
+        held.setdefault(owner, []).append(uniqueid)
+    elsewhere: list[Owner] = []
+    for start in range(0, len(everybody), _AT_ONCE):
+        together = everybody[start : start + _AT_ONCE]
+        elsewhere += home.fleet.claims.make(together)
+        hints = [(uniqueid, owner) for owner in together for uniqueid in held.get(owner, ())]
+        home.fleet.registry.note(hints, together[0])
+    if elsewhere:
+        names = ", ".join(map(str, elsewhere[:10])) + (", …" if len(elsewhere) > 10 else "")
+        raise StoreError(f"the fleet has others of these names: rename or delete one of each first: {names}")
+    home.machine.set_ready()
+    return len(everybody)
+
+
+# -- into the fleet
+
+
+def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
+    """Bring an owner of this machine into the fleet; where what he was is now. None for one who is there
+    already. `StoreError` where he is nowhere; `MailboxLocked`, `Away`."""
+    path = home.between.find(owner)
+    if path is not None and not home.bring_back(owner, path, timeout):
+        if is_leaving(path):
+            return _end_leaving(home, owner, path, timeout)
+        return None
+    directory = home.local.find(owner)
+    if directory is None:
+        if home.fleet.journal.head(owner) is None:
+            raise StoreError("not stored on this machine").at(user=str(owner))
+        return None
+    claim = home.fleet.claims.of(owner)
+    if claim is None:
+        if home.fleet.claims.make([owner]):
+            if home.local.find(owner, directory) != directory:
+                return None  # somebody else has moved him
             raise StoreError("the fleet has another one of this name: rename or delete one of them first").at(
                 user=str(owner)
             )
-        local.registry.forget(owner)
-        path = hold.directory.path
-        aside = path.with_name(f".in-fleet-{time.strftime('%Y%m%dT%H%M%S')}-{path.name}"[:255])
-        path.rename(aside)
-        sync_directory(path.parent)
-        return aside
+        claim = home.fleet.claims.of(owner)
+        assert claim is not None
+    with tempfile.TemporaryDirectory(prefix="cyrus-sync-move.") as scratch:
+        going = _Going(home, directory, claim, Path(scratch))
+        try:
+            going.ahead()
+        except (sqlite3.Error, OSError, StoreError):
+            if home.local.find(owner, directory) == directory:
+                raise
+        hold = home.local.hold(owner, timeout, directory)
+        if hold is not None:
+            with contextlib.closing(hold):
+                if hold.directory == directory:
+                    return going.go()
+    if home.local.find(owner) is None and home.fleet.journal.head(owner) is not None:
+        return None  # somebody else has moved him
+    raise MailboxLocked("has become another while he was copied: once more").at(user=str(owner))
 
 
-def _bring(fleet: FleetHome, owner: Owner, packs: Path, index: Path, partition: str) -> None:
-    place = new_place(owner)
-    outgoing = Outgoing(packs, fleet.objects, place, 1)
-    outgoing.take({pack: (0, length) for pack, length in pack_lengths(index).items() if length})
-    data = outgoing.behind(encode_whole(index))
-    with fleet.registry.tentative([owner]):
-        fleet.registry.note([(uniqueid, owner) for uniqueid in _uniqueids(index)], owner)
-        fleet.journal.found([Newcomer(owner, new_head(), partition, place, outgoing.pieces, data)])
-
-
-def move_out(fleet: FleetHome, local: LocalHome, owner: Owner, timeout: float) -> Path:
-    """Bring an owner of the fleet to this machine; where it is now. Raises `StoreError` where there is none,
-    or this machine has one of that name; `MailboxLocked`, `Away`."""
-    hold = fleet.hold(owner, timeout)
-    if hold is None:
-        raise StoreError("not stored in the fleet").at(user=str(owner))
-    with contextlib.closing(hold):
-        image = fleet.cached(owner).image.path
-        found = local.find(owner)
-        if found is None:
-            found_now = _make(local, fleet, owner, image)
-        elif _digest_here(local, owner) == _digest_of(image, owner):
-            found_now = found.path  # a move that was cut off
-        else:
-            raise StoreError("this machine has another one of this name").at(user=str(owner))
-        fleet.remove(hold.directory)
-        return found_now
-
-
-def _make(local: LocalHome, fleet: FleetHome, owner: Owner, image: Path) -> Path:
-    head = fleet.journal.head(owner)
-    partition = head.partition if head is not None else ""
-    made = local.make(owner, partition if partition in local.layout.partitions else "")
+def _end_leaving(home: MovingHome, owner: Owner, path: Path, timeout: float) -> Path | None:
+    """One who is in the fleet, and has left."""
     try:
-        path = made.directory.path
-        shutil.copyfile(image, path / INDEX)
-        FarPacks(owner, fleet.journal, fleet.objects, fleet.tallies).fetch_all(path)
-        lengths = pack_lengths(path / INDEX)
-        uniqueids = _uniqueids(path / INDEX)
-        grown = {pack: (0, length) for pack, length in lengths.items() if length}
-        local.bring_in(
-            [(made, grown)],
-            lambda: local.registry.note([(uniqueid, owner) for uniqueid in uniqueids], owner),
-        )
-    except BaseException:
-        made.close()
-        with contextlib.suppress(OSError):
-            local.abandon(made)
-        raise
-    made.close()
-    found = local.find(owner)
-    if found is None:
-        raise MailboxLocked().at(user=str(owner))
-    return found.path
+        with FileLock(path / LOCK, timeout):
+            return _has_left(home, owner, path)
+    except (Gone, FileNotFoundError):
+        return None
 
 
-def everybody_here(local: LocalHome) -> list[Owner]:
-    """Whoever has a directory on this machine, the server's annotations too."""
-    with_server = [SERVER] if local.find(SERVER) is not None else []
-    return [owner for owner in [*with_server, *local.everybody()] if local.find(owner) is not None]
+def _has_left(home: MovingHome, owner: Owner, path: Path) -> Path:
+    """The same; the caller has the lock."""
+    home.local.registry.forget(owner)
+    return home.between.set_aside(path)
 
 
-def _copy(source: sqlite3.Connection, target: Path) -> None:
-    with contextlib.closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
+class _Going:
+    """One on his way into the fleet."""
+
+    def __init__(self, home: MovingHome, directory: OwnerDirectory, claim: Head, scratch: Path) -> None:
+        self._home = home
+        self._owner = directory.owner
+        self._directory = directory
+        self._claim = claim
+        self._scratch = scratch
+        self._done: dict[int, int] = {}
+        self._outgoing = Outgoing(directory.path, home.fleet.objects, claim.place, 1)
+
+    def ahead(self) -> None:
+        """Put what there is of packs, with nobody kept waiting, until little is left."""
+        for _ in range(_ROUNDS):
+            with contextlib.closing(self._home.local.open_index(self._directory)) as index:
+                missing = self._missing(_lengths(index))
+            if sum(end - start for start, end in missing.values()) < _LITTLE and not self._far(missing):
+                break
+            self._put(missing)
+
+    def _missing(self, lengths: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+        """What was not put yet of packs with these lengths."""
+        done = self._done
+        return {
+            pack: (done.get(pack, 0), length)
+            for pack, length in lengths.items()
+            if length > done.get(pack, 0)
+        }
+
+    def _far(self, packs: Iterable[int]) -> list[int]:
+        """Those that are in an object store."""
+        return [pack for pack in packs if not (self._directory.path / pack_name(pack)).exists()]
+
+    def _put(self, missing: Mapping[int, tuple[int, int]]) -> None:
+        far = self._far(missing)
+        for pack, (start, end) in missing.items():
+            path = self._directory.path / pack_name(pack)
+            try:
+                if pack in far:
+                    path = self._fetched(pack, end)
+                    start = 0
+                end = min(end, path.stat().st_size)
+                if start < end:
+                    self._outgoing.put(pack, path, start, end)
+            except FileNotFoundError:
+                continue  # it was written anew meanwhile; or it is lost, and then it is lost there too
+            finally:
+                (self._scratch / pack_name(pack)).unlink(missing_ok=True)
+            self._done[pack] = end
+
+    def _fetched(self, pack: int, length: int) -> Path:
+        """A far pack, as a file. FileNotFoundError where there is none; `ObjectsUnavailable`."""
+        path = self._scratch / pack_name(pack)
+        with contextlib.closing(self._home.local.packs(self._directory)) as packs:
+            _copy(packs, pack, path, 0, length)
+        return path
+
+    def go(self) -> Path:
+        """The owner is held: what is left, and the statement. Where he has been is now called otherwise."""
+        home, owner, directory = self._home, self._owner, self._directory
+        index = self._scratch / INDEX
+        with (
+            contextlib.closing(home.local.open_index(directory, held=True)) as source,
+            contextlib.closing(sqlite3.connect(index)) as copy,
+        ):
+            source.backup(copy)
+        lengths = {pack: length for pack, length in pack_lengths(index).items() if length}
+        missing = self._missing(lengths)
+        self._put({pack: missing[pack] for pack in self._far(missing)})
+        self._outgoing.keep(lengths)
+        near = {pack: between for pack, between in self._missing(lengths).items() if not self._far([pack])}
+        grown = {pack: _as_far_as(directory.path / pack_name(pack), *near[pack]) for pack in near}
+        self._outgoing.take({pack: between for pack, between in grown.items() if between[0] < between[1]})
+        data = self._outgoing.behind(encode_whole(index))
+        partition = home.partition_of(directory)
+        home.fleet.registry.replace(owner, _uniqueids(index))
+        new = Newcomer(owner, new_head(), partition, self._claim.place, self._outgoing.pieces, data)
+        path = home.between.leave(directory.path)
+        if not home.fleet.claims.enter(self._claim, new):
+            raise MailboxLocked("the fleet knows of another one meanwhile: once more").at(user=str(owner))
+        return _has_left(home, owner, path)
 
 
-def _uniqueids(index: Path) -> Iterable[str]:
+def _as_far_as(path: Path, start: int, end: int) -> tuple[int, int]:
+    """As much of it as the pack has."""
+    return start, max(start, min(end, path.stat().st_size))
+
+
+# -- out of the fleet
+
+
+def move_out(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
+    """Bring an owner of the fleet to this machine; where he is now. None for one who is here already.
+    `StoreError` where he is nowhere, or there is no room; `MailboxLocked`, `Away`."""
+    path = home.between.find(owner)
+    if path is not None and not home.bring_back(owner, path, timeout) and is_leaving(path):
+        _end_leaving(home, owner, path, timeout)
+    if home.local.find(owner) is not None:
+        return None
+    head = home.fleet.journal.head(owner)
+    if head is None:
+        if home.find(owner) is not None:
+            return None  # somebody else has moved him
+        raise StoreError("not stored in the fleet").at(user=str(owner))
+    layout = home.local.layout
+    partition = head.partition if head.partition in layout.partitions else layout.defaultpartition
+    home.local.partitions.check()
+    home.local.partitions.mark(partition)
+    place = layout.directory(owner, partition)
+    making = place.with_name(FETCHING + place.name)
+    make_directories(making, 0o700)
+    try:
+        lock = FileLock(making / LOCK, timeout=0)
+    except (MailboxLocked, Gone):
+        raise MailboxLocked(f"{owner} is being moved already") from None
+    with lock:
+        for left in making.iterdir():
+            if left.name != LOCK:
+                left.unlink()
+        with contextlib.closing(_Coming(home, owner, head.id, making)) as coming:
+            coming.ahead()
+            for _ in range(_TRIES):
+                hold = home.fleet.hold(owner, timeout)
+                if not isinstance(hold, FleetHold):
+                    break
+                with contextlib.closing(hold), contextlib.suppress(_Again):
+                    return coming.come(hold)
+    raise MailboxLocked("has changed all the time, or was moved: once more").at(user=str(owner))
+
+
+class _Again(Exception):
+    """Another node was faster."""
+
+
+class _Coming:
+    """One on his way out of the fleet."""
+
+    def __init__(self, home: MovingHome, owner: Owner, number: int, making: Path) -> None:
+        """`number`: the id of his row."""
+        self._home = home
+        self._owner = owner
+        self._number = number
+        self._making = making
+        self._is_complete = False
+
+    def close(self) -> None:
+        """Remove a copy that nobody needs. One that was complete is another's to look after."""
+        if not self._is_complete:
+            shutil.rmtree(self._making, ignore_errors=True)
+
+    def ahead(self) -> None:
+        """Copy what there is of packs, with nobody kept waiting."""
+        fleet = self._home.fleet
+        for _ in range(_ROUNDS):
+            directory = fleet.find(self._owner)
+            if directory is None:
+                return
+            try:
+                with fleet.reading(directory):
+                    lengths = pack_lengths(fleet.cached(self._owner).image.path)
+            except StaleOwner:
+                continue
+            self._check_room(lengths)
+            if self._copy(directory, lengths) < _LITTLE:
+                break
+
+    def _check_room(self, lengths: Mapping[int, int]) -> None:
+        found = os.statvfs(self._making)
+        free = found.f_bavail * found.f_frsize
+        octets = sum(lengths.values()) - sum(path.stat().st_size for path in self._making.glob("pack-*"))
+        if octets > free:
+            raise StoreError(
+                f"{self._making.parent} has room for {free:,} octets, and {octets:,} are to come"
+            )
+
+    def _copy(self, directory: OwnerDirectory, lengths: Mapping[int, int]) -> int:
+        """Copy what is not here yet; how many octets."""
+        copied = 0
+        with contextlib.closing(self._home.fleet.packs(directory)) as packs:
+            for pack, length in lengths.items():
+                path = self._making / pack_name(pack)
+                here = path.stat().st_size if path.exists() else 0
+                with contextlib.suppress(FileNotFoundError):  # what is lost there is lost here too
+                    _copy(packs, pack, path, here, length)
+                copied += max(length - here, 0)
+        return copied
+
+    def come(self, hold: FleetHold) -> Path:
+        """The owner is held: what is left, and the statement. Where he is now."""
+        home, owner = self._home, self._owner
+        head = hold.held.head  # of what is here; another node may have gone on
+        if head is None or head.id != self._number:
+            raise MailboxLocked("has become another meanwhile: once more").at(user=str(owner))
+        with contextlib.ExitStack() as stack:
+            path = home.between.find(owner)
+            if path is not None and _head_of(path) == head.head:
+                stack.enter_context(FileLock(path / LOCK, _PATIENCE))
+            else:
+                path = self._complete(hold.directory, head, path)
+            if not home.fleet.claims.leave(owner, head):
+                if self._is_complete:
+                    path.rename(self._making)
+                    self._is_complete = False
+                raise _Again
+            home.fleet.drop_copy(owner)
+            return home.settle_here(owner, path)
+
+    def _complete(self, directory: OwnerDirectory, head: Head, before: Path | None) -> Path:
+        """The copy is whole, and lasts; what was copied `before`, of another head, is for nobody."""
+        making, image = self._making, self._home.fleet.cached(self._owner).image.path
+        lengths = pack_lengths(image)
+        self._copy(directory, lengths)
+        for left in making.glob("pack-*"):
+            if left.name not in {pack_name(pack) for pack in lengths}:
+                left.unlink()
+        shutil.copyfile(image, making / INDEX)
+        (making / INDEX).chmod(0o600)
+        schema.seal(making)
+        (making / OF_HEAD).write_text(str(head.head))
+        for file in making.iterdir():
+            if file.name != LOCK:
+                sync_file(file)
+        sync_directory(making)
+        if before is not None:
+            self._home.between.set_aside(before)
+        path = making.with_name(COMING + place_of(making).name)
+        self._is_complete = True
+        making.rename(path)
+        sync_directory(path.parent)
+        return path
+
+
+def _head_of(path: Path) -> int:
+    """Of which head a copy is; 0 where it does not say."""
+    try:
+        return int((path / OF_HEAD).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _copy(packs: PackOctets, pack: int, path: Path, start: int, end: int) -> None:
+    """Octets of a pack behind what a file has. FileNotFoundError where there is no such pack."""
+    for begin in range(start, end, PIECE):
+        data = packs.read(pack, begin, min(PIECE, end - begin))
+        with open(path, "ab", opener=private) as file:
+            file.write(data)
+        if len(data) < min(PIECE, end - begin):
+            return
+
+
+def _lengths(index: sqlite3.Connection) -> dict[int, int]:
+    return dict(index.execute("SELECT pack, length FROM packs WHERE length > 0 ORDER BY pack"))
+
+
+def _uniqueids(index: Path) -> list[str]:
     with contextlib.closing(immutable(index)) as connection:
         rows = connection.execute("SELECT uniqueid FROM mailboxes WHERE deleted_at = 0").fetchall()
     return [uniqueid for (uniqueid,) in rows]
-
-
-def _digest_of(index: Path, owner: Owner) -> object:
-    with contextlib.closing(immutable(index)) as connection:
-        return summarise(owner, connection)
-
-
-def _digest(fleet: FleetHome, owner: Owner) -> object:
-    found = fleet.find(owner)
-    assert found is not None
-    return _digest_of(fleet.cached(owner).image.path, owner)
-
-
-def _digest_here(local: LocalHome, owner: Owner) -> object:
-    found = local.find(owner)
-    assert found is not None
-    with contextlib.closing(local.open_index(found)) as connection:
-        return summarise(owner, connection)
-
-
-def _partition(local: LocalHome, owner: Owner, path: Path) -> str:
-    if owner == SERVER:
-        return local.layout.defaultpartition
-    return next(name for name in local.layout.partitions if local.layout.directory(owner, name) == path)

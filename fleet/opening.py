@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.errors import ConfigError, CyrusSyncError
 from cyrus_sync.common.names import SERVER, Owner
-from cyrus_sync.common.stores import STORE_DIRECTORY
+from cyrus_sync.common.stores import STORE_DIRECTORY, local_home
 from cyrus_sync.common.stores.native.homes import OwnerHome
-from cyrus_sync.common.stores.native.layout import Layout
-from cyrus_sync.common.stores.native.local_home import LocalHome
+from cyrus_sync.common.stores.native.layout import KINDS
+from cyrus_sync.common.stores.trouble import reporting
 from cyrus_sync.fleet.home import FleetHome
-from cyrus_sync.fleet.moving import everybody_here, move_in, move_out
+from cyrus_sync.fleet.machine import Machine
+from cyrus_sync.fleet.moving import move_in, move_out, register
+from cyrus_sync.fleet.moving_home import MovingHome, everybody_here
 from cyrus_sync.fleet.rebalance import Rebalance
 from cyrus_sync.fleet.servers import Servers
 from cyrus_sync.fleet.settler import Settler
@@ -23,24 +26,37 @@ from cyrus_sync.fleet.tallies import COPIES, READS, Spent
 from cyrus_sync.fleet.trim import everything, trim
 from cyrus_sync.objects.opening import open_objects
 
+_MOVERS = 8
 
-def open_home(cfg: Config, notes: Path, *, readonly: bool = False) -> FleetHome:
-    """Nobody is asked anything yet. `notes`: hints of this machine. ConfigError, UsageError."""
+
+def open_home(cfg: Config, *, readonly: bool = False) -> OwnerHome:
+    """Nobody is asked anything yet. ConfigError, UsageError."""
+    if cfg.string("store") == "moving":
+        return _open_moving(cfg, readonly=readonly)
+    return _open_fleet(cfg, readonly=readonly)
+
+
+def _open_moving(cfg: Config, *, readonly: bool = False) -> MovingHome:
+    machine = Machine(cfg.configdirectory / STORE_DIRECTORY, cfg.servername)
+    fleet = _open_fleet(cfg, machine, readonly=readonly)
+    return MovingHome(local_home(cfg, readonly=readonly), fleet, machine)
+
+
+def _open_fleet(cfg: Config, machine: Machine | None = None, *, readonly: bool = False) -> FleetHome:
+    """`machine`: this one, if users in its partitions count."""
     urls = cfg.words("store_journal")
     if not urls:
-        raise ConfigError(f"{cfg.where('store_journal')}not set, and store: fleet needs it")
-    cache = cache_of(cfg)
-    home = FleetHome(
+        raise ConfigError(f"{cfg.where('store_journal')}not set, and store: {cfg.string('store')} needs it")
+    return FleetHome(
         Servers(urls),
         open_objects(cfg, cfg.string("store_objects") or "s3:"),
-        cache,
-        notes=notes,
+        cache_of(cfg),
+        notes=cfg.configdirectory / STORE_DIRECTORY,
         partitions=cfg.partitions,
         defaultpartition=cfg.defaultpartition,
         readonly=readonly,
+        machine=lambda: machine.word if machine is not None else "",
     )
-    _: OwnerHome = home  # as `common.stores` takes it to be
-    return home
 
 
 def cache_of(cfg: Config) -> Path:
@@ -51,19 +67,21 @@ def cache_of(cfg: Config) -> Path:
 @contextmanager
 def open_fleet(cfg: Config) -> Iterator[Opened]:
     """For who looks after it. It need not be the store that is in use (``store``) yet, or any more."""
-    home = open_home(cfg, cfg.configdirectory / STORE_DIRECTORY)
+    moving = _open_moving(cfg) if cfg.string("store") == "moving" else None
+    home = moving.fleet if moving is not None else _open_fleet(cfg)
     try:
-        yield Opened(cfg, home)
+        yield Opened(cfg, home, moving)
     finally:
-        home.close()
+        (moving or home).close()
 
 
 class Opened:
-    """A fleet, and this machine's partitions and cache."""
+    """A fleet, and this machine's cache."""
 
-    def __init__(self, cfg: Config, home: FleetHome) -> None:
+    def __init__(self, cfg: Config, home: FleetHome, moving: MovingHome | None) -> None:
+        self.moves = Moves(moving) if moving is not None else None
+        """For ``store: moving``."""
         self._home = home
-        self._layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
         self._most = cfg.size("store_cache_size")
         self.settler = Settler(home.journal, home.objects)
         self._servers = home.servers
@@ -78,7 +96,9 @@ class Opened:
             "counted_since": round(since), "asked_for": _sums(counts, "copies", COPIES),
             "messages_read": _sums(counts, "reads", READS),
         }  # fmt: skip
-        return {**self._placing(), "servers": self._home.journal.figures(), "cache": cache}
+        machines = {word.partition(" ")[0]: count for word, count in self._home.claims.counts().items()}
+        servers = self._home.journal.figures()
+        return {**self._placing(), "machines": machines, "servers": servers, "cache": cache}
 
     def _placing(self) -> dict[str, Any]:
         """Servers that are named and have nothing, and how far a rebalance is."""
@@ -97,22 +117,47 @@ class Opened:
         """Keep the cache within its size: how many went, and how many octets."""
         return trim(self._home.cache, self._most)
 
-    def everybody(self) -> list[Owner]:
-        """Whoever is in the fleet."""
-        return [SERVER] * (self._home.journal.head(SERVER) is not None) + self._home.everybody()
 
-    def everybody_here(self) -> list[Owner]:
-        """Whoever is in the partitions of this machine."""
-        with closing(LocalHome(self._layout)) as local:
-            return everybody_here(local)
+class Moves:
+    """Users of this machine who go into the fleet, or come out of it."""
 
-    def move_in(self, owner: Owner, timeout: float) -> Path:
-        with closing(LocalHome(self._layout)) as local:
-            return move_in(local, self._home, owner, timeout)
+    def __init__(self, home: MovingHome) -> None:
+        self._home = home
 
-    def move_out(self, owner: Owner, timeout: float) -> Path:
-        with closing(LocalHome(self._layout)) as local:
-            return move_out(self._home, local, owner, timeout)
+    def register(self) -> int:
+        """Tell the fleet who is here, unless it knows; how many they are. `StoreError`, `Away`."""
+        with reporting(SERVER):
+            return register(self._home)
+
+    def everybody(self, *, inwards: bool) -> list[Owner]:
+        """Whoever has to go in, or out; with him who is on his way, whatever way that is."""
+        if inwards:
+            return list(everybody_here(self._home))
+        found = [one for one in self._home.fleet.journal.heads() if one == SERVER or one.kind in KINDS]
+        return sorted({*found, *self._home.between.everybody()})
+
+    def move(
+        self, owners: Sequence[Owner], timeout: float, *, inwards: bool
+    ) -> Iterator[Path | CyrusSyncError | None]:
+        """What became of each, in their order, several at once: where he is now, or what is left of him here;
+        None where there was nothing to do."""
+
+        def work(owner: Owner) -> Path | CyrusSyncError | None:
+            try:
+                with reporting(owner):
+                    return (move_in if inwards else move_out)(self._home, owner, timeout)
+            except CyrusSyncError as error:
+                return error
+
+        with ThreadPoolExecutor(_MOVERS) as pool:
+            yield from pool.map(work, owners)
+
+    def end(self) -> bool:
+        """Whether nobody of this machine is in the fleet any more: then it is one like any other."""
+        if self.everybody(inwards=False):
+            return False
+        self._home.machine.end()
+        return True
 
 
 def _sums(counts: Mapping[str, Spent], kind: str, words: Sequence[str]) -> dict[str, Any]:

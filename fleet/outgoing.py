@@ -6,7 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,16 @@ class Outgoing:
                     self._put(number, path, part)
                 else:
                     self._inline(number, path, part)
+
+    def put(self, number: int, path: Path, start: int, end: int) -> None:
+        """Octets of a pack, in objects alone: what is much, before the commit. They are there when this
+        returns. `Away`."""
+        for part in parts(path, start, end):
+            self._put(number, path, part)
+
+    def keep(self, packs: Collection[int]) -> None:
+        """Forget what was put of all packs but these."""
+        self.pieces = [piece for piece in self.pieces if piece.pack in packs]
 
     def _inline(self, number: int, path: Path, part: _Part) -> None:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (at every commit)

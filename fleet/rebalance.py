@@ -49,8 +49,8 @@ _PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 """Who is stopped in the middle of a transaction holds nobody up for longer."""
 
 _COPY = (
-    "INSERT INTO arriving (kind, name, head, seq, base_seq, base, partition, place)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"
+    "INSERT INTO arriving (kind, name, head, seq, base_seq, base, partition, place, machine)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"
 )
 _READY = "UPDATE arriving SET head = %s, seq = %s, since = now() WHERE id = %s RETURNING 1"
 _ROWS = (
@@ -63,12 +63,13 @@ _ADD = (
 )
 _MOVE = """
 WITH o AS (DELETE FROM owners WHERE id = %s RETURNING *)
-INSERT INTO moved (kind, name, epoch, target, number, id, head, seq, base_seq, base, partition, place)
-SELECT kind, name, %s, %s, %s, id, head, seq, base_seq, base, partition, place FROM o
+INSERT INTO moved
+    (kind, name, epoch, target, number, id, head, seq, base_seq, base, partition, place, machine)
+SELECT kind, name, %s, %s, %s, id, head, seq, base_seq, base, partition, place, machine FROM o
 ON CONFLICT (kind, name) DO UPDATE SET epoch = excluded.epoch, target = excluded.target,
     number = excluded.number, done = false, since = now(), id = excluded.id, head = excluded.head,
     seq = excluded.seq, base_seq = excluded.base_seq, base = excluded.base, partition = excluded.partition,
-    place = excluded.place
+    place = excluded.place, machine = excluded.machine
 """
 _MISSING = (
     "SELECT m.kind, m.name FROM unnest(%s::text[], %s::text[]) AS m (kind, name)"
@@ -89,8 +90,9 @@ _ALL_MOVED = (
 )
 _PUT_BACK = """
 WITH m AS (DELETE FROM moved WHERE kind = %s AND name = %s AND epoch = %s RETURNING *)
-INSERT INTO owners (id, kind, name, head, seq, base_seq, base, partition, place) OVERRIDING SYSTEM VALUE
-SELECT id, kind, name, head, seq, base_seq, base, partition, place FROM m ON CONFLICT DO NOTHING
+INSERT INTO owners (id, kind, name, head, seq, base_seq, base, partition, place, machine)
+OVERRIDING SYSTEM VALUE
+SELECT id, kind, name, head, seq, base_seq, base, partition, place, machine FROM m ON CONFLICT DO NOTHING
 """
 _FORGET_COPIES = """
 WITH a AS (DELETE FROM arriving WHERE since < now() - make_interval(secs => %s::float8) RETURNING id)
@@ -356,7 +358,9 @@ class _Copy:
         self._head = head
         self._source = source
         self._target = target
-        values = (head.head, head.seq, head.base_seq, head.base, head.partition, head.place)
+        values = (
+            head.head, head.seq, head.base_seq, head.base, head.partition, head.place, head.machine,
+        )  # fmt: skip
         ((self._number,),) = target.tell(_COPY, *owner, *values)
         self._seq = head.base_seq
         self._rows: list[Row] = []

@@ -115,7 +115,7 @@ def wanted() -> dict[str, set[str]]:
         "What a robust server minds": {str(n) for n in range(1, 13)},
         "Old mail in an object store: what is lost when": {str(n) for n in range(1, 8)},
         "Two hosts, as an administrator types it": {"two hosts", "another host"},
-        "A fleet: losing a part of it": {str(n) for n in range(1, 12)},
+        "A fleet: losing a part of it": {str(n) for n in range(1, 13)},
         "Replication by packets: the acceptance list": {str(n) for n in range(1, 54)},
     }
 

@@ -51,9 +51,10 @@ def _objects(cfg: Config, patience: float) -> ObjectStore:
 @contextmanager
 def open_tiering(cfg: Config) -> Iterator[Tiering]:
     """For `mailstore tier`; there is one at a time: `MailboxLocked`. ConfigError, UsageError."""
-    if cfg.string("store") == "fleet":
+    if cfg.string("store") != "local":
         raise ConfigError(
-            f"{cfg.where('store')}in a fleet all packs are in store_objects: there are no tiers"
+            f"{cfg.where('store')}in a fleet all packs are in store_objects: there are no tiers, and nothing"
+            " goes there on the way into one"
         )
     notes = cfg.configdirectory / STORE_DIRECTORY
     layout = Layout(cfg.partitions, cfg.defaultpartition, notes)

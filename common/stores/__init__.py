@@ -19,9 +19,10 @@ from cyrus_sync.common.stores.mailstore import MailStore
 if TYPE_CHECKING:
     from cyrus_sync.common.stores.native.farpack import FarReader
     from cyrus_sync.common.stores.native.homes import OwnerHome
+    from cyrus_sync.common.stores.native.local_home import LocalHome
 
 FLEET = "cyrus_sync.fleet.opening"
-"""Of two outer rooms that an inner one names: its `open_home` is called for ``store: fleet``."""
+"""Of two outer rooms that an inner one names: its `open_home` is called unless the store is local."""
 
 TIERING = "cyrus_sync.tiering.opening"
 """The other one: its `open_far` is called when a pack is read that is in an object store."""
@@ -80,18 +81,23 @@ def open_kept(
 
 def _home(cfg: Config, readonly: bool) -> OwnerHome:
     """Where owners are, as ``store`` says."""
-    notes = cfg.configdirectory / STORE_DIRECTORY
-    if cfg.string("store") == "fleet":
+    if cfg.string("store") != "local":
         try:
             opening = import_module(FLEET)
         except ImportError as error:
-            raise ConfigError(f"{cfg.where('store')}fleet {lacking('fleet', 'psycopg')}") from error
-        return cast("OwnerHome", opening.open_home(cfg, notes, readonly=readonly))
+            why = lacking("fleet", "psycopg")
+            raise ConfigError(f"{cfg.where('store')}{cfg.string('store')} {why}") from error
+        return cast("OwnerHome", opening.open_home(cfg, readonly=readonly))
+    return local_home(cfg, readonly=readonly)
+
+
+def local_home(cfg: Config, *, readonly: bool = False) -> LocalHome:
+    """The partitions of this machine."""
     from cyrus_sync.common.stores.native.farpack import FarLater
     from cyrus_sync.common.stores.native.layout import Layout
     from cyrus_sync.common.stores.native.local_home import LocalHome
 
-    layout = Layout(cfg.partitions, cfg.defaultpartition, notes)
+    layout = Layout(cfg.partitions, cfg.defaultpartition, cfg.configdirectory / STORE_DIRECTORY)
     return LocalHome(layout, readonly=readonly, far=FarLater(lambda: _far(cfg)))
 
 

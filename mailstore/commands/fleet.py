@@ -4,8 +4,9 @@ status tells what is in PostgreSQL and in this machine's cache, and how often th
 settle brings into the object store what has gathered in PostgreSQL, of those who have enough of it or have
 had some for a day (with --everybody: of all), and keeps this machine's cache within store_cache_size; run it
 every few minutes, on one machine or on all. move-in brings users out of the partitions of this machine
-into the fleet, move-out back. Each is held meanwhile. What uses the other place does not know of them any
-more: docs/fleet.md says what to stop, and when. rebalance spreads users over all servers that store_journal
+into the fleet, move-out back, while they are in use: it needs store: moving, and docs/fleet.md says what to
+change where, and when. The first time it tells the fleet who is on this machine; without users that is all
+it does. rebalance spreads users over all servers that store_journal
 names, but for those that are to be drained, or were, while mail is served. One that was cut off is gone on
 with by the same command; several at once do no harm; status says how far it is."""
 
@@ -24,7 +25,7 @@ from cyrus_sync.mailstore.context import LOCK_SECONDS, StoreContext
 from cyrus_sync.mailstore.rounds import Rounds
 
 if TYPE_CHECKING:
-    from cyrus_sync.fleet.opening import Opened
+    from cyrus_sync.fleet.opening import Moves, Opened
 
 ACTIONS = ("status", "settle", "rebalance", "move-in", "move-out")
 
@@ -73,6 +74,8 @@ def _status(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> i
     if found["rebalance"]:
         onto, left = ", ".join(found["rebalance"]["onto"]), found["rebalance"]["users_to_move"]
         context.print(f"rebalance onto {onto}: {left} users have to move")
+    for machine, count in found["machines"].items():
+        context.print(f"{machine}: {count} users are in its partitions")
     cache = found["cache"]
     context.print("cache of this machine: " + _figures({word: cache[word] for word in _SIZES}))
     if cache["counted_since"]:
@@ -147,21 +150,42 @@ def _rebalance(args: argparse.Namespace, context: StoreContext, fleet: Opened) -
 
 def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
     inwards = args.action == "move-in"
-    if bool(args.users) == args.everybody:
+    if args.users and args.everybody:
         raise UsageError(f"fleet {args.action}: name users, or say --everybody")
     context.check_changes()
+    moves = fleet.moves
+    if moves is None:
+        raise ConfigError(f"{context.config.where('store')}has to be moving for this (docs/fleet.md)")
+    if registered := moves.register():
+        context.print(f"the fleet knows of {registered} users of this machine")
     rounds = Rounds(context)
-    wanted: Sequence[str | Owner] = args.users or (fleet.everybody_here() if inwards else fleet.everybody())
-    moved = 0
-    for typed in rounds.watched("moving", wanted):
-        with rounds.one(typed):
-            owner = context.owner(typed) if isinstance(typed, str) else typed
-            path = (fleet.move_in if inwards else fleet.move_out)(owner, LOCK_SECONDS)
-            moved += 1
+    owners = moves.everybody(inwards=inwards) if args.everybody else []
+    for typed in args.users:
+        with rounds.naming(typed):
+            owners.append(context.owner(typed))
+    outcomes, moved = moves.move(owners, LOCK_SECONDS, inwards=inwards), 0
+    for owner in rounds.watched("moving", owners):
+        with rounds.one(owner):
+            outcome = next(outcomes)
+            if isinstance(outcome, CyrusSyncError):
+                raise outcome
+            moved += outcome is not None
             if args.users:
-                context.print(f"{context.owner_name(owner)}: {path}")
-    context.print(f"moved {moved} of {len(wanted)}")
+                there = "in the fleet" if inwards else "on this machine"
+                context.print(f"{context.owner_name(owner)}: {outcome or f'is {there} already'}")
+    if owners:
+        context.print(f"moved {moved} of {len(owners)}")
+    if args.everybody and not rounds.status:
+        _say_end(context, moves, inwards=inwards)
     return rounds.status
+
+
+def _say_end(context: StoreContext, moves: Moves, *, inwards: bool) -> None:
+    """What imapd.conf may say now."""
+    if inwards and not moves.everybody(inwards=True):
+        context.print("nobody is on this machine any more: store: fleet will do")
+    elif not inwards and moves.end():
+        context.print("nobody is in the fleet any more: store: local will do")
 
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, StoreContext, Opened], int]] = {

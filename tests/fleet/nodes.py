@@ -25,10 +25,11 @@ class Fleet:
         self.urls = urls
         self.objects = objects or DirectoryObjects(path / "objects")
 
-    def home(self, name: str) -> FleetHome:
+    def home(self, name: str, *, notes: Path | None = None, machine: Callable[[], str] = str) -> FleetHome:
         return FleetHome(
-            Servers(self.urls), self.objects, self.path / name / "cache", notes=self.path / name / "notes",
-            partitions=PARTITIONS, defaultpartition="default",
+            Servers(self.urls), self.objects, self.path / name / "cache",
+            notes=notes or self.path / name / "notes", partitions=PARTITIONS, defaultpartition="default",
+            machine=machine,
         )  # fmt: skip
 
     def node(

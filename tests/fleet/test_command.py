@@ -85,7 +85,7 @@ def test_the_cache_is_kept_within_its_size_and_may_be_lost(here):
     assert len(here.messages()) == 2
 
 
-@pytest.mark.covers("mailstore: commands and options", "fleet")
+@pytest.mark.covers("mailstore: commands and options", "fleet move-in")
 def test_users_move_into_the_fleet_and_out_again_and_are_the_same(tmp_path, database):
     path, objects = tmp_path / "here", tmp_path / "objects"
     node = Node(path, database, objects, store="local")
@@ -94,38 +94,38 @@ def test_users_move_into_the_fleet_and_out_again_and_are_the_same(tmp_path, data
     node.ok("create", "user/bob")
     node.deliver(1, 2)
     before = node.ok("dump", "--expunged", "alice").out
-    assert "alice" in node.ok("fleet", "move-in", "alice").out
-    assert node.run("dump", "alice").status != 0, "he is not on this machine any more"
-    assert "moved 1 of 1" in node.ok("fleet", "move-in", "--everybody").out
+    refused = node.run("fleet", "move-in", "alice")
+    assert refused.status == EX_CONFIG and "store" in refused.err and "moving" in refused.err
+    node = Node(path, database, objects, store="moving")
+    assert node.run("create", "user/carol").status == EX_TEMPFAIL
+    assert "knows of 2 users" in node.ok("fleet", "move-in").out
+    moved = node.ok("fleet", "move-in", "alice").out
+    assert "alice: " in moved and ".in-fleet-" in moved and "moved 1 of 1" in moved
+    assert "alice: is in the fleet already" in node.ok("fleet", "move-in", "alice").out
+    assert node.ok("dump", "--expunged", "alice").out == before
+    other = Node(tmp_path / "there", database, objects)
+    assert other.ok("dump", "--expunged", "alice").out == before
+    locked = other.run("deliver", "user/bob", stdin=MAIL % 9)
+    assert locked.status == EX_TEMPFAIL and "bob" in locked.err and "and not in the fleet" in locked.err
+    assert ": 1 users are in its partitions" in other.ok("fleet", "status").out
+    assert node.run("tier", "-A").status == EX_CONFIG and node.run("move", "bob", "default").status != 0
+    everybody = node.ok("fleet", "move-in", "--everybody").out
+    assert "moved 1 of 1" in everybody and "store: fleet will do" in everybody
     node = Node(path, database, objects)
     assert node.ok("dump", "--expunged", "alice").out == before
     assert node.run("verify").status == 0
     node.deliver(3)
     node.ok("fleet", "settle", "--everybody")
     after = node.ok("dump", "--expunged", "alice").out
-    assert "moved 2 of 2" in node.ok("fleet", "move-out", "--everybody").out
+    assert node.run("fleet", "move-out", "--everybody").status == EX_CONFIG
+    node = Node(path, database, objects, store="moving")
+    back = node.ok("fleet", "move-out", "--everybody").out
+    assert "moved 2 of 2" in back and "store: local will do" in back
     node = Node(path, database, objects, store="local")
     assert node.ok("dump", "--expunged", "alice").out == after
     assert node.run("verify").status == 0
     (server,) = json.loads(node.ok("fleet", "status", "--format", "json").out)["servers"]
     assert server["owners"] == 0
-
-
-def test_a_move_that_was_cut_off_is_ended_by_the_same_command(tmp_path, database, monkeypatch):
-    path, objects = tmp_path / "here", tmp_path / "objects"
-    node = Node(path, database, objects, store="local")
-    node.ok("create", "user/alice")
-    node.deliver(1)
-    before = node.ok("dump", "alice").out
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError("as if killed")))
-        assert node.run("fleet", "move-in", "alice").status != 0
-    assert node.ok("dump", "alice").out == before
-    node.ok("fleet", "move-in", "alice")
-    node.ok("create", "user/alice")
-    refused = node.run("fleet", "move-in", "alice")
-    assert refused.status != 0 and "another one of this name" in refused.err
-    assert Node(path, database, objects).ok("dump", "alice").out == before
 
 
 def test_a_backup_of_a_fleet_comes_back_into_it(here, there, tmp_path):
@@ -182,7 +182,7 @@ def test_the_commands_of_the_document_take_a_site_into_a_fleet_and_back(tmp_path
     node.ok("create", "user/alice")
     node.deliver(1)
     mail = node.ok("dump", "--expunged", "alice").out
-    for store, commands in (("local", before), ("fleet", within), ("fleet", back)):
+    for store, commands in (("moving", before), ("fleet", within), ("moving", back)):
         node = Node(tmp_path / "here", database, tmp_path / "objects", store=store)
         for line in commands.splitlines():
             program, *words = line.split()

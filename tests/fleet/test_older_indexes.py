@@ -133,7 +133,7 @@ def test_an_older_backup_comes_back_into_a_fleet_and_into_directories(fleet, tmp
     assert not directory.with_name("index.sqlite.v1").exists()
     with closing(fleet.node("here")) as here, closing(native_store(tmp_path / "other")) as local:
         for store in (here, local):
-            assert bring(objects, store, tmp_path) == []
+            assert bring(objects, store) == []
             assert records_in(store) == before and list(NativeCare(store).verify(ALICE)) == []
             append(store, 4)
         assert format_of(here) == schema.VERSION
@@ -148,6 +148,7 @@ def test_an_older_index_that_moves_in_is_of_the_present_format_there(tmp_path, d
     before = node.ok("dump", "--expunged", "alice").out
     (index,) = (node.path / "spool").rglob(INDEX)
     downgraded(index.parent)
+    node = Node(tmp_path / "here", database, tmp_path / "objects", store="moving")
     node.ok("fleet", "move-in", "alice")
     node = Node(tmp_path / "here", database, tmp_path / "objects")
     assert node.ok("dump", "--expunged", "alice").out == before

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -466,3 +467,23 @@ def test_a_server_of_another_fleet_and_one_that_is_named_twice_are_refused(tmp_p
     assert refused.status != 0 and "of another fleet" in refused.err
     refused = Node(tmp_path / "c", f"{one} {one}", tmp_path / "objects of a").run("ls", "-1", "user/alice")
     assert refused.status != 0 and "twice in store_journal" in refused.err
+
+
+def test_a_mover_that_was_stopped_in_the_middle_is_told_so_and_nothing_is_harmed(sites, monkeypatch):
+    """PostgreSQL ends the session of who holds a row and does nothing."""
+    monkeypatch.setattr(
+        "cyrus_sync.fleet.rebalance._PATIENCE", "SET LOCAL idle_in_transaction_session_timeout = 50"
+    )
+    add_row, paused = Server.tell, list[str]()
+
+    def pausing(server: Server, query: str, *values: object) -> Any:
+        if "UPDATE arriving" in query and not paused:
+            paused.append(query)
+            time.sleep(0.5)
+        return add_row(server, query, *values)
+
+    monkeypatch.setattr(Server, "tell", pausing)
+    with pytest.raises(MailboxLocked, match="PostgreSQL at"):
+        sites.move(GOES)
+    assert paused and rebalance(sites.servers) > 0
+    sites.check({name: [number] for number, name in enumerate(NAMES)})

@@ -11,9 +11,11 @@ OPTIONS = (
         ENUM,
         "local",
         "Where mail is kept: in the partitions of this machine (local), or in PostgreSQL and an object store "
-        "that many machines share (fleet). docs/fleet.md tells how one becomes the other. In a fleet a "
-        "partition is a name that replication is told, and no directory.",
-        choices=("local", "fleet"),
+        "that many machines share (fleet). moving: some users are in the partitions of this machine, others "
+        "in the fleet, and mailstore fleet move-in and move-out take them from the one to the other while "
+        "they are in use; docs/fleet.md tells how. In a fleet a partition is a name that replication is "
+        "told, and no directory.",
+        choices=("local", "moving", "fleet"),
         ours=True,
     ),
     Option(

@@ -27,6 +27,8 @@ INDEX = "index.sqlite"
 LOCK = "lock"
 MAKING = ".new-"
 """What an owner's directory is called, in front of its name, until all is in it."""
+TO_FLEET = "moving"
+"""A file of `Layout.home`: owners of this machine go into a fleet, and nobody new is made in a partition."""
 
 MAX_COMPONENT = 200
 """Octets of a directory name; longer ones are replaced by a hash (file systems end at 255)."""

@@ -32,6 +32,7 @@ from cyrus_sync.common.stores.native.layout import (
     KINDS,
     LOCK,
     MAKING,
+    TO_FLEET,
     Layout,
     decode_name,
     encode_name,
@@ -81,6 +82,8 @@ class LocalHome:
             layout, readonly=readonly, is_anybody_known=self.registry.is_anybody_known
         )
         self.check_partition = layout.check_partition
+        self.whereabouts: Callable[[Owner], Path | None] = layout.find
+        """Where an owner's files are, for who reads on in what he had open."""
         self.partitions_are_places = True
         self.moves = Moves(layout, self._is_registered, readonly=readonly)
         self.moves_left = self.moves.left
@@ -234,7 +237,7 @@ class LocalHome:
 
     def packs(self, directory: OwnerDirectory) -> NearAndFar:
         def find() -> Path | None:
-            return self.layout.find(directory.owner)
+            return self.whereabouts(directory.owner)
 
         return NearAndFar(PackFiles(directory.path, find), FarFiles(directory.path, self._far, find))
 
@@ -272,6 +275,11 @@ class LocalHome:
         partition = self.check_partition(partition)
         make_directories(self.layout.home)
         with FileLock(self.layout.home / "create.lock", timeout=10):
+            if (self.layout.home / TO_FLEET).exists():
+                raise MailboxLocked(
+                    "new users are made in the fleet: imapd.conf has to say store: moving, or fleet, and this"
+                    " process to be started anew"
+                ).at(user=str(owner))
             if self.find(owner) is not None or self.check_unknown(owner):
                 raise MailboxLocked().at(user=str(owner))
             if owner != SERVER:
@@ -463,6 +471,11 @@ def _version(path: Path) -> tuple[int, int]:
     """What tells the index in a directory from another that takes its place; raises FileNotFoundError."""
     found = os.stat(f"{path}/{INDEX}")  # noqa: PTH116 (at every use of an owner)
     return found.st_dev, found.st_ino
+
+
+def directory_at(owner: Owner, path: Path) -> OwnerDirectory:
+    """The owner's directory, where he is not in his place. FileNotFoundError."""
+    return OwnerDirectory(owner, path, _version(path))
 
 
 def _is_there(directory: OwnerDirectory) -> bool:
