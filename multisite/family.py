@@ -20,6 +20,7 @@ import yaml
 
 from cyrus_sync.common.commands import reason
 from cyrus_sync.common.files import make_directories, write_over
+from cyrus_sync.multisite import plain_files
 from cyrus_sync.multisite.errors import MultisiteError, NoFamily, UnknownReplica
 from cyrus_sync.multisite.packet.errors import BadKeys
 from cyrus_sync.multisite.packet.keys import PublicKeys
@@ -154,6 +155,17 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}"[-12:] + uuid.uuid4().hex[12:]
 
 
+def check_is_there(directory: Path) -> None:
+    """Raises `NoFamily` if there is no family file, `MultisiteError` if nobody can tell."""
+    path = directory / FILE
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise NoFamily() from None
+    except OSError as error:
+        raise MultisiteError(f"{path}: {reason(error, path)}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """All replicas, and which of them this server is (`self_id`). Immutable; `save` writes a new state."""
@@ -180,7 +192,7 @@ class Family:
         """Raises `NoFamily` if there is no file, `MultisiteError` for one that cannot be used."""
         path = directory / FILE
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = plain_files.load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise NoFamily() from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -219,9 +231,8 @@ class Family:
             values["awaited"] = sorted(self.awaited)
         if self.spool:
             values["mail"] = "cyrus"
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         make_directories(directory)
-        write_over(directory / FILE, text.encode(), 0o600)
+        write_over(directory / FILE, plain_files.dump(values), 0o600)
 
     # -- replicas
 

@@ -27,7 +27,7 @@ from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.multisite import keyring
 from cyrus_sync.multisite.capture import Capture
 from cyrus_sync.multisite.errors import SiteSealed
-from cyrus_sync.multisite.family import Family, Replica
+from cyrus_sync.multisite.family import Family, Replica, check_is_there
 from cyrus_sync.multisite.figures import add_packets, packets_file
 from cyrus_sync.multisite.generation import Generation
 from cyrus_sync.multisite.opening import OpenedMail, check_same_mail, open_mail
@@ -90,13 +90,12 @@ class Member:
         """The member, locked. `clock` gives Unix seconds. Raises `NoFamily`, `SiteLocked` after `wait`
         seconds, `StoreError`, and `WentBack` unless that is what the caller wants to mend (`went_back`)."""
         directory = directory_of(config)
-        family = Family.load(directory)
-        with (
-            SiteLock(directory, wait=wait),
-            Log(directory, family.self_id, clock) as log,
-            contextlib.closing(open_mail(config)) as mail,
-        ):
+        check_is_there(directory)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(SiteLock(directory, wait=wait))
             family = Family.load(directory)
+            log = opened.enter_context(Log(directory, family.self_id, clock))
+            mail = opened.enter_context(contextlib.closing(open_mail(config)))
             check_same_mail(config, family)
             mail.check()
             member = cls(config, mail, log, family, warn=warn)

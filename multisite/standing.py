@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cyrus_sync.common.files import write_over
+from cyrus_sync.multisite import plain_files
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.packet.header import MAX_OPERATION
@@ -44,7 +45,7 @@ class Standing:
         }
         if self.restoring:
             values["restoring"] = True
-        return yaml.safe_dump(values, sort_keys=False).encode()
+        return plain_files.dump(values)
 
 
 def standing_of(family: Family, row: Mapping[str, int]) -> Standing:
