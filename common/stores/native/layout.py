@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -71,6 +73,12 @@ def is_place_of(path: Path, owner: Owner) -> bool:
     return text.endswith(f"/{KINDS[owner.kind]}/{group(owner.name)}/{encode_name(owner.name)}")
 
 
+@lru_cache(1024)
+def _place(partition: Path, owner: Owner) -> Path:
+    """Remembered, since who makes an owner asks a dozen times."""
+    return partition / KINDS[owner.kind] / group(owner.name) / encode_name(owner.name)
+
+
 class Layout:
     """The directories of a store: its partitions, and `home` (below configdirectory) for what is global."""
 
@@ -91,13 +99,16 @@ class Layout:
         """Where `owner` is, or would be, on `partition`."""
         if owner == SERVER:
             return self.home / "server"
-        return self.partitions[partition] / KINDS[owner.kind] / group(owner.name) / encode_name(owner.name)
+        return _place(self.partitions[partition], owner)
 
     def find(self, owner: Owner) -> Path | None:
         """The directory of `owner`, None if there is none. Raises OSError where that cannot be seen."""
         for path in self.places(owner):
-            if (path / INDEX).exists():
-                return path
+            try:
+                os.stat(f"{path}/{INDEX}")  # noqa: PTH116 (a dozen times while an owner is made)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return path
         return None
 
     def places(self, owner: Owner) -> list[Path]:
