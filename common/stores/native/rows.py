@@ -10,6 +10,8 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import ProtocolError
@@ -44,6 +46,8 @@ INSERT_ANNOTATION = (
     "INSERT OR REPLACE INTO annotations (mailbox, uid, entry, userid, modseq, value)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+
+_ROWS_AT_ONCE = 20
 
 
 class Box(NamedTuple):
@@ -96,6 +100,22 @@ def annotation_rows(mailbox: int, uid: int, annotations: Iterable[Annotation]) -
     """The parameters of `INSERT_ANNOTATION`."""
     for entry, userid, modseq, value in annotations:
         yield mailbox, uid, entry, userid, modseq, value
+
+
+def insert_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """``executemany`` of an ``INSERT … VALUES (?, …)``, some rows a step: between two steps other threads may
+    take over, which costs more than a row does."""
+    end = len(rows) - len(rows) % _ROWS_AT_ONCE
+    for start in range(0, end, _ROWS_AT_ONCE):
+        values = chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])
+        connection.execute(_of_many_rows(statement), tuple(values))
+    connection.executemany(statement, rows[end:])
+
+
+@cache
+def _of_many_rows(statement: str) -> str:
+    values = statement.partition(" VALUES ")[2]
+    return statement + f", {values}" * (_ROWS_AT_ONCE - 1)
 
 
 def records_of(connection: sqlite3.Connection, mailbox: int, rows: Sequence[tuple[Any, ...]]) -> list[Record]:

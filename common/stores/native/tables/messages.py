@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from cyrus_sync.common.stores.native.bodies import lookup
+from cyrus_sync.common.stores.native.rows import insert_rows
 from cyrus_sync.common.stores.native.transaction import Transaction
 
 
 def enter_messages(transaction: Transaction, rows: Iterable[tuple[bytes, int, int, int, int]]) -> None:
     """Index messages that were appended to the packs: (guid, pack, offset, length, size), in bytes."""
-    transaction.db.executemany(
+    insert_rows(
+        transaction.db,
         "INSERT OR REPLACE INTO messages (guid, pack, offset, length, size) VALUES (?, ?, ?, ?, ?)",
         sorted(rows),
     )

@@ -14,6 +14,7 @@ from cyrus_sync.common.stores.native.rows import (
     RECORD_COLUMNS,
     UPDATE_RECORD,
     annotation_rows,
+    insert_rows,
     record_row,
     records_of,
     update_row,
@@ -48,7 +49,8 @@ def insert_records(
     """New records; those whose GUID is not in `stored` have no message."""
     tally.add(new)
     transaction.history.added(mailbox, new)
-    transaction.db.executemany(
+    insert_rows(
+        transaction.db,
         INSERT_RECORD,
         [record_row(mailbox, record, unlinked=record.guid not in stored) for record in new],
     )
