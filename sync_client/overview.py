@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.judgement import OK, UNKNOWN, WORDS, badness, span
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.common.wire.certificates import client_warnings
 from cyrus_sync.common.wire.settings import ClientSettings
@@ -19,9 +20,6 @@ from cyrus_sync.sync_client.channel import channel_warnings, check_channel
 from cyrus_sync.sync_client.masters import look_at_master
 from cyrus_sync.sync_client.rivals import rivals
 from cyrus_sync.sync_client.status import (
-    OK,
-    UNKNOWN,
-    WORDS,
     Thresholds,
     read_status,
     readable,
@@ -93,11 +91,6 @@ def overview(
     status = max((one["exit_status"] for one in each), key=badness, default=UNKNOWN)
     reasons = [f"{_named(one)}: {why}" for one in each for why in one["reasons"] if one["exit_status"] != OK]
     return {"result": WORDS[status], "exit_status": status, "reasons": reasons, "channels": each}
-
-
-def badness(status: int) -> float:
-    """By what the worst of several is found: UNKNOWN is worse than OK alone."""
-    return 0.5 if status == UNKNOWN else float(status)
 
 
 def _named(one: dict[str, Any]) -> str:
@@ -185,17 +178,3 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
         one["set_aside"],
         one.get("server") or "-",
     )
-
-
-def span(seconds: float | None) -> str:
-    """A time as people say it: ``42s``, ``7m``, ``3h``, ``12d``; ``-`` for none.
-
-    >>> span(None), span(59.6), span(600), span(5 * 3600), span(3 * 86400)
-    ('-', '60s', '10m', '5h', '3d')
-    """
-    if seconds is None:
-        return "-"
-    for unit, least in (("d", 2 * 86400), ("h", 2 * 3600), ("m", 120)):
-        if seconds >= least:
-            return f"{int(seconds / {'d': 86400, 'h': 3600, 'm': 60}[unit])}{unit}"
-    return f"{round(seconds)}s"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyrus_sync.common.classes import dataclass
 from cyrus_sync.common.errors import StoreError
+from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING, WORDS
 from cyrus_sync.sync_client.channel import lock_holder
 from cyrus_sync.sync_client.engine.left_out import FILE, LeftOut
 from cyrus_sync.sync_client.engine.withheld import Withheld
@@ -29,9 +30,6 @@ HEARTBEAT = 10
 
 RATE_SECONDS = 300
 """Over so long the messages per minute are counted."""
-
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
 def status_path(directory: Path) -> Path:

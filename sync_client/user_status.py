@@ -14,16 +14,17 @@ from typing import Any
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING, WORDS, badness, span
 from cyrus_sync.common.names import Owner, owner_of
 from cyrus_sync.common.namespace import Namespace
 from cyrus_sync.common.synclog.lines import parse_lines
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.sync_client.engine.withheld import Withheld
 from cyrus_sync.sync_client.masters import look_at_master
-from cyrus_sync.sync_client.overview import DEFAULT, TABLE_WIDTH, badness, channel_status, span
+from cyrus_sync.sync_client.overview import DEFAULT, TABLE_WIDTH, channel_status
 from cyrus_sync.sync_client.quarantine_file import read_listing
 from cyrus_sync.sync_client.sources import owner_of_line
-from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING, WORDS, Thresholds, readable_time
+from cyrus_sync.sync_client.status import Thresholds, readable_time
 
 
 def user_status(

@@ -11,6 +11,7 @@ import pytest
 from cyrus_sync.common import errors
 from cyrus_sync.common.config.options import HOST_OPTIONS, OPTIONS, shipping
 from cyrus_sync.common.errors import REPLY_ERRORS, CyrusSyncError
+from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING
 from cyrus_sync.common.names import BadName
 from cyrus_sync.common.protocol.commands import COMMANDS, SESSION_VERBS
 from cyrus_sync.common.synclog import cli as cyr_synclog
@@ -20,7 +21,6 @@ from cyrus_sync.mailstore import cli as mailstore
 from cyrus_sync.mailstore import reset
 from cyrus_sync.mailstore.commands import COMMANDS as MAILSTORE_COMMANDS
 from cyrus_sync.sync_client import arguments as sync_client
-from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
 from cyrus_sync.sync_server import cli as sync_server
 from cyrus_sync.sync_server import handlers, replies
 from cyrus_sync.tool import cli as tool

@@ -12,6 +12,7 @@ from typing import Any
 
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import CyrusSyncError
+from cyrus_sync.common.judgement import UNKNOWN
 from cyrus_sync.common.metrics.shared import places_of
 from cyrus_sync.common.stores import role_of
 from cyrus_sync.common.wire.certificates import ends, server_files
@@ -28,7 +29,7 @@ from cyrus_sync.shipping.site import Site
 from cyrus_sync.spool.whose import whose_mail
 from cyrus_sync.sync_client.overview import channels_of, overview
 from cyrus_sync.sync_client.quarantine_file import owner_key, read_listing
-from cyrus_sync.sync_client.status import UNKNOWN, Thresholds
+from cyrus_sync.sync_client.status import Thresholds
 
 THRESHOLDS = Thresholds()
 WEEK = 7 * 86400

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.files import make_directories
+from cyrus_sync.common.judgement import CRITICAL, OK, WARNING
 from cyrus_sync.sync_client.overview import DEFAULT
 from cyrus_sync.sync_client.quarantine_file import replace_file
-from cyrus_sync.sync_client.status import CRITICAL, OK, WARNING
 from cyrus_sync.web.facts import Facts
 
 FILE = "web.json"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from twisted.web.template import Tag, tags
 
-from cyrus_sync.sync_client.overview import span
+from cyrus_sync.common.judgement import span
 from cyrus_sync.web.facts import THRESHOLDS
 
 WIDTH, HEIGHT = 576, 96

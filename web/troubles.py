@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING, span
 from cyrus_sync.common.names import Owner
-from cyrus_sync.sync_client.overview import DEFAULT, span
-from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
+from cyrus_sync.sync_client.overview import DEFAULT
 from cyrus_sync.web.facts import THRESHOLDS, Facts
 
 LITTLE, HARDLY_ANY = 0.1, 0.03

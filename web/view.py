@@ -12,10 +12,10 @@ from typing import Any
 from twisted.web.template import Tag, tags
 
 from cyrus_sync.common import __version__
+from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING, span
 from cyrus_sync.common.metrics.shared import CONFIGDIRECTORY
 from cyrus_sync.common.printable import printable
-from cyrus_sync.sync_client.overview import DEFAULT, span
-from cyrus_sync.sync_client.status import CRITICAL, OK, UNKNOWN, WARNING
+from cyrus_sync.sync_client.overview import DEFAULT
 from cyrus_sync.web.facts import Disk, Facts
 from cyrus_sync.web.memory import Memory
 from cyrus_sync.web.plot import plot

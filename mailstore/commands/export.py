@@ -15,10 +15,14 @@ serve them when the master is gone (docs/dovecot.md): first all of them, then wh
 once a day all again. It goes on until a signal; SIGHUP has it look at everybody now. The log is that of the
 channel "standby" (sync_log_channels). DIR may have %u, %n and %d in it, as Dovecot's mail_location; otherwise
 the trees are DIR/%u. --update (USERs) and -A (all) do it once. Dovecot may run meanwhile: its own locks are
-taken. A Maildir in which somebody else has written (users, after a failover) is
-named and not changed; --anew then puts what the store has not into DIR.written-TIME, and goes on. Folders
-and users that the store has no longer are put aside, and removed after --keep. The exit status is 1 if not
-all are in step."""
+taken. A Maildir in which somebody else has written (users, after a failover) is named and not changed; --anew
+then puts what the store has not into DIR.written-TIME, and goes on. Folders and users that the store has no
+longer are put aside, and removed after --keep. The exit status is 1 if not all are in step.
+
+export --status says how --follow fares, and who is not in step, why, since when and when it is tried again;
+with USERs, whether each of them is in step, mailbox by mailbox. Its first line and its exit status are those
+of a Nagios plug-in: 0 all is well, 1 somebody is not in step or a change waits for longer than --warning, 2
+nothing follows the channel or a change waits for longer than --critical, 3 nothing ever has."""
 
 from __future__ import annotations
 
@@ -43,15 +47,33 @@ _TARGETS: dict[str, Callable[[Path, Callable[[str], None]], Target]] = {
 }
 
 
+_FORMS = ("text", "json")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("users", metavar="USER", nargs="*", help="or shared:NAME")
-    parser.add_argument("directory", metavar="DIR", help="where to; with %%u, %%n, %%d for trees in step")
-    parser.add_argument("--format", choices=tuple(_TARGETS), default="maildir")
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="where to; with %%u, %%n, %%d for trees in step"
+    )
+    parser.add_argument(
+        "--format", choices=(*_TARGETS, *_FORMS), help="default maildir; of --status: text (default) or json"
+    )
     standby.add_arguments(parser)
     add_log_arguments(parser)
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
+    words = [*args.users, *filter(None, [args.directory])]
+    if args.status:
+        if args.update or args.everybody or args.follow or args.anew or args.format in _TARGETS:
+            raise UsageError("export: --status takes USERs, -n, --format text or json, and nothing else")
+        return standby.show_status(args, words, context)
+    if args.format in _FORMS:
+        raise UsageError(f"export: --format {args.format} is of --status")
+    if not words:
+        raise UsageError("export: where to? DIR is lacking")
+    args.users, args.directory = words[:-1], words[-1]
+    args.format = args.format or "maildir"
     if args.update or args.everybody or args.follow:
         if args.format != "maildir":
             raise UsageError("export: what is kept in step are Maildirs")

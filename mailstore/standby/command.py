@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ from cyrus_sync.mailstore.rounds import Rounds
 from cyrus_sync.mailstore.standby.follower import Follower, Trees, hint
 from cyrus_sync.mailstore.standby.places import check_pattern, place_of
 from cyrus_sync.mailstore.standby.standing import told
+from cyrus_sync.mailstore.standby.status import LOCK, Thresholds, look, render
 
 CHANNEL = "standby"
 KEEP = "7d"
@@ -59,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"for how long deleted folders and users are kept beside (12h, 30d); default {KEEP}",
     )
     parser.add_argument("-j", "--jobs", metavar="N", type=int, default=4, help="users at a time; default 4")
+    parser.add_argument(
+        "--status", action="store_true", help="how --follow fares, or USERs; exit status fit for Nagios"
+    )
+    parser.add_argument(
+        "--warning", metavar="N", default="60", help="with --status: seconds that a change may wait (60)"
+    )
+    parser.add_argument("--critical", metavar="N", default="600", help="the same (600)")
 
 
 def run(args: argparse.Namespace, context: StoreContext) -> int:
@@ -67,7 +77,7 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         raise UsageError("export: --anew is not for --follow: it is done once, with --update or -A")
     if args.everybody and (args.update or args.follow or args.users):
         raise UsageError("export: -A goes with DIR alone")
-    pattern = args.directory
+    pattern: str = args.directory
     if args.update and not args.users:
         raise UsageError("export: --update takes USERs, or -A all of them")
     if args.jobs < 1:
@@ -82,8 +92,32 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
     trees = Trees(store, _places(pattern, named), keep, lambda owner, text: _notice(context, owner, text))
     with ThreadPoolExecutor(args.jobs) as pool:
         if args.follow:
-            return _follow(args.channel, context.config, trees, named, pool)
+            where = str(Path(pattern).absolute())
+            return _follow(trees, named, pool, channel=args.channel, config=context.config, directory=where)
         return _once(context, trees, store, named, pool, anew=args.anew)
+
+
+def show_status(args: argparse.Namespace, names: list[str], context: StoreContext) -> int:
+    """``--status``: print how the channel fares, or these users; the exit status of a Nagios plug-in."""
+    thresholds = Thresholds(_seconds("--warning", args.warning), _seconds("--critical", args.critical))
+    owners = [context.owner(name) for name in dict.fromkeys(names)]
+    found = look(
+        log_path(context.config, args.channel),
+        owners,
+        lambda: context.store(readonly=True),
+        context.owner_name,
+        thresholds,
+    )
+    width = shutil.get_terminal_size().columns if context.stdout.isatty() else 200
+    context.print(json.dumps(found, indent=2) if args.format == "json" else render(found, width))
+    return int(found["exit_status"])
+
+
+def _seconds(option: str, typed: str) -> int:
+    try:
+        return values.duration(typed, "s")
+    except ValueError as error:
+        raise UsageError(f"export: {option}: {error}") from None
 
 
 def _places(pattern: str, named: list[Owner]) -> Callable[[Owner], Path]:
@@ -147,11 +181,13 @@ def _once(
 
 
 def _follow(
-    channel: str,
-    config: Config,
     trees: Trees,
     named: list[Owner],
     pool: ThreadPoolExecutor,
+    *,
+    channel: str,
+    config: Config,
+    directory: str,
 ) -> int:
     import sdnotify
 
@@ -165,6 +201,7 @@ def _follow(
         lambda owner: owner in wanted if wanted else owner.kind == "user",
         pool,
         status=lambda text: systemd.notify(f"STATUS={text}"),
+        directory=directory,
     )
     with _channel_of_ours(log_path(config, channel).parent):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -199,7 +236,7 @@ def _check_channel(config: Config, channel: str) -> None:
 @contextmanager
 def _channel_of_ours(directory: Path) -> Iterator[None]:
     """One process follows a channel."""
-    path = directory / "standby.lock"
+    path = directory / LOCK
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

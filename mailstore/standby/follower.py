@@ -25,7 +25,7 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.lines import LogLine, parse_lines
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.mailstore.standby.aside import purge
-from cyrus_sync.mailstore.standby.standing import Standing
+from cyrus_sync.mailstore.standby.standing import MOST_NAMED, NotInStep, Standing
 from cyrus_sync.mailstore.standby.tree import Tree, WrittenTo
 
 _log = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ class Follower:
     pool: ThreadPoolExecutor
     stop: threading.Event = field(default_factory=threading.Event)
     status: Callable[[str], None] = lambda _text: None
+    directory: str = ""
+    """Where the trees are, as it was typed."""
     troubles: dict[Owner, Trouble] = field(default_factory=dict)
     sweep_now: bool = True
     brought: int = 0
@@ -118,14 +120,18 @@ class Follower:
 
     def standing(self) -> Standing:
         """How far it is. May be asked in any thread."""
-        troubles = list(self.troubles.values())
-        since = [trouble.since for trouble in troubles]
+        troubles = list(self.troubles.items())
+        since = [trouble.since for _, trouble in troubles]
         if self._behind is not None:
             since.append(self._behind)
         return Standing(
             updated=self.trees.clock(), pid=os.getpid(), brought=self.brought, failures=self.failures,
             waiting=self._waiting, not_in_step=len(troubles), oldest=min(since, default=None),
-            swept=self._swept, sweeping=self._sweeping,
+            swept=self._swept, sweeping=self._sweeping, directory=self.directory,
+            named=tuple(
+                NotInStep(owner.kind, owner.name, one.reason, one.tries, one.since, one.due)
+                for owner, one in troubles[:MOST_NAMED]
+            ),
         )  # fmt: skip
 
     def run(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,19 @@ CREATE TABLE IF NOT EXISTS lacking (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 PRAGMA user_version = 1; """
 _VERSION = 1
+
+
+def in_step_of(root: Path) -> dict[str, int] | None:
+    """Up to which modseq each mailbox is in step in the tree `root`, by uniqueid; None where no ledger is.
+    Changes nothing. Raises `StoreError`."""
+    path = root / NAME
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            return dict(db.execute("SELECT uniqueid, modseq FROM folders").fetchall())
+    except sqlite3.Error as error:
+        raise _trouble(path, error) from error
 
 
 class Entry(NamedTuple):

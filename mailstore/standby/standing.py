@@ -1,7 +1,7 @@
 """How far behind the Maildirs are that a standby Dovecot serves: a file that people and monitoring read.
 
 ``standby.json`` beside the action log of the channel, replaced as a whole every few seconds, and told to
-Prometheus. Times are in Unix seconds. Users are counted here, the log names them.
+Prometheus. Times are in Unix seconds. `status` shows it to people.
 """
 
 from __future__ import annotations
@@ -28,6 +28,21 @@ NAME = "standby.json"
 WRITE_EVERY = 5.0
 """Seconds between two versions of the file."""
 
+MOST_NAMED = 1000
+"""So many of those who are not in step are in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotInStep:
+    """An owner who failed: why, how often in a row, since when he is not in step, when he is tried again."""
+
+    kind: str
+    name: str
+    reason: str
+    tries: int
+    since: float
+    due: float
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -47,14 +62,25 @@ class Standing:
     swept: float
     """When all users were last looked at; 0.0 for never since the start."""
     sweeping: bool
+    directory: str = ""
+    """Where the trees are, as it was typed."""
+    named: tuple[NotInStep, ...] = ()
+    """Who failed, `MOST_NAMED` of them."""
 
     @classmethod
     def of_json(cls, found: Any) -> Standing:
         """ValueError, TypeError or KeyError for what is none."""
-        known = {one.name: found[one.name] for one in fields(cls)}
+        known = {one.name: found[one.name] for one in fields(cls) if one.name not in ("directory", "named")}
         if not all(isinstance(value, int | float | None) for value in known.values()):
             raise TypeError("not a standing")
-        return cls(**known)
+        named = tuple(
+            NotInStep(
+                str(one["kind"]), str(one["name"]), str(one["reason"]), int(one["tries"]),
+                float(one["since"]), float(one["due"]),
+            )
+            for one in found.get("named", ())
+        )  # fmt: skip
+        return cls(**known, directory=str(found.get("directory", "")), named=named)
 
 
 def read_standing(path: Path) -> Standing | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,17 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from cyrus_sync.common.errors import MailboxLocked
+from cyrus_sync.common.errors import MailboxLocked, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.common.synclog.writer import log_path
 from cyrus_sync.mailstore.standby.aside import purge
+from cyrus_sync.mailstore.standby.command import _channel_of_ours
 from cyrus_sync.mailstore.standby.dotlock import dot_locked
 from cyrus_sync.mailstore.standby.follower import Follower, Trees
 from cyrus_sync.mailstore.standby.ledger import Ledger
 from cyrus_sync.mailstore.standby.places import place_of
-from cyrus_sync.mailstore.standby.standing import read_standing
+from cyrus_sync.mailstore.standby.standing import read_standing, told
 from tests.deadlines import scaled, until
 from tests.forking import fork
 from tests.mailstore.conftest import MESSAGE, Result, Site
@@ -364,12 +367,13 @@ def test_a_lock_of_dovecot_is_waited_for_and_one_of_the_dead_is_broken(tmp_path:
 # -- following
 
 
-def follower(site: Site, **more: object) -> Follower:
+def follower(site: Site, directory: str = "") -> Follower:
     store = open_store(site.config(), readonly=True)
     trees = Trees(store, lambda owner: site.path / "vmail" / owner.name, 86400, lambda _owner, _text: None)
     log = SyncLog(log_path(site.config(), "standby"))
     everybody = lambda: [Owner("user", "alice"), Owner("user", "bruno")]  # noqa: E731
-    return Follower(trees, log, everybody, lambda owner: owner.kind == "user", ThreadPoolExecutor(2))
+    pool = ThreadPoolExecutor(2)
+    return Follower(trees, log, everybody, lambda owner: owner.kind == "user", pool, directory=directory)
 
 
 def test_who_is_named_in_the_log_is_followed_and_a_failure_is_tried_again(alice: Site) -> None:
@@ -465,9 +469,70 @@ def test_the_command_follows_until_a_signal(alice: Site) -> None:
     assert found is not None and found.brought >= 1 and found.oldest is None
 
 
+@pytest.mark.covers("mailstore: commands and options", "export --status")
+def test_the_status_says_who_is_not_in_step_and_why_fit_for_nagios(alice: Site) -> None:
+    def status(*words: str) -> tuple[int, str, list[list[str]]]:
+        done = alice.run("export", "--status", *words)
+        rows = [re.split("  +", line) for line in done.lines if "  " in line][1:]
+        return done.status, done.lines[0], rows
+
+    assert status() == (
+        3,
+        "STANDBY UNKNOWN - nothing has followed the channel standby: mailstore export --follow does",
+        [],
+    )
+    alice.ok("create", "user/bruno")
+    one, config = follower(alice, str(alice.path / "vmail")), alice.config()
+    directory = log_path(config, "standby").parent
+
+    def write() -> None:
+        with told(one.standing, config, directory):
+            """Once at its end at the latest."""
+
+    with _channel_of_ours(directory):
+        write()
+        assert "not all users were looked at yet" in status()[1]
+        worker = threading.Thread(target=one.run)
+        worker.start()
+        until(
+            lambda: one.standing().swept and not one.log.path.exists(),
+            "all are looked at, and the log is done",
+        )
+        one.stop.set()
+        worker.join()
+        write()
+        assert status()[:2] == (0, "STANDBY OK - all are in step")
+        assert status("alice", "bruno")[2] == [
+            ["alice", "in step", "0 of 3 mailboxes", "-", "-", "-", "-"],
+            ["bruno", "in step", "0 of 1 mailboxes", "-", "-", "-", "-"],
+        ]
+        alice.deliver("alice", 1)
+        patient = ("--warning", "1h", "--critical", "2h")
+        assert status("alice", *patient)[:2] == (0, "STANDBY OK - alice is behind"), "for a moment"
+        assert status("--warning", "0", "--critical", "1h", "alice")[:2] == (
+            1,
+            "STANDBY WARNING - alice is behind",
+        )
+        assert status("--critical", "0")[0] == 2
+        assert status("alice")[2][0][:3] == ["alice", "behind", "1 of 3 mailboxes"]
+        assert status("carol")[:2] == (3, "STANDBY UNKNOWN - carol is not here")
+        one._failed(Owner("user", "alice"), StoreError("somebody has written"))
+        write()
+        number, line, (row,) = status(*patient)
+        assert (number, line) == (1, "STANDBY WARNING - 1 user is not in step")
+        assert row[:3] == ["alice", "not in step", "-"] and row[4] == "1" and row[6] == "somebody has written"
+        (user,) = json.loads(alice.run("export", "--status", "--format", "json", "alice").out)["users"]
+        assert (user["state"], user["behind"], user["tries"]) == ("not in step", ["user.alice"], 1)
+    assert status()[0] == 2 and "no mailstore export --follow is running" in status()[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--status", "--update", "alice", "x"], "--status takes USERs"),
+        (["--status", "--warning", "soon"], "--warning: 'soon' is not a duration"),
+        (["--format", "json", "alice", "x"], "is of --status"),
+        ([], "DIR is lacking"),
         (["--follow", "--anew", "x"], "--anew is not for --follow"),
         (["-A", "alice", "x"], "-A goes with DIR alone"),
         (["--update", "x"], "takes USERs"),

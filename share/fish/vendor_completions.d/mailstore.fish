@@ -115,7 +115,7 @@ complete -c mailstore -n '__fish_seen_subcommand_from reconstruct' -s n -l dry-r
 complete -c mailstore -n __fish_use_subcommand -a export -d 'write a user\'s mail as a Maildir++ or as mbox files, or keep Maildirs in step for a Dovecot'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s h -l help -d 'show this help message and exit'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -F
-complete -c mailstore -n '__fish_seen_subcommand_from export' -l format -x -a 'maildir mbox'
+complete -c mailstore -n '__fish_seen_subcommand_from export' -l format -x -a 'maildir mbox text json' -d 'default maildir; of --status: text (default) or json'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -l update -d 'bring the Maildirs of USERs in step, once'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s A -l everybody -d 'those of all users, once'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -l follow -d 'then go on, as the action log says; without USER, all users'
@@ -123,6 +123,9 @@ complete -c mailstore -n '__fish_seen_subcommand_from export' -l anew -d 'with -
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s n -x -d 'follow this one; default standby'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -l keep -x -d 'for how long deleted folders and users are kept beside (12h, 30d); default 7d'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s j -l jobs -x -d 'users at a time; default 4'
+complete -c mailstore -n '__fish_seen_subcommand_from export' -l status -d 'how --follow fares, or USERs; exit status fit for Nagios'
+complete -c mailstore -n '__fish_seen_subcommand_from export' -l warning -x -d 'with --status: seconds that a change may wait (60)'
+complete -c mailstore -n '__fish_seen_subcommand_from export' -l critical -x -d 'the same (600)'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s v -d 'log more'
 complete -c mailstore -n '__fish_seen_subcommand_from export' -s e -d 'log to stderr, not to syslog (so on a terminal anyway)'
 complete -c mailstore -n __fish_use_subcommand -a restore -d 'write a user or mailboxes of this store into a csync server, showing first what it will do'
