@@ -1,4 +1,4 @@
-"""What a server tells of folders besides their messages: rights, annotations, what they are for, quotas.
+"""What a server tells of folders besides their messages: rights, annotations, what they are for.
 
 None of it shows in a folder's counters, so all of it is asked for. What a server does not tell is left as it
 is here."""
@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.identity import annotation_values
-from cyrus_sync.common.model import QUOTA_RESOURCES, UNLIMITED, Annotation, MailboxState
-from cyrus_sync.common.names import Owner, inbox_of, login_of
-from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
+from cyrus_sync.common.model import Annotation, MailboxState
+from cyrus_sync.common.names import Owner, login_of
+from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.pull.answers import octets, parsed
 from cyrus_sync.pull.connection import Large
 from cyrus_sync.pull.errors import Refused
-from cyrus_sync.pull.folder import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.folders import Folder
 from cyrus_sync.pull.listing import Listing
+from cyrus_sync.pull.pulled import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.session import Session
 
 SPECIAL_USE = "/specialuse"
@@ -166,49 +164,6 @@ class About:
             for name in sorted(there - listing.subscribed):
                 writer.subscribe(name, False)
         self._done.besides += 1
-
-    # -- quotas (RFC 9208)
-
-    def quota(self) -> None:
-        """The limits of the root that the INBOX is in become those of the user's own."""
-        if not self._session.offers("QUOTA"):
-            return
-        try:
-            answers = self._session.command("GETQUOTAROOT", b"INBOX")
-        except Refused:
-            return
-        limits = self._limits(answers)
-        owner, root = Owner("user", self._userid), inbox_of(self._userid)
-        with self._store.read(owner) as reader:
-            there = reader.quota(root)
-        if (there.limits if there is not None else None) == (limits or None):
-            return
-        with self._store.write(owner, timeout=LOCK_TIMEOUT) as writer:
-            self._set(writer, root, limits)
-
-    def _set(self, writer: MailWriter, root: str, limits: dict[str, int]) -> None:
-        try:
-            with writer.savepoint():
-                writer.set_quota(root, limits or None)
-            self._done.besides += 1
-        except ReplyError as error:
-            self._done.troubles.append(f"quota limits are left out: {error}")
-
-    def _limits(self, answers: dict[str, Any]) -> dict[str, int]:
-        """By resource; the lowest, where several roots limit one."""
-        found: dict[str, int] = {}
-        for words in parsed(answers.get("QUOTA", [])):
-            for resource, limit in _resources(words[1] if len(words) > 1 else ()):
-                if resource in QUOTA_RESOURCES and 0 <= limit < UNLIMITED:
-                    found[resource] = min(limit, found.get(resource, limit))
-        return found
-
-
-def _resources(words: Any) -> Iterator[tuple[str, int]]:
-    """Names and limits out of ``(STORAGE used limit ...)``."""
-    for name, limit in zip(words[::3], words[2::3], strict=False):
-        if isinstance(limit, int):
-            yield octets(name).decode("ascii", "replace").upper(), limit
 
 
 def _entries(acl: str) -> Iterator[tuple[str, str]]:

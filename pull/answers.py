@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -167,6 +167,12 @@ def octets(word: Any) -> bytes:
     if word is None:
         return b"NIL"
     return str(word).encode() if isinstance(word, int) else bytes(word)
+
+
+def number_told(answers: Mapping[str, Sequence[Line]], name: str) -> int:
+    """``EXISTS``, ``UIDVALIDITY`` and their like, as they were told last; 0 where they were not."""
+    lines = (line for line in reversed(answers.get(name, ())) if isinstance(line, bytes) and line.isdigit())
+    return next((int(line) for line in lines), 0)
 
 
 def pairs(words: Sequence[Any]) -> dict[str, Any]:

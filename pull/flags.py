@@ -13,9 +13,10 @@ _KEYWORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]{1,1000}")
 
 class Keywords:
     """The keywords of one mailbox, as far as there is room for them. `left_out`: those for which there is
-    none, and those that are none."""
+    none, and those that are none. Without `seen` \\Seen is no flag of the mailbox's (`SeenElsewhere`)."""
 
-    def __init__(self, known: Sequence[str]) -> None:
+    def __init__(self, known: Sequence[str], *, seen: bool = True) -> None:
+        self._ignored = (b"\\recent",) if seen else (b"\\recent", b"\\seen")
         self._slots = {name.lower(): name for name in known}
         self.left_out: set[str] = set()
 
@@ -24,11 +25,11 @@ class Keywords:
         system: set[str] = set()
         keywords: dict[str, str] = {}
         for word in flags.split():
-            known = _SYSTEM.get(word.lower())
-            if known:
-                system.add(known)
-            elif word.lower() == b"\\recent":
+            low = word.lower()
+            if low in self._ignored:
                 continue
+            if known := _SYSTEM.get(low):
+                system.add(known)
             elif (name := self._kept(word)) is not None:
                 keywords.setdefault(name.lower(), name)
         return " ".join([*_in_order(system), *keywords.values()])

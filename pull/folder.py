@@ -7,65 +7,24 @@ under its name, out of the messages that are here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from cyrus_sync.common.errors import ProtocolError, ReplyError, StoreError
 from cyrus_sync.common.identity import same_flags
 from cyrus_sync.common.model import MAX_UID, MailboxState, MessageBody
 from cyrus_sync.common.numbers import number_set
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
-from cyrus_sync.pull.answers import Fetched, fetched, seconds, uids_of
-from cyrus_sync.pull.bodies import Batch, Bodies, as_body, search
-from cyrus_sync.pull.connection import Line
+from cyrus_sync.pull.answers import Fetched, fetched, seconds
+from cyrus_sync.pull.bodies import Batch, Bodies, as_body
 from cyrus_sync.pull.errors import ServerTrouble
 from cyrus_sync.pull.flags import Keywords
 from cyrus_sync.pull.folders import Counters, Folder
 from cyrus_sync.pull.memory import Memory, Remembered, note_of
+from cyrus_sync.pull.notes import MessageNotes
+from cyrus_sync.pull.pulled import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.session import Session
-
-LOCK_TIMEOUT = 60.0
-_WALK = 20000
-"""UIDs whose flags are asked for at once."""
-
-
-@dataclass
-class Pulled:
-    """What was done. `messages` came over the line (`octets` in all), `moved` were here already."""
-
-    userid: str
-    messages: int = 0
-    octets: int = 0
-    moved: int = 0
-    flags: int = 0
-    expunged: int = 0
-    folders: int = 0
-    besides: int = 0
-    """Other things that changed: subscriptions, rights, annotations, quotas, scripts."""
-    alone: bool = False
-    """Whether single folders were looked at, and not the list of all."""
-    troubles: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was written."""
-        return bool(
-            self.messages or self.moved or self.flags or self.expunged or self.folders or self.besides
-        )
-
-
-_Said = dict[str, list[Line]]
-
-
-class _Delta(NamedTuple):
-    """What the server says of messages up to our LAST_UID."""
-
-    flags: Mapping[int, bytes]
-    gone: frozenset[int]
-    unknown: frozenset[int]
-    """UIDs that it has and that we lack."""
+from cyrus_sync.pull.there import Delta, There
 
 
 class FolderPull:
@@ -89,6 +48,9 @@ class FolderPull:
         self._done = done
         self._delayed = delayed
         self._check = check
+        self._own = folder.owner.kind == "user"
+        self._there = There(session, store, folder, check)
+        self._notes = MessageNotes(session, store, folder, done, check)
         self._known = memory.folders().get(folder.shown)
         self._missing: dict[int, str] = {}
         self._guids: dict[int, bytes] = {}
@@ -101,18 +63,19 @@ class FolderPull:
         `MailboxLocked`; `ServerTrouble` for what concerns it alone."""
         mailbox = self._mailbox()
         known = self._known if self._known is not None and self._known.is_of(mailbox) else None
-        self._keywords = Keywords(mailbox.userflags)
-        now, said = self._open(known)
-        self._new = self._above(mailbox.last_uid, now)
-        delta = self._delta(mailbox, known, now, said)
+        self._keywords = Keywords(mailbox.userflags, seen=self._own)
+        now, said = self._there.open(known)
+        self._new = self._there.above(mailbox.last_uid, now)
+        delta = self._there.delta(mailbox, known, now, said, len(self._new))
         self._apply(mailbox, delta)
         tried = self._known.missing if self._known is not None else frozenset()
-        late = sorted(delta.unknown | self._lacking(mailbox, tried.intersection(self._still(tried))))
+        late = sorted(delta.unknown | self._lacking(mailbox, tried.intersection(self._there.still(tried))))
         distrusted = self._known.distrusted if self._known is not None else False
         if late and self._late(mailbox, late):
             distrusted |= bool(delta.unknown - tried - self._expunged)
-            self._new = self._above(0, now)
+            self._new = self._there.above(0, now)
         self._arrive(self._new)
+        self._notes.bring(sorted(delta.flags.keys() | set(self._new) - self._missing.keys()))
         return self._end(now, distrusted)
 
     # -- the mailbox
@@ -147,104 +110,7 @@ class FolderPull:
         self._done.folders += 1
         return made
 
-    # -- what the server has
-
-    def _open(self, known: Remembered | None) -> tuple[Counters, _Said]:
-        words = [self._folder.wire]
-        if self._session.qresync and known is not None and known.counters.modseq:
-            words.append(b"(QRESYNC (%d %d))" % (known.counters.uidvalidity, known.counters.modseq))
-        elif self._session.condstore:
-            words.append(b"(CONDSTORE)")
-        answers = self._session.command("EXAMINE", *words)
-        told = {
-            name: next(
-                (
-                    int(line)
-                    for line in reversed(answers.get(name, []))
-                    if isinstance(line, bytes) and line.isdigit()
-                ),
-                0,
-            )
-            for name in ("UIDVALIDITY", "UIDNEXT", "EXISTS", "HIGHESTMODSEQ")
-        }
-        now = Counters(*told.values())
-        expected = self._folder.counters
-        if expected is None or now.uidvalidity != expected.uidvalidity:
-            raise ServerTrouble("UIDVALIDITY has changed meanwhile")
-        if not now.uidnext:
-            now = now._replace(uidnext=expected.uidnext)
-        return now, answers
-
-    def _reopen(self) -> None:
-        self._open(None)
-
-    def _delta(self, mailbox: MailboxState, known: Remembered | None, now: Counters, said: _Said) -> _Delta:
-        """What is said since the last pull, if it accounts for as many messages as there are; else what a
-        walk through all of them shows."""
-        last = mailbox.last_uid
-        if not last:
-            return _Delta({}, frozenset(), frozenset())
-        with self._store.read(self._folder.owner) as reader:
-            live = set(reader.live_uids(mailbox.uniqueid))
-        if known is not None and known.counters.modseq and now.modseq and not known.distrusted:
-            found = self._since(known, live, last, said)
-            below = len(live) - len(found.gone) + len(found.unknown) + len(known.missing)
-            if below + len(self._new) == now.messages:
-                return found
-        return self._walk(live, last)
-
-    def _since(self, known: Remembered, live: set[int], last: int, said: _Said) -> _Delta:
-        """What has changed since the modseq of the last pull."""
-        gone: set[int] = set()
-        if self._session.qresync:
-            for line in said.get("VANISHED", []):
-                if isinstance(line, bytes):
-                    for run in uids_of(line.removeprefix(b"(EARLIER) ")):
-                        short = len(run) < len(live)
-                        gone |= live.intersection(run) if short else {uid for uid in live if uid in run}
-        else:
-            since = b"(CHANGEDSINCE %d)" % known.counters.modseq
-            said = self._session.command("UID", b"FETCH", b"1:%d" % last, b"(UID FLAGS)", since)
-            gone = live.difference(search(self._session, b"UID 1:%d" % last))
-        flags = {
-            one.uid: one.flags
-            for one in fetched(said.get("FETCH", []))
-            if one.uid <= last and one.flags is not None and one.uid not in gone
-        }
-        return _Delta(
-            {uid: text for uid, text in flags.items() if uid in live},
-            frozenset(gone),
-            frozenset(flags.keys() - live - known.missing),
-        )
-
-    def _walk(self, live: set[int], last: int) -> _Delta:
-        """The flags of all messages."""
-        flags: dict[int, bytes] = {}
-        uids = search(self._session, b"UID 1:%d" % last)
-        uids = [uid for uid in uids if uid <= last]
-        for at in range(0, len(uids), _WALK):
-            self._check()
-            part = b"%d:%d" % (uids[at], uids[min(at + _WALK, len(uids)) - 1])
-            for one in fetched(self._session.command("UID", b"FETCH", part, b"(UID FLAGS)").get("FETCH", [])):
-                if one.flags is not None:
-                    flags[one.uid] = one.flags
-        there = set(uids)
-        return _Delta(
-            {uid: text for uid, text in flags.items() if uid in live},
-            frozenset(live - there),
-            frozenset(there - live),
-        )
-
-    def _above(self, last: int, now: Counters) -> list[int]:
-        """UIDs above `last`, ascending."""
-        if not now.messages:
-            return []
-        found = search(self._session, b"UID %d:*" % (last + 1) if last else b"ALL")
-        return [uid for uid in found if uid > last]  # the last message always answers to n:*
-
-    def _still(self, uids: Iterable[int]) -> list[int]:
-        wanted = sorted(uids)
-        return search(self._session, b"UID " + number_set(wanted)) if wanted else []
+    # -- what was not given before
 
     def _lacking(self, mailbox: MailboxState, uids: frozenset[int]) -> frozenset[int]:
         """Those of them that are not here: one that was not given may have come by another pull."""
@@ -256,7 +122,7 @@ class FolderPull:
 
     # -- into our mailbox
 
-    def _apply(self, mailbox: MailboxState, delta: _Delta) -> None:
+    def _apply(self, mailbox: MailboxState, delta: Delta) -> None:
         """Flags, and what was expunged."""
         if not delta.flags and not delta.gone:
             return
@@ -282,7 +148,7 @@ class FolderPull:
     def _late(self, mailbox: MailboxState, late: Sequence[int]) -> bool:
         """Messages below our LAST_UID. Where one can be had now, the mailbox begins anew, for all of them:
         True."""
-        bodies = Bodies(self._session, self._reopen)
+        bodies = Bodies(self._session, self._there.reopen)
         had: list[int] = []
         with closing(bodies.batches(late)) as batches:
             for batch in batches:
@@ -296,14 +162,14 @@ class FolderPull:
                 self._expunged.update(record.uid for record in records if record.expunged)
         with self._store.write(self._folder.owner, timeout=LOCK_TIMEOUT) as writer:
             made = writer.renew(mailbox.name, mailbox.uidvalidity, delayed=self._delayed)
-        self._keywords = Keywords(made.userflags)
+        self._keywords = Keywords(made.userflags, seen=self._own)
         self._done.folders += 1
         return True
 
     def _arrive(self, uids: Sequence[int]) -> None:
         """New messages, ascending."""
         uids = [uid for uid in uids if uid not in self._missing]
-        bodies = Bodies(self._session, self._reopen)
+        bodies = Bodies(self._session, self._there.reopen)
         identities = bool(self._session.message_item) and self._memory.knows_contents()
         before = self._session.octets
         with closing(bodies.batches(uids, lambda part: self._here(part, identities))) as batches:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cyrus_sync.common.errors import ReplyError
-from cyrus_sync.common.names import Owner, in_domain, inbox_of, owner_of, split_userid
+from cyrus_sync.common.names import Owner, check_userid, in_domain, inbox_of, owner_of, split_userid
 from cyrus_sync.common.newnames import check_new_name, fitting
 from cyrus_sync.common.utf7 import decode, encode
 from cyrus_sync.pull.answers import octets, pairs, parsed, quoted
@@ -38,9 +38,10 @@ _OBJECT = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 @dataclass
 class Listing:
     """All that one user sees. `subscribed` are names of mailboxes; `others` the prefixes, with their
-    separators, below which those of other users are, which are left out."""
+    separators, below which those of other users are: `theirs`, which are pulled with their owners."""
 
     folders: list[Folder] = field(default_factory=list)
+    theirs: list[Folder] = field(default_factory=list)
     subscribed: set[str] = field(default_factory=set)
     others: list[tuple[str, str]] = field(default_factory=list)
 
@@ -85,6 +86,9 @@ class Lister:
             if "\\subscribed" in flags:
                 listing.subscribed.add(found.name)
             if flags & {"\\noselect", "\\nonexistent"}:
+                continue
+            if found.owner.kind == "user" and found.owner.name != self._userid:
+                listing.theirs.append(found)
                 continue
             found.uses = frozenset(_SPELLING[one] for one in flags & _USES)
             found.counters, found.identity = counters.get(shown, (None, ""))
@@ -202,7 +206,7 @@ class Lister:
         return quoted(shown.encode("ascii"))
 
     def _place(self, shown: str, names: _Namespaces) -> Folder | None:
-        """Where a folder belongs; None for another user's, and for one that has no place, which is told."""
+        """Where a folder belongs; None for one that has no place, which is told."""
         kind, rest, separator = "personal", shown, _separator(names)
         longest = -1
         for candidate, prefixes in zip(names._fields, names, strict=True):
@@ -211,15 +215,14 @@ class Lister:
                 if len(prefix) > longest and (shown.startswith(prefix) or shown == stem):
                     longest, kind, separator = len(prefix), candidate, its
                     rest = shown[len(prefix) :] if shown.startswith(prefix) else ""
-        if kind == "others":
-            return None
         if shown.upper() == "INBOX":
             kind, rest = "personal", "INBOX"
         levels = rest.split(separator) if separator and rest else [rest] if rest else []
         try:
             return self._folder(shown, kind, levels)
         except (ReplyError, ValueError) as error:
-            self._trouble(f"{shown}: folder left out: {error}")
+            if kind != "others":  # else it is told when its owner is pulled
+                self._trouble(f"{shown}: folder left out: {error}")
             return None
 
     def _folder(self, shown: str, kind: str, levels: list[str]) -> Folder | None:
@@ -230,6 +233,15 @@ class Lister:
                 return None  # the top of the namespace itself
             name = in_domain(domain, ".".join(fit))
             owner = Owner("shared", in_domain(domain, fit[0]))
+        elif kind == "others":
+            if not levels:
+                return None  # the top of the namespace itself
+            whose = levels[0] if "@" in levels[0] or not domain else f"{levels[0]}@{domain}"
+            below = [] if [level.upper() for level in levels[1:]] == ["INBOX"] else fit[1:]
+            if whose == self._userid:
+                return None  # he is shown his own elsewhere
+            name = ".".join([inbox_of(check_userid(whose)), *below])
+            owner = Owner("user", whose)
         else:
             inbox = inbox_of(self._userid)
             mine = [] if [level.upper() for level in levels] == ["INBOX"] else fit

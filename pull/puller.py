@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -22,13 +23,16 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.pull.about import About
 from cyrus_sync.pull.answers import load_lexer
 from cyrus_sync.pull.errors import HungUp, ServerTrouble
-from cyrus_sync.pull.folder import FolderPull, Pulled
+from cyrus_sync.pull.folder import FolderPull
 from cyrus_sync.pull.folders import Folder
+from cyrus_sync.pull.limits import Limits
 from cyrus_sync.pull.listing import Lister, Listing
 from cyrus_sync.pull.memory import Memory
 from cyrus_sync.pull.places import Place, Places
+from cyrus_sync.pull.pulled import Pulled
 from cyrus_sync.pull.renames import follow_names
 from cyrus_sync.pull.scripts import pull_scripts
+from cyrus_sync.pull.seen import SeenElsewhere
 from cyrus_sync.pull.session import Session, sieve_of
 from cyrus_sync.pull.sessions import Sessions
 from cyrus_sync.pull.settings import ImapSettings
@@ -233,6 +237,7 @@ class _Run:
         self._memories: dict[Owner, Memory] = {}
 
         self._lister = Lister(session, userid, self._trouble)
+        self._seen = SeenElsewhere(session, puller.store, userid, self.done, self._check)
 
     def go(self, thorough: bool, own: bool) -> None:
         """All of him, or without his `own` folders what he is shown."""
@@ -241,12 +246,13 @@ class _Run:
         listing = self._resuming(self._listing)
         owner = Owner("user", self._userid)
         about = About(session, self._puller.store, self._userid, self.done)
+        limits = Limits(session, self._puller.store, self.done)
         if own:
             mine = [folder for folder in listing.folders if folder.owner == owner]
             self._owner(owner, mine, about, thorough)
             self._resuming(lambda: about.subscriptions(listing))
             if thorough:
-                self._resuming(about.quota)
+                self._resuming(lambda: limits.bring(owner, mine, his=True))
         shared = [folder for folder in listing.folders if folder.owner != owner]
         self._puller.places.learn(self._userid, shared, listing.others)
         for one in sorted({folder.owner for folder in shared}):
@@ -254,6 +260,10 @@ class _Run:
                 if turn:
                     theirs = [folder for folder in shared if folder.owner == one]
                     self._owner(one, theirs, about, thorough)
+                    if thorough:
+                        self._resuming(functools.partial(limits.bring, one, theirs, his=False))
+        if thorough and own:
+            self._resuming(lambda: self._seen.bring([*shared, *listing.theirs]))
 
     def alone(self, names: Collection[str]) -> bool:
         """These mailboxes; False where one of them cannot be looked at by itself."""
@@ -284,6 +294,9 @@ class _Run:
         if told is None or told.uidvalidity != was.counters.uidvalidity or folder.identity != was.identity:
             return False
         self._folder(folder, ours, memory, None, thorough=False)
+        mine = Owner("user", self._userid)
+        if owner != mine and self._puller.store.exists(mine):
+            self._resuming(lambda: self._seen.bring([folder]))
         return True
 
     def _say_what_is_slow(self) -> None:

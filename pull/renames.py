@@ -11,9 +11,9 @@ from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.mailstore.following import in_turn
 from cyrus_sync.pull.answers import fetched, seconds
 from cyrus_sync.pull.errors import Refused
-from cyrus_sync.pull.folder import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.folders import Folder
 from cyrus_sync.pull.memory import Memory, Remembered, note_of
+from cyrus_sync.pull.pulled import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.session import Session
 
 _MAIL = frozenset("ei")

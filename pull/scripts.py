@@ -6,8 +6,8 @@ from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.sieve import check_name, name_of
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.pull.folder import LOCK_TIMEOUT, Pulled
 from cyrus_sync.pull.managesieve import Scripts
+from cyrus_sync.pull.pulled import LOCK_TIMEOUT, Pulled
 
 
 def pull_scripts(store: MailStore, userid: str, told: Scripts, done: Pulled) -> None:

@@ -182,6 +182,7 @@ class Session:
         elif self._says_dovecot():
             self.is_dovecot = True
             self.folder_item = self.message_item = b"X-GUID"
+            self.is_dovecot = True
         elif "X-GM-EXT-1" in offered:
             self.message_item = b"X-GM-MSGID"
 

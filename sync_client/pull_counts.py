@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cyrus_sync.common.classes import dataclass
 
 if TYPE_CHECKING:
-    from cyrus_sync.pull.folder import Pulled
+    from cyrus_sync.pull.pulled import Pulled
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from cyrus_sync.sync_client.turn import Turn
 from cyrus_sync.sync_client.work import Item, Kind
 
 if TYPE_CHECKING:
-    from cyrus_sync.pull.folder import Pulled
+    from cyrus_sync.pull.pulled import Pulled
     from cyrus_sync.pull.puller import Puller
 
 GRACE_SECONDS = 0.5

@@ -55,7 +55,7 @@ from cyrus_sync.sync_client.watch import FileWatch
 if TYPE_CHECKING:
     from cyrus_sync.pull.changes import Change
     from cyrus_sync.pull.events import Events
-    from cyrus_sync.pull.folder import Pulled
+    from cyrus_sync.pull.pulled import Pulled
     from cyrus_sync.pull.puller import Puller
     from cyrus_sync.pull.watcher import Watcher
     from cyrus_sync.sync_client.pull_figures import PullFigures

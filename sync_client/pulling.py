@@ -31,7 +31,7 @@ from cyrus_sync.sync_client.arguments import Arguments, Mode
 from cyrus_sync.sync_client.report import log, quoted
 
 if TYPE_CHECKING:
-    from cyrus_sync.pull.folder import Pulled
+    from cyrus_sync.pull.pulled import Pulled
     from cyrus_sync.pull.puller import Puller
 
 

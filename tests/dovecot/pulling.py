@@ -11,7 +11,7 @@ from typing import Any
 from cyrus_sync.common.names import Owner, is_deleted
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailReader, MailStore
-from cyrus_sync.pull.folder import Pulled
+from cyrus_sync.pull.pulled import Pulled
 from cyrus_sync.pull.puller import Puller
 from cyrus_sync.pull.settings import ImapSettings
 from tests.dovecot.dovecot import Mailbox, Message, names, view

@@ -101,6 +101,108 @@ def _on_one_line(cyrus: Cyrus, sidecar: Sidecar) -> None:
     puller.sessions.close()
 
 
+def annotations(sidecar: Sidecar) -> set[tuple[int, str, str, bytes]]:
+    """Those of alice's messages: UID, entry, user and value."""
+    with sidecar.reader("alice") as reader:
+        box = reader.mailbox("user.alice")
+        assert box is not None
+        records = [record for batch in reader.records(box.uniqueid) for record in batch]
+    return {
+        (one.uid, note.entry, note.userid, note.value)
+        for one in records
+        if not one.expunged
+        for note in one.annotations
+    }
+
+
+def seen(sidecar: Sidecar, user: str, owner: Owner, name: str) -> str:
+    """UIDs that `user` has seen in another's mailbox."""
+    with sidecar.store.read(owner) as reader:
+        box = reader.mailbox(name)
+    assert box is not None
+    with sidecar.reader(user) as reader:
+        found = reader.seen(box.uniqueid)
+    return found.seenuids if found is not None else ""
+
+
+def test_annotations_of_messages_roots_of_quotas_and_what_others_have_seen_come_too(
+    real_cyrus: None, tmp_path: Path
+) -> None:
+    bulletin, alice = Owner("shared", "bulletin"), Owner("user", "alice")
+    with Cyrus.running("finer") as cyrus:
+        cyrus.create_user("alice", "bob")
+        with cyrus.imap() as admin:
+            admin.ok("CREATE", "bulletin")
+            admin.ok("SETACL", "bulletin", "anyone", "lrsp")
+            for name in ("user/alice/Work", "user/alice/Work/Deep"):
+                admin.ok("CREATE", name)
+            admin.ok("SETACL", "user/alice/Work", "bob", "lrs")
+            for root, limits in {
+                "user/alice": "(STORAGE 5000)",
+                "user/alice/Work": "(STORAGE 300 MESSAGE 20)",
+                "bulletin": "(STORAGE 70)",
+            }.items():
+                admin.ok("SETQUOTA", root, limits)
+        for number in range(3):
+            cyrus.deliver(message(number), "alice", "+bulletin")
+        with cyrus.imap("alice") as imap:
+            imap.ok("APPEND", "INBOX/Work", message(9))
+            imap.ok("SELECT", "INBOX")
+            imap.ok("UID", "STORE", "1", "ANNOTATION", '(/comment (value.shared "all" value.priv "7"))')
+            imap.ok("UID", "STORE", "2", "ANNOTATION", "(/vendor/x/y (value.shared", b'a\r\n"b\xc3\xbc', "))")
+        for user, folder, uid in (
+            ("alice", "bulletin", "1:2"),
+            ("bob", "bulletin", "3"),
+            ("bob", "user/alice/Work", "1"),
+        ):
+            with cyrus.imap(user) as imap:
+                imap.ok("SELECT", folder)
+                imap.ok("UID", "STORE", uid, "+FLAGS", "(\\Seen)")
+        port = cyrus.ports["imap"]
+        settings = ImapSettings("127.0.0.1", port, master=ADMIN, password=PASSWORD, sieve_port=0)
+        sidecar = Sidecar(tmp_path, settings)
+        for user in ("alice", "bob"):
+            sidecar.pull(user)
+        first = {(2, "/vendor/x/y", "", b'a\r\n"b\xc3\xbc')}
+        assert annotations(sidecar) == first | {(1, "/comment", "", b"all"), (1, "/comment", "alice", b"7")}
+        with sidecar.reader("alice") as reader:
+            roots = {one.root: one.limits for one in reader.quotas()}
+        assert roots == {"user.alice": {"STORAGE": 5000}, "user.alice.Work": {"STORAGE": 300, "MESSAGE": 20}}
+        with sidecar.store.read(bulletin) as reader:
+            assert [(one.root, one.limits) for one in reader.quotas()] == [("bulletin", {"STORAGE": 70})]
+        assert seen(sidecar, "alice", bulletin, "bulletin") == "1:2"
+        assert seen(sidecar, "bob", bulletin, "bulletin") == "3"
+        assert seen(sidecar, "bob", alice, "user.alice.Work") == "1"
+        assert {
+            flag for one in sidecar.folders(bulletin)[("bulletin",)].messages for flag in one.flags
+        } == set()
+        assert not sidecar.pull("alice").changed and not sidecar.pull("bob").changed
+
+        with cyrus.imap("alice") as imap:
+            imap.ok("SELECT", "INBOX")
+            imap.ok("UID", "STORE", "1", "ANNOTATION", "(/comment (value.shared NIL))")
+            imap.ok("UID", "STORE", "3", "ANNOTATION", '(/comment (value.priv "new"))')
+            imap.ok("SELECT", "bulletin")
+            imap.ok("UID", "STORE", "1", "-FLAGS", "(\\Seen)")
+        with cyrus.imap() as admin:
+            admin.ok("SETQUOTA", "user/alice", "()")
+            admin.ok("SETQUOTA", "user/alice/Work/Deep", "(MESSAGE 5)")
+        sidecar.pull("alice")
+        assert annotations(sidecar) == first | {
+            (1, "/comment", "alice", b"7"),
+            (3, "/comment", "alice", b"new"),
+        }
+        assert seen(sidecar, "alice", bulletin, "bulletin") == "2"
+        with sidecar.reader("alice") as reader:
+            roots = {one.root: one.limits for one in reader.quotas() if one.limits}
+        assert roots == {
+            "user.alice.Work": {"STORAGE": 300, "MESSAGE": 20},
+            "user.alice.Work.Deep": {"MESSAGE": 5},
+        }
+        assert not sidecar.pull("alice").changed
+        sidecar.close()
+
+
 def test_a_real_cyrus_tells_of_inboxes_by_idle(real_cyrus: None, tmp_path: Path) -> None:
     with Cyrus.running("watched", {"imapidlepoll": "1"}) as cyrus:
         cyrus.create_user("alice")

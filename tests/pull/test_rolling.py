@@ -387,7 +387,7 @@ def test_lines_of_folders_look_at_these_alone(loop: Loop, server: FakeImap) -> N
     loop.do(loop.engine.mailboxes(["user.alice.Work"]))
     loop.do(loop.engine.mailboxes(["News"]))
     assert [one.messages for one in loop.pulled] == [0, 1, 1]
-    assert (server.count("LIST"), server.count("EXAMINE"), server.count("STATUS")) == (0, 2, 2)
+    assert (server.count("LIST"), server.count("EXAMINE"), server.count("STATUS")) == (0, 3, 2)
     loop.do(loop.engine.sub("alice", "user.alice"))
     assert loop.pulled[-1].messages == 1
 
