@@ -170,7 +170,7 @@ def sites(tmp_path: Path, database: str) -> Iterator[Sites]:
 
 
 @pytest.mark.covers("mailstore: commands and options", "fleet move-in")
-def test_a_user_goes_in_and_comes_out_and_is_the_same(sites):
+def test_a_user_goes_in_and_comes_out_and_is_the_same(sites, caplog):
     sites.begin()
     assert not sites.check([0])
     with pytest.raises(Elsewhere):
@@ -194,6 +194,8 @@ def test_a_user_goes_in_and_comes_out_and_is_the_same(sites):
         assert numbers(store) == [0, 1, 2, 3], "nothing of it needs the fleet"
     with pytest.raises(StoreError, match="not stored"):
         move_in(sites.mover, Owner("user", "nobody"), 5)
+    move_in(sites.mover, ALICE, 5)
+    assert sites.check([0, 1, 2, 3]) and caplog.text == "", "nobody takes the way out for a failover"
 
 
 class Killed(BaseException):
@@ -259,6 +261,22 @@ def test_a_move_is_cut_off_at_each_act_and_the_same_command_ends_it(sites, carri
         assert problems(sites.here) == []
     assert further >= 5
     assert not sites.check([1], BOB), "nobody else was touched"
+
+
+def test_who_was_read_on_his_way_is_not_taken_to_be_there_still(sites):
+    """A mover is killed, and PostgreSQL carries out its statement later."""
+    sites.begin()
+    for further in itertools.count():
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            cut = Cut(patch, further, carried_out=False)
+            move_in(sites.mover, ALICE, 5)
+        if sites.names() == [".leaving-alice"]:
+            break
+        move_out(sites.mover, ALICE, 5)
+    assert numbers(sites.here) == [0] and cut.late is not None
+    cut.late()
+    add(sites.there, 5)
+    assert numbers(sites.here) == [0, 5]
 
 
 def test_readers_and_writers_of_both_machines_go_on_meanwhile(sites):
