@@ -105,12 +105,26 @@ class Member:
             if member.signs:
                 member.sign_operations()
             try:
-                yield member
+                with member.ended():
+                    yield member
             except sqlite3.Error as error:
                 raise StoreError(f"cannot use the operations log {log.db.path}: {error}") from error
-            finally:
-                member.publish()
-                member.generation.end()
+
+    @contextlib.contextmanager
+    def ended(self) -> Iterator[None]:
+        """What a command leaves behind for others, whatever became of it. Where it failed, nothing that fails
+        here, too (as on a full disk), takes the place of the reason."""
+        try:
+            yield
+        except BaseException:
+            self.publish()
+            if self.generation is not None:
+                with contextlib.suppress(sqlite3.Error, CyrusSyncError, OSError):
+                    self.generation.end()
+            raise
+        self.publish()
+        if self.generation is not None:
+            self.generation.end()
 
     def progress(self, title: str, total: int) -> contextlib.AbstractContextManager[Meter]:
         """How far long work on `total` operations has come."""

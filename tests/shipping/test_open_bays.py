@@ -322,6 +322,7 @@ def test_digest_and_size_are_those_of_no_link(hosts: tuple[Host, ...], secret: P
         measured(order, outgoing / "p")
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "31")
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_root_sends_data_and_orders_of_different_owners_where_only_they_can_have_put_them(pair: Pair) -> None:
     boston, hub = pair

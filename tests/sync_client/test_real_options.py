@@ -176,6 +176,7 @@ def test_s_replicates_meta_data_only(pair):
     assert pair.replica.messages("alice") == 0
 
 
+@pytest.mark.covers("What the manual pages of sync_server and sync_client promise", "67")
 def test_s_replicates_scripts_between_ends_that_have_them_as_messages(pair):
     pair.master.create("alice")
     assert pair.run("-u", "alice").process.returncode == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cyrus_sync.common.errors import StoreCorrupt
-from cyrus_sync.common.files import sync_directory
+from cyrus_sync.common.files import named, sync_directory, sync_file
 from cyrus_sync.common.stores.native.layout import far_name, pack_name
 
 log = logging.getLogger(__name__)
@@ -124,10 +124,11 @@ class PackWriter:
             self._open()
         view = memoryview(data)
         position = self._written
-        while view:
-            count = os.pwrite(self._descriptor, view, position)
-            position += count
-            view = view[count:]
+        with named(self._directory / pack_name(self._pack)):
+            while view:
+                count = os.pwrite(self._descriptor, view, position)
+                position += count
+                view = view[count:]
         self._written = position
         self._buffer.clear()
         self._buffered = 0
@@ -183,14 +184,12 @@ class PackWriter:
         """Make everything durable; the lengths of the packs that changed, for the index."""
         self.flush()
         for number in () if self._apart else self._unsynced:
-            if number == self._pack and self._descriptor >= 0:
-                os.fdatasync(self._descriptor)
-            else:
-                descriptor = os.open(self._directory / pack_name(number), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            path = self._directory / pack_name(number)
+            with named(path):
+                if number == self._pack and self._descriptor >= 0:
+                    os.fdatasync(self._descriptor)
+                else:
+                    sync_file(path)
         if self._new_names and not self._apart:
             sync_directory(self._directory)
             self._new_names = False

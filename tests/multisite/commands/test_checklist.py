@@ -406,6 +406,7 @@ def test_checklist_45_46_47_48_a_clash_is_found_at_a_creator_and_the_incoming_on
     assert "multitool rename" in log
 
 
+@pytest.mark.covers("Replication by packets: the acceptance list", "47")
 def test_checklist_47_the_warning_has_the_name_as_people_type_it(
     three: Three, tmp_path: Path, capfd: Capture
 ) -> None:

@@ -92,7 +92,10 @@ def test_setaside_shows_what_waits_and_why_and_drops_it(pair: Pair, tmp_path: Pa
         bad = member.log.operations.append(Owner("user", "bob\x1b[2J"), b"nonsense\r\n", time=1)
     name = f"{bad.id}@bangalore"
     assert boston_hub.multitool("setaside") == 0
-    assert send(bangalore, boston_hub, tmp_path)
+    packet = tmp_path / "packet"
+    assert bangalore.syncreplica("-export", "-out", packet, "boston_hub") == 0
+    assert boston_hub.syncreplica("-import", packet) == 1, "not all of it was done"
+    assert not packet.exists()
     capfd.readouterr()
     assert boston_hub.multitool("setaside") == 1
     line = capfd.readouterr().out
