@@ -189,19 +189,19 @@ class _Going:
     def _put(self, missing: Mapping[int, tuple[int, int]]) -> None:
         far = self._far(missing)
         for pack, (start, end) in missing.items():
-            path = self._directory.path / pack_name(pack)
+            path, before = self._directory.path / pack_name(pack), len(self._outgoing.pieces)
             try:
                 if pack in far:
                     path = self._fetched(pack, end)
-                    start = 0
                 end = min(end, path.stat().st_size)
                 if start < end:
                     self._outgoing.put(pack, path, start, end)
-            except FileNotFoundError:
-                continue  # it was written anew meanwhile; or it is lost, and then it is lost there too
+            except FileNotFoundError:  # it has gone meanwhile; or it is lost, and then it is lost there too
+                del self._outgoing.pieces[before:]
+                continue
             finally:
                 (self._scratch / pack_name(pack)).unlink(missing_ok=True)
-            self._done[pack] = end
+            self._done[pack] = max(start, end)
 
     def _fetched(self, pack: int, length: int) -> Path:
         """A far pack, as a file. FileNotFoundError where there is none; `ObjectsUnavailable`."""

@@ -168,8 +168,9 @@ class MovingHome:
                 f"lost: PostgreSQL says that he is on this machine, and he is not; before he went into the"
                 f" fleet he was {path}"
             ).at(user=str(owner))
-        self.fleet.registry.forget(owner)  # he was removed, and PostgreSQL was not told
-        self.fleet.claims.drop(claim)
+        if not self.readonly:  # he was removed, and PostgreSQL was not told
+            self.fleet.registry.forget(owner)
+            self.fleet.claims.drop(claim)
         return False
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -96,7 +97,9 @@ class Opened:
             "counted_since": round(since), "asked_for": _sums(counts, "copies", COPIES),
             "messages_read": _sums(counts, "reads", READS),
         }  # fmt: skip
-        machines = {word.partition(" ")[0]: count for word, count in self._home.claims.counts().items()}
+        machines = Counter[str]()
+        for word, count in self._home.claims.counts().items():
+            machines[word.partition(" ")[0]] += count
         servers = self._home.journal.figures()
         return {**self._placing(), "machines": machines, "servers": servers, "cache": cache}
 

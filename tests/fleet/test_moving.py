@@ -443,6 +443,30 @@ def test_a_user_with_packs_in_an_object_store_takes_them_along(tmp_path, databas
         assert numbers(store) == [0, 1, 2, 3] and problems(store) == []
 
 
+def test_a_pack_that_goes_into_an_object_store_meanwhile_is_not_taken_twice(tmp_path, database, monkeypatch):
+    objects, fleet = objects_at(tmp_path / "tier"), Fleet(tmp_path, database)
+    monkeypatch.setattr(moving, "_LITTLE", 1)
+    put, turn = moving.Outgoing.put, iter((1,))
+    with closing(moving_home(fleet, tmp_path / "here", far=reader_of(tmp_path / "tier", objects, 0))) as home:
+        with closing(native_store(tmp_path / "here")) as local:
+            add(local, 0)
+        register(home)
+
+        def tiering(*arguments: Any) -> None:
+            put(*arguments)
+            for number in turn:
+                with closing(native_store(tmp_path / "here")) as local:
+                    add(local, number)
+                with closing(tiering_of(layout_in(tmp_path / "here"), objects)) as at_work:
+                    at_work.carrier.send(ALICE, 0)
+
+        monkeypatch.setattr(moving.Outgoing, "put", tiering)
+        aside = move_in(home, ALICE, 5)
+        assert aside is not None and list(aside.glob("*.far"))
+        with closing(fleet.node("there")) as there:
+            assert numbers(there) == [0, 1] and problems(there) == []
+
+
 def test_much_mail_goes_ahead_and_the_user_is_held_for_the_rest_alone(sites, monkeypatch):
     """A writer comes after each piece."""
     monkeypatch.setattr(moving, "_LITTLE", 2000)
