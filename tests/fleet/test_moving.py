@@ -25,6 +25,7 @@ from cyrus_sync.fleet import moving
 from cyrus_sync.fleet.claims import Claims
 from cyrus_sync.fleet.database import Lost, Server
 from cyrus_sync.fleet.errors import Away, Elsewhere
+from cyrus_sync.fleet.journal import Journal
 from cyrus_sync.fleet.machine import Machine
 from cyrus_sync.fleet.moving import move_in, move_out, register
 from cyrus_sync.fleet.moving_home import MovingHome
@@ -44,7 +45,7 @@ from tests.common.stores.tools import (
     native_store,
     random_message,
 )
-from tests.deadlines import scaled
+from tests.deadlines import scaled, until
 from tests.fleet.histories.wires import Way, Wire
 from tests.fleet.nodes import Fleet
 from tests.fleet.test_rebalance import rebalance
@@ -386,10 +387,20 @@ def test_users_of_this_machine_need_no_postgresql_and_who_would_move_stays(tmp_p
         with pytest.raises(MailboxLocked):
             add(sites.here, 4, Owner("user", "newcomer"))
         wire.turn(Way.OPEN)
+        here = [home.fleet.journal for home in (sites.home, home_of(sites.also_here), sites.mover)]
+        for journal in (*here, sites.there.home.journal):  # type: ignore[attr-defined]
+            until(lambda journal=journal: answers(journal), "PostgreSQL answers")
         add(sites.here, 5)
         assert not sites.check([0, 2, 5]) and sites.check([1], BOB)
         assert move_in(sites.mover, ALICE, 5) and sites.check([0, 2, 5])
     wire.close()
+
+
+def answers(journal: Journal) -> bool:
+    """Whether one who is in the fleet can be had."""
+    with contextlib.suppress(Away):
+        return journal.head(BOB) is not None
+    return False
 
 
 @pytest.mark.parametrize("inwards", [True, False], ids=["in", "out"])
