@@ -40,6 +40,9 @@ class Threads:
     def run(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Deferred[Any]:
         return maybeDeferred(function, *arguments, **keywords)
 
+    def ahead(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        return lambda: function(*arguments)
+
     def close(self) -> None:
         pass
 

@@ -38,6 +38,9 @@ class InlineThreads:
         except Exception:
             return fail()
 
+    def ahead(self, function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+        return lambda: function(*args)
+
 
 def _mailbox(update: MailboxUpdate, local: bool = False) -> Event:
     kind = "PARTIAL" if update.partial else "SINCE" if update.since else "ALL"
