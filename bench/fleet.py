@@ -9,7 +9,8 @@ this machine. What it shows:
   PostgreSQL and the object store, so as long as a node's processor for a message is the same beside others,
   n nodes with a core each take n times as much, up to what PostgreSQL's cores can do;
 * an owner of 5,000 messages who is brought to a node that has nothing of him;
-* a backup beside the server's own PUT (`bench.backup`).
+* a backup beside the server's own PUT (`bench.backup`);
+* users who move to another PostgreSQL server.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +39,9 @@ from cyrus_sync.common.names import Owner, inbox_of
 from cyrus_sync.common.stores import open_store
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.fleet.opening import open_fleet
+from cyrus_sync.fleet.prepared import PreparedStatements
+from cyrus_sync.fleet.rebalance import Rebalance
+from cyrus_sync.fleet.servers import Servers
 from tests.fleet.postgres import DURABLE, Postgres, new_postgres
 from tests.interop.ours import Ours
 from tests.objects.seaweed import Seaweed, running
@@ -173,7 +180,8 @@ def one_flag(bench: Bench) -> None:
 def _fill(store: MailStore, user: str, count: int) -> None:
     inbox, post = inbox_of(user), Post(2)
     with store.write(Owner("user", user)) as writer:
-        writer.create(inbox)
+        if writer.mailbox(inbox) is None:
+            writer.create(inbox)
     while count > 0:
         lot = list(post.alike(min(_LOT, count)))
         with store.write(Owner("user", user)) as writer:
@@ -294,7 +302,58 @@ def backup(bench: Bench) -> None:
     bench.told(Figure("the server's own PUT, and a backup, MB/s", middle[0], middle[1], ratio, "≥ 0.8"))
 
 
-PARTS = {"sync": first_sync, "flag": one_flag, "nodes": nodes, "rebuild": rebuild, "backup": backup}
+def rebalance(bench: Bench) -> None:
+    """Users of two databases over three, each with two commits that are not settled. How many statements that
+    takes is counted where psycopg is asked."""
+    old, new = [bench.postgres.database() for _ in range(2)], bench.postgres.database()
+    options = {**bench.options(), "store_journal": " ".join(old)}
+    with contextlib.closing(bench.store("rebalance", options)) as store:
+        for number in range(bench.count(240, least=12)):
+            _fill(store, f"r{number}", 1)
+    postgres = Server(bench.postgres.pid)
+    with contextlib.closing(Servers([*old, new])) as servers, _counted_statements() as statements:
+        work = Rebalance(servers)
+        layout = work.begin()
+        places = list(work.misplaced(layout))
+        statements.clear()
+        before, begun, cpu = postgres.cpu(), time.perf_counter(), time.process_time()
+        moved = sum(done is True for done in work.move_all(layout, places))
+        seconds, cpu, spent = time.perf_counter() - begun, time.process_time() - cpu, postgres.cpu() - before
+        asked = len(statements)
+        assert work.end(layout)
+    assert moved == len(places)
+    bench.told(Figure("rebalance, users moved a second", "", f"{moved / seconds:,.0f}"))
+    bench.told(Figure("… statements a user", "", f"{asked / moved:.1f}"))
+    bench.told(Figure("… processor, ms a user", "", f"{cpu / moved * 1000:.1f}"))
+    bench.told(Figure("… PostgreSQL's processor, both servers, ms a user", "", f"{spent / moved * 1000:.1f}"))
+
+
+@contextlib.contextmanager
+def _counted_statements() -> Iterator[list[None]]:
+    """One for each statement, of any thread; the beginning and the end of a transaction are none."""
+    asked: list[None] = []
+
+    def counting(execute: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*words: Any, **more: Any) -> Any:
+            asked.append(None)
+            return execute(*words, **more)
+
+        return counted
+
+    with contextlib.ExitStack() as stack:
+        for kind, name in (
+            (psycopg.Cursor, "execute"),
+            (psycopg.Cursor, "executemany"),
+            (PreparedStatements, "execute"),
+        ):
+            stack.enter_context(mock.patch.object(kind, name, counting(getattr(kind, name))))
+        yield asked
+
+
+PARTS = {
+    "sync": first_sync, "flag": one_flag, "nodes": nodes, "rebuild": rebuild, "backup": backup,
+    "rebalance": rebalance,
+}  # fmt: skip
 
 
 def show(figures: Sequence[Figure], *, markdown: bool) -> None:

@@ -38,6 +38,7 @@ MEASURED = {
     "settle get": Cost(5, "GET for it: what was there before, both read back, the clock"),
     "bring": Cost(0.020, "s until a user of 5,000 messages is there"),
     "bring core": Cost(0.010, "s of a core for it"),
+    "move": Cost(150, "users a second that one rebalance moves, 13 statements each, all on two cores"),
 }
 """`tests/bench/test_fleet_arithmetic.py` holds those that a test can measure against what they are now."""
 
@@ -188,6 +189,14 @@ def lines(site: Site) -> Iterator[Line]:
         f"{_seconds(back)} and its log since then; the others are not touched",
     )
 
+    going = site.mailboxes / (servers + 1)
+    yield Line(
+        "one more PostgreSQL server",
+        _on("move"),
+        f"1 user in {servers + 1} moves while all work on: {_seconds(going / cost('move'))};"
+        f" a million takes {_seconds(1e6 / cost('move'))}",
+    )
+
 
 def _on(*names: str) -> str:
     return "; ".join(f"{_value(MEASURED[name].value)} {MEASURED[name].rests_on}" for name in names)
@@ -205,7 +214,9 @@ def _octets(octets: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
 
 
 def markdown(site: Site) -> str:

@@ -21,7 +21,7 @@ def test_a_fleet_is_measured_beside_a_local_store(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     options = ["--scale", "0.001", "--rounds", "1", "--markdown", "--ground", "tmpfs"]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.fleet", *options, "--parts", "sync", "flag", "rebuild"],
+        [sys.executable, "-m", "bench.fleet", *options, "--parts", "sync", "flag", "rebuild", "rebalance"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -32,6 +32,6 @@ def test_a_fleet_is_measured_beside_a_local_store(tmp_path: Path) -> None:
     rows = {row[1].strip(): row[2:] for row in (line.split("|") for line in done.stdout.splitlines())}
     local, fleet, ratio, aim, _ = rows["first sync, 20 × 4 KB, messages/s"]
     assert float(local) > 0 and float(fleet) > 0 and float(ratio) > 0 and aim == " ≥ 0.6 "
-    for begin in ("one flag", "an owner of 5 messages"):
+    for begin in ("one flag", "an owner of 5 messages", "rebalance, users moved"):
         (figure,) = [cells[1] for what, cells in rows.items() if what.startswith(begin)]
         assert float(figure) > 0, begin
