@@ -41,6 +41,10 @@ _AWAY = (
 )
 
 
+OCTETS_AT_ONCE = 4 * 1024 * 1024
+"""Of rows of the journal that are fetched together; one of them may have as many as `outgoing.MOST`."""
+
+
 class Lost(Away):
     """The connection died while a statement was under way: it may have been carried out."""
 
@@ -191,6 +195,15 @@ class Server:
             idle, self._idle = self._idle, []
         for line in idle:
             line.close()
+
+
+def in_part(columns: str, rows: str) -> str:
+    """A query for `columns` of the first of these rows of the journal, which are in order: as many as have
+    `OCTETS_AT_ONCE` of data together, and one at least."""
+    return (
+        f"SELECT {columns} FROM (SELECT *, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data)"
+        f" AS before FROM ({rows}) AS some_rows) AS summed WHERE before < {OCTETS_AT_ONCE} ORDER BY seq"
+    )
 
 
 def fits(text: str) -> bool:

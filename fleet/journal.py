@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
-from cyrus_sync.fleet.database import Lost, Row, Server
+from cyrus_sync.fleet.database import Lost, Row, Server, in_part
 from cyrus_sync.fleet.errors import Away, Elsewhere
 from cyrus_sync.fleet.finding import Finder, Head, OtherLayout
 from cyrus_sync.fleet.layout import Layout, key_of
@@ -28,6 +28,12 @@ _SWAP = Statement.of("""
 WITH u AS (UPDATE owners SET head = %s, seq = seq + 1 WHERE id = %s AND head = %s RETURNING id, seq)
 INSERT INTO journal (owner, seq, head, prev, packs, data) SELECT id, seq, %s, %s, %s, %b FROM u RETURNING seq
 """)
+
+_SINCE = in_part(
+    "seq, head, prev, packs, data",
+    "SELECT seq, head, prev, packs, data FROM journal WHERE owner = %s AND seq > %s AND seq <= %s"
+    " ORDER BY seq LIMIT %s",
+)
 
 _FOUND = """
 WITH f AS (SELECT 1 FROM fleet WHERE epoch = %s FOR SHARE), o AS (
@@ -131,11 +137,7 @@ class Journal:
         server = self._servers.at(known.server)
         number, up_to = known.id, known.seq
         while seq < up_to:
-            rows = server.ask(
-                "SELECT seq, head, prev, packs, data FROM journal WHERE owner = %s AND seq > %s AND seq <= %s"
-                " ORDER BY seq LIMIT %s",
-                number, seq, up_to, _AT_ONCE,
-            )  # fmt: skip
+            rows = server.ask(_SINCE, number, seq, up_to, _AT_ONCE)
             for found, head, prev, packs, data in rows:
                 yield Entry(found, head, prev, decode(packs), bytes(data))
                 seq = found

@@ -28,7 +28,7 @@ from typing import Any
 from cyrus_sync.common.errors import CyrusSyncError, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.native.layout import KINDS
-from cyrus_sync.fleet.database import Lost, Row, Server
+from cyrus_sync.fleet.database import Lost, Row, Server, in_part
 from cyrus_sync.fleet.errors import Away
 from cyrus_sync.fleet.finding import ARRIVE, Finder, Head, OtherLayout
 from cyrus_sync.fleet.holders import HoldersInPostgres
@@ -53,9 +53,10 @@ _COPY = (
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"
 )
 _READY = "UPDATE arriving SET head = %s, seq = %s, since = now() WHERE id = %s RETURNING 1"
-_ROWS = (
+_ROWS = in_part(
+    "seq, head, prev, made, packs, data",
     "SELECT seq, head, prev, made, packs, data FROM journal WHERE owner = %s AND seq > %s"
-    " ORDER BY seq LIMIT %s"
+    " ORDER BY seq LIMIT %s",
 )
 _ADD = (
     "INSERT INTO journal (owner, seq, head, prev, made, packs, data)"

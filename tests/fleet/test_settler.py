@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from cyrus_sync.fleet import settler as settling
 from cyrus_sync.fleet.database import Server
 from cyrus_sync.fleet.outgoing import LARGE
 from cyrus_sync.fleet.settler import Settler
+from cyrus_sync.objects.store import PIECE
 from tests.common.stores.conformance_nodes import append
 from tests.common.stores.tools import ALICE, INBOX, bodies_in, message
 from tests.fleet.nodes import Fleet
@@ -58,6 +60,25 @@ def keys(fleet: Fleet) -> list[str]:
 def noise(number: int, size: int) -> bytes:
     """A message that can hardly be compressed."""
     return b"Subject: %d\r\n\r\n" % number + secrets.token_hex(size).encode()
+
+
+def test_what_is_much_larger_than_memory_may_be_is_committed_settled_and_read_in_parts(fleet, here, settler):
+    with here.write(ALICE) as writer:
+        writer.create(INBOX)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            with here.write(ALICE) as writer:
+                for _ in range(80):
+                    writer.append(INBOX, [(secrets.token_bytes(LARGE * 3 // 4), 1, "")])
+        assert settler.settle(ALICE) is not None
+        with fleet.node("there").read(ALICE) as reader:
+            guids = [row.guid for rows in reader.records(reader.mailbox(INBOX).uniqueid) for row in rows]
+            octets = sum(len(body.data) for batch in reader.bodies(guids) for body in batch)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert octets > 5 * PIECE and most < 4 * PIECE
 
 
 def test_a_node_that_knows_nothing_reads_what_was_settled_and_what_came_after(fleet, here, settler):

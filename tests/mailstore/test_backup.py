@@ -6,6 +6,8 @@ import json
 import os
 import sqlite3
 import threading
+import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +21,7 @@ from cyrus_sync.mailstore.backup.kept import Kept, kept_of
 from cyrus_sync.mailstore.backup.manifest import Manifest
 from cyrus_sync.mailstore.backup.sending import Sender
 from cyrus_sync.objects.directory import DirectoryObjects
-from cyrus_sync.objects.store import Content, Put
+from cyrus_sync.objects.store import PIECE, Content, Put
 from tests.objects.seaweed import Seaweed
 
 from .conftest import Site
@@ -127,6 +129,22 @@ def test_a_hundred_small_days_become_a_few_parts(alice: Site, target: str) -> No
     assert sum(part.size for part in parts) == pack(alice).stat().st_size
     octets = sum(there.size for key, there in kept(alice).there.items() if key.startswith("packs/"))
     assert octets < 7 * pack(alice).stat().st_size
+
+
+def test_a_large_user_takes_no_more_memory_than_a_few_pieces(alice: Site, target: str) -> None:
+    with closing(open_kept(alice.config())) as opened, opened.mail.write(ALICE) as writer:
+        for _ in range(14):
+            writer.append("user.alice", [(os.urandom(PIECE // 2), 1, "")])
+    objects(alice).now()
+    with closing(open_kept(alice.config(), readonly=True)) as opened:
+        sender = Sender(opened.care, objects(alice), alice.path, "test")
+        tracemalloc.start()
+        try:
+            sent = sender.send(ALICE)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert sent.octets > 6 * PIECE and most < 4 * PIECE
 
 
 def test_who_has_not_changed_costs_no_object(alice: Site, target: str) -> None:
