@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyrus_sync.common.config.values import size
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_TEMPFAIL, CyrusSyncError, StoreError, UsageError
 from cyrus_sync.common.files import make_directories, private
 from cyrus_sync.common.names import Owner
@@ -64,11 +65,17 @@ def run_scrub(args: argparse.Namespace, context: StoreContext, tell: Callable[[O
             )
             status = await scrubber.go(threads, anew=args.anew, rate=rate)
             now = scrubber.state.now
-            verdict = f"{now.problems} problems, {now.healed} healed" if now.problems else "nothing wrong"
+            verdict = (
+                f"{counted(now.problems, 'problem')}, {now.healed} healed"
+                if now.problems
+                else "nothing wrong"
+            )
             if args.no_far:
                 context.print("messages in the object store were left out (--no-far)")
             over = "checked" if now.ended else "checked so far; the next one goes on"
-            context.print(f"{now.owners} owners, {now.messages} messages {over}: {verdict}")
+            context.print(
+                f"{counted(now.owners, 'owner')}, {counted(now.messages, 'message')} {over}: {verdict}"
+            )
             return status
 
         return in_reactor(work, stop.set)

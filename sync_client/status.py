@@ -266,7 +266,8 @@ def render(found: dict[str, Any], form: str) -> str:
     for key, value in document.items():
         if key in ("result", "reasons", "exit_status", "quarantine", "left_out") or value in (None, ""):
             continue
-        lines.append(f"{key.replace('_', ' ')}: {value}")
+        shown = ("no", "yes")[value] if isinstance(value, bool) else value
+        lines.append(f"{key.replace('_', ' ')}: {shown}")
     lines += [f"set aside: {who}: {why}" for who, why in found["quarantine"].items()]
     lines += [f"left out: {what}" for what in found["left_out"]]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,
@@ -228,7 +229,7 @@ def _bring_all(args: argparse.Namespace, context: StoreContext, backup: _Backup,
     for name in args.names:
         with rounds.one(name):
             bring(backup.of(context.owner(name)), name)
-    context.print(f"{brought} owners {'would be ' if args.dry_run else ''}restored")
+    context.print(f"{counted(brought, 'owner')} {'would be ' if args.dry_run else ''}restored")
     return rounds.status or (EX_OK if sound else EX_FAILURE)
 
 

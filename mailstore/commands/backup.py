@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ObjectsUnavailable, StoreError, UsageError
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.mailstore.backup.checking import Checked, check
@@ -113,7 +114,8 @@ def _backup(args: argparse.Namespace, context: StoreContext, objects: ObjectStor
             if args.verbose and sent.changed:
                 context.print(f"{context.owner_name(owner)}: {sent.octets:,} octets")
     context.print(
-        f"{changed} owners backed up to {objects.place}, {unchanged} had not changed; {octets:,} octets sent"
+        f"{counted(changed, 'owner')} backed up to {objects.place}, {unchanged} had not changed;"
+        f" {octets:,} octets sent"
     )
     status = rounds.status or (EX_FAILURE if lacking else EX_OK)
     if changed or unchanged:
@@ -209,9 +211,9 @@ def verify_backups(target: str, users: list[str], context: StoreContext, *, quic
             messages += checked.messages
             for text in checked.problems:
                 context.print(f"{name}: {text}")
-    verdict = f"{problems} problems" if problems else "nothing wrong"
+    verdict = counted(problems, "problem") if problems else "nothing wrong"
     if damaged:
         context.warn(f"mailstore backup {target} puts anew what the store here still has")
     read = "" if quick else f", {messages} messages, {octets:,} octets read"
-    context.print(f"{owners} owners, {backups} backups{read}: {verdict}")
+    context.print(f"{counted(owners, 'owner')}, {counted(backups, 'backup')}{read}: {verdict}")
     return rounds.status or (EX_FAILURE if problems else EX_OK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import owner_of
 from cyrus_sync.mailstore.context import StoreContext
@@ -25,5 +26,5 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         context.require(writer, target)
         chosen = select(writer, mailbox, args.uids)
         new = writer.copy(mailbox.name, chosen.uids, target, move=args.move) if chosen.uids else []
-    context.print(f"{len(new)} messages")
+    context.print(counted(len(new), "message"))
     return chosen.status(context, args.mailbox)

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from cyrus_sync.common.config import values
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import StoreError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Expired
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
 
 def _text(done: Expired) -> str:
     return (
-        f"{done.records} expunged messages and {done.mailboxes} deleted mailboxes forgotten, "
-        f"{done.messages} messages removed, {done.packs} packs rewritten, {done.bytes} octets freed"
+        f"{counted(done.records, 'expunged message')} and "
+        f"{counted(done.mailboxes, 'deleted mailbox', 'deleted mailboxes')} forgotten, "
+        f"{counted(done.messages, 'message')} removed, {counted(done.packs, 'pack')} rewritten, "
+        f"{done.bytes} octets freed"
     )

@@ -30,6 +30,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from cyrus_sync.common.counted import counted, mailboxes
 from cyrus_sync.common.daemon import add_log_arguments, log_as_told
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.names import Owner
@@ -101,5 +102,7 @@ def _write(user: str, directory: Path, form: str, context: StoreContext) -> int:
         total = stats.messages if stats else None
         with context.progress(f"exporting {user}", total=total) as meter:
             done = export_owner(reader, target, context.warn, meter)
-    context.print(f"{done.messages} messages of {done.mailboxes} mailboxes written to {directory}")
+    context.print(
+        f"{counted(done.messages, 'message')} of {mailboxes(done.mailboxes)} written to {directory}"
+    )
     return 1 if done.missing else 0

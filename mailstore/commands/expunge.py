@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.selection import select
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         chosen = select(writer, mailbox, args.uids or "1:*", flag=flag)
         if chosen.uids:
             writer.expunge(mailbox.name, chosen.uids)
-    context.print(f"{len(chosen.uids)} messages")
+    context.print(counted(len(chosen.uids), "message"))
     return EX_OK if args.uids is None else chosen.status(context, args.mailbox)

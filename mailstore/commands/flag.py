@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import UsageError
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.flags import check_flags
@@ -35,5 +36,5 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
         chosen = select(writer, mailbox, args.uids)
         if chosen.uids:
             writer.set_flags(mailbox.name, chosen.uids, add=add, remove=remove)
-    context.print(f"{len(chosen.uids)} messages")
+    context.print(counted(len(chosen.uids), "message"))
     return chosen.status(context, args.mailbox)

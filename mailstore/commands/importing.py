@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cyrus_sync.common.counted import counted, mailboxes
 from cyrus_sync.common.names import inbox_of, is_inbox, owner_of
 from cyrus_sync.mailstore.context import StoreContext
 from cyrus_sync.mailstore.earlier import Earlier, EarlierImports
@@ -95,7 +96,7 @@ def _load(memory: EarlierImports, context: StoreContext) -> Earlier:
 
 
 def _summary(done: Imported) -> str:
-    text = f"{done.messages} messages imported into {len(done.mailboxes)} mailboxes"
+    text = f"{counted(done.messages, 'message')} imported into {mailboxes(len(done.mailboxes))}"
     counts = {
         "were there already": done.present,
         "got other flags": done.changed,

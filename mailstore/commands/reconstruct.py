@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 
+from cyrus_sync.common.counted import counted, mailboxes
 from cyrus_sync.common.errors import EX_FAILURE, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Reconstructed
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
 def _tell(context: StoreContext, owner: Owner, done: Reconstructed, dry_run: bool) -> None:
     name = context.owner_name(owner)
     would = "would be " if dry_run else ""
-    context.print(f"{name}: {would}made anew with {done.mailboxes} mailboxes and {done.messages} messages")
+    context.print(
+        f"{name}: {would}made anew with {mailboxes(done.mailboxes)} and {counted(done.messages, 'message')}"
+    )
     if done.aside is not None:
         context.print(f"{name}: the old index is {done.aside}")
     for doubt in done.doubts:

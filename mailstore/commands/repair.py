@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 
 from cyrus_sync.common.config.kept import tighten_kept
+from cyrus_sync.common.counted import mailboxes
 from cyrus_sync.common.errors import EX_OK, UsageError
 from cyrus_sync.common.stores.healing import unreadable_messages
 from cyrus_sync.common.wire.client import ClientSettings
@@ -80,12 +81,12 @@ def _recount(args: argparse.Namespace, context: StoreContext) -> int:
             if found:
                 context.print(f"{context.owner_name(owner)}: sums of {found} mailboxes were wrong")
             wrong += found
-    context.print(f"{wrong} mailboxes corrected")
+    context.print(f"{mailboxes(wrong)} corrected")
     if not args.users:
         registered = care.rebuild_registry()
         if registered.aside:
             context.print(f"the registry was damaged: it is made anew, the old one is {registered.aside}")
-        context.print(f"{registered.mailboxes} mailboxes in the registry")
+        context.print(f"{mailboxes(registered.mailboxes)} in the registry")
         for owner in registered.unknown:
             context.warn(
                 f"{context.owner_name(owner)}: stays in the registry as he was: he is lost, or cannot be read"

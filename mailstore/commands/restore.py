@@ -43,6 +43,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import (
     EX_FAILURE,
     EX_OK,
@@ -133,7 +134,9 @@ def _everybody(args: argparse.Namespace, context: StoreContext, target: Target) 
     revive = _revive(args, time.time())
     store = context.as_of(args.as_of, args.source, "restore") or context.giver(args.source)
     owners = list(store.owners())
-    if not (args.dry_run or args.yes or _asked(context, f"{len(owners)} owners to {target.name}. ")):
+    if not (
+        args.dry_run or args.yes or _asked(context, f"{counted(len(owners), 'owner')} to {target.name}. ")
+    ):
         context.warn("nothing was done")
         return EX_FAILURE
     rounds = Rounds(context)

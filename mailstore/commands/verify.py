@@ -36,6 +36,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, CyrusSyncError, UsageError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.care import Problem
@@ -101,9 +102,9 @@ def run(args: argparse.Namespace, context: StoreContext) -> int:
             for text in _problems(args, owner, context):
                 problems += 1
                 context.print(f"{context.owner_name(owner)}: {text}")
-    verdict = f"{problems} problems" if problems else "nothing wrong"
+    verdict = counted(problems, "problem") if problems else "nothing wrong"
     if owners or not args.users:
-        context.print(f"{owners} owners checked: {verdict}")
+        context.print(f"{counted(owners, 'owner')} checked: {verdict}")
     if far:
         context.print(f"{far} octets in the object store were left out (--no-far)")
     return rounds.status or (EX_FAILURE if problems else EX_OK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.stores.queries import is_sieve
 from cyrus_sync.mailstore.restoring.everybody import Tally
 from cyrus_sync.mailstore.restoring.plan import BoxPlan
@@ -31,12 +32,12 @@ def summary(plan: RestorePlan) -> str:
     boxes = [box for box in plan.boxes if not box.idle]
     messages = sum(box.messages + len(box.additions) for box in boxes)
     octets = sum(box.size + sum(one.size for one in box.additions) for box in boxes)
-    return f"{_count(len(boxes), 'mailbox', 'mailboxes')}, {_messages(messages)}, {octets} octets"
+    return f"{counted(len(boxes), 'mailbox', 'mailboxes')}, {_messages(messages)}, {octets} octets"
 
 
 def described_sum(tally: Tally, *, dry_run: bool) -> str:
     """What became of everybody."""
-    owners, boxes = _count(tally.owners, "owner", "owners"), _count(tally.mailboxes, "mailbox", "mailboxes")
+    owners, boxes = counted(tally.owners, "owner", "owners"), counted(tally.mailboxes, "mailbox", "mailboxes")
     said = (
         f"{owners} {'to be restored' if dry_run else 'restored'} ({boxes}, {_messages(tally.messages)}, "
         f"{tally.octets} octets), {tally.complete} with nothing to do"
@@ -44,18 +45,14 @@ def described_sum(tally: Tally, *, dry_run: bool) -> str:
     return f"{said}, {len(tally.failed)} failed" if tally.failed else said
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
 def _messages(number: int) -> str:
-    return _count(number, "message", "messages")
+    return counted(number, "message", "messages")
 
 
 def _held(box: BoxPlan, number: int, which: str = "") -> str:
     """So many of what a mailbox holds."""
     one = f"{which} script" if is_sieve(box.wish.state) else f"{which} message"
-    return _count(number, one.strip(), f"{one.strip()}s")
+    return counted(number, one.strip(), f"{one.strip()}s")
 
 
 def _stays(box: BoxPlan) -> str:
@@ -88,7 +85,7 @@ def _box(box: BoxPlan, external: Callable[[str], str]) -> str:
     if revived:
         said.append(f"bring back {_held(box, revived, 'expunged')}")
     if box.annotations and not box.create:
-        said.append(f"add {_count(len(box.annotations), 'annotation', 'annotations')}")
+        said.append(f"add {counted(len(box.annotations), 'annotation', 'annotations')}")
     if box.absent:
         said.append(f"{_held(box, len(box.absent))} cannot be restored: not stored here")
     return "; ".join(said)
@@ -104,7 +101,7 @@ def _meta(meta: MetaPlan, external: Callable[[str], str], *, stays: bool) -> Ite
     for name in meta.subscriptions:
         yield f"{meta.userid}: subscribe to {external(name)}"
     if meta.seen:
-        yield f"{meta.userid}: \\Seen state of {_count(len(meta.seen), 'mailbox', 'mailboxes')} of others"
+        yield f"{meta.userid}: \\Seen state of {counted(len(meta.seen), 'mailbox', 'mailboxes')} of others"
     for script in meta.scripts:
         yield f"{meta.userid}: script {script.filename}"
     if meta.activate:

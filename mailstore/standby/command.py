@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyrus_sync.common.config import Config, values
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL, ConfigError, CyrusSyncError, StoreError, UsageError
 from cyrus_sync.common.names import Owner, login_of
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -176,7 +177,7 @@ def _once(
                 context.warn(
                     f"{context.owner_name(shared)} is left out: name it, with a directory of its own"
                 )
-    context.print(f"{rounds.count} users are in step")
+    context.print(f"{counted(rounds.count, 'user is', 'users are')} in step")
     return rounds.status
 
 

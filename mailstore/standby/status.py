@@ -206,7 +206,7 @@ def render(found: dict[str, Any], width: int) -> str:
     lines = [f"STANDBY {found['result']} - {'; '.join(found['reasons']) or 'all are in step'}"]
     for key, value in found.items():
         if key not in _LEFT_OUT and value not in (None, ""):
-            shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+            shown = ("no", "yes")[value] if isinstance(value, bool) else value
             lines.append(f"{key.replace('_', ' ')}: {shown}")
     if not found["users"]:
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cyrus_sync.common.classes import dataclass
+from cyrus_sync.common.counted import counted, mailboxes
 from cyrus_sync.common.printable import printable
 from cyrus_sync.sync_client.comparing.findings import lines_of
 from cyrus_sync.sync_client.comparing.progress import Progress
@@ -60,11 +61,11 @@ def entry_lines(entry: Mapping[str, Any]) -> Iterator[str]:
 def summary(progress: Progress, about: About) -> Iterator[str]:
     """The last lines."""
     counts = progress.counts
-    parts = [f"{counts.owners} owners", f"{counts.mailboxes} mailboxes"]
+    parts = [counted(counts.owners, "owner"), mailboxes(counts.mailboxes)]
     if counts.records:
-        parts.append(f"{counts.records} records")
+        parts.append(counted(counts.records, "record"))
     if counts.messages:
-        parts.append(f"{counts.messages} messages ({counts.octets} octets) at both ends")
+        parts.append(f"{counted(counts.messages, 'message')} ({counts.octets} octets) at both ends")
     yield (
         f"compared by {about.asked['depth']} with {about.replica}: {', '.join(parts)},"
         f" {time_of(progress.begun)} to {time_of(about.ended)}"
@@ -73,7 +74,7 @@ def summary(progress: Progress, about: About) -> Iterator[str]:
     if is_equal(progress):
         yield "no difference"
     else:
-        yield f"different: {progress.differing} owners; could not be compared: {progress.failed}"
+        yield f"different: {counted(progress.differing, 'owner')}; could not be compared: {progress.failed}"
 
 
 # -- for a program
@@ -130,8 +131,8 @@ def verdict(octets: bytes, expected: ReportKey | None) -> tuple[str, bool]:
     different = f"different: {counts['differing']}, failed: {counts['failed']}"
     said = (
         f"{report['master']} with {report['replica']} by {report['asked']['depth']},"
-        f" {report['begun']} to {report['ended']}: {counts['owners']} owners,"
-        f" {counts['mailboxes']} mailboxes, {'no difference' if report['equal'] else different}"
+        f" {report['begun']} to {report['ended']}: {counted(counts['owners'], 'owner')},"
+        f" {mailboxes(counts['mailboxes'])}, {'no difference' if report['equal'] else different}"
     )
     if expected is None:
         return f"NOT GOOD: whole, but nothing says whose key {key.fingerprint()} is (--key): {said}", False

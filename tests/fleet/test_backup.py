@@ -66,9 +66,9 @@ def test_any_node_makes_the_backup_by_the_command(database: str, tmp_path: Path)
     here.ok("create", "user/alice")
     here.deliver(1, 2, 3)
     target = f"file:{tmp_path}/backup"
-    assert "1 owners backed up" in there.ok("backup", target, "--everybody").out
+    assert "1 owner backed up" in there.ok("backup", target, "--everybody").out
     here.deliver(4)
-    assert "1 owners backed up" in there.ok("backup", target, "--everybody").out
+    assert "1 owner backed up" in there.ok("backup", target, "--everybody").out
     assert "4 messages" in there.ok("verify", target).out
     there.ok("restore", "--from", target, "--into", str(tmp_path / "out"), "alice")
     before = here.ok("dump", "--expunged", "alice").out

@@ -358,7 +358,7 @@ def test_a_disk_that_is_not_mounted_any_more_gets_no_first_backup(alice: Site, t
     (note,) = (alice.path / "conf" / "backup").iterdir()
     assert str(note) in done.err
     note.unlink()
-    assert "1 owners backed up" in alice.ok("backup", target, "--everybody").out
+    assert "1 owner backed up" in alice.ok("backup", target, "--everybody").out
 
 
 def test_when_everybody_was_backed_up_last_is_noted(alice: Site, target: str) -> None:
@@ -423,7 +423,7 @@ def test_an_object_that_is_lost_or_changed_is_named_and_put_anew_for_all_backups
     assert f"alice: file:{alice.path}/backup: {FOLDER}/{part.key}: " in found.out
     assert f"mailstore backup {target} puts anew what the store here still has" in found.err
     assert alice.run("verify", "--quick", target).status == 1
-    assert "1 owners backed up" in alice.ok("backup", target, "--everybody").out
+    assert "1 owner backed up" in alice.ok("backup", target, "--everybody").out
     assert path.read_bytes() == data
     assert "nothing wrong" in alice.ok("verify", target).out
     assert not (alice.path / "backup" / FOLDER / "damaged.json").exists()
@@ -442,7 +442,7 @@ def test_an_index_that_is_damaged_is_sent_again_and_the_old_one_stays_named(alic
     assert newest(alice).index != index
     found = alice.run("verify", target)
     assert found.out.count(index.key) == 1
-    assert "1 problems" in found.out
+    assert "1 problem" in found.out
     assert "0 owners backed up" in alice.ok("backup", target, "alice").out
 
 

@@ -234,7 +234,7 @@ def test_a_damaged_registry_stops_nobody_and_is_made_anew_by_repair(three: Site,
     result = three.run("verify")
     assert result.status == 1
     assert result.lines[0].startswith("registry: registry.sqlite: ") and "mailstore repair" in result.lines[0]
-    assert result.lines[-1] == "4 owners checked: 1 problems"
+    assert result.lines[-1] == "4 owners checked: 1 problem"
     assert "made anew" in three.ok("repair").out
     assert len(list(path.parent.glob("registry.sqlite.damaged-*"))) == 1
     three.ok("verify")

@@ -124,7 +124,7 @@ def test_a_user_becomes_another_with_everything(alice: Site) -> None:
     log = alice.log()
     assert ("RENAME", "user.alice.Work", "user.alicia.Work") in log
     assert log[-2:] == [("UNUSER", "alice"), ("USER", "alicia")]
-    assert alice.ok("verify").lines[-1] == "1 owners checked: nothing wrong"
+    assert alice.ok("verify").lines[-1] == "1 owner checked: nothing wrong"
 
 
 # -- delete, undelete

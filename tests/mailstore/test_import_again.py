@@ -118,7 +118,7 @@ def test_with_update_the_mailboxes_follow(site: Site, box: Path) -> None:
     site.log()
     result = site.ok("import", "--update", "alice", str(box))
     assert result.lines == [
-        "1 messages imported into 2 mailboxes, 7 were there already, 2 got other flags, 5 expunged, "
+        "1 message imported into 2 mailboxes, 7 were there already, 2 got other flags, 5 expunged, "
         "1 mailboxes renamed, 1 mailboxes deleted"
     ]
     assert [(r.uid, r.flags) for r in site.records("user.alice")] == [
@@ -238,7 +238,7 @@ def test_an_mbox_is_followed_as_well(site: Site, tmp_path: Path) -> None:
     assert site.run("import", "alice/", str(path)).status != 0
     result = site.ok("import", "--update", "alice", str(path))
     assert result.lines == [
-        "1 messages imported into 1 mailboxes, 2 were there already, 1 got other flags, 2 expunged"
+        "1 message imported into 1 mailbox, 2 were there already, 1 got other flags, 2 expunged"
     ]
     assert [(r.uid, r.flags) for r in site.records("user.alice")] == [(1, "\\Seen"), (3, ""), (5, "")]
 

@@ -125,7 +125,7 @@ def test_progress_counts_every_octet_of_the_source(alice: Site, box: Path) -> No
 def test_the_target_can_be_a_folder_or_a_shared_mailbox(alice: Site, tmp_path: Path) -> None:
     (tmp_path / "old.mbox").write_bytes(MBOX)
     result = alice.run("import", "alice/Work", str(tmp_path / "old.mbox"))
-    assert (result.status, result.lines) == (1, ["3 messages imported into 1 mailboxes"])
+    assert (result.status, result.lines) == (1, ["3 messages imported into 1 mailbox"])
     assert "message 5 left out" in result.err
     assert len(alice.records("user.alice.Work")) == 3
     assert alice.run("import", "shared:board", str(tmp_path / "old.mbox")).status == 67
@@ -191,7 +191,7 @@ def test_an_mbox_export_holds_text_and_flags(alice: Site) -> None:
         "deliver", "alice", "-m", "Work/Sub.dot", "-f", "\\Seen", "-f", "\\Flagged", "-f", "Later", stdin=raw
     )
     assert alice.ok("export", "alice", str(alice.path / "out"), "--format", "mbox").lines == [
-        f"1 messages of 4 mailboxes written to {alice.path}/out"
+        f"1 message of 4 mailboxes written to {alice.path}/out"
     ]
     text = (alice.path / "out" / "Work.sbd" / "Sub.dot.mbox").read_bytes()
     assert text.startswith(b"From MAILER-DAEMON ")

@@ -128,7 +128,7 @@ def test_flag_wants_flags_and_uids(alice: Site, argv: list[str]) -> None:
 @pytest.mark.covers("mailstore: commands and options", "expunge", "unexpunge")
 def test_expunged_messages_can_be_listed_and_brought_back(alice: Site) -> None:
     alice.deliver("alice", 3)
-    assert alice.ok("expunge", "user/alice", "2").lines == ["1 messages"]
+    assert alice.ok("expunge", "user/alice", "2").lines == ["1 message"]
     assert [record.uid for record in alice.records("user.alice")] == [1, 3]
     (line,) = alice.ok("unexpunge", "user/alice").lines
     assert line.split("\t")[0] == "2"
@@ -140,8 +140,8 @@ def test_expunged_messages_can_be_listed_and_brought_back(alice: Site) -> None:
 def test_expunge_of_deleted_leaves_the_others(alice: Site) -> None:
     alice.deliver("alice", 3)
     alice.ok("flag", "user/alice", "1,3", "-a", "\\Deleted")
-    assert alice.ok("expunge", "user/alice", "1:2", "--deleted").lines == ["1 messages"]
-    assert alice.ok("expunge", "user/alice", "--deleted").lines == ["1 messages"]
+    assert alice.ok("expunge", "user/alice", "1:2", "--deleted").lines == ["1 message"]
+    assert alice.ok("expunge", "user/alice", "--deleted").lines == ["1 message"]
     assert [record.uid for record in alice.records("user.alice")] == [2]
     assert alice.run("expunge", "user/alice").status == 64
 
@@ -150,7 +150,7 @@ def test_expunge_of_deleted_leaves_the_others(alice: Site) -> None:
 def test_copy_and_move(alice: Site) -> None:
     alice.deliver("alice", 3)
     assert alice.ok("copy", "user/alice", "1:2", "user/alice/Work").lines == ["2 messages"]
-    assert alice.ok("copy", "user/alice", "3", "user/alice/Work", "--move").lines == ["1 messages"]
+    assert alice.ok("copy", "user/alice", "3", "user/alice/Work", "--move").lines == ["1 message"]
     assert [record.uid for record in alice.records("user.alice")] == [1, 2]
     assert [record.uid for record in alice.records("user.alice.Work")] == [1, 2, 3]
     assert alice.run("copy", "user/alice", "1", "user/alice/None").status == 67
@@ -175,7 +175,7 @@ def test_uids_that_are_not_there_are_named_and_the_others_are_done(alice: Site, 
     alice.deliver("alice", 4)
     alice.ok("expunge", "user/alice", "2")
     said = "mailstore: there is no message {} in user/alice\n"
-    assert run("2,1,7:9") == (1, "1 messages\n", said.format("2,7:9"))
+    assert run("2,1,7:9") == (1, "1 message\n", said.format("2,7:9"))
     assert run("3:8") == (0, "2 messages\n", "")  # a range may have gaps
     assert run("11,12") == (65, "0 messages\n", said.format("11,12"))
 

@@ -42,7 +42,7 @@ def test_one_who_is_lost_comes_back_as_he_was_and_is_told_to_replicas(alice: Sit
     assert alice.run("ls", "alice").status != 0
     alice.log()
     done = alice.ok("restore", "--from", target, "alice")
-    assert "1 owners restored" in done.out
+    assert "1 owner restored" in done.out
     assert alice.ok("dump", "--expunged", "alice").out == before
     assert "nothing wrong" in alice.ok("verify").out
     assert alice.log() == [("USER", "alice")]
@@ -205,7 +205,7 @@ def test_a_message_that_is_damaged_in_the_backup_costs_no_other(
     assert f"alice: damaged in the backup: {target}: users/52/alice/packs/" in done.err
     assert len(re.findall("alice: message: pack-000001.zst at .* cannot be read", done.err)) == 1
     assert [alice.run("show", "user/alice", uid).status for uid in "123"] == [0, 75, 0]
-    assert "1 problems" in alice.run("verify").out
+    assert "1 problem" in alice.run("verify").out
 
 
 def test_a_part_that_is_lost_costs_what_was_in_it(alice: Site, target: str) -> None:

@@ -246,7 +246,7 @@ def test_it_is_killed_goes_on_and_heals(pair: Pair) -> None:
     done = scrub(pair, "--anew")
     out, err = done.communicate()
     assert done.returncode == 0, out + err
-    assert "healed from" in out and "2 owners, 2 messages checked: 1 problems, 1 healed" in out
+    assert "healed from" in out and "2 owners, 2 messages checked: 1 problem, 1 healed" in out
     last = json.loads(path.read_text())["last"]
     assert (last["damaged"], last["healed"], last["owners"]) == (1, 1, 2)
     assert scrub(pair, "--server", str(pair.socket)).wait() == 0

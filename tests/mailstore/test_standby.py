@@ -291,7 +291,7 @@ def test_who_is_written_to_stops_nobody_else(alice: Site) -> None:
     result = alice.run("export", "-A", str(alice.path / "vmail"))
     assert result.status == 1
     assert tree(alice.path / "vmail" / "bruno") == stored(alice, "bruno")
-    assert "1 users are in step" in result.out
+    assert "1 user is in step" in result.out
 
 
 # -- crashes

@@ -146,7 +146,7 @@ def test_what_holds_no_mail_is_counted_and_the_exit_status_says_so(alice: Site) 
     put(source / "a.eml", b"Subject: a\n\n")
     put(source / "rmail", b"BABYL OPTIONS:\n")
     result = alice.run("import", "alice", str(source))
-    assert (result.status, result.lines) == (1, ["1 messages imported into 1 mailboxes"])
+    assert (result.status, result.lines) == (1, ["1 message imported into 1 mailbox"])
     assert "7 entries passed over that hold no mail: 0.pdf, 1.pdf, 2.pdf, 3.pdf, 4.pdf, …" in result.err
     assert "rmail: left out: it is a Babyl file" in result.err
 

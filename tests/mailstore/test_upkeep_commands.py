@@ -29,7 +29,7 @@ def change(site: Site, statement: str) -> None:
 def test_a_sound_store_verifies(alice: Site) -> None:
     alice.deliver("alice", 3)
     result = alice.ok("verify")
-    assert result.lines == ["1 owners checked: nothing wrong"]
+    assert result.lines == ["1 owner checked: nothing wrong"]
     assert alice.run("verify", "bob").status == 67
 
 
@@ -44,7 +44,7 @@ def test_a_damaged_message_is_named_with_its_mailbox_and_uid(alice: Site) -> Non
     result = alice.run("verify", "alice")
     assert result.status == 1
     assert "(user/alice/Work uid 2)" in result.out
-    assert result.lines[-1] == "1 owners checked: 1 problems"
+    assert result.lines[-1] == "1 owner checked: 1 problem"
 
 
 @pytest.mark.covers("mailstore: commands and options", "verify", "repair")
@@ -55,7 +55,7 @@ def test_wrong_sums_are_named_and_repaired(alice: Site) -> None:
     assert result.status == 1
     assert len(result.lines) == 3
     assert all("user.alice" in line for line in result.lines[:2])
-    assert "1 mailboxes corrected" in alice.ok("repair").lines
+    assert "1 mailbox corrected" in alice.ok("repair").lines
     assert alice.ok("verify").status == 0
 
 
@@ -79,7 +79,7 @@ def test_expire_removes_for_good_what_is_old_enough_only(alice: Site) -> None:
     assert (
         alice.ok("expire", "alice", "-t", "1", "-v")
         .lines[0]
-        .startswith("alice: 1 expunged messages and 0 deleted")
+        .startswith("alice: 1 expunged message and 0 deleted")
     )
     assert [record.uid for record in alice.records("user.alice", expunged=True)] == [2]
     assert [record.uid for record in alice.records("user.alice")] == [3, 4, 5]
@@ -98,7 +98,7 @@ def test_expire_gives_the_space_of_what_was_removed_back(alice: Site) -> None:
     assert (
         alice.ok("expire", "-t", "1h")
         .lines[0]
-        .endswith("1 packs rewritten, " + f"{before - pack_of(alice, 'alice').stat().st_size} octets freed")
+        .endswith("1 pack rewritten, " + f"{before - pack_of(alice, 'alice').stat().st_size} octets freed")
     )
     assert pack_of(alice, "alice").stat().st_size < 2000
     assert alice.ok("show", "user/alice", "2").raw == MESSAGE + b"number 0\r\n"

@@ -165,7 +165,7 @@ def test_a_person_reads_what_differs_and_what_to_type(pair: Pair) -> None:
     assert re.search(r"    only here: 1 message, uid 1\n      uid 1 [0-9a-f]{40}\n", out)
     assert f"  type here: sync_client -C {pair.master.conf} -u alice   (mends it)\n" in out
     assert "nobody could not be compared: no such user on either side" in out
-    assert "different: 1 owners; could not be compared: 1\n" in out
+    assert "different: 1 owner; could not be compared: 1\n" in out
     assert b"shared:user/x" in client.err
     assert not list(pair.master.directory().glob("compare-*"))
 

@@ -207,7 +207,7 @@ def test_a_master_dies_in_the_middle_of_deliveries_and_comes_back(hosts: tuple[H
     assert "would be added" in dry and "at boston" not in sanfran.subjects("alice")
     told = boston.ok(f"cyrus-sync rescue --server 127.0.0.1:{sanfran.port}")
     assert "alice: renamed here to user/alice/Play; it stays user/alice/Work" in told
-    assert "user/alice/only_boston: made with 1 messages" in told
+    assert "user/alice/only_boston: made with 1 message" in told
     assert re.search(r"user/alice/Work: uid 1 [0-9a-f]{40} added as uid 1", told)
     everything = {*mail.acknowledged, "at sanfran", "at boston", "in a new folder"}
     there = sanfran.subjects("alice") | sanfran.subjects("bob")

@@ -25,7 +25,7 @@ def test_what_was_announced_and_did_not_come_is_told_by_name() -> None:
     assert list(lacking(words)) == [
         "boston (channel north) had changes of at least 3 owners that were not taken when it spoke last,"
         " 2025-11-30T12:00:00Z: alice, shared:news and others",
-        "b2 had changes of at least 1 owners that were not taken when it spoke last, 2025-11-30T12:00:00Z:"
+        "b2 had changes of at least 1 owner that were not taken when it spoke last, 2025-11-30T12:00:00Z:"
         " not known by name",
     ]
 
@@ -99,7 +99,7 @@ def test_a_store_whose_changes_went_nowhere_is_not_demoted(
     assert main(["-C", str(conf), "demote"]) == 1
     said = capsys.readouterr().out
     assert "the channel without a name: changes of 2 owners have not gone anywhere: alice, bob" in said
-    assert "channel north: changes of 1 owners have not gone anywhere: carol" in said
+    assert "channel north: changes of 1 owner have not gone anywhere: carol" in said
     assert role(conf) is None
     assert main(["-C", str(conf), "demote", "--force"]) == 0
     assert role(conf) is Role.REPLICA

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ConfigError, StoreError
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.role import Role
@@ -66,7 +67,7 @@ def unsent(cfg: Config) -> Iterator[str]:
         if owners:
             names = ", ".join(list(owners)[:MOST_NAMED])
             more = f" and {len(owners) - MOST_NAMED} more" if len(owners) > MOST_NAMED else ""
-            yield f"{named}: changes of {len(owners)} owners have not gone anywhere: {names}{more}"
+            yield f"{named}: changes of {counted(len(owners), 'owner')} have not gone anywhere: {names}{more}"
 
 
 def owners_waiting(directory: Path) -> Iterator[Owner]:

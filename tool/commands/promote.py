@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from cyrus_sync.common.config import Config
+from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_FAILURE, EX_OK, ConfigError, UsageError
 from cyrus_sync.common.role import Role
 from cyrus_sync.common.stores import role_of
@@ -86,8 +87,8 @@ def lacking(words: Sequence[Waiting]) -> Iterator[str]:
             names = ", ".join(word.owners) or "not known by name"
             more = " and others" if len(word.owners) < word.waiting and word.owners else ""
             yield (
-                f"{_named(word)} had changes of at least {word.waiting} owners that were not taken when it"
-                f" spoke last, {_time(word.at)}: {names}{more}"
+                f"{_named(word)} had changes of at least {counted(word.waiting, 'owner')} that were not taken"
+                f" when it spoke last, {_time(word.at)}: {names}{more}"
             )
 
 

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from cyrus_sync.common.counted import counted, mailboxes
 from cyrus_sync.common.errors import EX_FAILURE, CyrusSyncError, PeerError, ReplyError
 from cyrus_sync.common.master import Master
 from cyrus_sync.common.model import MailboxState
@@ -91,8 +92,9 @@ class _Rescue:
             await replica.close()
         verb = "would be added" if self.args.dry_run else "added"
         self.context.print(
-            f"{len(owners)} owners: {self.messages} messages and {self.mailboxes} mailboxes {verb} at"
-            f" {self.settings.server}; {self.undone} changes of this side do not count any more"
+            f"{counted(len(owners), 'owner')}: {counted(self.messages, 'message')} and"
+            f" {mailboxes(self.mailboxes)} {verb} at {self.settings.server};"
+            f" {self.undone} changes of this side do not count any more"
         )
         return self.rounds.status and EX_FAILURE
 
@@ -135,7 +137,7 @@ class _Rescue:
         name = self.context.external(plan.wish.target)
         said = []
         if plan.create:
-            said.append(f"{name}: made with {plan.messages} messages")
+            said.append(f"{name}: made with {counted(plan.messages, 'message')}")
         with self.giver.read(plan.wish.owner) as reader:
             uids = [one.uid for one in plan.additions]
             records = find_records(reader, plan.wish.state.uniqueid, uids) if uids else {}

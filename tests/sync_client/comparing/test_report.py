@@ -102,4 +102,4 @@ def test_a_person_reads_who_differs_in_what(progress: Progress) -> None:
         "  user/bob (id) is only here",
         "zoë could not be compared: user.zoë cannot be read",
     ]
-    assert list(summary(progress, ABOUT))[-1] == "different: 1 owners; could not be compared: 1"
+    assert list(summary(progress, ABOUT))[-1] == "different: 1 owner; could not be compared: 1"
