@@ -6,7 +6,9 @@ store's own action log says when each change has been committed here::
 
     python -m bench.pull --users 10000 --rate 50 --seconds 60
 
-Told are the time until a change is here, and processor seconds a change of ours and of Dovecot's.
+After half of the time everybody is polled (SIGHUP), beside what goes on. Told are, for each half, the time
+until a change is here, and processor seconds a change of ours and of Dovecot's; then memory, and events that
+Dovecot could not send.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import imaplib
 import os
 import random
+import signal
 import smtplib
 import subprocess
 import tempfile
@@ -71,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             with _rolling(conf) as client:
                 _first(client, server, conf, len(names))
                 _changes(client, server, conf, names, options)
+                _machine(client, server)
     return 0
 
 
@@ -154,8 +158,11 @@ def _changes(
         arrivals = _Arrivals(log)
         arrivals.start()
         ours, theirs, began = _cpu(client.pid), _of_dovecot(server), time.monotonic()
-        number = 0
+        number, half = 0, (options.seconds / 2, 0, 0.0, 0.0)
         while (late := time.monotonic() - began) < options.seconds:
+            if late > half[0] and not half[1]:
+                half = (late, number, _cpu(client.pid), _of_dovecot(server))
+                client.send_signal(signal.SIGHUP)
             if number > late * options.rate:
                 time.sleep(0.002)
                 continue
@@ -170,13 +177,32 @@ def _changes(
         took = time.monotonic() - began
         time.sleep(5)
         arrivals.stop()
-    cpu = (_cpu(client.pid) - ours) / number, (_of_dovecot(server) - theirs) / number
-    lags, lost = _lags(done, arrivals.seen)
+    ends = (took, number, _cpu(client.pid), _of_dovecot(server))
+    for what, first, last in (("alone", (0.0, 0, ours, theirs), half), ("beside a poll", half, ends)):
+        seconds, count, mine, dovecots = (after - before for after, before in zip(last, first, strict=True))
+        lags, lost = _lags(done[first[1] : last[1]], arrivals.seen)
+        at = [f"{lags[int(len(lags) * part)] * 1e3:.0f}" for part in (0.5, 0.95, 0.99)]
+        print(
+            f"{what}: {count} changes in {seconds:.0f} s ({count / seconds:.0f}/s), {len(names):,} users:"
+            f" here after {at[0]} ms (median), {at[1]} (95 %), {at[2]} (99 %),"
+            f" {lags[-1] * 1e3:.0f} (worst), {lost} not within 5 s of the end; CPU a change:"
+            f" {mine / count * 1e3:.1f} ms of ours, {dovecots / count * 1e3:.1f} ms of Dovecot's (which takes"
+            " the changes, too)",
+            flush=True,
+        )
+
+
+def _machine(client: subprocess.Popen[bytes], server: Server) -> None:
+    """What else there is to say."""
+    lines = Path(f"/proc/{client.pid}/status").read_text().splitlines()
+    words = {
+        name: rest.split()[0] for name, _, rest in (line.partition(":") for line in lines) if rest.strip()
+    }
+    said = server.complaints("Failed to export").splitlines()
     print(
-        f"{number} changes in {took:.0f} s ({number / took:.0f}/s), {len(names):,} users: here after"
-        f" {lags[len(lags) // 2] * 1e3:.0f} ms (median), {lags[int(len(lags) * 0.99)] * 1e3:.0f} ms (99 %),"
-        f" {lags[-1] * 1e3:.0f} ms (worst), {lost} not within 5 s of the end; CPU a change:"
-        f" {cpu[0] * 1e3:.1f} ms of ours, {cpu[1] * 1e3:.1f} ms of Dovecot's (which takes the changes, too)"
+        f"memory of sync_client: {int(words['VmRSS']) >> 10} MB now, {int(words['VmHWM']) >> 10} at most;"
+        f" {words['Threads']} threads; lines of events that Dovecot could not send: {len(said)};"
+        f" load {os.getloadavg()[0]:.0f}"
     )
 
 

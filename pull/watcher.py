@@ -79,6 +79,7 @@ class Watcher:
     events: int = 0
     left_out: int = 0
     """Users who found no place."""
+    _unplaced: frozenset[str] = frozenset()
     _users: dict[str, _User] = field(default_factory=dict)
     _queue: deque[str] = field(default_factory=deque)
     _connecting: int = 0
@@ -106,13 +107,13 @@ class Watcher:
         """From now on these are watched, the first of them if they are too many."""
         wanted = list(dict.fromkeys(logins))
         rest = wanted[self.most :]
-        if len(rest) != self.left_out and rest:
+        if rest and self._unplaced != frozenset(rest):
             names = ", ".join(rest[:NAMED]) + (f" and {len(rest) - NAMED} more" if len(rest) > NAMED else "")
             self.say(
                 f"imap_watch_connections is {self.most}: {len(rest)} of {len(wanted)} users are looked at"
                 f" every imap_poll alone: {names}"
             )
-        self.left_out = len(rest)
+        self.left_out, self._unplaced = len(rest), frozenset(rest)
         kept = dict.fromkeys(wanted[: self.most])
         for login in [login for login in self._users if login not in kept]:
             self._forget(login)

@@ -4,9 +4,9 @@ MAILBOX is a folder alone, which is enough for most events. SUB is the list of
 all folders, and the messages of those that have changed. Rights, annotations and scripts are asked for by
 lines like USER alone, which polling writes.
 
-Who has much to bring holds up nobody else. When a run is to end for what is new, a pull that takes long goes
-on in its thread, and its line goes back to the log; whichever run does that line next waits for it. It counts
-for the line only if nothing was told of its owner after it had begun.
+Who has much to bring holds up nobody else. When a run is to end for what is new, or after a while, a pull
+that takes long goes on in its thread, and its line goes back to the log; whichever run does that line next
+waits for it. It counts for the line only if nothing was told of its owner after it had begun.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 0.5
 """So much longer a run that is to end waits for a pull."""
+
+LONG_SECONDS = 3.0
+"""So long a run waits for a pull in any case: what has failed in it is tried again in the next one only."""
 
 _WELL_SECONDS = 60.0
 """So long after somebody was pulled the server is taken to be well."""
@@ -116,11 +119,12 @@ class PullEngine:
         is_pulled: Callable[[str], bool] = lambda userid: True,
         told: Told | None = None,
         most_whole: int = 1,
+        once: bool = False,
     ) -> None:
         """`stop` ends what is under way; `pulled` hears of each user who was pulled. `is_pulled` says whether
         one's own mail is wanted: it is asked, in a thread, of imap_shared_user, who may be there for shared
-        folders alone. `told` is kept by who writes the log. Of `threads` so many look at whole users at
-        once: the others are for what the server tells of."""
+        folders alone. `told` is kept by who writes the log. `most_whole` of `threads` look at whole users:
+        the others are for what the server tells of. `once`: there is no next run."""
         self._puller = puller
         self._threads = threads
         self._turn = turn
@@ -129,6 +133,7 @@ class PullEngine:
         self._is_pulled = is_pulled
         self._told = told or Told()
         self._whole = most_whole
+        self._once = once
         self._waiting_whole: list[Deferred[None]] = []
         self._served = float("-inf")
         """When somebody could log in last."""
@@ -253,6 +258,9 @@ class PullEngine:
             asked()
         else:
             self._turn.asked.append(asked)
+        if not wanted.called and not self._once:
+            timer = self._threads.reactor.callLater(LONG_SECONDS, give_way)
+            wanted.addBoth(lambda result: (timer.active() and timer.cancel(), result)[1])
         await wanted
 
     # -- the verbs

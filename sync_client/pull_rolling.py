@@ -219,6 +219,7 @@ class _Parts:
             is_pulled=is_pulled,
             told=told,
             most_whole=max(1, settings.width - 1),
+            once=settings.once,
         )
         quarantine = Quarantine(directory, reactor.seconds, owner_of_line)
         quarantine.load()

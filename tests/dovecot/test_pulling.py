@@ -124,6 +124,23 @@ def test_another_uidvalidity_begins_the_mailbox_anew_out_of_what_is_here(
         assert sum(one.name.startswith("DELETED.") for one in reader.mailboxes()) == 2
 
 
+def test_what_force_resync_finds_is_what_the_folder_has(serving: Server, sidecar: Sidecar, user: str) -> None:
+    """A file that was removed, and one that was put there, behind Dovecot's back."""
+    with serving.imap(user) as imap:
+        for number in range(4):
+            ok(imap.append("INBOX", "", None, message(number)))
+    sidecar.pull(user)
+    files = sorted(serving.maildir(user).glob("[nc]*/*M*P*"))
+    files[1].unlink()
+    new = serving.maildir(user) / "cur" / "1500000000.M1P1.elsewhere:2,S"
+    new.write_bytes(message(9))
+    serving.give(new)
+    serving.doveadm("force-resync", "-u", user, "INBOX")
+    done = sidecar.pull(user)
+    assert (done.messages, done.expunged) == (1, 1)
+    same(sidecar, serving, user)
+
+
 def test_what_is_remembered_may_be_lost_damaged_or_too_old(
     serving: Server, sidecar: Sidecar, user: str
 ) -> None:

@@ -5,6 +5,7 @@ It answers what `pull` asks, and no more. `Box` is what it holds; the fields of 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import socket
@@ -89,7 +90,13 @@ class FakeImap:
         self.refused: set[str] = set()
         """Folders that cannot be selected."""
         self.holding: dict[str, threading.Event] = {}
-        """Folders that are opened as soon as the event is set."""
+        """Folders, and users, that are opened as soon as the event is set."""
+        self.locked: set[str] = set()
+        """Users who may not log in."""
+        self.password: str | None = None
+        """The one that is taken; None: any."""
+        self.refuses: Callable[[str], bool] = lambda command: False
+        """Commands that are answered NO, once somebody is logged in."""
         self.login_answer = "OK logged in"
         self.cut_after: Callable[[], int | None] = lambda: None
         """Asked at each connection: after so many octets that we send it is cut."""
@@ -157,7 +164,7 @@ class _Talk:
         self.line = line
         self.left = server.cut_after()
         self.box: Box | None = None
-        self.name = ""
+        self.user = ""
         self.inflate: zlib._Decompress | None = None
         self.deflate: zlib._Compress | None = None
         self.waiting = b""
@@ -203,6 +210,9 @@ class _Talk:
             if name == "UID":
                 name, _, words = words.partition(" ")
                 name = f"uid_{name}"
+            if self.user and name != "LOGOUT" and self.server.refuses(rest):
+                self.send(f"{tag} NO [SERVERBUG] Internal error occurred\r\n".encode())
+                continue
             answer = getattr(self, f"do_{name.lower()}")(words)
             more = self.server.tells_at_once if name == "NOTIFY" and not answer else ""
             self.send(f"{tag} {answer or 'OK done'}\r\n{more}".encode())
@@ -232,7 +242,10 @@ class _Talk:
 
     def do_authenticate(self, words: str) -> str:
         self.send(b"+ \r\n")
-        self.readline()
+        acts_for, proves, password = base64.b64decode(self.readline()).decode().split("\0")
+        self.user = acts_for or proves
+        if self.user in self.server.locked or self.server.password not in (None, password):
+            return "NO [AUTHENTICATIONFAILED] Authentication failed."
         return self.server.login_answer
 
     def do_notify(self, words: str) -> str:
@@ -292,8 +305,8 @@ class _Talk:
 
     def do_examine(self, words: str) -> str:
         name = words.split('"')[1]
-        if name in self.server.holding:
-            self.server.holding[name].wait(60)
+        for held in {name, self.user} & self.server.holding.keys():
+            self.server.holding[held].wait(60)
         if name in self.server.refused:
             return "NO [SERVERBUG] this folder is broken"
         box = self.server.boxes.get(name)

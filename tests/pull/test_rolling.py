@@ -26,6 +26,7 @@ from cyrus_sync.common.synclog.lines import LogLine
 from cyrus_sync.common.synclog.log import SyncLog
 from cyrus_sync.pull.changes import Change
 from cyrus_sync.pull.events import MOST_OCTETS, Events, changes_of
+from cyrus_sync.sync_client import pull_engine
 from cyrus_sync.sync_client.channel import PULL, lock_holder
 from cyrus_sync.sync_client.engine.errors import GaveWay, LeftOut
 from cyrus_sync.sync_client.merge import merge
@@ -451,6 +452,23 @@ def test_who_has_much_to_bring_goes_on_in_the_next_runs_and_is_not_asked_for_twi
     goes_on.set()
     loop.end(last)
     assert [one.messages for one in loop.pulled] == [1] and server.count("EXAMINE") == 1
+
+
+def test_a_run_waits_for_nobody_for_long_unless_it_is_the_last_one(
+    loop: Loop, server: FakeImap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_engine, "LONG_SECONDS", 0.05)
+    goes_on = held(server, "INBOX")
+    with pytest.raises(GaveWay):
+        loop.do(loop.engine.user("alice"))
+    loop.engine._once = True
+    last = loop.begin(loop.engine.user("alice"))
+    later: list[object] = []
+    loop.reactor.callLater(0.2, later.append, True)
+    loop.until(lambda: later, "a while")
+    assert not last
+    goes_on.set()
+    loop.end(last)
 
 
 def test_what_is_told_of_him_meanwhile_is_looked_at_behind(loop: Loop, server: FakeImap) -> None:

@@ -289,6 +289,10 @@ def test_who_finds_no_place_is_named_and_who_is_gone_is_watched_no_more(
     assert watched.said == [
         "imap_watch_connections is 2: 2 of 4 users are looked at every imap_poll alone: eve, zoe"
     ]
+    watched.watcher.set_users(["alice", "bob", "eve", "zoe"])
+    assert len(watched.said) == 1
+    watched.watcher.set_users(["alice", "bob", "eve", "max"])
+    assert watched.said[1].endswith(": eve, max"), "as many, but others"
     watched.watcher.set_users(["bob", "eve"])
     watched.until(lambda: server.connections == 3 and len(server.talks) == 2, "eve has alice's place")
     assert watched.watcher.left_out == 0
