@@ -63,12 +63,26 @@ class Told:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._times: dict[Owner, int] = {}
+        self._urgent: set[Owner] = set()
 
-    def note(self, owners: Collection[Owner]) -> None:
-        """Something is to be looked at. To be called before it is in the log."""
+    def note(self, owners: Collection[Owner], *, urgent: bool = True) -> None:
+        """Something is to be looked at; `urgent`: the server has told of it. To be called before it is in the
+        log."""
         with self._lock:
             for owner in owners:
                 self._times[owner] = self._times.get(owner, 0) + 1
+            if urgent:
+                self._urgent.update(owners)
+
+    def is_urgent(self, owner: Owner) -> bool:
+        """Whether the server has told of him, and nobody has looked since."""
+        with self._lock:
+            return owner in self._urgent
+
+    def looks(self, owner: Owner) -> None:
+        """Somebody does now."""
+        with self._lock:
+            self._urgent.discard(owner)
 
     def times(self, owner: Owner) -> int:
         with self._lock:
@@ -83,16 +97,12 @@ class _What(NamedTuple):
     names: tuple[str, ...]
     thorough: bool
     told: int
+    can_wait: bool = False
 
     def covers(self, other: _What) -> bool:
         """Whether what was to be seen for `other` has been seen."""
         names = not self.names or (bool(other.names) and set(self.names).issuperset(other.names))
         return names and self.thorough >= other.thorough and self.told == other.told
-
-
-def is_whole(item: Item) -> bool:
-    """Whether a whole user is asked for, and not what the server has told of."""
-    return item.kind >= Kind.META
 
 
 @dataclass(slots=True)
@@ -147,7 +157,12 @@ class PullEngine:
     def rank(self, item: Item) -> tuple[bool, int]:
         """Who has waited for longest goes first, over all runs; but whole users after what the server tells
         of."""
-        return is_whole(item), self._since.setdefault(item.owner, next(self._numbers))
+        return self.can_wait(item), self._since.setdefault(item.owner, next(self._numbers))
+
+    def can_wait(self, item: Item) -> bool:
+        """Whether a whole user is asked for, and the server has told nothing of him: a line that it has told
+        of is merged into that of a poll."""
+        return item.kind >= Kind.META and not self._told.is_urgent(item.owner)
 
     # -- one pull
 
@@ -173,17 +188,18 @@ class PullEngine:
             del self._left[owner]
             if left.what.covers(_What(owner, names, thorough, self._told.times(owner))):
                 return left
+        can_wait = thorough and not self._told.is_urgent(owner)
         while True:
             if (other := self._under_way.get(userid)) is not None:  # for shared folders, that may be
                 await self._over(other)
-            elif thorough and not self._whole:
+            elif can_wait and not self._whole:
                 self._waiting_whole.append(free := Deferred[None]())
                 await self._or_give_way(free, self._waiting_whole)
             else:
                 break
-        if thorough and self._turn.is_wanted():
+        if can_wait and self._turn.is_wanted():
             raise GaveWay()
-        way = self._begin(userid, _What(owner, names, thorough, self._told.times(owner)))
+        way = self._begin(userid, _What(owner, names, thorough, self._told.times(owner), can_wait))
         try:
             await self._over(way, GRACE_SECONDS)
         except GaveWay:
@@ -193,15 +209,17 @@ class PullEngine:
 
     def _begin(self, userid: str, what: _What) -> _UnderWay:
         way = self._under_way[userid] = _UnderWay(what, time.monotonic(), [])
-        self._whole -= what.thorough
+        self._whole -= what.can_wait
+        if not what.names:
+            self._told.looks(what.owner)
 
         def ended(result: Any) -> None:
             way.result = result
             del self._under_way[userid]
-            self._whole += what.thorough
+            self._whole += what.can_wait
             if not isinstance(result, Failure):
                 self._served = time.monotonic()
-            free = self._waiting_whole[:1] if what.thorough else []
+            free = self._waiting_whole[:1] if what.can_wait else []
             for waiting in [*way.over, *free]:
                 if not waiting.called:
                     waiting.callback(None)

@@ -49,7 +49,8 @@ class PullLog:
         self._puller.begin_round()
         userids = self._everybody()
         if userids:
-            self._write(("USER", userid) for userid in with_shared_user(self._puller, userids))
+            lines = (("USER", userid) for userid in with_shared_user(self._puller, userids))
+            self._write(lines, urgent=False)
         return userids
 
     def changed(self, changes: Sequence[Change]) -> list[Change]:
@@ -79,10 +80,10 @@ class PullLog:
         new = [(userid, change) for userid, change in wanted if self._is_pulled(userid)]
         self._write(line for userid, change in new for line in self._lines(userid, change))
 
-    def _write(self, lines: Iterable[tuple[str, ...]]) -> None:
+    def _write(self, lines: Iterable[tuple[str, ...]], *, urgent: bool = True) -> None:
         wanted = list(dict.fromkeys(lines))
         if wanted:
-            self._told.note([owner_of_line(line) for line in wanted])
+            self._told.note([owner_of_line(line) for line in wanted], urgent=urgent)
             self._log.append(wanted)
 
     def _lines(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:

@@ -40,7 +40,7 @@ from cyrus_sync.sync_client.channel import PULL, channel_directory
 from cyrus_sync.sync_client.facts import Facts, Settings
 from cyrus_sync.sync_client.pull_connection import PullConnector
 from cyrus_sync.sync_client.pull_counts import PullCounts
-from cyrus_sync.sync_client.pull_engine import PullEngine, Told, is_whole
+from cyrus_sync.sync_client.pull_engine import PullEngine, Told
 from cyrus_sync.sync_client.pull_log import PullLog
 from cyrus_sync.sync_client.pulling import everybody, puller_of
 from cyrus_sync.sync_client.quarantine import Quarantine
@@ -192,7 +192,7 @@ class _Parts:
 
         arguments, reactor = self.arguments, self.reactor
         directory = channel_directory(self.cfg, PULL)
-        settings, turn, facts = settings_of(arguments, self.cfg), Turn(), Facts()
+        settings, turn, facts = settings_of(arguments, self.cfg), Turn(times=1.0), Facts()
         reporter = Reporter(
             verbose=arguments.verbose,
             verbose_logging=arguments.verbose_logging,
@@ -240,7 +240,7 @@ class _Parts:
             facts=facts,
             turn=turn,
             rank=engine.rank,
-            can_wait=is_whole,
+            can_wait=engine.can_wait,
             report=reporter.failure,
             say=lambda text: log.error("%s", text),
             random=random.random,

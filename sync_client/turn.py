@@ -40,6 +40,8 @@ class Turn:
     """Whether the present run is to end as soon as it can."""
     overhead: float = 0.0
     """Seconds for taking work from the log and putting back what is left, the last time."""
+    times: float = _TIMES
+    """So much longer than that a run has for itself."""
     asked: list[Callable[[], None]] = field(default_factory=list)
     """Called once each when the present run is to end, for what waits meanwhile."""
 
@@ -61,4 +63,4 @@ class Turn:
     @property
     def slice(self) -> float:
         """Seconds that a run has for itself."""
-        return max(LEAST_SECONDS, _TIMES * self.overhead)
+        return max(LEAST_SECONDS, self.times * self.overhead)

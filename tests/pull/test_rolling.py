@@ -32,7 +32,7 @@ from cyrus_sync.sync_client.engine.errors import GaveWay, LeftOut
 from cyrus_sync.sync_client.merge import merge
 from cyrus_sync.sync_client.promote import GivenUp, promote
 from cyrus_sync.sync_client.pull_connection import PullConnector
-from cyrus_sync.sync_client.pull_engine import LoginRefused, PullEngine, Told, UserTrouble, is_whole
+from cyrus_sync.sync_client.pull_engine import LoginRefused, PullEngine, Told, UserTrouble
 from cyrus_sync.sync_client.pull_log import PullLog
 from cyrus_sync.sync_client.pull_rolling import _Polling, event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
@@ -521,7 +521,13 @@ def test_who_has_waited_for_longest_is_first_and_whole_users_come_behind(loop: L
     new = loop.engine.rank(merge([LogLine("MAILBOX", ("user.dave",))]).items[0])
     assert ranks["MAILBOX"] < ranks["SUB"] < new < ranks["USER"]
     assert loop.engine.rank(items["SUB"]) == ranks["SUB"], "also in the next run"
-    assert [is_whole(item) for item in items.values()] == [True, False, False]
+    assert [loop.engine.can_wait(item) for item in items.values()] == [True, False, False]
+    loop.told.note([Owner("user", "alice")], urgent=False)
+    assert loop.engine.can_wait(items["USER"])
+    loop.told.note([Owner("user", "alice")])  # a line SUB is merged into the USER of a poll
+    assert loop.engine.rank(items["USER"]) < ranks["MAILBOX"]
+    loop.do(loop.engine.user("alice"))
+    assert loop.engine.can_wait(items["USER"])
 
 
 def test_by_a_user_who_is_pulled_shared_folders_are_looked_at_behind_him(
