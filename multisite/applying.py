@@ -12,6 +12,7 @@ from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.stuck import stuck
 from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, heard_in
 from cyrus_sync.multisite.parts import Waiting
+from cyrus_sync.multisite.relaying import note_questions
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.folding import Folding
 from cyrus_sync.multisite.replay.replay import Replay
@@ -73,9 +74,7 @@ class Applying:
                 # An origin has what it did itself, unless it was ever restored: then it has what it says.
                 if not context.family.was_restored(origin):
                     log.epochs.raise_to(origin, {origin: there.end})
-            if header.wanted:
-                log.request(header.sender, header.wanted)
-            log.given_up.answered(header.sender, header.wanted)
+            note_questions(log, context.family, header)
             self._work.note_given_up(context, header.given_up)
             self._work.commit(context, replay)
             answered = note_answer(member, header)

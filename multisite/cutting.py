@@ -31,6 +31,7 @@ from cyrus_sync.multisite.packet import (
     Target,
 )
 from cyrus_sync.multisite.packet.frames import folded_at_most
+from cyrus_sync.multisite.relaying import questions
 
 NO_LIMIT = 1 << 62
 _HEADS = 4096
@@ -90,6 +91,9 @@ class LogicalPacket:
             self._heads.pop(self._log.self_id, None)
         self._trail = self._log.forks.trail(self._log.self_id) if member.sealed else {}
         self._taken = self._log.forks.taken() if member.sealed else {}
+        creates = options.kind == CREATION
+        self.asking = {} if creates else questions(self._log, member.family, target.id)
+        """What others lack, passed on."""
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._in_packet = 0
@@ -293,6 +297,7 @@ class LogicalPacket:
             forked={one.id: one.forked for one in family.replicas.values() if one.forked},
             trimmed=self._log.trimmed.row(),
             heard=self._heard(),
+            asking=self.asking,
             given_up=tuple(sorted(self._log.given_up.guids())),
             snapshot=self._options.kind == CREATION,
         )

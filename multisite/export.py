@@ -23,6 +23,7 @@ from cyrus_sync.multisite.oplog.apply_command import without_messages
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.packet import CREATION, State
+from cyrus_sync.multisite.relaying import is_new, note_passed_on
 from cyrus_sync.multisite.restoring import ANSWER
 from cyrus_sync.multisite.scrubbing import remake, scrub_if_due
 from cyrus_sync.multisite.signing import retell
@@ -67,6 +68,7 @@ def export(member: Member, target: Replica, place: Place, options: ExportOptions
                     target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=options.comment
                 )
                 log.fulfilled(target.id)
+                note_passed_on(log, target.id, made.packet.asking)
                 log.notes.put(_SHOWN + target.id, log.epochs.row(log.self_id))
     except BaseException:
         made.packet.abort()
@@ -107,7 +109,8 @@ class _Export:
                     break
                 self._entry(entry)
                 meter.advance()
-        if not self.packet.begun and (self._log.wanted() or self._is_to_show()):
+        asked = is_new(self._log, self._target.id, self.packet.asking)
+        if not self.packet.begun and (self._log.wanted() or asked or self._is_to_show()):
             self.packet.begin()
         self.packet.end()
 

@@ -13,6 +13,7 @@ from cyrus_sync.multisite.oplog.notes import Notes
 
 _GIVEN_UP = "given up"
 _LACKS = "lacks "
+_ASKED = "asked "
 
 
 class GivenUp:
@@ -37,9 +38,19 @@ class GivenUp:
         known: dict[str, int] = self._notes.get(_GIVEN_UP, {})
         self._notes.put(_GIVEN_UP, {guid: when for guid, when in known.items() if when >= before})
 
-    def answered(self, replica: str, guids: Iterable[bytes]) -> None:
-        """In its last packet a replica (id) has asked for these."""
-        self._notes.put(_LACKS + replica, sorted(guid.hex() for guid in guids))
+    def answered(self, replica: str, guids: Iterable[bytes], when: int) -> None:
+        """In its last packet of which anything was heard, made at `when` (Unix seconds), a replica (id) has
+        asked for these."""
+        lacks = sorted(guid.hex() for guid in guids)
+        if lacks or self.asked_at(replica):
+            self._notes.put(_ASKED + replica, when)
+        self._notes.put(_LACKS + replica, lacks)
+
+    def asked_at(self, replica: str) -> int:
+        """When a replica (id) has asked last, or said that it lacks nothing any more, by its own clock (Unix
+        seconds); 0 if it never asked."""
+        when: int = self._notes.get(_ASKED + replica, 0)
+        return when
 
     def lacked_by(self, replica: str) -> set[bytes]:
         """What a replica (id) has asked for last."""

@@ -52,6 +52,13 @@ class Target(NamedTuple):
     incarnation: int = 0
 
 
+class Question(NamedTuple):
+    """The messages (GUIDs, 20 bytes) that a replica lacked at a time, in Unix seconds of its own clock."""
+
+    time: int
+    guids: tuple[bytes, ...]
+
+
 class Range(NamedTuple):
     """Operations of one origin, both ends included. With `end` just before `start` it holds none, and says
     that those before `start` are needed."""
@@ -106,6 +113,9 @@ class Header:
     heard: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """What other replicas have proved to have, as far as the sender has heard. By id: the incarnation, then
     the last operation of each origin of `row`, these in order of their ids."""
+    asking: Mapping[str, Question] = field(default_factory=dict)
+    """What other replicas lack, as far as the sender has heard and has not answered it
+    (`multisite.relaying`)."""
     given_up: tuple[bytes, ...] = ()
     """GUIDs of messages that nobody has any more, and without which everybody goes on."""
     snapshot: bool = False
@@ -179,6 +189,13 @@ class Header:
                 raise ValueError("heard does not have a number for each origin in row")
             for number in numbers:
                 _check_number("heard", number, high=MAX_OPERATION)
+        _check_count("asking", self.asking, MOST_REPLICAS)
+        _check_ids("asking", *self.asking)
+        _check_count("asking", [guid for _, guids in self.asking.values() for guid in guids], MOST_WANTED)
+        for when, guids in self.asking.values():
+            _check_number("asking", when, high=_YEAR_10000 - 1)
+            if any(type(guid) is not bytes or len(guid) != 20 for guid in guids):
+                raise ValueError("asking has something that is no GUID")
         for name, text in (("keys", self.keys), ("invitation", self.invitation)):
             if not isinstance(text, str) or len(text) > LONGEST_KEYS or _CONTROL.search(text):
                 raise ValueError(f"{name}: no controls, at most {LONGEST_KEYS} characters")
@@ -229,6 +246,9 @@ class Header:
         if self.heard:
             lists = {key: f"[{', '.join(map(str, n))}]" for key, n in self.heard.items()}
             yield from _mapping("heard", lists)
+        if self.asking:
+            asked = {key: [str(one.time), *(g.hex() for g in one.guids)] for key, one in self.asking.items()}
+            yield from _mapping("asking", {key: f"[{', '.join(words)}]" for key, words in asked.items()})
         if self.given_up:
             yield "given_up:"
             yield from (f'  - "{guid.hex()}"' for guid in self.given_up)
@@ -343,6 +363,11 @@ def _guid_of(value: Any, name: str) -> bytes:
     return bytes.fromhex(value)
 
 
+def _question_of(value: Any, name: str) -> Question:
+    when, *guids = _list_of(value, name) or [""]
+    return Question(_number_of(when, name), tuple(_guid_of(guid, name) for guid in guids))
+
+
 def _numbers_of(value: Any, name: str) -> tuple[int, ...]:
     return tuple(_number_of(one, name) for one in _list_of(value, name))
 
@@ -358,6 +383,7 @@ _MAPPINGS: Mapping[str, Callable[[Any, str], Any]] = {
     "forked": _number_of,
     "trimmed": _number_of,
     "heard": _numbers_of,
+    "asking": _question_of,
 }
 """How the values of each mapping are read."""
 

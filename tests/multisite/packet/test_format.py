@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.multisite.packet import CREATION, items, prologue
 from cyrus_sync.multisite.packet import header as limits
-from cyrus_sync.multisite.packet import items, prologue
 from cyrus_sync.multisite.packet.frames import FRAME, LARGEST_CONTENT
+from cyrus_sync.multisite.packet.header import Question
 from tests.multisite.packet.kit import BOSTON, BOSTON_KEYS, body, header, mail, operation, write
 
 DOCS = (Path(__file__).parents[3] / "docs" / "packet-format.md").read_text(encoding="utf-8")
@@ -83,7 +84,17 @@ def test_every_key_of_the_header_is_explained_in_its_order() -> None:
     explained = [key for row in table.split("\n")[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])]
     link = "0" * 12
     links = {"heads": {BOSTON: link}, "trail": {"1": link}, "taken": {link: 1}, "forked": {BOSTON: 1}}
-    full = header(sealed={"a": bytes(80)}, keys="k", invitation="i", **links)
+    numbers = {"trimmed": {BOSTON: 1}, "heard": {BOSTON: (0, 1, 1, 1)}, "asking": {BOSTON: Question(1, ())}}
+    full = header(
+        kind=CREATION,
+        sealed={"a": bytes(80)},
+        keys="k",
+        invitation="i",
+        given_up=(bytes(20),),
+        snapshot=True,
+        **links,
+        **numbers,
+    )
     assert explained == re.findall(r"^(\w+):", full.text(), re.MULTILINE)
 
 
