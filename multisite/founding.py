@@ -113,6 +113,9 @@ class Founding:
             for owner in self._log.masters.of_replica(header.sender):
                 # What the maker has said as their master is in its state, and stands in no vector of its own.
                 self._log.masters.note_settled(owner, {header.sender: header.row.get(header.sender, 0)})
+            for entry in list(self._log.operations.unheard_own()):
+                # It is not in that state, and nobody else is going to answer it.
+                self._log.operations.set_state(entry.seq, OperationState.WAITS)
             heard, trimmed = self._log.heard.all(), self._log.trimmed.row()
             for one in self._member.family.living():
                 if one.id not in (self._log.self_id, header.sender):

@@ -286,6 +286,17 @@ class Operations:
             (self.origin,),
         )
 
+    def unheard_own(self) -> Iterator[LogEntry]:
+        """What this replica has said of owners before it became their master, and the master before has not
+        taken in. Streams."""
+        yield from self._select(
+            "WHERE origin = ?1 AND owner IN (SELECT owner FROM masters WHERE replica = ?1)"
+            """ AND instr(attributes, '"reign"') AND NOT instr(attributes, '"settled"')"""
+            " AND id > coalesce((SELECT s.id FROM settled s"
+            " WHERE s.owner = operations.owner AND s.origin = operations.origin), 0) ORDER BY seq",
+            (self.origin,),
+        )
+
     def about(self, uniqueid: str) -> Iterator[LogEntry]:
         """All operations of the log on one mailbox, in causal order. Streams."""
         yield from self._select(f"WHERE {_ON_MAILBOX} ORDER BY seq", (uniqueid,))

@@ -220,6 +220,22 @@ def test_what_a_master_has_not_answered_is_told_to_all_although_the_snapshot_has
     assert set(new) <= bangalore.guids_of(BOB)
 
 
+def test_what_it_has_said_itself_is_kept_where_nobody_else_is_to_answer_it(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    """Boston hands Bob over to Sanfran before it hears what Sanfran has said of him."""
+    boston, sanfran, _ = sites
+    new = append(sanfran, "user.bob", message("said before"))
+    (path,) = sanfran.export_to(boston, tmp_path / "t")
+    with boston.member() as member:
+        hand_over(member, BOB, member.family.find("sanfran"))
+    assert not boston.import_from([path]).refused
+    remade(sanfran, snapshot(boston, sanfran, tmp_path / "t"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= sanfran.guids_of(BOB)
+
+
 def test_that_is_told_by_the_next_exchange_where_the_end_of_it_was_interrupted(
     sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
