@@ -118,8 +118,8 @@ class Server:
 
     # -- users and their mail
 
-    def add_user(self, name: str, password: str = PASSWORD) -> Path:
-        """A user, or a new password of one; his home directory."""
+    def add_user(self, name: str, password: str = PASSWORD, *, wait: bool = True) -> Path:
+        """A user, or a new password of one; his home directory. `wait` until he can log in."""
         lines = [line for line in self._users() if not line.startswith(f"{name}:")]
         place = self.user_home(name)
         lines.append(f"{name}:{{PLAIN}}{password}:{self.ids[0]}:{self.ids[1]}::{place}")
@@ -127,7 +127,7 @@ class Server:
         if not place.exists():
             place.mkdir()
             os.chown(place, *self.ids)
-        if self._process:  # it looks at the file once a second
+        if self._process and wait:  # it looks at the file once a second
             until(lambda: self._may_log_in(name, password), f"{name} can log in", every=0.1)
         return place
 

@@ -35,7 +35,7 @@ def unused(serving: Server) -> list[str]:
     """Users of whom nothing is known yet. They are made at once: Dovecot looks for new ones once a second."""
     names = [f"pulled{number}" for number in range(30)]
     for name in names:
-        serving.add_user(name)
+        serving.add_user(name, wait=False)
     until(lambda: can_log_in(serving, names[-1]), "the users are known")
     return names
 
