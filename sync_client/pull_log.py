@@ -83,7 +83,10 @@ class PullLog:
     def _write(self, lines: Iterable[tuple[str, ...]], *, urgent: bool = True) -> None:
         wanted = list(dict.fromkeys(lines))
         if wanted:
-            self._told.note([owner_of_line(line) for line in wanted], urgent=urgent)
+            alone = [owner_of_line(line) for line in wanted if line[0] == "MAILBOX"]
+            self._told.note(alone, urgent=False)  # no line of a poll takes these in
+            rest = [owner_of_line(line) for line in wanted if line[0] != "MAILBOX"]
+            self._told.note(rest, urgent=urgent)
             self._log.append(wanted)
 
     def _lines(self, userid: str, change: Change) -> Iterator[tuple[str, ...]]:

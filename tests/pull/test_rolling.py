@@ -158,10 +158,11 @@ def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
     log = SyncLog(tmp_path / "pull.log")
     try:
         puller.pull("alice")
-        work = PullLog(conf, log, kept, puller)
+        work = PullLog(conf, log, kept, puller, told := Told())
         work.poll()
         log.path.unlink()
         work.changed([Change("alice", ("INBOX", "Work")), Change("alice", ("Work",))])
+        assert told.times(Owner("user", "alice")) > 1 and not told.is_urgent(Owner("user", "alice"))
         work.changed([Change("alice", ("Work", "New"))])
         work.changed([Change("alice", (name,)) for name in ("Public/News", "Other/zoe.b/x", "Other/eve/x")])
         assert puller.login_for(Owner("shared", "News")) == "alice"
@@ -169,6 +170,7 @@ def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
         log.path.rename(log.path.with_suffix(".first"))
         for name in ("INBOX", "Public/News", "Other/alice/x", "Other/eve/x"):
             work.changed([Change("mallory", (name,))])
+        assert told.is_urgent(Owner("user", "alice")), "a line SUB would be lost in that of a poll"
     finally:
         kept.close()
     assert log.path.with_suffix(".first").read_text().splitlines() == [
