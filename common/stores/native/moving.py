@@ -157,13 +157,21 @@ class _Copy:
         return copied
 
     def _link(self, number: int) -> bool:
-        """Whether a pack is the same file in both places."""
+        """Whether a pack is the same file in both places. One that went into an object store and came back
+        meanwhile is another file than before."""
+        source, target = self._source / pack_name(number), self._target / pack_name(number)
         if number in self._linked:
-            return True
+            try:
+                if source.samefile(target):
+                    return True
+            except FileNotFoundError:  # it is elsewhere now; here is all of it
+                return True
+            target.unlink()
+            del self._linked[number]
         if number in self._done or not self._one_disk:
             return False
         try:
-            link(self._source / pack_name(number), self._target / pack_name(number))
+            link(source, target)
         except FileNotFoundError:  # a pack that was lost, or is elsewhere
             return False
         except OSError:  # another disk, or one that knows no second names

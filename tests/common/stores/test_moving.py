@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -111,6 +112,26 @@ def test_between_partitions_of_one_disk_packs_are_not_copied_and_appended_to_as_
     assert (pack.stat().st_ino == inode) is same and pack.stat().st_nlink == 1
     deliver(store, 77)
     assert pack.stat().st_size > size and held(store)[-1] == message(77) and problems(store) == []
+
+
+def test_a_pack_that_becomes_another_file_meanwhile_comes_with_what_is_appended_to_that(
+    store: NativeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = held(store)
+    others: list[Path] = []
+
+    def link(source: Path, target: Path) -> None:
+        os.link(source, target)
+        if not others:
+            others.append(source.with_name("again"))
+            shutil.copyfile(source, others[0])  # as after `mailstore tier` and `tier --back`
+            others[0].replace(source)
+            store.open.forget(ALICE)
+            deliver(store, 77)
+
+    monkeypatch.setattr(moving, "link", link)
+    assert move(store) and others
+    assert held(store) == [*before, message(77)] and problems(store) == []
 
 
 def test_what_somebody_is_about_to_write_there_is_not_copied(store: NativeStore, tmp_path: Path) -> None:
