@@ -66,6 +66,7 @@ class MovingHome:
         )  # fmt: skip
         self.add_figures: Callable[[Sheet], None] = fleet.add_figures
         local.whereabouts = self._files_now
+        local.is_part = True
         self._cache = f"{fleet.cache}/"
 
     # -- the whole

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cyrus_sync.common.errors import MailboxLocked, ObjectsUnavailable, StoreCorrupt, StoreError
-from cyrus_sync.common.names import Owner
+from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import MailStore, StaleOwner
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.farpack import FarReader
@@ -588,17 +588,35 @@ def test_a_name_that_both_have_is_refused(sites):
 
 
 def test_a_process_of_the_old_configuration_makes_nobody_and_takes_nobody_for_gone(sites):
+    """Neither where it writes nor where it looks: LMTP would bounce, and sync_client be content."""
+    newcomer = Owner("user", "newcomer")
     with closing(native_store(sites.path / "here")) as old:
-        assert numbers(old) == [0]
+        assert numbers(old) == [0] and old.home.check_unknown(newcomer) is False
         sites.begin()
         add(old, 1)
-        move_in(sites.mover, ALICE, 5)
-        for one in (ALICE, Owner("user", "newcomer")):
-            with pytest.raises(MailboxLocked, match="new users are made in the fleet"):
-                add(old, 2, one)
+        assert old.home.check_unknown(SERVER) is False, "which nobody has here, nor had"
+        aside = move_in(sites.mover, ALICE, 5)
+        for one in (ALICE, newcomer):
+            for act in (lambda one=one: add(old, 2, one), lambda one=one: numbers(old, one)):
+                with pytest.raises(MailboxLocked, match="may be in the fleet: .*store: moving"):
+                    act()
+        old.home.registry.note([("0123456789abcdef", ALICE)], ALICE)  # as where the mover was killed
+        with pytest.raises(MailboxLocked, match="may be in the fleet"):
+            numbers(old)
+        old.home.registry.forget(ALICE)
+        assert aside is not None
     assert sites.check([0, 1])
-    add(sites.here, 4, Owner("user", "newcomer"))
-    assert sites.check([4], Owner("user", "newcomer")), "with the new one they are made in the fleet"
+    add(sites.here, 4, newcomer)
+    assert sites.check([4], newcomer), "with the new one they are made in the fleet"
+
+
+def test_to_a_process_of_the_old_configuration_the_servers_annotations_are_in_the_fleet(sites):
+    with closing(native_store(sites.path / "here")) as old:
+        with old.write(SERVER) as writer:
+            writer.annotate("", "/comment", "", b"here")
+        assert register(sites.mover) == 3 and move_in(sites.mover, SERVER, 5) is not None
+        with pytest.raises(MailboxLocked, match="may be in the fleet"), old.read(SERVER):
+            pass
 
 
 def test_a_machine_whose_users_are_out_again_is_one_like_any_other(sites):

@@ -84,6 +84,8 @@ class LocalHome:
         self.check_partition = layout.check_partition
         self.whereabouts: Callable[[Owner], Path | None] = layout.find
         """Where an owner's files are, for who reads on in what he had open."""
+        self.is_part = False
+        """Whether somebody knows of those too who have gone from here into a fleet, and asks there."""
         self.partitions_are_places = True
         self.moves = Moves(layout, self._is_registered, readonly=readonly)
         self.moves_left = self.moves.left
@@ -200,6 +202,7 @@ class LocalHome:
 
     def check_unknown(self, owner: Owner) -> bool:
         if owner == SERVER:
+            self._check_gone(owner)
             return False
         if self._finish_making(owner) or self.moves.end(owner):
             return True
@@ -212,6 +215,8 @@ class LocalHome:
         away = self.partitions.away()
         if self.layout.find(owner) is not None:
             return True
+        if not away:
+            self._check_gone(owner)
         if not known and not away:
             return False
         there = f"{len(known)} mailboxes are registered and no directory is there" if known else "not found"
@@ -220,6 +225,19 @@ class LocalHome:
         raise StoreCorrupt(
             f"lost: {there}; put it back from a backup, or, if that is well, let sync_reset -f forget"
         )
+
+    def _check_gone(self, owner: Owner) -> None:
+        """Raises `MailboxLocked` where an owner who is not here may have gone into a fleet, and nobody asks
+        there: this process was begun with ``store: local``. Of the server's annotations, which few have, what
+        was set aside tells."""
+        if self.is_part or not (self.layout.home / TO_FLEET).exists():
+            return
+        if owner == SERVER and not any(self.layout.home.glob(f".*-{self.layout.directory(SERVER, '').name}")):
+            return
+        raise MailboxLocked(
+            "not on this machine, and may be in the fleet: imapd.conf has to say store: moving, or fleet, and"
+            " this process to be started anew"
+        ).at(user=str(owner))
 
     def open_index(self, directory: OwnerDirectory, *, held: bool = False) -> sqlite3.Connection:
         path = directory.path / INDEX
