@@ -598,7 +598,7 @@ def test_a_process_of_the_old_configuration_makes_nobody_and_takes_nobody_for_go
         aside = move_in(sites.mover, ALICE, 5)
         for one in (ALICE, newcomer):
             for act in (lambda one=one: add(old, 2, one), lambda one=one: numbers(old, one)):
-                with pytest.raises(MailboxLocked, match="may be in the fleet: .*store: moving"):
+                with pytest.raises(MailboxLocked, match=r"may be in the fleet: .*store: moving"):
                     act()
         old.home.registry.note([("0123456789abcdef", ALICE)], ALICE)  # as where the mover was killed
         with pytest.raises(MailboxLocked, match="may be in the fleet"):
