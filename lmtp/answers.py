@@ -127,6 +127,12 @@ def of_error(error: BaseException) -> Answer:
     return INTERNAL
 
 
+def not_made(error: CyrusSyncError) -> Answer:
+    """What a recipient is answered who could not be made with the message: whatever the reason is, it is none
+    of the message's."""
+    return Answer(451, "4.3.0", printable(f"the user cannot be made: {error.message}"))
+
+
 def printable(text: str) -> str:
     """One line of ASCII, not longer than an answer may be (RFC 5321, 4.5.3.1.5)."""
     one_line = " ".join(text.split())

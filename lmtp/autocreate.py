@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from cyrus_sync.common.acl import acl_can_hold
 from cyrus_sync.common.config import Config
 from cyrus_sync.common.errors import ConfigError, ReplyError
+from cyrus_sync.common.model import UNLIMITED
 from cyrus_sync.common.names import BadName, login_of, owner_user
 from cyrus_sync.common.newnames import check_new_name
 from cyrus_sync.common.stores.mailstore import MailWriter
@@ -48,11 +50,18 @@ class Autocreate:
         octets, messages = config.size("autocreate_quota"), config.integer("autocreate_quota_messages")
         if octets < 0 or not config.switch("autocreate_post"):
             return None
-        limits = {"STORAGE": octets // 1024, "MESSAGE": messages}
+        limits = {
+            "STORAGE": _limit(config, "autocreate_quota", octets // 1024),
+            "MESSAGE": _limit(config, "autocreate_quota_messages", messages),
+        }
         acl = tuple((config.string("autocreate_acl") or "").split())
         if acl and len(acl) != 3:
             raise ConfigError(
                 f"{config.where('autocreate_acl')}a folder, an identifier and rights are wanted"
+            )
+        if acl and not acl_can_hold(*acl[1:]):
+            raise ConfigError(
+                f"{config.where('autocreate_acl')}no ACL can give the rights {acl[2]} to {acl[1]}"
             )
         return cls(
             {name: limit for name, limit in limits.items() if limit > 0},
@@ -78,7 +87,7 @@ class Autocreate:
 
     def make(self, writer: MailWriter, inbox: str) -> None:
         """The user with his `inbox`. A folder that cannot be is left out, which is logged; an INBOX that
-        cannot be raises `ReplyError`."""
+        cannot be raises `CyrusSyncError`."""
         userid = owner_user(inbox) or ""
         writer.create(inbox)
         writer.subscribe(inbox)
@@ -103,6 +112,13 @@ class Autocreate:
             log.warning("autocreate_inbox_folders: %s: %s", folder, error.at(user=login))
             return False
         return True
+
+
+def _limit(config: Config, option: str, limit: int) -> int:
+    """`limit`, if a quota root can have it, or none at all. `ConfigError`."""
+    if limit >= UNLIMITED:
+        raise ConfigError(f"{config.where(option)}a limit is less than {UNLIMITED} KiB or messages")
+    return limit
 
 
 def _names(config: Config, option: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
 from cyrus_sync.common.stores.threads import ThreadRunner
-from cyrus_sync.lmtp.answers import INTERNAL, Answer, Refused, of_error
+from cyrus_sync.lmtp.answers import INTERNAL, Answer, Refused, not_made, of_error
 from cyrus_sync.lmtp.autocreate import Autocreate
 from cyrus_sync.lmtp.duplicates import Duplicates, Seen
 from cyrus_sync.lmtp.placing import Placing, Posting
@@ -88,7 +88,11 @@ class Delivery:
         if self.founds and self.autocreate is not None:
             inbox = writer.mailbox(self.posting.recipient.inbox)
             if inbox is None or inbox.tombstone or inbox.intermediate:
-                self.autocreate.make(writer, self.posting.recipient.inbox)
+                try:
+                    self.autocreate.make(writer, self.posting.recipient.inbox)
+                except CyrusSyncError as error:
+                    log.error("not autocreated: %s", error.at(user=self.owner.name))
+                    return not_made(error)
         placed = self.placing.place(writer, self.posting)
         if isinstance(placed, Answer):
             return placed

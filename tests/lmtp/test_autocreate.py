@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError
+from cyrus_sync.common.errors import ConfigError, UnknownFailure
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailWriter
 from cyrus_sync.lmtp.autocreate import Autocreate
 
 from .kit import HEADER, MESSAGE, Lmtp, configured
@@ -102,8 +103,31 @@ def test_a_user_who_was_deleted_is_made_again_and_has_no_limit_with_0(serve: Ser
         assert reader.quota("user.bob") is None
 
 
-def test_rights_that_are_none_are_told_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="autocreate_acl: a folder"):
-        Autocreate.from_config(
-            Config.load(configured(tmp_path, *WANTED, "autocreate_acl: Plus"), program="lmtp")
-        )
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("autocreate_acl: Plus", "autocreate_acl: a folder"),
+        ("autocreate_acl: Plus anyone LRS", "autocreate_acl: no ACL can give the rights LRS to anyone"),
+        ("autocreate_acl: Plus b%b lrs", "autocreate_acl: no ACL"),
+        ("autocreate_quota: 5120g", "autocreate_quota: a limit is less than 4294967295"),
+        ("autocreate_quota_messages: 4294967295", "autocreate_quota_messages: a limit is less"),
+    ],
+)
+def test_what_no_user_can_be_given_is_told_at_the_start(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        lines = (WANTED[0], line, "autocreate_quota: 10")[: 2 if "_quota:" in line else 3]
+        Autocreate.from_config(Config.load(configured(tmp_path, *lines), program="lmtp"))
+
+
+def test_who_cannot_be_made_gets_his_mail_when_he_can(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    lmtp = serve(*WANTED)
+    monkeypatch.setattr(Autocreate, "make", _fails)
+    assert lmtp.client().deliver(MESSAGE, b"carol", b"alice") == ["451 4.3.0", GOOD]
+    assert not lmtp.store.exists(CAROL)
+    monkeypatch.undo()
+    assert lmtp.client().deliver(MESSAGE, b"carol") == [GOOD]
+
+
+def _fails(self: Autocreate, writer: MailWriter, inbox: str) -> None:
+    writer.create(inbox)
+    raise UnknownFailure("no")

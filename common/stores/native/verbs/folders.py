@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from cyrus_sync.common.acl import acl_can_hold
 from cyrus_sync.common.errors import UnknownFailure
-from cyrus_sync.common.model import MAX_UID, QUOTA_RESOURCES, MailboxState, Seen
+from cyrus_sync.common.model import MAX_UID, QUOTA_RESOURCES, UNLIMITED, MailboxState, Seen
 from cyrus_sync.common.names import (
     check_mailbox_name,
     deleted_name,
@@ -35,10 +35,6 @@ from cyrus_sync.common.stores.native.transaction import Transaction
 ALL_RIGHTS = "lrswipkxtecdan"
 DEFAULT_ACL = "anyone\tlrs\t"
 """What a new shared mailbox at the top allows."""
-
-_IDENTIFIER = re.compile(r"[ !#$&-\[\]-~]{1,1023}")
-"""Of whom an ACL may speak: a real 3.6 refuses a mailbox with others, and then cannot list its user."""
-_RIGHTS = re.compile(r"[a-z0-9]*")
 
 
 def acl_with(acl: str, identifier: str, rights: str) -> str:
@@ -218,7 +214,7 @@ def set_acl(transaction: Transaction, name: str, identifier: str, rights: str) -
     """Give an identifier rights; "" takes them. Raises `MailboxNonexistent`; `UnknownFailure` for what no
     ACL can hold."""
     box = get_real_box(transaction, name)
-    if not _IDENTIFIER.fullmatch(identifier) or not _RIGHTS.fullmatch(rights):
+    if not acl_can_hold(identifier, rights):
         raise UnknownFailure("Invalid ACL identifier or rights").at(mailbox=name)
     acl = acl_with(box.state.acl, identifier, rights)
     if acl != box.state.acl:
@@ -233,7 +229,7 @@ def set_quota(transaction: Transaction, root: str, limits: dict[str, int] | None
         remove_quota(transaction, root)
     else:
         for resource, limit in limits.items():
-            if resource not in QUOTA_RESOURCES or not 0 <= limit < 2**32 - 1:
+            if resource not in QUOTA_RESOURCES or not 0 <= limit < UNLIMITED:
                 raise UnknownFailure(f"Invalid quota limit {resource} {limit}").at(mailbox=root)
         put_quota(transaction, root, limits, next_modseq(transaction))
     assign_quotaroots(transaction)
