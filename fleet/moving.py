@@ -34,28 +34,27 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from cyrus_sync.common.errors import MailboxLocked, StoreError
+from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, private, sync_directory, sync_file
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import OwnerDirectory
-from cyrus_sync.common.stores.native.layout import INDEX, KINDS, LOCK, MAKING, pack_name
+from cyrus_sync.common.stores.native.layout import INDEX, KINDS, LOCK, MAKING, far_name, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.moves import is_held
-from cyrus_sync.common.stores.native.packs import PackOctets
 from cyrus_sync.fleet.between import COMING, FETCHING, OF_HEAD, is_leaving, place_of
 from cyrus_sync.fleet.cache import immutable, pack_lengths
+from cyrus_sync.fleet.copying import Losses, copy
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.journal import Newcomer, new_head
 from cyrus_sync.fleet.moving_home import MovingHome
 from cyrus_sync.fleet.outgoing import Outgoing
-from cyrus_sync.objects.store import PIECE
 
 _LITTLE = 4 * 1024 * 1024
 """So many octets are copied while the owner is held."""
@@ -99,7 +98,8 @@ def register(home: MovingHome) -> int:
 
 def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of this machine into the fleet; where what he was is now. None for one who is there
-    already. `StoreError` where he is nowhere; `MailboxLocked`, `Away`."""
+    already. `StoreError` where he is nowhere; `StoreCorrupt` also when he is there, if something of him was
+    lost before; `MailboxLocked`, `Away`."""
     path = home.between.find(owner)
     if path is not None and not home.bring_back(owner, path, timeout):
         if is_leaving(path):
@@ -162,6 +162,9 @@ class _Going:
         self._claim = claim
         self._scratch = scratch
         self._done: dict[int, int] = {}
+        self._torn: set[int] = set()
+        """Packs of which something seems to be lost: looked at again when he is held."""
+        self._losses = Losses()
         self._outgoing = Outgoing(directory.path, home.fleet.objects, claim.place, 1)
 
     def ahead(self) -> None:
@@ -169,6 +172,7 @@ class _Going:
         for _ in range(_ROUNDS):
             with contextlib.closing(self._home.local.open_index(self._directory)) as index:
                 missing = self._missing(_lengths(index))
+            missing = {pack: between for pack, between in missing.items() if pack not in self._torn}
             if sum(end - start for start, end in missing.values()) < _LITTLE and not self._far(missing):
                 break
             self._put(missing)
@@ -182,36 +186,55 @@ class _Going:
             if length > done.get(pack, 0)
         }
 
-    def _far(self, packs: Iterable[int]) -> list[int]:
-        """Those that are in an object store."""
-        return [pack for pack in packs if not (self._directory.path / pack_name(pack)).exists()]
+    def _far(self, packs: Mapping[int, tuple[int, int]]) -> list[int]:
+        """Those of which something is not here: that may be in an object store."""
+        return [pack for pack, (_, end) in packs.items() if not self._is_near(pack, end)]
 
-    def _put(self, missing: Mapping[int, tuple[int, int]]) -> None:
+    def _is_near(self, pack: int, length: int) -> bool:
+        """Whether a pack is here so far; or what there is of it, where no object store has it."""
+        path = self._directory.path
+        try:
+            size = (path / pack_name(pack)).stat().st_size
+        except FileNotFoundError:
+            return False
+        return size >= length or not (path / far_name(pack)).exists()
+
+    def _put(self, missing: Mapping[int, tuple[int, int]], losses: Losses | None = None) -> None:
+        """`losses`: the owner is held, and what cannot be had is lost."""
         far = self._far(missing)
         for pack, (start, end) in missing.items():
             path, before = self._directory.path / pack_name(pack), len(self._outgoing.pieces)
             try:
                 if pack in far:
-                    path = self._fetched(pack, end)
+                    path = self._fetched(pack, start, end, losses)
                 end = min(end, path.stat().st_size)
                 if start < end:
                     self._outgoing.put(pack, path, start, end)
-            except FileNotFoundError:  # it has gone meanwhile; or it is lost, and then it is lost there too
+            except FileNotFoundError:  # it has gone meanwhile; or it is lost
                 del self._outgoing.pieces[before:]
+                continue
+            except StoreCorrupt:
+                if losses is not None:
+                    raise
+                self._torn.add(pack)
                 continue
             finally:
                 (self._scratch / pack_name(pack)).unlink(missing_ok=True)
             self._done[pack] = max(start, end)
 
-    def _fetched(self, pack: int, length: int) -> Path:
-        """A far pack, as a file. FileNotFoundError where there is none; `ObjectsUnavailable`."""
+    def _fetched(self, pack: int, start: int, end: int, losses: Losses | None) -> Path:
+        """A far pack, as a file, from `start` on. FileNotFoundError where there is none;
+        `ObjectsUnavailable`."""
         path = self._scratch / pack_name(pack)
+        with open(path, "wb", opener=private) as file:
+            file.truncate(start)
         with contextlib.closing(self._home.local.packs(self._directory)) as packs:
-            _copy(packs, pack, path, 0, length)
+            copy(packs, pack, path, (start, end), losses)
         return path
 
     def go(self) -> Path:
-        """The owner is held: what is left, and the statement. Where he has been is now called otherwise."""
+        """The owner is held: what is left, and the statement. Where he has been is now called otherwise.
+        `StoreCorrupt` once he is in the fleet, if something of him was lost before."""
         home, owner, directory = self._home, self._owner, self._directory
         index = self._scratch / INDEX
         with (
@@ -221,9 +244,10 @@ class _Going:
             source.backup(copy)
         lengths = {pack: length for pack, length in pack_lengths(index).items() if length}
         missing = self._missing(lengths)
-        self._put({pack: missing[pack] for pack in self._far(missing)})
+        self._put({pack: missing[pack] for pack in self._far(missing)}, self._losses)
         self._outgoing.keep(lengths)
-        near = {pack: between for pack, between in self._missing(lengths).items() if not self._far([pack])}
+        missing = self._missing(lengths)
+        near = {pack: missing[pack] for pack in missing if self._is_near(pack, lengths[pack])}
         grown = {pack: _as_far_as(directory.path / pack_name(pack), *near[pack]) for pack in near}
         self._outgoing.take({pack: between for pack, between in grown.items() if between[0] < between[1]})
         data = self._outgoing.behind(encode_whole(index))
@@ -233,7 +257,12 @@ class _Going:
         path = home.between.leave(directory.path)
         if not home.fleet.claims.enter(self._claim, new):
             raise MailboxLocked("the fleet knows of another one meanwhile: once more").at(user=str(owner))
-        return _has_left(home, owner, path)
+        aside = _has_left(home, owner, path)
+        arrived: dict[int, int] = {}
+        for piece in self._outgoing.pieces:
+            arrived[piece.pack] = max(arrived.get(piece.pack, 0), piece.end)
+        self._losses.check(lengths, arrived, "in the fleet")
+        return aside
 
 
 def _as_far_as(path: Path, start: int, end: int) -> tuple[int, int]:
@@ -246,7 +275,8 @@ def _as_far_as(path: Path, start: int, end: int) -> tuple[int, int]:
 
 def move_out(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of the fleet to this machine; where he is now. None for one who is here already.
-    `StoreError` where he is nowhere, or there is no room; `MailboxLocked`, `Away`."""
+    `StoreError` where he is nowhere, or there is no room; `StoreCorrupt` as `move_in`; `MailboxLocked`,
+    `Away`."""
     path = home.between.find(owner)
     if path is not None and not home.bring_back(owner, path, timeout) and is_leaving(path):
         _end_leaving(home, owner, path, timeout)
@@ -297,6 +327,8 @@ class _Coming:
         self._number = number
         self._making = making
         self._is_complete = False
+        self._losses = Losses()
+        self._lengths: Mapping[int, int] = {}
 
     def close(self) -> None:
         """Remove a copy that nobody needs. One that was complete is another's to look after."""
@@ -328,15 +360,23 @@ class _Coming:
                 f"{self._making.parent} has room for {free:,} octets, and {octets:,} are to come"
             )
 
-    def _copy(self, directory: OwnerDirectory, lengths: Mapping[int, int]) -> int:
-        """Copy what is not here yet; how many octets."""
+    def _copy(
+        self, directory: OwnerDirectory, lengths: Mapping[int, int], losses: Losses | None = None
+    ) -> int:
+        """Copy what is not here yet; how many octets. `losses`: the owner is held, and what cannot be had is
+        lost."""
         copied = 0
         with contextlib.closing(self._home.fleet.packs(directory)) as packs:
             for pack, length in lengths.items():
                 path = self._making / pack_name(pack)
-                here = path.stat().st_size if path.exists() else 0
-                with contextlib.suppress(FileNotFoundError):  # what is lost there is lost here too
-                    _copy(packs, pack, path, here, length)
+                here = _size(path)
+                try:
+                    copy(packs, pack, path, (here, length), losses)
+                except FileNotFoundError:  # what is lost there is lost here too
+                    pass
+                except StoreCorrupt:
+                    if losses is not None:
+                        raise
                 copied += max(length - here, 0)
         return copied
 
@@ -358,13 +398,16 @@ class _Coming:
                     self._is_complete = False
                 raise _Again
             home.fleet.drop_copy(owner)
-            return home.settle_here(owner, path)
+            here = home.settle_here(owner, path)
+            lengths = self._lengths
+            self._losses.check(lengths, {pack: _size(here / pack_name(pack)) for pack in lengths}, "here")
+            return here
 
     def _complete(self, directory: OwnerDirectory, head: Head, before: Path | None) -> Path:
         """The copy is whole, and lasts; what was copied `before`, of another head, is for nobody."""
         making, image = self._making, self._home.fleet.cached(self._owner).image.path
-        lengths = pack_lengths(image)
-        self._copy(directory, lengths)
+        lengths = self._lengths = pack_lengths(image)
+        self._copy(directory, lengths, self._losses)
         for left in making.glob("pack-*"):
             if left.name not in {pack_name(pack) for pack in lengths}:
                 left.unlink()
@@ -393,14 +436,12 @@ def _head_of(path: Path) -> int:
         return 0
 
 
-def _copy(packs: PackOctets, pack: int, path: Path, start: int, end: int) -> None:
-    """Octets of a pack behind what a file has. FileNotFoundError where there is no such pack."""
-    for begin in range(start, end, PIECE):
-        data = packs.read(pack, begin, min(PIECE, end - begin))
-        with open(path, "ab", opener=private) as file:
-            file.write(data)
-        if len(data) < min(PIECE, end - begin):
-            return
+def _size(path: Path) -> int:
+    """0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _lengths(index: sqlite3.Connection) -> dict[int, int]:

@@ -478,6 +478,94 @@ def test_a_pack_that_goes_into_an_object_store_meanwhile_is_not_taken_twice(tmp_
             assert numbers(there) == [0, 1] and problems(there) == []
 
 
+class Tiered:
+    """A machine whose user alice has three messages of 300,000 octets, which are in an object store."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.path = path
+        self.objects = objects_at(path / "tier")
+        with closing(native_store(path / "here")) as store, store.write(ALICE) as writer:
+            writer.create(INBOX)
+            writer.append(INBOX, [(random_message(number, 300_000), 1, "") for number in range(3)])
+        self.directory = layout_in(path / "here").partitions["default"] / "users" / "52" / "alice"
+        self.near = self.directory / "pack-000001.zst"
+        self.octets = self.near.read_bytes()
+        with closing(tiering_of(layout_in(path / "here"), self.objects)) as tiering:
+            tiering.carrier.send(ALICE, 0)
+        assert not self.near.exists()
+        self.fleet = Fleet(path, url)
+        self.home = moving_home(self.fleet, path / "here", far=reader_of(path / "tier", self.objects, 0))
+        register(self.home)
+
+    def close(self) -> None:
+        self.home.close()
+
+    def readable(self, store: NativeStore) -> list[int]:
+        """Those of the messages that can be read."""
+        found = []
+        with store.read(ALICE) as reader:
+            for number, record in enumerate(all_records(reader)):
+                with contextlib.suppress(StoreCorrupt):
+                    for batch in reader.bodies([record.guid]):
+                        found += [number for _ in batch]
+        return found
+
+
+@pytest.fixture
+def tiered(tmp_path: Path, database: str) -> Iterator[Tiered]:
+    with closing(Tiered(tmp_path, database)) as opened:
+        yield opened
+
+
+def test_a_pack_of_which_a_part_is_here_and_all_in_an_object_store_is_taken_whole(tiered):
+    tiered.near.write_bytes(tiered.octets[:1000])
+    move_in(tiered.home, ALICE, 5)
+    with closing(tiered.fleet.node("there")) as there:
+        assert tiered.readable(there) == [0, 1, 2] and problems(there) == []
+
+
+def test_a_pack_that_is_shorter_than_it_should_be_is_named_when_it_has_moved(sites):
+    sites.begin()
+    with sites.here.write(ALICE) as writer:
+        writer.append(INBOX, [(random_message(number, 3000), 1, "") for number in (1, 2)])
+    pack = sites.home.local.find(ALICE).path / "pack-000001.zst"
+    whole = pack.read_bytes()
+    pack.write_bytes(whole[:-100])
+    named = f"pack-000001.zst octets {len(whole) - 100} to {len(whole)}"
+    with pytest.raises(StoreCorrupt, match=f"is in the fleet now, .* {named}; mailstore verify"):
+        move_in(sites.mover, ALICE, 5)
+    assert move_in(sites.mover, ALICE, 5) is None
+    with pytest.raises(StoreCorrupt, match=f"is here now, .* {named}; mailstore verify"):
+        move_out(sites.mover, ALICE, 5)
+    assert sites.names() == ["alice"] and pack.read_bytes() == whole[:-100]
+
+
+def test_an_object_of_which_a_part_is_lost_keeps_nobody_from_going_in(tiered):
+    """What is behind it keeps its place."""
+    (key,) = (tiered.path / "tier" / "objects" / "tier").rglob("*pack-000001*")
+    with key.open("r+b") as file:
+        file.seek(len(tiered.octets) // 2)
+        file.write(bytes(10))
+    with pytest.raises(StoreCorrupt, match=r"in the fleet now, .*: pack-000001.zst octets 393216 to 524288;"):
+        move_in(tiered.home, ALICE, 5)
+    with closing(tiered.fleet.node("there")) as there:
+        assert tiered.readable(there) == [0, 2]
+
+
+def test_an_object_that_is_lost_keeps_nobody_from_coming_out(sites):
+    sites.begin()
+    with sites.here.write(ALICE) as writer:
+        writer.append(INBOX, [(random_message(number, 300_000), 1, "") for number in (1, 2, 3)])
+    move_in(sites.mover, ALICE, 5)
+    objects = sorted((sites.path / "objects").rglob("*-*"), key=lambda path: path.name)
+    lost = [path for path in objects if path.is_file()][1]
+    lost.unlink()
+    with pytest.raises(StoreCorrupt, match=r"is here now, .*: pack-000001.zst octets \d+ to \d+;"):
+        move_out(sites.mover, ALICE, 5)
+    assert sites.names() == ["alice"] and move_out(sites.mover, ALICE, 5) is None
+    assert len(Tiered.readable(sites, sites.here)) == 3, "one of four is lost"
+
+
 def test_much_mail_goes_ahead_and_the_user_is_held_for_the_rest_alone(sites, monkeypatch):
     """A writer comes after each piece."""
     monkeypatch.setattr(moving, "_LITTLE", 2000)
@@ -500,7 +588,7 @@ def test_much_mail_goes_ahead_and_the_user_is_held_for_the_rest_alone(sites, mon
     assert move_in(sites.mover, ALICE, 5) is not None
     assert sites.check([0, 1, 2, 3, 10, 11, 12, 13])
     more = iter((20, 21))
-    monkeypatch.setattr(moving, "_copy", once_more(moving._copy))
+    monkeypatch.setattr(moving, "copy", once_more(moving.copy))
     assert move_out(sites.mover, ALICE, 5) is not None
     assert not sites.check([0, 1, 2, 3, 10, 11, 12, 13, 20, 21]) and problems(sites.here) == []
 
