@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import imaplib
+import json
 import os
 import random
 import signal
@@ -103,12 +104,18 @@ def _rolling(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
         client.wait()
 
 
+def _to_poll(pull: Path) -> int:
+    """Users at whom the poll has not begun to look: they come into the log by portions."""
+    told: int = json.loads((pull / "status.json").read_text()).get("users_to_poll", 0)
+    return told
+
+
 def _first(client: subprocess.Popen[bytes], server: Server, conf: Path, users: int) -> None:
     ours, theirs, began = _cpu(client.pid), _of_dovecot(server), time.monotonic()
     pull = conf.parent / "conf" / "sync" / "pull"
     while not (pull / "log-run").exists():
         time.sleep(0.05)
-    while (pull / "log").exists() or (pull / "log-run").exists():
+    while (pull / "log").exists() or (pull / "log-run").exists() or _to_poll(pull):
         time.sleep(0.05)
     wall = time.monotonic() - began
     cpu = (_cpu(client.pid) - ours) / users * 1e3, (_of_dovecot(server) - theirs) / users * 1e3

@@ -128,12 +128,14 @@ class PullEngine:
         *,
         is_pulled: Callable[[str], bool] = lambda userid: True,
         told: Told | None = None,
+        begins: Callable[[Owner], object] | None = None,
         most_whole: int = 1,
         once: bool = False,
     ) -> None:
         """`stop` ends what is under way; `pulled` hears of each user who was pulled. `is_pulled` says whether
         one's own mail is wanted: it is asked, in a thread, of imap_shared_user, who may be there for shared
-        folders alone. `told` is kept by who writes the log. `most_whole` of `threads` look at whole users:
+        folders alone. `told` is kept by who writes the log. `begins` hears of whom a look at everything
+        begins. `most_whole` of `threads` look at whole users:
         the others are for what the server tells of. `once`: there is no next run."""
         self._puller = puller
         self._threads = threads
@@ -142,6 +144,7 @@ class PullEngine:
         self._pulled = pulled
         self._is_pulled = is_pulled
         self._told = told or Told()
+        self._begins = begins
         self._whole = most_whole
         self._once = once
         self._waiting_whole: list[Deferred[None]] = []
@@ -212,6 +215,8 @@ class PullEngine:
         self._whole -= what.can_wait
         if not what.names:
             self._told.looks(what.owner)
+        if what.thorough and self._begins is not None:
+            self._begins(what.owner)
 
         def ended(result: Any) -> None:
             way.result = result

@@ -16,6 +16,7 @@ from cyrus_sync.sync_client.channel import PULL, channel_directory
 from cyrus_sync.sync_client.engine.withheld import Withheld, withheld_path
 from cyrus_sync.sync_client.figures import ClientFigures
 from cyrus_sync.sync_client.pull_counts import PullCounts
+from cyrus_sync.sync_client.pull_polling import Polling
 from cyrus_sync.sync_client.rolling import Rolling
 
 
@@ -28,6 +29,7 @@ class PullFigures:
     log: Path
     sessions: Sessions
     counts: PullCounts
+    polling: Polling
     events: Events | None
     watcher: Watcher | None
 
@@ -51,6 +53,7 @@ class PullFigures:
         return {
             "events": sum(self._events().values()),
             **watching,
+            "users_to_poll": self.polling.left,
             "pulls": self.counts.pulls,
             "pulls_of_folders": self.counts.alone,
             "imap_connections_made": self.sessions.use.made,
@@ -65,6 +68,7 @@ class PullFigures:
     def look(self) -> Callable[[Sheet], None]:
         client, counts, use = self._client.look(), replace(self.counts), replace(self.sessions.use)
         came, refused = self._events(), self.events.refused if self.events is not None else 0
+        to_poll = self.polling.left
         watching = (self.watcher.watched, self.watcher.left_out) if self.watcher is not None else None
 
         def fill(sheet: Sheet) -> None:
@@ -80,6 +84,8 @@ class PullFigures:
                 sheet.gauge("client_watched_users", text, watching[0])
                 text = "Users for whom there is no such connection."
                 sheet.gauge("client_unwatched_users", text, watching[1])
+            text = "Users at whom the present poll has not begun to look."
+            sheet.gauge("client_users_to_poll", text, to_poll)
             text = "Looks at a user: at single folders, or at the list of all."
             counter("client_pulls_total", text, counts.alone, what="folders")
             counter("client_pulls_total", text, counts.pulls - counts.alone, what="user")

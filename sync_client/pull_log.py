@@ -45,13 +45,17 @@ class PullLog:
         self._asked = float("-inf")
 
     def poll(self) -> list[str]:
-        """A line for everybody; who that is."""
+        """Who there is, at the beginning of a poll."""
         self._puller.begin_round()
-        userids = self._everybody()
-        if userids:
-            lines = (("USER", userid) for userid in with_shared_user(self._puller, userids))
-            self._write(lines, urgent=False)
-        return userids
+        return self._everybody()
+
+    def to_poll(self, userids: Sequence[str]) -> list[str]:
+        """Whom a poll looks at where it finds these."""
+        return with_shared_user(self._puller, userids)
+
+    def whole(self, userids: Iterable[str]) -> None:
+        """A line for all of each of them, as a poll has it."""
+        self._write((("USER", userid) for userid in userids), urgent=False)
 
     def changed(self, changes: Sequence[Change]) -> list[Change]:
         """Lines for what has changed of those who are pulled at all. Events of who is not come back: he may

@@ -2,9 +2,9 @@
 
 What is to be pulled stands in an action log of its own, below ``sync/pull``: an event of the server is a line
 ``MAILBOX user.alice.Work`` if it names a folder that is known, else ``SUB alice user.alice`` (all of them are
-listed), and a poll is a line ``USER alice`` for everybody. So several events of a folder are one pull, who
-fails is set aside and tried again, and lag and status are what they are for any other master. What is
-written into our store stands in *its* action log, from which a channel replicates it.
+listed), and a poll is a line ``USER alice`` for everybody, by portions (`pull_polling`). So several events of
+a folder are one pull, who fails is set aside and tried again, and lag and status are what they are for any
+other master. What is written into our store stands in *its* action log, from which a channel replicates it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, cast
 import sdnotify
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
 from cyrus_sync.common.allocator import few_arenas
 from cyrus_sync.common.classes import dataclass
@@ -29,7 +28,7 @@ from cyrus_sync.common.descriptors import raise_soft_limit
 from cyrus_sync.common.errors import EX_TEMPFAIL, ConfigError, CyrusSyncError
 from cyrus_sync.common.listening import CANNOT, Address, describe, listen, why_not
 from cyrus_sync.common.metrics.settings import MetricsSettings
-from cyrus_sync.common.names import login_of
+from cyrus_sync.common.names import Owner
 from cyrus_sync.common.reactor import Reactor, installed
 from cyrus_sync.common.stores import KeptStore
 from cyrus_sync.common.stores.threads import ThreadRunner
@@ -42,6 +41,7 @@ from cyrus_sync.sync_client.pull_connection import PullConnector
 from cyrus_sync.sync_client.pull_counts import PullCounts
 from cyrus_sync.sync_client.pull_engine import PullEngine, Told
 from cyrus_sync.sync_client.pull_log import PullLog
+from cyrus_sync.sync_client.pull_polling import Polling
 from cyrus_sync.sync_client.pulling import everybody, puller_of
 from cyrus_sync.sync_client.quarantine import Quarantine
 from cyrus_sync.sync_client.report import Reporter, log
@@ -63,9 +63,6 @@ if TYPE_CHECKING:
 _NEVER = 1e9
 
 _SWEEP_SECONDS = 5.0
-
-_SOON_SECONDS = 60.0
-"""Until everybody is looked at where that failed."""
 
 _OTHER_FILES = 256
 """That a process has open besides connections that wait for events."""
@@ -140,8 +137,23 @@ class _Parts:
         systemd = sdnotify.SystemdNotifier()
         few, stopped = ThreadRunner(reactor, 2, "sync_client"), threading.Event()
         log_file, counts, told = SyncLog(log_path(cfg, PULL)), PullCounts(), Told()
-        rolling = self._rolling(few, log_file, stopped, systemd, counts=counts, told=told)
-        polling: _Polling | None = None
+        polling = (
+            None
+            if self.arguments.once
+            else self._polling(PullLog(cfg, log_file, self.kept, self.puller, told))
+        )
+        quarantine = Quarantine(channel_directory(cfg, PULL), reactor.seconds, owner_of_line)
+        quarantine.load()
+        rolling = self._rolling(
+            few,
+            log_file,
+            quarantine,
+            stopped,
+            systemd,
+            counts=counts,
+            told=told,
+            begins=polling.begun if polling is not None else None,
+        )
 
         def hang_up() -> None:
             try:
@@ -161,32 +173,36 @@ class _Parts:
 
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hang_up))
         log.info("rolling pull from %s begins", self.puller.server)
-        if not self.arguments.once:
-            work = PullLog(cfg, log_file, self.kept, self.puller, told)
-
+        if polling is not None:
             from cyrus_sync.sync_client.pull_figures import PullFigures
 
-            asking, writing = ThreadRunner(reactor, 1, "asking"), ThreadRunner(reactor, 1, "events")
-            polling = _Polling(reactor, asking, writing, work, cfg.duration("imap_poll"))
             events = _listen(reactor, event_addresses(cfg), polling.changed)
             watcher = self._watcher(polling.changed)
-            polling.begin(watcher)
+            polling.begin(watcher, rolling, quarantine.holds)
             _sweep(reactor, few, self.puller)
-            figures = PullFigures(cfg, rolling, log_file.path, self.puller.sessions, counts, events, watcher)
+            figures = PullFigures(
+                cfg, rolling, log_file.path, self.puller.sessions, counts, polling, events, watcher
+            )
             self._tell_figures(rolling, figures, few)
         systemd.notify("READY=1")
         self.works()
         return rolling.run(), stop
 
+    def _polling(self, work: PullLog) -> Polling:
+        asking, writing = ThreadRunner(self.reactor, 1, "asking"), ThreadRunner(self.reactor, 1, "events")
+        return Polling(self.reactor, asking, writing, work, self.cfg.duration("imap_poll"))
+
     def _rolling(
         self,
         few: ThreadRunner,
         log_file: SyncLog,
+        quarantine: Quarantine,
         stopped: threading.Event,
         systemd: Any,
         *,
         counts: PullCounts,
         told: Told,
+        begins: Callable[[Owner], object] | None,
     ) -> Rolling:
         from cyrus_sync.pull.settings import ImapSettings
 
@@ -218,11 +234,10 @@ class _Parts:
             pulled,
             is_pulled=is_pulled,
             told=told,
+            begins=begins,
             most_whole=max(1, settings.width - 1),
             once=settings.once,
         )
-        quarantine = Quarantine(directory, reactor.seconds, owner_of_line)
-        quarantine.load()
         return Rolling(
             clock=reactor,
             connector=PullConnector(ImapSettings.from_config(self.cfg), engine, few),
@@ -280,81 +295,6 @@ class _Parts:
         exporter = Exporter(self.reactor, few, metrics, figures.look, "sync_client", channel=PULL)
         exporter.begin()
         self.reactor.addSystemEventTrigger("before", "shutdown", exporter.end)
-
-
-class _Polling:
-    """Who there is, and a line for everybody: now, and every so often; soon, where that failed or something
-    of which the server has told was lost. Who there is may take long to say: what the server tells of those
-    who are known does not wait for that."""
-
-    def __init__(
-        self, reactor: Reactor, asking: ThreadRunner, writing: ThreadRunner, work: PullLog, seconds: int
-    ) -> None:
-        self._reactor = reactor
-        self._asking = asking
-        self._writing = writing
-        self._work = work
-        self._seconds = seconds
-        self._told: list[Change] = []
-        """What waits while lines are written."""
-        self._is_writing = False
-        self._watcher: Watcher | None = None
-        self._soon: Any = None
-
-    def begin(self, watcher: Watcher | None) -> None:
-        """`watcher` is told who there is to watch."""
-        self._watcher = watcher
-        ticker = LoopingCall(self.look)
-        ticker.clock = cast(Any, self._reactor)
-        ticker.start(self._seconds, now=True)
-        self._reactor.addSystemEventTrigger(
-            "before", "shutdown", lambda: ticker.stop() if ticker.running else None
-        )
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """The server has told of these."""
-        self._told += changes
-        if not self._is_writing:
-            self._write()
-
-    def _write(self) -> None:
-        """All that has been told meanwhile at once."""
-        if not self._told:
-            return
-        changes, self._told = self._told, []
-        self._is_writing = True
-
-        def lost(failure: Failure) -> None:
-            log.error("what the server told is lost, so everybody is looked at soon: %s", failure.value)
-            self._look_soon()
-
-        def written(strangers: list[Change]) -> None:
-            if strangers:
-                self._asking.run(self._work.of_strangers, strangers).addErrback(lost)
-
-        def goes_on(_: object) -> None:
-            self._is_writing = False
-            self._write()
-
-        self._writing.run(self._work.changed, changes).addCallbacks(written, lost).addBoth(goes_on)
-
-    def look(self) -> Deferred[Any]:
-        def found(userids: list[str]) -> None:
-            if not userids:
-                log.warning("nobody to pull: imap_users names nobody, and there is nobody here")
-                self._look_soon()
-            if self._watcher is not None:
-                self._watcher.set_users(map(login_of, userids))
-
-        def failed(failure: Failure) -> None:
-            log.error("who is to be pulled cannot be found out: %s", failure.value)
-            self._look_soon()
-
-        return self._asking.run(self._work.poll).addCallbacks(found, failed)
-
-    def _look_soon(self) -> None:
-        if self._soon is None or not self._soon.active():
-            self._soon = self._reactor.callLater(min(_SOON_SECONDS, self._seconds), self.look)
 
 
 def _sweep(reactor: Reactor, threads: ThreadRunner, puller: Puller) -> None:

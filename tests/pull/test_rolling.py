@@ -34,7 +34,8 @@ from cyrus_sync.sync_client.promote import GivenUp, promote
 from cyrus_sync.sync_client.pull_connection import PullConnector
 from cyrus_sync.sync_client.pull_engine import LoginRefused, PullEngine, Told, UserTrouble
 from cyrus_sync.sync_client.pull_log import PullLog
-from cyrus_sync.sync_client.pull_rolling import _Polling, event_addresses
+from cyrus_sync.sync_client.pull_polling import Polling
+from cyrus_sync.sync_client.pull_rolling import event_addresses
 from cyrus_sync.sync_client.pulling import puller_of
 from cyrus_sync.sync_client.turn import Turn
 from cyrus_sync.sync_client.work import Item
@@ -141,6 +142,7 @@ def test_a_poll_names_everybody_and_an_event_whoever_is_pulled(conf: Config, tmp
         strangers = work.changed([Change("alice"), Change("mallory"), Change("a/b")])
         work.of_strangers(strangers)  # before the first poll, too
         assert work.poll() == ["alice", "zoe.b"]
+        work.whole(work.to_poll(["alice", "zoe.b"]))
         work.changed([Change("zoe.b", ("INBOX",)), Change("mallory"), Change("alice", about=True)])
     finally:
         kept.close()
@@ -160,7 +162,6 @@ def test_an_event_is_a_line_of_its_folder_as_soon_as_that_is_known(
         puller.pull("alice")
         work = PullLog(conf, log, kept, puller, told := Told())
         work.poll()
-        log.path.unlink()
         work.changed([Change("alice", ("INBOX", "Work")), Change("alice", ("Work",))])
         assert told.times(Owner("user", "alice")) > 1 and not told.is_urgent(Owner("user", "alice"))
         work.changed([Change("alice", ("Work", "New"))])
@@ -193,7 +194,6 @@ def test_an_event_of_one_who_is_known_counts_though_nobody_can_say_who_else_ther
     try:
         work = PullLog(conf, log, kept, puller)
         work.poll()
-        log.path.unlink()
         monkeypatch.setattr("cyrus_sync.sync_client.pull_log.everybody", fails)
         monkeypatch.setattr("cyrus_sync.sync_client.pull_log._ASK_AGAIN_SECONDS", 0.0)
         work.of_strangers(work.changed([Change("mallory"), Change("alice")]))
@@ -218,6 +218,12 @@ class Unsure:
             raise self.trouble
         return ["alice"]
 
+    def to_poll(self, userids: list[str]) -> list[str]:
+        return userids
+
+    def whole(self, userids: list[str]) -> None:
+        pass
+
     def changed(self, changes: object) -> None:
         raise StoreError("No space left on device")
 
@@ -225,7 +231,7 @@ class Unsure:
 def test_who_there_is_is_asked_again_soon_where_that_failed_or_an_event_was_lost() -> None:
     clock, work = Clock(), Unsure()
     threads: Any = SimpleNamespace(run=maybeDeferred)
-    polling = _Polling(
+    polling = Polling(
         cast(
             Any,
             SimpleNamespace(
@@ -279,7 +285,7 @@ def test_what_is_told_while_lines_are_written_is_written_together_and_waits_for_
         waiting.callback(act())
 
     threads: Any = SimpleNamespace(run=run)
-    polling = _Polling(cast(Any, Clock()), threads, threads, cast(Any, work), 86400)
+    polling = Polling(cast(Any, Clock()), threads, threads, cast(Any, work), 86400)
     for login in ("alice", "new", "bob"):
         polling.changed([Change(login)])
     done(0)
