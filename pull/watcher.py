@@ -239,7 +239,8 @@ class Watcher:
     def _say_now(self) -> None:
         told, self._to_say = self._to_say, {}
         for what, reasons in told.items():
-            users = [f"{login} ({reason})" if reason else login for login, reason in reasons.items()]
+            by_name = sorted(reasons.items())  # not by whose connection was the quickest to fail
+            users = [f"{login} ({reason})" if reason else login for login, reason in by_name]
             if len(users) == 1:
                 (login, reason), *_ = reasons.items()
                 self.say(f"{login} {what}" + (f": {reason}" if reason else ""))

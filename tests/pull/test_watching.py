@@ -181,9 +181,14 @@ def test_whoever_is_refused_is_named_once_and_tried_again(
     server.login_answer = "OK in"
     watched.until(lambda: watched.said[1:] == ["alice is watched again"], "she is watched")
     server.login_answer = "NO [AUTHENTICATIONFAILED] no"
-    watched.watcher.set_users(["bob", "carol"])
-    watched.until(lambda: len(watched.said) == 3, "of two there is one line")
+    monkeypatch.setattr(watching, "SAY_SECONDS", 3600.0)
+    users = ["carol", "bob"]
+    for number in (1, 2):
+        watched.watcher.set_users(users[:number])
+        watched.until(lambda user=users[number - 1]: watched.watcher._users[user].told, "he is refused")
+    watched.watcher._say_now()
     assert watched.said[2].startswith("2 users are not watched, trying again: bob (login of bob refused: ")
+    assert ", carol (login of carol refused: " in watched.said[2] and len(watched.said) == 3
 
 
 def test_why_a_watch_is_lost_again_and_again_is_said_once_and_that_it_lasts(
