@@ -144,6 +144,12 @@ class Claims:
         """Nobody is there any more. Without effect where the claim is not what it was."""
         self._servers.at(claim.server).tell(_DROP, claim.id, claim.head, claim.machine)
 
+    def everybody(self) -> list[Owner]:
+        """Whoever is on this machine, in order."""
+        query = "SELECT kind, name FROM owners WHERE machine = %s"
+        rows = (row for server in self._servers.swept() for row in server.ask(query, self._machine()))
+        return sorted({Owner(*row) for row in rows})
+
     def counts(self) -> Mapping[str, int]:
         """How many owners are on which machine, by its word for itself."""
         found: dict[str, int] = {}

@@ -47,15 +47,18 @@ class Machine:
         except FileNotFoundError:
             return False
 
-    def begin(self, layout: Layout) -> None:
-        """Nobody is made in a partition from here on. Who is being made just then is not there yet."""
+    def begin(self, layout: Layout) -> bool:
+        """Nobody is made in a partition from here on. Who is being made just then is not there yet. Whether
+        it was otherwise before."""
         make_directories(self._notes)
         with FileLock(layout.home / "create.lock", timeout=10):
             if not self.word:
                 word = f"{'-'.join(self._servername.split()) or 'localhost'} {secrets.token_hex(8)}\n"
                 write_over(self._notes / _WORD, word.encode())
+            began = not (self._notes / TO_FLEET).exists()
             if not self.ready:
                 write_over(self._notes / TO_FLEET, b"begun\n")
+            return began
 
     def set_ready(self) -> None:
         """The fleet knows of everybody."""

@@ -37,7 +37,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cyrus_sync.common.errors import MailboxLocked, StoreCorrupt, StoreError
+from cyrus_sync.common.errors import CyrusSyncError, MailboxLocked, StoreCorrupt, StoreError
 from cyrus_sync.common.files import make_directories, private, sync_directory, sync_file
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores.mailstore import StaleOwner
@@ -67,10 +67,22 @@ _PATIENCE = 20.0
 
 def register(home: MovingHome) -> int:
     """Tell the fleet who is on this machine, unless it knows; how many they are. `StoreError` where it has
-    somebody else of one of these names, or a rebalance is under way; `Away`."""
+    somebody else of one of these names, or a rebalance is under way, and `PartitionAway` where a disk is not
+    mounted: then it is as it was. `Away`. Annotations of the server may be the fleet's alone: those that are
+    here stay behind."""
     if home.machine.ready:
         return 0
-    home.machine.begin(home.local.layout)
+    home.local.partitions.check()
+    began = home.machine.begin(home.local.layout)
+    try:
+        return _register(home)
+    except CyrusSyncError:
+        if began:
+            home.machine.end()
+        raise
+
+
+def _register(home: MovingHome) -> int:
     for partition in home.local.layout.partitions.values():
         for kind in KINDS.values():
             for path in (partition / kind).glob(f"*/{MAKING}*"):
@@ -86,11 +98,13 @@ def register(home: MovingHome) -> int:
         elsewhere += home.fleet.claims.make(together)
         hints = [(uniqueid, owner) for owner in together for uniqueid in held.get(owner, ())]
         home.fleet.registry.note(hints, together[0])
+    stays = elsewhere.count(SERVER)
+    elsewhere = [owner for owner in elsewhere if owner != SERVER]
     if elsewhere:
         names = ", ".join(map(str, elsewhere[:10])) + (", …" if len(elsewhere) > 10 else "")
         raise StoreError(f"the fleet has others of these names: rename or delete one of each first: {names}")
     home.machine.set_ready()
-    return len(everybody)
+    return len(everybody) - stays
 
 
 # -- into the fleet
@@ -107,14 +121,18 @@ def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
         return None
     directory = home.local.find(owner)
     if directory is None:
-        if home.fleet.journal.head(owner) is None:
-            raise StoreError("not stored on this machine").at(user=str(owner))
-        return None
+        if home.fleet.journal.head(owner) is not None:
+            return None
+        if home.check_unknown(owner):  # which says if he is lost
+            raise MailboxLocked("has come meanwhile: once more").at(user=str(owner))
+        raise StoreError("not stored on this machine").at(user=str(owner))
     claim = home.fleet.claims.of(owner)
     if claim is None:
         if home.fleet.claims.make([owner]):
             if home.local.find(owner, directory) != directory:
                 return None  # somebody else has moved him
+            if owner == SERVER:
+                return _leave_behind(home, directory, timeout)
             raise StoreError("the fleet has another one of this name: rename or delete one of them first").at(
                 user=str(owner)
             )
@@ -135,6 +153,15 @@ def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     if home.local.find(owner) is None and home.fleet.journal.head(owner) is not None:
         return None  # somebody else has moved him
     raise MailboxLocked("has become another while he was copied: once more").at(user=str(owner))
+
+
+def _leave_behind(home: MovingHome, directory: OwnerDirectory, timeout: float) -> Path | None:
+    """The annotations of the server: the fleet has some, and there is one server."""
+    hold = home.local.hold(directory.owner, timeout, directory)
+    if hold is None:
+        return None
+    with contextlib.closing(hold):
+        return home.between.set_aside(hold.directory.path)
 
 
 def _end_leaving(home: MovingHome, owner: Owner, path: Path, timeout: float) -> Path | None:

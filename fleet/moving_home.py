@@ -35,7 +35,7 @@ from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles, PackOctets, PackWriter
 from cyrus_sync.fleet.between import Between, is_leaving, place_of
-from cyrus_sync.fleet.errors import Away
+from cyrus_sync.fleet.errors import Away, Elsewhere
 from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.machine import Machine
@@ -340,11 +340,21 @@ class _Come:
 
 
 def everybody_here(home: MovingHome) -> Iterator[Owner]:
-    """Whoever is on this machine, the server's annotations too, or on his way from it or to it."""
+    """Whoever is on this machine, the server's annotations too, or on his way from it or to it; also who is
+    not found there, unless he is in the fleet, or on another machine."""
     found = dict.fromkeys(home.between.everybody())
     if home.local.find(SERVER) is not None:
         found[SERVER] = None
+    found.update(dict.fromkeys(home.fleet.claims.everybody()))
     for owner in home.local.everybody():
-        if home.local.find(owner) is not None:
+        if owner not in found and (home.local.find(owner) is not None or _is_nowhere(home, owner)):
             found[owner] = None
     yield from found
+
+
+def _is_nowhere(home: MovingHome, owner: Owner) -> bool:
+    """Whether PostgreSQL has nothing of an owner of whom there is something on this machine."""
+    try:
+        return home.fleet.claims.row(owner) is None
+    except Elsewhere:
+        return False

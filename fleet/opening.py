@@ -16,6 +16,7 @@ from cyrus_sync.common.stores import STORE_DIRECTORY, local_home
 from cyrus_sync.common.stores.native.homes import OwnerHome
 from cyrus_sync.common.stores.native.layout import KINDS
 from cyrus_sync.common.stores.trouble import reporting
+from cyrus_sync.fleet.errors import Elsewhere
 from cyrus_sync.fleet.home import FleetHome
 from cyrus_sync.fleet.machine import Machine
 from cyrus_sync.fleet.moving import move_in, move_out, register
@@ -133,11 +134,24 @@ class Moves:
             return register(self._home)
 
     def everybody(self, *, inwards: bool) -> list[Owner]:
-        """Whoever has to go in, or out; with him who is on his way, whatever way that is."""
+        """Whoever has to go in, or out; with him who is on his way, whatever way that is. `PartitionAway` for
+        those who have to go in, if a disk is not mounted."""
         if inwards:
+            self._home.local.partitions.check()
             return list(everybody_here(self._home))
         found = [one for one in self._home.fleet.journal.heads() if one == SERVER or one.kind in KINDS]
         return sorted({*found, *self._home.between.everybody()})
+
+    def leaves_server(self) -> bool:
+        """Whether annotations of the server stay behind, since the fleet has others."""
+        home = self._home
+        if home.local.find(SERVER) is None:
+            return False
+        try:
+            row = home.fleet.claims.row(SERVER)
+        except Elsewhere:
+            return True
+        return row is not None and not row.machine
 
     def move(
         self, owners: Sequence[Owner], timeout: float, *, inwards: bool

@@ -158,6 +158,8 @@ def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int
         raise ConfigError(f"{context.config.where('store')}has to be moving for this (docs/fleet.md)")
     if registered := moves.register():
         context.print(f"the fleet knows of {registered} users of this machine")
+    if inwards and moves.leaves_server():
+        context.print("the fleet has annotations of the server: those of this machine stay behind")
     rounds = Rounds(context)
     owners = moves.everybody(inwards=inwards) if args.everybody else []
     for typed in args.users:

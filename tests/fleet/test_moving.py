@@ -19,6 +19,7 @@ from cyrus_sync.common.stores.mailstore import MailStore, StaleOwner
 from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.farpack import FarReader
 from cyrus_sync.common.stores.native.local_home import LocalHome
+from cyrus_sync.common.stores.native.partitions import PartitionAway
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.store import NativeStore
 from cyrus_sync.fleet import moving
@@ -671,8 +672,59 @@ def test_a_name_that_both_have_is_refused(sites):
     with pytest.raises(StoreError, match="another one of this name"):
         move_in(sites.mover, ALICE, 5)
     assert numbers(sites.here) == [0] and numbers(sites.there) == [9]
+    newcomer = Owner("user", "newcomer")
     with pytest.raises(MailboxLocked, match="once it knows who is here"):
-        add(sites.here, 1, Owner("user", "newcomer"))
+        add(sites.here, 1, newcomer)
+    with closing(native_store(sites.path / "here")) as old:
+        add(old, 1, newcomer)
+        assert numbers(old, newcomer) == [1], "nothing has begun"
+
+
+def test_who_cannot_be_found_on_this_machine_is_named_as_long_as_he_is_not_in_the_fleet(sites):
+    moves = Moves(sites.begin().mover)
+    place = sites.mover.local.find(ALICE).path
+    (place / "index.sqlite").rename(place.parent / "elsewhere")
+    assert moves.everybody(inwards=True) == [ALICE, BOB]
+    lost, moved = moves.move([ALICE, BOB], 5, inwards=True)
+    assert isinstance(lost, StoreCorrupt) and "index lost" in str(lost) and isinstance(moved, Path)
+    (place.parent / "elsewhere").rename(place / "index.sqlite")
+    place.rename(place.parent.parent / "away")
+    assert moves.everybody(inwards=True) == [ALICE]
+    (lost,) = moves.move([ALICE], 5, inwards=True)
+    assert isinstance(lost, StoreCorrupt) and "no directory is there" in str(lost)
+    sites.mover.local.registry.forget(ALICE)
+    assert moves.everybody(inwards=True) == [ALICE], "PostgreSQL says that he is here"
+    (place.parent.parent / "away").rename(place)
+    assert all(moves.move([ALICE], 5, inwards=True)) and moves.everybody(inwards=True) == []
+
+
+def test_a_disk_that_is_not_mounted_is_said_before_anybody_goes(sites):
+    marker = layout_in(sites.path / "here").partitions["default"] / ".cyrus-sync-partition"
+    moves = Moves(sites.mover)
+    marker.rename(marker.with_name("marker"))
+    with pytest.raises(PartitionAway):
+        moves.register()
+    marker.with_name("marker").rename(marker)
+    assert moves.register() == 2
+    marker.rename(marker.with_name("marker"))
+    with pytest.raises(PartitionAway):
+        moves.everybody(inwards=True)
+
+
+def test_the_annotations_of_a_second_server_stay_behind(sites):
+    """There is one server in a fleet."""
+    with closing(native_store(sites.path / "here")) as old:
+        for store, text in ((sites.there, b"there"), (old, b"here")):
+            with store.write(SERVER) as writer:
+                writer.annotate("", "/comment", "", text)
+    moves = Moves(sites.mover)
+    assert moves.register() == 2 and moves.leaves_server()
+    outcomes = list(moves.move(moves.everybody(inwards=True), 5, inwards=True))
+    assert len(outcomes) == 3 and all(isinstance(one, Path) for one in outcomes), outcomes
+    assert not moves.leaves_server() and moves.everybody(inwards=True) == []
+    for store in (sites.here, sites.there):
+        with store.read(SERVER) as reader:
+            assert [one.value for one in reader.annotations("")] == [b"there"]
 
 
 def test_a_process_of_the_old_configuration_makes_nobody_and_takes_nobody_for_gone(sites):
