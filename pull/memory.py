@@ -27,6 +27,9 @@ TEXT, note TEXT,
 CREATE TABLE IF NOT EXISTS contents (identity BLOB PRIMARY KEY, guid BLOB NOT NULL) WITHOUT ROWID;
 """
 
+_VERSION = 1
+"""Of what a look at a message brings; kept in each file. 1: annotations, and of shared folders no \\Seen."""
+
 
 class Remembered(NamedTuple):
     """A folder as it was left. `missing` are UIDs of messages that the server did not give. `distrusted`: its
@@ -196,5 +199,23 @@ class Memory:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
             db.executescript("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;" + _SCHEMA)
+            _bring_up(db)
             self._db = db
         return self._db
+
+
+def _bring_up(db: sqlite3.Connection) -> None:
+    """An earlier version did not look for all that this one does: so the next look at each folder is at all
+    of its messages, as where the server keeps no modseqs."""
+    if _version_of(db) >= _VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    if _version_of(db) < _VERSION:  # nobody else was quicker
+        db.execute("UPDATE folders SET modseq = 0")
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    db.commit()
+
+
+def _version_of(db: sqlite3.Connection) -> int:
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return found

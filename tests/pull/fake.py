@@ -32,6 +32,8 @@ class Mail:
     modseq: int = 1
     date: str = "17-Jul-2020 02:44:25 +0000"
     ident: str = ""
+    notes: str = ""
+    """Its annotations, as FETCH tells them."""
 
     def __post_init__(self) -> None:
         self.ident = self.ident or f"M{next(_ids)}"
@@ -368,6 +370,7 @@ class _Talk:
             told += [f'INTERNALDATE "{mail.date}"'] if "INTERNALDATE" in items else []
             told += [f"RFC822.SIZE {len(mail.raw)}"] if "SIZE" in items else []
             told += [f"EMAILID ({mail.ident})"] if "EMAILID" in items else []
+            told += [f"ANNOTATION ({mail.notes})"] if "ANNOTATION" in items else []
             head = f"* {number} FETCH ({' '.join(told)}".encode()
             if "BODY.PEEK[]" in items:
                 raw = mail.raw

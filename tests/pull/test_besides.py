@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
 import pytest
 
+from cyrus_sync.common.names import Owner
 from cyrus_sync.pull.connection import Line
 from cyrus_sync.pull.limits import Roots, wanted_roots
+from cyrus_sync.pull.memory import note_of
 from cyrus_sync.pull.notes import annotated
+from tests.dovecot.pulling import Sidecar, message
+from tests.pull.fake import FULL, Box, FakeImap
 
 NIL = b"/vendor/cmu/cyrus-imapd/thrid (value.priv NIL value.shared NIL) /altsubject (value.priv NIL)"
 
@@ -52,3 +60,64 @@ def test_what_is_private_is_nobodys_in_a_shared_folder() -> None:
 )  # fmt: skip
 def test_a_quota_root_is_where_others_hold_than_above(told: dict[str, Roots], wanted: object) -> None:
     assert wanted_roots(told) == wanted
+
+
+def as_an_earlier_version_had_it(sidecar: Sidecar, owner: Owner, flags: str) -> None:
+    """The INBOX, or the folder News: what it pulled, and what it remembered."""
+    with sidecar.store.read(owner) as reader:
+        mailbox = next(iter(reader.mailboxes()))
+        records = [record for batch in reader.records(mailbox.uniqueid) for record in batch]
+    with sidecar.store.write(owner) as writer:
+        writer.rewrite_records(mailbox.uniqueid, [record._replace(flags=flags) for record in records])
+        mailbox = writer.mailbox(mailbox.name) or mailbox
+    with closing(sidecar.puller.memory_of(owner)) as memory:
+        (was,) = memory.folders().values()
+        memory.put(was._replace(note=note_of(mailbox)))
+        (path,) = (sidecar.path / "conf" / "pull").rglob(memory._path.name)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 0")
+
+
+@pytest.mark.parametrize("names", [(), ("user.alice",)], ids=["a poll", "an event of the folder"])
+def test_what_an_earlier_version_pulled_is_looked_at_once_more(
+    names: tuple[str, ...], beside: Callable[[FakeImap], Sidecar]
+) -> None:
+    alice = Owner("user", "alice")
+    with FakeImap(f"{FULL} ANNOTATE-EXPERIMENT-1") as server:
+        inbox = server.boxes["INBOX"]
+        for number in range(3):
+            inbox.add(message(number))
+        sidecar = beside(server)
+        sidecar.pull("alice")
+        inbox.mails[2].notes = '/comment (value.shared "x" value.priv NIL)'
+        assert not sidecar.pull("alice", names=names).changed, "nothing of it has changed"
+        as_an_earlier_version_had_it(sidecar, alice, "")
+        sidecar.fresh()
+        sidecar.pull("alice", names=names)
+        with sidecar.reader(alice) as reader:
+            mailbox = reader.mailbox("user.alice")
+            assert mailbox is not None
+            records = [record for batch in reader.records(mailbox.uniqueid) for record in batch]
+        assert [[(note.entry, note.value) for note in one.annotations] for one in records] == [
+            *([], [("/comment", b"x")], [])
+        ]
+        server.said.clear()
+        assert not sidecar.pull("alice", names=names).changed
+        assert not server.count("EXAMINE"), "that was once"
+
+
+def test_what_somebody_had_seen_is_no_flag_of_a_shared_folder_after_that(
+    beside: Callable[[FakeImap], Sidecar],
+) -> None:
+    news = Owner("shared", "News")
+    with FakeImap() as server:
+        server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+        server.boxes |= {"Public/News": Box()}
+        server.boxes["Public/News"].add(message(1), "\\Seen \\Flagged")
+        sidecar = beside(server)
+        sidecar.pull("alice")
+        as_an_earlier_version_had_it(sidecar, news, "\\Flagged \\Seen")
+        sidecar.fresh().begin_round()
+        sidecar.pull("alice")
+        (box,) = sidecar.folders(news).values()
+        assert [one.flags for one in box.messages] == [("\\flagged",)]
