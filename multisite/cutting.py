@@ -31,6 +31,7 @@ from cyrus_sync.multisite.packet import (
     Target,
 )
 from cyrus_sync.multisite.packet.frames import folded_at_most
+from cyrus_sync.multisite.passing_on import restores
 from cyrus_sync.multisite.relaying import questions
 
 NO_LIMIT = 1 << 62
@@ -94,6 +95,8 @@ class LogicalPacket:
         creates = options.kind == CREATION
         self.asking = {} if creates else questions(self._log, member.family, target.id)
         """What others lack, passed on."""
+        self.restores = {} if creates else restores(self._log, member.family, target.id)
+        """Who else is being restored."""
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._in_packet = 0
@@ -298,6 +301,7 @@ class LogicalPacket:
             trimmed=self._log.trimmed.row(),
             heard=self._heard(),
             asking=self.asking,
+            restores=self.restores,
             given_up=tuple(sorted(self._log.given_up.guids())),
             snapshot=self._options.kind == CREATION,
         )

@@ -13,6 +13,7 @@ import os
 import time
 
 from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite import passing_on, relaying
 from cyrus_sync.multisite.bodies import Bodies, Places
 from cyrus_sync.multisite.contacts import show_every
 from cyrus_sync.multisite.cutting import Exported, ExportOptions, LogicalPacket, Place
@@ -23,7 +24,6 @@ from cyrus_sync.multisite.oplog.apply_command import without_messages
 from cyrus_sync.multisite.oplog.epochs import Row
 from cyrus_sync.multisite.oplog.operations import LogEntry
 from cyrus_sync.multisite.packet import CREATION, State
-from cyrus_sync.multisite.relaying import is_new, note_passed_on
 from cyrus_sync.multisite.restoring import ANSWER
 from cyrus_sync.multisite.scrubbing import remake, scrub_if_due
 from cyrus_sync.multisite.signing import retell
@@ -68,7 +68,8 @@ def export(member: Member, target: Replica, place: Place, options: ExportOptions
                     target.id, done.row, time=log.now(), packet=str(done.paths[0]), comment=options.comment
                 )
                 log.fulfilled(target.id)
-                note_passed_on(log, target.id, made.packet.asking)
+                relaying.note_passed_on(log, target.id, made.packet.asking)
+                passing_on.note_passed_on(log, target.id, made.packet.restores)
                 log.notes.put(_SHOWN + target.id, log.epochs.row(log.self_id))
     except BaseException:
         made.packet.abort()
@@ -109,7 +110,8 @@ class _Export:
                     break
                 self._entry(entry)
                 meter.advance()
-        asked = is_new(self._log, self._target.id, self.packet.asking)
+        asked = relaying.is_new(self._log, self._target.id, self.packet.asking)
+        asked = asked or passing_on.is_new(self._log, self._target.id, self.packet.restores)
         if not self.packet.begun and (self._log.wanted() or asked or self._is_to_show()):
             self.packet.begin()
         self.packet.end()

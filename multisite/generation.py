@@ -25,7 +25,7 @@ from typing import Protocol
 
 from cyrus_sync.multisite.errors import WentBack
 from cyrus_sync.multisite.oplog.log import Log
-from cyrus_sync.multisite.packet.header import MAX_OPERATION
+from cyrus_sync.multisite.packet.values import MAX_OPERATION
 
 _GENERATION = "generation"
 _BEGUN = "generation begun"

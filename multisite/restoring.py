@@ -4,7 +4,8 @@ The log of a restored replica ends earlier than the others know it. If the repli
 there, two operations would have one number. So it is *sealed*: it records nothing. Its packets carry no
 operations; their headers say under a new *incarnation* what it has. Whoever imports such a packet takes the
 sender's word for that, and sends all the rest with the next export, the sender's own operations included.
-When all siblings that were asked have answered, the replica opens again. Then it records what was changed
+When all siblings that were asked have answered, the replica opens again. (Those to which it sends no packets
+hear of it from others, `passing_on`.) Then it records what was changed
 here meanwhile, and arbitrates what others have said of its owners.
 """
 
@@ -27,7 +28,9 @@ from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.oplog.masters import Base, Master, prevails
 from cyrus_sync.multisite.oplog.operations import FAMILY, LogEntry
 from cyrus_sync.multisite.packet import Header
-from cyrus_sync.multisite.packet.header import MAX_OPERATION
+from cyrus_sync.multisite.packet.restores import Knowing, Restore
+from cyrus_sync.multisite.packet.values import MAX_OPERATION
+from cyrus_sync.multisite.passing_on import answers, said_by
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.family_operations import announce
 from cyrus_sync.multisite.vetting import read
@@ -143,29 +146,30 @@ def open_again(member: Member, after_restore: Callable[[Collection[Owner]], obje
     log.forks.end()
 
 
-def where_they_part(log: Log, header: Header) -> Row:
-    """What a replica has that was restored: its header's row. Of its own operations it has only those that
-    are the same here, and those of before that it has got back; what comes behind them, it has said anew."""
-    if not header.trail:
-        return dict(header.row)
-    said = header.row.get(header.sender, 0)
-    trail = ((int(text), link) for text, link in header.trail.items())
+def where_they_part(log: Log, replica: str, restore: Restore) -> Row:
+    """What a replica (id) has that was restored: the row that it tells. Of its own operations it has only
+    those that are the same here, and those of before that it has got back; what comes behind them, it has
+    said anew."""
+    if not restore.trail:
+        return dict(restore.row)
+    said = restore.row.get(replica, 0)
+    trail = ((int(text), link) for text, link in restore.trail.items())
     told = [(number, link) for number, link in trail if number <= said]
-    told += [(number, link) for link, number in header.taken.items()]
-    numbers = [number for number, link in told if log.forks.has(header.sender, number, link)]
-    mine = log.operations.last(header.sender)
-    return {**header.row, header.sender: max(numbers, default=0 if mine else said)}
+    told += [(number, link) for link, number in restore.taken.items()]
+    numbers = [number for number, link in told if log.forks.has(replica, number, link)]
+    mine = log.operations.last(replica)
+    return {**restore.row, replica: max(numbers, default=0 if mine else said)}
 
 
-def note_restore(member: Member, context: ReplayContext, header: Header) -> bool:
-    """Whether the sender of a packet was restored since we heard of it last. If so, that is noted, and the
-    sender is owed an answer."""
-    log, known = member.log, context.family.replicas.get(header.sender)
-    if known is None or header.sender_incarnation <= known.incarnation:
+def note_restore(member: Member, context: ReplayContext, replica: str, restore: Restore) -> bool:
+    """Whether a replica (id) was restored since we heard of it last. If so, that is noted, and the replica is
+    owed an answer."""
+    log, known = member.log, context.family.replicas.get(replica)
+    if known is None or replica == log.self_id or restore.incarnation <= known.incarnation:
         return False
-    context.family = context.family.with_replica(replace(known, incarnation=header.sender_incarnation))
-    log.epochs.put(header.sender, where_they_part(log, header))
-    log.request(header.sender, [ANSWER])
+    context.family = context.family.with_replica(replace(known, incarnation=restore.incarnation))
+    log.epochs.put(replica, where_they_part(log, replica, restore))
+    log.request(replica, [ANSWER])
     context.notice(f"{known.name} was restored from a backup: it is sent what it lacks with the next export")
     return True
 
@@ -173,7 +177,7 @@ def note_restore(member: Member, context: ReplayContext, header: Header) -> bool
 def note_row(log: Log, header: Header) -> None:
     """Note what a packet proves its sender to have. While the sender is being restored, its own operations
     are not those that are here under the same numbers: until it has got these back, they are sent again."""
-    has = where_they_part(log, header)
+    has = where_they_part(log, header.sender, said_by(header))
     log.epochs.raise_to(header.sender, has)
     own = has.get(header.sender, 0)
     if own < header.row.get(header.sender, 0):
@@ -181,25 +185,32 @@ def note_row(log: Log, header: Header) -> None:
 
 
 def note_answer(member: Member, header: Header) -> bool:
-    """Note that the sender of a packet has answered a restore; True if all siblings that were asked have
-    now. It has not if it has an operation of this replica that has not come back: that got lost, or comes
-    later."""
-    family = member.family
-    if header.sender not in family.restoring or not header.last:
+    """Note that the sender of a packet has answered a restore, or others of whom it knows that they know of
+    the restore; True if all siblings that were asked have now. One has not if it has an operation of this
+    replica that has not come back: that got lost, or comes later."""
+    family, log = member.family, member.log
+    if not member.sealed or not header.last:
         return False
+    known = dict(answers(header, family.self_id, family.myself.incarnation))
     for_us = next((one for one in header.targets if one.id == family.self_id), None)
-    if for_us is None or for_us.incarnation != family.myself.incarnation:
-        return False
-    # What was believed of it may be of another life.
-    member.log.epochs.put(header.sender, header.row)
-    mine = member.log.epochs.row(family.self_id)
-    if any(mine.get(origin, 0) < number for origin, number in header.row.items()):
-        return False
-    head = header.heads.get(family.self_id, "")
-    if head and not member.log.forks.is_known(header.row.get(family.self_id, 0), head):
-        return False
-    left = {one: number for one, number in family.restoring.items() if one != header.sender}
-    if left:
+    if for_us is not None and for_us.incarnation == family.myself.incarnation:
+        known[header.sender] = Knowing(header.row, header.heads.get(family.self_id, ""))
+    left = dict(family.restoring)
+    for replica, knowing in known.items():
+        if replica not in left:
+            continue
+        # What was believed of it may be of another life.
+        log.epochs.put(replica, knowing.row)
+        if _has_all(log, knowing):
+            del left[replica]
+    if left and left != family.restoring:
         member.set_family(replace(family, restoring=left))
+    return not left
+
+
+def _has_all(log: Log, knowing: Knowing) -> bool:
+    """Whether this replica, which is being restored, has got what a sibling had."""
+    mine = log.epochs.row(log.self_id)
+    if any(mine.get(origin, 0) < number for origin, number in knowing.row.items()):
         return False
-    return True
+    return not knowing.link or log.forks.is_known(knowing.row.get(log.self_id, 0), knowing.link)

@@ -16,7 +16,7 @@ from cyrus_sync.common.files import write_over
 from cyrus_sync.multisite import plain_files
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family
-from cyrus_sync.multisite.packet.header import MAX_OPERATION
+from cyrus_sync.multisite.packet.values import MAX_OPERATION
 
 FILE = "epochs.yaml"
 

@@ -47,13 +47,14 @@ def unheard_of(directory: Path, family: Family) -> list[str]:
 
 
 def in_a_ring(family: Family, unheard: list[str]) -> str:
-    """What is said where answers of those cannot come, in lines; "" where all can."""
+    """What is said where answers of those cannot come straight, in lines; "" where all can."""
     if not unheard:
         return ""
     here, names = family.myself.name, ", ".join(unheard)
     return (
         f"\nNo packet has ever come here from {names}. Where packets only go on, from site to site in a\n"
-        "ring, that answer cannot come, and this restore does not end by itself. Packets go both ways once:\n"
+        "ring, the question is passed on, and the answers come by way of others: this restore ends when\n"
+        "packets have gone round. Where a link on the way carries none, they go both ways once:\n"
         f"here:                syncreplica -export -out PATH {' '.join(unheard)}\n"
         f"at {names}, with that:  syncreplica -import PATH, and syncreplica -export -out PATH2 {here}\n"
         "here:                syncreplica -import PATH2"

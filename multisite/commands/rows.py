@@ -8,7 +8,7 @@ from cyrus_sync.common.errors import UsageError
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.epochs import Row
-from cyrus_sync.multisite.packet.header import MAX_OPERATION
+from cyrus_sync.multisite.packet.values import MAX_OPERATION
 
 
 def row_lines(family: Family, replica: str, row: Mapping[str, int]) -> Iterator[str]:

@@ -16,6 +16,21 @@ from typing import Any, NamedTuple
 from cyrus_sync.multisite.packet.errors import PacketDamaged
 from cyrus_sync.multisite.packet.keys import KEY_BYTES, decode64, encode64
 from cyrus_sync.multisite.packet.plain_yaml import load, quote
+from cyrus_sync.multisite.packet.restores import Restore, read_restore
+from cyrus_sync.multisite.packet.values import (
+    MAX_ID,
+    MAX_OPERATION,
+    NUMBER,
+    check_count,
+    check_ids,
+    check_links,
+    check_number,
+    guid_of,
+    list_of,
+    mapping_of,
+    number_of,
+    text_of,
+)
 
 UPDATE, CREATION = "update", "creation"
 MOST_TARGETS = 1000
@@ -24,19 +39,11 @@ MOST_WANTED = 50_000
 LONGEST_NAME = 255
 LONGEST_COMMENT = 65536
 LONGEST_KEYS = 32768
-MAX_ID = 2**63 - 1
-"""The largest number that a database holds: an incarnation, a time, the beginning of a range."""
-MAX_OPERATION = MAX_ID - 1
-"""The largest number of an operation, so that the number behind it can be told, too."""
 SEALED_BYTES = KEY_BYTES + 48
 """A content key in a sealed box."""
 
-_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
-_LINK = re.compile(r"[0-9a-f]{12}")
-_GUID = re.compile(r"[0-9a-f]{40}")
 _YEAR_10000 = 253402300800
 _TEXTS = (
     *("family_name", "sender_name", "comment", "kind", "family", "sender", "logical"),
@@ -116,6 +123,8 @@ class Header:
     asking: Mapping[str, Question] = field(default_factory=dict)
     """What other replicas lack, as far as the sender has heard and has not answered it
     (`multisite.relaying`)."""
+    restores: Mapping[str, Restore] = field(default_factory=dict)
+    """Other replicas that are being restored, as far as the sender has heard (`multisite.passing_on`)."""
     given_up: tuple[bytes, ...] = ()
     """GUIDs of messages that nobody has any more, and without which everybody goes on."""
     snapshot: bool = False
@@ -124,78 +133,82 @@ class Header:
     def __post_init__(self) -> None:
         if self.kind not in (UPDATE, CREATION):
             raise ValueError("kind is neither update nor creation")
-        _check_ids("family, sender, logical", self.family, self.sender, self.logical)
+        check_ids("family, sender, logical", self.family, self.sender, self.logical)
         _check_names("family_name, sender_name", self.family_name, self.sender_name)
-        _check_number("sender_incarnation", self.sender_incarnation)
-        _check_number("number", self.number, low=1)
-        _check_number("created", self.created, high=_YEAR_10000 - 1)
+        check_number("sender_incarnation", self.sender_incarnation)
+        check_number("number", self.number, low=1)
+        check_number("created", self.created, high=_YEAR_10000 - 1)
         if type(self.last) is not bool:
             raise ValueError("last is neither true nor false")
         if type(self.snapshot) is not bool or (self.snapshot and self.kind != CREATION):
             raise ValueError("snapshot is neither true nor false, or stands in an update packet")
-        _check_count("targets", self.targets, MOST_TARGETS)
+        check_count("targets", self.targets, MOST_TARGETS)
         for target in self.targets:
-            _check_ids("targets", target.id)
+            check_ids("targets", target.id)
             _check_names("targets", target.name)
-            _check_number("targets", target.incarnation)
-        _check_count("ranges", self.ranges, MOST_REPLICAS)
+            check_number("targets", target.incarnation)
+        check_count("ranges", self.ranges, MOST_REPLICAS)
         for origin, (start, end) in self.ranges.items():
-            _check_ids("ranges", origin)
-            _check_number("ranges", start, low=1)
-            _check_number("ranges", end, low=start - 1, high=MAX_OPERATION)
-        _check_count("row", self.row, MOST_REPLICAS)
-        _check_ids("row", *self.row)
+            check_ids("ranges", origin)
+            check_number("ranges", start, low=1)
+            check_number("ranges", end, low=start - 1, high=MAX_OPERATION)
+        check_count("row", self.row, MOST_REPLICAS)
+        check_ids("row", *self.row)
         for last in self.row.values():
-            _check_number("row", last, high=MAX_OPERATION)
-        _check_count("names", self.names, MOST_REPLICAS)
-        _check_ids("names", *self.names)
+            check_number("row", last, high=MAX_OPERATION)
+        check_count("names", self.names, MOST_REPLICAS)
+        check_ids("names", *self.names)
         _check_names("names", *self.names.values())
         if not isinstance(self.comment, str) or _SURROGATE.search(self.comment):
             raise ValueError("comment is not text")
         if len(self.comment) > LONGEST_COMMENT:
             raise ValueError(f"comment is longer than {LONGEST_COMMENT} characters")
-        _check_count("wanted", self.wanted, MOST_WANTED)
+        check_count("wanted", self.wanted, MOST_WANTED)
         if any(type(guid) is not bytes or len(guid) != 20 for guid in self.wanted):
             raise ValueError("wanted has something that is no GUID")
-        _check_count("given_up", self.given_up, MOST_WANTED)
+        check_count("given_up", self.given_up, MOST_WANTED)
         if any(type(guid) is not bytes or len(guid) != 20 for guid in self.given_up):
             raise ValueError("given_up has something that is no GUID")
-        _check_count("sealed", self.sealed, MOST_TARGETS)
-        _check_ids("sealed", *self.sealed)
+        check_count("sealed", self.sealed, MOST_TARGETS)
+        check_ids("sealed", *self.sealed)
         if any(len(box) != SEALED_BYTES for box in self.sealed.values()):
             raise ValueError("sealed has something that is no sealed key")
         for name, links in (("heads", self.heads), ("trail", self.trail)):
-            _check_count(name, links, MOST_REPLICAS)
-            _check_ids(name, *links)
-            _check_links(name, *links.values())
-        _check_count("taken", self.taken, MOST_REPLICAS)
-        _check_links("taken", *self.taken)
+            check_count(name, links, MOST_REPLICAS)
+            check_ids(name, *links)
+            check_links(name, *links.values())
+        check_count("taken", self.taken, MOST_REPLICAS)
+        check_links("taken", *self.taken)
         for number in self.taken.values():
-            _check_number("taken", number, low=1, high=MAX_OPERATION)
-        if not all(_NUMBER.fullmatch(number) for number in self.trail):
+            check_number("taken", number, low=1, high=MAX_OPERATION)
+        if not all(NUMBER.fullmatch(number) for number in self.trail):
             raise ValueError("trail has something that is no number")
-        _check_count("forked", self.forked, MOST_REPLICAS)
-        _check_ids("forked", *self.forked)
+        check_count("forked", self.forked, MOST_REPLICAS)
+        check_ids("forked", *self.forked)
         for last in self.forked.values():
-            _check_number("forked", last, high=MAX_OPERATION)
-        _check_count("trimmed", self.trimmed, MOST_REPLICAS)
-        _check_ids("trimmed", *self.trimmed)
+            check_number("forked", last, high=MAX_OPERATION)
+        check_count("trimmed", self.trimmed, MOST_REPLICAS)
+        check_ids("trimmed", *self.trimmed)
         for last in self.trimmed.values():
-            _check_number("trimmed", last, high=MAX_OPERATION)
-        _check_count("heard", self.heard, MOST_REPLICAS)
-        _check_ids("heard", *self.heard)
+            check_number("trimmed", last, high=MAX_OPERATION)
+        check_count("heard", self.heard, MOST_REPLICAS)
+        check_ids("heard", *self.heard)
         for numbers in self.heard.values():
             if len(numbers) != len(self.row) + 1:
                 raise ValueError("heard does not have a number for each origin in row")
             for number in numbers:
-                _check_number("heard", number, high=MAX_OPERATION)
-        _check_count("asking", self.asking, MOST_REPLICAS)
-        _check_ids("asking", *self.asking)
-        _check_count("asking", [guid for _, guids in self.asking.values() for guid in guids], MOST_WANTED)
+                check_number("heard", number, high=MAX_OPERATION)
+        check_count("asking", self.asking, MOST_REPLICAS)
+        check_ids("asking", *self.asking)
+        check_count("asking", [guid for _, guids in self.asking.values() for guid in guids], MOST_WANTED)
         for when, guids in self.asking.values():
-            _check_number("asking", when, high=_YEAR_10000 - 1)
+            check_number("asking", when, high=_YEAR_10000 - 1)
             if any(type(guid) is not bytes or len(guid) != 20 for guid in guids):
                 raise ValueError("asking has something that is no GUID")
+        check_count("restores", self.restores, MOST_REPLICAS)
+        check_ids("restores", *self.restores)
+        for restore in self.restores.values():
+            restore.check(MOST_REPLICAS)
         for name, text in (("keys", self.keys), ("invitation", self.invitation)):
             if not isinstance(text, str) or len(text) > LONGEST_KEYS or _CONTROL.search(text):
                 raise ValueError(f"{name}: no controls, at most {LONGEST_KEYS} characters")
@@ -249,6 +262,8 @@ class Header:
         if self.asking:
             asked = {key: [str(one.time), *(g.hex() for g in one.guids)] for key, one in self.asking.items()}
             yield from _mapping("asking", {key: f"[{', '.join(words)}]" for key, words in asked.items()})
+        if self.restores:
+            yield from _mapping("restores", {key: one.text() for key, one in self.restores.items()})
         if self.given_up:
             yield "given_up:"
             yield from (f'  - "{guid.hex()}"' for guid in self.given_up)
@@ -292,98 +307,69 @@ def heard_in(header: Header) -> dict[str, tuple[int, dict[str, int]]]:
 
 def _values(found: Any) -> dict[str, Any]:
     """Arguments for `Header` out of what YAML holds, all scalars of which are text. Raises ValueError."""
-    known = {one.name: _mapping_of(found, "header").get(one.name) for one in fields(Header)}
+    known = {one.name: mapping_of(found, "header").get(one.name) for one in fields(Header)}
     values = {name: value for name, value in known.items() if value is not None}
     missing = {"kind", "family", "sender", "targets", "logical", "number", "last", "created"} - values.keys()
     if missing:
         raise ValueError(f"{', '.join(sorted(missing))} missing")
     for name in _TEXTS:
-        values[name] = _text_of(values.get(name, ""), name)
+        values[name] = text_of(values.get(name, ""), name)
     for name in ("sender_incarnation", "number", "created"):
-        values[name] = _number_of(values.get(name, "0"), name)
+        values[name] = number_of(values.get(name, "0"), name)
     for name in ("last", "snapshot"):
-        word = _text_of(values.get(name, "false"), name)
+        word = text_of(values.get(name, "false"), name)
         values[name] = {"true": True, "false": False}.get(word)
-    values["targets"] = tuple(_target(one) for one in _list_of(values["targets"], "targets"))
+    values["targets"] = tuple(_target(one) for one in list_of(values["targets"], "targets"))
     for name, read in _MAPPINGS.items():
-        pairs = _mapping_of(values.get(name, {}), name)
+        pairs = mapping_of(values.get(name, {}), name)
         values[name] = {key: read(value, name) for key, value in pairs.items()}
     for name in ("wanted", "given_up"):
-        values[name] = tuple(_guid_of(one, name) for one in _list_of(values.get(name, []), name))
+        values[name] = tuple(guid_of(one, name) for one in list_of(values.get(name, []), name))
     return values
 
 
 def _target(value: Any) -> Target:
-    found = _mapping_of(value, "targets")
+    found = mapping_of(value, "targets")
     return Target(
-        _text_of(found.get("id"), "targets"),
-        _text_of(found.get("name"), "targets"),
-        _number_of(found.get("incarnation"), "targets"),
+        text_of(found.get("id"), "targets"),
+        text_of(found.get("name"), "targets"),
+        number_of(found.get("incarnation"), "targets"),
     )
 
 
 def _range_of(value: Any, name: str) -> Range:
-    both = _list_of(value, name)
+    both = list_of(value, name)
     if len(both) != 2:
         raise ValueError(f"{name} has something else than a start and an end")
-    return Range(_number_of(both[0], name), _number_of(both[1], name))
+    return Range(number_of(both[0], name), number_of(both[1], name))
 
 
 def _sealed_of(value: Any, name: str) -> bytes:
-    return decode64(_text_of(value, name), SEALED_BYTES)
-
-
-def _text_of(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is not text")
-    return value
-
-
-def _number_of(value: Any, name: str) -> int:
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise ValueError(f"{name} is not a number")
-    return int(value)
-
-
-def _list_of(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is not a list")
-    return value
-
-
-def _mapping_of(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is not a mapping")
-    return value
-
-
-def _guid_of(value: Any, name: str) -> bytes:
-    if not isinstance(value, str) or not _GUID.fullmatch(value):
-        raise ValueError(f"{name} has something that is no GUID")
-    return bytes.fromhex(value)
+    return decode64(text_of(value, name), SEALED_BYTES)
 
 
 def _question_of(value: Any, name: str) -> Question:
-    when, *guids = _list_of(value, name) or [""]
-    return Question(_number_of(when, name), tuple(_guid_of(guid, name) for guid in guids))
+    when, *guids = list_of(value, name) or [""]
+    return Question(number_of(when, name), tuple(guid_of(guid, name) for guid in guids))
 
 
 def _numbers_of(value: Any, name: str) -> tuple[int, ...]:
-    return tuple(_number_of(one, name) for one in _list_of(value, name))
+    return tuple(number_of(one, name) for one in list_of(value, name))
 
 
 _MAPPINGS: Mapping[str, Callable[[Any, str], Any]] = {
     "ranges": _range_of,
-    "row": _number_of,
-    "names": _text_of,
+    "row": number_of,
+    "names": text_of,
     "sealed": _sealed_of,
-    "heads": _text_of,
-    "trail": _text_of,
-    "taken": _number_of,
-    "forked": _number_of,
-    "trimmed": _number_of,
+    "heads": text_of,
+    "trail": text_of,
+    "taken": number_of,
+    "forked": number_of,
+    "trimmed": number_of,
     "heard": _numbers_of,
     "asking": _question_of,
+    "restores": read_restore,
 }
 """How the values of each mapping are read."""
 
@@ -396,29 +382,7 @@ def _mapping(name: str, pairs: Mapping[str, str]) -> Iterator[str]:
 # -- checks
 
 
-def _check_ids(name: str, *values: Any) -> None:
-    for value in values:
-        if not isinstance(value, str) or not _ID.fullmatch(value):
-            raise ValueError(f"{name}: something is not an id (letters, digits, - and _, at most 64)")
-
-
 def _check_names(name: str, *values: Any) -> None:
     for value in values:
         if not isinstance(value, str) or len(value) > LONGEST_NAME or _CONTROL.search(value):
             raise ValueError(f"{name}: something is not a name (no controls, at most {LONGEST_NAME})")
-
-
-def _check_links(name: str, *values: Any) -> None:
-    for value in values:
-        if not isinstance(value, str) or not _LINK.fullmatch(value):
-            raise ValueError(f"{name} has something that is no link")
-
-
-def _check_number(name: str, value: Any, low: int = 0, high: int = MAX_ID) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} is not a number from {low} to {high}")
-
-
-def _check_count(name: str, values: Any, most: int) -> None:
-    if len(values) > most:
-        raise ValueError(f"{name} has more than {most} entries")

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from cyrus_sync.common.model import MessageBody
 from cyrus_sync.common.protocol import dlist
 from cyrus_sync.multisite.packet.errors import PacketDamaged
-from cyrus_sync.multisite.packet.header import MAX_ID, MAX_OPERATION
+from cyrus_sync.multisite.packet.values import MAX_ID, MAX_OPERATION
 
 LARGEST_SECTION = 4 << 20
 LONGEST_LINE = 64 << 20

@@ -14,6 +14,7 @@ from cyrus_sync.multisite.packet import CREATION, items, prologue
 from cyrus_sync.multisite.packet import header as limits
 from cyrus_sync.multisite.packet.frames import FRAME, LARGEST_CONTENT
 from cyrus_sync.multisite.packet.header import Question
+from cyrus_sync.multisite.packet.restores import Restore
 from tests.multisite.packet.kit import BOSTON, BOSTON_KEYS, body, header, mail, operation, write
 
 DOCS = (Path(__file__).parents[3] / "docs" / "packet-format.md").read_text(encoding="utf-8")
@@ -85,8 +86,10 @@ def test_every_key_of_the_header_is_explained_in_its_order() -> None:
     link = "0" * 12
     links = {"heads": {BOSTON: link}, "trail": {"1": link}, "taken": {link: 1}, "forked": {BOSTON: 1}}
     numbers = {"trimmed": {BOSTON: 1}, "heard": {BOSTON: (0, 1, 1, 1)}, "asking": {BOSTON: Question(1, ())}}
+    restores = {BOSTON: Restore(1, {}, {}, {}, {})}
     full = header(
         kind=CREATION,
+        restores=restores,
         sealed={"a": bytes(80)},
         keys="k",
         invitation="i",

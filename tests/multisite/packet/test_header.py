@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cyrus_sync.multisite.packet import Header, PacketDamaged, Range, Target
 from cyrus_sync.multisite.packet.plain_yaml import load, quote
 from cyrus_sync.multisite.packet.prologue import fill, room_for
+from cyrus_sync.multisite.packet.restores import Knowing, Restore
 from tests.multisite.packet.kit import BOSTON, PARIS, header
 
 IDS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}", fullmatch=True)
@@ -23,6 +24,16 @@ COUNTS = st.integers(0, 2**63 - 2)
 RANGES = st.tuples(st.integers(1, 2**63 - 2), st.integers(1, 2**63 - 2)).map(
     lambda both: Range(*sorted(both))
 ) | COUNTS.map(lambda known: Range(known + 1, known))
+LINKS = st.text("0123456789abcdef", min_size=12, max_size=12)
+ROWS = st.dictionaries(IDS, COUNTS, max_size=2)
+RESTORES = st.builds(
+    Restore,
+    incarnation=st.integers(1, 2**63 - 1), row=ROWS,
+    trail=st.dictionaries(COUNTS.map(str), LINKS, max_size=2),
+    taken=st.dictionaries(LINKS, st.integers(1, 2**63 - 2), max_size=2),
+    knowing=st.dictionaries(IDS, st.builds(Knowing, ROWS, LINKS | st.just("")), max_size=2),
+)  # fmt: skip
+RESTORE = Restore(1, {}, {}, {}, {})
 HEADERS = st.builds(
     Header,
     kind=st.sampled_from(["update", "creation"]), family=IDS, family_name=NAMES,
@@ -33,6 +44,7 @@ HEADERS = st.builds(
     names=st.dictionaries(IDS, NAMES, max_size=3), comment=TEXTS,
     wanted=st.lists(st.binary(min_size=20, max_size=20), max_size=3).map(tuple),
     sealed=st.dictionaries(IDS, st.binary(min_size=80, max_size=80), max_size=2),
+    restores=st.dictionaries(IDS, RESTORES, max_size=2),
 )  # fmt: skip
 
 
@@ -105,6 +117,14 @@ def test_a_header_that_does_not_fit_is_refused() -> None:
         ("wanted", (b"short",)),
         ("wanted", (bytes(20),) * 50_001),
         ("sealed", {"a": b"short"}),
+        ("restores", {"a/b": RESTORE}),
+        ("restores", {"a": RESTORE._replace(incarnation=0)}),
+        ("restores", {"a": RESTORE._replace(row={"a": 2**63 - 1})}),
+        ("restores", {"a": RESTORE._replace(trail={"one": "0" * 12})}),
+        ("restores", {"a": RESTORE._replace(taken={"x": 1})}),
+        ("restores", {"a": RESTORE._replace(knowing={"a/b": Knowing({}, "")})}),
+        ("restores", {"a": RESTORE._replace(knowing={"b": Knowing({"a": -1}, "")})}),
+        ("restores", {"a": RESTORE._replace(knowing={"b": Knowing({}, "x")})}),
     ],
 )
 def test_a_bad_value_is_refused(field: str, value: Any) -> None:
@@ -139,6 +159,9 @@ def test_a_bad_value_is_refused(field: str, value: Any) -> None:
         ("comment:", "--- \ncomment:"),
         ("comment:", "\x00"),
         ("row:", "sealed: {a: AAAA}\nrow:"),
+        ("row:", "restores: {a: b}\nrow:"),
+        ("row:", "restores: {a: {row: {}}}\nrow:"),
+        ("row:", 'restores: {a: {incarnation: 1, knowing: {b: ";a"}}}\nrow:'),
     ],
 )
 def test_a_header_that_makes_no_sense_is_damage(old: str, new: str) -> None:
