@@ -13,6 +13,7 @@ and gives these names.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from cyrus_sync.common.files import sync_directory
 from cyrus_sync.common.names import SERVER, Owner
-from cyrus_sync.common.stores.native.layout import INDEX, KINDS, LOCK, Layout, decode_name, remains
+from cyrus_sync.common.stores.native.layout import INDEX, KINDS, Layout, decode_name, remains
 from cyrus_sync.fleet.cache import immutable
 
 LEAVING, COMING, FETCHING = ".leaving-", ".coming-", ".fetching-"
@@ -67,8 +68,7 @@ class Between:
         place = place_of(path)
         (path / OF_HEAD).unlink(missing_ok=True)
         if place.is_dir() and not remains(place) and not (place / INDEX).exists():
-            (place / LOCK).unlink(missing_ok=True)
-            place.rmdir()  # what somebody had begun to make there long ago
+            shutil.rmtree(place)  # what somebody had begun to make there long ago
         return _rename(path, place)
 
     def set_aside(self, path: Path) -> Path:
@@ -91,6 +91,14 @@ class Between:
 def is_leaving(path: Path) -> bool:
     """Whether a directory that `Between` has found is of one who goes, and not of one who comes."""
     return path.name.startswith(LEAVING)
+
+
+def head_of(path: Path) -> int:
+    """Of which head a copy is that is coming; 0 where it does not say."""
+    try:
+        return int((path / OF_HEAD).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def place_of(path: Path) -> Path:

@@ -20,7 +20,8 @@ was cut off:
 * before the renaming: everything is as it was. Objects that were put are below his place, and go when he is
   settled there; a copy in the making is begun anew.
 * between the renaming and the statement: he is where he was. Whoever changes him first renames him back, or
-  (out) nobody does: the next move out takes the copy if the head is still the same.
+  (out) nobody does: the next move out takes the copy if the head is still the same. If it is not, a move in
+  either direction sets it aside.
 * behind the statement: he is where he goes. Who is leaving has another name at the next move; who is coming
   has his own as soon as somebody changes him.
 
@@ -46,14 +47,14 @@ from cyrus_sync.common.stores.native.homes import OwnerDirectory
 from cyrus_sync.common.stores.native.layout import INDEX, KINDS, LOCK, MAKING, far_name, pack_name
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.moves import is_held
-from cyrus_sync.fleet.between import COMING, FETCHING, OF_HEAD, is_leaving, place_of
+from cyrus_sync.fleet.between import COMING, FETCHING, OF_HEAD, head_of, is_leaving, place_of
 from cyrus_sync.fleet.cache import immutable, pack_lengths
 from cyrus_sync.fleet.copying import Losses, copy
 from cyrus_sync.fleet.delta import encode_whole
 from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.journal import Newcomer, new_head
-from cyrus_sync.fleet.moving_home import MovingHome
+from cyrus_sync.fleet.moving_home import MovingHome, may_still_come
 from cyrus_sync.fleet.outgoing import Outgoing
 
 _LITTLE = 4 * 1024 * 1024
@@ -112,13 +113,15 @@ def _register(home: MovingHome) -> int:
 
 def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of this machine into the fleet; where what he was is now. None for one who is there
-    already. `StoreError` where he is nowhere; `StoreCorrupt` also when he is there, if something of him was
+    already. Of one who has been removed in the fleet while he came out, a copy may be left: it is set aside.
+    `StoreError` where he is nowhere; `StoreCorrupt` also when he is there, if something of him was
     lost before; `MailboxLocked`, `Away`."""
     path = home.between.find(owner)
     if path is not None and not home.bring_back(owner, path, timeout):
         if is_leaving(path):
             return _end_leaving(home, owner, path, timeout)
-        return None
+        aside = None if may_still_come(home, owner, path) else _drop_coming(home, owner, path, timeout)
+        return aside if home.fleet.journal.head(owner) is None else None
     directory = home.local.find(owner)
     if directory is None:
         if home.fleet.journal.head(owner) is not None:
@@ -169,6 +172,18 @@ def _end_leaving(home: MovingHome, owner: Owner, path: Path, timeout: float) -> 
     try:
         with FileLock(path / LOCK, timeout):
             return _has_left(home, owner, path)
+    except (Gone, FileNotFoundError):
+        return None
+
+
+def _drop_coming(home: MovingHome, owner: Owner, path: Path, timeout: float) -> Path | None:
+    """The copy of one who was coming, and is not on this machine: he has stayed in the fleet, or was removed
+    there. Where it is now; None where it was gone. `MailboxLocked` where he has come meanwhile; `Away`."""
+    try:
+        with FileLock(path / LOCK, timeout):
+            if home.fleet.claims.of(owner) is not None:
+                raise MailboxLocked("has come meanwhile: once more").at(user=str(owner))
+            return home.between.set_aside(path)
     except (Gone, FileNotFoundError):
         return None
 
@@ -313,6 +328,8 @@ def move_out(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     if head is None:
         if home.find(owner) is not None:
             return None  # somebody else has moved him
+        if path is not None and not is_leaving(path) and (aside := _drop_coming(home, owner, path, timeout)):
+            return aside
         raise StoreError("not stored in the fleet").at(user=str(owner))
     layout = home.local.layout
     partition = head.partition if head.partition in layout.partitions else layout.defaultpartition
@@ -415,7 +432,7 @@ class _Coming:
             raise MailboxLocked("has become another meanwhile: once more").at(user=str(owner))
         with contextlib.ExitStack() as stack:
             path = home.between.find(owner)
-            if path is not None and _head_of(path) == head.head:
+            if path is not None and head_of(path) == head.head:
                 stack.enter_context(FileLock(path / LOCK, _PATIENCE))
             else:
                 path = self._complete(hold.directory, head, path)
@@ -453,14 +470,6 @@ class _Coming:
         making.rename(path)
         sync_directory(path.parent)
         return path
-
-
-def _head_of(path: Path) -> int:
-    """Of which head a copy is; 0 where it does not say."""
-    try:
-        return int((path / OF_HEAD).read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
 
 
 def _size(path: Path) -> int:

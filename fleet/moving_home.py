@@ -34,7 +34,7 @@ from cyrus_sync.common.stores.native.local_home import LocalHome, directory_at
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles, PackOctets, PackWriter
-from cyrus_sync.fleet.between import Between, is_leaving, place_of
+from cyrus_sync.fleet.between import Between, head_of, is_leaving, place_of
 from cyrus_sync.fleet.errors import Away, Elsewhere
 from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.home import FleetHome
@@ -342,7 +342,11 @@ class _Come:
 def everybody_here(home: MovingHome) -> Iterator[Owner]:
     """Whoever is on this machine, the server's annotations too, or on his way from it or to it; also who is
     not found there, unless he is in the fleet, or on another machine."""
-    found = dict.fromkeys(home.between.everybody())
+    found: dict[Owner, None] = {}
+    for owner in home.between.everybody():
+        path = home.between.find(owner)
+        if path is None or not may_still_come(home, owner, path):
+            found[owner] = None
     if home.local.find(SERVER) is not None:
         found[SERVER] = None
     found.update(dict.fromkeys(home.fleet.claims.everybody()))
@@ -350,6 +354,18 @@ def everybody_here(home: MovingHome) -> Iterator[Owner]:
         if owner not in found and (home.local.find(owner) is not None or _is_nowhere(home, owner)):
             found[owner] = None
     yield from found
+
+
+def may_still_come(home: MovingHome, owner: Owner, path: Path) -> bool:
+    """Whether one who was coming has stayed in the fleet, and is what his copy is: the statement of a mover
+    that was killed may be carried out yet, and then he is that copy."""
+    if is_leaving(path):
+        return False
+    try:
+        row = home.fleet.claims.row(owner)
+    except Elsewhere:
+        return False
+    return row is not None and not row.machine and row.head == head_of(path)
 
 
 def _is_nowhere(home: MovingHome, owner: Owner) -> bool:

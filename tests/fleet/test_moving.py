@@ -665,6 +665,53 @@ def test_one_who_is_lost_is_said_to_be(sites):
             act(sites.here)
 
 
+@pytest.mark.parametrize("fate", ["stays", "changes", "is removed"])
+@pytest.mark.parametrize("go", [move_in, move_out], ids=["in", "out"])
+def test_a_copy_that_was_made_in_vain_is_in_nobodys_way(sites, monkeypatch, go, fate):
+    """The mover is killed between the renaming and the statement."""
+    sites.begin()
+    move_in(sites.mover, ALICE, 5)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Claims, "leave", lambda *_: (_ for _ in ()).throw(Killed))
+        move_out(sites.mover, ALICE, 5)
+    assert sites.names() == [".coming-alice"]
+    if fate == "changes":
+        add(sites.there, 7)
+    elif fate == "is removed":
+        clock = Clock()
+        clock.now += 400 * 86400
+        with closing(NativeStore(sites.fleet.home("remover"), clock=clock)) as store:
+            with store.write(ALICE) as writer:
+                writer.apply_unuser()
+            clock.now += 400 * 86400
+            NativeCare(store).expire(ALICE, 0)
+        assert sites.home.find(ALICE) is None
+    everybody = Moves(sites.mover).everybody(inwards=True)
+    assert everybody == ([BOB] if fate == "stays" else [ALICE, BOB])
+    outcome = go(sites.mover, ALICE, 5)
+    if fate == "is removed":
+        assert outcome is not None and ".in-fleet-" in outcome.name and sites.names() == []
+        with pytest.raises(StoreError, match="not stored"):
+            go(sites.mover, ALICE, 5)
+        add(sites.there, 5)
+        assert sites.check([5])
+    elif go is move_in:
+        assert outcome is None and sites.check([0, 7][: 1 + (fate == "changes")])
+        assert sites.names() == [".coming-alice"] * (fate == "stays"), "the statement may come yet"
+    else:
+        assert not sites.check([0, 7][: 1 + (fate == "changes")]) and sites.names() == ["alice"]
+
+
+def test_who_comes_takes_the_place_of_what_a_crash_has_left_there(sites):
+    sites.begin()
+    place = sites.home.local.find(ALICE).path
+    move_in(sites.mover, ALICE, 5)
+    place.mkdir()
+    for name in ("lock", "index.sqlite.new"):
+        (place / name).touch()
+    assert move_out(sites.mover, ALICE, 5) == place and not sites.check([0])
+
+
 def test_a_name_that_both_have_is_refused(sites):
     add(sites.there, 9)
     with pytest.raises(StoreError, match=r"others of these names: .*: alice"):
