@@ -37,7 +37,7 @@ class NamelessFile:
             raise
         return made
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Append. OSError when the disk is full."""
         view = memoryview(data)
         with named(self._directory):

@@ -16,6 +16,7 @@ from cyrus_sync.common.stores.threads import ThreadRunner
 from cyrus_sync.lmtp import header
 from cyrus_sync.lmtp.answers import BAD_HEADER, HAS_NUL, Answer, Refused, too_large
 from cyrus_sync.lmtp.header import Envelope, Header, Rules
+from cyrus_sync.lmtp.octets import PIECE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,23 @@ class Arriving:
         self._most = most
         self._threads = threads
         self._scratch = scratch
-        self._start = b""
+        self._start = bytearray()
         """What has come of the header, until it is whole."""
         self._header: Header | None = None
-        self._held: list[bytes] = []
+        self._held: list[bytes | bytearray] = []
+        """What is small is put together, however little comes at a time."""
         self._held_octets = 0
         self._file: NamelessFile | None = None
         self._digest = hashlib.sha1()
+        self._received = 0
         self.size = 0
         self.problem: Answer | None = None
         """Why it is not taken: what still comes of it is not kept."""
 
-    async def add(self, piece: bytes) -> None:
-        """The next piece. A full disk is the message's problem, no error."""
+    async def add(self, piece: bytes, received: int) -> None:
+        """The next piece. `received`: the octets of the message so far, for more may have come than is kept.
+        A full disk is the message's problem, no error."""
+        self._received = received
         if b"\0" in piece:
             self._refuse(HAS_NUL)
         if self.problem is not None:
@@ -75,8 +80,8 @@ class Arriving:
         for all."""
         if self._header is None and self.problem is None:
             await self._begin_body(len(self._start))
-        if self.size > self._most:
-            self._refuse(too_large(self.size, self._most))
+        if self._is_too_large:
+            self._refuse(too_large(max(self.size, self._received), self._most))
         if self.problem is not None or self._header is None:
             return None
         if self._file is not None:
@@ -84,7 +89,7 @@ class Arriving:
         if self.problem is not None:
             return None
         body: bytes | MessageBody
-        pieces: Iterable[bytes] = self._held
+        pieces: Iterable[bytes]
         if self._file is not None:
             pieces = self._file
             body = MessageBody("", self._digest.digest(), self.size, self._file)
@@ -103,7 +108,7 @@ class Arriving:
         self._held.clear()
 
     async def _begin_body(self, end: int) -> None:
-        raw, body, self._start = self._start[:end], self._start[end:], b""
+        raw, body, self._start = bytes(self._start[:end]), bytes(self._start[end:]), bytearray()
         try:
             self._header = header.arranged(raw, self._envelope, self._rules, time.time())
         except Refused as error:
@@ -114,13 +119,21 @@ class Arriving:
 
     async def _keep(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self.size > self._most:
+        if self._is_too_large:
             self._drop()
             return
-        self._held.append(piece)
+        last = self._held[-1] if self._held else b""
+        if isinstance(last, bytearray) and len(last) + len(piece) <= PIECE:
+            last += piece
+        else:
+            self._held.append(piece if len(piece) >= PIECE else bytearray(piece))
         self._held_octets += len(piece)
         if self._held_octets > LARGE:
             await self._spill()
+
+    @property
+    def _is_too_large(self) -> bool:
+        return max(self.size, self._received) > self._most
 
     async def _spill(self) -> None:
         held, self._held, self._held_octets = self._held, [], 0
@@ -129,7 +142,7 @@ class Arriving:
         except OSError as error:
             self._refuse(Answer(451, "4.3.1", f"cannot keep the message: {error.strerror}"))
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, pieces: list[bytes | bytearray]) -> None:
         """In a thread."""
         if self._file is None:
             self._file = NamelessFile(self._scratch)
@@ -143,6 +156,6 @@ class Arriving:
         self._drop()
 
     def _drop(self) -> None:
-        self._start = b""
+        self._start = bytearray()
         self.close()
         self._held_octets = 0

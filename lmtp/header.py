@@ -49,7 +49,7 @@ class Header:
     date: str
 
 
-def end_of_header(message: bytes, looked: int = 0) -> int:
+def end_of_header(message: bytes | bytearray, looked: int = 0) -> int:
     """Where the empty line behind a header begins, -1 if it has not come. `looked`: so far it has not."""
     if message.startswith(b"\r\n"):
         return 0

@@ -44,6 +44,8 @@ class Octets:
         """Octets in front of a message that nobody has sent: its first line begins behind CRLF, too."""
         self._left = 0
         """Octets that are still to come of a part that has a length."""
+        self.received = 0
+        """Octets of the message so far, whatever is kept of them; dots put in front do not count."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -83,6 +85,7 @@ class Octets:
         self._held[:0] = b"\r\n"
         self._virtual = 2
         self._looked = 0
+        self.received = 0
 
     def piece(self) -> bytes | None:
         """A part of the message as it is kept; `END` behind the last; None if more is needed."""
@@ -111,6 +114,7 @@ class Octets:
         """`raw` begins with the end of a line, or in the midst of one, and no CRLF is cut in two."""
         kept = raw.replace(b"\r\n.", b"\r\n")[self._virtual :]
         self._virtual = 0
+        self.received += len(kept)
         return _with_line_ends(kept)
 
     # -- a part of a message, with its length (RFC 3030)

@@ -222,7 +222,7 @@ class Session:
         self.connection.octets.begin_message()
         self.say(answers.GO_AHEAD)
         while (piece := await self.connection.piece()) != END:
-            await transaction.take(piece)
+            await transaction.take(piece, self.connection.octets.received)
             self._expect_within(IDLE_SECONDS)
         await self._deliver(transaction)
 

@@ -32,6 +32,7 @@ class Transaction:
         self._arriving: Arriving | None = None
         self._begun = 0.0
         self._ends: LineEnds | None = None
+        self._received = 0
 
     def add(self, rcpt: Rcpt, posting: Posting) -> None:
         """A recipient who is accepted."""
@@ -60,15 +61,16 @@ class Transaction:
         self._begun = self._service.reactor.seconds()
         self._ends = LineEnds() if in_parts else None
 
-    async def take(self, piece: bytes) -> None:
-        """What comes of it, with the ends of lines that a store keeps."""
+    async def take(self, piece: bytes, received: int) -> None:
+        """What comes of it, with the ends of lines that a store keeps, out of so many octets so far."""
         assert self._arriving is not None
-        await self._arriving.add(piece)
+        self._received = received
+        await self._arriving.add(piece, received)
 
     async def take_part(self, raw: bytes) -> None:
         """What comes of it as it was sent."""
         assert self._ends is not None
-        await self.take(self._ends.add(raw))
+        await self.take(self._ends.add(raw), self._received + len(raw))
 
     async def answers(self, success: Answer) -> AsyncIterator[Answer]:
         """The message is whole: deliver it. The answer of each recipient in their order, as soon as it is
@@ -76,7 +78,7 @@ class Transaction:
         service, arriving, envelope = self._service, self._arriving, self._envelope
         assert arriving is not None and envelope is not None
         if self._ends is not None:
-            await arriving.add(self._ends.end())
+            await arriving.add(self._ends.end(), self._received)
         message = await arriving.finish(len(self._postings))
         service.measures.arrived(arriving.size)
         refused = arriving.problem or BAD_HEADER

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cyrus_sync.lmtp.header import Envelope
 
 from .kit import HEADER, MESSAGE, Client, Lmtp, code
 
@@ -79,6 +82,40 @@ def test_a_part_that_cannot_be_taken_ends_the_message(lmtp: Lmtp) -> None:
     client.send(part(HEADER + b"a\0b\r\n", last=True))
     assert [code(one) for one in client.answers(2)] == ["554 5.6.0"] * 2
     assert lmtp.messages("user.alice") == []
+
+
+def test_what_is_dropped_of_a_message_counts_for_its_size(tmp_path: Path) -> None:
+    lmtp = Lmtp(tmp_path, "maxmessagesize: 2k")
+    client = lmtp.client()
+    begin(client, b"alice")
+    client.send(part(HEADER) + part(b"\r") * 3000 + part(b"x", last=True))
+    assert [code(one) for one in client.answers(3002)] == ["250 2.0.0"] * 3001 + ["552 5.2.3"]
+    too_large = HEADER + b"\r" * 3000 + b"x\r\n"
+    assert client.deliver(too_large, b"alice") == ["552 5.2.3"]
+    assert client.deliver(HEADER + b".\r\n" * 500, b"alice") == [GOOD]
+    lmtp.close()
+
+
+@pytest.mark.parametrize("before", [HEADER, b"X: "], ids=["in the body", "in the header"])
+def test_what_comes_octet_by_octet_takes_the_room_of_its_octets(tmp_path: Path, before: bytes) -> None:
+    lmtp = Lmtp(tmp_path)
+    arriving = lmtp.service.arriving(Envelope("joe", ("alice",), "there", "here", "1"))
+
+    async def feed() -> None:
+        await arriving.add(before, len(before))
+        for number in range(10_000):
+            await arriving.add(b"x" if number % 2 else b"", len(before) + number)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(StopIteration):  # nothing is waited for in it
+            feed().send(None)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 20_000
+    arriving.close()
+    lmtp.close()
 
 
 def test_where_the_length_of_a_part_is_none_the_conversation_ends(lmtp: Lmtp) -> None:
