@@ -168,7 +168,7 @@ class Watcher:
         self._unreachable = user.told = False
         user.watch = Watch(self.reactor, login, begun, self._heard, self._lost)
         user.watch.start()
-        self._gather(Change(login))  # whatever has changed until now
+        self._gather(Change(login, told=False))  # whatever has changed until now
         self._connect()
 
     def _failed(self, failure: Failure, login: str, user: _User) -> None:
@@ -273,7 +273,7 @@ class Watcher:
         now = self.reactor.seconds()
         for login in [login for login, due in self._to_list.items() if due <= now]:
             del self._to_list[login]
-            self._gather(Change(login))
+            self._gather(Change(login, told=False))
         for user in list(self._users.values()):
             watch = user.watch
             if watch is None:

@@ -4,6 +4,9 @@ MAILBOX is a folder alone, which is enough for most events. SUB is the list of
 all folders, and the messages of those that have changed. Rights, annotations and scripts are asked for by
 lines like USER alone, which polling writes.
 
+There are so many pulls at a time and no more, some of the places for what the server tells of alone. What it
+has not told of waits: whole users, whom a poll names, or the beginning of a watch (SUB).
+
 Who has much to bring holds up nobody else. When a run is to end for what is new, or after a while, a pull
 that takes long goes on in its thread, and its line goes back to the log; whichever run does that line next
 waits for it. It counts for the line only if nothing was told of its owner after it had begun.
@@ -126,6 +129,7 @@ class PullEngine:
         stop: threading.Event,
         pulled: Callable[[Pulled], object],
         *,
+        width: int,
         is_pulled: Callable[[str], bool] = lambda userid: True,
         told: Told | None = None,
         begins: Callable[[Owner], object] | None = None,
@@ -135,8 +139,8 @@ class PullEngine:
         """`stop` ends what is under way; `pulled` hears of each user who was pulled. `is_pulled` says whether
         one's own mail is wanted: it is asked, in a thread, of imap_shared_user, who may be there for shared
         folders alone. `told` is kept by who writes the log. `begins` hears of whom a look at everything
-        begins. `most_whole` of `threads` look at whole users:
-        the others are for what the server tells of. `once`: there is no next run."""
+        begins. `width` pulls there are at a time, one in each of `threads`; `most_whole` of them of whole
+        users: the others are for what the server tells of. `once`: there is no next run."""
         self._puller = puller
         self._threads = threads
         self._turn = turn
@@ -145,8 +149,10 @@ class PullEngine:
         self._is_pulled = is_pulled
         self._told = told or Told()
         self._begins = begins
+        self._width = width
         self._whole = most_whole
         self._once = once
+        self._waiting: list[Deferred[None]] = []
         self._waiting_whole: list[Deferred[None]] = []
         self._served = float("-inf")
         """When somebody could log in last."""
@@ -160,12 +166,21 @@ class PullEngine:
     def rank(self, item: Item) -> tuple[bool, int]:
         """Who has waited for longest goes first, over all runs; but whole users after what the server tells
         of."""
-        return self.can_wait(item), self._since.setdefault(item.owner, next(self._numbers))
+        return self._is_untold(item), self._since.setdefault(item.owner, next(self._numbers))
 
     def can_wait(self, item: Item) -> bool:
+        """Whether the next run will do: while all places are taken, and for what the server has not told
+        of."""
+        return self._is_full or self._is_untold(item)
+
+    def _is_untold(self, item: Item) -> bool:
         """Whether a whole user is asked for, and the server has told nothing of him: a line that it has told
         of is merged into that of a poll."""
-        return item.kind >= Kind.META and not self._told.is_urgent(item.owner)
+        return item.kind >= Kind.SUB and not self._told.is_urgent(item.owner)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._under_way) >= self._width
 
     # -- one pull
 
@@ -191,13 +206,14 @@ class PullEngine:
             del self._left[owner]
             if left.what.covers(_What(owner, names, thorough, self._told.times(owner))):
                 return left
-        can_wait = thorough and not self._told.is_urgent(owner)
+        can_wait = not names and not self._told.is_urgent(owner)
         while True:
             if (other := self._under_way.get(userid)) is not None:  # for shared folders, that may be
                 await self._over(other)
-            elif can_wait and not self._whole:
-                self._waiting_whole.append(free := Deferred[None]())
-                await self._or_give_way(free, self._waiting_whole)
+            elif self._is_full or (can_wait and not self._whole):
+                waiting = self._waiting_whole if can_wait else self._waiting
+                waiting.append(free := Deferred[None]())
+                await self._or_give_way(free, waiting)
             else:
                 break
         if can_wait and self._turn.is_wanted():
@@ -224,16 +240,20 @@ class PullEngine:
             self._whole += what.can_wait
             if not isinstance(result, Failure):
                 self._served = time.monotonic()
-            free = self._waiting_whole[:1] if what.can_wait else []
-            for waiting in [*way.over, *free]:
+            self._fill()
+            for waiting in [*way.over]:
                 if not waiting.called:
                     waiting.callback(None)
-            del self._waiting_whole[: len(free)]
             if not isinstance(result, Failure):
                 self._pulled(result)
 
         self._threads.run(self._pull_now, userid, what).addBoth(ended)
         return way
+
+    def _fill(self) -> None:
+        """Let those begin who wait for a place, as long as there is one."""
+        while not self._is_full and (self._waiting or (self._whole and self._waiting_whole)):
+            (self._waiting or self._waiting_whole).pop(0).callback(None)
 
     def _pull_now(self, userid: str, what: _What) -> Pulled:
         """In a thread."""

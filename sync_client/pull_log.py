@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +61,7 @@ class PullLog:
     def changed(self, changes: Sequence[Change]) -> list[Change]:
         """Lines for what has changed of those who are pulled at all. Events of who is not come back: he may
         be new (`of_strangers`)."""
-        lines: list[tuple[str, ...]] = []
+        lines: dict[bool, list[tuple[str, ...]]] = {True: [], False: []}
         strangers = []
         for change in changes:
             try:
@@ -69,11 +70,12 @@ class PullLog:
                 log.warning("an event of a user who is none: %s", error)
                 continue
             if self._is_pulled(userid):
-                lines += self._lines(userid, change)
+                lines[change.told] += self._lines(userid, change)
             else:
-                lines += self._lines_of_others(userid, change)
+                lines[change.told] += self._lines_of_others(userid, change)
                 strangers.append(change)
-        self._write(lines)
+        for told, those in lines.items():
+            self._write(those, urgent=told)
         return strangers
 
     def of_strangers(self, changes: Sequence[Change]) -> None:
@@ -82,7 +84,9 @@ class PullLog:
         wanted = [(self._space.userid(change.login), change) for change in changes]
         self._look_for_strangers(userid for userid, _ in wanted)
         new = [(userid, change) for userid, change in wanted if self._is_pulled(userid)]
-        self._write(line for userid, change in new for line in self._lines(userid, change))
+        for told in (True, False):
+            lines = (self._lines(userid, change) for userid, change in new if change.told == told)
+            self._write(itertools.chain.from_iterable(lines), urgent=told)
 
     def _write(self, lines: Iterable[tuple[str, ...]], *, urgent: bool = True) -> None:
         wanted = list(dict.fromkeys(lines))

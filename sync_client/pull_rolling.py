@@ -232,6 +232,7 @@ class _Parts:
             turn,
             stopped,
             pulled,
+            width=settings.width,
             is_pulled=is_pulled,
             told=told,
             begins=begins,

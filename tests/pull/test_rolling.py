@@ -205,6 +205,24 @@ def test_an_event_of_one_who_is_known_counts_though_nobody_can_say_who_else_ther
     assert len(asked) == 1, "and it is not asked at every event"
 
 
+def test_nobody_is_urgent_because_his_watch_begins(conf: Config, tmp_path: Path) -> None:
+    puller, kept = puller_of(conf)
+    log = SyncLog(tmp_path / "pull.log")
+    alice = Owner("user", "alice")
+    try:
+        work = PullLog(conf, log, kept, puller, told := Told())
+        begins = Change("alice", told=False)
+        work.of_strangers(work.changed([begins]))
+        assert told.times(alice) == 1
+        work.changed([begins])
+        assert told.times(alice) == 2 and not told.is_urgent(alice)
+        work.changed([begins, Change("alice")])
+        assert told.is_urgent(alice)
+    finally:
+        kept.close()
+    assert set(log.path.read_text().splitlines()) == {"SUB alice user.alice"}
+
+
 class Unsure:
     """Stands for `PullLog`: knows who there is, or fails."""
 
@@ -344,7 +362,7 @@ class Loop:
         self.pulled: list[Any] = []
         self.told = Told()
         self.engine = PullEngine(
-            sidecar.puller, self.threads, self.turn, self.stop, self.pulled.append, told=self.told
+            sidecar.puller, self.threads, self.turn, self.stop, self.pulled.append, width=2, told=self.told
         )
 
     def begin(self, work: Any) -> list[Any]:
@@ -522,9 +540,49 @@ def test_a_connection_is_left_for_what_the_server_tells_of(loop: Loop, server: F
         loop.end(one)
 
 
+def test_no_more_are_pulled_at_a_time_than_there_are_places_however_urgent(
+    loop: Loop, server: FakeImap
+) -> None:
+    users = ("alice", "bob", "carol", "dave")
+    loop.told.note([Owner("user", user) for user in users])
+    goes_on = held(server, "INBOX")
+    pulls = [loop.begin(loop.engine.sub(user, f"user.{user}")) for user in users]
+    loop.until(lambda: server.count("EXAMINE") == 2, "two of them are looked at")
+    urgent = merge([LogLine("SUB", ("carol", "user.carol"))]).items[0]
+    assert loop.told.is_urgent(urgent.owner) and loop.engine.can_wait(urgent), "there is no place"
+    assert loop.engine.rank(urgent) < loop.engine.rank(merge([LogLine("USER", ("eve",))]).items[0])
+    loop.turn.ask()
+    for waiting in pulls[2:]:
+        with pytest.raises(GaveWay):
+            loop.end(waiting)
+    assert not any(pulls[:2])
+    loop.turn.begin()
+    last = loop.begin(loop.engine.sub("carol", "user.carol"))
+    goes_on.set()
+    for begun in [*pulls[:2], last]:
+        loop.end(begun)
+    assert server.count("AUTHENTICATE") == 3 and not loop.engine.can_wait(
+        merge([LogLine("MAILBOX", ("user.dave",))]).items[0]
+    )
+
+
+def test_what_nobody_has_told_of_leaves_a_place_to_what_somebody_has(loop: Loop, server: FakeImap) -> None:
+    goes_on = held(server, "INBOX")
+    first = [loop.begin(loop.engine.sub(user, f"user.{user}")) for user in ("alice", "bob")]
+    loop.until(lambda: server.count("EXAMINE"), "one of them is looked at")
+    assert list(loop.engine._under_way) == ["alice"]
+    loop.told.note([Owner("user", "carol")])
+    first.append(loop.begin(loop.engine.sub("carol", "user.carol")))
+    assert list(loop.engine._under_way) == ["alice", "carol"]
+    goes_on.set()
+    for one in first:
+        loop.end(one)
+
+
 def test_who_has_waited_for_longest_is_first_and_whole_users_come_behind(loop: Loop) -> None:
     lines = [("USER", "alice"), ("MAILBOX", "user.bob"), ("SUB", "carol", "user.carol")]
     items = {line[0]: merge([LogLine(line[0], line[1:])]).items[0] for line in lines}
+    loop.told.note([Owner("user", "carol")])
     ranks = {name: loop.engine.rank(item) for name, item in items.items()}
     new = loop.engine.rank(merge([LogLine("MAILBOX", ("user.dave",))]).items[0])
     assert ranks["MAILBOX"] < ranks["SUB"] < new < ranks["USER"]
@@ -536,6 +594,8 @@ def test_who_has_waited_for_longest_is_first_and_whole_users_come_behind(loop: L
     assert loop.engine.rank(items["USER"]) < ranks["MAILBOX"]
     loop.do(loop.engine.user("alice"))
     assert loop.engine.can_wait(items["USER"])
+    loop.do(loop.engine.sub("carol", "user.carol"))
+    assert loop.engine.can_wait(items["SUB"]), "the next one is of a watch that begins"
 
 
 def test_by_a_user_who_is_pulled_shared_folders_are_looked_at_behind_him(
@@ -570,6 +630,7 @@ def test_by_who_sees_shared_folders_nothing_of_his_own_is_brought(
         loop.turn,
         loop.stop,
         loop.pulled.append,
+        width=2,
         is_pulled=lambda userid: userid == "alice",
     )
     try:
