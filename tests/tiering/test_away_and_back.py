@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from cyrus_sync.common.stores.native.care.keeper import NativeCare
 from cyrus_sync.common.stores.native.farpack import read_far
 from cyrus_sync.common.stores.native.moving import move_files
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.fleet.moving import move_in
 from cyrus_sync.objects.directory import DirectoryObjects
 from cyrus_sync.tiering.carrier import Tiered
 from cyrus_sync.tiering.names import MARKER
@@ -329,15 +327,6 @@ def test_whoever_is_killed_at_any_act_loses_nothing_and_leaves_nothing(
         assert keys(objects) == named(store)
     assert kills > 20
     assert list(NativeCare(store).verify(ALICE)) == []
-
-
-def test_who_has_far_packs_is_not_moved_into_a_fleet(store, tiering):
-    append(store, 1)
-    sent(tiering)
-    fleet: Any = None
-    with pytest.raises(StoreError, match="tier --back brings them here first"):
-        move_in(store.home, fleet, ALICE, 10)
-    assert bodies_in(store) == [message(1)]
 
 
 def test_a_user_is_moved_to_another_partition_with_the_word_of_his_far_packs(store, tiering, objects, time):
