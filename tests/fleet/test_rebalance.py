@@ -472,7 +472,7 @@ def test_a_server_of_another_fleet_and_one_that_is_named_twice_are_refused(tmp_p
 def test_a_mover_that_was_stopped_in_the_middle_is_told_so_and_nothing_is_harmed(sites, monkeypatch):
     """PostgreSQL ends the session of who holds a row and does nothing."""
     patience = "SET LOCAL idle_in_transaction_session_timeout = 50"
-    monkeypatch.setitem(rebalance.__globals__, "_PATIENCE", patience)  # whoever else imported it anew
+    monkeypatch.setitem(Rebalance.move.__globals__, "_PATIENCE", patience)  # whoever else imported it anew
     add_row, paused = Server.tell, list[str]()
 
     def pausing(server: Server, query: str, *values: object) -> Any:
