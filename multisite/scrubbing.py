@@ -10,6 +10,7 @@ wait or are set aside; and those that a master has not answered, since the next 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -19,12 +20,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cyrus_sync.common.errors import StoreCorrupt
+from cyrus_sync.common.errors import CyrusSyncError, StoreCorrupt
 from cyrus_sync.common.files import private
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.numbers import decimal
 from cyrus_sync.multisite.errors import MultisiteError
 from cyrus_sync.multisite.family import Family
+from cyrus_sync.multisite.forgetting import forget_given
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.apply_command import parse
 from cyrus_sync.multisite.oplog.clashes import forget_settled
@@ -106,6 +108,8 @@ def scrub(member: Member, ages: Ages, *, dry: bool = False) -> Scrubbed:
             forget_settled(log)
             if ages.unheard:
                 log.given_up.forget(now - ages.unheard)
+            with contextlib.suppress(CyrusSyncError):  # what cannot be read may be there
+                forget_given(member)
         log.notes.put(_SCRUBBED, now)
         log.db.shrink()
     return done

@@ -1,11 +1,12 @@
 """Messages that trimmed operations brought (`multisite.scrubbing`): everybody has them. Eight octets of each
-are remembered, so that no later operation brings them again.
+are remembered, so that no later operation brings them again, as long as they are here
+(`multisite.forgetting`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cyrus_sync.multisite.oplog.database import Database
 
@@ -33,6 +34,24 @@ class Given:
         self._db.executemany(
             "INSERT OR IGNORE INTO given (mark) VALUES (?)", [(mark_of(owner, guid),) for guid in guids]
         )
+
+    def count(self) -> int:
+        """How many messages are remembered."""
+        return int(self._db.row("SELECT count(*) FROM given")[0])
+
+    def keep(self, marks: Iterable[Collection[int]]) -> int:
+        """Forget the messages that have none of these marks (`mark_of`), which may be very many; how many.
+        To be called in a transaction."""
+        self._db.execute("CREATE TEMP TABLE kept (mark INTEGER PRIMARY KEY)")
+        try:
+            for some in marks:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO kept SELECT mark FROM given WHERE mark = ?",
+                    [(mark,) for mark in some],
+                )
+            return self._db.execute("DELETE FROM given WHERE mark NOT IN (SELECT mark FROM kept)").rowcount
+        finally:
+            self._db.execute("DROP TABLE kept")
 
     def among(self, owner: str, guids: Sequence[bytes]) -> set[bytes]:
         """Those of these messages that everybody has."""

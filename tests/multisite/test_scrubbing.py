@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from cyrus_sync.common.names import Owner
+from cyrus_sync.multisite import forgetting
 from cyrus_sync.multisite.creation import import_replica, make_replica, replace_replica, snapshot_for
 from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import NotApplied, TooLate
 from cyrus_sync.multisite.founding import Founding
 from cyrus_sync.multisite.mastership import take_over
+from cyrus_sync.multisite.oplog.given import Given
 from cyrus_sync.multisite.scrubbing import Ages, Scrubbed, scrub
 from tests.multisite.mail import (
     BOB,
@@ -22,6 +24,7 @@ from tests.multisite.mail import (
     delete,
     expunge,
     flag,
+    guid_of,
     message,
     records,
     rename,
@@ -224,6 +227,31 @@ def test_a_message_whose_operation_is_trimmed_does_not_travel_again(
     sites[2].import_from([path])
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
+
+
+def test_of_messages_that_are_gone_nothing_is_remembered_for_ever(
+    sites: list[Site], tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boston, counts = sites[0], list[int]()
+    create(boston, "user.ann")
+    create(boston, "user.bob.Old", "user.bob.Moved")
+    append(boston, "user.bob.Old", *map(message, range(20)))
+    append(boston, "user.bob.Moved", message("moved"))
+    for _ in range(3):
+        heard_by_all(sites, tmp_path)
+        clock.days(31)
+        append(boston, "user.bob", message(f"young {len(counts)}"))
+        scrubbed(boston)
+        with boston.member() as member:
+            counts.append(Given(member.log.db).count())
+        if len(counts) == 1:
+            delete(boston, "user.bob.Old")
+            rename(boston, "user.bob.Moved", "user.ann.Moved")
+            monkeypatch.setattr(forgetting, "FREE", 4)
+    assert counts[0] > 20 and counts[-1] < 20, counts
+    left = [guid_of(message(text)) for text in ("of old", "moved")]
+    with boston.member() as member:
+        assert Given(member.log.db).among("user:bob", left) == set(left), "wherever it is now"
 
 
 def test_what_a_master_has_not_answered_stays_however_old(
