@@ -10,6 +10,7 @@ A window that could not be had says nothing: whoever wants its blocks asks for t
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from collections.abc import Callable
 
 from cyrus_sync.common.errors import CyrusSyncError
 from cyrus_sync.common.stores.native.farpack import FarPack
+
+log = logging.getLogger(__name__)
 
 MOST = 8
 """Windows."""
@@ -62,6 +65,7 @@ class Ahead:
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._room = MOST
+        self._closed = False
 
     def take(self, far: FarPack, first: int) -> Window | None:
         """The window in which block `first` is; None where there is none."""
@@ -104,6 +108,8 @@ class Ahead:
             self._leave(far.key)
 
     def close(self) -> None:
+        """Nobody reads any more; windows under way are not waited for."""
+        self._closed = True
         with self._lock:
             for key in list(self._lines):
                 self._leave(key)
@@ -116,15 +122,20 @@ class Ahead:
     def _run(self, far: FarPack, window: Window) -> None:
         """Fetch it, and keep it until it is taken, or left."""
         try:
-            if not window.left.is_set():
-                window.blocks = self._fetch(far, window.first, window.end)
-        except CyrusSyncError:
-            pass  # whoever wants it asks himself
+            try:
+                if not window.left.is_set():
+                    window.blocks = self._fetch(far, window.first, window.end)
+            except CyrusSyncError:
+                pass  # whoever wants it asks himself
+            except Exception as error:
+                if not self._closed:  # else the objects were closed meanwhile, and nobody asks any more
+                    log.warning("%s: cannot be fetched in advance: %r", far.key, error)
+            finally:
+                window.there.set()
+            while not window.left.wait(self._stale) and self._is_awaited(far.key, window):
+                pass
         finally:
-            window.there.set()
-        while not window.left.wait(self._stale) and self._is_awaited(far.key, window):
-            pass
-        self._give_up(window)
+            self._give_up(window)
 
     def _is_awaited(self, key: str, window: Window) -> bool:
         """Whether somebody may still come for a window. A line with which nobody goes on is left."""

@@ -179,6 +179,26 @@ def test_many_who_read_at_once_have_a_few_windows_between_them(far):
     until(lambda: ahead._room == MOST, "it is thrown away")
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_window_that_fails_in_whatever_way_gives_its_room_back(far, caplog, closed):
+    """As where the objects are closed under it: then nobody is told."""
+    go = threading.Event()
+
+    def fetch(far: FarPack, first: int, end: int) -> list[bytes]:
+        go.wait()
+        raise ValueError("I/O operation on closed file")
+
+    ahead = Ahead(fetch)
+    ahead.go_on(far, 0, 2, 1)
+    window = ahead.take(far, 0)
+    if closed:
+        ahead.close()
+    go.set()
+    assert window is not None and window.await_from(0) is None
+    until(lambda: ahead._room == MOST, "there is room")
+    assert ("closed file" in caplog.text) != closed
+
+
 def test_what_nobody_comes_for_is_let_go(far):
     ahead = Ahead(lambda far, first, end: [b"x"] * (end - first), stale=0.02)
     ahead.go_on(far, 0, 2, 2)
