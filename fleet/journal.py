@@ -179,10 +179,12 @@ class Journal:
     def _has(self, owner: Owner, seq: int, head: int) -> bool:
         """Whether commit `seq` is the one that made this head, even if others have committed upon it, or the
         owner has moved with it. `Away` where nobody can tell any more, since it was settled together with a
-        later one."""
-        now = self.head(owner)
+        later one, or the owner has gone to the directories of a machine with it."""
+        now = self._finder.find(owner)
         if now is None:
             return False
+        if now.machine:
+            raise _may_have_been(owner)
         rows = self._servers.at(now.server).ask(
             "SELECT seq, head, (SELECT head FROM journal WHERE owner = id AND journal.seq = %s)"
             " FROM owners WHERE id = %s",
@@ -190,9 +192,7 @@ class Journal:
         )  # fmt: skip
         last, newest, there = rows[0] if rows else (seq + 1, 0, None)
         if there is None and last > seq:
-            raise Away("the answer to a commit was lost, and it may have been carried out").at(
-                user=str(owner)
-            )
+            raise _may_have_been(owner)
         return bool((newest if last == seq else there) == head)
 
     def found(self, newcomers: Sequence[Newcomer]) -> dict[Owner, Head]:
@@ -346,6 +346,10 @@ class Journal:
 
     def close(self) -> None:
         self._servers.close()
+
+
+def _may_have_been(owner: Owner) -> Away:
+    return Away("the answer to a commit was lost, and it may have been carried out").at(user=str(owner))
 
 
 def _owners(server: Server) -> list[Owner]:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from cyrus_sync.common.config import Config
-from cyrus_sync.common.errors import ConfigError, CyrusSyncError
+from cyrus_sync.common.errors import ConfigError, CyrusSyncError, StoreError
 from cyrus_sync.common.names import SERVER, Owner
 from cyrus_sync.common.stores import STORE_DIRECTORY, local_home
 from cyrus_sync.common.stores.native.homes import OwnerHome
@@ -165,6 +167,8 @@ class Moves:
                     return (move_in if inwards else move_out)(self._home, owner, timeout)
             except CyrusSyncError as error:
                 return error
+            except (psycopg.Error, EOFError) as error:  # of the others nobody has asked yet
+                return StoreError(f"{type(error).__name__}: {error}".strip()).at(user=str(owner))
 
         with ThreadPoolExecutor(_MOVERS) as pool:
             yield from pool.map(work, owners)

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from cyrus_sync.common.errors import MailboxLocked, ObjectsUnavailable, StoreCorrupt, StoreError
@@ -22,7 +23,7 @@ from cyrus_sync.common.stores.native.local_home import LocalHome
 from cyrus_sync.common.stores.native.partitions import PartitionAway
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.store import NativeStore
-from cyrus_sync.fleet import moving
+from cyrus_sync.fleet import journal, moving
 from cyrus_sync.fleet.claims import Claims
 from cyrus_sync.fleet.database import Lost, Server
 from cyrus_sync.fleet.errors import Away, Elsewhere
@@ -389,18 +390,18 @@ def test_users_of_this_machine_need_no_postgresql_and_who_would_move_stays(tmp_p
             add(sites.here, 4, Owner("user", "newcomer"))
         wire.turn(Way.OPEN)
         here = [home.fleet.journal for home in (sites.home, home_of(sites.also_here), sites.mover)]
-        for journal in (*here, sites.there.home.journal):  # type: ignore[attr-defined]
-            until(lambda journal=journal: answers(journal), "PostgreSQL answers")
+        for one in (*here, sites.there.home.journal):  # type: ignore[attr-defined]
+            until(lambda one=one: answers(one), "PostgreSQL answers")
         add(sites.here, 5)
         assert not sites.check([0, 2, 5]) and sites.check([1], BOB)
         assert move_in(sites.mover, ALICE, 5) and sites.check([0, 2, 5])
     wire.close()
 
 
-def answers(journal: Journal) -> bool:
+def answers(one: Journal) -> bool:
     """Whether one who is in the fleet can be had."""
     with contextlib.suppress(Away):
-        return journal.head(BOB) is not None
+        return one.head(BOB) is not None
     return False
 
 
@@ -421,6 +422,43 @@ def test_an_answer_that_was_lost_is_asked_for(sites, monkeypatch, inwards):
     monkeypatch.setattr(Server, "tell", losing)
     assert go(sites.mover, ALICE, 5) is not None and lost
     assert sites.check([0]) == inwards
+
+
+def test_a_commit_whose_answer_was_lost_while_its_user_moved_out_may_have_been_carried_out(
+    sites, monkeypatch
+):
+    """Who made it is not told to do it again, nor that nothing was done."""
+    sites.begin()
+    move_in(sites.mover, ALICE, 5)
+    tell, lost = Server.tell, list[str]()
+
+    def losing(server: Server, query: Any, *values: object) -> Any:
+        done = tell(server, query, *values)
+        if query is journal._SWAP and not lost:
+            lost.append("it")
+            move_out(sites.mover, ALICE, 5)
+            raise Lost("the connection died")
+        return done
+
+    monkeypatch.setattr(Server, "tell", losing)
+    with pytest.raises(Away, match="may have been carried out"):
+        add(sites.there, 1)
+    assert lost and not sites.check([0, 1])
+
+
+def test_what_nobody_has_foreseen_is_said_of_one_user_and_the_others_move(sites, monkeypatch):
+    sites.begin()
+    fetch = Claims.of
+
+    def of(claims: Claims, owner: Owner) -> Any:
+        if owner == ALICE:
+            raise psycopg.errors.InsufficientPrivilege("permission denied for table owners")
+        return fetch(claims, owner)
+
+    monkeypatch.setattr(Claims, "of", of)
+    failed, moved = Moves(sites.mover).move([ALICE, BOB], 5, inwards=True)
+    assert isinstance(failed, StoreError) and "permission denied for table owners" in str(failed)
+    assert failed.address["user"] == "alice" and isinstance(moved, Path)
 
 
 def test_a_user_with_packs_in_an_object_store_takes_them_along(tmp_path, database):
