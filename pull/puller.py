@@ -39,6 +39,10 @@ from cyrus_sync.pull.settings import ImapSettings
 
 _Done = TypeVar("_Done")
 
+_BUSY_SECONDS = 0.5
+"""So long an event of a shared folder waits where somebody else is at the folders of that owner. That may
+take hours, and many others wait for the thread and the connection."""
+
 _SPARE = 1000
 """Contents that are remembered of messages that are gone: they may come again."""
 
@@ -69,6 +73,8 @@ class Puller:
         self._lock = threading.Lock()
         self._shared_locks: dict[Owner, threading.Lock] = {}
         self._shared_done: set[Owner] = set()
+        self._shared_missed: set[Owner] = set()
+        """Somebody was at them when it was another's turn."""
         self._pulling: set[str] = set()
         self.places = Places()
         self.sessions = Sessions(settings, directory, keep)
@@ -191,10 +197,29 @@ class Puller:
         """The userid by whom a shared owner can be looked at; "" where nobody was shown it yet."""
         return self._settings.shared_user or self.places.seen_by(owner)
 
-    def shared_lock(self, owner: Owner) -> threading.Lock:
+    def _shared_lock(self, owner: Owner) -> threading.Lock:
         """Held by whoever pulls folders of a shared owner."""
         with self._lock:
             return self._shared_locks.setdefault(owner, threading.Lock())
+
+    @contextmanager
+    def shared_alone(self, owner: Owner) -> Iterator[None]:
+        """While single folders of a shared owner are pulled. Raises `MailboxLocked` where somebody else is at
+        them for longer than a moment."""
+        lock = self._shared_lock(owner)
+        if not lock.acquire(timeout=_BUSY_SECONDS):
+            raise MailboxLocked().at(mailbox=owner.name)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def was_missed(self, owner: Owner) -> bool:
+        """Whether all of a shared owner is to be pulled, as somebody was at it when it was another's turn."""
+        with self._lock:
+            missed = owner in self._shared_missed
+            self._shared_missed.discard(owner)
+            return missed
 
     def look_again(self, owner: Owner) -> None:
         """A shared owner is pulled by the next one who sees it, in this round, too."""
@@ -204,20 +229,28 @@ class Puller:
     @contextmanager
     def shared_turn(self, owner: Owner, userid: str) -> Iterator[bool]:
         """Whether `userid` is the one who pulls a shared owner now, held until then: he may, and nobody has
-        in this round yet. Where he fails, the next one who sees it may."""
+        in this round yet, nor is at it. Where he fails, the next one who sees it may."""
         with self._lock:
             turn = self._settings.shared_user in ("", userid) and owner not in self._shared_done
             if turn:
                 self._shared_done.add(owner)
+        lock = self._shared_lock(owner)
+        if turn and not lock.acquire(blocking=False):
+            self.look_again(owner)
+            with self._lock:
+                self._shared_missed.add(owner)
+            turn = False
         if not turn:
             yield False
             return
+        self.was_missed(owner)
         try:
-            with self.shared_lock(owner):
-                yield True
+            yield True
         except BaseException:
             self.look_again(owner)
             raise
+        finally:
+            lock.release()
 
     @property
     def shared_user(self) -> str:
@@ -271,9 +304,9 @@ class _Run:
         for owner in sorted({owner_of(name) for name in names}):
             theirs = [name for name in dict.fromkeys(names) if owner_of(name) == owner]
             mine = owner == Owner("user", self._userid)
-            with nullcontext() if mine else self._puller.shared_lock(owner):
+            with nullcontext() if mine else self._puller.shared_alone(owner):
                 done = all(self._by_itself(owner, name) for name in theirs)
-            if not done:
+            if not done or self._puller.was_missed(owner):
                 self._puller.look_again(owner)
                 return False
         return True

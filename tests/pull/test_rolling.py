@@ -615,6 +615,34 @@ def test_by_a_user_who_is_pulled_shared_folders_are_looked_at_behind_him(
     assert [one.userid for one in loop.pulled] == ["alice"] * 3
 
 
+def test_who_is_at_shared_folders_for_long_holds_up_neither_events_nor_users(
+    loop: Loop, server: FakeImap
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Public/News": Box(), "Public/News/Deep": Box()}
+    for user in ("alice", "bob"):
+        loop.do(loop.engine.user(user))
+    puller = loop.engine._puller
+    server.boxes["Public/News"].add(message(99))
+    goes_on = server.holding["alice"] = threading.Event()
+    puller.begin_round()
+    whole = loop.begin(loop.engine.user("alice"))
+    loop.until(lambda: server.said[-1].startswith('EXAMINE "Public/News"'), "she is at them")
+    puller.begin_round()
+    loop.told.note([Owner("user", "bob")])
+    loop.do(loop.engine.user("bob"))
+    with pytest.raises(MailboxLocked):
+        loop.do(loop.engine.mailboxes(["News"]))  # bob's, who was shown them last
+    assert not whole
+    goes_on.set()
+    loop.end(whole)
+    server.boxes["Public/News/Deep"].add(message(1))
+    loop.do(loop.engine.mailboxes(["News"]))
+    assert [one.messages for one in loop.pulled] == [0, 0, 0, 1, 1], "what bob could not look at"
+    loop.do(loop.engine.mailboxes(["News"]))
+    assert loop.pulled[-1].alone
+
+
 def test_by_who_sees_shared_folders_nothing_of_his_own_is_brought(
     server: FakeImap, beside: Callable[[FakeImap], Sidecar]
 ) -> None:
