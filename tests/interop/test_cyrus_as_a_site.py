@@ -9,8 +9,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -412,3 +415,44 @@ def test_a_cyrus_that_was_away_for_too_long_is_made_anew_through_its_own_server(
     assert len(sites.everywhere(user, other)) == 1
     assert hashlib.sha1(message("life goes on")).hexdigest() in one.dump(user)
     assert "recon" not in sites.boston.tool("reconstruct", "-n", "-r", f"user/{user}").check().err
+
+
+def test_who_is_killed_while_a_cyrus_is_made_anew_is_run_again(changeable: Sites, user: str) -> None:
+    sites, one = changeable, changeable.others[0]
+    fill_little(sites.boston, user)
+    sites.found()
+    change_at(one, user)
+    round_of(sites)
+    round_of(sites)
+    snapshot = sites.trip / "snapshot"
+    run(one, "multitool", "mkreplica", "-export", "-replace", "-out", snapshot, "boston").check()
+    command = [BIN / "multitool", "mkreplica", "-C", sites.boston.config, "-import", "-replace", snapshot]
+    with sites.boston.imap() as admin:
+
+        def is_there() -> bool:
+            return bool(admin.answers("LIST", "LIST", '""', f"user/{user}"))
+
+        ends = [killed_when(lambda: not is_there(), command)]  # while the mail is removed
+        ends.append(killed_when(is_there, command))  # while it is brought back
+    # Where nothing else may run for a while, one of them comes too late.
+    assert -signal.SIGKILL in ends and set(ends) <= {-signal.SIGKILL, 0}
+    said = run(sites.boston, "multitool", "mkreplica", "-import", "-replace", snapshot).check()
+    assert "boston@mail is made anew" in said.out, said.describe()
+    for _ in range(3):
+        round_of(sites)
+    assert len(sites.everywhere(user)) == 1
+    with sites.boston.imap(user) as imap:
+        assert imap.status("INBOX")["MESSAGES"] == 3
+        assert {"INBOX", "INBOX/made", "INBOX/new"} <= set(imap.mailboxes())
+    assert "recon" not in sites.boston.tool("reconstruct", "-n", "-r", f"user/{user}").check().err
+
+
+def killed_when(moment: Callable[[], bool], command: Sequence[str | Path]) -> int:
+    """The exit status of a command that is killed as soon as the moment has come."""
+    with subprocess.Popen(
+        list(map(str, command)), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None and not moment():
+            time.sleep(0.002)
+        process.kill()
+        return process.wait()
