@@ -101,7 +101,8 @@ class Server:
         return f"{known.get('host', '')}:{known.get('port', 5432)}/{known.get('dbname', '')}"
 
     def ask(self, query: str | Statement, *values: object) -> list[Row]:
-        """A query that changes nothing; asked once more where a connection had died meanwhile."""
+        """A statement that may be carried out twice: it changes nothing, or nothing more the second time.
+        It is asked once more where a connection had died meanwhile. Raises `Away`, psycopg.Error."""
         try:
             return self.run(lambda line: _fetch(line, query, values))
         except Silent:
@@ -110,7 +111,8 @@ class Server:
             return self.run(lambda line: _fetch(line, query, values))
 
     def tell(self, query: str | Statement, *values: object) -> list[Row]:
-        """One statement that changes something; what it returns. `Lost`: it may have been carried out."""
+        """One statement that may not be carried out twice; what it returns. `Lost`: it may have been carried
+        out. Else raises as `ask`."""
         return self.run(lambda line: _fetch(line, query, values))
 
     def run(self, work: Callable[[_Line], list[Row]]) -> list[Row]:

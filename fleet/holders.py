@@ -4,7 +4,8 @@ It says what the registry of a local store says, and is as much of a hint: what 
 commit, what goes after it. It cannot be damaged without PostgreSQL's saying so.
 
 Of an owner who is being made it is told *tentatively*, and once more when he is there. A node that is killed
-between the two has left nobody who would be missed.
+between the two has left nobody who would be missed. Where a server was away at the second telling, the owner
+is there and would not be missed either, until one of his mailboxes is told of again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _DELETE = (
 
 
 class HoldersInPostgres:
-    """Each uniqueid is on one of the servers. Raises `Away`."""
+    """Each uniqueid is on one of the servers, or on two while it moves from one to the other. Raises `Away`,
+    and `StaleOwner` where the layout was another one at each look."""
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers

@@ -338,17 +338,15 @@ def _look_at(entry: Entry, records: dict[int, set[int]], found: SpokenOf) -> Non
         found.mailboxes.add(entry[1])
 
 
-def forget(connection: sqlite3.Connection, before: int, now: int) -> int:
-    """Forget what was overwritten at `before` or earlier (Unix seconds, as `now`); how many rows. A time
-    before it cannot be read any more. Forget all if the clock was ahead by a day when it was written."""
+def forget(connection: sqlite3.Connection, before: int, now: int) -> None:
+    """Forget what was overwritten at `before` or earlier (Unix seconds, as `now`). A time before it cannot be
+    read any more. Forget all if the clock was ahead by a day when it was written."""
     last = connection.execute("SELECT at FROM history ORDER BY seq DESC LIMIT 1").fetchone()
     if last and last[0] > now + _BELIEVED:
         connection.execute("UPDATE owner SET known_since = ?", (now,))
-        return connection.execute("DELETE FROM history").rowcount
-    done = connection.execute("DELETE FROM history WHERE at <= ?", (before,)).rowcount
-    if done:
+        connection.execute("DELETE FROM history")
+    elif connection.execute("DELETE FROM history WHERE at <= ?", (before,)).rowcount:
         begins_at(connection, before)
-    return done
 
 
 def begins_at(connection: sqlite3.Connection, moment: int) -> None:
