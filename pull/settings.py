@@ -151,7 +151,7 @@ def _passwords_in(path: Path, version: tuple[int, ...]) -> Mapping[str, str]:
 def _lines(path: Path) -> list[str]:
     """Lines of a file, those apart that begin with #."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]

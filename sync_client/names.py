@@ -20,7 +20,7 @@ def read_input(path: str) -> bytes:
 
 def read_names(path: str) -> list[str]:
     """One name a line; blank lines and lines that begin with ``#`` are skipped."""
-    lines = (line.strip() for line in read_input(path).decode("utf-8", "surrogateescape").splitlines())
+    lines = (line.strip() for line in read_input(path).decode("utf-8-sig", "surrogateescape").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

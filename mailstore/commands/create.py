@@ -55,7 +55,7 @@ def _names(path: str, context: StoreContext) -> list[str]:
         octets = context.stdin.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise NoInput(f"{path}: {error.strerror}") from None
-    lines = (line.strip() for line in octets.decode("utf-8", "surrogateescape").splitlines())
+    lines = (line.strip() for line in octets.decode("utf-8-sig", "surrogateescape").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

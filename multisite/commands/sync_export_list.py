@@ -136,7 +136,7 @@ def _wanted(options: Parsed) -> Iterator[Wanted]:
 
 def read_list(path: Path) -> Iterator[Wanted]:
     """What a list file says. Raises `UsageError`, which names the line, and OSError."""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
             end = next((at for at, word in enumerate(words) if word[0] in DASHES), len(words))

@@ -36,13 +36,13 @@ def test_rights_and_partition_can_be_given(alice: Site) -> None:
 @pytest.mark.covers("mailstore: commands and options", "create -f")
 def test_thousands_of_users_are_named_in_a_file_or_on_standard_input(alice: Site, tmp_path: Path) -> None:
     listed = tmp_path / "names"
-    listed.write_text("# who comes on Monday\n\n user/bob \nuser/bob/Work\nuser/alice\n")
+    listed.write_text("\ufeff# who comes on Monday\n\n user/bob \nuser/bob/Work\nuser/alice\n")
     refused = alice.run("create", "user/cy", "-f", str(listed))
     assert refused.status == 1 and "there is a mailbox user/alice already" in refused.err
     assert alice.mailboxes("user.bob") == ["user.bob", "user.bob.Work"]
     assert alice.mailboxes("user.cy") == ["user.cy"]
-    alice.ok("create", "--input-file", "-", stdin=b"user/dora\nuser/emil\n")
-    assert alice.mailboxes("user.emil") == ["user.emil"]
+    alice.ok("create", "--input-file", "-", stdin=b"\xef\xbb\xbfuser/dora\nuser/emil\n")
+    assert alice.mailboxes("user.emil") == ["user.emil"] and alice.mailboxes("user.dora") == ["user.dora"]
     assert alice.run("create", "-f", str(tmp_path / "none")).status == 66
     assert alice.run("create").status == 64
 

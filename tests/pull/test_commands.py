@@ -111,8 +111,8 @@ def test_everybody_is_whom_the_configuration_names(
     conf: Conf, server: FakeImap, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passwords, names = conf.path.parent / "passwords", conf.path.parent / "names"
-    passwords.write_text("# single users\nalice:a\nbob@x.org:b:c\n")
-    names.write_text("# names\ncarol\n\nalice\n")
+    passwords.write_text("\ufeff# single users\nalice:a\nbob@x.org:b:c\n")
+    names.write_text("\ufeffcarol\n\nalice\n")
 
     def pulled(*lines: str) -> list[str]:
         conf.write(server, *lines)

@@ -175,7 +175,7 @@ def test_a_dash_is_standard_input(conf, monkeypatch):
 
 def test_arguments_and_file_add_up(conf, tmp_path):
     path = tmp_path / "names"
-    path.write_text("bob\n")
+    path.write_text("\ufeffbob\n")
     assert found(conf, "-s", "alice", "-f", str(path)) == (["alice", "bob"], 0)
 
 

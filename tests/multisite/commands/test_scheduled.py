@@ -114,6 +114,8 @@ def test_how_much_is_printed_is_asked_for(sites: Three, tmp_path: Path, capfd: C
 def test_a_list_file_says_what_goes_for_whom(sites: Three, tmp_path: Path) -> None:
     first, _, _ = sites
     path = tmp_path / "list"
+    path.write_text("\ufeffsydney -sclass weekly\n")
+    assert [one.selector for one in read_list(path)] == ["sydney"]
     path.write_text("# far away\nsydney -sclass weekly -ship  # by stick\n\nboston_hub, bangalore\n")
     (first.directory / "weekly").mkdir()
     first.shipping_conf(f"STORAGE-BAY weekly {first.directory}/weekly")
