@@ -73,7 +73,7 @@ def arranged(raw: bytes, envelope: Envelope, rules: Rules, now: float) -> Header
             continue
         kept.append(_taken(field, rules))
         if name in (b"message-id", b"date") and name not in found:
-            found[name] = " ".join(field[2].decode("ascii", "replace").split())
+            found[name] = b" ".join(field[2].split()).decode("latin-1")
     message_id = found.get(b"message-id")
     if message_id == "":
         raise Refused(BAD_HEADER)

@@ -39,6 +39,11 @@ def test_the_path_and_the_way_here_stand_in_front() -> None:
     assert arrange(IDENTITY) == Header(FRONT + IDENTITY, "<1@x>", "yesterday")
 
 
+def test_identities_that_differ_beyond_ascii_are_two() -> None:
+    one, two = (arrange(f"Message-ID: <1\t{letter}@x>\r\n".encode()) for letter in "\u00e0\u00c5")
+    assert one.message_id != two.message_id and len(one.message_id) == len("<1 xx@x>")
+
+
 def test_a_return_path_of_the_senders_own_is_taken_out() -> None:
     raw = b"Return-Path: <evil@x>\r\n" + IDENTITY + b"return-path : <e>\r\n folded\r\nReturn-PathX: 3\r\n"
     assert arrange(raw).octets == FRONT + IDENTITY + b"Return-PathX: 3\r\n"
