@@ -59,8 +59,10 @@ def receive_job(site: Site, job: dict[str, Any], connection: int) -> list[Any]:
     """Do it, by what the configuration says now. `ConfigError`."""
     site.renew()
     to_server, to_client = (bytes.fromhex(key) for key in job["keys"])
-    # The key with which the two have greeted, whatever is in its file now.
-    proofs = Proofs(bytes.fromhex(job["family"]), job["client"], job["server"])
+    # The key with which the two have greeted, whatever is in its file now. A service of the release before,
+    # which runs on after an upgrade, does not tell it.
+    family = job.get("family")
+    proofs = Proofs(bytes.fromhex(family) if family else site.key, job["client"], job["server"])
     greeted = Greeted(proofs, job["layer"], (to_server, to_client))
     return [_said(arrived) for arrived in receive(site, connection, greeted)]
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.shipping import receive
 from cyrus_sync.shipping.conf import ShippingConf, with_environment
 from cyrus_sync.shipping.errors import ShippingConfError
+from cyrus_sync.shipping.greeting import Greeted
 from tests.shipping.kit import Host, contents, wait_until
 
 Pair = tuple[Host, Host]
@@ -112,3 +114,19 @@ def test_a_host_takes_its_ports_from_the_environment(
     monkeypatch.setenv(MIN, "20000")
     monkeypatch.setenv(MAX, "20010")
     assert (boston.site().conf.min_port, boston.site().conf.max_port) == (20000, 20010)
+
+
+@pytest.mark.parametrize("told", [{}, {"family": "ab" * 32}], ids=["of before", "of now"])
+def test_a_child_that_is_newer_than_its_service_takes_the_key_of_its_site(
+    hosts: tuple[Host, ...], monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    site, keys = hosts[0].site(), list[bytes]()
+
+    def received(_site: object, _connection: int, greeted: Greeted) -> list[object]:
+        keys.append(greeted.proofs.key)
+        return []
+
+    monkeypatch.setattr(receive, "receive", received)
+    job = {"client": "one", "server": "other", "layer": "", "keys": ["00", "11"], **told}
+    assert receive.receive_job(site, job, 0) == []
+    assert keys == [bytes.fromhex(told["family"]) if told else site.key]
