@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from cyrus_sync.common.config import Config, values
 from cyrus_sync.common.counted import counted
 from cyrus_sync.common.errors import EX_OK, EX_TEMPFAIL, ConfigError, CyrusSyncError, StoreError, UsageError
+from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.names import Owner, login_of
 from cyrus_sync.common.stores.mailstore import MailStore
 from cyrus_sync.common.synclog.log import SyncLog
@@ -234,6 +234,10 @@ def _check_channel(config: Config, channel: str) -> None:
         )
 
 
+_ASKED_SECONDS = 1.0
+"""Whoever asks for the status has a share of the lock for a moment."""
+
+
 @contextmanager
 def _channel_of_ours(directory: Path) -> Iterator[None]:
     """One process follows a channel."""
@@ -244,10 +248,8 @@ def _channel_of_ours(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"cannot open {path}: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AnotherFollows(f"another mailstore export --follow works on {directory}") from None
+        if not lock_within(descriptor, _ASKED_SECONDS):
+            raise AnotherFollows(f"another mailstore export --follow works on {directory}")
         yield
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ is what his tree has been given (`ledger`) against what he has. Nothing is chang
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from cyrus_sync.common.errors import StoreError
-from cyrus_sync.common.filelock import lock_within
 from cyrus_sync.common.judgement import CRITICAL, OK, UNKNOWN, WARNING, WORDS, badness, span
 from cyrus_sync.common.names import Owner, login_of
 from cyrus_sync.common.stores.mailstore import MailStore
@@ -100,12 +100,17 @@ def look(
 
 
 def _is_held(path: Path) -> bool:
+    """Asked for a share, and for a moment: whoever begins to follow waits for that."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return not lock_within(descriptor, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
     finally:
         os.close(descriptor)
 

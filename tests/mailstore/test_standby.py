@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from cyrus_sync.mailstore.standby.follower import Follower, Trees
 from cyrus_sync.mailstore.standby.ledger import Ledger
 from cyrus_sync.mailstore.standby.places import place_of
 from cyrus_sync.mailstore.standby.standing import read_standing, told
+from cyrus_sync.mailstore.standby.status import LOCK, _is_held
 from tests.deadlines import scaled, until
 from tests.forking import fork
 from tests.mailstore.conftest import MESSAGE, Result, Site
@@ -467,6 +469,15 @@ def test_the_command_follows_until_a_signal(alice: Site) -> None:
     assert "alice" not in told
     found = read_standing(alice.path / "conf/sync/standby/standby.json")
     assert found is not None and found.brought >= 1 and found.oldest is None
+
+
+def test_who_asks_for_the_status_keeps_nobody_from_following(tmp_path: Path) -> None:
+    asked = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(asked, fcntl.LOCK_SH)
+    assert not _is_held(tmp_path / LOCK), "another who asks is nobody who follows"
+    threading.Timer(0.1, os.close, (asked,)).start()
+    with _channel_of_ours(tmp_path):
+        assert _is_held(tmp_path / LOCK)
 
 
 @pytest.mark.covers("mailstore: commands and options", "export --status")
