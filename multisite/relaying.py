@@ -51,7 +51,9 @@ def note_passed_on(log: Log, target: str, found: Mapping[str, Question]) -> None
 
 def note_questions(log: Log, family: Family, header: Header) -> None:
     """Note what the sender of a packet lacks, and what it has heard of others."""
-    _note(log, header.sender, Question(header.created, header.wanted))
+    asked = log.given_up.asked_at(header.sender)
+    if header.created >= asked or asked > log.now():  # later packets came before it, or its clock was wrong
+        _note(log, header.sender, Question(header.created, header.wanted))
     living = {one.id for one in family.living()} - {log.self_id, header.sender}
     for replica, question in header.asking.items():
         if replica in living and question.time > log.given_up.asked_at(replica):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cyrus_sync.multisite.giving_up import lost
 from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.membership import remove_replica
+from cyrus_sync.multisite.relaying import note_questions
 from cyrus_sync.multisite.working import Work
 from tests.multisite.mail import append, create, header_of, leaving_out, message, rewritten, same_everywhere
 from tests.multisite.test_export import damage
@@ -95,3 +98,19 @@ def test_a_message_whose_only_copy_is_damaged_is_expunged_where_it_is(tmp_path: 
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert [len(found) for found in sanfran.guids("bob").values()] == [1]
+
+
+def test_a_question_of_before_takes_nothing_back(tmp_path: Path) -> None:
+    (site,) = family_of(tmp_path, "boston")
+    with site.member() as member:
+        packet: Any = SimpleNamespace(sender="b" * 32, asking={})
+
+        def lacks_after(created: int, *wanted: bytes) -> set[bytes]:
+            packet.created, packet.wanted = created, wanted
+            note_questions(member.log, member.family, packet)
+            return member.log.given_up.lacked_by(packet.sender)
+
+        assert lacks_after(90, b"1") == {b"1"}
+        assert lacks_after(100) == set() == lacks_after(90, b"1")
+        assert lacks_after(1 << 40) == set()
+        assert lacks_after(110, b"2") == {b"2"}, "a clock that was wrong for once is not believed for ever"
