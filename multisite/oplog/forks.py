@@ -67,9 +67,12 @@ class Forks:
         return last <= after or _agree(self._operations.link(origin, last), link_before(attributes))
 
     def has(self, origin: str, number: int, link: str) -> bool:
-        """Whether operation `number` of `origin` is here, and its link is not another one."""
-        there = 0 < number <= self._operations.last(origin)
-        return there and _agree(self._operations.link(origin, number), link)
+        """Whether operation `number` of `origin` is here, or was, and its link is not another one. The
+        operation behind it tells the link of the last one that was trimmed."""
+        if not 0 < number <= self._operations.last(origin):
+            return False
+        known = self._operations.link(origin, number)
+        return _agree(known or link_before(self._operations.attributes(origin, number + 1)), link)
 
     def heads(self, row: Mapping[str, int]) -> dict[str, str]:
         """Origin -> the link of its operation that `row` gives; what has no link is left out."""

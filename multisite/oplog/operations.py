@@ -193,6 +193,13 @@ class Operations:
         chain: str = json.loads(found[0]).get(CHAIN, "") if found else ""
         return chain.partition(":")[2]
 
+    def attributes(self, origin: str, number: int) -> Mapping[str, str]:
+        """Those of an operation; none if it is not here."""
+        found = self._db.row(
+            "SELECT attributes FROM operations WHERE origin = ? AND id = ?", (origin, number)
+        )
+        return json.loads(found[0]) if found else {}
+
     def owners_since(self, number: int) -> set[Owner]:
         """The owners of whom this replica has told anything from its operation `number` on."""
         rows = self._db.execute(

@@ -73,6 +73,15 @@ def test_what_goes_on_from_another_operation_is_noticed(log: Log, tmp_path: Path
     )
 
 
+def test_what_the_last_trimmed_operation_was_is_known_of_the_one_behind_it(log: Log) -> None:
+    for moment in (5, 6, 7):
+        log.operations.append(BOB, LINE, time=moment)
+    links = [link_of(one.attributes) for one in log.operations.of_owner(BOB)]
+    log.db.execute("DELETE FROM operations WHERE id <= 2")
+    assert log.forks.has(A, 2, links[1]) and not log.forks.has(A, 2, "f" * len(links[1]))
+    assert not log.forks.has(A, 4, links[1])
+
+
 def test_the_log_goes_back_to_an_epoch_row(log: Log) -> None:
     for _ in range(2):
         log.operations.append(BOB, LINE, time=5, guids=[GUID])
