@@ -151,7 +151,8 @@ def check_replica_name(name: str) -> str:
 
 def new_id() -> str:
     """A new replica's id: 32 hexadecimal digits, the first twelve of them the time in milliseconds. Where two
-    replicas are equal the lower id decides: that of the older one, so people can foresee it."""
+    replicas are equal the lower id decides: of two ids that were made here it is the older one's. Those of
+    earlier releases are random, and nearly all of them higher."""
     return f"{time.time_ns() // 1_000_000:012x}"[-12:] + uuid.uuid4().hex[12:]
 
 

@@ -2,8 +2,8 @@
 
 The first replica that changes an owner claims it (version 0). `multitool chmaster` hands it over with the
 next version. Where two replicas claim an owner before they know of one another, the replica with the lower id
-(that of the older one, `family.new_id`) is the master everywhere; the other's changes are arbitrated like
-anybody's.
+is the master everywhere (mostly that of the older one, see `family.new_id`); the other's changes are
+arbitrated like anybody's.
 """
 
 from __future__ import annotations
