@@ -296,6 +296,11 @@ class Journal:
             for kind, name, *rest in server.ask(query)
         }
 
+    def has_anybody(self) -> bool:
+        """Whether anybody is in the fleet."""
+        query = "SELECT EXISTS (SELECT FROM owners WHERE machine = '')"
+        return any(server.ask(query)[0][0] for server in self._servers.swept())
+
     def standings(self) -> Iterator[Standing]:
         """Of everybody who has something in the journal."""
         for server in self._servers.all():

@@ -79,7 +79,20 @@ class MovingHome:
         return self.local.tighten() + self.fleet.tighten()
 
     def generations(self) -> Mapping[str, str]:
-        return {**self.local.generations(), **self.fleet.generations()}
+        """Of partitions in which nobody is, or of a fleet in which nobody is, the text is what it was when
+        somebody was last, and tells nothing."""
+        layout, found = self.local.layout, dict(self.local.generations())
+        counting = {name: text for name, text in found.items() if layout.is_inhabited(name)}
+        if not counting or self.fleet.journal.has_anybody():
+            counting.update(self.fleet.generations())
+        return counting
+
+    def even_generations(self) -> None:
+        """Whatever is empty is of the same moment as all that is not: before somebody comes there."""
+        texts = set(self.generations().values())
+        everywhere = {*self.local.generations().values(), *self.fleet.generations().values()}
+        if len(texts) == 1 and texts != everywhere:
+            self.put_generation(texts.pop())
 
     def put_generation(self, text: str) -> None:
         self.local.put_generation(text)

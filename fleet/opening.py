@@ -131,9 +131,12 @@ class Moves:
         self._home = home
 
     def register(self) -> int:
-        """Tell the fleet who is here, unless it knows; how many they are. `StoreError`, `Away`."""
+        """Tell the fleet who is here, unless it knows; how many they are. To be called before anybody moves.
+        `StoreError`, `Away`."""
         with reporting(SERVER):
-            return register(self._home)
+            registered = register(self._home)
+            self._home.even_generations()
+            return registered
 
     def everybody(self, *, inwards: bool) -> list[Owner]:
         """Whoever has to go in, or out; with him who is on his way, whatever way that is. `PartitionAway` for

@@ -33,6 +33,8 @@ from cyrus_sync.fleet.moving import move_in, move_out, register
 from cyrus_sync.fleet.moving_home import MovingHome
 from cyrus_sync.fleet.opening import Moves
 from cyrus_sync.fleet.rebalance import Rebalance
+from cyrus_sync.multisite.generation import Generation
+from cyrus_sync.multisite.oplog.log import Log as OperationsLog
 from tests.common.stores.conformance import StoreConformance
 from tests.common.stores.tools import (
     ALICE,
@@ -856,6 +858,34 @@ def test_a_machine_whose_users_are_out_again_is_one_like_any_other(sites):
         assert numbers(old) == [0]
     assert moves.register() == 3, "and may begin anew"
     assert move_in(sites.mover, Owner("user", "newcomer"), 5) is not None
+
+
+def test_a_site_that_goes_in_and_comes_out_was_not_restored_from_a_backup(sites, tmp_path):
+    """As multisite sees it, however long nobody was in the partitions, or in the fleet."""
+    log, moves = OperationsLog(tmp_path / "log", "here"), Moves(sites.mover)
+
+    def a_command_changes_something(store: NativeStore) -> None:
+        generation = Generation(log, NativeCare(store))
+        generation.check()
+        generation._row = {"one that has changed": 1}
+        generation.end()
+        generation.check()
+
+    for _ in range(2):
+        with closing(native_store(sites.path / "here")) as local:
+            a_command_changes_something(local)
+        for inwards in (True, False):
+            a_command_changes_something(sites.here)
+            moves.register()
+            a_command_changes_something(sites.here)
+            for owner in (ALICE, BOB):
+                assert all(moves.move([owner], 5, inwards=inwards))
+                Generation(log, NativeCare(sites.here)).check()
+            if inwards:
+                for _ in range(3):
+                    a_command_changes_something(sites.there)
+        assert moves.end()
+    log.close()
 
 
 def test_users_on_a_machine_are_spread_over_more_servers_like_all_others(tmp_path, postgres):
