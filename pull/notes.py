@@ -13,7 +13,7 @@ from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.model import Record
 from cyrus_sync.common.names import login_of
 from cyrus_sync.common.numbers import number_set
-from cyrus_sync.common.stores.mailstore import MailStore
+from cyrus_sync.common.stores.mailstore import MailReader, MailStore
 from cyrus_sync.pull.answers import octets, pairs, parsed
 from cyrus_sync.pull.connection import Large, Line
 from cyrus_sync.pull.folders import Folder
@@ -59,14 +59,15 @@ class MessageNotes:
         return dict(annotated(lines, self._mine))
 
     def _keep(self, told: Mapping[int, Notes]) -> None:
+        if not told:
+            return
         with self._store.read(self._folder.owner) as reader:
             mailbox = reader.mailbox(self._folder.name)
             if mailbox is None:
                 return
             changes = [
                 (record.uid, *change)
-                for batch in reader.records(mailbox.uniqueid)
-                for record in batch
+                for record in self._between(reader, mailbox.uniqueid, min(told), max(told))
                 if record.uid in told and not record.expunged
                 for change in self._changes(record, told[record.uid])
             ]
@@ -81,6 +82,15 @@ class MessageNotes:
                         f"{self._folder.shown}: uid {uid}: annotation {entry} is left out: {error}"
                     )
         self._done.besides += 1
+
+    def _between(self, reader: MailReader, uniqueid: str, first: int, last: int) -> Iterator[Record]:
+        """Records of ours; no others are read than these, as this is done for each part of the folder."""
+        for batch in reader.records(uniqueid, above_uid=first - 1):
+            for record in batch:
+                if record.uid <= last:
+                    yield record
+                if record.uid >= last:
+                    return
 
     def _changes(self, record: Record, told: Notes) -> Iterator[tuple[str, str, bytes | None]]:
         """Entry, user and the value as it shall be, None for none. Values of others stay."""

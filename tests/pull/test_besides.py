@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from cyrus_sync.common.model import Record
 from cyrus_sync.common.names import Owner
+from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.pull.connection import Line
+from cyrus_sync.pull.folders import Folder
 from cyrus_sync.pull.limits import Roots, wanted_roots
 from cyrus_sync.pull.memory import note_of
-from cyrus_sync.pull.notes import annotated
+from cyrus_sync.pull.notes import MessageNotes, annotated
+from cyrus_sync.pull.pulled import Pulled
 from tests.dovecot.pulling import Sidecar, message
 from tests.pull.fake import FULL, Box, FakeImap
 
@@ -38,6 +44,46 @@ NIL = b"/vendor/cmu/cyrus-imapd/thrid (value.priv NIL value.shared NIL) /altsubj
 )
 def test_annotations_are_read_however_they_are_written(lines: list[Line], found: object) -> None:
     assert dict(annotated(lines, "alice")) == found
+
+
+def test_of_a_large_folder_each_part_is_read_once(
+    server: FakeImap, beside: Callable[[FakeImap], Sidecar]
+) -> None:
+    for number in range(1, 7):
+        server.boxes["INBOX"].add(message(number))
+    sidecar = beside(server)
+    sidecar.pull("alice")
+    read: list[int] = []
+    folder = Folder("INBOX", b'"INBOX"', "user.alice", Owner("user", "alice"))
+
+    class Reader:
+        """Says which records are read."""
+
+        def __init__(self, reader: MailReader) -> None:
+            self.mailbox = reader.mailbox
+            self._reader = reader
+
+        def records(self, uniqueid: str, **how: int) -> Iterator[list[Record]]:
+            for batch in self._reader.records(uniqueid, **how, batch=1):
+                read.append(batch[0].uid)
+                yield batch
+
+    @contextmanager
+    def reading(owner: Owner) -> Iterator[Reader]:
+        with sidecar.store.read(owner) as reader:
+            yield Reader(reader)
+
+    store: Any = SimpleNamespace(read=reading, write=sidecar.store.write)
+    session: Any = None
+    notes = MessageNotes(session, store, folder, Pulled("alice"), lambda: None)
+    notes._keep({})
+    notes._keep({3: {}, 4: {("/comment", ""): b"x"}})
+    assert read == [3, 4]
+    with sidecar.reader("alice") as reader:
+        mailbox = reader.mailbox("user.alice")
+        assert mailbox is not None
+        found = [one.uid for batch in reader.records(mailbox.uniqueid) for one in batch if one.annotations]
+    assert found == [4]
 
 
 def test_what_is_private_is_nobodys_in_a_shared_folder() -> None:
