@@ -42,7 +42,7 @@ from cyrus_sync.common.stores.native.layout import (
     remains,
 )
 from cyrus_sync.common.stores.native.locks import FileLock, Gone
-from cyrus_sync.common.stores.native.moves import Arrival, Moves, is_held
+from cyrus_sync.common.stores.native.moves import Arrival, Moves, check_room, is_held
 from cyrus_sync.common.stores.native.nearfar import NearAndFar
 from cyrus_sync.common.stores.native.packs import PackFiles, PackWriter
 from cyrus_sync.common.stores.native.partitions import PartitionAway, Partitions
@@ -405,14 +405,9 @@ class LocalHome:
             self.partitions.check_marked(partition)
         self.partitions.mark(partition)
         top = self.layout.partitions[partition]
-        found = os.statvfs(top)
-        free = found.f_bavail * found.f_frsize
         old = self.layout.find(owner)
-        octets = index if old is not None and old.stat().st_dev == top.stat().st_dev else index + packs
-        if free < octets:
-            raise StoreError(
-                f"partition {partition}: {top} has room for {free:,} octets, and {octets:,} are to come"
-            )
+        one_disk = old is not None and old.stat().st_dev == top.stat().st_dev
+        check_room(top, index if one_disk else index + packs)
         return self.moves.begin(owner, partition)
 
     def _is_registered(self, kind: str, encoded: str) -> bool:

@@ -43,6 +43,14 @@ def moving_name(name: str) -> str:
     return ""
 
 
+def check_room(place: Path, octets: int) -> None:
+    """Raises `StoreError` where so many octets are too many for the disk of `place`; OSError."""
+    found = os.statvfs(place)
+    free = found.f_bavail * found.f_frsize
+    if free < octets:
+        raise StoreError(f"{place} has room for {free:,} octets, and {octets:,} are to come")
+
+
 class Arrival:
     """The directory in which a copy of an owner is made, locked. What is not `settle`d is gone at `close`."""
 

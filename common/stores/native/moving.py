@@ -23,6 +23,7 @@ from cyrus_sync.common.stores.care import Moved
 from cyrus_sync.common.stores.native import schema
 from cyrus_sync.common.stores.native.homes import OwnerDirectory, OwnerHome
 from cyrus_sync.common.stores.native.layout import INDEX, LOCK, pack_name
+from cyrus_sync.common.stores.native.moves import check_room
 from cyrus_sync.common.stores.native.opened import OpenFiles
 from cyrus_sync.common.stores.native.reader import Reader
 from cyrus_sync.common.stores.native.transaction import Transaction
@@ -133,6 +134,7 @@ class _Copy:
         self._done: dict[int, int] = {}
         self._linked: dict[int, int] = {}
         self._one_disk = True
+        self._has_room = False
 
     @property
     def linked(self) -> int:
@@ -152,6 +154,7 @@ class _Copy:
                 continue
             begin = self._done.get(number, 0)
             if begin < length:
+                self._check_room(lengths)
                 self._done[number] = begin + self._append(pack_name(number), begin, length)
                 copied += self._done[number] - begin
         return copied
@@ -178,6 +181,18 @@ class _Copy:
             self._one_disk = False
             return False
         return True
+
+    def _check_room(self, lengths: Mapping[int, int]) -> None:
+        """Once, before the first octet is copied. Of two places of one disk it was not known until now that
+        packs cannot have second names there (two mounts of it, say). `StoreError`."""
+        if self._has_room or self._one_disk:
+            return
+        self._has_room = True
+        octets = (self._source / INDEX).stat().st_size
+        for number in set(lengths).difference(self._linked):
+            with contextlib.suppress(FileNotFoundError):
+                octets += (self._source / pack_name(number)).stat().st_size
+        check_room(self._target, octets)
 
     def _append(self, name: str, begin: int, end: int) -> int:
         """Copy octets of a file, as far as it has them; how many. A pack that was lost is lost there, too."""

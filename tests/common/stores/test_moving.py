@@ -274,6 +274,21 @@ def test_a_partition_without_enough_room_is_refused_before_anything_is_copied(
 
 
 @pytest.mark.parametrize("store", ["another disk"], indirect=True)
+def test_where_packs_can_have_no_second_names_on_one_disk_they_need_room(
+    store: NativeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home,) = (tmp_path / "default/users").glob("*/alice")
+    index = (home / "index.sqlite").stat().st_size
+    stat = os.statvfs(tmp_path)
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: os.statvfs_result((stat[0], 1, *stat[2:4], index, *stat[5:]))
+    )
+    with pytest.raises(StoreError, match=f"has room for {index:,} octets"):
+        move(store)
+    assert places(tmp_path) == ["default/users/52/alice"] and problems(store) == []
+
+
+@pytest.mark.parametrize("store", ["another disk"], indirect=True)
 def test_a_disk_that_fills_up_under_way_leaves_nothing_there(store: NativeStore, tmp_path: Path) -> None:
     def told(octets: int) -> None:
         raise OSError(28, "No space left on device", str(tmp_path))
