@@ -15,6 +15,7 @@ from cyrus_sync.common.files import private
 from cyrus_sync.common.stores.native.farpack import BLOCK
 from cyrus_sync.common.stores.native.layout import pack_name
 from cyrus_sync.common.stores.native.packs import PackOctets
+from cyrus_sync.fleet.errors import Torn
 from cyrus_sync.objects.store import PIECE
 
 _NAMED = 5
@@ -34,7 +35,7 @@ class Losses:
         ranges.append((start, end))
 
     def check(self, lengths: Mapping[int, int], arrived: Mapping[int, int], where: str) -> None:
-        """The owner has moved. Raises `StoreCorrupt`, which names what was lost, if anything was. `lengths`:
+        """The owner has moved. Raises `Torn`, which names what was lost, if anything was. `lengths`:
         of each pack that counts, as the index says; `arrived`: as it came."""
         for pack, length in lengths.items():
             if arrived.get(pack, 0) < length:
@@ -46,7 +47,7 @@ class Losses:
         ]
         if lost:
             names = ", ".join(lost[:_NAMED]) + (", …" if len(lost) > _NAMED else "")
-            raise StoreCorrupt(
+            raise Torn(
                 f"is {where} now, and what was lost before is lost there: {names}; mailstore verify names the"
                 " messages, and a replica heals them"
             )

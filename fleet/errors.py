@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cyrus_sync.common.errors import MailboxLocked, ObjectsUnavailable, StoreError
+from cyrus_sync.common.errors import MailboxLocked, ObjectsUnavailable, StoreCorrupt, StoreError
 
 
 class Away(MailboxLocked):
@@ -30,6 +30,10 @@ class Elsewhere(MailboxLocked):
     def __init__(self, machine: str) -> None:
         """`machine`: its word for itself (`machine`)."""
         super().__init__(f"is on {machine.partition(' ')[0]}, and not in the fleet")
+
+
+class Torn(StoreCorrupt):
+    """An owner has moved, without what was lost of him before."""
 
 
 class Misfit(StoreError):

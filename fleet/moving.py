@@ -114,8 +114,8 @@ def _register(home: MovingHome) -> int:
 def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of this machine into the fleet; where what he was is now. None for one who is there
     already. Of one who has been removed in the fleet while he came out, a copy may be left: it is set aside.
-    `StoreError` where he is nowhere; `StoreCorrupt` also when he is there, if something of him was
-    lost before; `MailboxLocked`, `Away`."""
+    `StoreError` where he is nowhere; `Torn` when he is there, if something of him was lost before;
+    `MailboxLocked`, `Away`."""
     path = home.between.find(owner)
     if path is not None and not home.bring_back(owner, path, timeout):
         if is_leaving(path):
@@ -276,7 +276,7 @@ class _Going:
 
     def go(self) -> Path:
         """The owner is held: what is left, and the statement. Where he has been is now called otherwise.
-        `StoreCorrupt` once he is in the fleet, if something of him was lost before."""
+        `Torn` once he is in the fleet, if something of him was lost before."""
         home, owner, directory = self._home, self._owner, self._directory
         index = self._scratch / INDEX
         with (
@@ -317,7 +317,7 @@ def _as_far_as(path: Path, start: int, end: int) -> tuple[int, int]:
 
 def move_out(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of the fleet to this machine; where he is now. None for one who is here already.
-    `StoreError` where he is nowhere, or there is no room; `StoreCorrupt` as `move_in`; `MailboxLocked`,
+    `StoreError` where he is nowhere, or there is no room; `Torn` as `move_in`; `MailboxLocked`,
     `Away`."""
     path = home.between.find(owner)
     if path is not None and not home.bring_back(owner, path, timeout) and is_leaving(path):

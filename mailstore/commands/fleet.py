@@ -149,6 +149,8 @@ def _rebalance(args: argparse.Namespace, context: StoreContext, fleet: Opened) -
 
 
 def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int:
+    from cyrus_sync.fleet.errors import Torn
+
     inwards = args.action == "move-in"
     if args.users and args.everybody:
         raise UsageError(f"fleet {args.action}: name users, or say --everybody")
@@ -170,6 +172,9 @@ def _move(args: argparse.Namespace, context: StoreContext, fleet: Opened) -> int
         with rounds.one(owner):
             outcome = next(outcomes)
             if isinstance(outcome, CyrusSyncError):
+                if isinstance(outcome, Torn):
+                    moved += 1
+                    rounds.done()
                 raise outcome
             moved += outcome is not None
             if args.users:

@@ -128,6 +128,19 @@ def test_users_move_into_the_fleet_and_out_again_and_are_the_same(tmp_path, data
     assert server["owners"] == 0
 
 
+def test_who_moves_without_what_was_lost_of_him_has_moved_and_is_named(tmp_path, database):
+    node = Node(tmp_path / "here", database, tmp_path / "objects", store="local")
+    node.ok("create", "user/alice")
+    node.deliver(1)
+    (pack,) = (tmp_path / "here").rglob("pack-*.zst")
+    pack.write_bytes(pack.read_bytes()[:-1])
+    node = Node(tmp_path / "here", database, tmp_path / "objects", store="moving")
+    moved = node.run("fleet", "move-in", "alice")
+    assert moved.status == 1 and "moved 1 of 1" in moved.out
+    assert "user=alice" in moved.err and "lost before is lost there: pack-000001.zst octets" in moved.err
+    assert "is in the fleet already" in node.ok("fleet", "move-in", "alice").out
+
+
 def test_a_backup_of_a_fleet_comes_back_into_it(here, there, tmp_path):
     here.ok("create", "user/alice")
     here.deliver(1, 2)
