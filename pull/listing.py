@@ -87,11 +87,11 @@ class Lister:
                 listing.subscribed.add(found.name)
             if flags & {"\\noselect", "\\nonexistent"}:
                 continue
+            found.counters, found.identity = counters.get(shown, (None, ""))
             if found.owner.kind == "user" and found.owner.name != self._userid:
                 listing.theirs.append(found)
                 continue
             found.uses = frozenset(_SPELLING[one] for one in flags & _USES)
-            found.counters, found.identity = counters.get(shown, (None, ""))
             listing.folders.append(found)
         if not lists_more:
             for _, _, raw in parsed(session.command("LSUB", b'""', b'"*"').get("LSUB", [])):

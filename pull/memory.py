@@ -24,6 +24,8 @@ from cyrus_sync.pull.folders import Counters, Folder
 _SCHEMA = """ CREATE TABLE IF NOT EXISTS folders (shown TEXT PRIMARY KEY, name TEXT, identity TEXT, uniqueid
 TEXT, note TEXT,
   uidvalidity INT, uidnext INT, messages INT, modseq INT, distrusted INT, missing TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (shown TEXT PRIMARY KEY, uniqueid TEXT, uids BLOB, uidvalidity INT, uidnext
+INT, messages INT, modseq INT, settled INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contents (identity BLOB PRIMARY KEY, guid BLOB NOT NULL) WITHOUT ROWID;
 """
 
@@ -66,6 +68,16 @@ class Remembered(NamedTuple):
         return self.uniqueid == mailbox.uniqueid and self.note == note_of(mailbox)
 
 
+class SeenThere(NamedTuple):
+    """What its owner had seen in a folder of others; `uids` is a digest of that. Not `settled`: a server may
+    count a change before it tells of it."""
+
+    uniqueid: str
+    uids: bytes
+    counters: Counters
+    settled: bool
+
+
 def note_of(mailbox: MailboxState) -> str:
     """What changes with any change to our mailbox."""
     return f"{mailbox.highestmodseq}.{mailbox.last_uid}.{mailbox.sync_crc}.{mailbox.uidvalidity}"
@@ -88,6 +100,7 @@ class Memory:
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._known: dict[str, Remembered] | None = None
+        self._seen: dict[str, SeenThere] | None = None
 
     def folders(self) -> Mapping[str, Remembered]:
         """By name at the server."""
@@ -133,6 +146,23 @@ class Memory:
             return
         self._do("DELETE FROM folders WHERE shown = ?", gone)
         self._known = None
+
+    def seen(self) -> Mapping[str, SeenThere]:
+        """By the names at the server of folders that are not the owner's."""
+        seen = self._seen
+        if seen is None:
+            rows = self._ask("SELECT * FROM seen")
+            seen = self._seen = {
+                shown: SeenThere(uniqueid, uids, Counters(*counters), bool(settled))
+                for shown, uniqueid, uids, *counters, settled in rows
+            }
+        return seen
+
+    def put_seen(self, shown: str, seen: SeenThere) -> None:
+        """What is seen in a folder now."""
+        row = (shown, seen.uniqueid, seen.uids, *seen.counters, int(seen.settled))
+        self._do("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row])
+        self._seen = None
 
     def guids(self, identities: Iterable[bytes]) -> dict[bytes, bytes]:
         """GUIDs of messages by what the server calls their contents, as far as known."""
@@ -188,7 +218,7 @@ class Memory:
             if self._db is not None:
                 self._db.close()
             self._db = None
-            self._known = None
+            self._known = self._seen = None
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return  # it is another's just now
             with contextlib.suppress(OSError):

@@ -296,7 +296,7 @@ class _Run:
                     if thorough:
                         self._resuming(functools.partial(limits.bring, one, theirs, his=False))
         if thorough and own:
-            self._resuming(lambda: self._seen.bring([*shared, *listing.theirs]))
+            self._resuming(lambda: self._seen.bring([*shared, *listing.theirs], self._memory(owner)))
 
     def alone(self, names: Collection[str]) -> bool:
         """These mailboxes; False where one of them cannot be looked at by itself."""
@@ -329,7 +329,7 @@ class _Run:
         self._folder(folder, ours, memory, None, thorough=False)
         mine = Owner("user", self._userid)
         if owner != mine and self._puller.store.exists(mine):
-            self._resuming(lambda: self._seen.bring([folder]))
+            self._resuming(lambda: self._seen.bring([folder], self._memory(mine)))
         return True
 
     def _say_what_is_slow(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cyrus_sync.common.model import Record
+from cyrus_sync.common.model import Record, Seen
 from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.pull.connection import Line
@@ -106,6 +106,44 @@ def test_what_is_private_is_nobodys_in_a_shared_folder() -> None:
 )  # fmt: skip
 def test_a_quota_root_is_where_others_hold_than_above(told: dict[str, Roots], wanted: object) -> None:
     assert wanted_roots(told) == wanted
+
+
+def test_what_is_seen_of_others_is_asked_for_after_a_change_alone(
+    server: FakeImap, beside: Callable[[FakeImap], Sidecar]
+) -> None:
+    server.namespace = '(("" "/")) (("Other/" "/")) (("Public/" "/"))'
+    server.boxes |= {"Public/News": Box(), "Public/Old": Box(), "Other/bob": Box()}
+    for box in server.boxes.values():
+        box.add(message(1))
+    sidecar = beside(server)
+    sidecar.pull("bob")
+
+    def asked() -> int:
+        server.said.clear()
+        sidecar.pull("alice")
+        return server.count("SEARCH RETURN (ALL) SEEN")
+
+    assert asked() == 3
+    assert asked() == 3, "a server may count a change before it tells of it"
+    assert asked() == 0 and not server.count("EXAMINE")
+    server.boxes["Public/News"].add(message(2))
+    assert [asked() for _ in range(3)] == [1, 1, 0]
+    sidecar.fresh()
+    with sidecar.reader(Owner("shared", "News")) as reader:
+        mailbox = reader.mailbox("News")
+    assert mailbox is not None and asked() == 0
+    with sidecar.store.write(Owner("user", "alice")) as writer:
+        writer.set_seen(Seen(mailbox.uniqueid, 1, 1, 1, ""))
+    assert asked() == 1, "ours is not as it was left"
+    server.boxes["Public/News"].add(message(3))
+    server.boxes["Public/Old"].add(message(3))
+    sidecar.pull("bob")
+    server.said.clear()
+    server.refuses = lambda command: command.endswith("SEEN") and server.said[-2].endswith('News"')
+    assert sidecar.puller.pull("alice").troubles == [
+        "Public/News: what is seen in it is left out: [SERVERBUG] Internal error occurred"
+    ]
+    assert server.count("SEARCH RETURN (ALL) SEEN") == 2
 
 
 def as_an_earlier_version_had_it(sidecar: Sidecar, owner: Owner, flags: str) -> None:
