@@ -51,6 +51,7 @@ from cyrus_sync.fleet.between import COMING, FETCHING, OF_HEAD, head_of, is_leav
 from cyrus_sync.fleet.cache import immutable, pack_lengths
 from cyrus_sync.fleet.copying import Losses, copy
 from cyrus_sync.fleet.delta import encode_whole
+from cyrus_sync.fleet.errors import Elsewhere
 from cyrus_sync.fleet.finding import Head
 from cyrus_sync.fleet.holding import FleetHold
 from cyrus_sync.fleet.journal import Newcomer, new_head
@@ -113,14 +114,17 @@ def _register(home: MovingHome) -> int:
 
 def move_in(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     """Bring an owner of this machine into the fleet; where what he was is now. None for one who is there
-    already. Of one who has been removed in the fleet while he came out, a copy may be left: it is set aside.
+    already. Of one who was removed in the fleet while he came out, or has gone to another machine, a copy
+    may be left: it is set aside.
     `StoreError` where he is nowhere; `Torn` when he is there, if something of him was lost before;
     `MailboxLocked`, `Away`."""
     path = home.between.find(owner)
+    if path is not None and _is_elsewhere(home, owner):
+        return _drop_left(home, owner, path, timeout)
     if path is not None and not home.bring_back(owner, path, timeout):
         if is_leaving(path):
             return _end_leaving(home, owner, path, timeout)
-        aside = None if may_still_come(home, owner, path) else _drop_coming(home, owner, path, timeout)
+        aside = None if may_still_come(home, owner, path) else _drop_left(home, owner, path, timeout)
         return aside if home.fleet.journal.head(owner) is None else None
     directory = home.local.find(owner)
     if directory is None:
@@ -176,12 +180,22 @@ def _end_leaving(home: MovingHome, owner: Owner, path: Path, timeout: float) -> 
         return None
 
 
-def _drop_coming(home: MovingHome, owner: Owner, path: Path, timeout: float) -> Path | None:
-    """The copy of one who was coming, and is not on this machine: he has stayed in the fleet, or was removed
-    there. Where it is now; None where it was gone. `MailboxLocked` where he has come meanwhile; `Away`."""
+def _is_elsewhere(home: MovingHome, owner: Owner) -> bool:
+    """Whether an owner is on another machine. `Away`."""
+    try:
+        home.fleet.claims.row(owner)
+    except Elsewhere:
+        return True
+    return False
+
+
+def _drop_left(home: MovingHome, owner: Owner, path: Path, timeout: float) -> Path | None:
+    """What is left of one who was on his way, and is not on this machine: he has stayed in the fleet, was
+    removed there, or has gone to another machine. Where it is now; None where it was gone. `MailboxLocked`
+    where he has come meanwhile; `Away`."""
     try:
         with FileLock(path / LOCK, timeout):
-            if home.fleet.claims.of(owner) is not None:
+            if not _is_elsewhere(home, owner) and home.fleet.claims.of(owner) is not None:
                 raise MailboxLocked("has come meanwhile: once more").at(user=str(owner))
             return home.between.set_aside(path)
     except (Gone, FileNotFoundError):
@@ -328,7 +342,7 @@ def move_out(home: MovingHome, owner: Owner, timeout: float) -> Path | None:
     if head is None:
         if home.find(owner) is not None:
             return None  # somebody else has moved him
-        if path is not None and not is_leaving(path) and (aside := _drop_coming(home, owner, path, timeout)):
+        if path is not None and not is_leaving(path) and (aside := _drop_left(home, owner, path, timeout)):
             return aside
         raise StoreError("not stored in the fleet").at(user=str(owner))
     layout = home.local.layout

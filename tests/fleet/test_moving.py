@@ -742,6 +742,23 @@ def test_a_copy_that_was_made_in_vain_is_in_nobodys_way(sites, monkeypatch, go, 
         assert not sites.check([0, 7][: 1 + (fate == "changes")]) and sites.names() == ["alice"]
 
 
+def test_a_copy_of_one_who_has_gone_to_another_machine_is_set_aside(sites, monkeypatch):
+    sites.begin()
+    move_in(sites.mover, ALICE, 5)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Claims, "leave", lambda *_: (_ for _ in ()).throw(Killed))
+        move_out(sites.mover, ALICE, 5)
+    with closing(moving_home(sites.fleet, sites.path / "second")) as second:
+        register(second)
+        assert move_out(second, ALICE, 5) is not None
+    moves = Moves(sites.mover)
+    assert moves.everybody(inwards=True) == [ALICE, BOB]
+    (aside,) = moves.move([ALICE], 5, inwards=True)
+    assert isinstance(aside, Path) and sites.names() == [] and moves.everybody(inwards=True) == [BOB]
+    with pytest.raises(Elsewhere):
+        numbers(sites.here)
+
+
 def test_who_comes_takes_the_place_of_what_a_crash_has_left_there(sites):
     sites.begin()
     place = sites.home.local.find(ALICE).path
