@@ -1,7 +1,8 @@
 """Quota limits (RFC 9208): those of the roots in which folders are become those of our quota roots.
 
 A Cyrus has a root at a mailbox, and it holds for all below that has none of its own; so it is here. A Dovecot
-has roots with names, each for all folders of a namespace: one folder tells them."""
+has roots with names, each for all folders of a namespace: one folder tells them, and our one quota root for
+them is the highest mailbox of their owner, whether it is there or not."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 from cyrus_sync.common.errors import ReplyError
 from cyrus_sync.common.model import QUOTA_RESOURCES, UNLIMITED
-from cyrus_sync.common.names import Owner, parent_of
+from cyrus_sync.common.names import Owner, parent_of, root_of
 from cyrus_sync.common.stores.mailstore import MailStore, MailWriter
 from cyrus_sync.pull.answers import octets, parsed
 from cyrus_sync.pull.errors import Refused
@@ -36,13 +37,13 @@ class Limits:
         if not self._session.offers("QUOTA") or not folders:
             return
         if self._session.is_dovecot:
-            told = {folders[0].name: self._roots(folders[0].wire)}
+            told = {root_of(owner): self._roots(folders[0].wire)}
         else:
             told = {folder.name: self._roots(folder.wire) for folder in folders}
         known = {name: roots for name, roots in told.items() if roots is not None}
         if self._session.is_dovecot and not his:
             known = {name: self._not_his(roots) for name, roots in known.items()}
-        self._keep(owner, known, wanted_roots(known))
+        self._keep(owner, known, wanted_roots(known), alone=self._session.is_dovecot and bool(known))
 
     def _not_his(self, roots: Roots) -> Roots:
         """A Dovecot tells the user's own roots of shared folders, too: they do not hold for those."""
@@ -61,13 +62,16 @@ class Limits:
             return {octets(root): limits.get(octets(root), {}) for root in words[1:]}
         return None
 
-    def _keep(self, owner: Owner, told: Mapping[str, Roots], wanted: Mapping[str, dict[str, int]]) -> None:
+    def _keep(
+        self, owner: Owner, told: Mapping[str, Roots], wanted: Mapping[str, dict[str, int]], *, alone: bool
+    ) -> None:
+        """`alone`: of this owner there are no other quota roots than those wanted."""
         with self._store.read(owner) as reader:
             there = {quota.root: quota.limits for quota in reader.quotas()}
         changes: dict[str, dict[str, int] | None] = {
             root: limits for root, limits in wanted.items() if there.get(root) != limits
         }
-        changes.update({root: None for root in there if root in told and root not in wanted})
+        changes.update({root: None for root in there if (alone or root in told) and root not in wanted})
         if not changes:
             return
         with self._store.write(owner, timeout=LOCK_TIMEOUT) as writer:

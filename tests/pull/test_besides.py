@@ -15,7 +15,7 @@ from cyrus_sync.common.names import Owner
 from cyrus_sync.common.stores.mailstore import MailReader
 from cyrus_sync.pull.connection import Line
 from cyrus_sync.pull.folders import Folder
-from cyrus_sync.pull.limits import Roots, wanted_roots
+from cyrus_sync.pull.limits import Limits, Roots, wanted_roots
 from cyrus_sync.pull.memory import note_of
 from cyrus_sync.pull.notes import MessageNotes, annotated
 from cyrus_sync.pull.pulled import Pulled
@@ -106,6 +106,37 @@ def test_what_is_private_is_nobodys_in_a_shared_folder() -> None:
 )  # fmt: skip
 def test_a_quota_root_is_where_others_hold_than_above(told: dict[str, Roots], wanted: object) -> None:
     assert wanted_roots(told) == wanted
+
+
+def test_a_dovecots_limits_of_shared_folders_stay_where_their_owner_is_whatever_folders_come(
+    server: FakeImap, beside: Callable[[FakeImap], Sidecar]
+) -> None:
+    server.namespace = '(("" "/")) NIL (("Public/" "/"))'
+    server.boxes |= {"Public/News/New": Box(), "Public/News/Old": Box()}
+    sidecar = beside(server)
+    sidecar.pull("alice")
+    news = Owner("shared", "News")
+    told = {b"INBOX": (b"hers", 9), b"new": (b"ours", 5), b"old": (b"ours", 5)}
+    folders = [Folder("", wire, f"News.{wire.decode().title()}", news) for wire in (b"new", b"old")]
+
+    def command(name: str, wire: bytes) -> dict[str, list[Line]]:
+        root, limit = told[wire]
+        return {"QUOTAROOT": [b"x %s" % root], "QUOTA": [b"%s (STORAGE 1 %d)" % (root, limit)]}
+
+    session: Any = SimpleNamespace(is_dovecot=True, offers=lambda what: True, command=command)
+
+    def roots(*seen: Folder) -> dict[str, dict[str, int]]:
+        Limits(session, sidecar.store, Pulled("alice")).bring(news, seen, his=False)
+        with sidecar.reader(news) as reader:
+            return {one.root: one.limits for one in reader.quotas()}
+
+    with sidecar.store.write(news) as writer:
+        writer.set_quota("News.Old", {"STORAGE": 5})  # as an earlier version has put it
+    assert roots(folders[1]) == roots(*folders) == {"News": {"STORAGE": 5}}
+    with sidecar.reader(news) as reader:
+        assert {one.quotaroot for one in reader.mailboxes() if not one.intermediate} == {"News"}
+    told[b"new"] = (b"hers", 9)
+    assert roots(*folders) == {}
 
 
 def test_what_is_seen_of_others_is_asked_for_after_a_change_alone(
