@@ -116,6 +116,7 @@ class Founding:
             for entry in list(self._log.operations.unheard_own()):
                 # It is not in that state, and nobody else is going to answer it.
                 self._log.operations.set_state(entry.seq, OperationState.WAITS)
+            self._log.regained.begin()
             heard, trimmed = self._log.heard.all(), self._log.trimmed.row()
             for one in self._member.family.living():
                 if one.id not in (self._log.self_id, header.sender):

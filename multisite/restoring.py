@@ -74,6 +74,7 @@ def _roll_back(member: Member) -> set[Owner]:
     for entry in reversed(masters):
         _take_back_master(log, entry)
     log.masters.roll_back_settled(row)
+    log.regained.lower_to(row.get(log.self_id, 0))
     log.trimmed.lower_to(row)
     return owners
 

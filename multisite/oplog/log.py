@@ -17,6 +17,7 @@ from cyrus_sync.multisite.oplog.masters import Master, Masters
 from cyrus_sync.multisite.oplog.notes import Notes
 from cyrus_sync.multisite.oplog.objects import Objects
 from cyrus_sync.multisite.oplog.operations import Operations, owner_text
+from cyrus_sync.multisite.oplog.regained import Regained
 from cyrus_sync.multisite.oplog.shadows import Shadows
 from cyrus_sync.multisite.oplog.trimmed import Trimmed
 
@@ -40,6 +41,7 @@ class Log:
         self.notes = Notes(self.db)
         self.given_up = GivenUp(self.notes)
         self.forks = Forks(self.operations, self.notes)
+        self.regained = Regained(self.operations, self.notes)
         self._clock = clock
 
     def now(self) -> int:

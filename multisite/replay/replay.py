@@ -327,7 +327,9 @@ class Replay:
 
     def _leave_to_master(self, entry: LogEntry, said: ApplyCommand) -> None:
         self._pass_on(entry)
-        if entry.origin != self._context.log.self_id:
+        if entry.origin == self._context.log.self_id:
+            self._context.log.regained.add(entry.id)
+        else:
             self.left_to_masters.setdefault((entry.owner, entry.origin), []).append(entry.id)
             foresee(self._context, entry, said)
 
@@ -410,13 +412,14 @@ class Replay:
         self._context.to_capture.add(owner)
 
     def arbitrate_left(self, owner: Owner, settled: Mapping[str, int]) -> None:
-        """Arbitrate what others have said of an owner whose master we are. `settled` maps each origin to its
-        last operation that is part of the master's state already."""
+        """Arbitrate what others have said of an owner whose master we are, and what we said before and have
+        only got back. `settled` maps each origin to its last operation that is part of the master's state
+        already."""
         log = self._context.log
         for entry in list(log.operations.of_owner(owner)):
-            if entry.origin == log.self_id or entry.verb in SPECIAL:
+            if entry.verb in SPECIAL or entry.id <= settled.get(entry.origin, 0):
                 continue
-            if entry.id > settled.get(entry.origin, 0):
+            if entry.origin != log.self_id or log.regained.is_for_master(entry):
                 self._carry_out(entry, None)
 
 

@@ -236,6 +236,21 @@ def test_what_it_has_said_itself_is_kept_where_nobody_else_is_to_answer_it(
     assert set(new) <= sanfran.guids_of(BOB)
 
 
+def test_what_it_has_said_itself_is_kept_where_it_becomes_the_master_later(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    """Sanfran gets it back from Bangalore, and Boston hands Bob over before it hears of it."""
+    boston, sanfran, bangalore = sites
+    new = append(sanfran, "user.bob", message("told to bangalore alone"))
+    carry(sanfran, bangalore, tmp_path / "t")
+    remade(sanfran, snapshot(bangalore, sanfran, tmp_path / "t"))
+    with boston.member() as member:
+        hand_over(member, BOB, member.family.find("sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= sanfran.guids_of(BOB)
+
+
 def test_that_is_told_by_the_next_exchange_where_the_end_of_it_was_interrupted(
     sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

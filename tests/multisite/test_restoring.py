@@ -10,10 +10,12 @@ import pytest
 
 from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError, SiteSealed
+from cyrus_sync.multisite.mastership import hand_over
 from cyrus_sync.multisite.replay.replay import Replay
 from cyrus_sync.multisite.restoring import begin, open_again
 from cyrus_sync.multisite.working import Work
 from tests.multisite.mail import (
+    BOB,
     append,
     create,
     expunge,
@@ -162,6 +164,27 @@ def test_where_nobody_else_answers_the_administrator_opens_it(sites: list[Site],
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert {after, new} <= all_mail(bangalore)
+
+
+def test_what_came_back_is_kept_where_it_becomes_the_master_before_there_is_an_answer(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    """Sanfran gets it back from Bangalore, and Boston hands Bob over before it hears of it."""
+    boston, sanfran, bangalore = sites
+    put_back = back_up(sanfran)
+    new = append(sanfran, "user.bob", message("told to bangalore alone"))
+    carry(sanfran, bangalore, tmp_path / "t")
+    put_back()
+    restore(sanfran, "boston", "bangalore")
+    for sibling in (boston, bangalore):
+        carry(sanfran, sibling, tmp_path / "t")
+        carry(sibling, sanfran, tmp_path / "t")
+    assert not sealed(sanfran)
+    with boston.member() as member:
+        hand_over(member, BOB, member.family.find("sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= all_mail(sanfran)
 
 
 def test_what_was_expunged_after_the_backup_stays_expunged(sites: list[Site], tmp_path: Path) -> None:
