@@ -12,7 +12,7 @@ from cyrus_sync.multisite.member import Member
 from cyrus_sync.multisite.oplog.stuck import stuck
 from cyrus_sync.multisite.packet import Header, Messages, Operation, PacketReader, heard_in
 from cyrus_sync.multisite.parts import Waiting
-from cyrus_sync.multisite.passing_on import note_restores, said_by
+from cyrus_sync.multisite.passing_on import believed, note_restores, said_by
 from cyrus_sync.multisite.relaying import note_questions
 from cyrus_sync.multisite.replay.context import ReplayContext
 from cyrus_sync.multisite.replay.folding import Folding
@@ -71,9 +71,10 @@ class Applying:
             if not note_restore(member, context, header.sender, said_by(header)):
                 note_row(log, header)
                 self._note_heard(header)
-            for replica, restore in header.restores.items():
+            told = believed(log, context.family, header)
+            for replica, restore in told.items():
                 note_restore(member, context, replica, restore)
-            note_restores(log, context.family, header)
+            note_restores(log, context.family, header, told)
             for origin, there in header.ranges.items():
                 # An origin has what it did itself, unless it was ever restored: then it has what it says.
                 if not context.family.was_restored(origin):

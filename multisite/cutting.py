@@ -31,8 +31,10 @@ from cyrus_sync.multisite.packet import (
     Target,
 )
 from cyrus_sync.multisite.packet.frames import folded_at_most
+from cyrus_sync.multisite.packet.restores import Restore
 from cyrus_sync.multisite.passing_on import restores
 from cyrus_sync.multisite.relaying import questions
+from cyrus_sync.multisite.signing import sign_restore
 
 NO_LIMIT = 1 << 62
 _HEADS = 4096
@@ -97,6 +99,7 @@ class LogicalPacket:
         """What others lack, passed on."""
         self.restores = {} if creates else restores(self._log, member.family, target.id)
         """Who else is being restored."""
+        self._mine_too = {member.family.self_id: self._restore()} if member.sealed else {}
         self._writer: PacketWriter | None = None
         self._ranges: dict[str, Range] = {}
         self._in_packet = 0
@@ -264,6 +267,12 @@ class LogicalPacket:
             if replica in living
         }
 
+    def _restore(self) -> Restore:
+        """This replica's own restore, signed for those to whom it is passed on."""
+        family, secret = self._member.family, self._member.secret()
+        said = Restore(self._member.myself.incarnation, self._mine, self._trail, self._taken, {})
+        return sign_restore(family.id, family.self_id, said, secret) if secret else said
+
     def _header(self, number: int, *, last: bool, widest: bool = False) -> Header:
         """`widest`: with all origins, for the room that it takes."""
         family, myself = self._member.family, self._member.myself
@@ -301,7 +310,7 @@ class LogicalPacket:
             trimmed=self._log.trimmed.row(),
             heard=self._heard(),
             asking=self.asking,
-            restores=self.restores,
+            restores=self.restores | self._mine_too,
             given_up=tuple(sorted(self._log.given_up.guids())),
             snapshot=self._options.kind == CREATION,
         )

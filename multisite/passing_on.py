@@ -5,6 +5,8 @@ Whoever knows that a replica is being restored says so in its packets (`Header.r
 and which others know of it, with what they had when they were known to know. So everybody hears it, and sends
 what is lacking if any packet goes from there to the one that is being restored. That one counts a sibling's
 answer as soon as it has all that the sibling had. It ends when it was heard to be open again.
+
+What the restored replica says is signed by itself, so nobody else can say that it was restored.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.log import Log
 from cyrus_sync.multisite.packet import Header
 from cyrus_sync.multisite.packet.restores import Knowing, Restore
+from cyrus_sync.multisite.signing import is_restore_believed
 
 _RESTORE = "restore of "
 _PASSED_ON = "restores passed on "
@@ -53,14 +56,21 @@ def note_passed_on(log: Log, target: str, found: Mapping[str, Restore]) -> None:
         log.notes.put(_PASSED_ON + target, {replica: _so_far(one) for replica, one in found.items()})
 
 
-def note_restores(log: Log, family: Family, header: Header) -> None:
-    """Note that the sender of a packet is being restored, and what it has heard of others."""
+def believed(log: Log, family: Family, header: Header) -> dict[str, Restore]:
+    """The restores of others of which a packet tells, without what is made up."""
     living = {one.id for one in family.living()} - {log.self_id}
-    if header.trail:
-        _note(log, header.sender, said_by(header))
-    for replica, restore in header.restores.items():
-        if replica in living and replica != header.sender:
-            _note(log, replica, _with_sender(header, replica, restore))
+    return {
+        replica: restore
+        for replica, restore in header.restores.items()
+        if replica in living and is_restore_believed(family, replica, restore)
+    }
+
+
+def note_restores(log: Log, family: Family, header: Header, told: Mapping[str, Restore]) -> None:
+    """Note these restores, of which a packet tells; one may be its sender's."""
+    living = {one.id for one in family.living()}
+    for replica, restore in told.items():
+        _note(log, replica, restore if replica == header.sender else _with_sender(header, replica, restore))
     for replica in log.notes.keys(_RESTORE):
         if replica not in living or _known(log, replica) is None:
             log.notes.drop(_RESTORE + replica)
@@ -97,8 +107,9 @@ def _known(log: Log, replica: str) -> Restore | None:
     noted = log.notes.get(_RESTORE + replica)
     if noted is None:
         return None
-    incarnation, row, trail, taken, knowing = noted
+    incarnation, row, trail, taken, knowing, signature = noted
     heard = log.heard.of(replica)
     if heard is not None and heard.incarnation >= incarnation:
         return None
-    return Restore(incarnation, row, trail, taken, {one: Knowing(*what) for one, what in knowing.items()})
+    known = {one: Knowing(*what) for one, what in knowing.items()}
+    return Restore(incarnation, row, trail, taken, known, signature)

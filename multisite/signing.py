@@ -17,6 +17,7 @@ from dataclasses import replace
 from cyrus_sync.multisite.family import Family
 from cyrus_sync.multisite.oplog.operations import SIGNATURE, LogEntry, owner_text
 from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, PublicKeys, SecretKeys, decode64, encode64
+from cyrus_sync.multisite.packet.restores import Restore
 
 RETOLD = "retold"
 """The attribute that names the replica by whom an operation was told anew."""
@@ -68,6 +69,31 @@ def fault(family: Family, entry: LogEntry) -> str:
     if not _is_signed(keys, statement(family.id, entry), entry.attributes.get(SIGNATURE, "")):
         return f"it is not signed by {family.name_of(teller)}"
     return ""
+
+
+# -- restores
+
+
+def _restore_statement(family: str, replica: str, restore: Restore) -> bytes:
+    said = (restore.incarnation, dict(restore.row), dict(restore.trail), dict(restore.taken))
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return "\n".join(("cyrus-sync restore 1", family, replica, text)).encode()
+
+
+def sign_restore(family: str, replica: str, restore: Restore, secret: SecretKeys) -> Restore:
+    """What this replica (id) has after it was restored, signed, so that others can pass it on."""
+    said = secret.sign(_restore_statement(family, replica, restore))
+    return restore._replace(signature=encode64(said))
+
+
+def is_restore_believed(family: Family, replica: str, restore: Restore) -> bool:
+    """Whether a replica (id) has said itself that it was restored: it is signed with its keys. Of a replica
+    that has none, others are believed."""
+    known = family.replicas.get(replica)
+    history = known.key_history if known else None
+    if history is None:
+        return known is not None and not known.signed
+    return _is_signed([history.current], _restore_statement(family.id, replica, restore), restore.signature)
 
 
 def _is_signed(keys: Iterable[PublicKeys], said: bytes, text: str) -> bool:

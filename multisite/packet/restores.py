@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cyrus_sync.multisite.packet.keys import SIGNATURE_BYTES, decode64
 from cyrus_sync.multisite.packet.plain_yaml import quote
 from cyrus_sync.multisite.packet.values import (
     MAX_OPERATION,
@@ -42,6 +43,8 @@ class Restore(NamedTuple):
     trail: Mapping[str, str]
     taken: Mapping[str, int]
     knowing: Mapping[str, Knowing]
+    signature: str = ""
+    """Of whoever is being restored (`multisite.signing.sign_restore`), base64; "" where it does not sign."""
 
     def check(self, most: int) -> None:
         """ValueError for what no replica could say; `most`: entries of each mapping."""
@@ -60,12 +63,19 @@ class Restore(NamedTuple):
         for number in self.taken.values():
             check_number(_NAME, number, low=1, high=MAX_OPERATION)
         check_ids(_NAME, *self.knowing)
+        if self.signature:
+            try:
+                decode64(self.signature, SIGNATURE_BYTES)
+            except ValueError:
+                raise ValueError(f"{_NAME} has something that is no signature") from None
 
     def text(self) -> str:
         """A mapping on one line."""
         numbers = {name: _flow(getattr(self, name)) for name in ("row", "trail", "taken")}
         knowing = _flow({replica: one.text() for replica, one in self.knowing.items()})
         inner = {"incarnation": str(self.incarnation), **numbers, "knowing": knowing}
+        if self.signature:
+            inner["signature"] = quote(self.signature)
         return "{" + ", ".join(f"{name}: {value}" for name, value in inner.items()) + "}"
 
 
@@ -81,6 +91,7 @@ def read_restore(value: Any, name: str) -> Restore:
         {number: text_of(link, name) for number, link in trail.items()},
         {link: number_of(number, name) for link, number in taken.items()},
         {replica: _knowing(text_of(text, name), name) for replica, text in knowing.items()},
+        text_of(found.get("signature", ""), name),
     )
 
 

@@ -9,13 +9,16 @@ import pytest
 
 from cyrus_sync.multisite.giving_up import Lost, lost
 from cyrus_sync.multisite.member import Member
+from cyrus_sync.multisite.packet.restores import Restore
 from cyrus_sync.multisite.restoring import begin
+from cyrus_sync.multisite.signing import sign_restore
 from tests.multisite.mail import (
     BOB,
     Item,
     append,
     create,
     header_of,
+    keys_of,
     leaving_out,
     message,
     rewritten,
@@ -166,3 +169,30 @@ def test_who_goes_on_before_the_restore_merges_both_lives(four: list[Site], tmp_
     until_quiet(four, tmp_path)
     assert not is_sealed(boston) and same_everywhere(four)
     assert all(site.guids_of(BOB) == told for site in four)
+
+
+def test_nobody_makes_up_that_another_was_restored(four: list[Site], tmp_path: Path) -> None:
+    boston, sanfran, bangalore, _ = four
+    with boston.member() as member:
+        family, name = member.family, member.family.self_id
+        row, secret = member.log.epochs.row(name), keys_of(sanfran)
+    invented = Restore(1_900_000_000, row, {}, {}, {})
+    restore(boston, four)
+    carry(boston, sanfran, tmp_path / "t")
+    append(sanfran, "user.bob", message("news"))
+    (path,) = sanfran.export_to(bangalore, tmp_path / "t")
+    true = header_of(path).restores[name]
+    for false in (
+        invented,
+        sign_restore(family.id, name, invented, secret),
+        true._replace(incarnation=true.incarnation + 9),
+        true._replace(row={**true.row, name: 1}),
+    ):
+        copy = tmp_path / "copy"
+        copy.write_bytes(path.read_bytes())
+        bangalore.import_from([rewritten(copy, sanfran, restores={name: false})])
+        with bangalore.member() as member:
+            assert member.family.replicas[name].incarnation == 0
+    bangalore.import_from([path])
+    with bangalore.member() as member:
+        assert member.family.replicas[name].incarnation == true.incarnation

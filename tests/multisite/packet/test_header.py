@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyrus_sync.multisite.packet import Header, PacketDamaged, Range, Target
+from cyrus_sync.multisite.packet.keys import encode64
 from cyrus_sync.multisite.packet.plain_yaml import load, quote
 from cyrus_sync.multisite.packet.prologue import fill, room_for
 from cyrus_sync.multisite.packet.restores import Knowing, Restore
@@ -32,6 +33,7 @@ RESTORES = st.builds(
     trail=st.dictionaries(COUNTS.map(str), LINKS, max_size=2),
     taken=st.dictionaries(LINKS, st.integers(1, 2**63 - 2), max_size=2),
     knowing=st.dictionaries(IDS, st.builds(Knowing, ROWS, LINKS | st.just("")), max_size=2),
+    signature=st.just("") | st.binary(min_size=64, max_size=64).map(encode64),
 )  # fmt: skip
 RESTORE = Restore(1, {}, {}, {}, {})
 HEADERS = st.builds(
@@ -125,6 +127,7 @@ def test_a_header_that_does_not_fit_is_refused() -> None:
         ("restores", {"a": RESTORE._replace(knowing={"a/b": Knowing({}, "")})}),
         ("restores", {"a": RESTORE._replace(knowing={"b": Knowing({"a": -1}, "")})}),
         ("restores", {"a": RESTORE._replace(knowing={"b": Knowing({}, "x")})}),
+        ("restores", {"a": RESTORE._replace(signature="AAAA")}),
     ],
 )
 def test_a_bad_value_is_refused(field: str, value: Any) -> None:
