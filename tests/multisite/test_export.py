@@ -173,6 +173,25 @@ def test_who_has_only_a_damaged_copy_asks_for_another_before_it_takes_a_word_tha
         assert writer.unsound([bad]) == set()
 
 
+def test_a_word_of_the_master_counts_although_a_message_that_gets_another_place_is_damaged(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    boston, sanfran, _ = sites
+    append(boston, "user.bob", message("first", 4000))
+    exchange_until_quiet(sites, tmp_path)
+    raw = message("bad at sanfran, and nowhere else", 4000)
+    (bad,) = append(sanfran, "user.bob", raw)
+    damage(sanfran, raw)
+    with sanfran.store() as store, store.write(BOB) as writer:
+        assert writer.unsound([bad]) == {bad}
+    (told,) = append(boston, "user.bob", message("of the master, with the same UID", 4000))
+    carry(boston, sanfran, tmp_path / "t")
+    assert not [line for line in sanfran.heard if "is set aside" in line]
+    assert {told, bad} <= set(sanfran.guids("bob")["user.bob"])
+    with sanfran.store() as store, store.write(BOB) as writer:
+        assert writer.unsound([bad]) == {bad}
+
+
 def test_nobody_waits_for_a_damaged_message_that_was_expunged_since(
     sites: list[Site], tmp_path: Path
 ) -> None:

@@ -69,17 +69,20 @@ class Intake:
         self._staged = staged
         self._sound: set[bytes] = set()
 
-    def take(self, records: Sequence[Record]) -> Collection[bytes]:
+    def take(self, records: Sequence[Record], *, as_stored: bool = False) -> Collection[bytes]:
         """Store what these new records need and is not stored yet; the GUIDs that are stored then.
 
         A live record needs its message: `ProtocolError` if it is nowhere, or not what its GUID says. An
-        expunged one may do without.
+        expunged one may do without. `as_stored`: these records were here before, and get another place; a
+        stored copy that is damaged counts, unless a better one was sent.
         """
         transaction = self._transaction
         sizes = {record.guid: record.size for record in records}
         live = {record.guid for record in records if not record.expunged}
         before = transaction.reader.has_guids(sizes)
         bad = transaction.reader.unsound(self._doubtful(before))
+        if as_stored:
+            bad = {guid for guid in bad if guid in self._staged}
         before -= bad
         kept = set(before)
         wanted = [guid for guid in sizes if guid not in before]

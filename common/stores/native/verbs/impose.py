@@ -40,7 +40,8 @@ def impose_mailbox(
     """Make the mailbox ``update.state.uniqueid`` what `update` says: its header, and its records just
     as they are. Before that the records of the UIDs in `drop` are forgotten; after it those in `keep`
     are put in their places, with counters that cover them. LAST_UID, HIGHESTMODSEQ and UIDVALIDITY
-    never fall. Live records need their messages, staged or stored: `ProtocolError`."""
+    never fall. Live records need their messages, staged or stored: `ProtocolError`. Those in `keep` were
+    here before, and a damaged copy of them stays what it is."""
     box = get_box_by_id(transaction, update.state.uniqueid)
     with transaction.savepoint():
         transaction.change()
@@ -49,7 +50,7 @@ def impose_mailbox(
         forget_records(transaction, box.id, tally, drop)
         for batch in update.records:
             _put_records(transaction, box, tally, batch, intake)
-        _put_records(transaction, box, tally, keep, intake)
+        _put_records(transaction, box, tally, keep, intake, were_here=True)
         _impose_header(transaction, box, update, tally, keep)
         if update.records:
             transaction.log("APPEND", box.state.name, chained=True)
@@ -57,7 +58,13 @@ def impose_mailbox(
 
 
 def _put_records(
-    transaction: Transaction, box: Box, tally: Tally, records: Sequence[Record], intake: Intake
+    transaction: Transaction,
+    box: Box,
+    tally: Tally,
+    records: Sequence[Record],
+    intake: Intake,
+    *,
+    were_here: bool = False,
 ) -> None:
     """Write records as they are, over those of the same UIDs."""
     if not records:
@@ -75,7 +82,7 @@ def _put_records(
             new.append(record._replace(size=mine.size))
     forget_records(transaction, box.id, tally, replaced)
     if fresh:
-        insert_records(transaction, box.id, tally, fresh, stored=intake.take(fresh))
+        insert_records(transaction, box.id, tally, fresh, stored=intake.take(fresh, as_stored=were_here))
     update_records(transaction, box.id, tally, old, new)
 
 
