@@ -295,10 +295,12 @@ class Operations:
 
     def unheard_own(self) -> Iterator[LogEntry]:
         """What this replica has said of owners before it became their master, and the master before has not
-        taken in. Streams."""
+        taken in; also as a master whose claim has not prevailed. Streams."""
         yield from self._select(
             "WHERE origin = ?1 AND owner IN (SELECT owner FROM masters WHERE replica = ?1)"
-            """ AND instr(attributes, '"reign"') AND NOT instr(attributes, '"settled"')"""
+            """ AND instr(attributes, '"reign"')"""
+            " AND json_extract(attributes, '$.reign') <> (SELECT m.version || ':' || m.replica FROM masters m"
+            " WHERE m.owner = operations.owner)"
             " AND id > coalesce((SELECT s.id FROM settled s"
             " WHERE s.owner = operations.owner AND s.origin = operations.origin), 0) ORDER BY seq",
             (self.origin,),

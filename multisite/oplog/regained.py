@@ -40,8 +40,9 @@ class Regained:
         self._notes.put(_REGAINED, [[low, min(high, last)] for low, high in self._runs() if low <= last])
 
     def is_for_master(self, entry: LogEntry) -> bool:
-        """Whether an operation of this replica is one of these, and was said for another master to answer."""
-        if "reign" not in entry.attributes or "settled" in entry.attributes:
+        """Whether an operation of this replica is one of these, and speaks of mail. It may have been said as
+        the owner's master: where another's claim has prevailed, it is for that one to answer."""
+        if "reign" not in entry.attributes:
             return False
         return any(low <= entry.id <= high for low, high in self._runs())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.creation import import_replica, make_replica, replace_replica, snapshot_for
 from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import NotApplied
@@ -26,6 +28,7 @@ from tests.multisite.mail import append, create, message, same_everywhere
 from tests.multisite.test_export import BOB, damage
 from tests.multisite.world import TRUSTING, Site, carry, exchange_until_quiet, family_of
 
+EVE = Owner("user", "eve")
 KILLS = int(os.environ.get("MULTISITE_KILLS", "8"))
 
 
@@ -249,6 +252,31 @@ def test_what_it_has_said_itself_is_kept_where_it_becomes_the_master_later(
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert set(new) <= sanfran.guids_of(BOB)
+
+
+@pytest.mark.parametrize("when", ["its maker knows", "and the end is interrupted", "it hears later"])
+def test_what_it_has_said_as_the_master_that_it_never_was_is_kept_where_it_becomes_the_master(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Eve is born at two sites. Sanfran takes itself for her master; Boston is, and hands her over to Sanfran
+    before it hears of Sanfran's mail. Bangalore has heard both."""
+    boston, sanfran, bangalore = sites
+    create(boston, "user.eve")
+    carry(boston, bangalore, tmp_path / "t")
+    create(sanfran, "user.eve", "user.eve.Sent")
+    new = append(sanfran, "user.eve.Sent", message("told to bangalore alone"))
+    carry(sanfran, bangalore, tmp_path / "t")
+    with boston.member() as member:
+        hand_over(member, EVE, member.family.find("sanfran"))
+    if when != "it hears later":
+        carry(boston, bangalore, tmp_path / "t")
+    with monkeypatch.context() as dying, contextlib.suppress(KeyboardInterrupt):
+        if when == "and the end is interrupted":
+            dying.setattr(Work, "after_restore", interrupted)
+        remade(sanfran, snapshot(bangalore, sanfran, tmp_path / "t"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= sanfran.guids_of(EVE)
 
 
 def test_that_is_told_by_the_next_exchange_where_the_end_of_it_was_interrupted(

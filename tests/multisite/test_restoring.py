@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cyrus_sync.common.names import Owner
 from cyrus_sync.multisite.cutting import ExportOptions
 from cyrus_sync.multisite.errors import MultisiteError, SiteSealed
 from cyrus_sync.multisite.mastership import hand_over
@@ -64,7 +65,7 @@ def sealed(site: Site) -> bool:
 
 
 def all_mail(site: Site) -> set[bytes]:
-    return {guid for user in ("bob", "eve") for guids in site.guids(user).values() for guid in guids}
+    return {guid for user in ("bob", "eve", "zoe") for guids in site.guids(user).values() for guid in guids}
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["his master", "another"])
@@ -182,6 +183,29 @@ def test_what_came_back_is_kept_where_it_becomes_the_master_before_there_is_an_a
     assert not sealed(sanfran)
     with boston.member() as member:
         hand_over(member, BOB, member.family.find("sanfran"))
+    exchange_until_quiet(sites, tmp_path)
+    assert same_everywhere(sites)
+    assert set(new) <= all_mail(sanfran)
+
+
+def test_what_came_back_is_kept_also_where_it_was_said_as_the_master_that_it_never_was(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    """Zoe is born at Boston, too: Boston is her master, and hands her over before it hears of Sanfran's."""
+    boston, sanfran, bangalore = sites
+    put_back = back_up(sanfran)
+    create(sanfran, "user.zoe", "user.zoe.Sent")
+    new = append(sanfran, "user.zoe.Sent", message("told to bangalore alone"))
+    carry(sanfran, bangalore, tmp_path / "t")
+    put_back()
+    restore(sanfran, "boston", "bangalore")
+    create(boston, "user.zoe")
+    for sibling in (boston, bangalore):
+        carry(sanfran, sibling, tmp_path / "t")
+        carry(sibling, sanfran, tmp_path / "t")
+    assert not sealed(sanfran)
+    with boston.member() as member:
+        hand_over(member, Owner("user", "zoe"), member.family.find("sanfran"))
     exchange_until_quiet(sites, tmp_path)
     assert same_everywhere(sites)
     assert set(new) <= all_mail(sanfran)

@@ -38,8 +38,9 @@ def test_of_a_snapshot_it_is_all_that_the_log_has_then(tmp_path: Path) -> None:
         assert for_master(log) == [1, 2, 3, 4]
 
 
-def test_what_was_said_as_the_master_is_nobodys_to_answer(tmp_path: Path) -> None:
+def test_what_was_said_as_the_master_is_for_the_one_whose_claim_prevails(tmp_path: Path) -> None:
     with Log(tmp_path, SELF) as log:
         log.regained.add(1)
-        for attributes in ({"reign": f"0:{SELF}", "settled": ""}, {"version": "1"}):
-            assert not log.regained.is_for_master(LogEntry(SELF, 1, 0, BOB, LINE, attributes))
+        said = {"reign": f"0:{SELF}", "settled": ""}
+        assert log.regained.is_for_master(LogEntry(SELF, 1, 0, BOB, LINE, said))
+        assert not log.regained.is_for_master(LogEntry(SELF, 1, 0, BOB, LINE, {"version": "1"}))
